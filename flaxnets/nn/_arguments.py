@@ -1,0 +1,40 @@
+"""Checks and conversions that several layers share."""
+
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+
+def to_tuple(value: int | Iterable[int], length: int, name: str) -> tuple[int, ...]:
+    """One int for every spatial axis, or the given ones."""
+    result = tuple(value) if isinstance(value, Iterable) else (value,) * length
+    if len(result) != length:
+        raise RuntimeError(f"{name} must be one int or {length} of them, got {value!r}")
+    return result
+
+
+def check_sizes(layer: str, **sizes: int) -> None:
+    """Torch cannot make a tensor with a negative dimension, and calls that a RuntimeError."""
+    for name, size in sizes.items():
+        if size < 0:
+            raise RuntimeError(f"{layer}: {name} must not be negative, got {size}")
+
+
+def as_float_like(input: ArrayLike, weight: jax.Array, layer: str) -> jax.Array:
+    """The input as an array; torch refuses to mix dtypes, and so do the layers that multiply."""
+    array = jnp.asarray(input)
+    if array.dtype != weight.dtype:
+        raise RuntimeError(
+            f"{layer}: expected an input of dtype {weight.dtype}, that of the weight, got {array.dtype}; "
+            "cast the input, or the module with .to(dtype)"
+        )
+    return array
+
+
+def check_ndim(input: jax.Array, allowed: tuple[int, ...], layer: str, error: type[Exception]) -> None:
+    """Raises if the input has not one of the numbers of axes that the layer takes."""
+    if input.ndim not in allowed:
+        expected = " or ".join(f"{n}D" for n in allowed)
+        raise error(f"{layer}: expected {expected} input, got {input.ndim}D input of shape {input.shape}")

@@ -1,0 +1,18 @@
+"""Holds a Flax module against a PyTorch module: names, outputs, gradients and buffers. Needs torch.
+
+>>> from torch import nn as torch_nn
+>>> import numpy as np
+>>> from flax import nnx
+>>> from flaxnets import nn
+>>> from flaxnets.parity import check
+>>> report = check(torch_nn.Linear(3, 2), nn.Linear(3, 2, rngs=nnx.Rngs(0)), np.ones((4, 3)))
+>>> report.passed
+True
+"""
+
+from flaxnets.parity.check import GATES as GATES
+from flaxnets.parity.check import assert_parity as assert_parity
+from flaxnets.parity.check import check as check
+from flaxnets.parity.report import Difference as Difference
+from flaxnets.parity.report import Report as Report
+from flaxnets.parity.state import transfer as transfer

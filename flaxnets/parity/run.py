@@ -1,0 +1,176 @@
+"""One call of either side, with its gradients and what it leaves in the buffers, as numpy arrays."""
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from flaxnets import state
+from flaxnets.parity._torch import torch
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """The arguments of one call, as numpy arrays in float64 for what is floating-point, and how to make it."""
+
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    training: bool
+    dtype: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a call returned and left behind."""
+
+    outputs: list[np.ndarray]
+    input_gradients: list[np.ndarray]
+    parameter_gradients: dict[str, np.ndarray]
+    buffers: dict[str, np.ndarray]
+
+    def gradients(self) -> dict[tuple[str, str], np.ndarray]:
+        """All gradients by kind and name."""
+        inputs = {("input gradient", str(i)): gradient for i, gradient in enumerate(self.input_gradients)}
+        return inputs | {("parameter gradient", name): g for name, g in self.parameter_gradients.items()}
+
+    def gradient_scales(self) -> dict[str, float]:
+        """What each kind's errors are measured on: the norm over all its gradients.
+
+        A bias before a normalisation has a true gradient of zero and no scale of its own, hence the norm over all; but
+        behind a row of sigmoids the inputs' gradients are a millionth of the parameters', hence one norm a kind.
+        """
+        inputs, parameters = _norm(self.input_gradients), _norm([*self.parameter_gradients.values()])
+        return {"input gradient": max(inputs, 1e-8 * parameters), "parameter gradient": parameters}
+
+
+def is_float(array: Any) -> bool:
+    """Whether gradients flow through an array: floating-point or complex."""
+    return isinstance(array, np.ndarray) and array.dtype.kind in "fc"
+
+
+def _norm(arrays: Sequence[np.ndarray]) -> float:
+    return float(np.sqrt(sum(np.sum(np.abs(a.astype(np.complex128)) ** 2) for a in arrays)))
+
+
+def random_like(arrays: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    """Random cotangents, rounded to float32 as all that goes in."""
+    return [rng.standard_normal(a.shape).astype(np.float32).astype(a.dtype) for a in arrays]
+
+
+@contextlib.contextmanager
+def shared_masks(torch_module: torch.nn.Module, flax_module: nnx.Module) -> Iterator[None]:
+    """Makes torch's dropout layers use the masks that the Flax layers of the same names are about to draw."""
+    twins = dict(state.named_modules(nnx.clone(flax_module), remove_duplicate=False))
+    handles = []
+    for name, module in torch_module.named_modules():
+        draw_mask = getattr(twins.get(name), "draw_mask", None)
+        if draw_mask is not None and getattr(module, "p", 0):
+            handles.append(module.register_forward_hook(_masked(draw_mask)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _masked(draw_mask: Any) -> Any:
+    def hook(module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        if not module.training:
+            return output
+        mask = torch.from_numpy(np.array(draw_mask(tuple(args[0].shape))))
+        return torch.where(mask, args[0] / (1 - module.p), 0) if module.p < 1 else torch.zeros_like(args[0])
+
+    return hook
+
+
+def run_torch(
+    module: torch.nn.Module, call: Call, cotangents: list[np.ndarray] | None, rng: np.random.Generator
+) -> tuple[Outcome, list[np.ndarray]]:
+    """Calls a copy of the torch module; draws the cotangents if they are not given."""
+    dtype = getattr(torch, call.dtype)
+    module = copy.deepcopy(module).to(dtype).train(call.training)
+    tensors: list[torch.Tensor] = []
+
+    def to_tensor(leaf: Any) -> Any:
+        if not isinstance(leaf, np.ndarray):
+            return leaf
+        tensor = torch.from_numpy(leaf.copy())
+        if is_float(leaf):
+            tensor = tensor.to(dtype if leaf.dtype.kind == "f" else dtype.to_complex()).requires_grad_()
+            tensors.append(tensor)
+        return tensor
+
+    args, kwargs = jax.tree.map(to_tensor, (tuple(call.args), dict(call.kwargs)))
+    leaves = jax.tree.leaves(module(*args, **kwargs))
+    outputs = [leaf.detach().numpy() for leaf in leaves]
+    parameters = dict(module.named_parameters())
+    if cotangents is None:
+        cotangents = random_like([o for o in outputs if is_float(o)], rng)
+    wanted = [*tensors, *parameters.values()]
+    pairs = zip((leaf for leaf, o in zip(leaves, outputs, strict=True) if is_float(o)), cotangents, strict=True)
+    pairs = [(leaf, torch.from_numpy(c.copy()).to(leaf.dtype)) for leaf, c in pairs if leaf.requires_grad]
+    if wanted and pairs:
+        gradients = torch.autograd.grad([o for o, _ in pairs], wanted, [c for _, c in pairs], allow_unused=True)
+    else:
+        gradients = [None] * len(wanted)
+    arrays = [np.zeros(w.shape) if g is None else g.numpy() for w, g in zip(wanted, gradients, strict=True)]
+    outcome = Outcome(
+        outputs,
+        arrays[: len(tensors)],
+        dict(zip(parameters, arrays[len(tensors) :], strict=True)),
+        {name: buffer.numpy() for name, buffer in module.named_buffers()},
+    )
+    return outcome, cotangents
+
+
+def run_flax(module: nnx.Module, call: Call, cotangents: list[np.ndarray], jit: bool) -> Outcome:
+    """Calls a merged copy of the Flax module, as a whole under jit or operation by operation."""
+    module = nnx.clone(module)
+    state.cast(module, call.dtype)
+    module.train() if call.training else module.eval()
+    graphdef, params, rest = nnx.split(module, nnx.Param, ...)
+    leaves, structure = jax.tree.flatten((tuple(call.args), dict(call.kwargs)))
+    complex_dtype = jnp.result_type(call.dtype, jnp.complex64)
+    floats = [jnp.asarray(a, call.dtype if a.dtype.kind == "f" else complex_dtype) for a in leaves if is_float(a)]
+
+    def forward(params: Any, floats: list[jax.Array], rest: Any) -> Any:
+        model = nnx.merge(graphdef, params, rest, copy=True)  # rest comes from outside the trace
+        remaining = iter(floats)
+        filled = [
+            next(remaining) if is_float(a) else jnp.asarray(a) if isinstance(a, np.ndarray) else a for a in leaves
+        ]
+        args, kwargs = jax.tree.unflatten(structure, filled)
+        outputs = jax.tree.leaves(model(*args, **kwargs))
+        _, _, after = nnx.split(model, nnx.Param, ...)
+        inexact = [o for o in outputs if jnp.issubdtype(o.dtype, jnp.inexact)]
+        return inexact, (outputs, after)
+
+    def outputs_and_gradients(params: Any, floats: list[jax.Array], rest: Any, cotangents: list[np.ndarray]) -> Any:
+        inexact, vjp, (outputs, after) = jax.vjp(lambda p, f: forward(p, f, rest), params, floats, has_aux=True)
+        # A wrong shape or dtype is for the comparison to find, not for the cotangent to stumble over.
+        matching = [
+            jnp.broadcast_to(jnp.asarray(c, o.dtype), o.shape) if o.shape == c.shape else jnp.zeros_like(o)
+            for o, c in zip(inexact, _padded(cotangents, len(inexact)), strict=True)
+        ]
+        return outputs, vjp(matching), after
+
+    run = jax.jit(outputs_and_gradients) if jit else outputs_and_gradients
+    outputs, (param_gradients, input_gradients), after = run(params, floats, rest, cotangents)
+    named_gradients = state.named_parameters(nnx.merge(graphdef, param_gradients, rest))
+    buffers = state.named_buffers(nnx.merge(graphdef, params, after))
+    return Outcome(
+        [np.asarray(o) for o in outputs],
+        [np.asarray(g) for g in input_gradients],
+        {name: np.asarray(g.get_value()) for name, g in named_gradients},
+        {name: np.asarray(b.get_value()) for name, b in buffers},
+    )
+
+
+def _padded(cotangents: list[np.ndarray], length: int) -> list[np.ndarray]:
+    return [*cotangents, *[np.zeros(())] * length][:length]

@@ -1,0 +1,88 @@
+"""Names and values of the two sides' state."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from flaxnets import state
+from flaxnets.parity._torch import torch
+
+
+def _kind(dtype: Any) -> str:
+    for kind in ("complex", "float", "bool"):
+        if kind in str(dtype):
+            return kind
+    return "integer"
+
+
+def _describe(named: Any) -> list[tuple[str, tuple[int, ...], str]]:
+    return [(name, tuple(array.shape), _kind(array.dtype)) for name, array in named]
+
+
+def compare_names(torch_module: torch.nn.Module, flax_module: nnx.Module) -> list[str]:
+    """Says how keys, order, shapes and kinds of dtype differ, aliases and buffers outside the state dict included."""
+    problems: list[str] = []
+    for what, expected, found in (
+        ("state dict", torch_module.state_dict().items(), state.state_dict(flax_module).items()),
+        ("parameters", torch_module.named_parameters(), state.named_parameters(flax_module)),
+        ("buffers", torch_module.named_buffers(), state.named_buffers(flax_module)),
+    ):
+        expected, found = _describe(expected), _describe(found)
+        if expected == found:
+            continue
+        expected_names, found_names = [name for name, *_ in expected], [name for name, *_ in found]
+        lacking = [name for name in expected_names if name not in found_names]
+        extra = [name for name in found_names if name not in expected_names]
+        if lacking:
+            problems.append(f"{what}: Flax lacks {', '.join(lacking)}")
+        if extra:
+            problems.append(f"{what}: Flax has, and torch has not, {', '.join(extra)}")
+        if not lacking and not extra and expected_names != found_names:
+            problems.append(f"{what}: the order differs: torch {expected_names}, Flax {found_names}")
+        by_name = {name: rest for name, *rest in found}
+        for name, *rest in expected:
+            if name in by_name and by_name[name] != rest:
+                problems.append(f"{what}: {name} is {rest} in torch and {by_name[name]} in Flax")
+    return problems
+
+
+def randomize(torch_module: torch.nn.Module, rng: np.random.Generator) -> None:
+    """Moves every parameter and buffer off its initial value, so that no zero bias or unit variance hides a fault.
+
+    Matrices and kernels get noise of the size of a usual initialisation, vectors noise of 0.3, floating-point buffers
+    something positive (a variance stays one), counters a few counts. Values are rounded to float32, so that both
+    precisions begin from the same numbers.
+    """
+    with torch.no_grad():
+        for parameter in torch_module.parameters():
+            fan_in = parameter.numel() / max(parameter.shape[0], 1) if parameter.ndim > 1 else 0
+            scale = 0.5 / fan_in**0.5 if fan_in else 0.3
+            parameter.add_(_noise(rng.normal(0, scale, tuple(parameter.shape)), parameter))
+        for buffer in torch_module.buffers():
+            if buffer.dtype.is_floating_point:
+                buffer.add_(_noise(rng.uniform(0.1, 0.6, tuple(buffer.shape)), buffer))
+            elif buffer.ndim == 0:
+                buffer.add_(int(rng.integers(1, 6)))
+
+
+def _noise(values: np.ndarray, like: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(values, np.float32)).to(like.dtype)
+
+
+def transfer(torch_module: torch.nn.Module, flax_module: nnx.Module) -> None:
+    """Copies all parameters and buffers from torch to Flax, those outside the state dict included.
+
+    Raises:
+        RuntimeError: as :func:`flaxnets.state.load_state_dict`; nothing is assigned then.
+
+    >>> from torch import nn as torch_nn
+    >>> from flaxnets import nn
+    >>> norm = nn.BatchNorm1d(2)
+    >>> transfer(torch_nn.BatchNorm1d(2), norm)
+    """
+    state.load_state_dict(flax_module, torch_module.state_dict())
+    variables = dict(state.named_buffers(flax_module))
+    for name, buffer in torch_module.named_buffers():
+        variables[name].set_value(jnp.array(buffer.numpy(), variables[name].dtype))

@@ -1,0 +1,79 @@
+"""DenseNet of "Densely connected convolutional networks" (arXiv:1608.06993).
+
+Deviations: no bottleneck layers, convolutions have a bias, four layers a block, and the input has one channel.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from torchref.registry import register
+
+
+def conv_block(in_channels: int, num_channels: int) -> nn.Sequential:
+    """Normalisation, activation, then a 3x3 convolution."""
+    return nn.Sequential(
+        nn.BatchNorm2d(in_channels),
+        nn.ReLU(),
+        nn.Conv2d(in_channels, num_channels, kernel_size=3, padding=1),
+    )
+
+
+def transition_block(in_channels: int, num_channels: int) -> nn.Sequential:
+    """Fewer channels by a 1x1 convolution, and an image of half the size."""
+    return nn.Sequential(
+        nn.BatchNorm2d(in_channels),
+        nn.ReLU(),
+        nn.Conv2d(in_channels, num_channels, kernel_size=1),
+        nn.AvgPool2d(kernel_size=2, stride=2),
+    )
+
+
+class DenseBlock(nn.Module):
+    """Each conv block sees the concatenation of the input and of all outputs before it."""
+
+    def __init__(self, num_convs: int, in_channels: int, growth_rate: int):
+        super().__init__()
+        blocks = [conv_block(in_channels + i * growth_rate, growth_rate) for i in range(num_convs)]
+        self.net = nn.Sequential(*blocks)
+        self.out_channels = in_channels + num_convs * growth_rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the input and the outputs of all blocks, joined on the channels."""
+        for block in self.net:
+            x = torch.cat((x, block(x)), dim=1)
+        return x
+
+
+@register
+def densenet(
+    *,
+    in_channels: int = 1,
+    num_classes: int = 10,
+    num_channels: int = 64,
+    growth_rate: int = 32,
+    num_convs_in_dense_blocks: tuple[int, ...] = (4, 4, 4, 4),
+) -> nn.Sequential:
+    """Dense blocks with transitions to half the channels between them, after a 7x7 convolution."""
+    b1 = nn.Sequential(
+        nn.Conv2d(in_channels, num_channels, kernel_size=7, stride=2, padding=3),
+        nn.BatchNorm2d(num_channels),
+        nn.ReLU(),
+        nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
+    )
+    blocks = []
+    channels = num_channels
+    for i, num_convs in enumerate(num_convs_in_dense_blocks):
+        if i > 0:
+            blocks.append(transition_block(channels, channels // 2))
+            channels //= 2
+        blocks.append(DenseBlock(num_convs, channels, growth_rate))
+        channels = blocks[-1].out_channels
+    return nn.Sequential(
+        b1,
+        *blocks,
+        nn.BatchNorm2d(channels),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d((1, 1)),
+        nn.Flatten(),
+        nn.Linear(channels, num_classes),
+    )
