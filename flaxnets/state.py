@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.core import Tracer
 
 # Variables that are bookkeeping of Flax and that torch would not call parameters or buffers.
 _NOT_STATE = (nnx.RngState, nnx.Intermediate, nnx.Cache)
@@ -30,15 +31,24 @@ def _attributes(module: nnx.Module) -> Iterator[tuple[str, Any]]:
     yield from ((name, value) for name, value in attributes.items() if name not in order)
 
 
+def own_modules(module: nnx.Module) -> Iterator[tuple[str, nnx.Module]]:
+    """Yields every name and module that the module holds directly, a shared one under each of its names."""
+    return ((name, value) for name, value in _attributes(module) if isinstance(value, nnx.Module))
+
+
 def named_children(module: nnx.Module) -> Iterator[tuple[str, nnx.Module]]:
-    """Yields the name and the module of each direct child, in order of registration.
+    """Yields the name and the module of each direct child, in order of registration; a shared one once.
 
     >>> import flaxnets.nn as nn
     >>> from flax import nnx
     >>> [name for name, _ in named_children(nn.Sequential(nn.Flatten(), nn.ReLU()))]
     ['0', '1']
     """
-    return ((name, value) for name, value in _attributes(module) if isinstance(value, nnx.Module))
+    seen: set[int] = set()
+    for name, child in own_modules(module):
+        if id(child) not in seen:
+            seen.add(id(child))
+            yield name, child
 
 
 def own_variables(module: nnx.Module) -> Iterator[tuple[str, nnx.Variable]]:
@@ -78,7 +88,7 @@ def named_modules(
             return
         seen.add(id(node))
         yield name, node
-        for child_name, child in named_children(node):
+        for child_name, child in own_modules(node):
             yield from walk(child, _join(name, child_name))
 
     return walk(module, prefix)
@@ -167,7 +177,7 @@ def _to_array(value: Any) -> Any:
 def _placed_like(array: Any, old: Any) -> jax.Array:
     """``array`` with the dtype and the placement of ``old``, in memory of its own: the source may change later."""
     new = jnp.array(array, dtype=old.dtype)
-    if isinstance(new, jax.core.Tracer) or isinstance(old, jax.core.Tracer) or not isinstance(old, jax.Array):
+    if isinstance(new, Tracer) or isinstance(old, Tracer) or not isinstance(old, jax.Array):
         return new
     return jax.device_put(new, old.sharding)
 

@@ -38,3 +38,8 @@ def check_ndim(input: jax.Array, allowed: tuple[int, ...], layer: str, error: ty
     if input.ndim not in allowed:
         expected = " or ".join(f"{n}D" for n in allowed)
         raise error(f"{layer}: expected {expected} input, got {input.ndim}D input of shape {input.shape}")
+
+
+def along(vector: jax.Array, axis: int, ndim: int) -> jax.Array:
+    """A vector as an array of ``ndim`` axes that has its elements along ``axis``, to combine with such arrays."""
+    return vector.reshape(*(-1 if i == axis % ndim else 1 for i in range(ndim)))

@@ -42,10 +42,11 @@ class _BatchNorm(Module):
         input = jnp.asarray(input)
         check_ndim(input, self.input_ndims, type(self).__name__, ValueError)
         momentum = self.momentum
-        if self.training and self.num_batches_tracked is not None:
+        if self.training and self.running_mean is not None and self.num_batches_tracked is not None:
             self.num_batches_tracked[...] += 1
             if momentum is None:  # a cumulative average
-                momentum = 1 / self.num_batches_tracked[...].astype(jnp.float32)
+                wide = jnp.promote_types(self.running_mean.dtype, jnp.float32)
+                momentum = 1 / self.num_batches_tracked[...].astype(wide)
         return F.batch_norm(
             input,
             self.running_mean,

@@ -2,12 +2,15 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from typing import Any, Self, overload
+from typing import Any, TypeVar, overload
 
 import jax.numpy as jnp  # noqa: F401  (used by the examples)
 from flax import nnx
 
 from flaxnets.nn.module import Module
+from flaxnets.state import own_modules
+
+S = TypeVar("S", bound="Sequential")
 
 
 class Sequential(Module):
@@ -51,12 +54,12 @@ class Sequential(Module):
         return (module for _, module in self._members())
 
     def _members(self) -> list[tuple[str, nnx.Module]]:
-        return list(self.named_children())
+        return list(own_modules(self))
 
     @overload
     def __getitem__(self, idx: int) -> nnx.Module: ...
     @overload
-    def __getitem__(self, idx: slice) -> Self: ...
+    def __getitem__(self: S, idx: slice) -> S: ...
     def __getitem__(self, idx: int | slice) -> Any:
         if isinstance(idx, slice):
             return type(self)(OrderedDict(self._members()[idx]))
@@ -70,12 +73,12 @@ class Sequential(Module):
             raise IndexError(f"{type(self).__name__} has {len(self)} modules, got the index {idx}")
         return self._members()[idx]
 
-    def append(self, module: nnx.Module) -> Self:
+    def append(self: S, module: nnx.Module) -> S:
         """Adds a module at the end, named by its position."""
         self.add_module(str(len(self)), _checked(module))
         return self
 
-    def extend(self, modules: Iterable[nnx.Module]) -> Self:
+    def extend(self: S, modules: Iterable[nnx.Module]) -> S:
         """Adds modules at the end."""
         for module in modules:
             self.append(module)

@@ -86,7 +86,7 @@ class _Conv(Module):
     def _pad(self, input: jax.Array) -> jax.Array:
         n = self.spatial_axes
         check_ndim(input, (n + 1, n + 2), type(self).__name__, RuntimeError)
-        if self.padding == "same":
+        if isinstance(self.padding, str):
             pads = same_padding(self.kernel_size, self.dilation)
         else:
             pads = [(size, size) for size in self.padding]

@@ -1,7 +1,7 @@
 """The base class of every layer and network: ``nnx.Module`` that remembers torch's order and speaks torch's names."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from flaxnets import state
+
+M = TypeVar("M", bound="Module")
 
 
 class Buffer(nnx.Variable):
@@ -57,14 +59,14 @@ class Module(nnx.Module):
         super().__delattr__(name)
         object.__setattr__(self, "_order", tuple(known for known in self._order if known != name))
 
-    def train(self, mode: bool = True, **attributes: Any) -> Self:
+    def train(self: M, mode: bool = True, **attributes: Any) -> M:
         """Puts this module and all below it in training mode, or in evaluation mode with ``mode=False``."""
         if not mode:
             return self.eval(**attributes)
         super().train(training=True, **attributes)
         return self
 
-    def eval(self, **attributes: Any) -> Self:
+    def eval(self: M, **attributes: Any) -> M:
         """Puts this module and all below it in evaluation mode."""
         super().eval(training=False, **attributes)
         return self
@@ -106,9 +108,8 @@ class Module(nnx.Module):
         return (module for _, module in self.named_modules())
 
     def children(self) -> Iterator[nnx.Module]:
-        """Yields each direct child, under however many names it is held, once."""
-        seen: dict[int, nnx.Module] = {id(child): child for _, child in self.named_children()}
-        return iter(seen.values())
+        """Yields each direct child once."""
+        return (child for _, child in self.named_children())
 
     def get_submodule(self, target: str) -> nnx.Module:
         """Returns the module of a dotted name; ``""`` is this module.
@@ -153,29 +154,29 @@ class Module(nnx.Module):
         if hasattr(self, name):
             raise KeyError(f"{type(self).__name__} has an attribute {name!r} already")
 
-    def apply(self, fn: Callable[[nnx.Module], Any]) -> Self:
+    def apply(self: M, fn: Callable[[nnx.Module], Any]) -> M:
         """Calls ``fn`` on every module below this one, children first, and at last on this one."""
         for module in reversed(list(self.modules())):
             fn(module)
         return self
 
-    def to(self, dtype: DTypeLike) -> Self:
+    def to(self: M, dtype: DTypeLike) -> M:
         """Casts the floating-point parameters and buffers to ``dtype``, in place."""
         state.cast(self, dtype)
         return self
 
-    def half(self) -> Self:
+    def half(self: M) -> M:
         """Casts the floating-point parameters and buffers to float16."""
         return self.to(jnp.float16)
 
-    def bfloat16(self) -> Self:
+    def bfloat16(self: M) -> M:
         """Casts the floating-point parameters and buffers to bfloat16."""
         return self.to(jnp.bfloat16)
 
-    def double(self) -> Self:
+    def double(self: M) -> M:
         """Casts the floating-point parameters and buffers to float64; needs ``jax_enable_x64``."""
         return self.to(jnp.float64)
 
-    def float(self) -> Self:
+    def float(self: M) -> M:
         """Casts the floating-point parameters and buffers to float32."""
         return self.to(jnp.float32)

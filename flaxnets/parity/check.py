@@ -84,10 +84,10 @@ def check(
         if weights == "random":
             randomize(torch_module, rng)
         transfer(torch_module, flax_module)
-        args, kwargs = jax.tree.map(_rounded, (inputs, dict(kwargs or {})))
-        report = _compare(title, torch_module, flax_module, (args, kwargs), options, rng)
+        arguments = jax.tree.map(_rounded, (inputs, dict(kwargs or {})))
+        report = _compare(title, torch_module, flax_module, arguments, options, rng)
         if not report.passed:
-            location = _locate(report, torch_module, flax_module, (args, kwargs), options, rng)
+            location = _locate(report, torch_module, flax_module, arguments, options, rng)
             report = dataclasses.replace(report, location=location)
     return report
 

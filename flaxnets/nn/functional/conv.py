@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 from jaxtyping import Array, Float
 
-from flaxnets.nn._arguments import as_float_like, check_ndim, to_tuple
+from flaxnets.nn._arguments import along, as_float_like, check_ndim, to_tuple
 
 Size = int | Sequence[int]
 
@@ -61,7 +61,7 @@ def conv_nd(
         feature_group_count=groups,
     )
     if bias is not None:
-        output = output + bias.reshape(-1, *(1,) * n)
+        output = output + along(bias, 1, n + 2)
     return output if input.ndim == n + 2 else output[0]
 
 
@@ -82,6 +82,7 @@ def conv2d(
     See `torch.nn.functional.conv2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html>`_.
 
+    >>> import jax.numpy as jnp
     >>> conv2d(jnp.ones((1, 1, 4, 4)), jnp.ones((1, 1, 3, 3))).shape
     (1, 1, 2, 2)
     """

@@ -1,10 +1,9 @@
 """Linear maps."""
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from flaxnets.nn._arguments import as_float_like
+from flaxnets.nn._arguments import along, as_float_like
 
 
 def linear(
@@ -29,4 +28,4 @@ def linear(
             f"{input.shape} for a weight of shape {weight.shape}"
         )
     output = jax.lax.dot_general(input, weight, (((input.ndim - 1,), (1,)), ((), ())))
-    return output if bias is None else output + jnp.asarray(bias)
+    return output if bias is None else output + along(bias, -1, output.ndim)

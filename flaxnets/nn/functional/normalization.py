@@ -6,6 +6,8 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from flaxnets.nn._arguments import along
+
 Stat = nnx.Variable | jax.Array | None
 
 
@@ -56,8 +58,8 @@ def batch_norm(
     else:
         mean, var = running_mean[...], running_var[...]
 
-    def per_channel(value: jax.Array) -> jax.Array:
-        return value.reshape(channels, *(1,) * (input.ndim - 2))
+    def per_channel(vector: jax.Array) -> jax.Array:
+        return along(vector, 1, input.ndim)
 
     output = (x - per_channel(mean)) * per_channel(jax.lax.rsqrt(var + eps))
     if weight is not None:

@@ -96,7 +96,7 @@ class _Windows:
 
     def counts(self, count_include_pad: bool) -> np.ndarray:
         """How many elements each window's sum is divided by."""
-        total = np.ones((), np.int64)
+        total = np.ones((1,) * self.first_axis, np.int64)
         for size, kernel, stride, padding, output in zip(
             self.size, self.kernel, self.stride, self.padding, self.output, strict=True
         ):
@@ -135,7 +135,7 @@ def max_pool2d(
         return windows.reduce((input,), (-np.inf,), _larger)[0]
     plane = np.arange(np.prod(windows.size)).reshape(windows.size)
     indices = jnp.broadcast_to(jnp.asarray(plane, int), input.shape)
-    values, indices = windows.reduce((input, indices), (-np.inf, -1), _larger)
+    values, indices = windows.reduce((input, indices), (-np.inf, -1.0), _larger)
     return values, indices
 
 
@@ -161,6 +161,7 @@ def avg_pool2d(
 
     Raises:
         RuntimeError: as :func:`max_pool2d`, and for a divisor of 0.
+        IndexError: for an input of fewer than three axes.
 
     See `torch.nn.functional.avg_pool2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.avg_pool2d.html>`_.
@@ -169,11 +170,12 @@ def avg_pool2d(
     [[[2.5, 4.5], [10.5, 12.5]]]
     """
     input = jnp.asarray(input)
+    check_ndim(input, (3, 4), "avg_pool2d", IndexError if input.ndim < 3 else RuntimeError)  # torch's choice
     if divisor_override == 0:
         raise RuntimeError("avg_pool2d: divisor_override must not be 0")
     windows = _Windows(input, kernel_size, stride, padding, 1, ceil_mode, 2, "avg_pool2d")
-    divisor = windows.counts(count_include_pad) if divisor_override is None else np.asarray(divisor_override)
-    return windows.reduce((input,), (0,), _sum)[0] / divisor.astype(input.dtype)
+    divisor = windows.counts(count_include_pad) if divisor_override is None else np.int64(divisor_override)
+    return windows.reduce((input,), (0.0,), _sum)[0] / divisor.astype(input.dtype)
 
 
 def _adaptive_mean(x: jax.Array, axis: int, output: int) -> jax.Array:

@@ -1,0 +1,7 @@
+"""Where examples come from."""
+
+from flaxnets.data.datasets import Dataset as Dataset
+from flaxnets.data.datasets import Split as Split
+from flaxnets.data.datasets import list_datasets as list_datasets
+from flaxnets.data.datasets import load as load
+from flaxnets.data.images import fit_images as fit_images

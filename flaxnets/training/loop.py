@@ -1,0 +1,154 @@
+"""The loop around the steps: epochs, shuffling, evaluation."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from flaxnets.data import Split
+from flaxnets.training.objectives import Metrics
+from flaxnets.training.step import Batch, Objective, TrainState, make_eval_step, make_train_step
+
+Record = dict[str, Any]
+
+
+def _gather(transform: Callable[[Any], Any]) -> Callable[[Any], Batch]:
+    """Batches are chosen inside the step, from a dataset that stays on the device."""
+
+    def gather(chosen: tuple[Any, Any, jax.Array, jax.Array]) -> Batch:
+        inputs, targets, indices, weights = chosen
+        return Batch(transform(inputs[indices]), targets[indices], weights)
+
+    return gather
+
+
+def _means(sums: Sequence[Metrics], prefix: str) -> Record:
+    total = {name: sum(float(metrics[name]) for metrics in sums) for name in sums[0]}
+    means = {"loss": total["loss"] / total["count"]}
+    if "correct" in total:
+        means["accuracy"] = total["correct"] / total["count"]
+    return {f"{prefix}_{name}": mean for name, mean in means.items()}
+
+
+class _Evaluator:
+    """Evaluation over a whole split in batches of one size: the last one is filled up with examples of no weight."""
+
+    def __init__(
+        self, model: nnx.Module, split: Split, objective: Objective, transform: Callable[[Any], Any], batch_size: int
+    ):
+        self.step = make_eval_step(model, objective, _gather(transform))
+        self.data = jax.device_put((split.inputs, split.targets))
+        size = min(batch_size, len(split))
+        positions = np.arange(-(-len(split) // size) * size).reshape(-1, size)
+        self.batches = [(np.minimum(p, len(split) - 1), (p < len(split)).astype(np.float32)) for p in positions]
+
+    def __call__(self, params: nnx.State, model_state: nnx.State) -> Record:
+        return _means([self.step(params, model_state, (*self.data, *batch)) for batch in self.batches], "test")
+
+
+def evaluate(
+    model: nnx.Module,
+    split: Split,
+    *,
+    objective: Objective,
+    transform: Callable[[Any], Any] = lambda inputs: inputs,
+    batch_size: int = 250,
+) -> Record:
+    """Returns the mean metrics of ``model`` in evaluation mode over all examples of ``split``.
+
+    Arguments are those of :func:`fit`.
+
+    >>> import functools, flaxnets
+    >>> from flaxnets.data import fit_images, load
+    >>> from flaxnets.training import classification
+    >>> model, test = flaxnets.create_model("mlp"), load("digits").test
+    >>> transform = functools.partial(fit_images, input_shape=(1, 28, 28))
+    >>> sorted(evaluate(model, test, objective=classification, transform=transform))
+    ['test_accuracy', 'test_loss']
+    """
+    _, params, model_state = nnx.split(model, nnx.Param, ...)
+    return _Evaluator(model, split, objective, transform, batch_size)(params, model_state)
+
+
+def fit(
+    model: nnx.Module,
+    train: Split,
+    test: Split,
+    *,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    epochs: int,
+    batch_size: int,
+    seed: int = 0,
+    transform: Callable[[Any], Any] = lambda inputs: inputs,
+    on_step: Callable[[int, int, Metrics], None] = lambda epoch, step, metrics: None,
+    on_epoch: Callable[[Record], None] = lambda record: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[Record]:
+    """Trains ``model`` in place.
+
+    Every epoch visits the examples in a new order, in batches of one size; the few that do not fill a last batch sit
+    out that epoch, other ones each time.
+
+    Args:
+        model: the module to train; it holds the trained state when the call returns.
+        train: examples to learn from; both parts stay on the device.
+        test: examples to evaluate on after every epoch, all of them.
+        objective: such as :func:`flaxnets.training.classification`.
+        optimizer: any optax transformation.
+        epochs: how often to go through ``train``.
+        batch_size: examples a step; at most the size of ``train``.
+        seed: decides the order of examples.
+        transform: from stored inputs to the model's, inside the compiled step.
+        on_step: called after every step with epoch, step within it, and the metrics' sums, still on the device.
+        on_epoch: called after every epoch with its record.
+        should_stop: asked after every step; True ends the training, without a record of the unfinished epoch.
+
+    Returns:
+        One record an epoch: ``epoch``, ``train_loss``, ``train_accuracy`` (both in training mode, along the way),
+        ``test_loss``, ``test_accuracy`` and ``images_per_second`` (of training, compilation apart).
+
+    >>> import functools, optax, flaxnets
+    >>> from flaxnets.data import fit_images, load
+    >>> from flaxnets.training import classification
+    >>> data = load("digits")
+    >>> records = fit(flaxnets.create_model("mlp"), data.train, data.test, objective=classification,
+    ...     optimizer=optax.sgd(0.1), epochs=1, batch_size=32,
+    ...     transform=functools.partial(fit_images, input_shape=(1, 28, 28)))
+    >>> records[0]["test_accuracy"] > 0.5
+    True
+    """
+    batch_size = min(batch_size, len(train))
+    steps = len(train) // batch_size
+    state = TrainState.create(model, optimizer)
+    evaluator = _Evaluator(model, test, objective, transform, batch_size=250)
+    data = jax.device_put((train.inputs, train.targets))
+    weights = jnp.ones(batch_size)
+    step = make_train_step(model, optimizer, objective, _gather(transform))
+    example = (*data, jnp.zeros(batch_size, jnp.int32), weights)
+    step = step.lower(state, example).compile()  # type: ignore[attr-defined]  # so that no epoch's time includes it
+
+    records: list[Record] = []
+    for epoch in range(1, epochs + 1):
+        order = np.random.default_rng((seed, epoch)).permutation(len(train)).astype(np.int32)
+        started, sums = time.perf_counter(), []
+        for i in range(steps):
+            indices = jnp.asarray(order[i * batch_size : (i + 1) * batch_size])
+            state, metrics = step(state, (*data, indices, weights))
+            sums.append(metrics)
+            on_step(epoch, i + 1, metrics)
+            if should_stop():
+                state.update_model(model)
+                return records
+        train_means = _means(sums, "train")  # waits for the last step
+        speed = steps * batch_size / (time.perf_counter() - started)
+        test_means = evaluator(state.params, state.model_state)
+        records.append({"epoch": epoch, **train_means, **test_means, "images_per_second": round(speed, 1)})
+        on_epoch(records[-1])
+    state.update_model(model)
+    return records

@@ -1,0 +1,202 @@
+"""The tables that the tests run over: one row for every network and layer. A public class without one is a failure."""
+
+import dataclasses
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from flax import nnx
+
+import flaxnets
+import flaxnets.nn as flax_nn
+import torchref
+
+Maker = Callable[[np.random.Generator], tuple[Any, ...]]
+
+
+def normal(*shapes: tuple[int, ...]) -> Maker:
+    """Inputs drawn from the normal distribution."""
+    return lambda rng: tuple(rng.normal(size=shape) for shape in shapes)
+
+
+def ties(*shape: int) -> Maker:
+    """Small whole numbers: many equal values in a window, and many zeros."""
+    return lambda rng: (rng.integers(-2, 3, shape).astype(np.float64),)
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A registered network in a size that is quick to compute, at full depth.
+
+    Attributes:
+        name: in both registries.
+        parameters: how many the network has with its defaults.
+        options: what makes it small.
+        inputs: the arguments of a call.
+        check: options of :func:`flaxnets.parity.check`.
+    """
+
+    name: str
+    parameters: int
+    inputs: Maker
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    check: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def pair(self) -> tuple[torch.nn.Module, nnx.Module]:
+        torch.manual_seed(0)
+        return torchref.create_model(self.name, **self.options), flaxnets.create_model(self.name, **self.options)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+NETWORKS = [
+    Network("mlp", 203_530, normal((3, 1, 28, 28))),
+    Network("lenet", 61_706, normal((2, 1, 28, 28))),
+    Network("resnet18", 11_171_146, normal((3, 1, 33, 33)), {"num_channels": (4, 6, 8, 10)}),
+    Network("densenet", 758_226, normal((2, 1, 64, 64)), {"num_channels": 8, "growth_rate": 4}),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A layer in one combination of arguments.
+
+    Attributes:
+        name: in ``torch.nn`` and in ``flaxnets.nn``.
+        inputs: the arguments of a call.
+        args: positional arguments of the constructor.
+        kwargs: keyword arguments of the constructor.
+        build: for containers: makes the module out of either ``nn``, with ``rngs`` for the one that takes it.
+    """
+
+    name: str
+    inputs: Maker
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    build: Callable[..., Any] | None = None
+
+    def make(self, nn: Any) -> Any:
+        rngs = {"rngs": nnx.Rngs(0)} if nn is flax_nn else {}
+        if self.build is not None:
+            return self.build(nn, **rngs)
+        kind = getattr(nn, self.name)
+        takes = inspect.signature(kind.__init__).parameters
+        return kind(*self.args, **self.kwargs, **{k: v for k, v in rngs.items() if k in takes})
+
+    def pair(self) -> tuple[torch.nn.Module, nnx.Module]:
+        torch.manual_seed(0)
+        return self.make(torch.nn), self.make(flax_nn)
+
+    def __str__(self) -> str:
+        arguments = [*map(repr, self.args), *(f"{k}={v!r}" for k, v in self.kwargs.items())]
+        if self.build is not None:
+            arguments = [f"form {self.build.__code__.co_firstlineno}"]
+        shapes = ["x".join(map(str, np.shape(a))) for a in self.inputs(np.random.default_rng(0))]
+        return f"{self.name}({', '.join(arguments)}) of {', '.join(shapes)}"
+
+
+def layers(name: str, *rows: tuple[Any, ...]) -> list[Layer]:
+    """Rows of ``(inputs, positional arguments, keyword arguments)`` for one class; the last two may be left out."""
+    return [Layer(name, *row) for row in rows]
+
+
+def _sequential_of_names(nn: Any, **rngs: Any) -> Any:
+    return nn.Sequential(OrderedDict(second=nn.Linear(3, 4, **rngs), first=nn.ReLU(), out=nn.Linear(4, 2, **rngs)))
+
+
+def _sequential_of_twelve(nn: Any, **rngs: Any) -> Any:
+    return nn.Sequential(*(nn.Linear(3, 3, **rngs) for _ in range(12)))
+
+
+def _sequential_sharing(nn: Any, **rngs: Any) -> Any:
+    shared = nn.Linear(3, 3, **rngs)
+    return nn.Sequential(shared, nn.Sigmoid(), shared, nn.Sequential(shared, nn.ReLU()))
+
+
+IMAGE = normal((2, 3, 7, 9))
+LAYERS = [
+    *layers(
+        "Linear",
+        (normal((4, 3)), (3, 5)),
+        (normal((3,)), (3, 5)),
+        (normal((2, 3, 4, 5)), (5, 1)),
+        (normal((4, 3)), (3, 2), {"bias": False}),
+        (normal((0, 3)), (3, 2)),
+    ),
+    *layers(
+        "Conv2d",
+        (IMAGE, (3, 4, 3)),
+        (normal((3, 7, 9)), (3, 4, 3)),
+        (IMAGE, (3, 4, (3, 2)), {"stride": (2, 1), "padding": (1, 0)}),
+        (IMAGE, (3, 4, 3), {"padding": 2, "dilation": 2, "bias": False}),
+        (IMAGE, (3, 6, 3), {"groups": 3}),
+        (IMAGE, (3, 4, 1), {"stride": 3}),
+        (IMAGE, (3, 4, (4, 3)), {"padding": "same", "dilation": (1, 2)}),
+        (IMAGE, (3, 4, 3), {"padding": "valid"}),
+        (IMAGE, (3, 4, 3), {"padding": (2, 1), "padding_mode": "reflect"}),
+        (IMAGE, (3, 4, 3), {"padding": 1, "padding_mode": "replicate", "stride": 2}),
+        (IMAGE, (3, 4, (4, 3)), {"padding": "same", "padding_mode": "circular"}),
+        (normal((1, 1, 3, 3)), (1, 1, 3)),
+    ),
+    *layers(
+        "MaxPool2d",
+        (IMAGE, (2,)),
+        (normal((3, 7, 9)), (3,)),
+        (ties(2, 3, 8, 8), (3, 2, 1)),
+        (ties(2, 3, 8, 8), (2,)),
+        (ties(2, 3, 7, 9), ((3, 2),), {"stride": (2, 1), "padding": (1, 0), "ceil_mode": True}),
+        (ties(2, 3, 9, 9), (3, 1), {"dilation": 2, "padding": 1}),
+        (ties(2, 3, 7, 7), (3, 2, 1), {"return_indices": True, "ceil_mode": True}),
+    ),
+    *layers(
+        "AvgPool2d",
+        (IMAGE, (2,)),
+        (normal((3, 7, 9)), (3,)),
+        (IMAGE, (3, 2, 1)),
+        (IMAGE, (3, 2, 1), {"ceil_mode": True}),
+        (IMAGE, (3, 2, 1), {"ceil_mode": True, "count_include_pad": False}),
+        (IMAGE, ((3, 2),), {"stride": (1, 3), "divisor_override": 5}),
+    ),
+    *layers(
+        "AdaptiveAvgPool2d",
+        (IMAGE, ((1, 1),)),
+        (IMAGE, (3,)),
+        (IMAGE, ((None, 4),)),
+        (IMAGE, ((9, 11),)),
+        (normal((3, 6, 9)), ((3, 3),)),
+    ),
+    *layers(
+        "BatchNorm1d",
+        (normal((5, 3)), (3,)),
+        (normal((5, 3, 4)), (3,)),
+        (normal((5, 3)), (3,), {"affine": False, "eps": 1e-3}),
+        (normal((5, 3)), (3,), {"track_running_stats": False}),
+        (normal((5, 3)), (3,), {"momentum": None}),
+    ),
+    *layers(
+        "BatchNorm2d",
+        (IMAGE, (3,)),
+        (IMAGE, (3,), {"momentum": 0.3}),
+        (IMAGE, (3,), {"momentum": None, "affine": False}),
+        (IMAGE, (3, 1e-2), {"track_running_stats": False}),
+        (normal((1, 3, 1, 2)), (3,)),
+    ),
+    *layers("Dropout", (normal((4, 5)),), (normal((4, 5)), (0.3,)), (normal((4,)), (0.0,)), (normal((4,)), (1.0,))),
+    *layers("Flatten", (IMAGE,), (IMAGE, (0, 2)), (IMAGE, (), {"start_dim": 2}), (normal((3,)), (0,))),
+    *layers("ReLU", (ties(4, 5),), (normal((2, 3, 4)),), (normal(()),)),
+    *layers("Sigmoid", (normal((4, 5)),), (lambda rng: (np.array([-800.0, -30.0, 0.0, 30.0, 800.0]),),)),
+    Layer("Sequential", normal((2, 3)), build=_sequential_of_names),
+    Layer("Sequential", normal((2, 3)), build=_sequential_of_twelve),
+    Layer("Sequential", normal((2, 3)), build=_sequential_sharing),
+    Layer("Sequential", normal((2, 3)), build=lambda nn, **rngs: nn.Sequential()),
+]
+
+# Public classes that no table of parity can hold, each with the reason.
+WITHOUT_PARITY = {
+    "Buffer": "a kind of variable, no layer; test_state.py holds it against register_buffer",
+    "Module": "abstract; test_state.py holds it against torch.nn.Module",
+}

@@ -1,0 +1,69 @@
+"""Nothing public is without a row in a table, a docstring with an example, and a twin."""
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+from cases import LAYERS, NETWORKS, WITHOUT_PARITY
+
+import flaxnets
+import torchref
+from flaxnets import nn
+
+
+def _classes(module):
+    return [name for name, value in vars(module).items() if inspect.isclass(value) and not name.startswith("_")]
+
+
+def test_every_registered_network_is_in_the_table_and_in_both_registries():
+    assert flaxnets.list_models() == torchref.list_models() == sorted(case.name for case in NETWORKS)
+
+
+def test_every_public_layer_is_in_the_table():
+    assert sorted(_classes(nn)) == sorted({case.name for case in LAYERS} | WITHOUT_PARITY.keys())
+
+
+def _modules(package):
+    names = [info.name for info in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
+    return [importlib.import_module(name) for name in [package.__name__, *names]]
+
+
+def _public(package):
+    """Public functions, classes and their public methods, each where it is defined."""
+    for module in _modules(package):
+        for name, value in vars(module).items():
+            if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
+                continue
+            if (inspect.isclass(value) or inspect.isfunction(value)) and "._" not in module.__name__:
+                yield f"{module.__name__}.{name}", value
+
+
+# Where the package's surface is: what people call directly has an example; inner helpers need only words.
+SURFACE = (flaxnets, flaxnets.nn, flaxnets.nn.functional, flaxnets.nn.init, flaxnets.state)
+
+
+@pytest.mark.parametrize("package", SURFACE, ids=lambda module: module.__name__)
+def test_everything_people_call_has_an_example(package):
+    named = {
+        f"{package.__name__}.{name}": value
+        for name, value in vars(package).items()
+        if (inspect.isclass(value) or inspect.isfunction(value))
+        and not name.startswith("_")
+        and (value.__module__ or "").startswith("flaxnets")
+    }
+    helpers = {
+        f"flaxnets.state.{name}" for name in ("own_modules", "own_variables", "named_variables", "IncompatibleKeys")
+    }
+    assert [name for name, value in named.items() if ">>>" not in (value.__doc__ or "") and name not in helpers] == []
+
+
+def test_every_public_name_has_a_docstring():
+    assert [name for package in (flaxnets, torchref) for name, value in _public(package) if not value.__doc__] == []
+
+
+def test_every_model_file_class_and_function_has_a_twin():
+    def names(package):
+        return {name.split(".", 1)[1] for name, _ in _public(package.models)}
+
+    assert names(flaxnets) == names(torchref)

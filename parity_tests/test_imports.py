@@ -1,0 +1,64 @@
+"""What must hold of a fresh interpreter: no torch needed, and annotated shapes that are true."""
+
+import subprocess
+import sys
+
+WITHOUT_TORCH = """
+import sys
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch" or name.startswith("torch."):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, NoTorch())
+import numpy as np
+import flaxnets, flaxnets.training, flaxnets.data, flaxnets.weights
+model = flaxnets.create_model("lenet")
+model.load_state_dict({name: np.zeros(array.shape) for name, array in model.state_dict().items()})
+assert model(np.zeros((1, 1, 28, 28), np.float32)).shape == (1, 10)
+assert "torch" not in sys.modules
+try:
+    import flaxnets.parity
+except ImportError as error:
+    print(error)
+"""
+
+UNDER_BEARTYPE = """
+import warnings
+warnings.simplefilter("ignore")
+from jaxtyping import install_import_hook
+hook = install_import_hook(["flaxnets.nn", "flaxnets.models"], "beartype.beartype")
+import sys
+sys.path.insert(0, "parity_tests")
+import jax, numpy as np
+from flax import nnx
+from cases import LAYERS, NETWORKS
+count = 0
+for case in [*NETWORKS, *LAYERS]:
+    _, module = case.pair()
+    inputs = case.inputs(np.random.default_rng(0))
+    inputs = jax.tree.map(lambda a: np.asarray(a, np.float32) if a.dtype.kind == "f" else a, inputs)
+    nnx.eval_shape(lambda m, *a: m(*a), module, *inputs)
+    count += 1
+print(count, "cases hold what their annotations say")
+try:
+    import flaxnets.nn.functional as F
+    F.linear(np.zeros((2, 3), np.float32), jax.numpy.zeros(3))
+except Exception as error:
+    print(type(error).__name__)
+"""
+
+
+def _run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_flaxnets_works_without_torch_and_says_what_the_harness_needs():
+    assert "pip install 'flaxnets[parity]'" in _run(WITHOUT_TORCH)
+
+
+def test_annotated_shapes_are_true_for_every_case():
+    output = _run(UNDER_BEARTYPE)
+    assert "cases hold what their annotations say" in output
+    assert "TypeCheckError" in output

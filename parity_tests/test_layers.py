@@ -1,0 +1,119 @@
+"""Every layer is the function that torch's layer of the same name is, with the same defaults."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from cases import LAYERS, Layer
+from flax import nnx
+
+from flaxnets import nn
+from flaxnets.parity import assert_parity
+
+
+@pytest.mark.parametrize("case", LAYERS, ids=str)
+def test_outputs_gradients_and_buffers_are_torchs(case: Layer, rng: np.random.Generator):
+    assert_parity(*case.pair(), *case.inputs(rng))
+
+
+# What torch's constructors take and these do not: an array's place is JAX's business, and nothing works in place.
+NOT_TAKEN = {"device", "inplace"}
+
+
+def dir_of_bases(kind: type) -> set[str]:
+    """What the class and its bases define, up to the common base of all layers."""
+    return {name for base in kind.__mro__[: kind.__mro__.index(nn.Module)] for name in vars(base)}
+
+
+@pytest.mark.parametrize("name", sorted({case.name for case in LAYERS if case.build is None}))
+def test_constructor_takes_torchs_arguments(name: str):
+    def arguments(kind):
+        return {
+            p.name: p.default
+            for p in inspect.signature(kind.__init__).parameters.values()
+            if p.name not in {"self", "dtype", "rngs", *NOT_TAKEN} and p.kind is not p.VAR_KEYWORD
+        }
+
+    expected = arguments(getattr(torch.nn, name))
+    # Without a constructor of its own a class shows that of object, which takes nothing.
+    found = arguments(getattr(nn, name)) if "__init__" in dir_of_bases(getattr(nn, name)) else {}
+    assert list(found.items()) == list(expected.items())
+
+
+@pytest.mark.parametrize("name", sorted({case.name for case in LAYERS}))
+def test_call_takes_torchs_arguments(name: str):
+    expected = list(inspect.signature(getattr(torch.nn, name).forward).parameters)
+    found = list(inspect.signature(getattr(nn, name).__call__).parameters)
+    assert found[: len(expected)] == expected
+
+
+def test_max_pool_gives_the_first_of_equal_maxima_the_whole_gradient():
+    x = jnp.ones((1, 1, 4, 4))
+    gradient = jax.grad(lambda x: nn.MaxPool2d(2)(x).sum())(x)
+    assert gradient[0, 0].tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
+
+
+def test_relu_has_gradient_zero_at_zero():
+    assert jax.grad(lambda x: nn.ReLU()(x))(0.0) == 0.0
+
+
+def test_max_pool_passes_nan_on():
+    x = jnp.zeros((1, 4, 4)).at[0, 1, 1].set(jnp.nan)
+    expected = torch.nn.MaxPool2d(3, 1)(torch.tensor(np.array(x))).numpy()
+    np.testing.assert_array_equal(nn.MaxPool2d(3, 1)(x), expected)
+
+
+def test_batch_norm_leaves_mean_0_and_unbiased_variance_in_the_running_statistics(rng):
+    x = jnp.asarray(rng.normal(3, 2, (8, 4, 5, 5)), jnp.float32)
+    norm = nn.BatchNorm2d(4, momentum=1.0, eps=0.0)
+    y = norm(x)
+    np.testing.assert_allclose(y.mean((0, 2, 3)), 0, atol=1e-6)
+    np.testing.assert_allclose(y.var((0, 2, 3)), 1, rtol=1e-5)
+    np.testing.assert_allclose(norm.running_var[...], x.var((0, 2, 3), ddof=1), rtol=1e-5)
+    assert int(norm.num_batches_tracked[...]) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "bound"),
+    [
+        (lambda nn, **r: nn.Linear(300, 200, **r), 300**-0.5),
+        (lambda nn, **r: nn.Conv2d(20, 60, 5, **r), 500**-0.5),
+        (lambda nn, **r: nn.Conv2d(20, 600, 5, groups=2, **r), 250**-0.5),
+    ],
+    ids=["Linear", "Conv2d", "grouped Conv2d"],
+)
+def test_initial_values_have_torchs_distribution(make, bound):
+    module = make(nn, rngs=nnx.Rngs(7))
+    for name, expected in make(torch.nn).named_parameters():
+        values, expected = np.asarray(module.state_dict()[name]), expected.detach().numpy()
+        assert np.abs(values).max() <= bound
+        assert np.abs(values).max() > 0.95 * bound
+        count = values.size
+        np.testing.assert_allclose(values.mean(), 0, atol=5 * bound / (3 * count) ** 0.5)
+        np.testing.assert_allclose(values.std(), expected.std(), rtol=5 / count**0.5)
+
+
+def test_dropout_draws_a_new_mask_each_time_and_a_seed_repeats_them(rng):
+    x = jnp.ones((50, 50))
+    layer, again = nn.Dropout(0.3, rngs=nnx.Rngs(1)), nn.Dropout(0.3, rngs=nnx.Rngs(1))
+    first, second = layer(x), layer(x)
+    assert (first != second).any()
+    np.testing.assert_array_equal(first, again(x))
+    np.testing.assert_array_equal(second, again(x))
+    np.testing.assert_allclose((first == 0).mean(), 0.3, atol=0.05)
+    np.testing.assert_allclose(np.unique(first), [0, 1 / 0.7], rtol=1e-6)
+    mask = jnp.asarray(rng.random((50, 50)) < 0.5)
+    np.testing.assert_allclose(layer(x, mask=mask), mask / 0.7, rtol=1e-6)
+    np.testing.assert_array_equal(layer.eval()(x), x)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_stays_half_and_keeps_float32_statistics(dtype):
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, rngs=nnx.Rngs(0)), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2))
+    net[0].to(dtype)
+    y = net(jnp.ones((2, 1, 6, 6), dtype))
+    assert y.dtype == dtype
+    assert net[1].running_mean.dtype == jnp.float32
