@@ -56,7 +56,7 @@ class Network:
 NETWORKS = [
     Network("mlp", 203_530, normal((3, 1, 28, 28))),
     Network("lenet", 61_706, normal((2, 1, 28, 28))),
-    Network("resnet18", 11_171_146, normal((3, 1, 33, 33)), {"num_channels": (4, 6, 8, 10)}),
+    Network("resnet18", 11_178_378, normal((3, 1, 33, 33)), {"num_channels": (4, 6, 8, 10)}),
     Network("densenet", 758_226, normal((2, 1, 64, 64)), {"num_channels": 8, "growth_rate": 4}),
 ]
 
@@ -180,7 +180,7 @@ LAYERS = [
     *layers(
         "BatchNorm2d",
         (IMAGE, (3,)),
-        (IMAGE, (3,), {"momentum": 0.3}),
+        (IMAGE, (3,), {"momentum": 0.3, "bias": False}),
         (IMAGE, (3,), {"momentum": None, "affine": False}),
         (IMAGE, (3, 1e-2), {"track_running_stats": False}),
         (normal((1, 3, 1, 2)), (3,)),

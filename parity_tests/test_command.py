@@ -61,9 +61,9 @@ def test_networks_are_listed(tmp_path):
     assert [line.split()[0] for line in done.stdout.splitlines()] == flaxnets.list_models()
 
 
-@pytest.mark.parametrize("arch", ["mlp", "densenet"])
-def test_a_run_leaves_weights_that_give_torch_the_same_predictions(arch, tmp_path):
-    done = train("--arch", arch, "--epochs", 2, "--train-examples", 96, "--seed", 3, cwd=tmp_path)
+@pytest.mark.parametrize(("arch", "epochs"), [("mlp", 2), ("densenet", 1)])
+def test_a_run_leaves_weights_that_give_torch_the_same_predictions(arch, epochs, tmp_path):
+    done = train("--arch", arch, "--epochs", epochs, "--train-examples", 96, "--seed", 3, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "runs").iterdir()
     assert run.name.startswith(f"{arch}-")
@@ -71,11 +71,11 @@ def test_a_run_leaves_weights_that_give_torch_the_same_predictions(arch, tmp_pat
     assert sorted(path.name for path in run.iterdir()) == ["config.json", "metrics.jsonl", "model.safetensors"]
 
     config = json.loads((run / "config.json").read_text())
-    expected = {"arch": arch, "epochs": 2, "train_examples": 96, "seed": 3, "dataset": "mnist", "device": "auto"}
+    expected = {"arch": arch, "epochs": epochs, "train_examples": 96, "seed": 3, "dataset": "mnist", "device": "auto"}
     assert config.items() >= expected.items()
     assert {"lr", "optimizer", "batch_size", "out"} <= config.keys()
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [record.pop("epoch") for record in records] == [1, 2]
+    assert [record.pop("epoch") for record in records] == list(range(1, epochs + 1))
     names = {"train_loss", "train_accuracy", "test_loss", "test_accuracy", "images_per_second"}
     assert all(record.keys() == names for record in records)
     assert f"{records[-1]['test_accuracy']:.2%}" in done.stdout

@@ -82,6 +82,8 @@ def _resnet(module, small=(4, 6, 8, 10)):
 IMAGES = np.random.default_rng(1).normal(size=(2, 1, 33, 33))
 TIES = np.random.default_rng(2).integers(-1, 2, (2, 3, 8, 8)).astype(float)
 
+QUICK = {"dtypes": ("float64",), "runs": ("jit",)}
+
 # what is planted -> (torch module, Flax module with the fault, inputs, words that the report must have)
 FAULTS = {
     "a transposed weight": lambda r: (torch.nn.Linear(3, 3), TransposedLinear(3, 3, rngs=r), np.eye(3), ["output 0"]),
@@ -152,12 +154,12 @@ def _twice(nn, layer):
 @pytest.mark.parametrize("plant", FAULTS.values(), ids=FAULTS)
 def test_a_planted_fault_is_caught_and_named(plant):
     torch_module, flax_module, inputs, words = plant(nnx.Rngs(0))
-    report = check(torch_module, flax_module, inputs)
+    report = check(torch_module, flax_module, inputs, **QUICK)
     assert not report.passed
     for word in words:
         assert word in str(report)
     with pytest.raises(AssertionError, match="NOT equal"):
-        assert_parity(torch_module, flax_module, inputs)
+        assert_parity(torch_module, flax_module, inputs, **QUICK)
 
 
 def test_the_order_of_names_counts():

@@ -24,6 +24,8 @@ class _BatchNorm(Module):
         affine: bool = True,
         track_running_stats: bool = True,
         dtype: DTypeLike = jnp.float32,
+        *,
+        bias: bool = True,
     ):
         check_sizes(type(self).__name__, num_features=num_features)
         self.num_features = num_features
@@ -32,7 +34,7 @@ class _BatchNorm(Module):
         self.affine = affine
         self.track_running_stats = track_running_stats
         self.weight = nnx.Param(jnp.ones(num_features, dtype)) if affine else None
-        self.bias = nnx.Param(jnp.zeros(num_features, dtype)) if affine else None
+        self.bias = nnx.Param(jnp.zeros(num_features, dtype)) if affine and bias else None
         tracked = track_running_stats
         self.running_mean = nnx.BatchStat(jnp.zeros(num_features, dtype)) if tracked else None
         self.running_var = nnx.BatchStat(jnp.ones(num_features, dtype)) if tracked else None
@@ -72,6 +74,7 @@ class BatchNorm1d(_BatchNorm):
         affine: whether to scale and shift by learned parameters.
         track_running_stats: whether to keep running statistics; without them evaluation too uses the batch's own.
         dtype: of the parameters and running statistics; float32 if not given.
+        bias: whether ``affine`` shifts as well as scales.
 
     Raises:
         ValueError: at the call, for an input of the wrong rank, or of one value for each channel in training mode.
