@@ -11,6 +11,8 @@ from flax import nnx
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])
 
+TASKS = ("classification", "language", "regression", "layer")
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -20,14 +22,17 @@ class Entry:
         name: what :func:`create_model` knows it by.
         builder: makes the module; takes ``rngs`` and the network's own options by keyword.
         input_shape: the shape of one example, without the batch axis.
+        task: one of :data:`TASKS`; a ``layer`` has nothing to train on.
         dataset: what ``train.py`` trains it on if nothing else is asked for.
         paper: where the network was described.
-        recipe: defaults of ``train.py`` for this network (``epochs``, ``batch_size``, ``lr``, ``optimizer``).
+        recipe: defaults of ``train.py`` for this network (``epochs``, ``batch_size``, ``lr``, ``optimizer``), and
+            ``train_input_shape`` where its examples have another shape than ``input_shape``.
     """
 
     name: str
     builder: Callable[..., nnx.Module]
     input_shape: tuple[int, ...]
+    task: str
     dataset: str | None
     paper: str
     recipe: Mapping[str, Any]
@@ -37,12 +42,19 @@ _ENTRIES: dict[str, Entry] = {}
 
 
 def register(
-    *, input_shape: tuple[int, ...], dataset: str | None = None, paper: str = "", **recipe: Any
+    *,
+    input_shape: tuple[int, ...],
+    task: str = "classification",
+    dataset: str | None = None,
+    paper: str = "",
+    **recipe: Any,
 ) -> Callable[[Builder], Builder]:
     """Decorates a builder, a function or a class, so that :func:`create_model` finds it by its name.
 
+    Arguments are the attributes of :class:`Entry`.
+
     Raises:
-        ValueError: if the name is taken.
+        ValueError: if the name is taken, or the task is none of :data:`TASKS`.
 
     >>> @register(input_shape=(4,))
     ... def registered_as_an_example(*, rngs):
@@ -50,6 +62,8 @@ def register(
     >>> list_models("registered_*")
     ['registered_as_an_example']
     """
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}; {suggest(task, list(TASKS))}")
 
     def decorate(builder: Builder) -> Builder:
         name = builder.__name__
@@ -59,7 +73,7 @@ def register(
                 f"the name {name!r} is already registered by {taken.__module__}.{taken.__qualname__}; "
                 f"{builder.__module__}.{builder.__qualname__} needs another name"
             )
-        _ENTRIES[name] = Entry(name, builder, input_shape, dataset, paper, recipe)
+        _ENTRIES[name] = Entry(name, builder, input_shape, task, dataset, paper, recipe)
         return builder
 
     return decorate

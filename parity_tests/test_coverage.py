@@ -17,7 +17,7 @@ def _classes(module):
 
 
 def test_every_registered_network_is_in_the_table_and_in_both_registries():
-    assert flaxnets.list_models() == torchref.list_models() == sorted(case.name for case in NETWORKS)
+    assert flaxnets.list_models() == torchref.list_models() == sorted({case.name for case in NETWORKS})
 
 
 def test_every_public_layer_is_in_the_table():

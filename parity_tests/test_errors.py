@@ -43,7 +43,7 @@ REJECTED = [
     ("Dropout", (-0.1,), {}, None, "must be between 0 and 1, got -0.1"),
     ("Flatten", (3,), {}, (2, 3), r"for an input of shape \(2, 3\), got 3"),
     ("Flatten", (2, 1), {}, (2, 3, 4), "start_dim=2 comes after end_dim=1"),
-    ("Sequential", (3,), {}, None, "must be a Module, got int"),
+    ("Sequential", (3,), {}, None, "expected a Module, got int"),
 ]
 
 

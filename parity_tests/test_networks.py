@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 import torch
-from cases import NETWORKS, Network
+from cases import NETWORKS, VARIANTS, Network
 from flax import nnx
 
 import flaxnets
@@ -15,10 +15,10 @@ import torchref
 from flaxnets.parity import assert_parity
 from flaxnets.registry import get_entry
 
-every_network = pytest.mark.parametrize("case", NETWORKS, ids=str)
+every_network = pytest.mark.parametrize("case", NETWORKS, ids=lambda case: case.name)
 
 
-@every_network
+@pytest.mark.parametrize("case", [*NETWORKS, *VARIANTS], ids=str)
 def test_outputs_gradients_and_buffers_are_torchs(case: Network, rng: np.random.Generator):
     report = assert_parity(*case.pair(), *case.inputs(rng), **case.check)
     print(report)
@@ -38,24 +38,43 @@ def test_full_size_has_torchs_names_and_shapes(case: Network):
 
 @every_network
 def test_full_size_takes_the_registered_input(case: Network):
-    shape = get_entry(case.name).input_shape
+    entry = get_entry(case.name)
     model = nnx.eval_shape(functools.partial(flaxnets.create_model, case.name))
-    output = nnx.eval_shape(lambda m, x: m(x), model, jax.ShapeDtypeStruct((2, *shape), np.float32))
-    assert output.shape == (2, 10)
+
+    def output_shapes(shape, dtype=np.float32):
+        output = nnx.eval_shape(lambda m, x: m(x), model, jax.ShapeDtypeStruct(shape, dtype))
+        return [leaf.shape for leaf in jax.tree.leaves(output)]
+
+    if entry.task == "classification":
+        assert output_shapes((2, *entry.input_shape)) == [(2, 10)]
+    elif entry.task == "regression":
+        assert output_shapes((2, *entry.input_shape)) == [(2, 1)]
+    elif entry.task == "language":
+        assert output_shapes((*entry.input_shape, 2), np.int32)[0] == (2 * entry.input_shape[0], 28)
+    else:
+        assert output_shapes(entry.input_shape if case.name in UNBATCHED else (2, *entry.input_shape))
+
+
+UNBATCHED = ("centered", "corr2d", "corr2d_multi", "pool2d")
 
 
 @every_network
 def test_every_parameter_gets_a_gradient(case: Network, rng: np.random.Generator):
     model = flaxnets.create_model(case.name, **case.options)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-    inputs = [jax.numpy.asarray(x, np.float32) for x in case.inputs(rng)]
+    inputs = [jax.numpy.asarray(x, np.float32 if x.dtype.kind == "f" else None) for x in case.inputs(rng)]
 
     @jax.jit
     def gradient(params):
-        return jax.grad(lambda p: (nnx.merge(graphdef, p, rest, copy=True)(*inputs) ** 2).sum())(params)
+        def total(p):
+            outputs = jax.tree.leaves(nnx.merge(graphdef, p, rest, copy=True)(*inputs))
+            return sum((output**2).sum() for output in outputs)
+
+        return jax.grad(total)(params)
 
     named = dict(flaxnets.named_parameters(nnx.merge(graphdef, gradient(params), rest)))
-    assert [name for name, g in named.items() if not np.abs(g.get_value()).max() > 0] == []
+    without = [name for name, g in named.items() if not np.abs(g.get_value()).max() > 0]
+    assert without == list(case.unused)
 
 
 def test_densenet_has_the_documented_channels():
@@ -76,3 +95,22 @@ def test_resnet18_halves_the_image_in_each_block_but_the_first():
         x = nnx.eval_shape(lambda m, x: m(x), module, x)
         shapes.append(x.shape[1:])
     assert shapes == [(64, 24, 24), (64, 24, 24), (128, 12, 12), (256, 6, 6), (512, 3, 3)]
+
+
+def test_a_shared_linear_layer_is_squared_and_its_gradient_is_the_sum():
+    model = flaxnets.create_model("shared_linear")
+    model.load_state_dict({"0.weight": [[3.0]] * np.ones((1, 1)), "1.weight": 3 * np.ones((1, 1))})
+    x = jax.numpy.ones((1, 1))
+    assert model(x).item() == 9
+    assert nnx.grad(lambda m: m(x).sum())(model)["0"]["weight"].get_value().item() == 6
+
+
+def test_the_centered_layer_takes_the_mean_off():
+    x = jax.numpy.arange(1.0, 6.0)
+    assert flaxnets.create_model("centered")(x).tolist() == [-2, -1, 0, 1, 2]
+
+
+def test_lenet_on_32_pixels_has_ten_parameter_tensors():
+    shapes = [parameter.shape for _, parameter in flaxnets.named_parameters(flaxnets.create_model("lenet_relu"))]
+    assert len(shapes) == 10
+    assert shapes[0] == (6, 1, 5, 5)

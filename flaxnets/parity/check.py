@@ -11,8 +11,9 @@ from flax import nnx
 
 from flaxnets import state
 from flaxnets.parity._torch import torch
+from flaxnets.parity.masks import shared_masks
 from flaxnets.parity.report import Difference, Report
-from flaxnets.parity.run import Call, Outcome, is_float, run_flax, run_torch, shared_masks
+from flaxnets.parity.run import Call, Outcome, is_float, run_flax, run_torch
 from flaxnets.parity.state import compare_names, randomize, transfer
 
 # The largest errors that pass: of outputs and buffers, relative to their own maximum; of gradients, relative to the

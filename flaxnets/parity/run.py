@@ -1,9 +1,8 @@
 """One call of either side, with its gradients and what it leaves in the buffers, as numpy arrays."""
 
-import contextlib
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -61,32 +60,6 @@ def _norm(arrays: Sequence[np.ndarray]) -> float:
 def random_like(arrays: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
     """Random cotangents, rounded to float32 as all that goes in."""
     return [rng.standard_normal(a.shape).astype(np.float32).astype(a.dtype) for a in arrays]
-
-
-@contextlib.contextmanager
-def shared_masks(torch_module: torch.nn.Module, flax_module: nnx.Module) -> Iterator[None]:
-    """Makes torch's dropout layers use the masks that the Flax layers of the same names are about to draw."""
-    twins = dict(state.named_modules(nnx.clone(flax_module), remove_duplicate=False))
-    handles = []
-    for name, module in torch_module.named_modules():
-        draw_mask = getattr(twins.get(name), "draw_mask", None)
-        if draw_mask is not None and getattr(module, "p", 0):
-            handles.append(module.register_forward_hook(_masked(draw_mask)))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _masked(draw_mask: Any) -> Any:
-    def hook(module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        if not module.training:
-            return output
-        mask = torch.from_numpy(np.array(draw_mask(tuple(args[0].shape))))
-        return torch.where(mask, args[0] / (1 - module.p), 0) if module.p < 1 else torch.zeros_like(args[0])
-
-    return hook
 
 
 def run_torch(

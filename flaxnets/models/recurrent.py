@@ -1,0 +1,83 @@
+"""Character language models: one-hot characters, a recurrent layer, and logits for the next character.
+
+RNN: "Finding structure in time" (Elman, 1990). GRU: arXiv:1406.1078. LSTM: Hochreiter and Schmidhuber, 1997.
+"""
+
+from typing import Any
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from flaxnets import nn
+from flaxnets.registry import register
+
+
+class LanguageModel(nn.Module):
+    """From the ids of characters to logits for the characters that follow them, with the state in and out."""
+
+    def __init__(self, rnn: nn.Module, vocab_size: int, num_outputs: int, *, rngs: nnx.Rngs):
+        self.rnn = rnn
+        self.vocab_size = vocab_size
+        self.dense = nn.Linear(num_outputs, vocab_size, rngs=rngs)
+
+    def __call__(self, inputs: Int[Array, "t n"], state: Any = None) -> tuple[Float[Array, "tn vocab"], Any]:
+        """Returns the logits of all steps, those of one step together, and the state after the last."""
+        x = jax.nn.one_hot(inputs, self.vocab_size, dtype=self.dense.weight.dtype)
+        y, state = self.rnn(x, state)
+        return self.dense(y.reshape(-1, y.shape[-1])), state
+
+
+@register(input_shape=(35,), task="language", dataset="topics", paper="Elman 1990", epochs=5, batch_size=32, lr=1.0)
+def rnn_lm(
+    *,
+    vocab_size: int = 28,
+    num_hiddens: int = 256,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    dropout: float = 0.0,
+    rngs: nnx.Rngs,
+) -> LanguageModel:
+    """A language model of Elman's recurrent layers."""
+    rnn = nn.RNN(vocab_size, num_hiddens, num_layers, bidirectional=bidirectional, dropout=dropout, rngs=rngs)
+    return LanguageModel(rnn, vocab_size, num_hiddens * (1 + bidirectional), rngs=rngs)
+
+
+@register(
+    input_shape=(35,), task="language", dataset="topics", paper="arXiv:1406.1078", epochs=5, batch_size=32, lr=1.0
+)
+def gru_lm(
+    *,
+    vocab_size: int = 28,
+    num_hiddens: int = 256,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    dropout: float = 0.0,
+    rngs: nnx.Rngs,
+) -> LanguageModel:
+    """A language model of gated recurrent units."""
+    rnn = nn.GRU(vocab_size, num_hiddens, num_layers, bidirectional=bidirectional, dropout=dropout, rngs=rngs)
+    return LanguageModel(rnn, vocab_size, num_hiddens * (1 + bidirectional), rngs=rngs)
+
+
+@register(
+    input_shape=(35,),
+    task="language",
+    dataset="topics",
+    paper="Hochreiter and Schmidhuber 1997",
+    epochs=5,
+    batch_size=32,
+    lr=1.0,
+)
+def lstm_lm(
+    *,
+    vocab_size: int = 28,
+    num_hiddens: int = 256,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    dropout: float = 0.0,
+    rngs: nnx.Rngs,
+) -> LanguageModel:
+    """A language model of long short-term memory."""
+    rnn = nn.LSTM(vocab_size, num_hiddens, num_layers, bidirectional=bidirectional, dropout=dropout, rngs=rngs)
+    return LanguageModel(rnn, vocab_size, num_hiddens * (1 + bidirectional), rngs=rngs)
