@@ -304,7 +304,7 @@ LAYERS = [
     *layers("Flatten", (IMAGE,), (IMAGE, (0, 2)), (IMAGE, (), {"start_dim": 2}), (normal((3,)), (0,))),
     *layers("ReLU", (ties(4, 5),), (normal((2, 3, 4)),), (normal(()),)),
     *layers("Sigmoid", (normal((4, 5)),), (lambda rng: (np.array([-800.0, -30.0, 0.0, 30.0, 800.0]),),)),
-    Layer("DataParallel", normal((2, 3)), build=_data_parallel),
+    Layer("DataParallel", normal((5, 3)), build=_data_parallel),
     Layer("Sequential", normal((2, 3)), build=_sequential_of_names),
     Layer("Sequential", normal((2, 3)), build=_sequential_of_twelve),
     Layer("Sequential", normal((2, 3)), build=_sequential_sharing),

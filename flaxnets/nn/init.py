@@ -66,7 +66,10 @@ def uniform(
     >>> float(uniform(jax.random.key(0), (100,), a=2.0, b=3.0).min()) >= 2.0
     True
     """
-    return jax.random.uniform(key, shape, dtype, a, b)
+    # XLA takes long over each new shape of random numbers: drawing a power of two leaves few of them to compile.
+    size = math.prod(shape)
+    drawn = jax.random.uniform(key, (1 << max(size - 1, 0).bit_length(),), dtype, a, b)
+    return drawn[:size].reshape(shape)
 
 
 def kaiming_uniform(

@@ -1,5 +1,7 @@
 """Normalisation."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -58,15 +60,21 @@ def batch_norm(
     else:
         mean, var = running_mean[...], running_var[...]
 
+    return _normalize(x, mean, var, weight, bias, eps).astype(input.dtype)
+
+
+# Compiled as a whole also where the caller is not, as torch's is one operation.
+@functools.partial(jax.jit, static_argnums=5)
+def _normalize(
+    x: jax.Array, mean: jax.Array, var: jax.Array, weight: jax.Array | None, bias: jax.Array | None, eps: float
+) -> jax.Array:
     def per_channel(vector: jax.Array) -> jax.Array:
-        return along(vector, 1, input.ndim)
+        return along(vector, 1, x.ndim)
 
     output = (x - per_channel(mean)) * per_channel(jax.lax.rsqrt(var + eps))
     if weight is not None:
         output = output * per_channel(weight)
-    if bias is not None:
-        output = output + per_channel(bias)
-    return output.astype(input.dtype)
+    return output if bias is None else output + per_channel(bias)
 
 
 def _batch_statistics(

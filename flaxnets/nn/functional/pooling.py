@@ -4,6 +4,7 @@ The maximum and the sum of a box are those of its rows' maxima and sums, so a wi
 ``n*k`` slices. Among equal maxima the first in reading order wins, and gets the whole gradient, as in torch.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
@@ -50,62 +51,83 @@ def _sum(total: Arrays, other: Arrays) -> Arrays:
     return (total[0] + other[0],)
 
 
+@dataclasses.dataclass(frozen=True)
 class _Windows:
-    """The windows of one pooling call: arguments checked and output sizes computed as torch does."""
+    """The windows of one pooling call, along each spatial axis; hashable, so that a reduction is compiled once."""
 
-    def __init__(
-        self, input: jax.Array, kernel: Size, stride: Size | None, padding: Size, dilation: Size, ceil_mode: bool,
-        n: int, name: str,
-    ):  # fmt: skip
-        check_ndim(input, (n + 1, n + 2), name, RuntimeError)
-        self.first_axis = input.ndim - n
-        self.size = input.shape[-n:]
-        self.kernel = to_tuple(kernel, n, "kernel_size")
-        self.stride = self.kernel if stride is None else to_tuple(stride, n, "stride")
-        self.padding = to_tuple(padding, n, "padding")
-        self.dilation = to_tuple(dilation, n, "dilation")
-        for what, values in (("kernel_size", self.kernel), ("stride", self.stride), ("dilation", self.dilation)):
-            if min(values) <= 0:
-                raise RuntimeError(f"{name}: {what} must be positive, got {values}")
-        for pad, reach in zip(self.padding, map(self._reach, range(n)), strict=True):
-            if not 0 <= pad <= (reach + 1) // 2:
-                raise RuntimeError(
-                    f"{name}: padding must be between 0 and half the kernel, got padding {self.padding} "
-                    f"for kernel_size {self.kernel} and dilation {self.dilation}"
-                )
-        self.output = tuple(
-            _output_size(*sizes, ceil_mode)
-            for sizes in zip(self.size, self.kernel, self.stride, self.padding, self.dilation, strict=True)
-        )
-        if min(self.output) < 1:
-            raise RuntimeError(
-                f"{name}: the window {self.kernel} is larger than the input of shape {input.shape}; the output would "
-                f"have the size {self.output}"
-            )
+    size: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    output: tuple[int, ...]
 
-    def _reach(self, i: int) -> int:
-        return self.dilation[i] * (self.kernel[i] - 1)
+    @property
+    def axes(self) -> range:
+        return range(-len(self.kernel), 0)
 
-    def reduce(self, arrays: Arrays, fills: tuple[float, ...], combine: Callable[[Arrays, Arrays], Arrays]) -> Arrays:
-        # The last axis first: rows are read before columns, which decides whose a tie is.
-        for i in reversed(range(len(self.kernel))):
-            window = self.output[i], self.kernel[i], self.stride[i], self.padding[i], self.dilation[i]
-            slices = [_slices(x, self.first_axis + i, *window, fill) for x, fill in zip(arrays, fills, strict=True)]
-            arrays = functools.reduce(combine, zip(*slices, strict=True))
-        return arrays
+    def along(self, axis: int) -> tuple[int, ...]:
+        return self.output[axis], self.kernel[axis], self.stride[axis], self.padding[axis], self.dilation[axis]
 
     def counts(self, count_include_pad: bool) -> np.ndarray:
         """How many elements each window's sum is divided by."""
-        total = np.ones((1,) * self.first_axis, np.int64)
-        for size, kernel, stride, padding, output in zip(
-            self.size, self.kernel, self.stride, self.padding, self.output, strict=True
-        ):
+        total = np.ones((), np.int64)
+        for axis in self.axes:
+            output, kernel, stride, padding, _ = self.along(axis)
+            size = self.size[axis]
             start = np.arange(output) * stride - padding
             end = np.minimum(start + kernel, size + padding)
             if not count_include_pad:
                 start, end = np.maximum(start, 0), np.minimum(end, size)
             total = total[..., None] * (end - start)
         return total
+
+
+def _windows(
+    input: jax.Array,
+    kernel: Size,
+    stride: Size | None,
+    padding: Size,
+    dilation: Size,
+    ceil_mode: bool,
+    n: int,
+    name: str,
+) -> _Windows:
+    """Checks the arguments, and computes the output's sizes, as torch does."""
+    check_ndim(input, (n + 1, n + 2), name, RuntimeError)
+    size = input.shape[-n:]
+    kernel = to_tuple(kernel, n, "kernel_size")
+    stride = kernel if stride is None else to_tuple(stride, n, "stride")
+    padding, dilation = to_tuple(padding, n, "padding"), to_tuple(dilation, n, "dilation")
+    for what, values in (("kernel_size", kernel), ("stride", stride), ("dilation", dilation)):
+        if min(values) <= 0:
+            raise RuntimeError(f"{name}: {what} must be positive, got {values}")
+    for pad, k, d in zip(padding, kernel, dilation, strict=True):
+        if not 0 <= pad <= (d * (k - 1) + 1) // 2:
+            raise RuntimeError(
+                f"{name}: padding must be between 0 and half the kernel, got padding {padding} "
+                f"for kernel_size {kernel} and dilation {dilation}"
+            )
+    sizes = zip(size, kernel, stride, padding, dilation, strict=True)
+    output = tuple(_output_size(*along_axis, ceil_mode) for along_axis in sizes)
+    if min(output) < 1:
+        raise RuntimeError(
+            f"{name}: the window {kernel} is larger than the input of shape {input.shape}; the output would "
+            f"have the size {output}"
+        )
+    return _Windows(size, kernel, stride, padding, dilation, output)
+
+
+# Compiled as a whole also where the caller is not: some forty small operations otherwise, each on its own.
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _reduce(
+    arrays: Arrays, windows: _Windows, fills: tuple[float, ...], combine: Callable[[Arrays, Arrays], Arrays]
+) -> Arrays:
+    # The last axis first: rows are read before columns, which decides whose a tie is.
+    for axis in reversed(windows.axes):
+        slices = [_slices(x, x.ndim + axis, *windows.along(axis), fill) for x, fill in zip(arrays, fills, strict=True)]
+        arrays = functools.reduce(combine, zip(*slices, strict=True))
+    return arrays
 
 
 def max_pool2d(
@@ -130,12 +152,12 @@ def max_pool2d(
     [[[5.0, 7.0], [13.0, 15.0]]]
     """
     input = jnp.asarray(input)
-    windows = _Windows(input, kernel_size, stride, padding, dilation, ceil_mode, 2, "max_pool2d")
+    windows = _windows(input, kernel_size, stride, padding, dilation, ceil_mode, 2, "max_pool2d")
     if not return_indices:
-        return windows.reduce((input,), (-np.inf,), _larger)[0]
+        return _reduce((input,), windows, (-np.inf,), _larger)[0]
     plane = np.arange(np.prod(windows.size)).reshape(windows.size)
     indices = jnp.broadcast_to(jnp.asarray(plane, int), input.shape)
-    values, indices = windows.reduce((input, indices), (-np.inf, -1.0), _larger)
+    values, indices = _reduce((input, indices), windows, (-np.inf, -1.0), _larger)
     return values, indices
 
 
@@ -173,9 +195,10 @@ def avg_pool2d(
     check_ndim(input, (3, 4), "avg_pool2d", IndexError if input.ndim < 3 else RuntimeError)  # torch's choice
     if divisor_override == 0:
         raise RuntimeError("avg_pool2d: divisor_override must not be 0")
-    windows = _Windows(input, kernel_size, stride, padding, 1, ceil_mode, 2, "avg_pool2d")
+    windows = _windows(input, kernel_size, stride, padding, 1, ceil_mode, 2, "avg_pool2d")
+    (total,) = _reduce((input,), windows, (0.0,), _sum)
     divisor = windows.counts(count_include_pad) if divisor_override is None else np.int64(divisor_override)
-    return windows.reduce((input,), (0.0,), _sum)[0] / divisor.astype(input.dtype)
+    return total / np.broadcast_to(divisor, total.shape[-2:]).astype(input.dtype)[(None,) * (input.ndim - 2)]
 
 
 def _adaptive_mean(x: jax.Array, axis: int, output: int) -> jax.Array:
