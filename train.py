@@ -2,19 +2,29 @@
 
 import dataclasses
 import functools
+import inspect
+import math
 import signal
 import sys
+import textwrap
 import time
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from flaxnets.data import Dataset, Vocabulary
+    from flaxnets.training import Run
+
 INTERRUPTED = 130  # the shell's exit status for a command that SIGINT ended
+SAMPLE_PREFIX = "the statement "  # what a trained language model is asked to continue
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Train a network on images and keep its weights, under torch's names, in a new folder.
+    """Train a network and keep its weights, under torch's names, in a new folder.
 
     What is not given here is chosen for the network: see --list-archs.
     """
@@ -22,19 +32,19 @@ class Options:
     arch: str = "densenet"
     """The network."""
     epochs: int | None = None
-    """How often to go through the training images."""
+    """How often to go through the training examples."""
     batch_size: int | None = None
-    """Images a step."""
+    """Examples a step: images, pieces of text, or points."""
     lr: float | None = None
     """Learning rate at the start; it falls to 0 along a cosine."""
     optimizer: Literal["sgd", "adam", "adamw"] | None = None
     """How gradients become updates."""
     seed: int = 0
-    """Decides initial weights, dropout and the order of images."""
+    """Decides initial weights, dropout and the order of examples."""
     dataset: str | None = None
-    """What to train on: mnist or digits."""
+    """What to train on. Images: mnist, digits. Text: topics. Points: line, diabetes."""
     train_examples: int | None = None
-    """Use only the first so many training images."""
+    """Use only the first so many training examples."""
     out: str = "runs"
     """The folder in which a folder for this run is made."""
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
@@ -84,69 +94,149 @@ def _choose_device(device: str) -> None:
 
 
 def _list_archs() -> int:
+    from flax import nnx
+
+    from flaxnets import create_model, named_parameters
     from flaxnets.registry import get_entry, list_models
 
+    rows = []
     for name in list_models():
         entry = get_entry(name)
+        shapes = nnx.eval_shape(functools.partial(create_model, name))
+        count = sum(math.prod(parameter.shape) for _, parameter in named_parameters(shapes))
         recipe = ", ".join(f"{key}={value}" for key, value in entry.recipe.items())
-        print(
-            f"{name:<12} {'x'.join(map(str, entry.input_shape)):<10} {entry.dataset or '-':<8} {entry.paper}  {recipe}"
-        )
+        shape = "x".join(map(str, entry.input_shape))
+        rows.append((name, entry.task, f"{count:,}", shape, entry.paper or "-", entry.dataset or "-", recipe))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, task, count, *rest in rows:
+        cells = [name.ljust(widths[0]), task.ljust(widths[1]), count.rjust(widths[2])]
+        cells += [cell.ljust(width) for cell, width in zip(rest, widths[3:], strict=True)]
+        print("  ".join(cells).rstrip())
     return 0
+
+
+def _load(arch: str, dataset: str | None) -> "Dataset":
+    """Loads what was asked for, or what the network is for; it must be data for the network's task."""
+    from flaxnets.data import list_datasets, load
+    from flaxnets.registry import get_entry
+
+    entry = get_entry(arch)
+    name, fitting = dataset or entry.dataset, list_datasets(entry.task)
+    if not fitting:
+        raise UsageError(f"--arch {arch} is a {entry.task}, with nothing to train on; see --list-archs for networks")
+    if name not in fitting:
+        what = f"--dataset {name} is not for {entry.task}, which {arch} is for" if name else f"{arch} has no dataset"
+        raise UsageError(f"{what}; use --dataset {' or '.join(fitting)}")
+    try:
+        return load(name)
+    except ImportError as error:
+        raise UsageError(f"--dataset {name}: {error}") from error
+
+
+def _model_options(arch: str, data: "Dataset") -> dict[str, int]:
+    """Chooses the options of the network that give it the sizes of the data."""
+    from flaxnets.registry import get_entry
+    from flaxnets.training import TASKS
+
+    entry, shape = get_entry(arch), data.train.inputs.shape[1:]
+    known = inspect.signature(entry.builder).parameters
+    options = {name: size for name, size in data.model_options.items() if name in known}
+    if options != data.model_options and not TASKS[data.task].fits_inputs and shape != entry.input_shape:
+        raise UsageError(
+            f"--dataset {data.name} has examples of shape {shape} and {arch} takes only {entry.input_shape}; "
+            f"use --dataset {entry.dataset}"
+        )
+    return options
+
+
+def _config(options: Options, data: "Dataset") -> dict[str, Any]:
+    """Fills what was not asked for with what suits the network and its task."""
+    from flaxnets.registry import get_entry
+    from flaxnets.training import TASKS
+
+    entry, task = get_entry(options.arch), TASKS[data.task]
+    config = {"epochs": 5, "batch_size": 32, "lr": 0.01, "optimizer": "sgd", **task.defaults, **entry.recipe}
+    shape = config.pop("train_input_shape", entry.input_shape)
+    config |= {k: v for k, v in dataclasses.asdict(options).items() if v is not None and k != "list_archs"}
+    shape = shape if task.fits_inputs else data.train.inputs.shape[1:]
+    return config | {"dataset": data.name, "input_shape": shape}
 
 
 def _train(options: Options) -> int:
     _check(options)
     _choose_device(options.device)
+    data = _load(options.arch, options.dataset)
+    model_options, config = _model_options(options.arch, data), _config(options, data)
+    import jax
     from flax import nnx
 
     from flaxnets import create_model
-    from flaxnets.data import fit_images, load
-    from flaxnets.registry import get_entry
-    from flaxnets.training import Run, classification, fit, make_optimizer
-    from flaxnets.training.progress import Progress
+    from flaxnets.training import TASKS, Run, initialize
+    from flaxnets.training.progress import describe
 
-    entry = get_entry(options.arch)
-    recipe = {"epochs": 5, "batch_size": 32, "lr": 0.01, "optimizer": "sgd", "dataset": entry.dataset, **entry.recipe}
-    config = recipe | {k: v for k, v in dataclasses.asdict(options).items() if v is not None and k != "list_archs"}
-    data = load(config["dataset"])
-    train = data.train.take(options.train_examples or len(data.train))
-    batch_size = min(config["batch_size"], len(train))
     try:
         run = Run(options.out, options.arch, config)
     except OSError as error:
         raise UsageError(f"--out {options.out}: cannot write there: {error.strerror or error}") from error
+    model = create_model(options.arch, **model_options, rngs=nnx.Rngs(options.seed))
+    if "init" in config:
+        initialize(model, config["init"], jax.random.key(options.seed))
+    started = time.perf_counter()
+    with _Interrupt() as stop:
+        records = _fit(model, data, config, run, stop)
+        run.save(model)
+    if stop.requested:
+        print(f"interrupted after {len(records)} whole epochs; the weights so far are in {run.path}")
+        return INTERRUPTED
+    if data.vocabulary is not None:
+        print(_sample(model, data.vocabulary, options.seed))
+    minutes, seconds = divmod(round(time.perf_counter() - started), 60)
+    score = describe(records[-1], "test", TASKS[data.task].score)
+    print(f"{score} after {minutes} min {seconds} s; saved in {run.path}")
+    return 0
 
-    model = create_model(options.arch, num_classes=data.num_classes, rngs=nnx.Rngs(options.seed))
-    stop = _Interrupt()
+
+def _fit(
+    model: "nnx.Module", data: "Dataset", config: dict[str, Any], run: "Run", stop: "_Interrupt"
+) -> list[dict[str, Any]]:
+    from flaxnets.training import TASKS, fit, make_optimizer
+    from flaxnets.training.progress import Progress
+
+    task, train = TASKS[data.task], data.train.take(config.get("train_examples", len(data.train)))
+    batch_size = min(config["batch_size"], len(train))
+    steps = len(train) // batch_size
+    total_steps, clip_norm = config["epochs"] * steps, config.get("clip_norm")
 
     def on_epoch(record: dict[str, Any]) -> None:
         run.log(record)
         progress.epoch(record)
 
-    started = time.perf_counter()
-    with stop, Progress(config["epochs"], len(train) // batch_size, batch_size) as progress:
-        records = fit(
+    with Progress(config["epochs"], steps, task.unit) as progress:
+        return fit(
             model,
             train,
             data.test,
-            objective=classification,
-            optimizer=make_optimizer(config["optimizer"], config["lr"], config["epochs"] * (len(train) // batch_size)),
+            objective=task.objective,
+            optimizer=make_optimizer(config["optimizer"], config["lr"], total_steps, clip_norm=clip_norm),
             epochs=config["epochs"],
             batch_size=batch_size,
-            seed=options.seed,
-            transform=functools.partial(fit_images, input_shape=entry.input_shape),
+            seed=config["seed"],
+            transform=functools.partial(task.transform, input_shape=config["input_shape"]),
+            unit=task.unit,
             on_step=progress.step,
             on_epoch=on_epoch,
             should_stop=lambda: stop.requested,
         )
-        run.save(model)
-    if stop.requested:
-        print(f"interrupted after {len(records)} whole epochs; the weights so far are in {run.path}")
-        return INTERRUPTED
-    minutes, seconds = divmod(round(time.perf_counter() - started), 60)
-    print(f"test accuracy {records[-1]['test_accuracy']:.2%} after {minutes} min {seconds} s; saved in {run.path}")
-    return 0
+
+
+def _sample(model: "nnx.Module", vocabulary: "Vocabulary", seed: int) -> str:
+    """Lets a language model continue a few words."""
+    import jax
+
+    from flaxnets.training import generate
+
+    ids = generate(model, vocabulary.encode(SAMPLE_PREFIX), 200, key=jax.random.key(seed), temperature=0.7)
+    return textwrap.fill(SAMPLE_PREFIX + vocabulary.decode(ids), width=100)
 
 
 class _Interrupt:

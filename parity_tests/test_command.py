@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import jax
@@ -16,8 +17,11 @@ from safetensors.torch import load_file
 
 import flaxnets
 import torchref
-from flaxnets.data import fit_images, load
+from flaxnets.data import list_datasets, load
 from flaxnets.registry import get_entry
+from flaxnets.training import TASKS, Task
+from flaxnets.training.objectives import means
+from flaxnets.training.progress import describe
 from flaxnets.weights import load_weights
 
 TRAIN = [sys.executable, str(Path(__file__).parents[1] / "train.py")]
@@ -41,6 +45,18 @@ BAD = {
     "seed": (["--seed", "-4"], "--seed must be between 0 and 2**32 - 1, got -4"),
     "no number": (["--epochs", "many"], "many"),
     "unknown option": (["--epoch-count", "3"], "--epoch-count"),
+    "images for a line": (
+        ["--arch", "linear_regression", "--dataset", "mnist"],
+        "--dataset mnist is not for regression, which linear_regression is for; use --dataset diabetes or line",
+    ),
+    "a line for images": (["--dataset", "line"], "--dataset line is not for classification, which densenet is for"),
+    "images for text": (["--arch", "rnn_lm", "--dataset", "mnist"], "use --dataset topics"),
+    "too many features": (
+        ["--arch", "linear_regression_sequential", "--dataset", "diabetes"],
+        "has examples of shape (10,) and linear_regression_sequential takes only (2,); use --dataset line",
+    ),
+    "a layer": (["--arch", "my_linear"], "--arch my_linear is a layer, with nothing to train on"),
+    "a layer and images": (["--arch", "my_linear", "--dataset", "mnist"], "--arch my_linear is a layer"),
     "unwritable out": (["--out", "file/runs"], "--out file/runs: cannot write there: Not a directory"),
 }
 
@@ -55,15 +71,67 @@ def test_bad_input_is_one_message_exit_status_2_and_no_files(arguments, message,
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_networks_are_listed(tmp_path):
+def test_networks_are_listed_with_task_size_input_and_paper(tmp_path):
     done = train("--list-archs", cwd=tmp_path)
     assert done.returncode == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()] == flaxnets.list_models()
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows] == flaxnets.list_models()
+    for name, task, count, shape, *rest in rows:
+        entry = get_entry(name)
+        with torch.device("meta"):
+            twin = torchref.create_model(name)
+        assert (task, shape) == (entry.task, "x".join(map(str, entry.input_shape)))
+        assert int(count.replace(",", "")) == sum(parameter.numel() for parameter in twin.parameters())
+        assert " ".join(rest).startswith(f"{entry.paper or '-'} {entry.dataset or '-'}")
 
 
-@pytest.mark.parametrize(("arch", "epochs"), [("mlp", 2), ("densenet", 1)])
-def test_a_run_leaves_weights_that_give_torch_the_same_predictions(arch, epochs, tmp_path):
-    done = train("--arch", arch, "--epochs", epochs, "--train-examples", 96, "--seed", 3, cwd=tmp_path)
+def test_every_dataset_is_in_the_help(tmp_path):
+    done = train("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert [name for name in list_datasets() if name not in done.stdout] == []
+
+
+FIXED = {("linear_regression_sequential", "n_features")}  # sizes that a network does not leave open
+METRICS = {
+    "classification": {"loss", "accuracy"},
+    "language": {"loss", "accuracy", "perplexity"},
+    "regression": {"loss"},
+}
+RUNS = {
+    "mlp": (["--epochs", 2], 2, "mnist", [1, 28, 28]),
+    "densenet": (["--epochs", 1], 1, "mnist", [1, 96, 96]),
+    "nin": (["--epochs", 1, "--dataset", "digits", "--batch-size", 200], 1, "digits", [1, 96, 96]),
+    "lstm_lm": (["--epochs", 1], 1, "topics", [35]),
+    "linear_regression": (["--epochs", 3, "--dataset", "diabetes"], 3, "diabetes", [10]),
+    "linear_regression_sequential": (["--epochs", 4], 4, "line", [2]),
+}
+
+
+def _first(outputs):
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+def assert_torch_predicts_the_same(task: Task, model, twin, inputs: np.ndarray, targets: np.ndarray, shape) -> dict:
+    """Compares the two over all examples, and returns the means of what they get."""
+    total, forward = Counter(), jax.jit(lambda x: model(x))
+    for start in range(0, len(inputs), 200):
+        x = task.transform(jnp.asarray(inputs[start : start + 200]), input_shape=shape)
+        outputs = forward(x)
+        with torch.no_grad():
+            given = torch.tensor(np.asarray(x))
+            expected = _first(twin(given if given.is_floating_point() else given.long())).numpy()
+        np.testing.assert_allclose(_first(outputs), expected, atol=1e-5 * np.abs(expected).max(), rtol=1e-4)
+        if task.score == "accuracy":
+            np.testing.assert_array_equal(outputs.argmax(1), expected.argmax(1))
+        part = jnp.asarray(targets[start : start + 200])
+        total.update({k: float(v) for k, v in task.objective(outputs, part, jnp.ones(len(part))).items()})
+    return means(total, "test")
+
+
+@pytest.mark.parametrize("arch", RUNS)
+def test_a_run_leaves_weights_that_give_torch_the_same_predictions(arch, tmp_path):
+    arguments, epochs, dataset, shape = RUNS[arch]
+    done = train("--arch", arch, "--train-examples", 96, "--seed", 3, *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "runs").iterdir()
     assert run.name.startswith(f"{arch}-")
@@ -71,29 +139,25 @@ def test_a_run_leaves_weights_that_give_torch_the_same_predictions(arch, epochs,
     assert sorted(path.name for path in run.iterdir()) == ["config.json", "metrics.jsonl", "model.safetensors"]
 
     config = json.loads((run / "config.json").read_text())
-    expected = {"arch": arch, "epochs": epochs, "train_examples": 96, "seed": 3, "dataset": "mnist", "device": "auto"}
-    assert config.items() >= expected.items()
+    expected = {"arch": arch, "epochs": epochs, "train_examples": 96, "seed": 3, "dataset": dataset, "device": "auto"}
+    assert config.items() >= (expected | {"input_shape": shape}).items()
     assert {"lr", "optimizer", "batch_size", "out"} <= config.keys()
+    data = load(dataset)
+    task = TASKS[data.task]
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [record.pop("epoch") for record in records] == list(range(1, epochs + 1))
-    names = {"train_loss", "train_accuracy", "test_loss", "test_accuracy", "images_per_second"}
-    assert all(record.keys() == names for record in records)
-    assert f"{records[-1]['test_accuracy']:.2%}" in done.stdout
+    names = {f"{part}_{name}" for part in ("train", "test") for name in METRICS[data.task]}
+    assert all(record.keys() == names | {f"{task.unit}_per_second"} for record in records)
+    assert describe(records[-1], "test", task.score) in done.stdout.splitlines()[-1]
+    assert ("the statement " in done.stdout) == (data.task == "language")
 
-    twin = torchref.create_model(arch).eval()
+    options = {name: size for name, size in data.model_options.items() if (arch, name) not in FIXED}
+    twin, model = torchref.create_model(arch, **options).eval(), flaxnets.create_model(arch, **options).eval()
     twin.load_state_dict(load_file(run / "model.safetensors"), strict=True)
-    model = flaxnets.create_model(arch).eval()
     load_weights(model, run / "model.safetensors")
-    test = load("mnist").test
-    correct, forward = 0, jax.jit(lambda x: model(x))
-    for start in range(0, 1000, 200):
-        images = fit_images(jnp.asarray(test.inputs[start : start + 200]), get_entry(arch).input_shape)
-        with torch.no_grad():
-            expected = twin(torch.tensor(np.asarray(images))).argmax(1).numpy()
-        predictions = np.asarray(forward(images)).argmax(1)
-        np.testing.assert_array_equal(predictions, expected)
-        correct += (predictions == test.targets[start : start + 200]).sum()
-    assert correct / 1000 == pytest.approx(records[-1]["test_accuracy"])
+    found = assert_torch_predicts_the_same(task, model, twin, data.test.inputs, data.test.targets, tuple(shape))
+    for name, value in found.items():
+        assert records[-1][name] == pytest.approx(value, rel=1e-4)
 
 
 def test_ctrl_c_ends_after_the_step_with_the_weights_so_far(tmp_path):

@@ -1,10 +1,17 @@
-"""Datasets and the way from stored images to a network's input."""
+"""Datasets, the way from stored images and text to a network's input, and from a network to text."""
+
+import math
+import sys
+from pydoc_data.topics import topics
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxnets.data import fit_images, list_datasets, load
+import flaxnets
+from flaxnets.data import Vocabulary, fit_images, letters_and_spaces, list_datasets, load, time_major, windows
+from flaxnets.training import generate
 
 
 @pytest.mark.parametrize(
@@ -14,7 +21,7 @@ def test_a_dataset_is_split_by_class_and_always_the_same_way(name, train, test, 
     data, again = load(name), load(name)
     assert data.train.inputs.shape == (train, *shape)
     assert data.test.inputs.shape == (test, *shape)
-    assert data.num_classes == 10
+    assert data.model_options == {"num_classes": 10}
     assert data.train.inputs.dtype == np.uint8
     assert 250 < data.train.inputs.max() <= 255
     for part, other in ((data.train, again.train), (data.test, again.test)):
@@ -26,9 +33,90 @@ def test_a_dataset_is_split_by_class_and_always_the_same_way(name, train, test, 
 
 
 def test_an_unknown_dataset_raises():
-    with pytest.raises(ValueError, match="unknown dataset 'minst'; known: digits, mnist"):
+    with pytest.raises(ValueError, match="unknown dataset 'minst'; known: diabetes, digits, line, mnist, topics"):
         load("minst")
-    assert list_datasets() == ["digits", "mnist"]
+
+
+@pytest.mark.parametrize(
+    ("task", "names"),
+    [("classification", ["digits", "mnist"]), ("language", ["topics"]), ("regression", ["diabetes", "line"])],
+)
+def test_datasets_are_listed_by_task(task, names):
+    assert list_datasets(task) == names
+    assert {load(name).task for name in names} == {task}
+    assert set(names) <= set(list_datasets())
+
+
+def test_the_text_is_that_of_pythons_help():
+    data = load("topics")
+    assert data.vocabulary.tokens == ("<unk>", " ", *"abcdefghijklmnopqrstuvwxyz")
+    assert data.model_options == {"vocab_size": 28}
+    text = " ".join(topics[key] for key in sorted(topics)).lower()
+    text = " ".join("".join(c if "a" <= c <= "z" else " " for c in text).split())
+    start = len(text) * 9 // 10
+    for part, own in ((data.train, text[:start]), (data.test, text[start:])):
+        assert part.inputs.shape == part.targets.shape == ((len(own) - 1) // 35, 35)
+        assert part.inputs.dtype == part.targets.dtype == np.int32
+        for ids, shift in ((part.inputs, 0), (part.targets, 1)):
+            assert data.vocabulary.decode(ids.ravel()) == own[shift : shift + ids.size]
+
+
+def test_a_python_without_the_text_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
+    with pytest.raises(ImportError, match=r"installed without pydoc_data\.topics"):
+        load("topics")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("A\n\n b", "a b"), ("Straße 7b", "stra e b"), ("x_y", "x y"), (" .", ""), ("", "")]
+)
+def test_what_is_no_letter_is_one_space(text, expected):
+    assert letters_and_spaces(text) == expected
+
+
+def test_a_vocabulary_gives_back_what_it_knows():
+    vocabulary = Vocabulary(" xyz")
+    assert vocabulary.decode(vocabulary.encode("zyx x")) == "zyx x"
+    assert vocabulary.decode(vocabulary.encode("x?")) == "x<unk>"
+    assert vocabulary.encode("").shape == (0,)
+
+
+@pytest.mark.parametrize(("size", "count"), [(1, 0), (4, 0), (5, 1), (8, 1), (9, 2)])
+def test_windows_are_full_and_each_letter_has_a_next_one(size, count):
+    inputs, targets = windows(np.arange(size), 4)
+    assert inputs.shape == targets.shape == (count, 4)
+    np.testing.assert_array_equal(inputs.ravel(), np.arange(4 * count))
+    np.testing.assert_array_equal(targets, inputs + 1)
+    np.testing.assert_array_equal(time_major(inputs), inputs.T)
+
+
+@pytest.mark.parametrize(("name", "train", "test", "features"), [("line", 1000, 200, 2), ("diabetes", 342, 100, 10)])
+def test_points_are_always_split_the_same_way(name, train, test, features):
+    data, again = load(name), load(name)
+    assert data.model_options == {"n_features": features}
+    for part, other, count in ((data.train, again.train, train), (data.test, again.test, test)):
+        assert part.inputs.shape == (count, features)
+        assert part.targets.shape == (count, 1)
+        assert part.inputs.dtype == part.targets.dtype == np.float32
+        np.testing.assert_array_equal(part.inputs, other.inputs)
+        np.testing.assert_array_equal(part.targets, other.targets)
+    assert not {row.tobytes() for row in data.test.inputs} & {row.tobytes() for row in data.train.inputs}
+
+
+def test_the_line_is_the_line():
+    for part in (load("line").train, load("line").test):
+        columns = np.column_stack([part.inputs, np.ones(len(part))])
+        solution, (residual,), *_ = np.linalg.lstsq(columns, part.targets[:, 0], rcond=None)
+        np.testing.assert_allclose(solution, [2, -3.4, 4.2], atol=3e-3)
+        assert residual / len(part) == pytest.approx(1e-4, rel=0.25)
+
+
+def test_diabetes_is_standardised_by_its_training_part():
+    data = load("diabetes")
+    for columns in (data.train.inputs, data.train.targets):
+        np.testing.assert_allclose(columns.mean(0), 0, atol=1e-5)
+        np.testing.assert_allclose(columns.std(0), 1, atol=1e-5)
+    assert 0.5 < data.test.targets.std() < 2
 
 
 @pytest.mark.parametrize(
@@ -53,3 +141,46 @@ def test_images_of_the_right_shape_are_only_scaled(rng):
 def test_images_that_cannot_fit_raise(shape):
     with pytest.raises(ValueError, match=r"images of shape \(1, 4, 4\) cannot be made to fit"):
         fit_images(np.zeros((2, 1, 4, 4), np.uint8), shape)
+
+
+@pytest.mark.parametrize("name", ["rnn_lm", "gru_lm", "lstm_lm"])
+def test_drawing_keeps_the_state_and_does_without_dropout(name, rng):
+    model = flaxnets.create_model(name, vocab_size=6, num_hiddens=5, num_layers=2, dropout=0.5)
+    model.train()
+    prefix = rng.integers(0, 6, 3)
+    drawn = generate(model, prefix, 8, key=jax.random.key(1), temperature=1e-6)  # as good as the largest logit
+    assert model.rnn.training
+    ids = prefix.tolist()
+    for _ in range(8):
+        logits, _ = model.eval()(jnp.array(ids)[:, None])
+        ids.append(int(logits[-1].argmax()))
+    assert drawn.tolist() == ids[3:]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_letters_are_drawn_as_often_as_the_temperature_says(temperature):
+    model = flaxnets.create_model("rnn_lm", vocab_size=3, num_hiddens=2)
+    model.dense.weight[...], model.dense.bias[...] = jnp.zeros((3, 2)), jnp.array([0.0, 1.0, -1.0])
+    drawn, again, other = (
+        generate(model, [0], 4000, key=jax.random.key(seed), temperature=temperature) for seed in (0, 0, 1)
+    )
+    expected = np.exp(np.array([0.0, 1.0, -1.0]) / temperature)
+    np.testing.assert_allclose(np.bincount(drawn, minlength=3) / 4000, expected / expected.sum(), atol=0.03)
+    assert (drawn == again).all()
+    assert (drawn != other).any()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "length", "temperature", "message"),
+    [
+        ([], 3, 1.0, r"prefix_ids must be a sequence of at least one id, got the shape \(0,\)"),
+        ([[1]], 3, 1.0, r"at least one id, got the shape \(1, 1\)"),
+        ([1], 0, 1.0, "length must be positive, got 0"),
+        ([1], 3, 0.0, "temperature must be positive, got 0.0"),
+        ([1], 3, math.nan, "temperature must be positive, got nan"),
+    ],
+)
+def test_what_cannot_be_drawn_raises(prefix, length, temperature, message):
+    model = flaxnets.create_model("rnn_lm", vocab_size=3, num_hiddens=2)
+    with pytest.raises(ValueError, match=message):
+        generate(model, prefix, length, key=jax.random.key(0), temperature=temperature)

@@ -1,6 +1,7 @@
 """The compiled steps and the loop around them."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -12,18 +13,23 @@ from flax import nnx
 
 import flaxnets
 import torchref
-from flaxnets import nn
-from flaxnets.data import Split
+from flaxnets import nn, registry
+from flaxnets.data import Split, windows
 from flaxnets.training import (
+    TASKS,
     Batch,
     TrainState,
     classification,
     evaluate,
     fit,
+    generate,
+    language,
     make_eval_step,
     make_optimizer,
     make_train_step,
+    regression,
 )
+from flaxnets.training.objectives import means
 
 
 def small_net(rngs: nnx.Rngs) -> nn.Sequential:
@@ -169,3 +175,112 @@ def test_every_optimizer_learns(name):
 def test_an_unknown_optimizer_raises():
     with pytest.raises(ValueError, match="unknown optimizer 'sdg'; known: sgd, adam, adamw"):
         make_optimizer("sdg", 0.1, 10)
+
+
+@pytest.mark.parametrize("clip_norm", [0.5, 1e-3, 1e3, None])
+def test_clipping_scales_as_torch_does(clip_norm, rng):
+    gradients = [rng.normal(size=shape).astype(np.float32) for shape in ((3, 4), (5,))]
+    parameters = [torch.zeros(array.shape, requires_grad=True) for array in gradients]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = torch.tensor(gradient)
+    torch.nn.utils.clip_grad_norm_(parameters, math.inf if clip_norm is None else clip_norm)
+    optimizer = make_optimizer("sgd", 1.0, 10, clip_norm=clip_norm)
+    updates, _ = optimizer.update(gradients, optimizer.init(gradients), gradients)
+    for update, parameter in zip(updates, parameters, strict=True):
+        np.testing.assert_allclose(-update, parameter.grad, rtol=1e-5)
+
+
+def test_every_task_of_a_network_can_be_trained_and_no_other_can_be_registered():
+    assert {*TASKS, "layer"} == {*registry.TASKS}
+    with pytest.raises(ValueError, match="unknown task 'regresion'; did you mean 'regression'"):
+        registry.register(input_shape=(1,), task="regresion")
+
+
+def _classes(rng):
+    return rng.normal(size=(4, 7)), rng.integers(0, 7, 4)
+
+
+def _characters(rng):  # logits (T * N, V) are time-major, targets (N, T) are not
+    return rng.normal(size=(3 * 4, 7)), rng.integers(0, 7, (4, 3))
+
+
+def _values(rng):
+    return rng.normal(size=(4, 2)), rng.normal(size=(4, 2))
+
+
+def _torch_characters(logits, targets):
+    logits = logits.reshape(targets.shape[1], targets.shape[0], -1).swapaxes(0, 1)
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+OBJECTIVES = {
+    "classification": (classification, _classes, lambda logits: logits, torch.nn.functional.cross_entropy),
+    "language": (language, _characters, lambda logits: (logits, "state"), _torch_characters),
+    "regression": (regression, _values, lambda values: values, torch.nn.functional.mse_loss),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_is_torchs_over_the_examples_that_count(name, rng):
+    objective, draw, pack, torchs = OBJECTIVES[name]
+    outputs, targets = draw(rng)
+    sums = objective(pack(jnp.asarray(outputs)), jnp.asarray(targets), jnp.ones(4))
+    expected = torchs(torch.tensor(outputs), torch.tensor(targets)).item()
+    record = means(sums, "test")
+    assert record["test_loss"] == pytest.approx(expected, rel=1e-5)
+    if name == "language":
+        assert record["test_perplexity"] == pytest.approx(math.exp(expected), rel=1e-5)
+    if name != "regression":
+        hits = outputs.argmax(1) == targets.T.ravel()
+        assert int(sums["correct"]) == hits.sum()
+        assert int(sums["count"]) == hits.size
+
+    first = outputs.reshape(-1, 4, outputs.shape[-1])[:, :2].reshape(-1, outputs.shape[-1])
+    weighted = objective(pack(jnp.asarray(outputs)), jnp.asarray(targets), jnp.array([1.0, 1.0, 0.0, 0.0]))
+    alone = objective(pack(jnp.asarray(first)), jnp.asarray(targets[:2]), jnp.ones(2))
+    assert weighted.keys() == alone.keys()
+    for key, value in alone.items():
+        np.testing.assert_allclose(weighted[key], value, rtol=1e-5)
+
+
+def test_values_and_targets_of_different_shapes_raise():
+    with pytest.raises(ValueError, match=r"outputs of shape \(4, 1\) need targets of that shape, got \(4,\)"):
+        regression(jnp.ones((4, 1)), jnp.ones(4), jnp.ones(4))
+
+
+def test_a_perplexity_beyond_all_numbers_is_infinite():
+    assert means({"loss": 1e4, "log_perplexity": 1e4, "count": 1.0}, "test")["test_perplexity"] == math.inf
+
+
+def _fit_to(task: str, model: nnx.Module, train: Split, **options):
+    arguments = {"epochs": 5, "batch_size": 8, "optimizer": make_optimizer("adam", 0.03, 100, clip_norm=1.0)} | options
+    kind = TASKS[task]
+    transform = functools.partial(kind.transform, input_shape=train.inputs.shape[1:])
+    return fit(model, train, train, objective=kind.objective, unit=kind.unit, transform=transform, **arguments)
+
+
+def test_a_regression_finds_the_line(rng):
+    inputs = rng.normal(size=(160, 3)).astype(np.float32)
+    targets = inputs @ np.array([[1.0], [-2.0], [0.5]], np.float32) + 0.7
+    model = flaxnets.create_model("linear_regression", n_features=3)
+    optimizer = make_optimizer("sgd", 0.03, 400)
+    records = _fit_to("regression", model, Split(inputs, targets), epochs=20, optimizer=optimizer)
+    assert records[-1].keys() == {"epoch", "train_loss", "test_loss", "examples_per_second"}
+    assert records[-1]["test_loss"] < 1e-6
+    np.testing.assert_allclose(model.linear.weight, [[1.0, -2.0, 0.5]], atol=1e-3)
+    np.testing.assert_allclose(model.linear.bias, [0.7], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["rnn_lm", "gru_lm", "lstm_lm"])
+def test_a_language_model_learns_what_only_its_state_can_know_and_goes_on_with_it(name):
+    pattern = np.tile([1, 1, 2, 2, 2], 200)  # after a 2 comes 1 or 2: the letter alone does not say which
+    model = flaxnets.create_model(name, vocab_size=3, num_hiddens=16)
+    records = _fit_to("language", model, Split(*windows(pattern, 9)))
+    assert records[-1].keys() == {
+        "epoch", "train_loss", "train_accuracy", "train_perplexity", "test_loss", "test_accuracy", "test_perplexity",
+        "characters_per_second",
+    }  # fmt: skip
+    assert records[-1]["test_perplexity"] == pytest.approx(math.exp(records[-1]["test_loss"]))
+    assert records[-1]["test_accuracy"] > 0.85  # the first letters of a window can only be guessed
+    drawn = generate(model, pattern[:7], 50, key=jax.random.key(0), temperature=0.1)
+    np.testing.assert_array_equal(drawn, pattern[7:57])

@@ -5,3 +5,7 @@ from flaxnets.data.datasets import Split as Split
 from flaxnets.data.datasets import list_datasets as list_datasets
 from flaxnets.data.datasets import load as load
 from flaxnets.data.images import fit_images as fit_images
+from flaxnets.data.text import Vocabulary as Vocabulary
+from flaxnets.data.text import letters_and_spaces as letters_and_spaces
+from flaxnets.data.text import time_major as time_major
+from flaxnets.data.text import windows as windows

@@ -1,11 +1,14 @@
-"""Datasets by name; those here come inside installed packages and need no network."""
+"""Datasets by name; those here come inside installed packages, or are made up, and need no network."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from flaxnets.data.text import Vocabulary, letters_and_spaces, windows
+
 SPLIT_SEED = 0  # the test set stays the same whatever seed a run has
+WINDOW = 35  # characters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +28,25 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A dataset's two parts. Images are ``(N, C, H, W)`` in uint8, labels ``(N,)`` in int32."""
+    """A dataset's two parts, what they are for, and the sizes that a network for them has.
+
+    Attributes:
+        name: what :func:`load` knows it by.
+        task: ``classification``: images ``(N, C, H, W)`` in uint8, labels ``(N,)`` in int32. ``language``: ids
+            ``(N, T)`` in int32, targets the ids that follow. ``regression``: ``(N, features)`` and ``(N, 1)`` in
+            float32.
+        train: examples to learn from.
+        test: examples to evaluate on.
+        model_options: options for :func:`flaxnets.create_model`: ``num_classes``, ``vocab_size`` or ``n_features``.
+        vocabulary: what the ids of a text mean.
+    """
 
     name: str
+    task: str
     train: Split
     test: Split
-    num_classes: int
+    model_options: Mapping[str, int]
+    vocabulary: Vocabulary | None = None
 
 
 def _classification(name: str, images: np.ndarray, labels: np.ndarray, test_size: int) -> Dataset:
@@ -41,7 +57,7 @@ def _classification(name: str, images: np.ndarray, labels: np.ndarray, test_size
     )
     images, labels = images.astype(np.uint8), labels.astype(np.int32)
     parts = [Split(images[part], labels[part]) for part in (train, test)]
-    return Dataset(name, parts[0], parts[1], int(labels.max()) + 1)
+    return Dataset(name, "classification", parts[0], parts[1], {"num_classes": int(labels.max()) + 1})
 
 
 def _mnist() -> Dataset:
@@ -59,25 +75,74 @@ def _digits() -> Dataset:
     return _classification("digits", (pixels * (255 / 16)).round().reshape(-1, 1, 8, 8), labels, test_size=360)
 
 
-_LOADERS: dict[str, Callable[[], Dataset]] = {"digits": _digits, "mnist": _mnist}
+def _regression(name: str, inputs: np.ndarray, targets: np.ndarray, test_size: int) -> Dataset:
+    inputs, targets = inputs.astype(np.float32), targets.astype(np.float32)[:, None]
+    train, test = (Split(inputs[part], targets[part]) for part in (slice(-test_size), slice(-test_size, None)))
+    return Dataset(name, "regression", train, test, {"n_features": inputs.shape[1]})
 
 
-def list_datasets() -> list[str]:
-    """Returns the names that :func:`load` knows.
+def _line() -> Dataset:
+    rng = np.random.default_rng(SPLIT_SEED)
+    inputs = rng.normal(size=(1200, 2))
+    targets = inputs @ [2, -3.4] + 4.2 + 0.01 * rng.normal(size=1200)
+    return _regression("line", inputs, targets, test_size=200)
+
+
+def _diabetes() -> Dataset:
+    from sklearn.datasets import load_diabetes
+
+    inputs, targets = load_diabetes(return_X_y=True, scaled=False)
+    order, test_size = np.random.default_rng(SPLIT_SEED).permutation(len(targets)), 100
+    columns = np.column_stack([inputs, targets])[order]
+    columns = (columns - columns[:-test_size].mean(0)) / columns[:-test_size].std(0)
+    return _regression("diabetes", columns[:, :-1], columns[:, -1], test_size)
+
+
+def _topics() -> Dataset:
+    try:
+        from pydoc_data.topics import topics
+    except ImportError as error:
+        raise ImportError("this Python was installed without pydoc_data.topics, the text of its help()") from error
+    text = letters_and_spaces(" ".join(topics[key] for key in sorted(topics)))
+    vocabulary = Vocabulary(" abcdefghijklmnopqrstuvwxyz")
+    ids = vocabulary.encode(text)
+    train, test = (Split(*windows(part, WINDOW)) for part in np.split(ids, [len(ids) * 9 // 10]))
+    return Dataset("topics", "language", train, test, {"vocab_size": len(vocabulary)}, vocabulary)
+
+
+_LOADERS: dict[str, tuple[str, Callable[[], Dataset]]] = {
+    "diabetes": ("regression", _diabetes),
+    "digits": ("classification", _digits),
+    "line": ("regression", _line),
+    "mnist": ("classification", _mnist),
+    "topics": ("language", _topics),
+}
+
+
+def list_datasets(task: str | None = None) -> list[str]:
+    """Returns the names that :func:`load` knows: all of them, or those for one task.
 
     >>> list_datasets()
+    ['diabetes', 'digits', 'line', 'mnist', 'topics']
+    >>> list_datasets("classification")
     ['digits', 'mnist']
     """
-    return sorted(_LOADERS)
+    return sorted(name for name, (its_task, _) in _LOADERS.items() if task in (None, its_task))
 
 
 def load(name: str) -> Dataset:
-    """Loads a dataset: ``mnist`` (5,000 images of MNIST, 28x28) or ``digits`` (scikit-learn's 1,797, 8x8).
+    """Loads a dataset, split once and for all into training and test examples.
 
-    Both are split once and for all into training and test images, with the same share of every class in each.
+    - ``mnist`` (5,000 images of MNIST, 28x28) and ``digits`` (scikit-learn's 1,797, 8x8), with the same share of every
+      class in both parts.
+    - ``topics``: the text of Python's own ``help()``, as its version has it; letters and spaces, in windows of 35. The
+      last tenth is the test part.
+    - ``line``: 1,200 noisy points of ``y = 2 a - 3.4 b + 4.2``. ``diabetes``: scikit-learn's 442 patients; ten features
+      and the target, which have mean 0 and variance 1 over the training part.
 
     Raises:
         ValueError: for an unknown name.
+        ImportError: if the package that holds the data is not there.
 
     >>> data = load("digits")
     >>> data.train.inputs.shape, data.test.inputs.shape
@@ -85,4 +150,4 @@ def load(name: str) -> Dataset:
     """
     if name not in _LOADERS:
         raise ValueError(f"unknown dataset {name!r}; known: {', '.join(list_datasets())}")
-    return _LOADERS[name]()
+    return _LOADERS[name][1]()

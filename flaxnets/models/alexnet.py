@@ -32,7 +32,16 @@ def _convolutions(in_channels: int, channels: tuple[int, ...], padding: int, *, 
     ]
 
 
-@register(input_shape=(1, 224, 224), dataset="mnist", paper=PAPER, epochs=4, batch_size=32, lr=3e-4, optimizer="adam")
+@register(
+    input_shape=(1, 224, 224),
+    dataset="mnist",
+    paper=PAPER,
+    epochs=4,
+    batch_size=32,
+    lr=3e-4,
+    optimizer="adam",
+    init="kaiming_uniform",
+)
 def alexnet(
     *,
     in_channels: int = 1,
@@ -47,7 +56,16 @@ def alexnet(
     return nn.Sequential(*conv, nn.Flatten(), *head)
 
 
-@register(input_shape=(1, 224, 224), dataset="mnist", paper=PAPER, epochs=4, batch_size=32, lr=3e-4, optimizer="adam")
+@register(
+    input_shape=(1, 224, 224),
+    dataset="mnist",
+    paper=PAPER,
+    epochs=4,
+    batch_size=32,
+    lr=3e-4,
+    optimizer="adam",
+    init="kaiming_uniform",
+)
 def alexnet_split(
     *,
     in_channels: int = 1,

@@ -63,6 +63,7 @@ def _stage(in_channels: int, blocks: tuple, width: int, *, rngs: nnx.Rngs) -> tu
     batch_size=32,
     lr=1e-3,
     optimizer="adam",
+    init="kaiming_uniform",
 )
 def googlenet(*, in_channels: int = 1, num_classes: int = 10, width_divisor: int = 1, rngs: nnx.Rngs) -> nn.Sequential:
     """Nine Inception blocks in three stages; ``width_divisor`` makes every layer thinner by that factor."""

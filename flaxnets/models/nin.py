@@ -51,6 +51,7 @@ def _nin(
     batch_size=32,
     lr=1e-3,
     optimizer="adam",
+    init="kaiming_uniform",
     train_input_shape=(1, 96, 96),
 )
 def nin(
@@ -60,7 +61,16 @@ def nin(
     return _nin(nn.AdaptiveAvgPool2d((1, 1)), in_channels, num_classes, num_channels, rngs=rngs)
 
 
-@register(input_shape=(1, 224, 224), dataset="mnist", paper=PAPER, epochs=6, batch_size=32, lr=1e-3, optimizer="adam")
+@register(
+    input_shape=(1, 224, 224),
+    dataset="mnist",
+    paper=PAPER,
+    epochs=6,
+    batch_size=32,
+    lr=1e-3,
+    optimizer="adam",
+    init="kaiming_uniform",
+)
 def nin_avgpool(
     *, in_channels: int = 1, num_classes: int = 10, num_channels: tuple[int, ...] = (96, 256, 384), rngs: nnx.Rngs
 ) -> nn.Sequential:

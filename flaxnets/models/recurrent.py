@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, Int
 from flaxnets import nn
 from flaxnets.registry import register
 
+RECIPE = {"epochs": 5, "batch_size": 32, "lr": 0.003, "optimizer": "adam"}
+
 
 class LanguageModel(nn.Module):
     """From the ids of characters to logits for the characters that follow them, with the state in and out."""
@@ -28,7 +30,7 @@ class LanguageModel(nn.Module):
         return self.dense(y.reshape(-1, y.shape[-1])), state
 
 
-@register(input_shape=(35,), task="language", dataset="topics", paper="Elman 1990", epochs=5, batch_size=32, lr=1.0)
+@register(input_shape=(35,), task="language", dataset="topics", paper="Elman 1990", **RECIPE)
 def rnn_lm(
     *,
     vocab_size: int = 28,
@@ -65,9 +67,7 @@ def gru_lm(
     task="language",
     dataset="topics",
     paper="Hochreiter and Schmidhuber 1997",
-    epochs=5,
-    batch_size=32,
-    lr=1.0,
+    **RECIPE,
 )
 def lstm_lm(
     *,

@@ -23,7 +23,16 @@ def vgg_block(num_convs: int, in_channels: int, out_channels: int, *, rngs: nnx.
     return nn.Sequential(*layers)
 
 
-@register(input_shape=(1, 224, 224), dataset="mnist", paper=PAPER, epochs=4, batch_size=32, lr=1e-4, optimizer="adam")
+@register(
+    input_shape=(1, 224, 224),
+    dataset="mnist",
+    paper=PAPER,
+    epochs=4,
+    batch_size=32,
+    lr=1e-4,
+    optimizer="adam",
+    init="kaiming_uniform",
+)
 def vgg11(
     *,
     in_channels: int = 1,
@@ -42,7 +51,16 @@ def vgg11(
     return nn.Sequential(*blocks, nn.Flatten(), *head)
 
 
-@register(input_shape=(1, 224, 224), dataset="mnist", paper=PAPER, epochs=4, batch_size=32, lr=1e-4, optimizer="adam")
+@register(
+    input_shape=(1, 224, 224),
+    dataset="mnist",
+    paper=PAPER,
+    epochs=4,
+    batch_size=32,
+    lr=1e-4,
+    optimizer="adam",
+    init="kaiming_uniform",
+)
 def vgg11_named(
     *,
     num_classes: int = 10,

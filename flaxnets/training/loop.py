@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 
 from flaxnets.data import Split
-from flaxnets.training.objectives import Metrics
+from flaxnets.training.objectives import Metrics, means
 from flaxnets.training.step import Batch, Objective, TrainState, make_eval_step, make_train_step
 
 Record = dict[str, Any]
@@ -27,12 +27,8 @@ def _gather(transform: Callable[[Any], Any]) -> Callable[[Any], Batch]:
     return gather
 
 
-def _means(sums: Sequence[Metrics], prefix: str) -> Record:
-    total = {name: sum(float(metrics[name]) for metrics in sums) for name in sums[0]}
-    means = {"loss": total["loss"] / total["count"]}
-    if "correct" in total:
-        means["accuracy"] = total["correct"] / total["count"]
-    return {f"{prefix}_{name}": mean for name, mean in means.items()}
+def _total(sums: Sequence[Metrics]) -> dict[str, float]:
+    return {name: sum(float(metrics[name]) for metrics in sums) for name in sums[0]}
 
 
 class _Evaluator:
@@ -48,7 +44,8 @@ class _Evaluator:
         self.batches = [(np.minimum(p, len(split) - 1), (p < len(split)).astype(np.float32)) for p in positions]
 
     def __call__(self, params: nnx.State, model_state: nnx.State) -> Record:
-        return _means([self.step(params, model_state, (*self.data, *batch)) for batch in self.batches], "test")
+        sums = [self.step(params, model_state, (*self.data, *batch)) for batch in self.batches]
+        return means(_total(sums), "test")
 
 
 def evaluate(
@@ -86,6 +83,7 @@ def fit(
     batch_size: int,
     seed: int = 0,
     transform: Callable[[Any], Any] = lambda inputs: inputs,
+    unit: str = "images",
     on_step: Callable[[int, int, Metrics], None] = lambda epoch, step, metrics: None,
     on_epoch: Callable[[Record], None] = lambda record: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -105,13 +103,15 @@ def fit(
         batch_size: examples a step; at most the size of ``train``.
         seed: decides the order of examples.
         transform: from stored inputs to the model's, inside the compiled step.
+        unit: what the objective counts.
         on_step: called after every step with epoch, step within it, and the metrics' sums, still on the device.
         on_epoch: called after every epoch with its record.
         should_stop: asked after every step; True ends the training, without a record of the unfinished epoch.
 
     Returns:
         One record an epoch: ``epoch``, ``train_loss``, ``train_accuracy`` (both in training mode, along the way),
-        ``test_loss``, ``test_accuracy`` and ``images_per_second`` (of training, compilation apart).
+        ``test_loss``, ``test_accuracy`` and ``images_per_second`` (of training, compilation apart). What the objective
+        gives decides: without ``correct`` there is no accuracy, with ``log_perplexity`` there is a perplexity.
 
     >>> import functools, optax, flaxnets
     >>> from flaxnets.data import fit_images, load
@@ -145,10 +145,10 @@ def fit(
             if should_stop():
                 state.update_model(model)
                 return records
-        train_means = _means(sums, "train")  # waits for the last step
-        speed = steps * batch_size / (time.perf_counter() - started)
+        total = _total(sums)  # waits for the last step
+        speed = {f"{unit}_per_second": round(total["count"] / (time.perf_counter() - started), 1)}
         test_means = evaluator(state.params, state.model_state)
-        records.append({"epoch": epoch, **train_means, **test_means, "images_per_second": round(speed, 1)})
+        records.append({"epoch": epoch, **means(total, "train"), **test_means, **speed})
         on_epoch(records[-1])
     state.update_model(model)
     return records
