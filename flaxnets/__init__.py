@@ -17,3 +17,4 @@ from flaxnets.state import named_buffers as named_buffers
 from flaxnets.state import named_modules as named_modules
 from flaxnets.state import named_parameters as named_parameters
 from flaxnets.state import state_dict as state_dict
+from flaxnets.summary import summary as summary

@@ -1,9 +1,10 @@
 """Pooling layers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp  # noqa: F401  (used by the examples)
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from flaxnets.nn import functional as F
 from flaxnets.nn.module import Module
@@ -47,10 +48,8 @@ class MaxPool2d(Module):
         self.return_indices = return_indices
         self.ceil_mode = ceil_mode
 
-    def __call__(
-        self, input: Float[Array, "*n c h w"]
-    ) -> Float[Array, "*n c h_out w_out"] | tuple[Float[Array, "*n c h_out w_out"], Int[Array, "*n c h_out w_out"]]:
-        """Returns each window's maximum; of equal ones the first gets the gradient."""
+    def __call__(self, input: Float[Array, "*n c h w"]) -> Any:
+        """Returns each window's maximum (and its place); of equal ones the first gets the gradient."""
         return F.max_pool2d(
             input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
         )

@@ -52,7 +52,8 @@ def _recurrent(draw_mask: DrawMask) -> Any:
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if not module.training:
             return output
-        x, hx = (*args, *kwargs.values(), None)[:2]
+        x: Any = args[0] if args else kwargs["input"]
+        hx: Any = args[1] if len(args) > 1 else kwargs.get("hx")
         batched, is_pair = x.ndim == 3, isinstance(hx, tuple)
         x = x if batched else x[:, None]
         x = x.transpose(0, 1) if module.batch_first and batched else x

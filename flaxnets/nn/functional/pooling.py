@@ -7,11 +7,12 @@ The maximum and the sum of a box are those of its rows' maxima and sums, so a wi
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from flaxnets.nn._arguments import check_ndim, to_tuple
 
@@ -66,7 +67,7 @@ class _Windows:
     def axes(self) -> range:
         return range(-len(self.kernel), 0)
 
-    def along(self, axis: int) -> tuple[int, ...]:
+    def along(self, axis: int) -> tuple[int, int, int, int, int]:
         return self.output[axis], self.kernel[axis], self.stride[axis], self.padding[axis], self.dilation[axis]
 
     def counts(self, count_include_pad: bool) -> np.ndarray:
@@ -108,8 +109,9 @@ def _windows(
                 f"{name}: padding must be between 0 and half the kernel, got padding {padding} "
                 f"for kernel_size {kernel} and dilation {dilation}"
             )
-    sizes = zip(size, kernel, stride, padding, dilation, strict=True)
-    output = tuple(_output_size(*along_axis, ceil_mode) for along_axis in sizes)
+    output = tuple(
+        _output_size(*sizes, ceil_mode) for sizes in zip(size, kernel, stride, padding, dilation, strict=True)
+    )
     if min(output) < 1:
         raise RuntimeError(
             f"{name}: the window {kernel} is larger than the input of shape {input.shape}; the output would "
@@ -138,8 +140,11 @@ def max_pool2d(
     dilation: Size = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Float[Array, "*n c h_out w_out"] | tuple[Float[Array, "*n c h_out w_out"], Int[Array, "*n c h_out w_out"]]:
-    """Takes the maximum of each window, and with ``return_indices`` also where it was, as ``row * W + column``.
+) -> Any:
+    """Takes the maximum of each window.
+
+    With ``return_indices`` the result is a pair: the maxima ``(*n, c, h_out, w_out)`` and where in the input's plane
+    each was, as ``row * W + column``.
 
     Raises:
         RuntimeError: for an input of the wrong rank or smaller than the window, a size that is not positive, or a
