@@ -65,6 +65,8 @@ def main() -> int:
     except UsageError as error:
         print(f"train.py: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # before there was a run to end well
+        return INTERRUPTED
 
 
 def _check(options: Options) -> None:
@@ -174,15 +176,15 @@ def _train(options: Options) -> int:
     from flaxnets.training import TASKS, Run, initialize
     from flaxnets.training.progress import describe
 
-    try:
-        run = Run(options.out, options.arch, config)
-    except OSError as error:
-        raise UsageError(f"--out {options.out}: cannot write there: {error.strerror or error}") from error
-    model = create_model(options.arch, **model_options, rngs=nnx.Rngs(options.seed))
-    if "init" in config:
-        initialize(model, config["init"], jax.random.key(options.seed))
     started = time.perf_counter()
     with _Interrupt() as stop:
+        try:
+            run = Run(options.out, options.arch, config)
+        except OSError as error:
+            raise UsageError(f"--out {options.out}: cannot write there: {error.strerror or error}") from error
+        model = create_model(options.arch, **model_options, rngs=nnx.Rngs(options.seed))
+        if "init" in config:
+            initialize(model, config["init"], jax.random.key(options.seed))
         records = _fit(model, data, config, run, stop)
         run.save(model)
     if stop.requested:

@@ -162,6 +162,14 @@ def test_a_planted_fault_is_caught_and_named(plant):
         assert_parity(torch_module, flax_module, inputs, **QUICK)
 
 
+@pytest.mark.parametrize(("kind", "passes"), [(nn.Linear, True), (TransposedLinear, False)])
+def test_float32_gradients_measured_against_float64_still_find_faults(kind, passes):
+    pair = torch.nn.Linear(3, 3), kind(3, 3, rngs=nnx.Rngs(0))
+    report = check(*pair, np.eye(3), dtypes=("float32",), runs=("jit",), float32_gradients="float64")
+    assert report.passed == passes
+    assert any(failure.kind == "parameter gradient" for failure in report.failures) != passes
+
+
 def test_the_order_of_names_counts():
     class Swapped(nn.Module):
         def __init__(self):

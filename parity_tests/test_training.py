@@ -23,6 +23,7 @@ from flaxnets.training import (
     evaluate,
     fit,
     generate,
+    initialize,
     language,
     make_eval_step,
     make_optimizer,
@@ -170,6 +171,20 @@ def test_every_optimizer_learns(name):
     lr = 0.1 if name == "sgd" else 0.01
     _, records = _fit(optimizer=make_optimizer(name, lr, 60), epochs=10)
     assert records[-1]["train_loss"] < 0.6 * records[0]["train_loss"]
+
+
+def test_initialize_draws_weights_and_leaves_the_rest():
+    model = flaxnets.create_model("lenet_batchnorm")
+    before = {name: np.array(array) for name, array in model.state_dict().items()}
+    initialize(model, "kaiming_uniform", jax.random.key(1))
+    for name, array in model.state_dict().items():
+        if array.ndim > 1:
+            fan_in = np.prod(array.shape[1:])
+            np.testing.assert_allclose(array.std(), (2 / fan_in) ** 0.5, rtol=0.15)
+        else:
+            np.testing.assert_array_equal(array, before[name])
+    with pytest.raises(ValueError, match="unknown initialization 'kaimng'; known: kaiming_uniform"):
+        initialize(model, "kaimng", jax.random.key(1))
 
 
 def test_an_unknown_optimizer_raises():
