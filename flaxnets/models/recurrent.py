@@ -45,9 +45,7 @@ def rnn_lm(
     return LanguageModel(rnn, vocab_size, num_hiddens * (1 + bidirectional), rngs=rngs)
 
 
-@register(
-    input_shape=(35,), task="language", dataset="topics", paper="arXiv:1406.1078", epochs=5, batch_size=32, lr=1.0
-)
+@register(input_shape=(35,), task="language", dataset="topics", paper="arXiv:1406.1078", **RECIPE)
 def gru_lm(
     *,
     vocab_size: int = 28,
