@@ -22,7 +22,7 @@ class LanguageModel(nn.Module):
 
     def forward(self, inputs: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Returns the logits of all steps, those of one step together, and the state after the last."""
-        x = F.one_hot(inputs, self.vocab_size).to(self.dense.weight.dtype)
+        x = F.one_hot(inputs.long(), self.vocab_size).to(self.dense.weight.dtype)
         y, state = self.rnn(x, state)
         return self.dense(y.reshape(-1, y.shape[-1])), state
 
