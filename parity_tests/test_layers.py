@@ -88,7 +88,8 @@ def test_batch_norm_leaves_mean_0_and_unbiased_variance_in_the_running_statistic
     norm = nn.BatchNorm2d(4, momentum=1.0, eps=0.0)
     y = norm(x)
     np.testing.assert_allclose(y.mean((0, 2, 3)), 0, atol=1e-6)
-    np.testing.assert_allclose(y.var((0, 2, 3)), 1, rtol=1e-5)
+    count = 8 * 5 * 5
+    np.testing.assert_allclose(y.var((0, 2, 3), ddof=1), count / (count - 1), rtol=1e-5)
     np.testing.assert_allclose(norm.running_var[...], x.var((0, 2, 3), ddof=1), rtol=1e-5)
     assert int(norm.num_batches_tracked[...]) == 1
 
