@@ -8,7 +8,6 @@ import functools
 import json
 import math
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,7 +108,6 @@ def compare(name: str) -> dict[str, Any]:
         model.load_state_dict(twin.state_dict())
     steps = recipe["epochs"] * (len(data.train) // recipe["batch_size"])
     clip = {"clip_norm": recipe["clip_norm"]} if "clip_norm" in recipe else {}
-    started = time.perf_counter()
     records = fit(
         model,
         data.train,
@@ -120,17 +118,13 @@ def compare(name: str) -> dict[str, Any]:
         batch_size=recipe["batch_size"],
         transform=functools.partial(task.transform, input_shape=shape),
     )
-    flax_seconds, started = time.perf_counter() - started, time.perf_counter()
-    theirs = train_torch(twin, entry, data, recipe, transform)
     return {
         "network": name,
         "input": "x".join(map(str, shape)),
         "epochs": recipe["epochs"],
         "score": task.score,
         "flaxnets": records[-1][f"test_{task.score}"],
-        "torch": theirs,
-        "flaxnets_seconds": round(flax_seconds, 1),
-        "torch_seconds": round(time.perf_counter() - started, 1),
+        "torch": train_torch(twin, entry, data, recipe, transform),
     }
 
 
@@ -145,21 +139,17 @@ def write_table(results: dict[str, dict[str, Any]]) -> None:
         "",
         "Every network with its defaults, and its PyTorch twin by a plain loop from the same initial weights on the",
         "same batches (dropout masks differ). Test accuracy on 1,000 MNIST images after training on 4,000, test",
-        "perplexity a character, or test loss. VGG-11 has a quarter of its width. Seconds are of whole trainings on",
-        "two shared cores, evaluation and compilation included: an order of magnitude, no benchmark.",
+        "perplexity a character, or test loss. VGG-11 has a quarter of its width.",
         "",
         "Made by `python -m benchmarks.accuracy`.",
         "",
-        "| network | input | epochs | measure | flaxnets | PyTorch | seconds | PyTorch seconds |",
-        "|---|---|---|---|---|---|---|---|",
+        "| network | input | epochs | measure | flaxnets | PyTorch |",
+        "|---|---|---|---|---|---|",
     ]
     for name in sorted(results):
         r = results[name]
         ours, theirs = shown(r["flaxnets"], r["score"]), shown(r["torch"], r["score"])
-        lines.append(
-            f"| `{name}` | {r['input']} | {r['epochs']} | {r['score']} | {ours} | {theirs} | "
-            f"{r['flaxnets_seconds']:.0f} | {r['torch_seconds']:.0f} |"
-        )
+        lines.append(f"| `{name}` | {r['input']} | {r['epochs']} | {r['score']} | {ours} | {theirs} |")
     (DOCS / "accuracy.md").write_text("\n".join(lines) + "\n")
 
 
