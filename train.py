@@ -154,10 +154,10 @@ def _model_options(arch: str, data: "Dataset") -> dict[str, int]:
 def _config(options: Options, data: "Dataset") -> dict[str, Any]:
     """Fills what was not asked for with what suits the network and its task."""
     from flaxnets.registry import get_entry
-    from flaxnets.training import TASKS
+    from flaxnets.training import DEFAULTS, TASKS
 
     entry, task = get_entry(options.arch), TASKS[data.task]
-    config = {"epochs": 5, "batch_size": 32, "lr": 0.01, "optimizer": "sgd", **task.defaults, **entry.recipe}
+    config = {**DEFAULTS, **task.defaults, **entry.recipe}
     shape = config.pop("train_input_shape", entry.input_shape)
     config |= {k: v for k, v in dataclasses.asdict(options).items() if v is not None and k != "list_archs"}
     shape = shape if task.fits_inputs else data.train.inputs.shape[1:]

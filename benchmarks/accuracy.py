@@ -21,10 +21,9 @@ import flaxnets
 import torchref
 from flaxnets.data import Dataset, load
 from flaxnets.registry import Entry, get_entry
-from flaxnets.training import TASKS, fit, initialize, make_optimizer
+from flaxnets.training import DEFAULTS, TASKS, fit, initialize, make_optimizer
 
 DOCS = Path(__file__).parents[1] / "docs"
-DEFAULTS = {"epochs": 5, "batch_size": 32, "lr": 0.01, "optimizer": "sgd"}
 
 # At full width an epoch of VGG-11 takes ten minutes on two cores: a quarter of it is trained here.
 QUARTER = (16, 32, 64, 128, 128)

@@ -14,5 +14,6 @@ from flaxnets.training.step import Batch as Batch
 from flaxnets.training.step import TrainState as TrainState
 from flaxnets.training.step import make_eval_step as make_eval_step
 from flaxnets.training.step import make_train_step as make_train_step
+from flaxnets.training.tasks import DEFAULTS as DEFAULTS
 from flaxnets.training.tasks import TASKS as TASKS
 from flaxnets.training.tasks import Task as Task

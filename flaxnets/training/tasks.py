@@ -8,6 +8,9 @@ from flaxnets.data import fit_images, time_major
 from flaxnets.training.objectives import classification, language, regression
 from flaxnets.training.step import Objective
 
+# What a network's recipe, and its task's defaults, leave open.
+DEFAULTS: Mapping[str, Any] = {"epochs": 5, "batch_size": 32, "lr": 0.01, "optimizer": "sgd"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
