@@ -4,6 +4,7 @@ NNX sorts attributes by name when it merges a module, so the order of registrati
 itself (``_order``, kept by :class:`flaxnets.nn.Module`). A module of plain Flax has none: its attribute order serves.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +16,31 @@ from jax.core import Tracer
 
 # Variables that are bookkeeping of Flax and that torch would not call parameters or buffers.
 _NOT_STATE = (nnx.RngState, nnx.Intermediate, nnx.Cache)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Uninitialized:
+    """The value of a parameter or buffer of a lazy layer before the first call: a dtype, and no shape yet.
+
+    >>> import flaxnets.nn as nn
+    >>> from flax import nnx
+    >>> nn.LazyLinear(3, rngs=nnx.Rngs(0)).state_dict()["bias"]
+    Uninitialized(dtype=dtype('float32'))
+    """
+
+    dtype: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Raises RuntimeError."""
+        raise RuntimeError(
+            "an uninitialized parameter or buffer has no shape; call the module on an example, or load a state dict"
+        )
+
+    def astype(self, dtype: Any) -> "Uninitialized":
+        """As of an array."""
+        return Uninitialized(jnp.dtype(dtype))
 
 
 class IncompatibleKeys(NamedTuple):
@@ -176,7 +202,8 @@ def _to_array(value: Any) -> Any:
 
 def _placed_like(array: Any, old: Any) -> jax.Array:
     """``array`` with the dtype and the placement of ``old``, in memory of its own: the source may change later."""
-    new = jnp.array(array, dtype=old.dtype)
+    # JAX may read a host array after it has returned: what it gets is a copy that no one else can change.
+    new = jnp.array(np.array(array) if isinstance(array, np.ndarray) else array, dtype=old.dtype)
     if isinstance(new, Tracer) or isinstance(old, Tracer) or not isinstance(old, jax.Array):
         return new
     return jax.device_put(new, old.sharding)
@@ -222,13 +249,16 @@ def load_state_dict(module: nnx.Module, mapping: Mapping[str, Any], strict: bool
 
     arrays = {}
     for name in mapping.keys() & variables.keys():
-        expected = tuple(variables[name].shape)
+        lazy = isinstance(variables[name].get_value(), Uninitialized)
+        if lazy and isinstance(mapping[name], Uninitialized):
+            continue
+        expected = "any" if lazy else tuple(variables[name].shape)
         try:
             arrays[name] = _to_array(mapping[name])
         except TypeError as error:
             problems.append(f"{name!r}: expected an array of shape {expected}, got {error}")
             continue
-        if tuple(arrays[name].shape) != expected:
+        if not lazy and tuple(arrays[name].shape) != expected:
             problems.append(f"size mismatch for {name!r}: expected {expected}, got {tuple(arrays[name].shape)}")
     if problems:
         lines = "".join(f"\n  {problem}" for problem in problems)
@@ -244,6 +274,8 @@ def load_state_dict(module: nnx.Module, mapping: Mapping[str, Any], strict: bool
 def cast(module: nnx.Module, dtype: Any) -> None:
     """Casts the floating-point parameters and buffers of ``module`` to ``dtype``, in place.
 
+    Complex ones are cast to the complex type of that precision.
+
     >>> import flaxnets.nn as nn
     >>> import jax.numpy as jnp
     >>> norm = nn.BatchNorm1d(2)
@@ -255,3 +287,5 @@ def cast(module: nnx.Module, dtype: Any) -> None:
         value = variable.get_value()
         if jnp.issubdtype(value.dtype, jnp.floating):
             variable.set_value(value.astype(dtype))
+        elif jnp.issubdtype(value.dtype, jnp.complexfloating):
+            variable.set_value(value.astype(jnp.result_type(dtype, jnp.complex64)))

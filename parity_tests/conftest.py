@@ -3,15 +3,26 @@
 import os
 import zlib
 from pathlib import Path
+from typing import Any
+
+# The reference runs one operation at a time, each a program of its own: what takes XLA long is off for them.
+os.environ["XLA_FLAGS"] = " ".join(
+    [os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"]
+)
 
 import jax
 import numpy as np
 import pytest
+from report import layers_report
+
+# What XLA compiles with where nothing else is said; the networks are tested so.
+PRODUCTION = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
 
 SEED = int(os.environ.get("FLAXNETS_TEST_SEED", "0"))
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".cache" / "jax"))
+CACHE = os.environ.get("JAX_COMPILATION_CACHE_DIR", Path(__file__).parents[1] / ".cache" / "jax")
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
@@ -21,3 +32,15 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Random numbers that depend on the test's name and on FLAXNETS_TEST_SEED; the output of a failure shows it."""
     print(f"FLAXNETS_TEST_SEED={SEED}")
     return np.random.default_rng((SEED, zlib.crc32(request.node.nodeid.encode())))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--layers-report", metavar="FILE", help="write what the layer cases measured to a Markdown table")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    path = config.getoption("--layers-report")
+    if path:
+        passed = terminalreporter.stats.get("passed", [])
+        measured = [value for test in passed for name, value in test.user_properties if name == "parity"]
+        Path(path).write_text(layers_report(measured))

@@ -3,9 +3,20 @@
 import importlib
 import inspect
 import pkgutil
+import typing
 
 import pytest
-from cases import LAYERS, NETWORKS, WITHOUT_PARITY
+import torch
+from cases import (
+    FUNCTIONS,
+    FUNCTIONS_NOT_IN_FLAXNETS,
+    LAYERS,
+    NETWORKS,
+    NOT_IN_FLAXNETS,
+    REACHED_BY,
+    SWEEPS,
+    WITHOUT_PARITY,
+)
 
 import flaxnets
 import torchref
@@ -22,6 +33,43 @@ def test_every_registered_network_is_in_the_table_and_in_both_registries():
 
 def test_every_public_layer_is_in_the_table():
     assert sorted(_classes(nn)) == sorted({case.name for case in LAYERS} | WITHOUT_PARITY.keys())
+
+
+def _torchs_classes():
+    return {name for name, value in vars(torch.nn).items() if inspect.isclass(value) and not name.startswith("_")}
+
+
+def test_every_class_of_torch_nn_is_here_or_says_why_not():
+    assert _torchs_classes() - set(_classes(nn)) == set(NOT_IN_FLAXNETS)
+
+
+def _functions(module):
+    return {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and callable(value) and not inspect.isclass(value) and name not in typing.__all__
+    }
+
+
+def test_every_function_of_torch_nn_functional_is_here_or_says_why_not():
+    in_place = {name for name in _functions(torch.nn.functional) if name.endswith("_")}
+    assert _functions(torch.nn.functional) - _functions(nn.functional) - in_place == set(FUNCTIONS_NOT_IN_FLAXNETS)
+
+
+def test_every_function_is_reached_by_a_row():
+    """By one of its own, or by those of the layer that it is the function of: ``l1_loss`` and ``L1Loss``."""
+    layers = {case.name.lower() for case in LAYERS}
+    rows = {case.name for case in [*FUNCTIONS, *SWEEPS]}
+    unreached = {
+        name
+        for name in _functions(nn.functional)
+        if name not in rows and not {name.replace("_", ""), name.replace("_", "") + "loss"} & layers
+    }
+    assert unreached - REACHED_BY.keys() == set()
+
+
+def test_catalogue_has_fifteen_hundred_cases():
+    assert len(LAYERS) + len(FUNCTIONS) + sum(sweep.examples for sweep in SWEEPS) >= 1_500
 
 
 def _modules(package):

@@ -25,19 +25,28 @@ except ImportError as error:
 UNDER_BEARTYPE = """
 import warnings
 warnings.simplefilter("ignore")
-from jaxtyping import install_import_hook
-hook = install_import_hook(["flaxnets.nn", "flaxnets.models"], "beartype.beartype")
 import sys
 sys.path.insert(0, "parity_tests")
+from jaxtyping import install_import_hook
+hook = install_import_hook(["flaxnets.nn", "flaxnets.models"], "typechecker.check")
 import jax, numpy as np
 from flax import nnx
 from cases import LAYERS, NETWORKS
+from flaxnets.parity import Constant
+def narrow(leaf):
+    leaf = leaf.array if isinstance(leaf, Constant) else leaf
+    if not isinstance(leaf, np.ndarray):
+        return leaf
+    return jax.numpy.asarray(leaf, np.float32 if leaf.dtype.kind == "f" else None)
 count = 0
 for case in [*NETWORKS, *LAYERS]:
     _, module = case.pair()
-    inputs = case.inputs(np.random.default_rng(0))
-    inputs = jax.tree.map(lambda a: np.asarray(a, np.float32) if a.dtype.kind == "f" else a, inputs)
-    nnx.eval_shape(lambda m, *a: m(*a), module, *inputs)
+    inputs = jax.tree.map(narrow, case.inputs(np.random.default_rng(0)))
+    kwargs = jax.tree.map(narrow, dict(getattr(case, "call", {})))
+    try:
+        jax.eval_shape(lambda: nnx.clone(module)(*inputs, **kwargs))
+    except Exception as error:
+        raise RuntimeError(str(case)) from error
     count += 1
 print(count, "cases hold what their annotations say")
 try:

@@ -1,22 +1,55 @@
 """Every layer is the function that torch's layer of the same name is, with the same defaults."""
 
 import inspect
+from collections.abc import Callable
 
+import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from cases import LAYERS, Layer
+from cases import FUNCTIONS, LAYERS, SWEEPS, Function, Layer, Sweep
 from flax import nnx
+from report import measurement
 
 from flaxnets import nn
 from flaxnets.parity import assert_parity
 
+Case = Layer | Function
+Record = Callable[[str, object], None]
 
-@pytest.mark.parametrize("case", LAYERS, ids=str)
-def test_outputs_gradients_and_buffers_are_torchs(case: Layer, rng: np.random.Generator):
-    assert_parity(*case.pair(), *case.inputs(rng))
+
+def assert_case(case: Case, rng: np.random.Generator, record_property: Record) -> None:
+    report = assert_parity(*case.pair(), *case.inputs(rng), **{"dtypes": ("float64",), **case.options()})
+    record_property("parity", measurement(case.name, case.option_names(), report))
+
+
+@pytest.mark.parametrize("case", [*LAYERS, *FUNCTIONS], ids=str)
+def test_outputs_gradients_and_buffers_are_torchs(
+    case: Layer | Function, rng: np.random.Generator, record_property: Record
+):
+    assert_case(case, rng, record_property)
+
+
+@pytest.mark.parametrize("sweep", SWEEPS, ids=str)
+def test_arguments_and_shapes_that_hypothesis_chooses_make_no_difference(sweep: Sweep, record_property: Record):
+    @hypothesis.settings(max_examples=sweep.examples, deadline=None, derandomize=True, database=None)
+    @hypothesis.given(case=sweep.cases)
+    def holds(case: Case) -> None:
+        assert case.name == sweep.name
+        assert_case(case, np.random.default_rng(0), record_property)
+
+    holds()
+
+
+# One row a class in the precision that people use.
+FIRST = {case.name: case for case in reversed([*LAYERS, *FUNCTIONS])}
+
+
+@pytest.mark.parametrize("case", FIRST.values(), ids=FIRST)
+def test_float32_is_as_near_as_float32_can_be(case: Case, rng: np.random.Generator):
+    assert_parity(*case.pair(), *case.inputs(rng), **{**case.options(), "dtypes": ("float32",)})
 
 
 # What torch's constructors take and these do not: an array's place is JAX's business, and nothing works in place.
@@ -51,7 +84,7 @@ def test_constructor_takes_torchs_arguments(name: str):
         if "__init__" not in defined(kind):  # Python would show object's, which takes nothing
             return {}
         return {
-            p.name: p.default
+            p.name: getattr(p.default, "__name__", p.default)
             for p in inspect.signature(kind.__init__).parameters.values()
             if p.name not in {"self", "dtype", "rngs", *NOT_TAKEN} and p.kind is not p.VAR_KEYWORD
         }
@@ -85,7 +118,7 @@ def test_max_pool_passes_nan_on():
 
 def test_batch_norm_leaves_mean_0_and_unbiased_variance_in_the_running_statistics(rng):
     x = jnp.asarray(rng.normal(3, 2, (8, 4, 5, 5)), jnp.float32)
-    norm = nn.BatchNorm2d(4, momentum=1.0, eps=0.0)
+    norm = nn.BatchNorm2d(4, momentum=1.0, eps=1e-9)
     y = norm(x)
     np.testing.assert_allclose(y.mean((0, 2, 3)), 0, atol=1e-6)
     count = 8 * 5 * 5
@@ -135,3 +168,20 @@ def test_half_precision_stays_half_and_keeps_float32_statistics(dtype):
     y = net(jnp.ones((2, 1, 6, 6), dtype))
     assert y.dtype == dtype
     assert net[1].running_mean.dtype == jnp.float32
+
+
+def test_sync_batch_norm_along_an_axis_normalises_over_the_whole_batch(rng):
+    x = jnp.asarray(rng.normal(3, 2, (2, 6, 4, 5, 5)), jnp.float32)
+    whole, parts = nn.BatchNorm2d(4), nn.SyncBatchNorm(4, axis_name="devices")
+    graphdef, state = nnx.split(parts)
+
+    def call(x):
+        module = nnx.merge(graphdef, state, copy=True)
+        return module(x), nnx.state(module)
+
+    y, states = jax.vmap(call, axis_name="devices")(x)
+    expected = whole(x.reshape(12, 4, 5, 5))
+    np.testing.assert_allclose(y.reshape(expected.shape), expected, rtol=1e-5, atol=1e-5)
+    for part in range(2):
+        nnx.update(parts, jax.tree.map(lambda array, part=part: array[part], states))
+        np.testing.assert_allclose(parts.running_var[...], whole.running_var[...], rtol=1e-5)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cases import NETWORKS, VARIANTS, Network
+from conftest import PRODUCTION
 from flax import nnx
 
 import flaxnets
@@ -20,7 +21,7 @@ every_network = pytest.mark.parametrize("case", NETWORKS, ids=lambda case: case.
 
 @pytest.mark.parametrize("case", [*NETWORKS, *VARIANTS], ids=str)
 def test_outputs_gradients_and_buffers_are_torchs(case: Network, rng: np.random.Generator):
-    report = assert_parity(*case.pair(), *case.inputs(rng), **case.check)
+    report = assert_parity(*case.pair(), *case.inputs(rng), compiler_options=PRODUCTION, **case.check)
     print(report)
 
 

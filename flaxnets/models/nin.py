@@ -47,11 +47,12 @@ def _nin(
     input_shape=(1, 224, 224),
     dataset="mnist",
     paper=PAPER,
-    epochs=10,
+    epochs=6,
     batch_size=32,
-    lr=1e-3,
+    lr=7e-4,
     optimizer="adam",
-    init="kaiming_uniform",
+    clip_norm=1.0,
+    init="kaiming_uniform_even_output",
     train_input_shape=(1, 96, 96),
 )
 def nin(
@@ -65,11 +66,12 @@ def nin(
     input_shape=(1, 224, 224),
     dataset="mnist",
     paper=PAPER,
-    epochs=6,
+    epochs=4,
     batch_size=32,
-    lr=1e-3,
+    lr=7e-4,
     optimizer="adam",
-    init="kaiming_uniform",
+    clip_norm=1.0,
+    init="kaiming_uniform_even_output",
 )
 def nin_avgpool(
     *, in_channels: int = 1, num_classes: int = 10, num_channels: tuple[int, ...] = (96, 256, 384), rngs: nnx.Rngs

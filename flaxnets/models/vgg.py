@@ -29,7 +29,7 @@ def vgg_block(num_convs: int, in_channels: int, out_channels: int, *, rngs: nnx.
     paper=PAPER,
     epochs=4,
     batch_size=32,
-    lr=1e-4,
+    lr=2e-4,
     optimizer="adam",
     init="kaiming_uniform",
 )
@@ -57,7 +57,7 @@ def vgg11(
     paper=PAPER,
     epochs=4,
     batch_size=32,
-    lr=1e-4,
+    lr=2e-4,
     optimizer="adam",
     init="kaiming_uniform",
 )

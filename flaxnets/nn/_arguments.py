@@ -1,6 +1,8 @@
 """Checks and conversions that several layers share."""
 
+import operator
 from collections.abc import Iterable
+from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,15 @@ def to_tuple(value: int | Iterable[int], length: int, name: str) -> tuple[int, .
     if len(result) != length:
         raise RuntimeError(f"{name} must be one int or {length} of them, got {value!r}")
     return result
+
+
+def to_ints(values: Iterable[SupportsIndex], what: str, name: str) -> tuple[int, ...]:
+    """The given whole numbers; torch takes no floats for them, and no booleans."""
+    values = tuple(values)
+    for value in values:
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise TypeError(f"{name}: {what} must be made of ints, got {value!r} in {values!r}")
+    return tuple(map(operator.index, values))
 
 
 def check_sizes(layer: str, **sizes: int) -> None:

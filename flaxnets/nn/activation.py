@@ -1,28 +1,14 @@
-"""Activation layers."""
+"""Smooth activation layers."""
 
 import jax.numpy as jnp  # noqa: F401  (used by the examples)
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float, Inexact, Shaped
 
 from flaxnets.nn import functional as F
 from flaxnets.nn.module import Module
 
 
-class ReLU(Module):
-    """Applies ``max(input, 0)`` to every element; the gradient at 0 is 0.
-
-    See `torch.nn.ReLU <https://docs.pytorch.org/docs/stable/generated/torch.nn.ReLU.html>`_.
-
-    >>> ReLU()(jnp.array([-1.0, 2.0])).tolist()
-    [0.0, 2.0]
-    """
-
-    def __call__(self, input: Num[Array, "*shape"]) -> Num[Array, "*shape"]:
-        """Returns the positive part."""
-        return F.relu(input)
-
-
 class Sigmoid(Module):
-    """Applies ``1 / (1 + exp(-input))`` to every element.
+    """Applies ``1 / (1 + exp(-input))`` to every element; whole numbers are taken as float32.
 
     See `torch.nn.Sigmoid <https://docs.pytorch.org/docs/stable/generated/torch.nn.Sigmoid.html>`_.
 
@@ -30,6 +16,183 @@ class Sigmoid(Module):
     [0.5]
     """
 
-    def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def __call__(self, input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
         """Returns values between 0 and 1."""
         return F.sigmoid(input)
+
+
+class Tanh(Module):
+    """Applies the hyperbolic tangent to every element; whole numbers are taken as float32.
+
+    See `torch.nn.Tanh <https://docs.pytorch.org/docs/stable/generated/torch.nn.Tanh.html>`_.
+
+    >>> Tanh()(jnp.array([0.0, 40.0])).tolist()
+    [0.0, 1.0]
+    """
+
+    def __call__(self, input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
+        """Returns values between -1 and 1."""
+        return F.tanh(input)
+
+
+class Tanhshrink(Module):
+    """Applies ``input - tanh(input)`` to every element; whole numbers are taken as float32.
+
+    Raises:
+        RuntimeError: at the call, for truth values.
+
+    See `torch.nn.Tanhshrink <https://docs.pytorch.org/docs/stable/generated/torch.nn.Tanhshrink.html>`_.
+
+    >>> Tanhshrink()(jnp.array([0.0, 40.0])).tolist()
+    [0.0, 39.0]
+    """
+
+    def __call__(self, input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
+        """Returns what the hyperbolic tangent leaves."""
+        return F.tanhshrink(input)
+
+
+class Softsign(Module):
+    """Applies ``input / (1 + |input|)`` to every element; whole numbers are taken as float32.
+
+    Raises:
+        NotImplementedError: at the call, for truth values.
+
+    See `torch.nn.Softsign <https://docs.pytorch.org/docs/stable/generated/torch.nn.Softsign.html>`_.
+
+    >>> Softsign()(jnp.array([-1.0, 3.0])).tolist()
+    [-0.5, 0.75]
+    """
+
+    def __call__(self, input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
+        """Returns values between -1 and 1."""
+        return F.softsign(input)
+
+
+class LogSigmoid(Module):
+    """Applies ``log(1 / (1 + exp(-input)))`` to every element, without overflow.
+
+    Raises:
+        NotImplementedError: at the call, for an input that is not floating-point.
+
+    See `torch.nn.LogSigmoid <https://docs.pytorch.org/docs/stable/generated/torch.nn.LogSigmoid.html>`_.
+
+    >>> LogSigmoid()(jnp.array([-200.0])).tolist()
+    [-200.0]
+    """
+
+    def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns negative values."""
+        return F.logsigmoid(input)
+
+
+class Softplus(Module):
+    """Applies ``log(1 + exp(beta * input)) / beta`` to every element.
+
+    Args:
+        beta: how sharply it bends.
+        threshold: the input is returned as it is where ``beta * input`` is larger.
+
+    Raises:
+        NotImplementedError: at the call, for an input that is not floating-point.
+
+    See `torch.nn.Softplus <https://docs.pytorch.org/docs/stable/generated/torch.nn.Softplus.html>`_.
+
+    >>> Softplus()(jnp.array([-200.0, 30.0])).tolist()
+    [0.0, 30.0]
+    """
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0):
+        self.beta = beta
+        self.threshold = threshold
+
+    def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns positive values."""
+        return F.softplus(input, self.beta, self.threshold)
+
+
+class SiLU(Module):
+    """Applies ``input * sigmoid(input)`` to every element; also called swish.
+
+    Raises:
+        NotImplementedError: at the call, for whole numbers and truth values.
+
+    See "Gaussian error linear units" (arXiv:1606.08415) and `torch.nn.SiLU
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.SiLU.html>`_.
+
+    >>> SiLU()(jnp.array([0.0])).tolist()
+    [0.0]
+    """
+
+    def __call__(self, input: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
+        """Returns the weighted input."""
+        return F.silu(input)
+
+
+class Mish(Module):
+    """Applies ``input * tanh(softplus(input))`` to every element.
+
+    Raises:
+        NotImplementedError: at the call, for an input that is not floating-point.
+
+    See "Mish" (arXiv:1908.08681) and `torch.nn.Mish
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.Mish.html>`_.
+
+    >>> Mish()(jnp.array([0.0])).tolist()
+    [0.0]
+    """
+
+    def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns the weighted input."""
+        return F.mish(input)
+
+
+class GELU(Module):
+    """Multiplies every element with the normal distribution's probability of a smaller value.
+
+    Args:
+        approximate: ``"none"`` for the exact probability, ``"tanh"`` for the usual approximation.
+
+    Raises:
+        RuntimeError: at the call, for another ``approximate``.
+        NotImplementedError: at the call, for an input that is not floating-point.
+
+    See "Gaussian error linear units" (arXiv:1606.08415) and `torch.nn.GELU
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.GELU.html>`_.
+
+    >>> GELU()(jnp.array([0.0, 20.0])).tolist()
+    [0.0, 20.0]
+    """
+
+    def __init__(self, approximate: str = "none"):
+        self.approximate = approximate
+
+    def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns the weighted input."""
+        return F.gelu(input, self.approximate)
+
+
+class GLU(Module):
+    """Multiplies the first half of an axis with the sigmoid of the second.
+
+    Args:
+        dim: the axis.
+
+    Raises:
+        IndexError: at the call, for an axis that the input does not have.
+        RuntimeError: at the call, for a scalar, or an axis of odd size.
+        NotImplementedError: at the call, for an input that is not floating-point.
+
+    See "Language modeling with gated convolutional networks" (arXiv:1612.08083) and `torch.nn.GLU
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.GLU.html>`_.
+
+    >>> GLU()(jnp.ones((2, 6))).shape
+    (2, 3)
+    """
+
+    def __init__(self, dim: int = -1):
+        self.dim = dim
+
+    def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*half"]:
+        """Returns an array half as large."""
+        return F.glu(input, self.dim)

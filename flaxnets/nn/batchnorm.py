@@ -9,12 +9,11 @@ from jaxtyping import Array, Float
 from flaxnets.nn import functional as F
 from flaxnets.nn._arguments import check_ndim, check_sizes
 from flaxnets.nn.module import Module
+from flaxnets.state import named_children
 
 
-class _BatchNorm(Module):
-    """What batch normalisation of every number of spatial axes has in common."""
-
-    input_ndims: tuple[int, ...]
+class NormBase(Module):
+    """Parameters and running statistics of batch and instance normalisation."""
 
     def __init__(
         self,
@@ -27,7 +26,8 @@ class _BatchNorm(Module):
         *,
         bias: bool = True,
     ):
-        check_sizes(type(self).__name__, num_features=num_features)
+        if affine or track_running_stats:
+            check_sizes(type(self).__name__, num_features=num_features)
         self.num_features = num_features
         self.eps = eps
         self.momentum = momentum
@@ -40,9 +40,19 @@ class _BatchNorm(Module):
         self.running_var = nnx.BatchStat(jnp.ones(num_features, dtype)) if tracked else None
         self.num_batches_tracked = nnx.BatchStat(jnp.zeros((), int)) if tracked else None
 
+
+class _BatchNorm(NormBase):
+    """What batch normalisation of every number of spatial axes has in common."""
+
+    input_ndims: tuple[int, ...]
+    axis_name: str | None = None
+
     def _apply(self, input: jax.Array) -> jax.Array:
         input = jnp.asarray(input)
         check_ndim(input, self.input_ndims, type(self).__name__, ValueError)
+        return self._normalize(input)
+
+    def _normalize(self, input: jax.Array) -> jax.Array:
         momentum = self.momentum
         if self.training and self.running_mean is not None and self.num_batches_tracked is not None:
             self.num_batches_tracked[...] += 1
@@ -58,6 +68,7 @@ class _BatchNorm(Module):
             self.training or self.running_mean is None,
             0.0 if momentum is None else momentum,
             self.eps,
+            axis_name=self.axis_name if self.training else None,
         )
 
 
@@ -77,8 +88,12 @@ class BatchNorm1d(_BatchNorm):
         bias: whether ``affine`` shifts as well as scales.
 
     Raises:
-        ValueError: at the call, for an input of the wrong rank, or of one value for each channel in training mode.
-        RuntimeError: at the call, for an input with another number of channels.
+        RuntimeError: for a negative number of channels; at the call, for an input with another number of channels, or
+            of a dtype other than that of the parameters and statistics (half precision also with float32 ones).
+        ValueError: at the call, for an input of the wrong rank, or of one value for each channel in training mode, or
+            an ``eps`` that is not positive.
+        IndexError: at the call, for an input with no channels.
+        NotImplementedError: at the call, for an input not of floating-point numbers.
 
     See `torch.nn.BatchNorm1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d.html>`_ and
     arXiv:1502.03167.
@@ -111,3 +126,96 @@ class BatchNorm2d(_BatchNorm):
     def __call__(self, input: Float[Array, "n c h w"]) -> Float[Array, "n c h w"]:
         """Normalises, and in training mode updates the running statistics."""
         return self._apply(input)
+
+
+class BatchNorm3d(_BatchNorm):
+    """Normalises each channel of ``(N, C, D, H, W)`` over the batch and the voxels.
+
+    Parameters, buffers, arguments and errors are those of :class:`BatchNorm1d`.
+
+    See `torch.nn.BatchNorm3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm3d.html>`_ and
+    arXiv:1502.03167.
+
+    >>> BatchNorm3d(3)(jnp.ones((4, 3, 2, 5, 5))).shape
+    (4, 3, 2, 5, 5)
+    """
+
+    input_ndims = (5,)
+
+    def __call__(self, input: Float[Array, "n c d h w"]) -> Float[Array, "n c d h w"]:
+        """Normalises, and in training mode updates the running statistics."""
+        return self._apply(input)
+
+
+class SyncBatchNorm(_BatchNorm):
+    """Normalises each channel of ``(N, C, ...)`` over the batch of all devices and the axes behind the channels.
+
+    Under ``jax.jit`` on arrays that are sharded over devices every batch normalisation is already of the whole batch.
+    Where a program is written for one device's part (``jax.shard_map``, ``jax.pmap``, ``jax.vmap``), in training mode
+    the mean and variance are those over ``axis_name``, along which each part must be of the same size. Without it the
+    layer is :class:`BatchNorm1d` for any rank; so are parameters, buffers, other arguments and errors.
+
+    Args:
+        num_features: the number of channels ``C``.
+        eps: added to the variance.
+        momentum: the weight of the newest batch in the running statistics; None for the plain mean of all batches.
+        affine: whether to scale and shift by learned parameters.
+        track_running_stats: whether to keep running statistics.
+        process_group: only None is taken; an axis's name is JAX's way to say it.
+        dtype: of the parameters and running statistics; float32 if not given.
+        bias: whether ``affine`` shifts as well as scales.
+        axis_name: of the mapped axis over which the batch is spread.
+
+    Raises:
+        TypeError: for a process group.
+
+    See `torch.nn.SyncBatchNorm <https://docs.pytorch.org/docs/stable/generated/torch.nn.SyncBatchNorm.html>`_ and
+    arXiv:1502.03167.
+
+    >>> norm = SyncBatchNorm(1, track_running_stats=False, eps=1e-9, axis_name="devices")
+    >>> jax.vmap(norm, axis_name="devices")(jnp.array([[[1.0]], [[3.0]]])).ravel().tolist()
+    [-1.0, 1.0]
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        process_group: None = None,
+        dtype: DTypeLike = jnp.float32,
+        *,
+        bias: bool = True,
+        axis_name: str | None = None,
+    ):
+        if process_group is not None:
+            raise TypeError(f"SyncBatchNorm: process_group must be None, got {process_group!r}; give axis_name")
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype, bias=bias)
+        self.axis_name = axis_name
+
+    def __call__(self, input: Float[Array, "n c *spatial"]) -> Float[Array, "n c *spatial"]:
+        """Normalises, and in training mode updates the running statistics."""
+        if input.ndim < 2 or input.shape[1] == 0:
+            raise ValueError(f"SyncBatchNorm: expected an input (N, C, ...) with channels, got shape {input.shape}")
+        return self._normalize(jnp.asarray(input))
+
+    @classmethod
+    def convert_sync_batchnorm(
+        cls, module: nnx.Module, process_group: None = None, *, axis_name: str | None = None
+    ) -> nnx.Module:
+        """Puts a :class:`SyncBatchNorm` that shares its state in the place of each batch normalisation.
+
+        Returns the module, which is changed, or what replaces it where it is a batch normalisation itself.
+        """
+        if isinstance(module, _BatchNorm):
+            affine, tracked = module.affine, module.track_running_stats
+            sync = cls(module.num_features, module.eps, module.momentum, affine, tracked, process_group)
+            sync.axis_name = axis_name
+            for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+                setattr(sync, name, getattr(module, name))
+            return sync.train(module.training)
+        for name, child in list(named_children(module)):
+            setattr(module, name, cls.convert_sync_batchnorm(child, process_group, axis_name=axis_name))
+        return module

@@ -1,52 +1,22 @@
-"""Modules that hold modules."""
+"""Modules that hold modules in a row."""
 
+import operator
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar, overload
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn, TypeVar, overload
 
-import jax
-import jax.numpy as jnp
+import jax.numpy as jnp  # noqa: F401  (used by the examples)
 from flax import nnx
 
 from flaxnets.nn.module import Module
-from flaxnets.state import own_modules, own_variables
+from flaxnets.state import own_modules
 
+R = TypeVar("R", bound="_Row")
 S = TypeVar("S", bound="Sequential")
 
 
-class Sequential(Module):
-    """Calls its modules one after the other, each on the output of the one before.
-
-    Args:
-        *args: the modules, named ``"0"``, ``"1"``, ...; or one ``OrderedDict`` of names and modules.
-
-    Raises:
-        TypeError: for a member that is no module.
-
-    See `torch.nn.Sequential <https://docs.pytorch.org/docs/stable/generated/torch.nn.Sequential.html>`_.
-
-    >>> import flaxnets.nn as nn
-    >>> net = Sequential(nn.Flatten(), nn.Linear(4, 2, rngs=nnx.Rngs(0)), nn.ReLU())
-    >>> net(jnp.ones((3, 2, 2))).shape
-    (3, 2)
-    >>> len(net), type(net[-1]).__name__, len(net[:2])
-    (3, 'ReLU', 2)
-    """
-
-    @overload
-    def __init__(self, *args: nnx.Module) -> None: ...
-    @overload
-    def __init__(self, arg: OrderedDict[str, nnx.Module], /) -> None: ...
-    def __init__(self, *args: Any) -> None:
-        named = args[0].items() if len(args) == 1 and isinstance(args[0], OrderedDict) else enumerate(args)
-        for name, module in named:
-            self.add_module(str(name), _checked(module))
-
-    def __call__(self, input: Any) -> Any:
-        """Returns the output of the last module."""
-        for module in self:
-            input = module(input)
-        return input
+class _Row(Module):
+    """What the containers whose modules stand in a row have in common."""
 
     def __len__(self) -> int:
         return len(self._members())
@@ -57,6 +27,89 @@ class Sequential(Module):
     def _members(self) -> list[tuple[str, nnx.Module]]:
         return list(own_modules(self))
 
+    def _at(self, idx: int) -> tuple[str, nnx.Module]:
+        idx = operator.index(idx)
+        if not -len(self) <= idx < len(self):
+            raise IndexError(f"{type(self).__name__} has {len(self)} modules, got the index {idx}")
+        return self._members()[idx]
+
+    def __setitem__(self, idx: int, module: nnx.Module) -> None:
+        setattr(self, self._at(idx)[0], checked(module))
+
+    def __delitem__(self, idx: int | slice) -> None:
+        gone = self._members()[idx] if isinstance(idx, slice) else [self._at(idx)]
+        names = {name for name, _ in gone}
+        self._replace([module for name, module in self._members() if name not in names])
+
+    def _replace(self, modules: list[nnx.Module]) -> None:
+        """Holds these modules instead, named by their positions."""
+        for name, _ in self._members():
+            delattr(self, name)
+        for module in modules:
+            self.append(module)
+
+    def _insert(self, index: int, module: nnx.Module) -> None:
+        names = [name for name, _ in self._members()]
+        if index < len(self) and names != [str(i) for i in range(len(self))]:
+            raise KeyError(f"{type(self).__name__}: modules that are named cannot be moved, got the names {names}")
+        modules = list(self)
+        if index == len(self):
+            self.append(module)
+        else:
+            self._replace([*modules[:index], module, *modules[index:]])
+
+    def append(self: R, module: nnx.Module) -> R:
+        """Adds a module at the end, named by its position."""
+        self.add_module(str(len(self)), checked(module))
+        return self
+
+    def extend(self: R, modules: Iterable[nnx.Module]) -> R:
+        """Adds modules at the end."""
+        if not isinstance(modules, Iterable):
+            raise TypeError(f"{type(self).__name__}: expected an iterable of modules, got {type(modules).__name__}")
+        for module in list(modules):
+            self.append(module)
+        return self
+
+
+class Sequential(_Row):
+    """Calls its modules one after the other, each on the output of the one before.
+
+    It can be indexed, sliced, added to another one and multiplied by a number, as in torch. Where modules are deleted
+    those that stay are named by their positions.
+
+    Args:
+        *args: the modules, named ``"0"``, ``"1"``, ...; or one ``OrderedDict`` of names and modules.
+
+    Raises:
+        TypeError: for a member that is no module.
+        IndexError: for an index that is not there.
+
+    See `torch.nn.Sequential <https://docs.pytorch.org/docs/stable/generated/torch.nn.Sequential.html>`_.
+
+    >>> import flaxnets.nn as nn
+    >>> net = Sequential(nn.Flatten(), nn.Linear(4, 2, rngs=nnx.Rngs(0)), nn.ReLU())
+    >>> net(jnp.ones((3, 2, 2))).shape
+    (3, 2)
+    >>> len(net), type(net[-1]).__name__, len(net[:2]), len(net + net), len(2 * net)
+    (3, 'ReLU', 2, 6, 6)
+    """
+
+    @overload
+    def __init__(self, *args: nnx.Module) -> None: ...
+    @overload
+    def __init__(self, arg: OrderedDict[str, nnx.Module], /) -> None: ...
+    def __init__(self, *args: Any) -> None:
+        named = args[0].items() if len(args) == 1 and isinstance(args[0], OrderedDict) else enumerate(args)
+        for name, module in named:
+            self.add_module(str(name), checked(module))
+
+    def __call__(self, input: Any) -> Any:
+        """Returns the output of the last module."""
+        for module in self:
+            input = module(input)
+        return input
+
     @overload
     def __getitem__(self, idx: int) -> nnx.Module: ...
     @overload
@@ -66,163 +119,131 @@ class Sequential(Module):
             return type(self)(OrderedDict(self._members()[idx]))
         return self._at(idx)[1]
 
-    def __setitem__(self, idx: int, module: nnx.Module) -> None:
-        setattr(self, self._at(idx)[0], _checked(module))
+    def pop(self, key: int | slice) -> Any:
+        """Removes the module of that index, or those of a slice, and returns it."""
+        popped = self[key]
+        del self[key]
+        return popped
 
-    def _at(self, idx: int) -> tuple[str, nnx.Module]:
-        if not -len(self) <= idx < len(self):
-            raise IndexError(f"{type(self).__name__} has {len(self)} modules, got the index {idx}")
-        return self._members()[idx]
+    def insert(self: S, index: int, module: nnx.Module) -> S:
+        """Puts a module before that index.
 
-    def append(self: S, module: nnx.Module) -> S:
-        """Adds a module at the end, named by its position."""
-        self.add_module(str(len(self)), _checked(module))
+        Raises:
+            AssertionError: if it is no module.
+            IndexError: for an index outside.
+            KeyError: if modules that have names, not numbers, would have to move.
+        """
+        if not isinstance(module, nnx.Module):
+            raise AssertionError(f"expected a Module, got {type(module).__name__}")
+        if not -len(self) <= index <= len(self):
+            raise IndexError(f"{type(self).__name__} has {len(self)} modules, got the index {index}")
+        self._insert(index % len(self) if index < 0 else index, module)
         return self
 
-    def extend(self: S, modules: Iterable[nnx.Module]) -> S:
-        """Adds modules at the end."""
-        for module in modules:
-            self.append(module)
-        return self
+    def __add__(self, other: "Sequential") -> "Sequential":
+        return Sequential(*self, *_checked_row(other))
+
+    def __iadd__(self: S, other: "Sequential") -> S:
+        return self.extend(_checked_row(other))
+
+    def __mul__(self, other: int) -> "Sequential":
+        return Sequential(*list(self) * _checked_factor(other))
+
+    def __rmul__(self, other: int) -> "Sequential":
+        return self * other
+
+    def __imul__(self: S, other: int) -> S:
+        names = [name for name, _ in self._members()]
+        if _checked_factor(other) > 1 and names != [str(i) for i in range(len(self))]:
+            raise KeyError(f"{type(self).__name__}: modules that are named cannot be repeated, got the names {names}")
+        return self.extend(list(self) * (other - 1))
 
 
-class ParameterList(Module):
-    """Holds parameters in a list; arrays that are not yet parameters become ones.
+def _checked_row(other: Any) -> Sequential:
+    if not isinstance(other, Sequential):
+        raise ValueError(f"only a Sequential can be added to a Sequential, got {type(other).__name__}")
+    return other
+
+
+def _checked_factor(factor: Any) -> int:
+    if not isinstance(factor, int):
+        raise TypeError(f"a Sequential can be multiplied by an int, got {factor!r}")
+    if factor <= 0:
+        raise ValueError(f"a Sequential can be multiplied by a positive int, got {factor}")
+    return factor
+
+
+class ModuleList(_Row):
+    """Holds modules in a list. It computes nothing itself.
 
     Args:
-        values: the parameters, named ``"0"``, ``"1"``, ...
+        modules: the modules, named ``"0"``, ``"1"``, ...
 
     Raises:
+        TypeError: for a member that is no module.
         IndexError: for an index that is not there.
+        NotImplementedError: if it is called.
 
-    See `torch.nn.ParameterList <https://docs.pytorch.org/docs/stable/generated/torch.nn.ParameterList.html>`_.
-
-    >>> params = ParameterList([jnp.ones((2, 2)), jnp.ones((2, 1))])
-    >>> len(params), params[-1].shape, list(params.state_dict())
-    (2, (2, 1), ['0', '1'])
-    """
-
-    def __init__(self, values: Iterable[nnx.Param | jax.Array] | None = None):
-        self.extend(values or ())
-
-    def __len__(self) -> int:
-        return len(self._members())
-
-    def __iter__(self) -> Iterator[nnx.Param]:
-        return iter(self._members())
-
-    def _members(self) -> list[Any]:
-        return [variable for _, variable in own_variables(self)]
-
-    def __getitem__(self, idx: int) -> nnx.Param:
-        if not -len(self) <= idx < len(self):
-            raise IndexError(f"ParameterList has {len(self)} parameters, got the index {idx}")
-        return self._members()[idx]
-
-    def __setitem__(self, idx: int, param: nnx.Param | jax.Array) -> None:
-        self[idx]  # raises for an index that is not there
-        setattr(self, str(idx % len(self)), _as_parameter(param))
-
-    def append(self, value: nnx.Param | jax.Array) -> "ParameterList":
-        """Adds a parameter at the end."""
-        self.register_parameter(str(len(self)), _as_parameter(value))
-        return self
-
-    def extend(self, values: Iterable[nnx.Param | jax.Array]) -> "ParameterList":
-        """Adds parameters at the end."""
-        for value in values:
-            self.append(value)
-        return self
-
-
-class ParameterDict(Module):
-    """Holds parameters by name, in order; arrays that are not yet parameters become ones.
-
-    Args:
-        parameters: names and parameters.
-
-    Raises:
-        KeyError: for a name that is not there, or that cannot be an attribute's.
-
-    See `torch.nn.ParameterDict <https://docs.pytorch.org/docs/stable/generated/torch.nn.ParameterDict.html>`_.
-
-    >>> params = ParameterDict({"first": jnp.ones((2, 2)), "again": jnp.ones((2, 1))})
-    >>> "first" in params, list(params.keys()), params["again"].shape
-    (True, ['first', 'again'], (2, 1))
-    """
-
-    def __init__(self, parameters: Mapping[str, nnx.Param | jax.Array] | None = None):
-        for name, value in (parameters or {}).items():
-            self[name] = value
-
-    def _members(self) -> dict[str, Any]:
-        return dict(own_variables(self))
-
-    def __len__(self) -> int:
-        return len(self._members())
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._members())
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._members()
-
-    def __getitem__(self, key: str) -> nnx.Param:
-        if key not in self:
-            raise KeyError(f"ParameterDict has no parameter {key!r}, only {list(self)}")
-        return self._members()[key]
-
-    def __setitem__(self, key: str, parameter: nnx.Param | jax.Array) -> None:
-        if key in self:
-            setattr(self, key, _as_parameter(parameter))
-        else:
-            self.register_parameter(key, _as_parameter(parameter))
-
-    def __delitem__(self, key: str) -> None:
-        self[key]  # raises for a name that is not there
-        delattr(self, key)
-
-    def keys(self) -> Iterable[str]:
-        """Returns the names."""
-        return self._members().keys()
-
-    def values(self) -> Iterable[nnx.Param]:
-        """Returns the parameters."""
-        return self._members().values()
-
-    def items(self) -> Iterable[tuple[str, nnx.Param]]:
-        """Returns names and parameters."""
-        return self._members().items()
-
-
-def _as_parameter(value: nnx.Param | jax.Array) -> nnx.Param:
-    return value if isinstance(value, nnx.Param) else nnx.Param(jnp.asarray(value))
-
-
-class DataParallel(Module):
-    """Calls the module it holds; all it adds is ``module.`` before every name, as in checkpoints of torch's wrapper.
-
-    How arrays are spread over devices is said with JAX's shardings, not by a module.
-
-    Args:
-        module: what to wrap.
-
-    See `torch.nn.DataParallel <https://docs.pytorch.org/docs/stable/generated/torch.nn.DataParallel.html>`_.
+    See `torch.nn.ModuleList <https://docs.pytorch.org/docs/stable/generated/torch.nn.ModuleList.html>`_.
 
     >>> import flaxnets.nn as nn
-    >>> list(DataParallel(nn.BatchNorm1d(2)).state_dict())[:2]
-    ['module.weight', 'module.bias']
+    >>> blocks = ModuleList([nn.ReLU(), nn.Sigmoid()])
+    >>> blocks.insert(0, nn.Flatten())
+    >>> [type(block).__name__ for block in blocks], len(blocks[1:]), len(blocks + [nn.ReLU()])
+    (['Flatten', 'ReLU', 'Sigmoid'], 2, 4)
     """
 
-    def __init__(self, module: nnx.Module):
-        self.module = _checked(module)
+    def __init__(self, modules: Iterable[nnx.Module] | None = None):
+        if modules is not None:
+            self.extend(modules)
 
-    def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Returns what the module returns."""
-        return self.module(*inputs, **kwargs)
+    def __call__(self, *input: Any) -> NoReturn:
+        """Raises NotImplementedError."""
+        refuse_call(self)
+
+    @overload
+    def __getitem__(self, idx: int) -> nnx.Module: ...
+    @overload
+    def __getitem__(self: R, idx: slice) -> R: ...
+    def __getitem__(self, idx: int | slice) -> Any:
+        if isinstance(idx, slice):
+            return type(self)(module for _, module in self._members()[idx])
+        return self._at(idx)[1]
+
+    def pop(self, key: int | slice) -> Any:
+        """Removes the module of that index, or those of a slice, and returns it."""
+        popped = self[key]
+        del self[key]
+        return popped
+
+    def insert(self, index: int, module: nnx.Module) -> None:
+        """Puts a module before that index.
+
+        Raises:
+            TypeError: if it is no module.
+            KeyError: for a negative index, as in torch.
+            IndexError: for one behind the end.
+        """
+        checked(module)
+        if not 0 <= index <= len(self):
+            error = KeyError if index < 0 else IndexError
+            raise error(f"ModuleList.insert: expected an index from 0 to {len(self)}, got {index}")
+        self._insert(index, module)
+
+    def __add__(self, other: Iterable[nnx.Module]) -> "ModuleList":
+        return ModuleList([*self, *other])
+
+    def __iadd__(self: R, modules: Iterable[nnx.Module]) -> R:
+        return self.extend(modules)
 
 
-def _checked(module: Any) -> nnx.Module:
+def checked(module: Any) -> nnx.Module:
+    """The module; raises TypeError if it is none."""
     if not isinstance(module, nnx.Module):
         raise TypeError(f"expected a Module, got {type(module).__name__}")
     return module
+
+
+def refuse_call(module: Module) -> NoReturn:
+    """Raises NotImplementedError, for a container that computes nothing."""
+    raise NotImplementedError(f"{type(module).__name__} computes nothing: call the modules that it holds")

@@ -1,35 +1,74 @@
 """Convolution layers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Num
 
+from flaxnets.nn import functional as F
 from flaxnets.nn import init
-from flaxnets.nn._arguments import check_ndim, check_sizes, to_tuple
-from flaxnets.nn.functional.conv import conv_nd, same_padding
+from flaxnets.nn._arguments import check_sizes, to_ints
+from flaxnets.nn.functional.conv import conv_nd, same_padding, to_sizes
 from flaxnets.nn.module import Module
 
-_PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-def _check_channels(name: str, in_channels: int, out_channels: int, groups: int) -> None:
-    check_sizes(name, in_channels=in_channels, out_channels=out_channels)
-    if groups <= 0:
-        raise ValueError(f"{name}: groups must be positive, got {groups}")
-    for what, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-        if channels % groups:
-            raise ValueError(f"{name}: {what}={channels} must be divisible by groups={groups}")
+def repeated(value: Any, n: int) -> tuple[Any, ...]:
+    """As torch keeps a size: one for every spatial axis, or the given ones, which the call checks."""
+    return tuple(value) if isinstance(value, Iterable) else (value,) * n
 
 
-class _Conv(Module):
-    """What the convolutions of every number of spatial axes have in common."""
+class ConvBase(Module):
+    """What convolutions and transposed convolutions of every number of spatial axes have in common."""
 
     spatial_axes: int
+
+    def _set_sizes(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int],
+        dilation: int | Sequence[int],
+        groups: int,
+    ) -> None:
+        n, name = self.spatial_axes, type(self).__name__
+        in_channels, out_channels, groups = to_ints((in_channels, out_channels, groups), "channels and groups", name)
+        check_sizes(name, in_channels=in_channels, out_channels=out_channels)
+        if groups <= 0:
+            raise ValueError(f"{name}: groups must be positive, got {groups}")
+        for what, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if channels % groups:
+                raise ValueError(f"{name}: {what}={channels} must be divisible by groups={groups}")
+        kernel_size = repeated(kernel_size, n)
+        if len(kernel_size) != n:
+            raise RuntimeError(f"{name}: kernel_size must be one int or {n} of them, got {kernel_size}")
+        kernel_size = to_ints(kernel_size, "kernel_size", name)
+        check_sizes(name, **{f"kernel_size[{i}]": size for i, size in enumerate(kernel_size)})
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = kernel_size
+        self.stride = repeated(stride, n)
+        self.dilation = repeated(dilation, n)
+        self.groups = groups
+
+    def _draw_parameters(self, shape: tuple[int, ...], bias: bool, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
+        self.weight = nnx.Param(init.kaiming_uniform(rngs.params(), shape, dtype, a=math.sqrt(5)))
+        self.bias = None
+        if bias:
+            fan_in, _ = init.calculate_fan_in_and_fan_out(shape)
+            bound = 1 / math.sqrt(fan_in) if fan_in else 0.0
+            self.bias = nnx.Param(init.uniform(rngs.params(), (self.out_channels,), dtype, a=-bound, b=bound))
+
+
+class _Conv(ConvBase):
+    """What the convolutions of every number of spatial axes have in common."""
 
     def __init__(
         self,
@@ -46,73 +85,50 @@ class _Conv(Module):
         *,
         rngs: nnx.Rngs,
     ):
-        n, name = self.spatial_axes, type(self).__name__
-        _check_channels(name, in_channels, out_channels, groups)
-        if padding_mode not in _PAD_MODES:
-            raise ValueError(f"{name}: padding_mode must be one of {list(_PAD_MODES)}, got {padding_mode!r}")
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.kernel_size = to_tuple(kernel_size, n, "kernel_size")
-        self.stride = to_tuple(stride, n, "stride")
-        self.dilation = to_tuple(dilation, n, "dilation")
-        self.groups = groups
+        name = type(self).__name__
+        self._set_sizes(in_channels, out_channels, kernel_size, stride, dilation, groups)
+        if padding_mode not in PADDING_MODES:
+            raise ValueError(f"{name}: padding_mode must be one of {PADDING_MODES}, got {padding_mode!r}")
+        if isinstance(padding, str) and padding not in ("valid", "same"):
+            raise ValueError(f"{name}: padding must be 'valid', 'same' or sizes, got {padding!r}")
+        if padding == "same" and any(size != 1 for size in self.stride):
+            raise ValueError(f"{name}: padding='same' needs stride 1, got stride={stride!r}")
+        self.padding = padding if isinstance(padding, str) else repeated(padding, self.spatial_axes)
         self.padding_mode = padding_mode
-        if isinstance(padding, str):
-            if padding not in ("valid", "same"):
-                raise ValueError(f"{name}: padding must be 'valid', 'same' or sizes, got {padding!r}")
-            if padding == "same" and any(stride != 1 for stride in self.stride):
-                raise ValueError(f"{name}: padding='same' needs stride 1, got stride={stride!r}")
-            self.padding = padding
-        else:
-            self.padding = to_tuple(padding, n, "padding")
-
-        shape = (out_channels, in_channels // groups, *self.kernel_size)
-        self.weight = nnx.Param(init.kaiming_uniform(rngs.params(), shape, dtype, a=math.sqrt(5)))
-        self.bias = None
-        if bias:
-            fan_in, _ = init.calculate_fan_in_and_fan_out(shape)
-            bound = 1 / math.sqrt(fan_in) if fan_in else 0.0
-            self.bias = nnx.Param(init.uniform(rngs.params(), (out_channels,), dtype, a=-bound, b=bound))
+        self._draw_parameters((out_channels, in_channels // groups, *self.kernel_size), bias, dtype, rngs)
 
     def _apply(self, input: jax.Array) -> jax.Array:
         padding = self.padding
-        if self.padding_mode != "zeros" and padding != "valid":
-            input, padding = self._pad(jnp.asarray(input)), 0
+        if self.padding_mode != "zeros":
+            input, padding = F.pad(input, self._pads(), self.padding_mode), 0
         bias = None if self.bias is None else self.bias[...]
-        return conv_nd(
-            input, self.weight[...], bias, self.stride, padding, self.dilation, self.groups, type(self).__name__
-        )
+        n, name = self.spatial_axes, type(self).__name__
+        return conv_nd(input, self.weight[...], bias, self.stride, padding, self.dilation, self.groups, n, name)
 
-    def _pad(self, input: jax.Array) -> jax.Array:
-        n = self.spatial_axes
-        check_ndim(input, (n + 1, n + 2), type(self).__name__, RuntimeError)
-        if isinstance(self.padding, str):
-            pads = same_padding(self.kernel_size, self.dilation)
-        else:
-            pads = [(size, size) for size in self.padding]
-        # jnp.pad would repeat a reflection, or wrap around several times, where torch refuses.
-        largest = {"reflect": -1, "circular": 0}.get(self.padding_mode)
-        for size, pad in zip(input.shape[-n:], pads, strict=True):
-            if largest is not None and max(pad) > size + largest:
-                raise RuntimeError(
-                    f"{type(self).__name__}: the {self.padding_mode} padding {pads} is too large for an input of "
-                    f"shape {input.shape}"
-                )
-        return jnp.pad(input, [(0, 0)] * (input.ndim - n) + pads, mode=_PAD_MODES[self.padding_mode])
+    def _pads(self) -> list[int]:
+        """The padding as :func:`flaxnets.nn.functional.pad` takes it: the last axis first."""
+        n, name = self.spatial_axes, type(self).__name__
+        if not isinstance(self.padding, str):
+            return [size for size in reversed(self.padding) for _ in range(2)]
+        if self.padding == "valid":
+            return [0] * (2 * n)
+        pads = same_padding(self.kernel_size, to_sizes(self.dilation, n, "dilation", name))
+        return [size for ends in reversed(pads) for size in ends]
 
 
-class Conv2d(_Conv):
-    """Cross-correlates images ``(N, C_in, H, W)`` or ``(C_in, H, W)`` with a learned weight.
+class Conv1d(_Conv):
+    """Cross-correlates sequences ``(N, C_in, L)`` or ``(C_in, L)`` with a learned weight.
 
-    Parameters: ``weight (out_channels, in_channels / groups, kh, kw)`` and ``bias (out_channels,)``, drawn from the
-    uniform distribution on ``+-1/sqrt(in_channels / groups * kh * kw)``. Sizes are in pixels, one int or ``(h, w)``.
+    Parameters: ``weight (out_channels, in_channels / groups, *kernel_size)`` and ``bias (out_channels,)``, drawn from
+    the uniform distribution on ``+-1/sqrt(in_channels / groups * elements of the kernel)``; of complex numbers both
+    parts are. Each size is one int, or one for every spatial axis.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel_size: size of the window.
         stride: step of the window.
-        padding: pixels added on both sides, or ``'valid'`` (none), or ``'same'`` (as many as keep the size).
+        padding: elements added on both sides, or ``'valid'`` (none), or ``'same'`` (as many as keep the size).
         dilation: distance between the window's elements.
         groups: number of blocks that the channels are divided into.
         bias: whether to add a bias.
@@ -122,8 +138,30 @@ class Conv2d(_Conv):
 
     Raises:
         ValueError: for groups that do not divide the channels, or an unknown padding or padding mode.
-        RuntimeError: for a negative size; at the call for an input of the wrong rank, channel count or dtype, or
-            smaller than the kernel.
+        TypeError: for sizes that are no ints; those of stride, padding and dilation at the call.
+        RuntimeError: for a negative number of channels or size of the kernel; at the call for other sizes that are out
+            of range or too many, and for an input of the wrong rank, channel count or dtype, or smaller than the
+            kernel.
+        NotImplementedError: at the call, for an input of the wrong rank with a padding mode other than ``'zeros'``.
+
+    See `torch.nn.Conv1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv1d.html>`_.
+
+    >>> layer = Conv1d(3, 6, kernel_size=5, padding=2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones((8, 3, 28))).shape
+    (8, 6, 28)
+    """
+
+    spatial_axes = 1
+
+    def __call__(self, input: Num[Array, "*n c_in length"]) -> Num[Array, "*n c_out length_out"]:
+        """Cross-correlates the input with the weight and adds the bias."""
+        return self._apply(input)
+
+
+class Conv2d(_Conv):
+    """Cross-correlates images ``(N, C_in, H, W)`` or ``(C_in, H, W)`` with a learned weight.
+
+    Parameters, arguments and errors are those of :class:`Conv1d`; sizes are in pixels, one int or ``(h, w)``.
 
     See `torch.nn.Conv2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv2d.html>`_.
 
@@ -134,6 +172,25 @@ class Conv2d(_Conv):
 
     spatial_axes = 2
 
-    def __call__(self, input: Float[Array, "*n c_in h w"]) -> Float[Array, "*n c_out h_out w_out"]:
+    def __call__(self, input: Num[Array, "*n c_in h w"]) -> Num[Array, "*n c_out h_out w_out"]:
+        """Cross-correlates the input with the weight and adds the bias."""
+        return self._apply(input)
+
+
+class Conv3d(_Conv):
+    """Cross-correlates volumes ``(N, C_in, D, H, W)`` or ``(C_in, D, H, W)`` with a learned weight.
+
+    Parameters, arguments and errors are those of :class:`Conv1d`; sizes are in voxels, one int or ``(d, h, w)``.
+
+    See `torch.nn.Conv3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv3d.html>`_.
+
+    >>> layer = Conv3d(1, 6, kernel_size=(1, 3, 3), rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones((8, 1, 4, 9, 9))).shape
+    (8, 6, 4, 7, 7)
+    """
+
+    spatial_axes = 3
+
+    def __call__(self, input: Num[Array, "*n c_in d h w"]) -> Num[Array, "*n c_out d_out h_out w_out"]:
         """Cross-correlates the input with the weight and adds the bias."""
         return self._apply(input)

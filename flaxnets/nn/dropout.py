@@ -1,16 +1,39 @@
 """Dropout layers."""
 
 import jax
-import jax.numpy as jnp  # noqa: F401  (used by the examples)
+import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Shaped
 
 from flaxnets.nn import functional as F
-from flaxnets.nn.functional.dropout import check_probability
+from flaxnets.nn.functional.dropout import channels_of, check_probability, spatial_leading
 from flaxnets.nn.module import Module
 
+Mask = Bool[Array, "..."] | None
 
-class Dropout(Module):
+
+class _Dropout(Module):
+    """What dropout of elements and of channels has in common."""
+
+    def __init__(self, p: float = 0.5, *, rngs: nnx.Rngs):
+        check_probability(p, type(self).__name__)
+        self.p = p
+        self.rngs = rngs.dropout.fork()
+
+    def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape
+
+    def draw_mask(self, shape: tuple[int, ...]) -> Bool[Array, "..."]:
+        """Draws the next mask: what of an input of this shape is kept."""
+        return jax.random.bernoulli(self.rngs(), 1 - self.p, self._mask_shape(shape))
+
+    def _mask(self, input: jax.Array, mask: Mask) -> Mask:
+        if mask is None and self.training and 0 < self.p < 1:
+            return self.draw_mask(jnp.shape(input))
+        return mask
+
+
+class Dropout(_Dropout):
     """In training mode, zeroes each element with probability ``p`` and divides the others by ``1 - p``.
 
     The layer keeps a random stream of its own, forked from ``rngs.dropout``, so every call draws a new mask and a
@@ -22,6 +45,8 @@ class Dropout(Module):
 
     Raises:
         ValueError: if ``p`` is no probability.
+        RuntimeError: at the call in training, for an input of whole numbers or truth values.
+        NotImplementedError: at the call in training, for a complex input.
 
     See "Improving neural networks by preventing co-adaptation of feature detectors" (arXiv:1207.0580) and
     `torch.nn.Dropout <https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout.html>`_.
@@ -30,19 +55,110 @@ class Dropout(Module):
     [0.0, 2.0]
     """
 
-    def __init__(self, p: float = 0.5, *, rngs: nnx.Rngs):
-        check_probability(p, "Dropout")
-        self.p = p
-        self.rngs = rngs.dropout.fork()
-
-    def draw_mask(self, shape: tuple[int, ...]) -> Bool[Array, "..."]:
-        """Draws the next mask: which elements of an input of this shape are kept."""
-        return jax.random.bernoulli(self.rngs(), 1 - self.p, shape)
-
-    def __call__(
-        self, input: Float[Array, "*shape"], *, mask: Bool[Array, "..."] | None = None
-    ) -> Float[Array, "*shape"]:
+    def __call__(self, input: Shaped[Array, "*shape"], *, mask: Mask = None) -> Shaped[Array, "*shape"]:
         """Applies the mask that is given, or the next one drawn; returns the input as it is in evaluation mode."""
-        if not self.training or self.p == 0:
-            return input
-        return F.dropout(input, self.p, mask=self.draw_mask(input.shape) if mask is None else mask)
+        return F.dropout(input, self.p, self.training, mask=self._mask(input, mask))
+
+
+class Dropout1d(_Dropout):
+    """As :class:`Dropout`, of whole channels of ``(N, C, L)`` or ``(C, L)``.
+
+    Raises:
+        RuntimeError: at the call, for an input of another number of axes.
+
+    See "Efficient object localization using convolutional networks" (arXiv:1411.4280) and
+    `torch.nn.Dropout1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout1d.html>`_.
+
+    >>> Dropout1d(0.5, rngs=nnx.Rngs(0)).draw_mask((2, 3, 5)).shape
+    (2, 3, 1)
+    """
+
+    def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return channels_of(shape, spatial_leading(len(shape), 1))
+
+    def __call__(self, input: Shaped[Array, "*n c l"], *, mask: Mask = None) -> Shaped[Array, "*n c l"]:
+        """Applies the mask that is given, or the next one drawn; returns the input as it is in evaluation mode."""
+        return F.dropout1d(input, self.p, self.training, mask=self._mask(input, mask))
+
+
+class Dropout2d(_Dropout):
+    """As :class:`Dropout`, of whole channels of ``(N, C, H, W)``.
+
+    As in torch, an input of three axes is taken for ``(N, C, L)``, with a warning; so have inputs of other numbers.
+
+    Raises:
+        RuntimeError: at the call in training, for an input of fewer than two axes.
+
+    See "Efficient object localization using convolutional networks" (arXiv:1411.4280) and
+    `torch.nn.Dropout2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout2d.html>`_.
+
+    >>> Dropout2d(0.5, rngs=nnx.Rngs(0)).draw_mask((2, 3, 5, 5)).shape
+    (2, 3, 1, 1)
+    """
+
+    def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return channels_of(shape, spatial_leading(len(shape), 2))
+
+    def __call__(self, input: Shaped[Array, "*shape"], *, mask: Mask = None) -> Shaped[Array, "*shape"]:
+        """Applies the mask that is given, or the next one drawn; returns the input as it is in evaluation mode."""
+        return F.dropout2d(input, self.p, self.training, mask=self._mask(input, mask))
+
+
+class Dropout3d(_Dropout):
+    """As :class:`Dropout`, of whole channels of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
+
+    As in torch, inputs of other numbers of axes have a warning, and a mask over the first.
+
+    Raises:
+        RuntimeError: at the call in training, for an input without axes.
+
+    See "Efficient object localization using convolutional networks" (arXiv:1411.4280) and
+    `torch.nn.Dropout3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout3d.html>`_.
+
+    >>> Dropout3d(0.5, rngs=nnx.Rngs(0)).draw_mask((2, 3, 5, 5, 5)).shape
+    (2, 3, 1, 1, 1)
+    """
+
+    def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return channels_of(shape, spatial_leading(len(shape), 3))
+
+    def __call__(self, input: Shaped[Array, "*shape"], *, mask: Mask = None) -> Shaped[Array, "*shape"]:
+        """Applies the mask that is given, or the next one drawn; returns the input as it is in evaluation mode."""
+        return F.dropout3d(input, self.p, self.training, mask=self._mask(input, mask))
+
+
+class AlphaDropout(_Dropout):
+    """As :class:`Dropout`, for nets of :class:`SELU`: what is dropped takes selu's lowest value, and mean 0 and
+    variance 1 are kept.
+
+    See "Self-normalizing neural networks" (arXiv:1706.02515) and
+    `torch.nn.AlphaDropout <https://docs.pytorch.org/docs/stable/generated/torch.nn.AlphaDropout.html>`_.
+
+    >>> AlphaDropout(0.5, rngs=nnx.Rngs(0))(jnp.ones((2, 3))).shape
+    (2, 3)
+    """
+
+    def __call__(self, input: Shaped[Array, "*shape"], *, mask: Mask = None) -> Shaped[Array, "*shape"]:
+        """Applies the mask that is given, or the next one drawn; returns the input as it is in evaluation mode."""
+        return F.alpha_dropout(input, self.p, self.training, mask=self._mask(input, mask))
+
+
+class FeatureAlphaDropout(_Dropout):
+    """As :class:`AlphaDropout`, of whole channels of ``(N, C, ...)``.
+
+    Raises:
+        RuntimeError: at the call in training, for an input of fewer than two axes.
+
+    See "Self-normalizing neural networks" (arXiv:1706.02515) and `torch.nn.FeatureAlphaDropout
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.FeatureAlphaDropout.html>`_.
+
+    >>> FeatureAlphaDropout(0.5, rngs=nnx.Rngs(0)).draw_mask((2, 3, 5)).shape
+    (2, 3, 1)
+    """
+
+    def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return channels_of(shape, 2)
+
+    def __call__(self, input: Shaped[Array, "*shape"], *, mask: Mask = None) -> Shaped[Array, "*shape"]:
+        """Applies the mask that is given, or the next one drawn; returns the input as it is in evaluation mode."""
+        return F.feature_alpha_dropout(input, self.p, self.training, mask=self._mask(input, mask))

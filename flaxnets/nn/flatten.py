@@ -1,5 +1,8 @@
 """Layers that only change the shape."""
 
+import math
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
@@ -39,4 +42,57 @@ class Flatten(Module):
         start, end = self.start_dim % ndim, self.end_dim % ndim
         if start > end:
             raise RuntimeError(f"Flatten: start_dim={self.start_dim} comes after end_dim={self.end_dim}")
-        return input.reshape(*input.shape[:start], -1, *input.shape[end + 1 :])
+        return input.reshape(*input.shape[:start], math.prod(input.shape[start : end + 1]), *input.shape[end + 1 :])
+
+
+class Unflatten(Module):
+    """Splits the axis ``dim`` into axes of the given sizes, in torch's memory order.
+
+    Args:
+        dim: the axis.
+        unflattened_size: a tuple or list of sizes, of which one may be -1 for what is left. (Named tensors, and sizes
+            with names, torch has no more, either.)
+
+    Raises:
+        TypeError: for sizes that are no tuple or list of ints; at the call for a ``dim`` that is no int.
+        IndexError: at the call, if the input has no such axis.
+        RuntimeError: at the call, if the sizes do not multiply up to that of the axis.
+
+    See `torch.nn.Unflatten <https://docs.pytorch.org/docs/stable/generated/torch.nn.Unflatten.html>`_.
+
+    >>> Unflatten(1, (2, 5, -1))(jnp.ones((3, 50))).shape
+    (3, 2, 5, 5)
+    """
+
+    def __init__(self, dim: int, unflattened_size: Sequence[int]):
+        if not isinstance(unflattened_size, (tuple, list)):
+            raise TypeError(f"Unflatten: unflattened_size must be a tuple or list of ints, got {unflattened_size!r}")
+        for size in unflattened_size:
+            if not isinstance(size, int):
+                raise TypeError(f"Unflatten: unflattened_size must be ints, got {size!r} in {unflattened_size!r}")
+        self.dim = dim
+        self.unflattened_size = tuple(unflattened_size)
+
+    def __call__(self, input: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+        """Returns the input with the axis split."""
+        input = jnp.asarray(input)
+        if not isinstance(self.dim, int):
+            raise TypeError(f"Unflatten: dim must be an int, got {self.dim!r}")
+        if input.ndim == 0:
+            raise RuntimeError(f"Unflatten: the input has no axes, got dim={self.dim}")
+        if not -input.ndim <= self.dim < input.ndim:
+            raise IndexError(
+                f"Unflatten: expected a dim from {-input.ndim} to {input.ndim - 1} for an input of shape "
+                f"{input.shape}, got {self.dim}"
+            )
+        dim = self.dim % input.ndim
+        sizes = self.unflattened_size
+        known = math.prod(size for size in sizes if size != -1)
+        if sizes.count(-1) == 1 and known > 0:
+            sizes = tuple(input.shape[dim] // known if size == -1 else size for size in sizes)
+        if not sizes or min(sizes) < 0 or math.prod(sizes) != input.shape[dim]:
+            raise RuntimeError(
+                f"Unflatten: the sizes {self.unflattened_size} do not multiply up to that of the axis {self.dim} of "
+                f"an input of shape {input.shape}"
+            )
+        return input.reshape(*input.shape[:dim], *sizes, *input.shape[dim + 1 :])

@@ -1,16 +1,38 @@
-"""Linear layers."""
+"""Linear and bilinear layers."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Inexact
 
 from flaxnets.nn import functional as F
 from flaxnets.nn import init
 from flaxnets.nn._arguments import check_sizes
 from flaxnets.nn.module import Module
+
+
+class Identity(Module):
+    """Returns its input as it is.
+
+    Args:
+        *args: ignored, so that it can take any layer's place.
+        **kwargs: ignored.
+
+    See `torch.nn.Identity <https://docs.pytorch.org/docs/stable/generated/torch.nn.Identity.html>`_.
+
+    >>> Identity(54, unused=True)(jnp.ones(2)).tolist()
+    [1.0, 1.0]
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        pass
+
+    def __call__(self, input: Any) -> Any:
+        """Returns the input."""
+        return input
 
 
 class Linear(Module):
@@ -23,7 +45,7 @@ class Linear(Module):
         in_features: size of the input's last axis.
         out_features: size of the output's last axis.
         bias: whether to add a bias.
-        dtype: of the parameters; float32 if not given.
+        dtype: of the parameters, floating-point or complex; float32 if not given.
         rngs: the source of the initial weights.
 
     Raises:
@@ -48,13 +70,63 @@ class Linear(Module):
         check_sizes("Linear", in_features=in_features, out_features=out_features)
         self.in_features = in_features
         self.out_features = out_features
-        shape = (out_features, in_features)
-        self.weight = nnx.Param(init.kaiming_uniform(rngs.params(), shape, dtype, a=math.sqrt(5)))
-        self.bias = None
-        if bias:
-            bound = 1 / math.sqrt(in_features) if in_features else 0.0
-            self.bias = nnx.Param(init.uniform(rngs.params(), (out_features,), dtype, a=-bound, b=bound))
+        bound = 1 / math.sqrt(in_features) if in_features else 0.0
+        self.weight = nnx.Param(init.uniform(rngs.params(), (out_features, in_features), dtype, a=-bound, b=bound))
+        self.bias = nnx.Param(init.uniform(rngs.params(), (out_features,), dtype, a=-bound, b=bound)) if bias else None
 
-    def __call__(self, input: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
+    def __call__(self, input: Inexact[Array, "*batch in"]) -> Inexact[Array, "*batch out"]:
         """Maps the last axis from ``in_features`` to ``out_features``."""
         return F.linear(input, self.weight[...], None if self.bias is None else self.bias[...])
+
+
+class Bilinear(Module):
+    """Applies ``input1 @ weight[k] @ input2 + bias[k]`` for each output feature ``k``.
+
+    Parameters: ``weight (out_features, in1_features, in2_features)`` and ``bias (out_features,)``, both drawn from the
+    uniform distribution on ``+-1/sqrt(in1_features)``.
+
+    Args:
+        in1_features: size of the first input's last axis.
+        in2_features: size of the second input's last axis.
+        out_features: size of the output's last axis.
+        bias: whether to add a bias.
+        dtype: of the parameters, floating-point or complex; float32 if not given.
+        rngs: the source of the initial weights.
+
+    Raises:
+        RuntimeError: for a negative size, and at the call for inputs that do not fit.
+        ValueError: if ``in1_features`` is zero.
+
+    See `torch.nn.Bilinear <https://docs.pytorch.org/docs/stable/generated/torch.nn.Bilinear.html>`_.
+
+    >>> layer = Bilinear(3, 4, 2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones((5, 3)), jnp.ones((5, 4))).shape
+    (5, 2)
+    """
+
+    def __init__(
+        self,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
+        dtype: DTypeLike = jnp.float32,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        check_sizes("Bilinear", in1_features=in1_features, in2_features=in2_features, out_features=out_features)
+        if in1_features == 0:
+            raise ValueError(f"Bilinear: in1_features must be positive, got {in1_features}")
+        self.in1_features = in1_features
+        self.in2_features = in2_features
+        self.out_features = out_features
+        bound = 1 / math.sqrt(in1_features)
+        shape = (out_features, in1_features, in2_features)
+        self.weight = nnx.Param(init.uniform(rngs.params(), shape, dtype, a=-bound, b=bound))
+        self.bias = nnx.Param(init.uniform(rngs.params(), (out_features,), dtype, a=-bound, b=bound)) if bias else None
+
+    def __call__(
+        self, input1: Inexact[Array, "*batch in1"], input2: Inexact[Array, "*batch in2"]
+    ) -> Inexact[Array, "*batch out"]:
+        """Combines the last axes of the two inputs."""
+        return F.bilinear(input1, input2, self.weight[...], None if self.bias is None else self.bias[...])

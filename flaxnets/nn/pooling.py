@@ -1,36 +1,20 @@
-"""Pooling layers."""
+"""Layers that take the maximum or the mean of each window."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp  # noqa: F401  (used by the examples)
-from jaxtyping import Array, Float
+from jaxtyping import Array, Real
 
 from flaxnets.nn import functional as F
+from flaxnets.nn.functional._windows import as_tuple
 from flaxnets.nn.module import Module
 
-Size = int | tuple[int, int]
+Size = int | Sequence[int]
 
 
-class MaxPool2d(Module):
-    """Takes the maximum of each window of ``(N, C, H, W)`` or ``(C, H, W)``.
-
-    Args:
-        kernel_size: size of the window in pixels, one int or ``(h, w)``.
-        stride: step of the window; the window's size if not given.
-        padding: pixels of minus infinity added on both sides, at most half the window.
-        dilation: distance between the window's elements.
-        return_indices: whether to return also where each maximum was, as ``row * W + column``.
-        ceil_mode: whether a last window may reach past the end.
-
-    Raises:
-        RuntimeError: at the call, for an input of the wrong rank or smaller than the window, or a bad size.
-
-    See `torch.nn.MaxPool2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html>`_.
-
-    >>> MaxPool2d(3, stride=2)(jnp.ones((8, 16, 13, 13))).shape
-    (8, 16, 6, 6)
-    """
+class _MaxPool(Module):
+    """What the max-poolings of every number of spatial axes have in common."""
 
     def __init__(
         self,
@@ -48,32 +32,111 @@ class MaxPool2d(Module):
         self.return_indices = return_indices
         self.ceil_mode = ceil_mode
 
-    def __call__(self, input: Float[Array, "*n c h w"]) -> Any:
-        """Returns each window's maximum (and its place); of equal ones the first gets the gradient."""
-        return F.max_pool2d(
-            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
-        )
+    def _arguments(self) -> tuple[Any, ...]:
+        return self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
 
 
-class AvgPool2d(Module):
-    """Takes the mean of each window of ``(N, C, H, W)`` or ``(C, H, W)``.
+class MaxPool1d(_MaxPool):
+    """Takes the maximum of each window of ``(N, C, W)`` or ``(C, W)``; of equal ones the first gets the gradient.
 
     Args:
-        kernel_size: size of the window in pixels, one int or ``(h, w)``.
+        kernel_size: size of the window, one int or one for each spatial axis.
+        stride: step of the window; the window's size if not given.
+        padding: elements of minus infinity added on both sides, at most half the window.
+        dilation: distance between the window's elements.
+        return_indices: whether to return also where each maximum was, counted along all spatial axes.
+        ceil_mode: whether a last window may reach past the end.
+
+    Raises:
+        RuntimeError: at the call, for an input of the wrong rank, with no channel, or smaller than the window; for a
+            size that is not positive, or a padding of more than half the window.
+        TypeError: at the call, for a size that is no int.
+        NotImplementedError: at the call, for a complex or boolean input.
+
+    See `torch.nn.MaxPool1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool1d.html>`_.
+
+    >>> MaxPool1d(3, stride=2)(jnp.ones((8, 16, 13))).shape
+    (8, 16, 6)
+    """
+
+    def __call__(self, input: Real[Array, "*n c w"]) -> Any:
+        """Returns each window's maximum, and its place."""
+        return F.max_pool1d(input, *self._arguments())
+
+
+class MaxPool2d(_MaxPool):
+    """Takes the maximum of each window of ``(N, C, H, W)`` or ``(C, H, W)``.
+
+    Arguments and errors are as of :class:`MaxPool1d`; a place is ``row * W + column``.
+
+    See `torch.nn.MaxPool2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html>`_.
+
+    >>> MaxPool2d(3, stride=2)(jnp.ones((8, 16, 13, 13))).shape
+    (8, 16, 6, 6)
+    """
+
+    def __call__(self, input: Real[Array, "*n c h w"]) -> Any:
+        """Returns each window's maximum, and its place."""
+        return F.max_pool2d(input, *self._arguments())
+
+
+class MaxPool3d(_MaxPool):
+    """Takes the maximum of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
+
+    Arguments and errors are as of :class:`MaxPool1d`; a place is ``(slice * H + row) * W + column``.
+
+    See `torch.nn.MaxPool3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool3d.html>`_.
+
+    >>> MaxPool3d((1, 2, 2))(jnp.ones((2, 3, 4, 8, 8))).shape
+    (2, 3, 4, 4, 4)
+    """
+
+    def __call__(self, input: Real[Array, "*n c d h w"]) -> Any:
+        """Returns each window's maximum, and its place."""
+        return F.max_pool3d(input, *self._arguments())
+
+
+class AvgPool1d(Module):
+    """Takes the mean of each window of ``(N, C, W)`` or ``(C, W)``; of integers, without the fraction.
+
+    Args:
+        kernel_size: size of the window, one int or one for each spatial axis.
         stride: step of the window; the window's size if not given.
         padding: zeros added on both sides, at most half the window.
         ceil_mode: whether a last window may reach past the end.
         count_include_pad: whether the added zeros count as elements.
-        divisor_override: what to divide each sum by, instead of the number of elements.
 
     Raises:
-        RuntimeError: at the call, for an input of the wrong rank or smaller than the window, or a bad size.
+        RuntimeError, TypeError, NotImplementedError: as :class:`MaxPool1d`.
 
-    See `torch.nn.AvgPool2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html>`_.
+    See `torch.nn.AvgPool1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool1d.html>`_.
 
-    >>> AvgPool2d(2)(jnp.ones((8, 6, 28, 28))).shape
-    (8, 6, 14, 14)
+    >>> AvgPool1d(2)(jnp.ones((8, 6, 28))).shape
+    (8, 6, 14)
     """
+
+    def __init__(
+        self,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ):
+        # Torch, too, has tuples here and in no other of these layers.
+        self.kernel_size = as_tuple(kernel_size, 1)
+        self.stride = as_tuple(kernel_size if stride is None else stride, 1)
+        self.padding = as_tuple(padding, 1)
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
+
+    def __call__(self, input: Real[Array, "*n c w"]) -> Real[Array, "*n c w_out"]:
+        """Returns each window's mean."""
+        return F.avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
+
+
+class _AvgPool(Module):
+    """What the mean-poolings of two and three spatial axes have in common."""
 
     def __init__(
         self,
@@ -91,33 +154,45 @@ class AvgPool2d(Module):
         self.count_include_pad = count_include_pad
         self.divisor_override = divisor_override
 
-    def __call__(self, input: Float[Array, "*n c h w"]) -> Float[Array, "*n c h_out w_out"]:
-        """Returns each window's mean."""
-        return F.avg_pool2d(
-            input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad,
-            self.divisor_override,
-        )  # fmt: skip
+    def _arguments(self) -> tuple[Any, ...]:
+        divisor = self.divisor_override
+        return self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad, divisor
 
 
-class AdaptiveAvgPool2d(Module):
-    """Takes the mean of as many windows of ``(N, C, H, W)`` or ``(C, H, W)`` as the output has pixels.
+class AvgPool2d(_AvgPool):
+    """Takes the mean of each window of ``(N, C, H, W)`` or ``(C, H, W)``.
+
+    Arguments and errors are as of :class:`AvgPool1d`, and:
 
     Args:
-        output_size: pixels of the output, one int or ``(h, w)``; None keeps the input's size.
+        divisor_override: what to divide each sum by, instead of the number of elements.
 
     Raises:
-        RuntimeError: at the call, for an input of the wrong rank.
+        RuntimeError: at the call, for a divisor of 0.
+        IndexError: at the call, for an input of fewer than three axes.
 
-    See `torch.nn.AdaptiveAvgPool2d
-    <https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool2d.html>`_.
+    See `torch.nn.AvgPool2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html>`_.
 
-    >>> AdaptiveAvgPool2d((1, 1))(jnp.ones((8, 512, 3, 3))).shape
-    (8, 512, 1, 1)
+    >>> AvgPool2d(2)(jnp.ones((8, 6, 28, 28))).shape
+    (8, 6, 14, 14)
     """
 
-    def __init__(self, output_size: int | Sequence[int | None] | None):
-        self.output_size = tuple(output_size) if isinstance(output_size, Sequence) else output_size
+    def __call__(self, input: Real[Array, "*n c h w"]) -> Real[Array, "*n c h_out w_out"]:
+        """Returns each window's mean."""
+        return F.avg_pool2d(input, *self._arguments())
 
-    def __call__(self, input: Float[Array, "*n c h w"]) -> Float[Array, "*n c h_out w_out"]:
-        """Returns the means."""
-        return F.adaptive_avg_pool2d(input, self.output_size)
+
+class AvgPool3d(_AvgPool):
+    """Takes the mean of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
+
+    Arguments and errors are as of :class:`AvgPool2d`; every wrong rank is a RuntimeError.
+
+    See `torch.nn.AvgPool3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool3d.html>`_.
+
+    >>> AvgPool3d(2)(jnp.ones((2, 3, 4, 8, 8))).shape
+    (2, 3, 2, 4, 4)
+    """
+
+    def __call__(self, input: Real[Array, "*n c d h w"]) -> Real[Array, "*n c d_out h_out w_out"]:
+        """Returns each window's mean."""
+        return F.avg_pool3d(input, *self._arguments())

@@ -15,4 +15,5 @@ from flaxnets.parity.check import assert_parity as assert_parity
 from flaxnets.parity.check import check as check
 from flaxnets.parity.report import Difference as Difference
 from flaxnets.parity.report import Report as Report
+from flaxnets.parity.run import Constant as Constant
 from flaxnets.parity.state import transfer as transfer

@@ -13,7 +13,7 @@ from flaxnets import state
 from flaxnets.parity._torch import torch
 from flaxnets.parity.masks import shared_masks
 from flaxnets.parity.report import Difference, Report
-from flaxnets.parity.run import Call, Outcome, is_float, run_flax, run_torch
+from flaxnets.parity.run import Call, Constant, Outcome, is_float, run_flax, run_torch
 from flaxnets.parity.state import compare_names, randomize, transfer
 
 # The largest errors that pass: of outputs and buffers, relative to their own maximum; of gradients, relative to the
@@ -28,6 +28,7 @@ class _Options:
     runs: Sequence[str]
     gates: Mapping[str, tuple[float, float]]
     float32_gradients: str
+    compiler_options: dict[str, Any] | None
 
 
 def check(
@@ -42,6 +43,7 @@ def check(
     seed: int = 0,
     gates: Mapping[str, tuple[float, float]] = GATES,
     float32_gradients: Literal["torch", "float64"] = "torch",
+    compiler_options: dict[str, Any] | None = None,
 ) -> Report:
     """Compares two modules in names, shapes, outputs, gradients and buffers. Neither is changed.
 
@@ -63,6 +65,7 @@ def check(
         float32_gradients: ``"torch"`` measures float32 gradients against torch's; ``"float64"`` measures both sides
             against torch's float64 gradients, and lets Flax be twice as far off as torch. For deep networks, whose
             float32 gradients torch's own memory formats do not agree on.
+        compiler_options: of ``jax.jit``.
 
     Returns:
         A report; ``report.passed`` says whether the two are one function.
@@ -77,7 +80,7 @@ def check(
     problems = compare_names(torch_module, flax_module)
     if problems:
         return Report(title, tuple(problems))
-    options = _Options(modes, dtypes, runs, gates, float32_gradients)
+    options = _Options(modes, dtypes, runs, gates, float32_gradients, compiler_options)
     rng = np.random.default_rng(seed)
     with jax.enable_x64(True), jax.default_matmul_precision("float32"):
         torch_module, flax_module = copy.deepcopy(torch_module).double(), nnx.clone(flax_module)
@@ -110,10 +113,14 @@ def assert_parity(torch_module: torch.nn.Module, flax_module: nnx.Module, *input
 
 def _rounded(leaf: Any) -> Any:
     """An input that float32 and float64 both hold exactly."""
+    if isinstance(leaf, Constant):
+        return Constant(_rounded(leaf.array))
     if not isinstance(leaf, (np.ndarray, np.generic, jax.Array, torch.Tensor)):
         return leaf
     array = np.asarray(leaf)
-    return array.astype(np.float32).astype(np.float64) if array.dtype.kind == "f" else array
+    if array.dtype.kind == "f":
+        return array.astype(np.float32).astype(np.float64)
+    return array.astype(np.complex64).astype(np.complex128) if array.dtype.kind == "c" else array
 
 
 def _compare(
@@ -137,7 +144,7 @@ def _compare(
                     truth = run_torch(torch_module, exact, cotangents, rng)[0]
             for run in options.runs:
                 setting = f"{mode} {dtype} {run}"
-                found = run_flax(flax_module, call, cotangents, jit=run == "jit")
+                found = run_flax(flax_module, call, cotangents, run == "jit", options.compiler_options)
                 problems += _structure_problems(expected, found, setting)
                 differences += _differences(expected, found, truth, setting, options.gates[dtype])
     return Report(title, tuple(problems), tuple(differences))

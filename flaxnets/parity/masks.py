@@ -3,7 +3,9 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
+import jax
 import numpy as np
 from flax import nnx
 
@@ -19,13 +21,24 @@ def shared_masks(torch_module: torch.nn.Module, flax_module: nnx.Module) -> Iter
     twins = dict(state.named_modules(nnx.clone(flax_module), remove_duplicate=False))
     handles = []
     for name, module in torch_module.named_modules():
+        draw_samples = getattr(twins.get(name), "draw_samples", None)
+        if draw_samples is not None and isinstance(module, torch.nn.RReLU):
+            handles.append(module.register_forward_hook(_sloped(draw_samples)))
+        elif draw_samples is not None and module._random_samples is None:
+            handles.append(module.register_forward_hook(_sampled(draw_samples)))
         draw_mask = getattr(twins.get(name), "draw_mask", None)
         if draw_mask is None:
             continue
         if isinstance(module, torch.nn.RNNBase):
             if module.dropout > 0:
                 handles.append(module.register_forward_hook(_recurrent(draw_mask), with_kwargs=True))
-        elif getattr(module, "p", 0):
+        elif isinstance(module, torch.nn.MultiheadAttention):
+            if 0 < module.dropout < 1:
+                handles.append(module.register_forward_hook(_attention(draw_mask), with_kwargs=True))
+        elif isinstance(module, (torch.nn.AlphaDropout, torch.nn.FeatureAlphaDropout)):
+            if 0 < module.p < 1:
+                handles.append(module.register_forward_hook(_alpha(draw_mask)))
+        elif 0 < getattr(module, "p", 0) < 1:
             handles.append(module.register_forward_hook(_masked(draw_mask)))
     try:
         yield
@@ -36,12 +49,69 @@ def shared_masks(torch_module: torch.nn.Module, flax_module: nnx.Module) -> Iter
 
 def _drop(input: torch.Tensor, p: float, draw_mask: DrawMask) -> torch.Tensor:
     mask = torch.from_numpy(np.array(draw_mask(tuple(input.shape))))
-    return torch.where(mask, input / (1 - p), 0) if p < 1 else torch.zeros_like(input)
+    return input * (mask.to(input.dtype) / (1 - p)) if p < 1 else torch.zeros_like(input)
 
 
 def _masked(draw_mask: DrawMask) -> Any:
     def hook(module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         return _drop(args[0], module.p, draw_mask) if module.training else output
+
+    return hook
+
+
+def _alpha(draw_mask: DrawMask) -> Any:
+    def hook(module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        if not module.training:
+            return output
+        lowest = -1.7580993408473766  # of selu
+        mask = torch.from_numpy(np.array(draw_mask(tuple(args[0].shape))))
+        dropped = torch.where(mask, args[0], lowest)
+        # Mean 0 and variance 1 as before, if they were so.
+        mean, variance = module.p * lowest, (1 - module.p) * (1 + module.p * lowest**2)
+        return (dropped - mean) / variance**0.5
+
+    return hook
+
+
+def _sloped(draw_samples: Callable[[tuple[int, ...], str], Any]) -> Any:
+    def hook(module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        if not module.training:
+            return output
+        slopes = torch.from_numpy(np.array(draw_samples(tuple(args[0].shape), str(args[0].dtype).split(".")[-1])))
+        return torch.where(args[0] > 0, args[0], args[0] * slopes)
+
+    return hook
+
+
+def _attention(draw_mask: DrawMask) -> Any:
+    """Torch drops attention weights within functions that take no mask: its layer runs again with others for them."""
+
+    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        if not module.training:
+            return output
+
+        def dropout(weights: torch.Tensor, p: float) -> torch.Tensor:
+            return _drop(weights.unflatten(0, (-1, module.num_heads)), p, draw_mask).flatten(0, 1)
+
+        def attention(q: Any, k: Any, v: Any, mask: Any, p: float, is_causal: bool) -> torch.Tensor:
+            keep = torch.from_numpy(np.array(draw_mask((*q.shape[:-1], k.shape[-2]))))
+            return torch.ops.aten._scaled_dot_product_attention_math(q, k, v, mask, p, is_causal, keep)[0]
+
+        replaced = {"dropout": dropout, "scaled_dot_product_attention": attention}
+        with mock.patch.multiple(torch.nn.functional, **replaced):
+            return module.forward(*args, **kwargs)
+
+    return hook
+
+
+def _sampled(draw_samples: Callable[[Any], Any]) -> Any:
+    """Torch's fractional poolings draw where their windows lie, and are called again with what the Flax layers drew."""
+
+    def hook(module: Any, args: tuple[torch.Tensor, ...], output: Any) -> Any:
+        pool = {2: torch.nn.functional.fractional_max_pool2d, 3: torch.nn.functional.fractional_max_pool3d}
+        samples = torch.from_numpy(np.array(draw_samples(jax.numpy.asarray(args[0].detach().numpy()))))
+        sizes = module.kernel_size, module.output_size, module.output_ratio
+        return pool[len(module.kernel_size)](args[0], *sizes, module.return_indices, _random_samples=samples)
 
     return hook
 

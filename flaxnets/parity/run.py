@@ -48,6 +48,17 @@ class Outcome:
         return {"input gradient": max(inputs, 1e-8 * parameters), "parameter gradient": parameters}
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Constant:
+    """An input that is not differentiated, as torch cannot differentiate by some (a loss's target, say).
+
+    >>> Constant(np.ones(2)).array.shape
+    (2,)
+    """
+
+    array: np.ndarray
+
+
 def is_float(array: Any) -> bool:
     """Whether gradients flow through an array: floating-point or complex."""
     return isinstance(array, np.ndarray) and array.dtype.kind in "fc"
@@ -62,26 +73,35 @@ def random_like(arrays: Sequence[np.ndarray], rng: np.random.Generator) -> list[
     return [rng.standard_normal(a.shape).astype(np.float32).astype(a.dtype) for a in arrays]
 
 
+def _cast(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """As ``module.to(dtype)``, which would take a complex parameter's imaginary part away."""
+    return module._apply(
+        lambda t: t.to(dtype) if t.is_floating_point() else t.to(dtype.to_complex()) if t.is_complex() else t
+    )
+
+
 def run_torch(
     module: torch.nn.Module, call: Call, cotangents: list[np.ndarray] | None, rng: np.random.Generator
 ) -> tuple[Outcome, list[np.ndarray]]:
     """Calls a copy of the torch module; draws the cotangents if they are not given."""
     dtype = getattr(torch, call.dtype)
-    module = copy.deepcopy(module).to(dtype).train(call.training)
+    module = _cast(copy.deepcopy(module), dtype).train(call.training)
     tensors: list[torch.Tensor] = []
 
     def to_tensor(leaf: Any) -> Any:
-        if not isinstance(leaf, np.ndarray):
-            return leaf
-        tensor = torch.from_numpy(leaf.copy())
+        array = leaf.array if isinstance(leaf, Constant) else leaf
+        if not isinstance(array, np.ndarray):
+            return array
+        tensor = torch.from_numpy(array.copy())
+        if is_float(array):
+            tensor = tensor.to(dtype if array.dtype.kind == "f" else dtype.to_complex())
         if is_float(leaf):
-            tensor = tensor.to(dtype if leaf.dtype.kind == "f" else dtype.to_complex()).requires_grad_()
-            tensors.append(tensor)
+            tensors.append(tensor.requires_grad_())
         return tensor
 
     args, kwargs = jax.tree.map(to_tensor, (tuple(call.args), dict(call.kwargs)))
     leaves = jax.tree.leaves(module(*args, **kwargs))
-    outputs = [leaf.detach().numpy() for leaf in leaves]
+    outputs = [leaf.detach().resolve_conj().numpy() for leaf in leaves]
     parameters = dict(module.named_parameters())
     if cotangents is None:
         cotangents = random_like([o for o in outputs if is_float(o)], rng)
@@ -92,7 +112,8 @@ def run_torch(
         gradients = torch.autograd.grad([o for o, _ in pairs], wanted, [c for _, c in pairs], allow_unused=True)
     else:
         gradients = [None] * len(wanted)
-    arrays = [np.zeros(w.shape) if g is None else g.numpy() for w, g in zip(wanted, gradients, strict=True)]
+    pairs = zip(wanted, gradients, strict=True)
+    arrays = [np.zeros(w.shape) if g is None else g.resolve_conj().numpy() for w, g in pairs]
     outcome = Outcome(
         outputs,
         arrays[: len(tensors)],
@@ -102,7 +123,13 @@ def run_torch(
     return outcome, cotangents
 
 
-def run_flax(module: nnx.Module, call: Call, cotangents: list[np.ndarray], jit: bool) -> Outcome:
+def run_flax(
+    module: nnx.Module,
+    call: Call,
+    cotangents: list[np.ndarray],
+    jit: bool,
+    compiler_options: dict[str, Any] | None = None,
+) -> Outcome:
     """Calls a merged copy of the Flax module, as a whole under jit or operation by operation."""
     module = nnx.clone(module)
     state.cast(module, call.dtype)
@@ -110,14 +137,19 @@ def run_flax(module: nnx.Module, call: Call, cotangents: list[np.ndarray], jit: 
     graphdef, params, rest = nnx.split(module, nnx.Param, ...)
     leaves, structure = jax.tree.flatten((tuple(call.args), dict(call.kwargs)))
     complex_dtype = jnp.result_type(call.dtype, jnp.complex64)
-    floats = [jnp.asarray(a, call.dtype if a.dtype.kind == "f" else complex_dtype) for a in leaves if is_float(a)]
+
+    def to_array(leaf: Any) -> Any:
+        array = leaf.array if isinstance(leaf, Constant) else leaf
+        if not isinstance(array, np.ndarray):
+            return array
+        return jnp.asarray(array, {"f": call.dtype, "c": complex_dtype}.get(array.dtype.kind))
+
+    floats = [to_array(a) for a in leaves if is_float(a)]
 
     def forward(params: Any, floats: list[jax.Array], rest: Any) -> Any:
         model = nnx.merge(graphdef, params, rest, copy=True)  # rest comes from outside the trace
         remaining = iter(floats)
-        filled = [
-            next(remaining) if is_float(a) else jnp.asarray(a) if isinstance(a, np.ndarray) else a for a in leaves
-        ]
+        filled = [next(remaining) if is_float(a) else to_array(a) for a in leaves]
         args, kwargs = jax.tree.unflatten(structure, filled)
         outputs = jax.tree.leaves(model(*args, **kwargs))
         _, _, after = nnx.split(model, nnx.Param, ...)
@@ -131,9 +163,10 @@ def run_flax(module: nnx.Module, call: Call, cotangents: list[np.ndarray], jit: 
             jnp.broadcast_to(jnp.asarray(c, o.dtype), o.shape) if o.shape == c.shape else jnp.zeros_like(o)
             for o, c in zip(inexact, _padded(cotangents, len(inexact)), strict=True)
         ]
-        return outputs, vjp(matching), after
+        # The gradient of a complex number is for JAX the conjugate of what it is for torch.
+        return outputs, jax.tree.map(jnp.conj, vjp([jnp.conj(c) for c in matching])), after
 
-    run = jax.jit(outputs_and_gradients) if jit else outputs_and_gradients
+    run = jax.jit(outputs_and_gradients, compiler_options=compiler_options) if jit else outputs_and_gradients
     outputs, (param_gradients, input_gradients), after = run(params, floats, rest, cotangents)
     named_gradients = state.named_parameters(nnx.merge(graphdef, param_gradients, rest))
     buffers = state.named_buffers(nnx.merge(graphdef, params, after))

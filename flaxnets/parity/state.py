@@ -85,4 +85,4 @@ def transfer(torch_module: torch.nn.Module, flax_module: nnx.Module) -> None:
     state.load_state_dict(flax_module, torch_module.state_dict())
     variables = dict(state.named_buffers(flax_module))
     for name, buffer in torch_module.named_buffers():
-        variables[name].set_value(jnp.array(buffer.numpy(), variables[name].dtype))
+        variables[name].set_value(jnp.array(buffer.numpy().copy(), variables[name].dtype))

@@ -12,15 +12,19 @@ from flax import nnx
 
 from flaxnets.data import Split
 from flaxnets.training.objectives import Metrics, means
-from flaxnets.training.step import Batch, Objective, TrainState, make_eval_step, make_train_step
+from flaxnets.training.step import Batch, NonFinite, Objective, TrainState, make_eval_step, make_train_step
 
 Record = dict[str, Any]
 
 
-def _gather(transform: Callable[[Any], Any]) -> Callable[[Any], Batch]:
+# How many steps behind the last one the loop looks for a loss that is not finite, so that the device never waits.
+_LAG = 3
+
+
+def _gather(transform: Callable[[Any], Any]) -> Callable[..., Batch]:
     """Batches are chosen inside the step, from a dataset that stays on the device."""
 
-    def gather(chosen: tuple[Any, Any, jax.Array, jax.Array]) -> Batch:
+    def gather(chosen: tuple[Any, Any, jax.Array, jax.Array], key: jax.Array | None = None) -> Batch:
         inputs, targets, indices, weights = chosen
         return Batch(transform(inputs[indices]), targets[indices], weights)
 
@@ -72,6 +76,15 @@ def evaluate(
     return _Evaluator(model, split, objective, transform, batch_size)(params, model_state)
 
 
+def _check_finite(sums: Sequence[Metrics], i: int, epoch: int, state: TrainState, model: nnx.Module) -> None:
+    if float(sums[i]["nonfinite"]):
+        state.update_model(model)
+        raise FloatingPointError(
+            f"the loss or a gradient became infinite or NaN at step {i + 1} of epoch {epoch}; the model keeps the last "
+            "finite state. Lower the learning rate, clip the gradients, or leave such batches out with nonfinite='skip'"
+        )
+
+
 def fit(
     model: nnx.Module,
     train: Split,
@@ -82,6 +95,9 @@ def fit(
     epochs: int,
     batch_size: int,
     seed: int = 0,
+    accumulate: int = 1,
+    ema_decay: float | None = None,
+    nonfinite: NonFinite = "stop",
     transform: Callable[[Any], Any] = lambda inputs: inputs,
     unit: str = "images",
     on_step: Callable[[int, int, Metrics], None] = lambda epoch, step, metrics: None,
@@ -98,10 +114,15 @@ def fit(
         train: examples to learn from; both parts stay on the device.
         test: examples to evaluate on after every epoch, all of them.
         objective: such as :func:`flaxnets.training.classification`.
-        optimizer: any optax transformation.
+        optimizer: one of :mod:`flaxnets.optim`, or any optax transformation.
         epochs: how often to go through ``train``.
         batch_size: examples a step; at most the size of ``train``.
         seed: decides the order of examples.
+        accumulate: how many batches' gradients are averaged for one update.
+        ema_decay: how much of a moving average of the parameters an update keeps; with it the average is what is
+            evaluated, and what the model holds in the end.
+        nonfinite: what a loss or gradient that is infinite or NaN does: ``"stop"`` ends the training with an error,
+            ``"skip"`` leaves that batch out, ``"ignore"`` goes on.
         transform: from stored inputs to the model's, inside the compiled step.
         unit: what the objective counts.
         on_step: called after every step with epoch, step within it, and the metrics' sums, still on the device.
@@ -113,23 +134,28 @@ def fit(
         ``test_loss``, ``test_accuracy`` and ``images_per_second`` (of training, compilation apart). What the objective
         gives decides: without ``correct`` there is no accuracy, with ``log_perplexity`` there is a perplexity.
 
-    >>> import functools, optax, flaxnets
+    Raises:
+        FloatingPointError: with ``nonfinite="stop"``; the model then holds the last finite state.
+
+    >>> import functools, flaxnets
+    >>> from flaxnets import optim
     >>> from flaxnets.data import fit_images, load
     >>> from flaxnets.training import classification
     >>> data = load("digits")
     >>> records = fit(flaxnets.create_model("mlp"), data.train, data.test, objective=classification,
-    ...     optimizer=optax.sgd(0.1), epochs=1, batch_size=32,
+    ...     optimizer=optim.SGD(0.1), epochs=1, batch_size=32,
     ...     transform=functools.partial(fit_images, input_shape=(1, 28, 28)))
     >>> records[0]["test_accuracy"] > 0.5
     True
     """
     batch_size = min(batch_size, len(train))
     steps = len(train) // batch_size
-    state = TrainState.create(model, optimizer)
+    state = TrainState.create(model, optimizer, accumulate=accumulate, ema=ema_decay is not None, seed=seed)
     evaluator = _Evaluator(model, test, objective, transform, batch_size=250)
     data = jax.device_put((train.inputs, train.targets))
     weights = jnp.ones(batch_size)
-    step = make_train_step(model, optimizer, objective, _gather(transform))
+    options = {"accumulate": accumulate, "ema_decay": ema_decay, "nonfinite": nonfinite}
+    step = make_train_step(model, optimizer, objective, _gather(transform), **options)
     example = (*data, jnp.zeros(batch_size, jnp.int32), weights)
     step = step.lower(state, example).compile()  # type: ignore[attr-defined]  # so that no epoch's time includes it
 
@@ -142,12 +168,17 @@ def fit(
             state, metrics = step(state, (*data, indices, weights))
             sums.append(metrics)
             on_step(epoch, i + 1, metrics)
+            if nonfinite == "stop" and i >= _LAG:
+                _check_finite(sums, i - _LAG, epoch, state, model)
             if should_stop():
                 state.update_model(model)
                 return records
+        if nonfinite == "stop":
+            for i in range(max(steps - _LAG, 0), steps):
+                _check_finite(sums, i, epoch, state, model)
         total = _total(sums)  # waits for the last step
         speed = {f"{unit}_per_second": round(total["count"] / (time.perf_counter() - started), 1)}
-        test_means = evaluator(state.params, state.model_state)
+        test_means = evaluator(state.eval_params, state.model_state)
         records.append({"epoch": epoch, **means(total, "train"), **test_means, **speed})
         on_epoch(records[-1])
     state.update_model(model)

@@ -6,14 +6,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int
+
+from flaxnets.nn import functional as F
 
 Metrics = dict[str, jax.Array]
 
 
 def classification(
-    outputs: Float[Array, "n classes"], targets: Int[Array, " n"], weights: Float[Array, " n"]
+    outputs: Float[Array, "n classes"],
+    targets: Int[Array, " n"],
+    weights: Float[Array, " n"],
+    *,
+    label_smoothing: float = 0.0,
 ) -> Metrics:
     """Cross-entropy of the logits, and how many examples have their largest logit at the target.
 
@@ -21,6 +26,7 @@ def classification(
         outputs: logits.
         targets: the right class of each example.
         weights: how much each example counts; 0 for one that only fills up a batch.
+        label_smoothing: the part of the target that is spread over all classes.
 
     Returns:
         The weighted sums ``loss`` (in nats) and ``correct``, and ``count``, the sum of the weights.
@@ -29,7 +35,7 @@ def classification(
     >>> int(sums["correct"]), int(sums["count"])
     (1, 1)
     """
-    losses = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
+    losses = F.cross_entropy(outputs, targets, reduction="none", label_smoothing=label_smoothing)
     correct = outputs.argmax(-1) == targets
     return {"loss": (losses * weights).sum(), "correct": (correct * weights).sum(), "count": weights.sum()}
 

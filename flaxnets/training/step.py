@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from flax import nnx
 from flaxnets.training.objectives import Metrics
 
 Objective = Callable[[Any, Any, jax.Array], Metrics]
+NonFinite = Literal["ignore", "skip", "stop"]
 
 # XLA's CPU backend runs convolutions faster without this fusion of them; matrix products keep it.
 _COMPILER_OPTIONS = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}}
@@ -25,32 +26,74 @@ class Batch(NamedTuple):
     weights: jax.Array
 
 
+Transform = Callable[[Any, jax.Array], Batch]
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """All that changes from step to step.
+    """All that changes from step to step, as a pytree: to continue a run takes this and its data.
 
     Attributes:
         params: the ``nnx.Param`` state of the model.
         model_state: its other state: batch statistics, buffers, random streams.
         opt_state: the optimizer's state.
-        step: how many steps have been taken.
+        step: how many times the parameters were updated.
+        position: how many batches were drawn, over all epochs; more than ``step`` where gradients are accumulated.
+        key: what the randomness of the batches is derived from, with ``position``.
+        ema_params: the moving average of the parameters; None without one.
     """
 
     params: nnx.State
     model_state: nnx.State
     opt_state: optax.OptState
     step: jax.Array
+    position: jax.Array
+    key: jax.Array
+    ema_params: nnx.State | None = None
 
     @classmethod
-    def create(cls, model: nnx.Module, optimizer: optax.GradientTransformation) -> Self:
-        """Returns the state before the first step, in arrays of its own: a step gives its old state away."""
+    def create(
+        cls,
+        model: nnx.Module,
+        optimizer: optax.GradientTransformation,
+        *,
+        accumulate: int = 1,
+        ema: bool = False,
+        seed: int = 0,
+    ) -> Self:
+        """Returns the state before the first step, in arrays of its own: a step gives its old state away.
+
+        Args:
+            model: whose state it begins with.
+            optimizer: that of the step.
+            accumulate: as that of the step.
+            ema: whether the step has an ``ema_decay``.
+            seed: of ``key``.
+        """
         _, params, model_state = jax.tree.map(jnp.copy, nnx.split(model, nnx.Param, ...))
-        return cls(params, model_state, optimizer.init(params), jnp.zeros((), int))
+        opt_state = _accumulated(optimizer, accumulate).init(params)
+        counts = jnp.zeros((), int), jnp.zeros((), int)
+        ema_params = jax.tree.map(jnp.copy, params) if ema else None
+        return cls(params, model_state, opt_state, *counts, jax.random.key(seed), ema_params)
+
+    @property
+    def eval_params(self) -> nnx.State:
+        """The parameters to evaluate and to keep: the moving average if there is one."""
+        return self.params if self.ema_params is None else self.ema_params
 
     def update_model(self, model: nnx.Module) -> None:
-        """Puts the parameters and the other state into ``model``."""
-        nnx.update(model, self.params, self.model_state)
+        """Puts the parameters (the moving average of them, if there is one) and the other state into ``model``."""
+        nnx.update(model, self.eval_params, self.model_state)
+
+
+def _accumulated(optimizer: optax.GradientTransformation, batches: int) -> optax.GradientTransformation:
+    if batches < 1:
+        raise ValueError(f"accumulate must be at least 1, got {batches}")
+    if batches == 1:
+        return optimizer
+    # In the precision of the gradients; optax would take float32.
+    return optax.MultiSteps(optimizer, batches, accumulator_dtype=None).gradient_transformation()
 
 
 def _graphdef(model: nnx.Module, training: bool) -> nnx.GraphDef:
@@ -67,7 +110,11 @@ def make_train_step(
     model: nnx.Module,
     optimizer: optax.GradientTransformation,
     objective: Objective,
-    transform: Callable[[Any], Batch] = lambda batch: batch,
+    transform: Transform = lambda batch, key: batch,
+    *,
+    accumulate: int = 1,
+    ema_decay: float | None = None,
+    nonfinite: NonFinite = "ignore",
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """Returns a jit-compiled ``step(state, batch)`` that gives the next state and the metrics' sums.
 
@@ -75,23 +122,32 @@ def make_train_step(
 
     Args:
         model: gives the structure; it is neither changed nor used for its values.
-        optimizer: any optax transformation.
+        optimizer: one of :mod:`flaxnets.optim`, or any optax transformation.
         objective: from outputs, targets and weights to sums; ``loss / count`` is minimised.
-        transform: runs first, inside the step: makes a :class:`Batch` of what the step is given.
+        transform: runs first, inside the step: makes a :class:`Batch` of what the step is given and of a random key,
+            another one every step.
+        accumulate: how many batches' gradients are averaged for one update.
+        ema_decay: how much of the moving average of the parameters an update keeps; no average if not given.
+        nonfinite: ``"skip"`` and ``"stop"`` leave the state as it was where the loss or a gradient is infinite or NaN,
+            and report it as the metric ``nonfinite``, with all others 0.
+
+    Raises:
+        ValueError: for an ``accumulate`` below 1.
 
     >>> import flaxnets, jax.numpy as jnp
+    >>> from flaxnets import optim
     >>> from flaxnets.training import classification
-    >>> model, optimizer = flaxnets.create_model("mlp"), optax.sgd(0.1)
+    >>> model, optimizer = flaxnets.create_model("mlp"), optim.SGD(0.1)
     >>> step = make_train_step(model, optimizer, classification)
     >>> batch = Batch(jnp.ones((4, 1, 28, 28)), jnp.zeros(4, int), jnp.ones(4))
     >>> state, metrics = step(TrainState.create(model, optimizer), batch)
     >>> int(state.step), int(metrics["count"])
     (1, 4)
     """
-    graphdef = _graphdef(model, training=True)
+    graphdef, update = _graphdef(model, training=True), _accumulated(optimizer, accumulate).update
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        inputs, targets, weights = transform(batch)
+        inputs, targets, weights = transform(batch, jax.random.fold_in(state.key, state.position))
 
         def mean_loss(params: nnx.State) -> tuple[jax.Array, tuple[Metrics, nnx.State]]:
             merged = nnx.merge(graphdef, params, state.model_state, copy=True)
@@ -100,11 +156,31 @@ def make_train_step(
             return metrics["loss"] / metrics["count"], (metrics, model_state)
 
         gradients, (metrics, model_state) = jax.grad(mean_loss, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        updates, opt_state = update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(params, model_state, opt_state, state.step + 1), metrics  # type: ignore[arg-type]
+        position = state.position + 1
+        updated = position % accumulate == 0
+        ema_params = None
+        if ema_decay is not None and state.ema_params is not None:
+            rate = jnp.where(updated, 1 - ema_decay, 0.0)
+            ema_params = optax.incremental_update(params, state.ema_params, rate)
+        new = dataclasses.replace(
+            state, params=params, model_state=model_state, opt_state=opt_state, step=state.step + updated,
+            position=position, ema_params=ema_params,
+        )  # fmt: skip
+        if nonfinite != "ignore":
+            finite = _all_finite((metrics["loss"], gradients))
+            old = dataclasses.replace(state, position=position)
+            new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+            metrics = {name: jnp.where(finite, value, 0) for name, value in metrics.items()}
+            metrics["nonfinite"] = 1 - finite.astype(weights.dtype)
+        return new, metrics
 
     return _jit(step, donate_argnums=0)
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def make_eval_step(
@@ -112,7 +188,10 @@ def make_eval_step(
 ) -> Callable[[nnx.State, nnx.State, Any], Metrics]:
     """Returns a jit-compiled ``step(params, model_state, batch)`` that gives the metrics' sums in evaluation mode.
 
-    Arguments are those of :func:`make_train_step`.
+    Args:
+        model: gives the structure.
+        objective: as that of :func:`make_train_step`.
+        transform: makes a :class:`Batch` of what the step is given.
 
     >>> import flaxnets, jax.numpy as jnp
     >>> from flaxnets.training import classification

@@ -1,19 +1,94 @@
 """Cross-correlations, written once for any number of spatial axes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jaxtyping import Array, Num
 
-from flaxnets.nn._arguments import along, as_float_like, check_ndim, to_tuple
+from flaxnets.nn._arguments import along, as_float_like, check_ndim, to_ints
 
 Size = int | Sequence[int]
+
+
+def to_sizes(value: Size, n: int, what: str, name: str) -> tuple[int, ...]:
+    """One int for every spatial axis, also as a sequence of one, or the given ones."""
+    sizes = to_ints(value if isinstance(value, Iterable) else (value,), what, name)
+    if len(sizes) not in (1, n):
+        raise RuntimeError(f"{name}: {what} must be one int or {n} of them, got {value!r}")
+    return sizes * n if len(sizes) == 1 else sizes
 
 
 def same_padding(kernel_size: Sequence[int], dilation: Sequence[int]) -> list[tuple[int, int]]:
     """Torch's ``padding='same'``: an odd remainder goes to the end."""
     totals = [d * (k - 1) for k, d in zip(kernel_size, dilation, strict=True)]
     return [(total // 2, total - total // 2) for total in totals]
+
+
+def check_operands(
+    input: jax.Array,
+    weight: jax.Array,
+    bias: jax.Array | None,
+    groups: int,
+    channels: tuple[int, int],
+    n: int,
+    name: str,
+) -> None:
+    """Raises where torch does, for arrays that do not fit; ``channels`` are those of the input and of the output."""
+    into, out_of = channels
+    if weight.ndim != n + 2:
+        raise RuntimeError(f"{name}: expected a {n + 2}D weight, got one of shape {weight.shape}")
+    if groups <= 0 or weight.shape[0] < groups or weight.shape[0] % groups:
+        raise RuntimeError(
+            f"{name}: groups must be positive and divide the weight's first axis, got groups={groups} "
+            f"for a weight of shape {weight.shape}"
+        )
+    if 0 in weight.shape[2:]:
+        raise RuntimeError(f"{name}: the kernel size must be positive, got a weight of shape {weight.shape}")
+    check_ndim(input, (n + 1, n + 2), name, RuntimeError)
+    if input.shape[-n - 1] != into:
+        raise RuntimeError(
+            f"{name}: expected an input of {into} channels, got {input.shape[-n - 1]} "
+            f"(input of shape {input.shape}, weight of shape {weight.shape}, groups={groups})"
+        )
+    if 0 in input.shape[-n:] and 0 not in input.shape[:-n]:
+        raise RuntimeError(f"{name}: only batch or channels may be of size zero, got an input of shape {input.shape}")
+    if bias is not None and (bias.shape != (out_of,) or bias.dtype != weight.dtype):
+        raise RuntimeError(
+            f"{name}: expected a bias of shape {(out_of,)} and dtype {weight.dtype}, "
+            f"got one of shape {bias.shape} and dtype {bias.dtype}"
+        )
+
+
+def check_window(stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...], name: str) -> None:
+    """Raises where torch does, for sizes that no window has."""
+    for what, sizes, least in (("stride", stride, 1), ("padding", padding, 0), ("dilation", dilation, 1)):
+        if min(sizes) < least:
+            raise RuntimeError(f"{name}: {what} must be at least {least}, got {sizes}")
+
+
+def _pads(
+    padding: str | Size, kernel_size: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...], name: str
+) -> list[tuple[int, int]]:
+    """How much is added before and after each spatial axis."""
+    n = len(kernel_size)
+    if padding == "same":
+        if max(stride) > 1:
+            raise RuntimeError(f"{name}: padding='same' needs stride 1, got stride={stride}")
+        return same_padding(kernel_size, dilation)
+    if isinstance(padding, str) and padding != "valid":
+        raise RuntimeError(f"{name}: padding must be 'valid', 'same' or sizes, got {padding!r}")
+    sizes = (0,) * n if isinstance(padding, str) else to_sizes(padding, n, "padding", name)
+    return [(size, size) for size in sizes]
+
+
+def add_bias(output: jax.Array, bias: jax.Array | None, axis: int) -> jax.Array:
+    """Adds along ``axis``; half precision in float32, in which the bias's gradient, a long sum, is then taken too."""
+    if bias is None:
+        return output
+    is_float = jnp.issubdtype(output.dtype, jnp.floating)
+    wide = jnp.promote_types(output.dtype, jnp.float32) if is_float else output.dtype
+    return (output.astype(wide) + along(bias.astype(wide), axis, output.ndim)).astype(output.dtype)
 
 
 def conv_nd(
@@ -24,27 +99,19 @@ def conv_nd(
     padding: str | Size,
     dilation: Size,
     groups: int,
+    n: int,
     name: str,
 ) -> jax.Array:
     """Cross-correlates ``(N, C, *spatial)`` or ``(C, *spatial)`` with a weight ``(out, C / groups, *kernel)``."""
-    n = weight.ndim - 2
+    weight = jnp.asarray(weight)
+    bias = None if bias is None else jnp.asarray(bias)
     input = as_float_like(input, weight, name)
-    check_ndim(input, (n + 1, n + 2), name, RuntimeError)
-    stride, dilation = to_tuple(stride, n, "stride"), to_tuple(dilation, n, "dilation")
+    check_operands(input, weight, bias, groups, (weight.shape[1] * groups, weight.shape[0]), n, name)
+    stride, dilation = to_sizes(stride, n, "stride", name), to_sizes(dilation, n, "dilation", name)
     kernel_size = weight.shape[2:]
-    if padding == "same":
-        pads = same_padding(kernel_size, dilation)
-    else:
-        sizes = (0,) * n if isinstance(padding, str) else to_tuple(padding, n, "padding")
-        pads = [(size, size) for size in sizes]
-
-    batched = input if input.ndim == n + 2 else input[None]
-    if batched.shape[1] != weight.shape[1] * groups:
-        raise RuntimeError(
-            f"{name}: expected an input of {weight.shape[1] * groups} channels, got {batched.shape[1]} "
-            f"(input of shape {input.shape}, weight of shape {weight.shape}, groups={groups})"
-        )
-    for size, kernel, dil, (before, after) in zip(batched.shape[2:], kernel_size, dilation, pads, strict=True):
+    pads = _pads(padding, kernel_size, stride, dilation, name)
+    check_window(stride, tuple(before for before, _ in pads), dilation, name)
+    for size, kernel, dil, (before, after) in zip(input.shape[-n:], kernel_size, dilation, pads, strict=True):
         if size + before + after < dil * (kernel - 1) + 1:
             raise RuntimeError(
                 f"{name}: the kernel {kernel_size} with dilation {dilation} is larger than the padded input "
@@ -52,7 +119,7 @@ def conv_nd(
             )
     axes = "NC" + "DHW"[-n:]
     output = jax.lax.conv_general_dilated(
-        batched,
+        input if input.ndim == n + 2 else input[None],
         weight,
         stride,
         pads,
@@ -60,24 +127,60 @@ def conv_nd(
         dimension_numbers=(axes, "OI" + axes[2:], axes),
         feature_group_count=groups,
     )
-    if bias is not None:
-        output = output + along(bias, 1, n + 2)
+    output = add_bias(output, bias, 1)
+    if weight.shape[1] == 0:
+        output = output[:, :0]  # torch gives no channels for no channels, whatever the weight says
     return output if input.ndim == n + 2 else output[0]
 
 
-def conv2d(
-    input: Float[Array, "*n c_in h w"],
-    weight: Float[Array, "c_out c_in_per_group kh kw"],
-    bias: Float[Array, " c_out"] | None = None,
+def conv1d(
+    input: Num[Array, "*n c_in length"],
+    weight: Num[Array, "c_out c_in_per_group k"],
+    bias: Num[Array, " c_out"] | None = None,
     stride: Size = 1,
     padding: str | Size = 0,
     dilation: Size = 1,
     groups: int = 1,
-) -> Float[Array, "*n c_out h_out w_out"]:
-    """Cross-correlates images with a weight.
+) -> Num[Array, "*n c_new length_out"]:
+    """Cross-correlates sequences with a weight.
+
+    Args:
+        input: ``(N, C_in, L)`` or ``(C_in, L)``.
+        weight: ``(C_out, C_in / groups, k)``.
+        bias: ``(C_out,)``.
+        stride: step of the window.
+        padding: zeros added on both sides, or ``'valid'`` (none), or ``'same'`` (as many as keep the size).
+        dilation: distance between the window's elements.
+        groups: number of blocks that the channels are divided into.
+
+    Returns:
+        ``(N, C_out, L_out)`` or ``(C_out, L_out)``; of an input without channels one without channels, as in torch.
 
     Raises:
-        RuntimeError: for an input of the wrong rank, channel count or dtype, or smaller than the kernel.
+        RuntimeError: for arrays or sizes that do not fit together, dtypes that differ, sizes that are out of range,
+            and an input that is smaller than the kernel.
+        TypeError: for sizes that are no ints.
+
+    See `torch.nn.functional.conv1d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv1d.html>`_.
+
+    >>> import jax.numpy as jnp
+    >>> conv1d(jnp.arange(4.0).reshape(1, 4), jnp.ones((1, 1, 2))).tolist()
+    [[1.0, 3.0, 5.0]]
+    """
+    return conv_nd(input, weight, bias, stride, padding, dilation, groups, 1, "conv1d")
+
+
+def conv2d(
+    input: Num[Array, "*n c_in h w"],
+    weight: Num[Array, "c_out c_in_per_group kh kw"],
+    bias: Num[Array, " c_out"] | None = None,
+    stride: Size = 1,
+    padding: str | Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Num[Array, "*n c_new h_out w_out"]:
+    """Cross-correlates images with a weight; arguments and errors are those of :func:`conv1d`.
 
     See `torch.nn.functional.conv2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html>`_.
@@ -86,4 +189,63 @@ def conv2d(
     >>> conv2d(jnp.ones((1, 1, 4, 4)), jnp.ones((1, 1, 3, 3))).shape
     (1, 1, 2, 2)
     """
-    return conv_nd(input, weight, bias, stride, padding, dilation, groups, "conv2d")
+    return conv_nd(input, weight, bias, stride, padding, dilation, groups, 2, "conv2d")
+
+
+def conv3d(
+    input: Num[Array, "*n c_in d h w"],
+    weight: Num[Array, "c_out c_in_per_group kd kh kw"],
+    bias: Num[Array, " c_out"] | None = None,
+    stride: Size = 1,
+    padding: str | Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Num[Array, "*n c_new d_out h_out w_out"]:
+    """Cross-correlates volumes with a weight; arguments and errors are those of :func:`conv1d`.
+
+    See `torch.nn.functional.conv3d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv3d.html>`_.
+
+    >>> import jax.numpy as jnp
+    >>> conv3d(jnp.ones((1, 1, 4, 4, 4)), jnp.ones((1, 1, 3, 3, 3))).shape
+    (1, 1, 2, 2, 2)
+    """
+    return conv_nd(input, weight, bias, stride, padding, dilation, groups, 3, "conv3d")
+
+
+def conv_tbc(
+    input: Num[Array, "t n c_in"], weight: Num[Array, "k c_in c_out"], bias: Num[Array, " c_out"], pad: int = 0
+) -> Num[Array, "t_out n c_out"]:
+    """Cross-correlates sequences that are laid out as ``(time, batch, channels)``.
+
+    Args:
+        input: ``(T, N, C_in)``.
+        weight: ``(k, C_in, C_out)``.
+        bias: ``(C_out,)``.
+        pad: zeros added at both ends; a negative number takes so many elements away.
+
+    Raises:
+        RuntimeError: for arrays that do not fit together, dtypes that differ, and an input that is more than one
+            element shorter than the kernel.
+        TypeError: for a bias that is None, or a ``pad`` that is no int.
+
+    See `torch.nn.functional.conv_tbc
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_tbc.html>`_.
+
+    >>> import jax.numpy as jnp
+    >>> conv_tbc(jnp.ones((5, 2, 3)), jnp.ones((2, 3, 4)), jnp.zeros(4)).shape
+    (4, 2, 4)
+    """
+    (pad,) = to_ints((pad,), "pad", "conv_tbc")
+    if bias is None:
+        raise TypeError("conv_tbc: bias must be an array, got None")
+    weight, bias = jnp.asarray(weight), jnp.asarray(bias)
+    input = as_float_like(input, weight, "conv_tbc")
+    fits = input.ndim == weight.ndim == 3 and input.shape[2] == weight.shape[1] and bias.shape == weight.shape[2:]
+    if not fits or input.shape[0] + 2 * pad - weight.shape[0] + 1 < 0:
+        raise RuntimeError(
+            "conv_tbc: expected an input (time, batch, c_in), a weight (k, c_in, c_out) that is not longer, and a bias "
+            f"(c_out,), got the shapes {input.shape}, {weight.shape} and {bias.shape}, and pad={pad}"
+        )
+    output = jax.lax.conv_general_dilated(input, weight, (1,), [(pad, pad)], dimension_numbers=("WNC", "WIO", "WNC"))
+    return add_bias(output, bias, 2)

@@ -1,8 +1,17 @@
-"""Dropout."""
+"""Dropout, of elements and of whole channels."""
+
+import math
+import warnings
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Shaped
+
+# What selu tends to far below zero, negated: alpha dropout sets elements to it, and then restores mean and variance.
+_SELU_LIMIT = 1.7580993408473766
+
+Key = jax.Array | None
+Mask = Bool[Array, "..."] | None
 
 
 def check_probability(p: float, name: str) -> None:
@@ -11,15 +20,53 @@ def check_probability(p: float, name: str) -> None:
         raise ValueError(f"{name}: the dropout probability must be between 0 and 1, got {p}")
 
 
+def channels_of(shape: tuple[int, ...], leading: int) -> tuple[int, ...]:
+    """The shape of a mask over the first ``leading`` axes, that is one for each channel."""
+    if len(shape) < leading:
+        raise RuntimeError(f"dropout of channels needs an input of at least {leading} axes, got one of shape {shape}")
+    return (*shape[:leading], *(1 for _ in shape[leading:]))
+
+
+def spatial_leading(ndim: int, spatial_axes: int) -> int:
+    """How many axes of an input are batch and channels: torch takes ``(N, C, L)`` for 2d, but no ``(C, H, W)``."""
+    return 2 if spatial_axes == 2 or ndim == spatial_axes + 2 else 1
+
+
+def _drop(
+    input: jax.Array,
+    p: float,
+    training: bool,
+    key: Key,
+    mask: Mask,
+    leading: int | None,
+    name: str,
+    alpha: bool = False,
+) -> jax.Array:
+    check_probability(p, name)
+    if not training or p == 0 or input.size == 0:
+        return input
+    if p == 1:
+        return input * jnp.zeros_like(input)
+    if not jnp.issubdtype(input.dtype, jnp.floating):
+        error = NotImplementedError if jnp.issubdtype(input.dtype, jnp.complexfloating) else RuntimeError
+        raise error(f"{name}: expected a floating-point input, got one of dtype {input.dtype}; cast it")
+    shape = input.shape if leading is None else channels_of(input.shape, leading)
+    if mask is None:
+        if key is None:
+            raise ValueError(f"{name}: give a random key, or a mask of the elements to keep")
+        mask = jax.random.bernoulli(key, 1 - p, shape)
+    kept = jnp.broadcast_to(mask, input.shape).astype(input.dtype)
+    if not alpha:
+        return input * (kept / (1 - p))
+    scale = 1 / math.sqrt((_SELU_LIMIT**2 * p + 1) * (1 - p))
+    limit = _SELU_LIMIT * scale
+    return input * (kept * scale) + ((kept - 1) * limit + limit * p)
+
+
 def dropout(
-    input: Float[Array, "*shape"],
-    p: float = 0.5,
-    training: bool = True,
-    *,
-    key: jax.Array | None = None,
-    mask: Bool[Array, "..."] | None = None,
-) -> Float[Array, "*shape"]:
-    """Zeroes each element with probability ``p`` and divides the others by ``1 - p``.
+    input: Shaped[Array, "*shape"], p: float = 0.5, training: bool = True, *, key: Key = None, mask: Mask = None
+) -> Shaped[Array, "*shape"]:
+    """Multiplies each element with 0 with probability ``p``, and the others with ``1 / (1 - p)``.
 
     Args:
         input: of any shape.
@@ -30,6 +77,8 @@ def dropout(
 
     Raises:
         ValueError: if ``p`` is no probability, or neither ``key`` nor ``mask`` is there to decide.
+        RuntimeError: in training, for an input of whole numbers or truth values.
+        NotImplementedError: in training, for a complex input.
 
     See `torch.nn.functional.dropout
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.dropout.html>`_.
@@ -37,12 +86,119 @@ def dropout(
     >>> dropout(jnp.ones(3), p=0.5, mask=jnp.array([True, False, True])).tolist()
     [2.0, 0.0, 2.0]
     """
-    check_probability(p, "dropout")
+    return _drop(jnp.asarray(input), p, training, key, mask, None, "dropout")
+
+
+def dropout1d(
+    input: Shaped[Array, "*n c l"], p: float = 0.5, training: bool = True, *, key: Key = None, mask: Mask = None
+) -> Shaped[Array, "*n c l"]:
+    """As :func:`dropout`, of whole channels of ``(N, C, L)`` or ``(C, L)``; the mask is ``(N, C, 1)`` or ``(C, 1)``.
+
+    Raises:
+        RuntimeError: for an input of another number of axes; besides, what :func:`dropout` raises.
+
+    See "Efficient object localization using convolutional networks" (arXiv:1411.4280) and
+    `torch.nn.functional.dropout1d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.dropout1d.html>`_.
+
+    >>> dropout1d(jnp.ones((2, 3)), mask=jnp.array([[True], [False]])).tolist()
+    [[2.0, 2.0, 2.0], [0.0, 0.0, 0.0]]
+    """
+    check_probability(p, "dropout1d")
     input = jnp.asarray(input)
-    if not training or p == 0:
-        return input
-    if mask is None:
-        if key is None:
-            raise ValueError("dropout: give a random key, or a mask of the elements to keep")
-        mask = jax.random.bernoulli(key, 1 - p, input.shape)
-    return jnp.where(mask, input / (1 - p), 0) if p < 1 else jnp.zeros_like(input)
+    if input.ndim not in (2, 3):
+        raise RuntimeError(f"dropout1d: expected 2D or 3D input, got {input.ndim}D input of shape {input.shape}")
+    return _drop(input, p, training, key, mask, spatial_leading(input.ndim, 1), "dropout1d")
+
+
+def dropout2d(
+    input: Shaped[Array, "*shape"], p: float = 0.5, training: bool = True, *, key: Key = None, mask: Mask = None
+) -> Shaped[Array, "*shape"]:
+    """As :func:`dropout`, of whole channels of ``(N, C, H, W)``; the mask is ``(N, C, 1, 1)``.
+
+    As in torch, an input of three axes is taken for ``(N, C, L)`` and not for ``(C, H, W)``, with a warning, and
+    inputs of other numbers of axes have a warning and a mask over their first two.
+
+    Raises:
+        RuntimeError: in training, for an input of fewer than two axes; besides, what :func:`dropout` raises.
+
+    See "Efficient object localization using convolutional networks" (arXiv:1411.4280) and
+    `torch.nn.functional.dropout2d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.dropout2d.html>`_.
+
+    >>> dropout2d(jnp.ones((1, 2, 1, 2)), mask=jnp.array([[[[True]], [[False]]]])).tolist()
+    [[[[2.0, 2.0]], [[0.0, 0.0]]]]
+    """
+    check_probability(p, "dropout2d")
+    input = jnp.asarray(input)
+    if input.ndim == 3:
+        message = f"dropout2d: takes the input of shape {input.shape} for (N, C, L); dropout1d says so"
+        warnings.warn(message, UserWarning, stacklevel=2)
+    elif input.ndim != 4:
+        _warn_of_axes("dropout2d", input.shape, "3D or 4D")
+    return _drop(input, p, training, key, mask, spatial_leading(input.ndim, 2), "dropout2d")
+
+
+def dropout3d(
+    input: Shaped[Array, "*shape"], p: float = 0.5, training: bool = True, *, key: Key = None, mask: Mask = None
+) -> Shaped[Array, "*shape"]:
+    """As :func:`dropout`, of whole channels of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
+
+    The mask is ``(N, C, 1, 1, 1)`` or ``(C, 1, 1, 1)``. As in torch, inputs of other numbers of axes have a warning,
+    and a mask over the first.
+
+    Raises:
+        RuntimeError: in training, for an input without axes; besides, what :func:`dropout` raises.
+
+    See "Efficient object localization using convolutional networks" (arXiv:1411.4280) and
+    `torch.nn.functional.dropout3d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.dropout3d.html>`_.
+
+    >>> dropout3d(jnp.ones((2, 1, 1, 2)), mask=jnp.array([[[[True]]], [[[False]]]])).tolist()
+    [[[[2.0, 2.0]]], [[[0.0, 0.0]]]]
+    """
+    check_probability(p, "dropout3d")
+    input = jnp.asarray(input)
+    if input.ndim not in (4, 5):
+        _warn_of_axes("dropout3d", input.shape, "4D or 5D")
+    return _drop(input, p, training, key, mask, spatial_leading(input.ndim, 3), "dropout3d")
+
+
+def _warn_of_axes(name: str, shape: tuple[int, ...], expected: str) -> None:
+    message = f"{name}: expected {expected} input, got one of shape {shape}, which is deprecated; use dropout"
+    warnings.warn(message, UserWarning, stacklevel=3)
+
+
+def alpha_dropout(
+    input: Shaped[Array, "*shape"], p: float = 0.5, training: bool = False, *, key: Key = None, mask: Mask = None
+) -> Shaped[Array, "*shape"]:
+    """Sets each element with probability ``p`` to the lowest value of selu, then restores mean 0 and variance 1.
+
+    Arguments and errors are those of :func:`dropout`.
+
+    See "Self-normalizing neural networks" (arXiv:1706.02515) and `torch.nn.functional.alpha_dropout
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.alpha_dropout.html>`_.
+
+    >>> dropped = alpha_dropout(jnp.ones(2), training=True, mask=jnp.array([True, False]))
+    >>> [round(value, 3) for value in dropped.tolist()]
+    [1.666, -0.779]
+    """
+    return _drop(jnp.asarray(input), p, training, key, mask, None, "alpha_dropout", alpha=True)
+
+
+def feature_alpha_dropout(
+    input: Shaped[Array, "*shape"], p: float = 0.5, training: bool = False, *, key: Key = None, mask: Mask = None
+) -> Shaped[Array, "*shape"]:
+    """As :func:`alpha_dropout`, of whole channels of ``(N, C, ...)``; the mask is ``(N, C, 1, ...)``.
+
+    Raises:
+        RuntimeError: in training, for an input of fewer than two axes; besides, what :func:`dropout` raises.
+
+    See "Self-normalizing neural networks" (arXiv:1706.02515) and `torch.nn.functional.feature_alpha_dropout
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.feature_alpha_dropout.html>`_.
+
+    >>> dropped = feature_alpha_dropout(jnp.ones((1, 2)), training=True, mask=jnp.array([[True, False]]))
+    >>> [round(value, 3) for value in dropped[0].tolist()]
+    [1.666, -0.779]
+    """
+    return _drop(jnp.asarray(input), p, training, key, mask, 2, "feature_alpha_dropout", alpha=True)

@@ -1,31 +1,81 @@
-"""Linear maps."""
+"""Linear and bilinear maps."""
 
 import jax
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact
 
 from flaxnets.nn._arguments import along, as_float_like
 
 
 def linear(
-    input: Float[Array, "*batch in"], weight: Float[Array, "out in"], bias: Float[Array, " out"] | None = None
-) -> Float[Array, "*batch out"]:
+    input: Inexact[Array, "*batch in"], weight: Inexact[Array, "*out in"], bias: Inexact[Array, "..."] | None = None
+) -> Inexact[Array, "..."]:
     """Returns ``input @ weight.T + bias``.
 
+    Args:
+        input: of any number of axes, the last of them the features.
+        weight: ``(out, in)``, or ``(in,)`` for one output without an axis of its own; such a weight takes no bias.
+        bias: ``(out,)``, or a scalar.
+
     Raises:
-        RuntimeError: if the last axis of the input does not fit the weight, or the dtypes differ.
+        RuntimeError: if the last axis of the input does not fit the weight, or the bias does not, or the dtypes differ.
 
     See `torch.nn.functional.linear
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.linear.html>`_.
 
-    >>> import jax.numpy as jnp
     >>> linear(jnp.ones((1, 3)), jnp.ones((2, 3)))
     Array([[3., 3.]], dtype=float32)
     """
-    input = as_float_like(input, weight, "linear")
+    input, weight = as_float_like(input, weight, "linear"), jnp.asarray(weight)
+    if weight.ndim not in (1, 2) or (weight.ndim == 1 and bias is not None):
+        raise RuntimeError(
+            f"linear: expected a weight of 2 axes, or of 1 and no bias, got a weight of shape {weight.shape}"
+        )
     if input.ndim == 0 or input.shape[-1] != weight.shape[-1]:
         raise RuntimeError(
             f"linear: the last axis of the input must have {weight.shape[-1]} features, got an input of shape "
             f"{input.shape} for a weight of shape {weight.shape}"
         )
-    output = jax.lax.dot_general(input, weight, (((input.ndim - 1,), (1,)), ((), ())))
+    output = jax.lax.dot_general(input, weight, (((input.ndim - 1,), (weight.ndim - 1,)), ((), ())))
+    if bias is None:
+        return output
+    bias = as_float_like(bias, weight, "linear")
+    if bias.shape not in ((), (1,), weight.shape[:1]):
+        raise RuntimeError(f"linear: expected a bias of shape {weight.shape[:1]}, got {bias.shape}")
+    return output + along(bias, -1, output.ndim)
+
+
+def bilinear(
+    input1: Inexact[Array, "*batch in1"],
+    input2: Inexact[Array, "*batch in2"],
+    weight: Inexact[Array, "out in1 in2"],
+    bias: Inexact[Array, " out"] | None = None,
+) -> Inexact[Array, "*batch out"]:
+    """Returns ``input1 @ weight[k] @ input2 + bias[k]`` for each output feature ``k``.
+
+    Raises:
+        RuntimeError: if the shapes do not fit, or the dtypes differ.
+        IndexError: for an input without axes.
+
+    See `torch.nn.functional.bilinear
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.bilinear.html>`_.
+
+    >>> bilinear(jnp.ones((1, 2)), jnp.ones((1, 3)), jnp.ones((2, 2, 3)))
+    Array([[6., 6.]], dtype=float32)
+    """
+    input1, input2 = as_float_like(input1, weight, "bilinear"), as_float_like(input2, weight, "bilinear")
+    if input1.ndim == 0 or input2.ndim == 0:
+        raise IndexError(f"bilinear: inputs need at least one axis, got the shapes {input1.shape} and {input2.shape}")
+    if input1.shape[:-1] != input2.shape[:-1]:
+        raise RuntimeError(
+            f"bilinear: inputs must agree in all axes but the last, got the shapes {input1.shape} and {input2.shape}"
+        )
+    if weight.ndim != 3 or (input1.shape[-1], input2.shape[-1]) != weight.shape[1:]:
+        raise RuntimeError(
+            f"bilinear: expected a weight of shape (out, {input1.shape[-1]}, {input2.shape[-1]}), got {weight.shape}"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise RuntimeError(f"bilinear: expected a bias of shape {weight.shape[:1]}, got {bias.shape}")
+    partial = jnp.tensordot(input1, weight, ((-1,), (1,)))
+    output = (partial * jnp.expand_dims(input2, -2)).sum(-1)
     return output if bias is None else output + along(bias, -1, output.ndim)

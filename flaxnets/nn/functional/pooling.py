@@ -1,139 +1,30 @@
-"""Pooling over windows, one spatial axis after the other.
+"""Maxima and means of windows."""
 
-The maximum and the sum of a box are those of its rows' maxima and sums, so a window of ``k**n`` elements costs
-``n*k`` slices. Among equal maxima the first in reading order wins, and gets the whole gradient, as in torch.
-"""
-
-import dataclasses
-import functools
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Int, Real
 
-from flaxnets.nn._arguments import check_ndim, to_tuple
-
-Size = int | Sequence[int]
-Arrays = tuple[jax.Array, ...]
+from flaxnets.nn._arguments import check_ndim
+from flaxnets.nn.functional._windows import Size, added, larger, lowest, places, reduce_windows, windows_of
 
 
-def _output_size(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
-    reach = size + 2 * padding - dilation * (kernel - 1) - 1
-    output = (reach + (stride - 1 if ceil_mode else 0)) // stride + 1
-    if ceil_mode and (output - 1) * stride >= size + padding:  # a window may not begin in the padding at the end
-        output -= 1
-    return output
+def _max_pool(
+    n: int, input: Any, kernel_size: Size, stride: Size | None, padding: Size, dilation: Size, ceil_mode: bool,
+    return_indices: bool,
+) -> Any:  # fmt: skip
+    input = jnp.asarray(input)
+    windows = windows_of(input, n, f"max_pool{n}d", kernel_size, stride, padding, dilation, ceil_mode)
+    fill = lowest(input.dtype)
+    if not return_indices:
+        return reduce_windows((input,), windows, (fill,), larger)[0]
+    return reduce_windows((input, places(input, n)), windows, (fill, 0), larger)
 
 
-def _slices(
-    x: jax.Array, axis: int, output: int, kernel: int, stride: int, padding: int, dilation: int, fill: float
-) -> list[jax.Array]:
-    """For each position in the window, what all windows along ``axis`` hold there."""
-    length = (output - 1) * stride + dilation * (kernel - 1) + 1
-    pads = [(0, 0, 0)] * x.ndim
-    pads[axis] = (padding, length - padding - x.shape[axis], 0)  # a negative end cuts what no window reaches
-    x = jax.lax.pad(x, jnp.asarray(fill, x.dtype), pads)
-    return [
-        jax.lax.slice_in_dim(x, dilation * k, dilation * k + (output - 1) * stride + 1, stride, axis)
-        for k in range(kernel)
-    ]
-
-
-def _larger(best: Arrays, other: Arrays) -> Arrays:
-    """The values, and what goes with them, of whichever has the larger first array; NaN is larger than all."""
-    take = (other[0] > best[0]) | jnp.isnan(other[0])
-    return tuple(jnp.where(take, b, a) for a, b in zip(best, other, strict=True))
-
-
-def _sum(total: Arrays, other: Arrays) -> Arrays:
-    return (total[0] + other[0],)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Windows:
-    """The windows of one pooling call, along each spatial axis; hashable, so that a reduction is compiled once."""
-
-    size: tuple[int, ...]
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    output: tuple[int, ...]
-
-    @property
-    def axes(self) -> range:
-        return range(-len(self.kernel), 0)
-
-    def along(self, axis: int) -> tuple[int, int, int, int, int]:
-        return self.output[axis], self.kernel[axis], self.stride[axis], self.padding[axis], self.dilation[axis]
-
-    def counts(self, count_include_pad: bool) -> np.ndarray:
-        """How many elements each window's sum is divided by."""
-        total = np.ones((), np.int64)
-        for axis in self.axes:
-            output, kernel, stride, padding, _ = self.along(axis)
-            size = self.size[axis]
-            start = np.arange(output) * stride - padding
-            end = np.minimum(start + kernel, size + padding)
-            if not count_include_pad:
-                start, end = np.maximum(start, 0), np.minimum(end, size)
-            total = total[..., None] * (end - start)
-        return total
-
-
-def _windows(
-    input: jax.Array,
-    kernel: Size,
-    stride: Size | None,
-    padding: Size,
-    dilation: Size,
-    ceil_mode: bool,
-    n: int,
-    name: str,
-) -> _Windows:
-    """Checks the arguments, and computes the output's sizes, as torch does."""
-    check_ndim(input, (n + 1, n + 2), name, RuntimeError)
-    size = input.shape[-n:]
-    kernel = to_tuple(kernel, n, "kernel_size")
-    stride = kernel if stride is None else to_tuple(stride, n, "stride")
-    padding, dilation = to_tuple(padding, n, "padding"), to_tuple(dilation, n, "dilation")
-    for what, values in (("kernel_size", kernel), ("stride", stride), ("dilation", dilation)):
-        if min(values) <= 0:
-            raise RuntimeError(f"{name}: {what} must be positive, got {values}")
-    for pad, k, d in zip(padding, kernel, dilation, strict=True):
-        if not 0 <= pad <= (d * (k - 1) + 1) // 2:
-            raise RuntimeError(
-                f"{name}: padding must be between 0 and half the kernel, got padding {padding} "
-                f"for kernel_size {kernel} and dilation {dilation}"
-            )
-    output = tuple(
-        _output_size(*sizes, ceil_mode) for sizes in zip(size, kernel, stride, padding, dilation, strict=True)
-    )
-    if min(output) < 1:
-        raise RuntimeError(
-            f"{name}: the window {kernel} is larger than the input of shape {input.shape}; the output would "
-            f"have the size {output}"
-        )
-    return _Windows(size, kernel, stride, padding, dilation, output)
-
-
-# Compiled as a whole also where the caller is not: some forty small operations otherwise, each on its own.
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
-def _reduce(
-    arrays: Arrays, windows: _Windows, fills: tuple[float, ...], combine: Callable[[Arrays, Arrays], Arrays]
-) -> Arrays:
-    # The last axis first: rows are read before columns, which decides whose a tie is.
-    for axis in reversed(windows.axes):
-        slices = [_slices(x, x.ndim + axis, *windows.along(axis), fill) for x, fill in zip(arrays, fills, strict=True)]
-        arrays = functools.reduce(combine, zip(*slices, strict=True))
-    return arrays
-
-
-def max_pool2d(
-    input: Float[Array, "*n c h w"],
+def max_pool1d(
+    input: Real[Array, "*n c w"],
     kernel_size: Size,
     stride: Size | None = None,
     padding: Size = 0,
@@ -143,12 +34,43 @@ def max_pool2d(
 ) -> Any:
     """Takes the maximum of each window.
 
-    With ``return_indices`` the result is a pair: the maxima ``(*n, c, h_out, w_out)`` and where in the input's plane
-    each was, as ``row * W + column``.
+    With ``return_indices`` the result is a pair: the maxima ``(*n, c, w_out)`` and where in the input each was.
+    Among equal ones the first wins, and gets the whole gradient.
+
+    Args:
+        input: sequences ``(N, C, W)`` or ``(C, W)``.
+        kernel_size: size of the window, one int or one for each spatial axis.
+        stride: step of the window; the window's size if not given.
+        padding: elements of minus infinity added on both sides, at most half the window.
+        dilation: distance between the window's elements.
+        ceil_mode: whether a last window may reach past the end.
+        return_indices: whether to return the places too.
 
     Raises:
-        RuntimeError: for an input of the wrong rank or smaller than the window, a size that is not positive, or a
-            padding of more than half the window.
+        RuntimeError: for an input of the wrong rank, with no channel, or smaller than the window; for a size that is
+            not positive, or a padding of more than half the window.
+        TypeError: for a size that is no int.
+        NotImplementedError: for a complex or boolean input.
+
+    See `torch.nn.functional.max_pool1d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool1d.html>`_.
+
+    >>> max_pool1d(jnp.array([[1.0, 5.0, 2.0, 0.0]]), 2).tolist()
+    [[5.0, 2.0]]
+    """
+    return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def max_pool2d(
+    input: Real[Array, "*n c h w"],
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """Takes the maximum of each window of images; as :func:`max_pool1d`, with places as ``row * W + column``.
 
     See `torch.nn.functional.max_pool2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool2d.html>`_.
@@ -156,38 +78,143 @@ def max_pool2d(
     >>> max_pool2d(jnp.arange(16.0).reshape(1, 4, 4), 2).tolist()
     [[[5.0, 7.0], [13.0, 15.0]]]
     """
-    input = jnp.asarray(input)
-    windows = _windows(input, kernel_size, stride, padding, dilation, ceil_mode, 2, "max_pool2d")
-    if not return_indices:
-        return _reduce((input,), windows, (-np.inf,), _larger)[0]
-    plane = np.arange(np.prod(windows.size)).reshape(windows.size)
-    indices = jnp.broadcast_to(jnp.asarray(plane, int), input.shape)
-    values, indices = _reduce((input, indices), windows, (-np.inf, -1.0), _larger)
-    return values, indices
+    return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def max_pool3d(
+    input: Real[Array, "*n c d h w"],
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """Takes the maximum of each window of volumes; as :func:`max_pool1d`, with places counted in reading order.
+
+    See `torch.nn.functional.max_pool3d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool3d.html>`_.
+
+    >>> max_pool3d(jnp.arange(8.0).reshape(1, 2, 2, 2), 2).tolist()
+    [[[[7.0]]]]
+    """
+    return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def max_pool1d_with_indices(
+    input: Real[Array, "*n c w"],
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> tuple[Real[Array, "*n c w_out"], Int[Array, "*n c w_out"]]:
+    """As :func:`max_pool1d` with ``return_indices=True``, whatever is given for that.
+
+    >>> [part.tolist() for part in max_pool1d_with_indices(jnp.array([[1.0, 5.0, 2.0, 0.0]]), 2)]
+    [[[5.0, 2.0]], [[1, 2]]]
+    """
+    return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, True)
+
+
+def max_pool2d_with_indices(
+    input: Real[Array, "*n c h w"],
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> tuple[Real[Array, "*n c h_out w_out"], Int[Array, "*n c h_out w_out"]]:
+    """As :func:`max_pool2d` with ``return_indices=True``, whatever is given for that.
+
+    >>> max_pool2d_with_indices(jnp.arange(16.0).reshape(1, 4, 4), 2)[1].tolist()
+    [[[5, 7], [13, 15]]]
+    """
+    return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, True)
+
+
+def max_pool3d_with_indices(
+    input: Real[Array, "*n c d h w"],
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> tuple[Real[Array, "*n c d_out h_out w_out"], Int[Array, "*n c d_out h_out w_out"]]:
+    """As :func:`max_pool3d` with ``return_indices=True``, whatever is given for that.
+
+    >>> max_pool3d_with_indices(jnp.arange(8.0).reshape(1, 2, 2, 2), 2)[1].tolist()
+    [[[[7]]]]
+    """
+    return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, True)
+
+
+def _avg_pool(
+    n: int, input: Any, kernel_size: Size, stride: Size | None, padding: Size, ceil_mode: bool,
+    count_include_pad: bool, divisor_override: int | None = None,
+) -> jax.Array:  # fmt: skip
+    input, name = jnp.asarray(input), f"avg_pool{n}d"
+    if n == 2:  # torch's choice
+        check_ndim(input, (3, 4), name, IndexError if input.ndim < 3 else RuntimeError)
+    windows = windows_of(input, n, name, kernel_size, stride, padding, 1, ceil_mode)
+    if divisor_override == 0:
+        raise RuntimeError(f"{name}: divisor_override must not be 0")
+    if not isinstance(divisor_override, (int, np.integer, type(None))):
+        raise TypeError(f"{name}: divisor_override must be an int, got {divisor_override!r}")
+    divisor = windows.counts(count_include_pad) if divisor_override is None else divisor_override
+    wide = jnp.promote_types(input.dtype, jnp.float32) if jnp.issubdtype(input.dtype, jnp.floating) else input.dtype
+    (total,) = reduce_windows((input.astype(wide),), windows, (0,), added)
+    return jax.lax.div(total, jnp.broadcast_to(jnp.asarray(divisor, wide), total.shape)).astype(input.dtype)
+
+
+def avg_pool1d(
+    input: Real[Array, "*n c w"],
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Real[Array, "*n c w_out"]:
+    """Takes the mean of each window; of integers, without the fraction.
+
+    Args:
+        input: sequences ``(N, C, W)`` or ``(C, W)``.
+        kernel_size: size of the window, one int or one for each spatial axis.
+        stride: step of the window; the window's size if not given.
+        padding: zeros added on both sides, at most half the window.
+        ceil_mode: whether a last window may reach past the end.
+        count_include_pad: whether the added zeros count as elements.
+
+    Raises:
+        RuntimeError, TypeError, NotImplementedError: as :func:`max_pool1d`.
+
+    See `torch.nn.functional.avg_pool1d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.avg_pool1d.html>`_.
+
+    >>> avg_pool1d(jnp.array([[1.0, 5.0, 2.0, 0.0]]), 2).tolist()
+    [[3.0, 1.0]]
+    """
+    return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
 def avg_pool2d(
-    input: Float[Array, "*n c h w"],
+    input: Real[Array, "*n c h w"],
     kernel_size: Size,
     stride: Size | None = None,
     padding: Size = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-) -> Float[Array, "*n c h_out w_out"]:
-    """Takes the mean of each window.
+) -> Real[Array, "*n c h_out w_out"]:
+    """Takes the mean of each window of images; as :func:`avg_pool1d`.
 
-    Args:
-        input: images.
-        kernel_size: size of the window in pixels.
-        stride: step of the window; the window's size if not given.
-        padding: zeros added on both sides.
-        ceil_mode: whether a last window may reach past the end.
-        count_include_pad: whether the added zeros count as elements.
-        divisor_override: what to divide each sum by, instead of the number of elements.
+    ``divisor_override`` is what to divide each sum by, instead of the number of elements.
 
     Raises:
-        RuntimeError: as :func:`max_pool2d`, and for a divisor of 0.
+        RuntimeError: also for a divisor of 0.
         IndexError: for an input of fewer than three axes.
 
     See `torch.nn.functional.avg_pool2d
@@ -196,51 +223,24 @@ def avg_pool2d(
     >>> avg_pool2d(jnp.arange(16.0).reshape(1, 4, 4), 2).tolist()
     [[[2.5, 4.5], [10.5, 12.5]]]
     """
-    input = jnp.asarray(input)
-    check_ndim(input, (3, 4), "avg_pool2d", IndexError if input.ndim < 3 else RuntimeError)  # torch's choice
-    if divisor_override == 0:
-        raise RuntimeError("avg_pool2d: divisor_override must not be 0")
-    windows = _windows(input, kernel_size, stride, padding, 1, ceil_mode, 2, "avg_pool2d")
-    (total,) = _reduce((input,), windows, (0.0,), _sum)
-    divisor = windows.counts(count_include_pad) if divisor_override is None else np.int64(divisor_override)
-    return total / np.broadcast_to(divisor, total.shape[-2:]).astype(input.dtype)[(None,) * (input.ndim - 2)]
+    return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
-def _adaptive_mean(x: jax.Array, axis: int, output: int) -> jax.Array:
-    size = x.shape[axis]
-    if size % output == 0:
-        blocks = (*x.shape[:axis], output, size // output, *x.shape[axis + 1 :])
-        return x.reshape(blocks).mean(axis + 1)
-    starts = [i * size // output for i in range(output)]
-    ends = [-(-(i + 1) * size // output) for i in range(output)]
-    means = [jax.lax.slice_in_dim(x, a, b, axis=axis).mean(axis) for a, b in zip(starts, ends, strict=True)]
-    return jnp.stack(means, axis)
+def avg_pool3d(
+    input: Real[Array, "*n c d h w"],
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Real[Array, "*n c d_out h_out w_out"]:
+    """Takes the mean of each window of volumes; as :func:`avg_pool2d`, with RuntimeError for every wrong rank.
 
+    See `torch.nn.functional.avg_pool3d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.avg_pool3d.html>`_.
 
-def adaptive_avg_pool2d(
-    input: Float[Array, "*n c h w"], output_size: int | Sequence[int | None] | None
-) -> Float[Array, "*n c h_out w_out"]:
-    """Takes the mean of as many windows as the output has elements; they overlap where the sizes do not divide.
-
-    Args:
-        input: images.
-        output_size: one int or ``(h, w)``; None keeps the input's size.
-
-    Raises:
-        RuntimeError: for an input of the wrong rank, or a negative size.
-
-    See `torch.nn.functional.adaptive_avg_pool2d
-    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool2d.html>`_.
-
-    >>> adaptive_avg_pool2d(jnp.arange(9.0).reshape(1, 3, 3), (2, None)).tolist()
-    [[[1.5, 2.5, 3.5], [4.5, 5.5, 6.5]]]
+    >>> avg_pool3d(jnp.arange(8.0).reshape(1, 2, 2, 2), 2, divisor_override=4).tolist()
+    [[[[7.0]]]]
     """
-    x = jnp.asarray(input)
-    check_ndim(x, (3, 4), "adaptive_avg_pool2d", RuntimeError)
-    sizes = tuple(output_size) if isinstance(output_size, Sequence) else (output_size,) * 2
-    if len(sizes) != 2 or any(size is not None and size < 0 for size in sizes):
-        raise RuntimeError(f"adaptive_avg_pool2d: output_size must be one or two sizes, got {output_size!r}")
-    for axis, size in zip((x.ndim - 2, x.ndim - 1), sizes, strict=True):
-        if size is not None:
-            x = _adaptive_mean(x, axis, size)
-    return x
+    return _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from flaxnets.nn._arguments import check_ndim
-from flaxnets.nn.functional.activation import relu, sigmoid
+from flaxnets.nn._arguments import as_float_like, check_ndim
+from flaxnets.nn.functional.activation import sigmoid
 from flaxnets.nn.functional.linear import linear
+from flaxnets.nn.functional.rectifier import relu
 
 
 class LayerWeights(NamedTuple):
@@ -30,7 +31,7 @@ State = tuple[Float[Array, "..."], ...]
 Step = Callable[[jax.Array, State, LayerWeights], State]
 
 
-def rnn_tanh_step(projected: Float[Array, "n hidden"], state: State, weights: LayerWeights) -> State:
+def rnn_tanh_step(projected: Float[Array, "*n hidden"], state: State, weights: LayerWeights) -> State:
     """One step of an Elman network: ``h' = tanh(projected + weight_hh @ h + bias_hh)``.
 
     >>> weights = LayerWeights(jnp.ones((1, 1)), jnp.ones((1, 1)))
@@ -40,7 +41,7 @@ def rnn_tanh_step(projected: Float[Array, "n hidden"], state: State, weights: La
     return (jnp.tanh(projected + linear(state[0], weights.weight_hh, weights.bias_hh)),)
 
 
-def rnn_relu_step(projected: Float[Array, "n hidden"], state: State, weights: LayerWeights) -> State:
+def rnn_relu_step(projected: Float[Array, "*n hidden"], state: State, weights: LayerWeights) -> State:
     """One step of an Elman network: ``h' = relu(projected + weight_hh @ h + bias_hh)``.
 
     >>> weights = LayerWeights(jnp.ones((1, 1)), jnp.ones((1, 1)))
@@ -50,7 +51,7 @@ def rnn_relu_step(projected: Float[Array, "n hidden"], state: State, weights: La
     return (relu(projected + linear(state[0], weights.weight_hh, weights.bias_hh)),)
 
 
-def gru_step(projected: Float[Array, "n gates"], state: State, weights: LayerWeights) -> State:
+def gru_step(projected: Float[Array, "*n gates"], state: State, weights: LayerWeights) -> State:
     """One step of a gated recurrent unit; the gates are in the order reset, update, new.
 
     The reset gate multiplies ``weight_hn @ h + bias_hn``, after the product and with the bias.
@@ -67,7 +68,7 @@ def gru_step(projected: Float[Array, "n gates"], state: State, weights: LayerWei
     return ((1 - update) * new + update * h,)
 
 
-def lstm_step(projected: Float[Array, "n gates"], state: State, weights: LayerWeights) -> State:
+def lstm_step(projected: Float[Array, "*n gates"], state: State, weights: LayerWeights) -> State:
     """One step of a long short-term memory; the gates are in the order input, forget, cell, output.
 
     With ``weight_hr`` the output is projected: ``h' = weight_hr @ (output * tanh(c'))``.
@@ -82,6 +83,64 @@ def lstm_step(projected: Float[Array, "n gates"], state: State, weights: LayerWe
     c = sigmoid(forget) * c + sigmoid(input) * jnp.tanh(cell)
     h = sigmoid(output) * jnp.tanh(c)
     return (h if weights.weight_hr is None else linear(h, weights.weight_hr)), c
+
+
+class Kind(NamedTuple):
+    """A kind of recurrence: how many gates its weights are for, its step, and what the state's arrays are called."""
+
+    gates: int
+    step: Step
+    states: tuple[str, ...]
+
+
+# Under the names that torch has for them.
+KINDS = {
+    "RNN_TANH": Kind(1, rnn_tanh_step, ("h_0",)),
+    "RNN_RELU": Kind(1, rnn_relu_step, ("h_0",)),
+    "GRU": Kind(3, gru_step, ("h_0",)),
+    "LSTM": Kind(4, lstm_step, ("h_0", "c_0")),
+}
+
+
+def step_once(
+    cell: str,
+    kind: Kind,
+    input: Float[Array, "*n in"],
+    hx: Sequence[Float[Array, "..."]] | None,
+    weights: LayerWeights,
+) -> State:
+    """Takes one step, from zeros if no state is given.
+
+    Args:
+        cell: what errors call the caller.
+        kind: one of ``KINDS``.
+        input: ``(N, in)``, or unbatched ``(in,)``.
+        hx: the state before, each array ``(N, hidden)`` or ``(hidden,)``.
+        weights: of the cell.
+
+    Raises:
+        ValueError: for an input or a state of the wrong rank.
+        RuntimeError: for an input or a state of the wrong size or dtype.
+
+    >>> step_once("RNNCell", KINDS["RNN_RELU"], jnp.ones(1), None, LayerWeights(jnp.ones((1, 1)), jnp.ones((1, 1))))
+    (Array([1.], dtype=float32),)
+    """
+    input = as_float_like(input, weights.weight_ih, cell)
+    check_ndim(input, (1, 2), cell, ValueError)
+    shape = (*input.shape[:-1], weights.weight_hh.shape[-1])
+    if hx is None:
+        state = (jnp.zeros(shape, input.dtype),) * len(kind.states)
+    else:
+        state = tuple(map(jnp.asarray, hx))
+        for array in state:
+            check_ndim(array, (1, 2), f"{cell}, state", ValueError)
+        found = [(array.shape, array.dtype) for array in state]
+        if found != [(shape, input.dtype)] * len(kind.states):
+            raise RuntimeError(
+                f"{cell}: for an input of shape {input.shape} the state must be {' and '.join(kind.states)}, each of "
+                f"shape {shape} and dtype {input.dtype}, got {' and '.join(f'{s} of dtype {d}' for s, d in found)}"
+            )
+    return kind.step(linear(input, weights.weight_ih, weights.bias_ih), state, weights)
 
 
 @functools.partial(jax.jit, static_argnames=("step", "reverse"))  # else every eager call compiles its scan anew
@@ -143,12 +202,18 @@ def scan_layers(
     Raises:
         ValueError: for an input of the wrong rank or dtype.
         RuntimeError: for an input or a state that does not fit, or a sequence of no steps.
+        NotImplementedError: for a packed sequence.
 
     >>> weights = LayerWeights(jnp.ones((1, 1)), jnp.ones((1, 1)))
     >>> output, (h_n,) = scan_layers("RNN", rnn_relu_step, jnp.ones((3, 1)), None, [[weights] * 2], {"h_0": 1})
     >>> output.tolist(), h_n.ravel().tolist()
     ([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0]], [3.0, 3.0])
     """
+    if hasattr(input, "batch_sizes"):
+        raise NotImplementedError(
+            f"{layer}: expected an array, got a {type(input).__name__}; XLA compiles for fixed shapes, so give the "
+            "padded sequences (torch.nn.utils.rnn.pad_packed_sequence) and read each one's output at its own length"
+        )
     input = jnp.asarray(input)
     unbatched, swapped = input.ndim == 2, batch_first and input.ndim == 3
     _check_input(layer, input, weights[0][0].weight_ih, time_axis=1 if swapped else 0)

@@ -1,0 +1,158 @@
+"""Pooling layers that are told the output's size."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp  # noqa: F401  (used by the examples)
+from jaxtyping import Array, Float
+
+from flaxnets.nn import functional as F
+from flaxnets.nn.module import Module
+
+OutputSize = int | Sequence[int | None] | None
+
+
+class _AdaptivePool(Module):
+    """What the adaptive poolings have in common."""
+
+    def __init__(self, output_size: OutputSize):
+        self.output_size: Any = tuple(output_size) if isinstance(output_size, list) else output_size
+
+
+class AdaptiveAvgPool1d(_AdaptivePool):
+    """Takes the mean of as many windows of ``(N, C, W)`` or ``(C, W)`` as the output has elements.
+
+    The windows overlap where the sizes do not divide.
+
+    Args:
+        output_size: elements of the output.
+
+    Raises:
+        RuntimeError: at the call, for an input of the wrong rank or with no element to pool, or a negative size.
+        TypeError: at the call, for a size that is no int.
+        NotImplementedError: at the call, for an input that is not floating-point.
+
+    See `torch.nn.AdaptiveAvgPool1d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool1d.html>`_.
+
+    >>> AdaptiveAvgPool1d(4)(jnp.ones((8, 512, 10))).shape
+    (8, 512, 4)
+    """
+
+    def __call__(self, input: Float[Array, "*n c w"]) -> Float[Array, "*n c w_out"]:
+        """Returns the means."""
+        return F.adaptive_avg_pool1d(input, self.output_size)
+
+
+class AdaptiveAvgPool2d(_AdaptivePool):
+    """Takes the mean of as many windows of ``(N, C, H, W)`` or ``(C, H, W)`` as the output has pixels.
+
+    With an output size of 1, a mean over the last two axes of any input.
+
+    Args:
+        output_size: pixels of the output, one int or ``(h, w)``, where None keeps the input's size.
+
+    Raises:
+        RuntimeError, TypeError, NotImplementedError: as :class:`AdaptiveAvgPool1d`.
+        ValueError: at the call, for a pair of sizes and an input of less than three axes.
+        IndexError: at the call, for the size 1 and an input of less than two axes.
+
+    See `torch.nn.AdaptiveAvgPool2d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool2d.html>`_.
+
+    >>> AdaptiveAvgPool2d((1, 1))(jnp.ones((8, 512, 3, 3))).shape
+    (8, 512, 1, 1)
+    """
+
+    def __call__(self, input: Float[Array, "*n h w"]) -> Float[Array, "*n h_out w_out"]:
+        """Returns the means."""
+        return F.adaptive_avg_pool2d(input, self.output_size)
+
+
+class AdaptiveAvgPool3d(_AdaptivePool):
+    """Takes the mean of as many windows of ``(N, C, D, H, W)`` or ``(C, D, H, W)`` as the output has elements.
+
+    Arguments and errors are as of :class:`AdaptiveAvgPool2d`, for three axes.
+
+    See `torch.nn.AdaptiveAvgPool3d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool3d.html>`_.
+
+    >>> AdaptiveAvgPool3d((None, 2, 2))(jnp.ones((2, 3, 5, 7, 8))).shape
+    (2, 3, 5, 2, 2)
+    """
+
+    def __call__(self, input: Float[Array, "*n d h w"]) -> Float[Array, "*n d_out h_out w_out"]:
+        """Returns the means."""
+        return F.adaptive_avg_pool3d(input, self.output_size)
+
+
+class _AdaptiveMaxPool(_AdaptivePool):
+    def __init__(self, output_size: OutputSize, return_indices: bool = False):
+        super().__init__(output_size)
+        self.return_indices = return_indices
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+    """Takes the maximum of as many windows of ``(N, C, W)`` or ``(C, W)`` as the output has elements.
+
+    The windows overlap where the sizes do not divide. Of equal maxima the first gets the gradient.
+
+    Args:
+        output_size: elements of the output.
+        return_indices: whether to return also where each maximum was, counted along all spatial axes.
+
+    Raises:
+        RuntimeError: at the call, for an input of the wrong rank or with no element to pool, or a negative size.
+        TypeError: at the call, for a size that is no int.
+        NotImplementedError: at the call, for an input that is not floating-point.
+
+    See `torch.nn.AdaptiveMaxPool1d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveMaxPool1d.html>`_.
+
+    >>> AdaptiveMaxPool1d(4)(jnp.ones((8, 512, 10))).shape
+    (8, 512, 4)
+    """
+
+    def __call__(self, input: Float[Array, "*n c w"]) -> Any:
+        """Returns the maxima, and their places."""
+        return F.adaptive_max_pool1d(input, self.output_size, self.return_indices)
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+    """Takes the maximum of as many windows of ``(N, C, H, W)`` or ``(C, H, W)`` as the output has pixels.
+
+    Args:
+        output_size: pixels of the output, one int or ``(h, w)``, where None keeps the input's size.
+        return_indices: whether to return also where each maximum was, as ``row * W + column``.
+
+    Raises:
+        RuntimeError, TypeError, NotImplementedError: as :class:`AdaptiveMaxPool1d`.
+        ValueError: at the call, for a pair of sizes and an input of less than three axes.
+
+    See `torch.nn.AdaptiveMaxPool2d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveMaxPool2d.html>`_.
+
+    >>> AdaptiveMaxPool2d((5, None))(jnp.ones((1, 64, 8, 9))).shape
+    (1, 64, 5, 9)
+    """
+
+    def __call__(self, input: Float[Array, "*n c h w"]) -> Any:
+        """Returns the maxima, and their places."""
+        return F.adaptive_max_pool2d(input, self.output_size, self.return_indices)
+
+
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+    """Takes the maximum of as many windows of ``(N, C, D, H, W)`` or ``(C, D, H, W)`` as the output has elements.
+
+    Arguments and errors are as of :class:`AdaptiveMaxPool2d`, for three axes.
+
+    See `torch.nn.AdaptiveMaxPool3d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveMaxPool3d.html>`_.
+
+    >>> AdaptiveMaxPool3d(2)(jnp.ones((2, 3, 5, 7, 8))).shape
+    (2, 3, 2, 2, 2)
+    """
+
+    def __call__(self, input: Float[Array, "*n c d h w"]) -> Any:
+        """Returns the maxima, and their places."""
+        return F.adaptive_max_pool3d(input, self.output_size, self.return_indices)

@@ -1,0 +1,162 @@
+"""Transposed convolution layers."""
+
+from collections.abc import Iterable, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Num
+
+from flaxnets.nn.conv import ConvBase, repeated
+from flaxnets.nn.functional.conv import to_sizes
+from flaxnets.nn.functional.conv_transpose import conv_transpose_nd
+
+
+class _ConvTranspose(ConvBase):
+    """What the transposed convolutions of every number of spatial axes have in common."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        output_padding: int | Sequence[int] = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: int | Sequence[int] = 1,
+        padding_mode: str = "zeros",
+        dtype: DTypeLike = jnp.float32,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        if padding_mode != "zeros":
+            raise ValueError(f"{type(self).__name__}: padding_mode must be 'zeros', got {padding_mode!r}")
+        self._set_sizes(in_channels, out_channels, kernel_size, stride, dilation, groups)
+        self.padding = repeated(padding, self.spatial_axes)
+        self.output_padding = repeated(output_padding, self.spatial_axes)
+        self.padding_mode = padding_mode
+        self._draw_parameters((in_channels, out_channels // groups, *self.kernel_size), bias, dtype, rngs)
+
+    def _apply(self, input: jax.Array, output_size: Sequence[int] | None) -> jax.Array:
+        n, name = self.spatial_axes, type(self).__name__
+        extra = self.output_padding if output_size is None else self._fill_up(jnp.asarray(input), output_size)
+        bias = None if self.bias is None else self.bias[...]
+        arguments = (self.stride, self.padding, extra, self.groups, self.dilation)
+        return conv_transpose_nd(input, self.weight[...], bias, *arguments, n, name)
+
+    def _fill_up(self, input: jax.Array, output_size: Sequence[int]) -> tuple[int, ...]:
+        """The output padding with which the output has the size that is asked for."""
+        n, name = self.spatial_axes, type(self).__name__
+        if not isinstance(output_size, Iterable):
+            raise TypeError(f"{name}: output_size must be a sequence of ints, got {output_size!r}")
+        others = input.ndim - n
+        if len(output_size) not in (n, n + (2 if others == 2 else 1)):
+            raise ValueError(
+                f"{name}: output_size must have {n} elements, or as many as the input of shape {input.shape} has axes, "
+                f"got {tuple(output_size)}"
+            )
+        wanted = tuple(output_size)[-n:]
+        sizes = ((getattr(self, what), what) for what in ("stride", "padding", "dilation"))
+        stride, padding, dilation = (to_sizes(value, n, what, name) for value, what in sizes)
+        smallest = [
+            (size - 1) * s - 2 * p + d * (k - 1) + 1
+            for size, s, p, d, k in zip(input.shape[-n:], stride, padding, dilation, self.kernel_size, strict=True)
+        ]
+        largest = [least + s - 1 for least, s in zip(smallest, stride, strict=True)]
+        if any(not least <= size <= most for size, least, most in zip(wanted, smallest, largest, strict=True)):
+            raise ValueError(
+                f"{name}: output_size must be from {smallest} to {largest} for an input of shape {input.shape}, "
+                f"got {wanted}"
+            )
+        return tuple(size - least for size, least in zip(wanted, smallest, strict=True))
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """Spreads each element of ``(N, C_in, L)`` or ``(C_in, L)`` over a learned window of the output.
+
+    It is the gradient of :class:`~flaxnets.nn.Conv1d` with respect to its input, as a layer. Parameters:
+    ``weight (in_channels, out_channels / groups, *kernel_size)`` and ``bias (out_channels,)``, drawn from the uniform
+    distribution on ``+-1/sqrt(out_channels / groups * elements of the kernel)``. Each size is one int, or one for every
+    spatial axis; an axis of L elements becomes one of
+    ``(L - 1) * stride - 2 * padding + dilation * (kernel_size - 1) + output_padding + 1``.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: size of the window.
+        stride: step of the window in the output.
+        padding: elements taken away from both sides of the output.
+        output_padding: elements added to the end of the output, fewer than stride or dilation.
+        groups: number of blocks that the channels are divided into.
+        bias: whether to add a bias.
+        dilation: distance between the window's elements.
+        padding_mode: ``'zeros'``, as in torch.
+        dtype: of the parameters; float32 if not given.
+        rngs: the source of the initial weights.
+
+    Raises:
+        ValueError: for groups that do not divide the channels, or another padding mode; at the call for an
+            ``output_size`` of the wrong length, or that no output padding gives.
+        TypeError: for sizes that are no ints; those but channels and kernel at the call.
+        RuntimeError: for a negative number of channels or size of the kernel; at the call for other sizes that are out
+            of range or too many, an input of the wrong rank, channel count or dtype, and an output of no elements.
+
+    See `torch.nn.ConvTranspose1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.ConvTranspose1d.html>`_.
+
+    >>> layer = ConvTranspose1d(3, 6, kernel_size=3, stride=2, padding=1, rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones((8, 3, 10))).shape, layer(jnp.ones((8, 3, 10)), output_size=(20,)).shape
+    ((8, 6, 19), (8, 6, 20))
+    """
+
+    spatial_axes = 1
+
+    def __call__(
+        self, input: Num[Array, "*n c_in length"], output_size: Sequence[int] | None = None
+    ) -> Num[Array, "*n c_out length_out"]:
+        """Spreads the input; ``output_size``, with or without the axes before, stands in for the output padding."""
+        return self._apply(input, output_size)
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """Spreads each pixel of ``(N, C_in, H, W)`` or ``(C_in, H, W)`` over a learned window of the output.
+
+    Parameters, arguments and errors are those of :class:`ConvTranspose1d`.
+
+    See `torch.nn.ConvTranspose2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.ConvTranspose2d.html>`_.
+
+    >>> layer = ConvTranspose2d(3, 6, kernel_size=4, stride=2, padding=1, rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones((8, 3, 5, 7))).shape
+    (8, 6, 10, 14)
+    """
+
+    spatial_axes = 2
+
+    def __call__(
+        self, input: Num[Array, "*n c_in h w"], output_size: Sequence[int] | None = None
+    ) -> Num[Array, "*n c_out h_out w_out"]:
+        """Spreads the input; ``output_size``, with or without the axes before, stands in for the output padding."""
+        return self._apply(input, output_size)
+
+
+class ConvTranspose3d(_ConvTranspose):
+    """Spreads each voxel of ``(N, C_in, D, H, W)`` or ``(C_in, D, H, W)`` over a learned window of the output.
+
+    Parameters, arguments and errors are those of :class:`ConvTranspose1d`.
+
+    See `torch.nn.ConvTranspose3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.ConvTranspose3d.html>`_.
+
+    >>> layer = ConvTranspose3d(3, 6, kernel_size=2, stride=2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones((8, 3, 2, 3, 4))).shape
+    (8, 6, 4, 6, 8)
+    """
+
+    spatial_axes = 3
+
+    def __call__(
+        self, input: Num[Array, "*n c_in d h w"], output_size: Sequence[int] | None = None
+    ) -> Num[Array, "*n c_out d_out h_out w_out"]:
+        """Spreads the input; ``output_size``, with or without the axes before, stands in for the output padding."""
+        return self._apply(input, output_size)

@@ -1,0 +1,253 @@
+"""Tables of vectors that are looked up by index."""
+
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float, Integer, Num
+
+from flaxnets.nn import functional as F
+from flaxnets.nn import init
+from flaxnets.nn._arguments import check_sizes
+from flaxnets.nn.functional.embedding import check_padding_idx, renormalized
+from flaxnets.nn.module import Module
+from flaxnets.nn.parameter import Parameter
+
+E = TypeVar("E", bound="Embedding")
+B = TypeVar("B", bound="EmbeddingBag")
+
+
+class _Table(Module):
+    """What the two kinds of tables have in common."""
+
+    max_norm: float | None
+    norm_type: float
+
+    def _make_weight(
+        self,
+        shape: tuple[int, int],
+        padding_idx: int | None,
+        weight: ArrayLike | None,
+        freeze: bool,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs | None,
+    ) -> None:
+        name = type(self).__name__
+        check_sizes(name, num_embeddings=shape[0], embedding_dim=shape[1])
+        self.num_embeddings, self.embedding_dim = shape
+        self.padding_idx = check_padding_idx(padding_idx, shape[0], name)
+        if weight is None:
+            if rngs is None:
+                raise TypeError(f"{name}: give rngs, the source of the initial weights, got None")
+            weight = init.normal(rngs.params(), shape, dtype)
+            if self.padding_idx is not None:
+                weight = weight.at[self.padding_idx].set(0)
+        elif jnp.shape(weight) != shape:
+            raise AssertionError(f"{name}: expected a weight of shape {shape}, got {jnp.shape(weight)}")
+        self.weight = Parameter(jnp.asarray(weight), requires_grad=False) if freeze else nnx.Param(jnp.asarray(weight))
+
+    def _looked_up(self, input: jax.Array) -> jax.Array:
+        """The table, after its parameter was scaled down to ``max_norm`` where it is looked up."""
+        if self.max_norm is not None:
+            self.weight[...] = renormalized(self.weight[...], input, self.max_norm, self.norm_type)
+        return self.weight[...]
+
+
+def _shape(embeddings: ArrayLike, name: str) -> tuple[int, int]:
+    if jnp.ndim(embeddings) != 2:
+        raise AssertionError(f"{name}: expected embeddings of 2 axes, got the shape {jnp.shape(embeddings)}")
+    rows, size = jnp.shape(embeddings)
+    return rows, size
+
+
+class Embedding(_Table):
+    """Looks up vectors of a table by index.
+
+    Parameter: ``weight (num_embeddings, embedding_dim)``, drawn from the normal distribution; the row ``padding_idx``
+    is zero at first.
+
+    With ``max_norm`` a call changes the parameter, as it does in torch: rows that are looked up and have a larger norm
+    are scaled down to it, before the lookup and outside of the gradient. So it is in eager calls and under
+    ``nnx.jit``; where parameters are passed to a pure function, as in :mod:`flaxnets.training`, what the call changes
+    is seen by the call alone.
+
+    Args:
+        num_embeddings: number of rows.
+        embedding_dim: size of each.
+        padding_idx: a row that gets no gradient; negative counts from the end.
+        max_norm: the largest norm.
+        norm_type: the p of that norm.
+        scale_grad_by_freq: whether to divide each row's gradient by how often the call looks it up.
+        sparse: accepted and without effect: gradients are dense.
+        dtype: of the parameter; float32 if not given.
+        rngs: the source of the initial weights; needed unless a weight is given.
+
+    Raises:
+        AssertionError: for a ``padding_idx`` that is not there.
+        RuntimeError: for a negative size; at the call for indices that are no integers.
+        IndexError: at the call, for an index that is not there; under jit, where values are not known, it gives NaN.
+
+    See `torch.nn.Embedding <https://docs.pytorch.org/docs/stable/generated/torch.nn.Embedding.html>`_.
+
+    >>> Embedding(10, 3, rngs=nnx.Rngs(0))(jnp.array([[1, 2, 4, 5], [4, 3, 2, 9]])).shape
+    (2, 4, 3)
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        _weight: ArrayLike | None = None,
+        _freeze: bool = False,
+        dtype: DTypeLike = jnp.float32,
+        *,
+        rngs: nnx.Rngs | None = None,
+    ):
+        self.max_norm = max_norm
+        self.norm_type = norm_type
+        self.scale_grad_by_freq = scale_grad_by_freq
+        self.sparse = sparse
+        self._make_weight((num_embeddings, embedding_dim), padding_idx, _weight, _freeze, dtype, rngs)
+
+    @classmethod
+    def from_pretrained(
+        cls: type[E],
+        embeddings: ArrayLike,
+        freeze: bool = True,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+    ) -> E:
+        """Returns a layer with these rows.
+
+        Args:
+            embeddings: the table.
+            freeze: whether the rows are a constant for gradients (see :class:`flaxnets.nn.Parameter`).
+            padding_idx: this and the others are those of the constructor.
+            max_norm: the same.
+            norm_type: the same.
+            scale_grad_by_freq: the same.
+            sparse: the same.
+
+        Raises:
+            AssertionError: if the table has not two axes.
+
+        >>> Embedding.from_pretrained(jnp.array([[1.0, 2.0], [3.0, 4.0]]))(jnp.array([1])).tolist()
+        [[3.0, 4.0]]
+        """
+        options = (padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
+        return cls(*_shape(embeddings, cls.__name__), *options, _weight=embeddings, _freeze=freeze)
+
+    def __call__(self, input: Integer[Array, "*shape"]) -> Num[Array, "*shape dim"]:
+        """Returns the row of each index."""
+        weight = self._looked_up(input)
+        return F.embedding(input, weight, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
+
+
+class EmbeddingBag(_Table):
+    """Looks up vectors of a table by index, and reduces them bag by bag.
+
+    Parameter: ``weight (num_embeddings, embedding_dim)``, drawn from the normal distribution; the row ``padding_idx``
+    is zero at first. With ``max_norm`` a call changes it, as that of :class:`Embedding` does.
+
+    Args:
+        num_embeddings: number of rows.
+        embedding_dim: size of each.
+        max_norm: the largest norm.
+        norm_type: the p of that norm.
+        scale_grad_by_freq: whether to divide each row's gradient by how often the call looks it up.
+        mode: ``"sum"``, ``"mean"`` or ``"max"``.
+        sparse: accepted and without effect: gradients are dense.
+        include_last_offset: whether the last offset is the end of the last bag.
+        padding_idx: an index that is left out of every bag; negative counts from the end.
+        dtype: of the parameter; float32 if not given.
+        rngs: the source of the initial weights; needed unless a weight is given.
+
+    Raises:
+        AssertionError: for a ``padding_idx`` that is not there.
+        RuntimeError: for a negative size.
+
+    At the call it raises as :func:`flaxnets.nn.functional.embedding_bag`.
+
+    See `torch.nn.EmbeddingBag <https://docs.pytorch.org/docs/stable/generated/torch.nn.EmbeddingBag.html>`_.
+
+    >>> bags = EmbeddingBag(10, 3, mode="sum", rngs=nnx.Rngs(0))
+    >>> bags(jnp.array([1, 2, 4, 5, 4, 3, 2, 9]), jnp.array([0, 4])).shape
+    (2, 3)
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        mode: str = "mean",
+        sparse: bool = False,
+        _weight: ArrayLike | None = None,
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+        dtype: DTypeLike = jnp.float32,
+        *,
+        rngs: nnx.Rngs | None = None,
+    ):
+        self.max_norm = max_norm
+        self.norm_type = norm_type
+        self.scale_grad_by_freq = scale_grad_by_freq
+        self.mode = mode
+        self.sparse = sparse
+        self.include_last_offset = include_last_offset
+        self._make_weight((num_embeddings, embedding_dim), padding_idx, _weight, False, dtype, rngs)
+
+    @classmethod
+    def from_pretrained(
+        cls: type[B],
+        embeddings: ArrayLike,
+        freeze: bool = True,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        mode: str = "mean",
+        sparse: bool = False,
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+    ) -> B:
+        """Returns a layer with these rows; arguments and errors are as of :meth:`Embedding.from_pretrained`.
+
+        >>> EmbeddingBag.from_pretrained(jnp.array([[1.0, 2.0], [3.0, 4.0]]))(jnp.array([[1, 0]])).tolist()
+        [[2.0, 3.0]]
+        """
+        options = (max_norm, norm_type, scale_grad_by_freq, mode, sparse, embeddings, include_last_offset, padding_idx)
+        bags = cls(*_shape(embeddings, cls.__name__), *options)
+        if freeze:
+            bags.weight = Parameter(bags.weight[...], requires_grad=False)
+        return bags
+
+    def __call__(
+        self,
+        input: Integer[Array, "..."],
+        offsets: Integer[Array, " offsets"] | None = None,
+        per_sample_weights: Float[Array, "..."] | None = None,
+    ) -> Float[Array, "bags dim"]:
+        """Returns one vector for each bag."""
+        return F.embedding_bag(
+            input,
+            self._looked_up(input),
+            offsets,
+            scale_grad_by_freq=self.scale_grad_by_freq,
+            mode=self.mode,
+            sparse=self.sparse,
+            per_sample_weights=per_sample_weights,
+            include_last_offset=self.include_last_offset,
+            padding_idx=self.padding_idx,
+        )

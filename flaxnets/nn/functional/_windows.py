@@ -1,0 +1,200 @@
+"""The windows of a pooling, and their reduction one spatial axis after the other.
+
+The maximum and the sum of a box are those of its rows' maxima and sums, so a window of ``k**n`` elements costs
+``n*k`` slices. Among equal maxima the first in reading order wins, and gets the whole gradient, as in torch; among
+several NaN the last.
+"""
+
+import dataclasses
+import functools
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxnets.nn._arguments import along, check_ndim
+
+Size = int | Sequence[int]
+Number = int | float
+Arrays = tuple[jax.Array, ...]
+Combine = Callable[[Arrays, Arrays, jax.Array | None], Arrays]
+
+
+def as_tuple(value: Any, n: int) -> tuple[Any, ...]:
+    """What is given for all axes, repeated; what is given for each, as a tuple. Without a check."""
+    return tuple(value) if isinstance(value, Iterable) else (value,) * n
+
+
+def to_sizes(
+    value: Any, n: int, what: str, name: str, *, one_for_all: bool = False, error: type[Exception] = RuntimeError
+) -> tuple[int, ...]:
+    """One int for every spatial axis, or the given ones; with ``one_for_all`` also a sequence of one."""
+    try:
+        sizes = tuple(map(operator.index, as_tuple(value, n)))
+    except TypeError as cause:
+        raise TypeError(f"{name}: {what} must be made of ints, got {value!r}") from cause
+    if one_for_all and len(sizes) == 1:
+        sizes *= n
+    if len(sizes) != n:
+        raise error(f"{name}: {what} must be one int or {n} of them, got {value!r}")
+    return sizes
+
+
+def check_dtype(input: jax.Array, kinds: tuple[Any, ...], name: str) -> None:
+    """Raises unless the dtype is of one of the kinds, such as ``jnp.floating``."""
+    if not any(jnp.issubdtype(input.dtype, kind) for kind in kinds):
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise NotImplementedError(f"{name}: expected {expected} input, got {input.dtype}; cast it with .astype")
+
+
+def check_filled(input: jax.Array, first: int, name: str) -> None:
+    """Raises if an axis from the ``first`` on has no elements."""
+    if 0 in input.shape[first:]:
+        raise RuntimeError(
+            f"{name}: expected elements along all axes from the number {first} on, got an input of shape {input.shape}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """The windows of one pooling call, along each spatial axis; hashable, so that a reduction is compiled once."""
+
+    size: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    output: tuple[int, ...]
+
+    @property
+    def axes(self) -> range:
+        """The spatial axes, as negative numbers."""
+        return range(-len(self.kernel), 0)
+
+    def slices(self, x: jax.Array, axis: int, fill: Number) -> list[jax.Array]:
+        """For each position in the window, what all windows along ``axis`` hold there."""
+        stride, dilation, last = self.stride[axis], self.dilation[axis], (self.output[axis] - 1) * self.stride[axis]
+        length = last + dilation * (self.kernel[axis] - 1) + 1
+        pads = [(0, 0, 0)] * x.ndim
+        # A negative end cuts what no window reaches.
+        pads[axis] = (self.padding[axis], length - self.padding[axis] - self.size[axis], 0)
+        x = jax.lax.pad(x, jnp.asarray(fill, x.dtype), pads)
+        return [
+            jax.lax.slice_in_dim(x, dilation * k, dilation * k + last + 1, stride, x.ndim + axis)
+            for k in range(self.kernel[axis])
+        ]
+
+    def first(self, axis: int, position: int, shape: tuple[int, ...]) -> jax.Array | None:
+        """Which windows along ``axis`` have nothing but padding before this position; None if none has."""
+        count = -(-(self.padding[axis] - self.dilation[axis] * (position - 1)) // self.stride[axis])
+        # A constant array in its place is slower.
+        return jax.lax.broadcasted_iota(int, shape, len(shape) + axis) < count if count > 0 else None
+
+    def counts(self, count_include_pad: bool) -> np.ndarray:
+        """How many elements each window's sum is divided by."""
+        total = np.ones((), np.int64)
+        for axis in self.axes:
+            size, padding = self.size[axis], self.padding[axis]
+            start = np.arange(self.output[axis]) * self.stride[axis] - padding
+            end = np.minimum(start + self.kernel[axis], size + padding)
+            if not count_include_pad:
+                start, end = np.maximum(start, 0), np.minimum(end, size)
+            total = total[..., None] * (end - start)
+        return total
+
+
+def _output_size(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
+    reach = size + 2 * padding - dilation * (kernel - 1) - 1
+    output = (reach + (stride - 1 if ceil_mode else 0)) // stride + 1
+    if ceil_mode and (output - 1) * stride >= size + padding:  # a window may not begin in the padding at the end
+        output -= 1
+    return output
+
+
+def windows_of(
+    input: jax.Array,
+    n: int,
+    name: str,
+    kernel: Size,
+    stride: Size | None,
+    padding: Size,
+    dilation: Size,
+    ceil_mode: bool,
+) -> Windows:
+    """Checks the arguments, and computes the output's sizes, as torch does."""
+    check_dtype(input, (jnp.floating, jnp.integer), name)
+    check_ndim(input, (n + 1, n + 2), name, RuntimeError)
+    check_filled(input, input.ndim - n - 1, name)
+    size = input.shape[-n:]
+    convert = functools.partial(to_sizes, n=n, name=name, one_for_all=True)
+    kernel = convert(kernel, what="kernel_size")
+    no_stride = stride is None or (isinstance(stride, Sequence) and not stride)
+    stride = kernel if no_stride else convert(stride, what="stride")
+    padding, dilation = convert(padding, what="padding"), convert(dilation, what="dilation")
+    for what, values in (("kernel_size", kernel), ("stride", stride), ("dilation", dilation)):
+        if min(values) <= 0:
+            raise RuntimeError(f"{name}: {what} must be positive, got {values}")
+    if any(not 0 <= pad <= k // 2 for pad, k in zip(padding, kernel, strict=True)):
+        raise RuntimeError(
+            f"{name}: padding must be between 0 and half the kernel, got padding {padding} for kernel_size {kernel}"
+        )
+    output = tuple(
+        _output_size(*sizes, ceil_mode) for sizes in zip(size, kernel, stride, padding, dilation, strict=True)
+    )
+    if min(output) < 1:
+        raise RuntimeError(
+            f"{name}: the window {kernel} is larger than the input of shape {input.shape}; the output would "
+            f"have the size {output}"
+        )
+    return Windows(size, kernel, stride, padding, dilation, output)
+
+
+# Compiled as a whole also where the caller is not: some forty small operations otherwise, each on its own.
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def reduce_windows(arrays: Arrays, windows: Windows, fills: tuple[Number, ...], combine: Combine) -> Arrays:
+    """Reduces each window of the arrays; ``fills`` says what each array's padding is made of."""
+    # The last axis first: rows are read before columns, which decides whose a tie is.
+    for axis in reversed(windows.axes):
+        slices = zip(*(windows.slices(x, axis, fill) for x, fill in zip(arrays, fills, strict=True)), strict=True)
+        arrays = next(slices)
+        for position, other in enumerate(slices, 1):
+            arrays = combine(arrays, other, windows.first(axis, position, other[0].shape))
+    return arrays
+
+
+def larger(best: Arrays, other: Arrays, first: jax.Array | None) -> Arrays:
+    """The values, and what goes with them, of whichever has the larger first array; NaN is larger than all.
+
+    Where ``first``, the best is padding, and loses even against minus infinity.
+    """
+    take = (other[0] > best[0]) | jnp.isnan(other[0])
+    take = take if first is None else take | first
+    return tuple(jnp.where(take, b, a) for a, b in zip(best, other, strict=True))
+
+
+def added(total: Arrays, other: Arrays, first: jax.Array | None) -> Arrays:
+    """The sum."""
+    return (total[0] + other[0],)
+
+
+def largest(blocks: Arrays, axis: int) -> Arrays:
+    """The values, and what goes with them, where the first array is largest along ``axis``; ties as in `larger`."""
+    values = blocks[0]
+    numbers = jnp.broadcast_to(along(jnp.arange(values.shape[axis]), axis, values.ndim), values.shape)
+    last_nan = jnp.where(jnp.isnan(values), numbers, -1).max(axis, keepdims=True)
+    place = jnp.where(last_nan < 0, jnp.argmax(values, axis, keepdims=True), last_nan)
+    return tuple(jnp.take_along_axis(block, place, axis).squeeze(axis) for block in blocks)
+
+
+def places(input: jax.Array, n: int) -> jax.Array:
+    """The number of each element within its own volume of ``n`` axes, in reading order."""
+    size = input.shape[input.ndim - n :]
+    return jnp.broadcast_to(jnp.arange(int(np.prod(size))).reshape(size), input.shape)
+
+
+def lowest(dtype: Any) -> Number:
+    """What loses against all other values."""
+    return -np.inf if jnp.issubdtype(dtype, jnp.floating) else int(jnp.iinfo(dtype).min)

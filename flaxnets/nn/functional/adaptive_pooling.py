@@ -1,0 +1,243 @@
+"""Means and maxima of as many windows as the output has elements; they overlap where the sizes do not divide."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from flaxnets.nn._arguments import along, check_ndim
+from flaxnets.nn.functional._windows import Arrays, check_dtype, check_filled, largest, places, to_sizes
+
+
+def _bounds(size: int, output: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each window begins and ends."""
+    numbers = np.arange(output)
+    return numbers * size // output, -(-(numbers + 1) * size // output)
+
+
+def _blocks(x: jax.Array, axis: int, output: int, fill: int | float) -> jax.Array:
+    """The input with ``axis`` divided in two, the windows and their elements; shorter windows are filled at the end."""
+    size = x.shape[axis]
+    if output and size % output == 0:
+        return x.reshape(*x.shape[:axis], output, size // output, *x.shape[axis + 1 :])
+    starts, ends = _bounds(size, output)
+    taken = starts[:, None] + np.arange((ends - starts).max(initial=1))
+    taken = np.where(taken < ends[:, None], taken, size)
+    x = jnp.take(x, jnp.asarray(taken.ravel()), axis, mode="fill", fill_value=fill)
+    return x.reshape(*x.shape[:axis], *taken.shape, *x.shape[axis + 1 :])
+
+
+def _output_sizes(output_size: Any, input: jax.Array, n: int, name: str) -> tuple[int, ...]:
+    if n > 1 and isinstance(output_size, Sequence):
+        if input.ndim <= len(output_size):
+            raise ValueError(
+                f"{name}: expected at least {len(output_size) + 1} axes for the output_size {output_size!r}, got an "
+                f"input of shape {input.shape}"
+            )
+        own = input.shape[input.ndim - len(output_size) :]
+        output_size = [given if size is None else size for size, given in zip(output_size, own, strict=True)]
+    sizes = to_sizes(output_size, n, "output_size", name)
+    if min(sizes) < 0:
+        raise RuntimeError(f"{name}: output_size must not be negative, got {output_size!r}")
+    return sizes
+
+
+@functools.partial(jax.jit, static_argnums=1)  # see _windows.reduce_windows
+def _means(input: jax.Array, sizes: tuple[int, ...]) -> jax.Array:
+    x = input.astype(jnp.promote_types(input.dtype, jnp.float32))
+    for axis, output in enumerate(sizes, x.ndim - len(sizes)):
+        starts, ends = _bounds(x.shape[axis], output)
+        total = _blocks(x, axis, output, 0).sum(axis + 1)
+        x = total / along(jnp.asarray(ends - starts, x.dtype), axis, x.ndim)
+    return x.astype(input.dtype)
+
+
+def _adaptive_avg_pool(n: int, input: Any, output_size: Any) -> jax.Array:
+    x, name = jnp.asarray(input), f"adaptive_avg_pool{n}d"
+    sizes = _output_sizes(output_size, x, n, name)
+    if n > 1 and set(sizes) == {1}:  # torch's choice: a mean over the last axes, whatever comes before
+        if x.ndim < n:
+            raise IndexError(f"{name}: expected at least {n}D input, got {x.ndim}D input of shape {x.shape}")
+    else:
+        check_ndim(x, (n + 1, n + 2), name, RuntimeError)
+        check_filled(x, 1 if n == 3 else x.ndim - n, name)
+    check_dtype(x, (jnp.floating,), name)
+    return _means(x, sizes)
+
+
+def adaptive_avg_pool1d(input: Float[Array, "*n c w"], output_size: int | Sequence[int]) -> Float[Array, "*n c w_out"]:
+    """Takes the mean of as many windows as the output has elements; they overlap where the sizes do not divide.
+
+    Args:
+        input: sequences ``(N, C, W)`` or ``(C, W)``.
+        output_size: elements of the output.
+
+    Raises:
+        RuntimeError: for an input of the wrong rank or with no element to pool, or a negative size.
+        TypeError: for a size that is no int.
+        NotImplementedError: for an input that is not floating-point.
+
+    See `torch.nn.functional.adaptive_avg_pool1d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool1d.html>`_.
+
+    >>> adaptive_avg_pool1d(jnp.array([[1.0, 2.0, 3.0]]), 2).tolist()
+    [[1.5, 2.5]]
+    """
+    return _adaptive_avg_pool(1, input, output_size)
+
+
+def adaptive_avg_pool2d(
+    input: Float[Array, "*n h w"], output_size: int | Sequence[int | None]
+) -> Float[Array, "*n h_out w_out"]:
+    """Takes the means of windows of images, as :func:`adaptive_avg_pool1d`; an ``output_size`` of 1 of any rank.
+
+    Args:
+        input: images ``(N, C, H, W)`` or ``(C, H, W)``.
+        output_size: one int or ``(h, w)``, where None keeps the input's size.
+
+    Raises:
+        ValueError: for a pair of sizes, and an input of less than three axes.
+        IndexError: for an input of less than two.
+
+    See `torch.nn.functional.adaptive_avg_pool2d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool2d.html>`_.
+
+    >>> adaptive_avg_pool2d(jnp.arange(9.0).reshape(1, 3, 3), (2, None)).tolist()
+    [[[1.5, 2.5, 3.5], [4.5, 5.5, 6.5]]]
+    """
+    return _adaptive_avg_pool(2, input, output_size)
+
+
+def adaptive_avg_pool3d(
+    input: Float[Array, "*n d h w"], output_size: int | Sequence[int | None]
+) -> Float[Array, "*n d_out h_out w_out"]:
+    """Takes the means of windows of volumes, as :func:`adaptive_avg_pool2d`.
+
+    See `torch.nn.functional.adaptive_avg_pool3d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool3d.html>`_.
+
+    >>> adaptive_avg_pool3d(jnp.arange(8.0).reshape(1, 2, 2, 2), 1).tolist()
+    [[[[3.5]]]]
+    """
+    return _adaptive_avg_pool(3, input, output_size)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _maxima(arrays: Arrays, sizes: tuple[int, ...]) -> Arrays:
+    ndim = arrays[0].ndim
+    for axis in reversed(range(ndim - len(sizes), ndim)):
+        blocks = tuple(
+            _blocks(a, axis, sizes[axis - ndim], fill) for a, fill in zip(arrays, (-np.inf, 0), strict=False)
+        )
+        arrays = largest(blocks, axis + 1)
+    return arrays
+
+
+def _adaptive_max_pool(n: int, input: Any, output_size: Any, return_indices: bool) -> Any:
+    x, name = jnp.asarray(input), f"adaptive_max_pool{n}d"
+    sizes = _output_sizes(output_size, x, n, name)
+    check_ndim(x, (n + 1, n + 2), name, RuntimeError)
+    check_filled(x, 1, name)
+    check_dtype(x, (jnp.floating,), name)
+    maxima = _maxima((x, places(x, n)) if return_indices else (x,), sizes)
+    return maxima if return_indices else maxima[0]
+
+
+def adaptive_max_pool1d(
+    input: Float[Array, "*n c w"], output_size: int | Sequence[int], return_indices: bool = False
+) -> Any:
+    """Takes the maximum of as many windows as the output has elements; they overlap where the sizes do not divide.
+
+    With ``return_indices`` the result is a pair: the maxima ``(*n, c, w_out)`` and where in the input each was.
+    Among equal ones the first wins, and gets the whole gradient.
+
+    Args:
+        input: sequences ``(N, C, W)`` or ``(C, W)``.
+        output_size: elements of the output.
+        return_indices: whether to return the places too.
+
+    Raises:
+        RuntimeError: for an input of the wrong rank or with no element to pool, or a negative size.
+        TypeError: for a size that is no int.
+        NotImplementedError: for an input that is not floating-point.
+
+    See `torch.nn.functional.adaptive_max_pool1d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_max_pool1d.html>`_.
+
+    >>> adaptive_max_pool1d(jnp.array([[1.0, 3.0, 2.0, 0.0]]), 2).tolist()
+    [[3.0, 2.0]]
+    """
+    return _adaptive_max_pool(1, input, output_size, return_indices)
+
+
+def adaptive_max_pool2d(
+    input: Float[Array, "*n c h w"], output_size: int | Sequence[int | None], return_indices: bool = False
+) -> Any:
+    """Takes the maxima of windows of images, as :func:`adaptive_max_pool1d`.
+
+    Args:
+        input: images ``(N, C, H, W)`` or ``(C, H, W)``.
+        output_size: one int or ``(h, w)``, where None keeps the input's size.
+        return_indices: whether to return the places too, as ``row * W + column``.
+
+    Raises:
+        ValueError: for a pair of sizes, and an input of less than three axes.
+
+    See `torch.nn.functional.adaptive_max_pool2d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_max_pool2d.html>`_.
+
+    >>> adaptive_max_pool2d(jnp.arange(9.0).reshape(1, 3, 3), (1, None)).tolist()
+    [[[6.0, 7.0, 8.0]]]
+    """
+    return _adaptive_max_pool(2, input, output_size, return_indices)
+
+
+def adaptive_max_pool3d(
+    input: Float[Array, "*n c d h w"], output_size: int | Sequence[int | None], return_indices: bool = False
+) -> Any:
+    """Takes the maxima of windows of volumes, as :func:`adaptive_max_pool2d`, with places counted in reading order.
+
+    See `torch.nn.functional.adaptive_max_pool3d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_max_pool3d.html>`_.
+
+    >>> adaptive_max_pool3d(jnp.arange(8.0).reshape(1, 2, 2, 2), 1).tolist()
+    [[[[7.0]]]]
+    """
+    return _adaptive_max_pool(3, input, output_size, return_indices)
+
+
+def adaptive_max_pool1d_with_indices(
+    input: Float[Array, "*n c w"], output_size: int | Sequence[int], return_indices: bool = False
+) -> tuple[Float[Array, "*n c w_out"], Int[Array, "*n c w_out"]]:
+    """As :func:`adaptive_max_pool1d` with ``return_indices=True``, whatever is given for that.
+
+    >>> adaptive_max_pool1d_with_indices(jnp.array([[1.0, 3.0, 2.0, 0.0]]), 2)[1].tolist()
+    [[1, 2]]
+    """
+    return _adaptive_max_pool(1, input, output_size, True)
+
+
+def adaptive_max_pool2d_with_indices(
+    input: Float[Array, "*n c h w"], output_size: int | Sequence[int | None], return_indices: bool = False
+) -> tuple[Float[Array, "*n c h_out w_out"], Int[Array, "*n c h_out w_out"]]:
+    """As :func:`adaptive_max_pool2d` with ``return_indices=True``, whatever is given for that.
+
+    >>> adaptive_max_pool2d_with_indices(jnp.arange(9.0).reshape(1, 3, 3), (1, None))[1].tolist()
+    [[[6, 7, 8]]]
+    """
+    return _adaptive_max_pool(2, input, output_size, True)
+
+
+def adaptive_max_pool3d_with_indices(
+    input: Float[Array, "*n c d h w"], output_size: int | Sequence[int | None], return_indices: bool = False
+) -> tuple[Float[Array, "*n c d_out h_out w_out"], Int[Array, "*n c d_out h_out w_out"]]:
+    """As :func:`adaptive_max_pool3d` with ``return_indices=True``, whatever is given for that.
+
+    >>> adaptive_max_pool3d_with_indices(jnp.arange(8.0).reshape(1, 2, 2, 2), 1)[1].tolist()
+    [[[[7]]]]
+    """
+    return _adaptive_max_pool(3, input, output_size, True)

@@ -1,0 +1,150 @@
+"""Attention of queries to keys."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
+
+from flaxnets.nn.functional.dropout import dropout
+
+Mask = Bool[Array, "..."] | Float[Array, "..."]
+
+
+def scaled_dot_product_attention(
+    query: Float[Array, "*nq l e"],
+    key: Float[Array, "*nk s e"],
+    value: Float[Array, "*nv s ev"],
+    attn_mask: Mask | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    dropout_key: jax.Array | None = None,
+    dropout_mask: Bool[Array, "..."] | None = None,
+) -> Float[Array, "*n l ev"]:
+    """Returns ``softmax(query @ key.T * scale + mask) @ value``; a query that may attend to no key gets zeros.
+
+    Half precision is computed in float32 and rounded at the end. Leading axes broadcast.
+
+    Args:
+        query: ``(..., heads, L, E)``.
+        key: ``(..., heads, S, E)``.
+        value: ``(..., heads, S, Ev)``.
+        attn_mask: broadcasts to ``(..., heads, L, S)``: True where a query may attend to a key, or numbers to add.
+        dropout_p: the probability of zero for each attention weight, in training and evaluation alike.
+        is_causal: whether query ``i`` attends to no key after ``i``.
+        scale: ``1 / sqrt(E)`` if not given.
+        enable_gqa: whether key and value may have fewer heads than the query, each serving a group of its heads.
+        dropout_key: the random key that dropout's mask is drawn with.
+        dropout_mask: which weights to keep, instead of drawing; of a shape that broadcasts to that of the weights.
+
+    Raises:
+        RuntimeError: for shapes that do not fit, dtypes that differ or are no floats, a mask beside ``is_causal``, and
+            a ``dropout_p`` that is no probability.
+        IndexError: for ``enable_gqa`` without a head axis.
+        ValueError: if there is dropout, and neither ``dropout_key`` nor ``dropout_mask`` to decide.
+
+    See "Attention is all you need" (arXiv:1706.03762) and `torch.nn.functional.scaled_dot_product_attention
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html>`_.
+
+    >>> value = jnp.array([[1.0], [3.0], [5.0]])
+    >>> scaled_dot_product_attention(jnp.zeros((3, 2)), jnp.zeros((3, 2)), value, is_causal=True).ravel().tolist()
+    [1.0, 2.0, 3.0]
+    """
+    query, key, value = jnp.asarray(query), jnp.asarray(key), jnp.asarray(value)
+    _check_dtypes(query, key, value)
+    if enable_gqa:
+        key, value = _repeat_heads(key, query), _repeat_heads(value, query)
+    batch = _check_shapes(query, key, value)
+    if not 0 <= dropout_p <= 1:
+        raise RuntimeError(
+            f"scaled_dot_product_attention: dropout_p must be a probability between 0 and 1, got {dropout_p}"
+        )
+    mask = _allowed((*batch, query.shape[-2], key.shape[-2]), attn_mask, is_causal, query.dtype)
+    query, key, value = (jnp.broadcast_to(x, batch + x.shape[-2:]) for x in (query, key, value))
+    weights = _zero_where_nothing_is_allowed(attention_scores(query, key, mask, scale))
+    weights = dropout(weights, dropout_p, key=dropout_key, mask=dropout_mask)
+    return jnp.matmul(weights, value.astype(weights.dtype)).astype(value.dtype)
+
+
+def _check_dtypes(query: jax.Array, key: jax.Array, value: jax.Array) -> None:
+    dtypes = [x.dtype for x in (query, key, value)]
+    if len(set(dtypes)) > 1:
+        raise RuntimeError(
+            "scaled_dot_product_attention: query, key and value must have one dtype, got "
+            f"{', '.join(map(str, dtypes))}; cast them to the same"
+        )
+    if not jnp.issubdtype(query.dtype, jnp.floating):
+        error = NotImplementedError if jnp.issubdtype(query.dtype, jnp.complexfloating) else RuntimeError
+        raise error(f"scaled_dot_product_attention: expected floating-point arrays, got {query.dtype}")
+
+
+def _check_shapes(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[int, ...]:
+    """What the axes before the last two broadcast to."""
+    shapes = query.shape, key.shape, value.shape
+    try:
+        if min(map(len, shapes)) >= 2 and key.shape[-1] == query.shape[-1] and key.shape[-2] == value.shape[-2]:
+            return jnp.broadcast_shapes(*(shape[:-2] for shape in shapes))
+    except ValueError:
+        pass
+    raise RuntimeError(
+        "scaled_dot_product_attention: expected query (..., L, E), key (..., S, E) and value (..., S, Ev), and leading "
+        f"axes that broadcast, got the shapes {shapes[0]}, {shapes[1]} and {shapes[2]}"
+    )
+
+
+def _repeat_heads(x: jax.Array, query: jax.Array) -> jax.Array:
+    if min(x.ndim, query.ndim) < 3:
+        raise IndexError(
+            f"scaled_dot_product_attention: enable_gqa needs the axes (heads, length, features), got {x.shape}"
+        )
+    heads, wanted = x.shape[-3], query.shape[-3]
+    if not heads or wanted % heads:
+        raise RuntimeError(
+            f"scaled_dot_product_attention: the {wanted} heads of the query must be a multiple of those of key and "
+            f"value, got {heads}"
+        )
+    return jnp.repeat(x, wanted // heads, axis=-3)
+
+
+def _allowed(shape: tuple[int, ...], attn_mask: jax.Array | None, is_causal: bool, dtype: DTypeLike) -> Mask | None:
+    """The mask of scores of this shape, ``(..., L, S)``, with as many axes."""
+    name = "scaled_dot_product_attention"
+    if is_causal and attn_mask is not None:
+        raise RuntimeError(f"{name}: give either attn_mask or is_causal, got is_causal=True and {attn_mask.shape}")
+    if is_causal:
+        attn_mask = jnp.tri(*shape[-2:], dtype=bool)
+    if attn_mask is None:
+        return None
+    mask = jnp.asarray(attn_mask)
+    if mask.dtype not in (jnp.bool_, jnp.float32, dtype):
+        raise RuntimeError(f"{name}: attn_mask must be of dtype bool, float32 or {dtype}, got {mask.dtype}")
+    if mask.ndim > len(shape) or any(m not in (1, s) for m, s in zip(mask.shape[::-1], shape[::-1], strict=False)):
+        raise RuntimeError(f"{name}: attn_mask must broadcast to the scores {shape}, got a mask of shape {mask.shape}")
+    return mask.reshape((1,) * (len(shape) - mask.ndim) + mask.shape)
+
+
+def attention_scores(
+    query: Float[Array, "*n l e"], key: Float[Array, "*n s e"], mask: Mask | None, scale: float | None = None
+) -> Float[Array, "*n l s"]:
+    """Returns ``query @ key.T * scale``, plus a mask of numbers, or ``-inf`` where a mask of bools is False.
+
+    >>> attention_scores(jnp.ones((1, 4)), jnp.ones((2, 4)), jnp.array([[True, False]])).tolist()
+    [[2.0, -inf]]
+    """
+    size = query.shape[-1]
+    scale = 1 / math.sqrt(max(size, 1)) if scale is None else scale
+    dtype = jnp.promote_types(query.dtype, jnp.float32)
+    scores = jnp.matmul(query.astype(dtype) * scale, jnp.swapaxes(key, -1, -2).astype(dtype))
+    if mask is None:
+        return scores
+    return jnp.where(mask, scores, -jnp.inf) if mask.dtype == jnp.bool_ else scores + mask.astype(dtype)
+
+
+def _zero_where_nothing_is_allowed(scores: jax.Array) -> jax.Array:
+    """The softmax, and zeros, with gradient zero, for a row of nothing but ``-inf``."""
+    nothing = jnp.all(scores == -jnp.inf, axis=-1, keepdims=True)
+    return jnp.where(nothing, 0, jax.nn.softmax(jnp.where(nothing, 0, scores), axis=-1))

@@ -1,0 +1,153 @@
+"""Transposed convolutions: what the gradient of a convolution does to its cotangent, as a function of its own."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Num
+
+from flaxnets.nn._arguments import as_float_like
+from flaxnets.nn.functional.conv import Size, add_bias, check_operands, check_window, to_sizes
+
+
+def conv_transpose_nd(
+    input: jax.Array,
+    weight: jax.Array,
+    bias: jax.Array | None,
+    stride: Size,
+    padding: Size,
+    output_padding: Size,
+    groups: int,
+    dilation: Size,
+    n: int,
+    name: str,
+) -> jax.Array:
+    """Takes ``(N, C, *spatial)`` or ``(C, *spatial)``, and a weight ``(C, out / groups, *kernel)``."""
+    weight = jnp.asarray(weight)
+    bias = None if bias is None else jnp.asarray(bias)
+    input = as_float_like(input, weight, name)
+    check_operands(input, weight, bias, groups, (weight.shape[0], weight.shape[1] * groups), n, name)
+    if weight.shape[1] == 0:
+        raise RuntimeError(f"{name}: expected a weight that is not empty, got one of shape {weight.shape}")
+    stride, dilation = to_sizes(stride, n, "stride", name), to_sizes(dilation, n, "dilation", name)
+    padding, extra = to_sizes(padding, n, "padding", name), to_sizes(output_padding, n, "output_padding", name)
+    check_window(stride, padding, dilation, name)
+    if any(not 0 <= e < max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
+        raise RuntimeError(
+            f"{name}: output_padding must not be negative, and smaller than stride or dilation, got {extra} "
+            f"with stride {stride} and dilation {dilation}"
+        )
+    reach = [d * (k - 1) for k, d in zip(weight.shape[2:], dilation, strict=True)]
+    pads = [(r - p, r - p + e) for r, p, e in zip(reach, padding, extra, strict=True)]
+    sizes = zip(input.shape[-n:], stride, reach, pads, strict=True)
+    output_size = [(size - 1) * s + 1 - r + before + after for size, s, r, (before, after) in sizes]
+    if min(output_size) < 1:
+        raise RuntimeError(
+            f"{name}: the output would have the size {output_size}, for an input of shape {input.shape}, "
+            f"a weight of shape {weight.shape} and padding {padding}"
+        )
+    axes = "NC" + "DHW"[-n:]
+    output = jax.lax.conv_general_dilated(
+        input if input.ndim == n + 2 else input[None],
+        _as_convolution(weight, groups),
+        (1,) * n,
+        pads,
+        lhs_dilation=stride,
+        rhs_dilation=dilation,
+        dimension_numbers=(axes, "OI" + axes[2:], axes),
+        feature_group_count=groups,
+    )
+    output = add_bias(output, bias, 1)
+    return output if input.ndim == n + 2 else output[0]
+
+
+def _as_convolution(weight: jax.Array, groups: int) -> jax.Array:
+    """The weight ``(out, in / groups, *kernel)`` of the convolution over the dilated input that does the same."""
+    into, out_of, *kernel_size = weight.shape
+    grouped = weight.reshape(groups, into // groups, out_of, *kernel_size).swapaxes(1, 2)
+    return jnp.flip(grouped.reshape(groups * out_of, into // groups, *kernel_size), range(2, weight.ndim))
+
+
+def conv_transpose1d(
+    input: Num[Array, "*n c_in length"],
+    weight: Num[Array, "c_in c_out_per_group k"],
+    bias: Num[Array, " c_out"] | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Num[Array, "*n c_out length_out"]:
+    """Spreads each element of the sequences over a window of the output.
+
+    Args:
+        input: ``(N, C_in, L)`` or ``(C_in, L)``.
+        weight: ``(C_in, C_out / groups, k)``.
+        bias: ``(C_out,)``.
+        stride: step of the window in the output.
+        padding: elements taken away from both ends of the output.
+        output_padding: elements added to the end of the output.
+        groups: number of blocks that the channels are divided into.
+        dilation: distance between the window's elements.
+
+    Returns:
+        Of length ``(L - 1) * stride - 2 * padding + dilation * (k - 1) + output_padding + 1``.
+
+    Raises:
+        RuntimeError: for arrays or sizes that do not fit together, dtypes that differ, sizes that are out of range,
+            an output padding that is not smaller than stride or dilation, and an output of no elements.
+        TypeError: for sizes that are no ints.
+
+    See `torch.nn.functional.conv_transpose1d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose1d.html>`_.
+
+    >>> import jax.numpy as jnp
+    >>> conv_transpose1d(jnp.arange(3.0).reshape(1, 3), jnp.ones((1, 1, 2)), stride=2).tolist()
+    [[0.0, 0.0, 1.0, 1.0, 2.0, 2.0]]
+    """
+    arguments = (stride, padding, output_padding, groups, dilation)
+    return conv_transpose_nd(input, weight, bias, *arguments, 1, "conv_transpose1d")
+
+
+def conv_transpose2d(
+    input: Num[Array, "*n c_in h w"],
+    weight: Num[Array, "c_in c_out_per_group kh kw"],
+    bias: Num[Array, " c_out"] | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Num[Array, "*n c_out h_out w_out"]:
+    """Spreads each pixel over a window of the output; arguments and errors are those of :func:`conv_transpose1d`.
+
+    See `torch.nn.functional.conv_transpose2d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose2d.html>`_.
+
+    >>> import jax.numpy as jnp
+    >>> conv_transpose2d(jnp.ones((1, 1, 4, 4)), jnp.ones((1, 2, 3, 3)), stride=2).shape
+    (1, 2, 9, 9)
+    """
+    arguments = (stride, padding, output_padding, groups, dilation)
+    return conv_transpose_nd(input, weight, bias, *arguments, 2, "conv_transpose2d")
+
+
+def conv_transpose3d(
+    input: Num[Array, "*n c_in d h w"],
+    weight: Num[Array, "c_in c_out_per_group kd kh kw"],
+    bias: Num[Array, " c_out"] | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Num[Array, "*n c_out d_out h_out w_out"]:
+    """Spreads each voxel over a window of the output; arguments and errors are those of :func:`conv_transpose1d`.
+
+    See `torch.nn.functional.conv_transpose3d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose3d.html>`_.
+
+    >>> import jax.numpy as jnp
+    >>> conv_transpose3d(jnp.ones((1, 1, 2, 2, 2)), jnp.ones((1, 2, 3, 3, 3))).shape
+    (1, 2, 4, 4, 4)
+    """
+    arguments = (stride, padding, output_padding, groups, dilation)
+    return conv_transpose_nd(input, weight, bias, *arguments, 3, "conv_transpose3d")

@@ -1,0 +1,200 @@
+"""Norms, and distances and similarities of vectors."""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Inexact, Num
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
+def _norm(x: jax.Array, p: float | int, axes: tuple[int, ...], share_ties: bool) -> jax.Array:
+    """Keeps the axes, each with one element."""
+    size = jnp.abs(x)
+    if p == 0:
+        return (x != 0).astype(size.dtype).sum(axes, keepdims=True)
+    if p == 1:
+        return size.sum(axes, keepdims=True)
+    if p == 2:
+        return jnp.sqrt(jnp.square(size).sum(axes, keepdims=True))
+    if math.isinf(p):
+        return (size.max if p > 0 else size.min)(axes, keepdims=True)
+    return (size**p).sum(axes, keepdims=True) ** (1 / p)
+
+
+@_norm.defjvp
+def _norm_jvp(p: float | int, axes: tuple[int, ...], share_ties: bool, primals: tuple, tangents: tuple) -> tuple:
+    (x,), (tangent,) = primals, tangents
+    norm = _norm(x, p, axes, share_ties)
+    slopes = jnp.conj(_slopes(x, norm, p, axes, share_ties))
+    return norm, (slopes * tangent).real.sum(axes, keepdims=True).astype(norm.dtype)
+
+
+def _slopes(x: jax.Array, norm: jax.Array, p: float | int, axes: tuple[int, ...], share_ties: bool) -> jax.Array:
+    """What the norm gains with each element, where it has a kink as torch says: 0 at 0, shared among maxima."""
+    size, sign = jnp.abs(x), jnp.sign(x)
+    if p == 0:
+        return jnp.zeros_like(x)
+    if p == 1:
+        return sign
+    if p == 2:
+        return jnp.where(norm == 0, 0, x / norm)
+    if math.isinf(p):
+        ties = (size == norm) | (jnp.isnan(size) & jnp.isnan(norm))
+        return sign * ties / (ties.sum(axes, keepdims=True) if share_ties else 1)
+    if p < 1:
+        return sign * jnp.where(x == 0, 0, size ** (p - 1)) * norm ** (1 - p)
+    return jnp.where(norm == 0, 0, sign * size ** (p - 1) / norm ** (p - 1))
+
+
+def _vector_norm(name: str, x: jax.Array, p: float | int, axes: tuple[int, ...]) -> jax.Array:
+    if (p < 0 or math.isinf(p)) and any(x.shape[axis] == 0 for axis in axes):
+        raise RuntimeError(f"{name}: there is no norm of p={p} of no elements, got the shape {x.shape}")
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    norm = _norm(wide, float(p), axes, True)
+    return norm if wide.dtype == x.dtype else norm.astype(x.dtype)
+
+
+def _axis(name: str, dim: int, ndim: int) -> int:
+    if not -max(ndim, 1) <= dim < max(ndim, 1):
+        raise IndexError(f"{name}: dim={dim} is out of range for an input of {ndim} axes")
+    return dim % max(ndim, 1)
+
+
+def _broadcast(name: str, a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    try:
+        shape = np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        raise RuntimeError(f"{name}: the shapes {a.shape} and {b.shape} do not broadcast") from None
+    return jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape)
+
+
+def normalize(
+    input: Inexact[Array, "*shape"],
+    p: float | int = 2.0,
+    dim: int | Sequence[int] | None = 1,
+    eps: float = 1e-12,
+    out: None = None,
+) -> Inexact[Array, "*shape"]:
+    """Divides by the norm along ``dim``, or by ``eps`` where the norm is smaller.
+
+    Args:
+        input: of any shape.
+        p: of the norm.
+        dim: one axis or several; None or ``()`` for all.
+        eps: the smallest divisor.
+        out: only None is taken: nothing works in place.
+
+    Raises:
+        IndexError: if the input has not the axis.
+        RuntimeError: for an axis given twice, an input of integers, or a norm of no elements that is not there.
+        TypeError: for ``out``.
+
+    See `torch.nn.functional.normalize
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.normalize.html>`_.
+
+    >>> normalize(jnp.array([[3.0, 4.0]]))
+    Array([[0.6, 0.8]], dtype=float32)
+    """
+    if out is not None:
+        raise TypeError(f"normalize: out must be None, got {type(out).__name__}; use what is returned")
+    input = jnp.asarray(input)
+    dims = tuple(range(input.ndim)) if dim is None or dim == () else (dim,) if isinstance(dim, int) else tuple(dim)
+    axes = tuple(_axis("normalize", d, input.ndim) for d in dims)
+    if len(set(axes)) != len(axes):
+        raise RuntimeError(f"normalize: each axis can be given once, got dim={dim}")
+    if not jnp.issubdtype(input.dtype, jnp.inexact):
+        raise RuntimeError(f"normalize: expected a floating-point or complex input, got {input.dtype}; cast it")
+    norm = _vector_norm("normalize", input, p, axes if input.ndim else ())
+    return input / jnp.where(norm < eps, eps, norm)
+
+
+def cosine_similarity(
+    x1: Num[Array, "..."], x2: Num[Array, "..."], dim: int = 1, eps: float = 1e-8
+) -> Float[Array, "..."]:
+    """The cosine of the angle between vectors along ``dim`` of the shape that the inputs broadcast to.
+
+    Vectors shorter than ``eps`` are divided by ``eps`` instead of their length; the gradient does not see that.
+
+    Raises:
+        IndexError: if this shape has not the axis.
+        RuntimeError: for shapes that do not broadcast, or inputs of which none is of floating-point numbers.
+
+    See `torch.nn.functional.cosine_similarity
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cosine_similarity.html>`_.
+
+    >>> cosine_similarity(jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 1.0]]))
+    Array([0.70710677], dtype=float32)
+    """
+    x1, x2 = jnp.asarray(x1), jnp.asarray(x2)
+    common = jnp.promote_types(x1.dtype, x2.dtype)
+    if not jnp.issubdtype(common, jnp.floating):
+        raise RuntimeError(
+            f"cosine_similarity: expected floating-point inputs, got {x1.dtype} and {x2.dtype}; cast them"
+        )
+    x1, x2 = _broadcast("cosine_similarity", x1, x2)
+    axis = _axis("cosine_similarity", dim, x1.ndim)
+    axes = (axis,) if x1.ndim else ()
+
+    def direction(x: jax.Array) -> jax.Array:
+        x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(common)
+        norm = _vector_norm("cosine_similarity", x, 2, axes)
+        return x / jnp.where(norm < eps, norm - jax.lax.stop_gradient(norm) + eps, norm)
+
+    return (direction(x1) * direction(x2)).sum(axes)
+
+
+def pairwise_distance(
+    x1: Num[Array, "..."], x2: Num[Array, "..."], p: float | int = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Float[Array, "..."]:
+    """The norm of ``x1 - x2 + eps`` along the last axis of the shape that the inputs broadcast to.
+
+    Raises:
+        RuntimeError: for shapes that do not broadcast, or a norm of no elements that is not there.
+
+    See `torch.nn.functional.pairwise_distance
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pairwise_distance.html>`_.
+
+    >>> pairwise_distance(jnp.array([[3.0, 4.0]]), jnp.zeros(2), eps=0.0).tolist()
+    [5.0]
+    """
+    x1, x2 = _broadcast("pairwise_distance", jnp.asarray(x1), jnp.asarray(x2))
+    axes = (x1.ndim - 1,) if x1.ndim else ()
+    norm = _vector_norm("pairwise_distance", x1 - x2 + eps, p, axes)
+    return norm if keepdim else norm.squeeze(axes)
+
+
+def pdist(input: Float[Array, "n m"], p: float | int = 2.0) -> Float[Array, " pairs"]:
+    """The norms of the differences of every two rows: first with second, first with third, and so on.
+
+    Where several elements are the maximum (``p`` infinite), each has the whole gradient, as in torch.
+
+    Raises:
+        RuntimeError: for an input that is not 2D or not of floating-point numbers, or a negative ``p``.
+        NotImplementedError: for half precision.
+
+    See `torch.nn.functional.pdist
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pdist.html>`_.
+
+    >>> pdist(jnp.array([[0.0, 0.0], [3.0, 4.0], [0.0, 4.0]])).tolist()
+    [5.0, 4.0, 3.0]
+    """
+    input = jnp.asarray(input)
+    if input.ndim != 2:
+        raise RuntimeError(f"pdist: expected 2D input, got {input.ndim}D input of shape {input.shape}")
+    if not jnp.issubdtype(input.dtype, jnp.floating):
+        raise RuntimeError(f"pdist: expected a floating-point input, got {input.dtype}; cast it")
+    if p < 0:
+        raise RuntimeError(f"pdist: p must not be negative, got {p}")
+    if jnp.finfo(input.dtype).bits < 32:
+        raise NotImplementedError(f"pdist: expected float32 or float64, got {input.dtype}; cast it")
+    first, second = np.triu_indices(input.shape[0], 1)
+    if input.shape[1] == 0:
+        return jnp.zeros(len(first), input.dtype)
+    difference = input[first] - input[second]
+    if p == 0:  # as a sum, to keep NaN
+        return jnp.minimum(jnp.ceil(jax.lax.stop_gradient(jnp.abs(difference))), 1).sum(1)
+    return _norm(difference, float(p), (1,), False).squeeze(1)

@@ -1,0 +1,210 @@
+"""Maxima of windows at random distances, after "Fractional Max-Pooling" (arXiv:1412.6071)."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from flaxnets.nn._arguments import check_ndim
+from flaxnets.nn.functional._windows import Arrays, Size, as_tuple, check_dtype, check_filled, largest, places, to_sizes
+
+Ratio = int | float | Sequence[int | float]
+
+
+def _check_rank(input: jax.Array, n: int) -> None:
+    check_ndim(input, (n + 1, n + 2), f"fractional_max_pool{n}d", IndexError if input.ndim <= n else RuntimeError)
+
+
+def random_samples(key: jax.Array, input: jax.Array, n: int) -> jax.Array:
+    """What the windows of an input depend on: ``(N, C, n)`` numbers between 0 and 1."""
+    _check_rank(input, n)
+    check_dtype(input, (jnp.floating,), f"fractional_max_pool{n}d")
+    batch = 1 if input.ndim == n + 1 else input.shape[0]
+    return jax.random.uniform(key, (batch, input.shape[-n - 1], n), input.dtype)
+
+
+def _check_samples(samples: jax.Array, input: jax.Array, n: int, name: str) -> None:
+    batch, channels = input.shape[:2]
+    if samples.ndim != 3 or samples.shape[0] < batch or samples.shape[1:] != (channels, n):
+        raise RuntimeError(
+            f"{name}: expected _random_samples of shape {(batch, channels, n)} for an input of shape {input.shape}, "
+            f"got {samples.shape}"
+        )
+    if samples.dtype != input.dtype:
+        raise RuntimeError(f"{name}: expected _random_samples of the input's dtype {input.dtype}, got {samples.dtype}")
+
+
+def _output_sizes(input: jax.Array, output_size: Any, output_ratio: Any, n: int, name: str) -> tuple[int, ...]:
+    if output_size is None:
+        if output_ratio is None:
+            raise ValueError(f"{name}: give output_size or output_ratio, got None for both")
+        ratios = as_tuple(output_ratio, n)
+        if len(ratios) < n:
+            raise IndexError(f"{name}: output_ratio must be one number or {n} of them, got {output_ratio!r}")
+        if len(ratios) > n:
+            raise ValueError(f"{name}: output_ratio must be one number or {n} of them, got {output_ratio!r}")
+        output_size = [int(size * ratio) for size, ratio in zip(input.shape[-n:], ratios, strict=True)]
+    sizes = to_sizes(output_size, n, "output_size", name)
+    if min(sizes) < 0:
+        raise RuntimeError(f"{name}: output_size must not be negative, got {output_size!r}")
+    return sizes
+
+
+def _starts(samples: jax.Array, size: int, kernel: int, output: int) -> jax.Array:
+    """Where the windows begin, for each sample: a new last axis."""
+    last = jnp.full((*samples.shape, min(output, 1)), size - kernel)
+    if output < 2:
+        return last
+    alpha = np.asarray(size - kernel, samples.dtype) / np.asarray(output - 1, samples.dtype)
+    samples = samples[..., None]
+    numbers = jnp.arange(output - 1).astype(samples.dtype).reshape(*[1] * (samples.ndim - 1), -1)
+    return jnp.concatenate([((numbers + samples) * alpha).astype(int) - (samples * alpha).astype(int), last], -1)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))  # see _windows.reduce_windows
+def _reduce(arrays: Arrays, samples: jax.Array, kernel: tuple[int, ...], output: tuple[int, ...]) -> Arrays:
+    n = len(kernel)
+    for axis in reversed(range(2, n + 2)):
+        k, out = kernel[axis - 2], output[axis - 2]
+        starts = _starts(samples[..., axis - 2], arrays[0].shape[axis], k, out)
+        taken = starts[..., None] + jnp.arange(k).reshape(1, 1, 1, k)
+        taken = taken.reshape(*taken.shape[:2], *(out * k if i == axis else 1 for i in range(2, n + 2)))
+        blocks = [jnp.take_along_axis(array, taken, axis) for array in arrays]
+        arrays = largest(tuple(b.reshape(*b.shape[:axis], out, k, *b.shape[axis + 1 :]) for b in blocks), axis + 1)
+    return arrays
+
+
+def _fractional_max_pool(
+    n: int, input: Any, kernel_size: Any, output_size: Any, output_ratio: Any, return_indices: bool, samples: Any,
+    key: jax.Array | None,
+) -> Any:  # fmt: skip
+    input, name = jnp.asarray(input), f"fractional_max_pool{n}d"
+    _check_rank(input, n)
+    output = _output_sizes(input, output_size, output_ratio, n, name)
+    kernel = to_sizes(kernel_size, n, "kernel_size", name)
+    if min(kernel) <= 0:
+        raise ValueError(f"{name}: kernel_size must be positive, got {kernel_size!r}")
+    if samples is None:
+        if key is None:
+            raise TypeError(f"{name}: give _random_samples or a key to draw them from, got None for both")
+        samples = random_samples(key, input, n)
+    check_dtype(input, (jnp.floating,), name)
+    check_filled(input, 1, name)
+    batched = input if input.ndim == n + 2 else input[None]
+    samples = jnp.asarray(samples)
+    _check_samples(samples, batched, n, name)
+    for size, k, out in zip(batched.shape[2:], kernel, output, strict=True):
+        if out + k - 1 + (n == 3) > size:  # in three dimensions torch wants one element more
+            raise RuntimeError(
+                f"{name}: the kernel_size {kernel} is too large for an output of size {output} from an input of "
+                f"shape {input.shape}"
+            )
+    if n == 2:
+        samples = jnp.flip(samples, -1)  # torch's order is w, h there and d, h, w here
+    arrays = (batched, places(batched, n)) if return_indices else (batched,)
+    arrays = _reduce(arrays, samples[: len(batched)], kernel, output)
+    arrays = arrays if input.ndim == n + 2 else tuple(array[0] for array in arrays)
+    return arrays if return_indices else arrays[0]
+
+
+def fractional_max_pool2d(
+    input: Float[Array, "*n c h w"],
+    kernel_size: Size,
+    output_size: Size | None = None,
+    output_ratio: Ratio | None = None,
+    return_indices: bool = False,
+    _random_samples: Float[Array, "n c 2"] | None = None,
+    *,
+    key: jax.Array | None = None,
+) -> Any:
+    """Takes the maximum of each window, the windows lying at random distances that sum up to the input's size.
+
+    With ``return_indices`` the result is a pair: the maxima ``(*n, c, h_out, w_out)`` and where in the input each was,
+    as ``row * W + column``. Among equal ones the first wins, and gets the whole gradient.
+
+    Args:
+        input: images ``(N, C, H, W)`` or ``(C, H, W)``.
+        kernel_size: size of the window, one int or one for each spatial axis.
+        output_size: size of the output, one int or one for each spatial axis.
+        output_ratio: the same as a part of the input's size; not looked at where ``output_size`` is given.
+        return_indices: whether to return the places too.
+        _random_samples: numbers between 0 and 1 that say where the windows begin, for the width and for the height.
+        key: what to draw them from if they are not given.
+
+    Raises:
+        ValueError: if neither size nor ratio is given, for too many ratios, or a window without elements.
+        RuntimeError: for a window too large for the output, a negative size, or samples of another shape or dtype.
+        IndexError: for an input of fewer than three axes, or too few ratios.
+        TypeError: for a size that is no int, or if neither samples nor a key are given.
+        NotImplementedError: for an input that is not floating-point.
+
+    See `torch.nn.functional.fractional_max_pool2d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.fractional_max_pool2d.html>`_.
+
+    >>> fractional_max_pool2d(jnp.ones((1, 5, 5)), 2, output_ratio=(0.5, 0.7), key=jax.random.key(0)).shape
+    (1, 2, 3)
+    """
+    return _fractional_max_pool(2, input, kernel_size, output_size, output_ratio, return_indices, _random_samples, key)
+
+
+def fractional_max_pool3d(
+    input: Float[Array, "*n c d h w"],
+    kernel_size: Size,
+    output_size: Size | None = None,
+    output_ratio: Ratio | None = None,
+    return_indices: bool = False,
+    _random_samples: Float[Array, "n c 3"] | None = None,
+    *,
+    key: jax.Array | None = None,
+) -> Any:
+    """As :func:`fractional_max_pool2d` for volumes, with samples for depth, height and width, in this order.
+
+    The window has to leave one element more: ``output_size + kernel_size`` is at most the input's size.
+
+    See `torch.nn.functional.fractional_max_pool3d
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.fractional_max_pool3d.html>`_.
+
+    >>> fractional_max_pool3d(jnp.ones((1, 5, 5, 5)), 2, output_size=3, key=jax.random.key(0)).shape
+    (1, 3, 3, 3)
+    """
+    return _fractional_max_pool(3, input, kernel_size, output_size, output_ratio, return_indices, _random_samples, key)
+
+
+def fractional_max_pool2d_with_indices(
+    input: Float[Array, "*n c h w"],
+    kernel_size: Size,
+    output_size: Size | None = None,
+    output_ratio: Ratio | None = None,
+    return_indices: bool = False,
+    _random_samples: Float[Array, "n c 2"] | None = None,
+    *,
+    key: jax.Array | None = None,
+) -> tuple[Float[Array, "*n c h_out w_out"], Int[Array, "*n c h_out w_out"]]:
+    """As :func:`fractional_max_pool2d` with ``return_indices=True``, whatever is given for that.
+
+    >>> fractional_max_pool2d_with_indices(jnp.ones((1, 5, 5)), 2, 1, key=jax.random.key(0))[1].tolist()
+    [[[18]]]
+    """
+    return _fractional_max_pool(2, input, kernel_size, output_size, output_ratio, True, _random_samples, key)
+
+
+def fractional_max_pool3d_with_indices(
+    input: Float[Array, "*n c d h w"],
+    kernel_size: Size,
+    output_size: Size | None = None,
+    output_ratio: Ratio | None = None,
+    return_indices: bool = False,
+    _random_samples: Float[Array, "n c 3"] | None = None,
+    *,
+    key: jax.Array | None = None,
+) -> tuple[Float[Array, "*n c d_out h_out w_out"], Int[Array, "*n c d_out h_out w_out"]]:
+    """As :func:`fractional_max_pool3d` with ``return_indices=True``, whatever is given for that.
+
+    >>> fractional_max_pool3d_with_indices(jnp.ones((1, 3, 3, 3)), 2, 1, key=jax.random.key(0))[1].tolist()
+    [[[[13]]]]
+    """
+    return _fractional_max_pool(3, input, kernel_size, output_size, output_ratio, True, _random_samples, key)

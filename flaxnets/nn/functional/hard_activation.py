@@ -1,0 +1,117 @@
+"""Activation functions made of straight pieces, flat ones among them."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Real
+
+from flaxnets.nn.functional._elementwise import as_ordered, computed_wide
+
+
+def hardtanh(input: Real[Array, "*shape"], min_val: float = -1.0, max_val: float = 1.0) -> Real[Array, "*shape"]:
+    """Returns the input where it is between the bounds, and elsewhere the nearer one; the gradient at a bound is 0.
+
+    Whole numbers are bounded by the bounds without their fractions.
+
+    Raises:
+        ValueError: if ``min_val`` is larger than ``max_val``.
+        RuntimeError: for truth values, and for unsigned numbers with a negative bound.
+        NotImplementedError: for complex numbers.
+
+    See `torch.nn.functional.hardtanh
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardtanh.html>`_.
+
+    >>> hardtanh(jnp.array([-2.0, 0.5, 2.0])).tolist()
+    [-1.0, 0.5, 1.0]
+    """
+    if min_val > max_val:
+        raise ValueError(f"hardtanh: min_val must not be larger than max_val, got {min_val} and {max_val}")
+    array = as_ordered(input, "hardtanh")
+    if jnp.issubdtype(array.dtype, jnp.integer):
+        if jnp.issubdtype(array.dtype, jnp.unsignedinteger) and min_val < 0:
+            raise RuntimeError(f"hardtanh: an input of dtype {array.dtype} has no negative bounds, got {min_val}")
+        return jnp.clip(array, int(min_val), int(max_val))
+    bounded = jax.lax.stop_gradient(jnp.clip(array, min_val, max_val))
+    return jnp.where((array <= min_val) | (array >= max_val), bounded, array)
+
+
+def relu6(input: Real[Array, "*shape"]) -> Real[Array, "*shape"]:
+    """Returns ``min(max(input, 0), 6)``; the gradient at 0 and at 6 is 0. Raises as :func:`hardtanh`.
+
+    See "Convolutional deep belief networks on CIFAR-10" and `torch.nn.functional.relu6
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.relu6.html>`_.
+
+    >>> relu6(jnp.array([-2.0, 0.5, 8.0])).tolist()
+    [0.0, 0.5, 6.0]
+    """
+    return hardtanh(input, 0.0, 6.0)
+
+
+@computed_wide()
+def hardsigmoid(input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Returns ``relu6(input + 3) / 6``.
+
+    Raises:
+        NotImplementedError: for an input that is not floating-point.
+
+    See `torch.nn.functional.hardsigmoid
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardsigmoid.html>`_.
+
+    >>> hardsigmoid(jnp.array([-4.0, 0.0, 4.0])).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    shifted = (input + 3) / 6
+    return jnp.where((input > -3) & (input < 3), shifted, jax.lax.stop_gradient(jnp.clip(shifted, 0, 1)))
+
+
+@computed_wide()
+def hardswish(input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Returns ``input * relu6(input + 3) / 6``.
+
+    Raises:
+        NotImplementedError: for an input that is not floating-point.
+
+    See "Searching for MobileNetV3" (arXiv:1905.02244) and `torch.nn.functional.hardswish
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardswish.html>`_.
+
+    >>> hardswish(jnp.array([-4.0, 0.0, 4.0])).tolist()
+    [-0.0, 0.0, 4.0]
+    """
+    curved = (input > -3) & (input < 3)
+    x = jnp.where(curved, input, 0)
+    outside = jnp.where(input <= -3, jax.lax.stop_gradient(input * 0), input)
+    return jnp.where(curved, x * (x + 3) / 6, outside)
+
+
+@computed_wide()
+def hardshrink(input: Float[Array, "*shape"], lambd: float = 0.5) -> Float[Array, "*shape"]:
+    """Returns 0 where the input is between ``-lambd`` and ``lambd``, and elsewhere the input.
+
+    Raises:
+        NotImplementedError: for an input that is not floating-point.
+
+    See `torch.nn.functional.hardshrink
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardshrink.html>`_.
+
+    >>> hardshrink(jnp.array([-2.0, 0.5])).tolist()
+    [-2.0, 0.0]
+    """
+    return jnp.where((input >= -lambd) & (input <= lambd), 0, input)
+
+
+@computed_wide()
+def softshrink(input: Float[Array, "*shape"], lambd: float = 0.5) -> Float[Array, "*shape"]:
+    """Returns 0 where the input is between ``-lambd`` and ``lambd``, and elsewhere what is beyond them.
+
+    Raises:
+        RuntimeError: if ``lambd`` is negative.
+        NotImplementedError: for an input that is not floating-point.
+
+    See `torch.nn.functional.softshrink
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.softshrink.html>`_.
+
+    >>> softshrink(jnp.array([-2.0, 0.5])).tolist()
+    [-1.5, 0.0]
+    """
+    if not lambd >= 0:
+        raise RuntimeError(f"softshrink: lambd must not be negative, got {lambd}")
+    return jnp.where((input >= -lambd) & (input <= lambd), 0, input - lambd * jnp.sign(input))

@@ -1,0 +1,215 @@
+"""Resizing, one axis after the other."""
+
+import math
+import numbers
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Num
+
+from flaxnets.nn.functional import _resampling as taps
+from flaxnets.nn.functional.adaptive_pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
+
+Sizes = int | Sequence[int] | None
+Factors = float | int | Sequence[float | int] | None
+
+# The ranks that each mode takes.
+MODES = {
+    "nearest": (3, 4, 5),
+    "nearest-exact": (3, 4, 5),
+    "area": (3, 4, 5),
+    "linear": (3,),
+    "bilinear": (4,),
+    "bicubic": (4,),
+    "lanczos": (4,),
+    "trilinear": (5,),
+}
+
+
+def _per_axis(value: float | int | Sequence[float | int], spatial: tuple[int, ...], what: str) -> tuple:
+    if not isinstance(value, (list, tuple)):
+        return (value,) * len(spatial)
+    if len(value) != len(spatial):
+        raise ValueError(
+            f"interpolate: {what} must be one number or {len(spatial)}, got {value} for {spatial} elements"
+        )
+    return tuple(value)
+
+
+def _sizes(
+    spatial: tuple[int, ...], size: Sizes, scale_factor: Factors, recompute: bool
+) -> tuple[tuple[int, ...], tuple[float | int | None, ...]]:
+    """The output's sizes, and the factors that the steps are taken from; None where the sizes decide."""
+    if (size is None) == (scale_factor is None):
+        raise ValueError(
+            f"interpolate: exactly one of size and scale_factor must be given, got {size} and {scale_factor}"
+        )
+    if size is not None:
+        if recompute:
+            raise ValueError(f"interpolate: recompute_scale_factor needs scale_factor, got size={size}")
+        sizes = _per_axis(size, spatial, "size")
+        if not all(isinstance(s, numbers.Integral) for s in sizes):
+            raise TypeError(f"interpolate: size must be one int or several, got {size!r}")
+        return sizes, (None,) * len(spatial)
+    factors = _per_axis(scale_factor or 0.0, spatial, "scale_factor")
+    sizes = tuple(math.trunc(s * factor) for s, factor in zip(spatial, factors, strict=True))
+    return sizes, (None,) * len(spatial) if recompute else factors
+
+
+def _check_mode(ndim: int, mode: str, align_corners: bool | None, antialias: bool) -> None:
+    if align_corners is not None and mode in ("nearest", "area", "nearest-exact"):
+        raise ValueError(f"interpolate: align_corners={align_corners} has no meaning for mode={mode!r}")
+    if antialias and not (mode in taps.FILTERS and ndim == 4):
+        raise ValueError(
+            f"interpolate: antialias needs 4D input and one of the modes {list(taps.FILTERS)}, got {ndim}D and {mode!r}"
+        )
+    if ndim not in MODES.get(mode, ()):
+        allowed = ", ".join(f"{name} of {'/'.join(map(str, ndims))}D" for name, ndims in MODES.items())
+        raise NotImplementedError(f"interpolate: got mode={mode!r} of {ndim}D input, expected {allowed}")
+    if mode == "lanczos" and (align_corners or not antialias):
+        raise ValueError(
+            "interpolate: mode='lanczos' needs antialias=True and no align_corners, got "
+            f"antialias={antialias}, align_corners={align_corners}"
+        )
+
+
+def _resample(x: jax.Array, axis: int, index: np.ndarray, weight: np.ndarray) -> jax.Array:
+    """Sums along ``axis`` the elements ``index (output, count)`` times their weights; out of range is zero."""
+    taken = jnp.take(x, index, axis, mode="fill", fill_value=0)
+    return (taken * weight.reshape(*weight.shape, *(1,) * (x.ndim - 1 - axis)).astype(x.dtype)[(None,) * axis]).sum(
+        axis + 1
+    )
+
+
+@jax.custom_jvp
+def _differentiated_as(value: jax.Array, other: jax.Array) -> jax.Array:
+    return value
+
+
+_differentiated_as.defjvp(lambda primals, tangents: (primals[0], tangents[1]))
+
+
+def _resize(
+    x: jax.Array,
+    sizes: tuple[int, ...],
+    factors: tuple[float | int | None, ...],
+    mode: str,
+    align_corners: bool,
+    antialias: bool,
+) -> jax.Array:
+    """Where a factor leaves a size as it was, torch skips the filter in one direction and not in the other."""
+    dtype = np.float64 if x.dtype == jnp.float64 else np.float32
+    before = x
+    for axis, output, factor in reversed(list(zip(range(2, x.ndim), sizes, factors, strict=True))):
+        size = x.shape[axis]
+        if mode.startswith("nearest"):
+            index = taps.nearest(size, output, factor, exact=mode == "nearest-exact")
+            x = jnp.take(x, index, axis, mode="clip")
+        elif antialias:
+            filtered = _resample(x, axis, *taps.antialiased(size, output, align_corners, factor, dtype, mode))
+            x = _differentiated_as(x, filtered) if size == output else filtered
+        else:
+            x = _resample(
+                x, axis, *(taps.cubic if mode == "bicubic" else taps.linear)(size, output, align_corners, factor, dtype)
+            )
+    return _differentiated_as(x, before) if mode == "bicubic" and not antialias and x.shape == before.shape else x
+
+
+def interpolate(
+    input: Num[Array, "n c *spatial"],
+    size: Sizes = None,
+    scale_factor: Factors = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Num[Array, "n c *spatial_out"]:
+    """Resizes ``(N, C, L)``, ``(N, C, H, W)`` or ``(N, C, D, H, W)``.
+
+    Args:
+        input: floating-point numbers; of ``nearest`` and ``nearest-exact`` also uint8.
+        size: the output's size, one int or one for each spatial axis.
+        scale_factor: instead, what to multiply the input's sizes by.
+        mode: ``'nearest'``, ``'nearest-exact'`` (the same with centred pixels), ``'area'`` (adaptive mean), or
+            ``'linear'`` of 3D, ``'bilinear'``, ``'bicubic'``, ``'lanczos'`` of 4D, ``'trilinear'`` of 5D input.
+        align_corners: of the last five, whether the centres of corner pixels stay, and not their outer corners.
+        recompute_scale_factor: whether the steps follow from the rounded sizes rather than from ``scale_factor``.
+        antialias: of bilinear, bicubic and lanczos (which needs it): whether the filter grows when it shrinks images.
+
+    Raises:
+        ValueError: for not exactly one of ``size`` and ``scale_factor``, their wrong number, and options that do not
+            go together.
+        TypeError: for a size that is no int.
+        NotImplementedError: for an unknown mode, one that the input's rank has not, or another dtype. Torch takes uint8
+            also in some other modes, which compute with whole numbers of their own.
+        RuntimeError: for empty channels, spatial axes or output sizes.
+
+    See `torch.nn.functional.interpolate
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.interpolate.html>`_.
+
+    >>> interpolate(jnp.array([[[1.0, 3.0]]]), scale_factor=2, mode="linear").tolist()
+    [[[1.0, 1.5, 2.5, 3.0]]]
+    """
+    input = jnp.asarray(input)
+    recompute = bool(recompute_scale_factor) or (mode == "area" and size is None)
+    sizes, factors = _sizes(input.shape[2:], size, scale_factor, recompute)
+    _check_mode(input.ndim, mode, align_corners, antialias)
+    if mode == "area":
+        return (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[input.ndim - 3](input, sizes)
+    if min(*sizes, *input.shape[1:]) <= 0:
+        raise RuntimeError(
+            f"interpolate: channels and sizes must be positive, got an input of shape {input.shape} and size {sizes}"
+        )
+    is_byte = input.dtype == jnp.uint8 and mode.startswith("nearest")
+    if not (is_byte or jnp.issubdtype(input.dtype, jnp.floating)):
+        raise NotImplementedError(f"interpolate: mode={mode!r} of {input.dtype} is not there; cast to floating point")
+    x = input if is_byte else input.astype(jnp.promote_types(input.dtype, jnp.float32))
+    return _resize(x, sizes, factors, mode, bool(align_corners), antialias).astype(input.dtype)
+
+
+def upsample(
+    input: Num[Array, "n c *spatial"],
+    size: Sizes = None,
+    scale_factor: Factors = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+) -> Num[Array, "n c *spatial_out"]:
+    """An older name of :func:`interpolate`, which torch deprecates.
+
+    See `torch.nn.functional.upsample
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.upsample.html>`_.
+
+    >>> upsample(jnp.array([[[1.0, 3.0]]]), 4).tolist()
+    [[[1.0, 1.0, 3.0, 3.0]]]
+    """
+    return interpolate(input, size, scale_factor, mode, align_corners)
+
+
+def upsample_nearest(
+    input: Num[Array, "n c *spatial"], size: Sizes = None, scale_factor: Factors = None
+) -> Num[Array, "n c *spatial_out"]:
+    """:func:`interpolate` with ``mode='nearest'``; torch deprecates the name.
+
+    See `torch.nn.functional.upsample_nearest
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.upsample_nearest.html>`_.
+
+    >>> upsample_nearest(jnp.array([[[1.0, 3.0]]]), scale_factor=2).tolist()
+    [[[1.0, 1.0, 3.0, 3.0]]]
+    """
+    return interpolate(input, size, scale_factor)
+
+
+def upsample_bilinear(
+    input: Num[Array, "n c h w"], size: Sizes = None, scale_factor: Factors = None
+) -> Num[Array, "n c h_out w_out"]:
+    """:func:`interpolate` with ``mode='bilinear'`` and ``align_corners=True``; torch deprecates the name.
+
+    See `torch.nn.functional.upsample_bilinear
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.upsample_bilinear.html>`_.
+
+    >>> upsample_bilinear(jnp.array([[[[1.0, 3.0]]]]), (1, 3)).tolist()
+    [[[[1.0, 2.0, 3.0]]]]
+    """
+    return interpolate(input, size, scale_factor, "bilinear", True)

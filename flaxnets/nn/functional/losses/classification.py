@@ -1,0 +1,216 @@
+"""Losses of predictions of one class among several."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Integer, Num
+
+from flaxnets.nn._arguments import along
+from flaxnets.nn.functional.losses._shared import (
+    check_floating,
+    check_integer,
+    concrete,
+    current_reduction,
+    legacy_reduction,
+    reduced,
+)
+
+
+def nll_loss(
+    input: Float[Array, "..."],
+    target: Integer[Array, "..."],
+    weight: Float[Array, " classes"] | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Float[Array, "..."]:
+    """Takes the target class's log-probability, times -1 and the class's weight.
+
+    Args:
+        input: log-probabilities ``(C)``, ``(N, C)`` or ``(N, C, *)``.
+        target: class indices ``()``, ``(N)`` or ``(N, *)``.
+        weight: of each class.
+        size_average: deprecated, see ``reduction``.
+        ignore_index: the target that contributes nothing.
+        reduce: deprecated, see ``reduction``.
+        reduction: ``"none"`` for each target's loss, ``"sum"``, or ``"mean"``, which divides the sum by that of the
+            targets' weights: NaN if that is zero.
+
+    Raises:
+        ValueError: if the batch sizes differ, for an input without axes, or if there is no such reduction.
+        RuntimeError: if the shapes differ otherwise, the weight does not fit, or the target has no integers.
+        IndexError: if a target is known to be no class; one that is not known becomes NaN.
+
+    See `torch.nn.functional.nll_loss
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.nll_loss.html>`_.
+
+    >>> float(nll_loss(jnp.array([[-1.0, -2.0]]), jnp.array([1])))
+    2.0
+    """
+    input, target = jnp.asarray(input), jnp.asarray(target)
+    reduction = current_reduction(legacy_reduction(size_average, reduce, reduction), "nll_loss")
+    _check_shapes(input, target)
+    if input.ndim == 1:
+        target = target.reshape(())
+    check_integer("nll_loss", target)
+    losses, weights = target_losses(input, target, weight, ignore_index, "nll_loss")
+    return weighted_reduction(losses, weights, reduction)
+
+
+def _check_shapes(input: jax.Array, target: jax.Array) -> None:
+    shapes = f"an input of shape {input.shape} and a target of shape {target.shape}"
+    if input.ndim == 0:
+        raise ValueError(f"nll_loss: expected an input of shape (C), (N, C) or (N, C, *), got {shapes}")
+    if input.ndim == 1:
+        if target.ndim > 1:
+            raise RuntimeError(f"nll_loss: expected one target for an input without a batch, got {shapes}")
+        if target.size != 1:
+            raise ValueError(f"nll_loss: expected one target for an input without a batch, got {shapes}")
+        return
+    if target.ndim == 0 or target.shape[0] != input.shape[0]:
+        raise ValueError(f"nll_loss: expected a target for each of the {input.shape[0]} examples, got {shapes}")
+    expected = (input.shape[0], *input.shape[2:])
+    if target.shape != expected:
+        raise RuntimeError(f"nll_loss: expected a target of shape {expected}, got {shapes}")
+
+
+def checked_weight(weight: jax.Array, classes: int, input: jax.Array, name: str) -> jax.Array:
+    """The classes' weights; raises RuntimeError if their shape or dtype does not fit the input."""
+    weight = jnp.asarray(weight)
+    if weight.shape != (classes,):
+        raise RuntimeError(f"{name}: weight must have the shape ({classes},), one a class, got {weight.shape}")
+    if weight.dtype != input.dtype:
+        raise RuntimeError(f"{name}: expected a weight of dtype {input.dtype}, that of the input, got {weight.dtype}")
+    return weight
+
+
+def check_classes(target: jax.Array, classes: int, ignore_index: int, name: str) -> None:
+    """Raises IndexError if a target is known to be neither a class nor ``ignore_index``."""
+    values = concrete(target)
+    if values is not None:
+        outside = values[((values < 0) | (values >= classes)) & (values != ignore_index)]
+        if outside.size:
+            raise IndexError(f"{name}: targets must be in [0, {classes}), got {outside[0]}")
+
+
+def target_losses(
+    log_probs: jax.Array, target: jax.Array, weight: jax.Array | None, ignore_index: int, name: str
+) -> tuple[jax.Array, jax.Array]:
+    """Each target's weighted loss, and its weight; both are zero where the target is ignored."""
+    axis = min(log_probs.ndim - 1, 1)
+    classes = log_probs.shape[axis]
+    if weight is not None:
+        weight = checked_weight(weight, classes, log_probs, name)
+    target = target.astype(int)
+    check_classes(target, classes, ignore_index, name)
+    ignored = target == ignore_index
+    known = (target >= 0) & (target < classes)
+    index = jnp.where(known & ~ignored, target, 0)
+    picked = jnp.take_along_axis(log_probs, jnp.expand_dims(index, axis), axis).squeeze(axis)
+    weights = jnp.ones_like(picked) if weight is None else weight[index]
+    weights = jnp.where(ignored, 0, jnp.where(known, weights, jnp.nan))
+    return jnp.where(ignored, 0, -weights * picked), weights
+
+
+def weighted_reduction(losses: jax.Array, weights: jax.Array, reduction: str) -> jax.Array:
+    """The losses, their sum, or their sum divided by that of the weights."""
+    if reduction == "none":
+        return losses
+    return losses.sum() / weights.sum() if reduction == "mean" else losses.sum()
+
+
+def cross_entropy(
+    input: Float[Array, "..."],
+    target: Num[Array, "..."],
+    weight: Float[Array, " classes"] | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Float[Array, "..."]:
+    """Takes the cross entropy of the target relative to the softmax of the input.
+
+    Args:
+        input: logits ``(C)``, ``(N, C)`` or ``(N, C, *)``.
+        target: class indices ``()``, ``(N)`` or ``(N, *)``, or each class's probability, in the input's shape.
+        weight: of each class.
+        size_average: deprecated, see ``reduction``.
+        ignore_index: the class index that contributes nothing.
+        reduce: deprecated, see ``reduction``.
+        reduction: ``"none"`` for each target's loss, ``"sum"``, or ``"mean"``, which divides by the sum of the
+            targets' weights; for probabilities by the number of targets.
+        label_smoothing: how much of the target is replaced by the uniform distribution (arXiv:1512.00567).
+
+    Raises:
+        ValueError, IndexError: as :func:`nll_loss`.
+        RuntimeError: as :func:`nll_loss`, and for a smoothing above 1, a target of the input's shape that has
+            integers, or an ``ignore_index`` that is a class with a target of probabilities.
+        NotImplementedError: for an input of whole or complex numbers.
+
+    See `torch.nn.functional.cross_entropy
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cross_entropy.html>`_.
+
+    >>> round(float(cross_entropy(jnp.zeros((1, 2)), jnp.array([1]))), 4)
+    0.6931
+    """
+    input, target = jnp.asarray(input), jnp.asarray(target)
+    reduction = current_reduction(legacy_reduction(size_average, reduce, reduction), "cross_entropy")
+    soft = input.shape == target.shape
+    if soft and not jnp.issubdtype(target.dtype, jnp.floating):
+        raise RuntimeError(f"cross_entropy: probabilities as the target must be floating-point, got {target.dtype}")
+    if soft and ignore_index >= 0:
+        raise RuntimeError(f"cross_entropy: probabilities as the target take no ignore_index, got {ignore_index}")
+    if label_smoothing > 1:
+        raise RuntimeError(f"cross_entropy: label_smoothing must be between 0 and 1, got {label_smoothing}")
+    if soft and input.ndim == 0:
+        raise IndexError("cross_entropy: expected an input of shape (C), (N, C) or (N, C, *), got one without axes")
+    check_floating("cross_entropy", input)
+    log_probs = _log_softmax(input)
+    if soft:
+        return _of_probabilities(log_probs, target, weight, reduction, label_smoothing)
+    if label_smoothing > 0:
+        return _smoothed(log_probs, target, weight, ignore_index, reduction, label_smoothing)
+    return nll_loss(log_probs, target, weight, ignore_index=ignore_index, reduction=reduction)
+
+
+def _log_softmax(input: jax.Array) -> jax.Array:
+    """Along the classes; half precision is computed in float32, as torch does."""
+    if input.ndim == 0:
+        return input
+    wide = input.astype(jnp.promote_types(input.dtype, jnp.float32))
+    return jax.nn.log_softmax(wide, axis=min(input.ndim - 1, 1)).astype(input.dtype)
+
+
+def _of_probabilities(
+    log_probs: jax.Array, target: jax.Array, weight: jax.Array | None, reduction: str, label_smoothing: float
+) -> jax.Array:
+    axis = min(log_probs.ndim - 1, 1)
+    classes = log_probs.shape[axis]
+    if label_smoothing > 0:
+        target = target * (1 - label_smoothing) + label_smoothing / classes
+    terms = log_probs * target
+    if weight is not None:
+        terms = terms * along(checked_weight(weight, classes, log_probs, "cross_entropy"), axis, terms.ndim)
+    return reduced(-terms.sum(axis), reduction, "cross_entropy")
+
+
+def _smoothed(
+    log_probs: jax.Array,
+    target: jax.Array,
+    weight: jax.Array | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> jax.Array:
+    """The loss of class indices mixed with that of the uniform distribution; both means divide by the same."""
+    _check_shapes(log_probs, target)
+    if log_probs.ndim == 1:
+        target = target.reshape(())
+    check_integer("cross_entropy", target)
+    losses, weights = target_losses(log_probs, target, weight, ignore_index, "cross_entropy")
+    axis = min(log_probs.ndim - 1, 1)
+    terms = log_probs if weight is None else log_probs * along(weight, axis, log_probs.ndim)
+    uniform = jnp.where(target == ignore_index, 0, -terms.sum(axis))
+    hard, soft = (weighted_reduction(each, weights, reduction) for each in (losses, uniform))
+    return (1 - label_smoothing) * hard + soft * (label_smoothing / log_probs.shape[axis])

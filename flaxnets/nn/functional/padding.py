@@ -1,0 +1,120 @@
+"""Padding at the ends of the last axes."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Shaped
+
+from flaxnets.nn._arguments import to_ints
+
+# Torch's names of the modes that repeat the input, and numpy's.
+_REPEATING = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+Pads = list[tuple[int, int]]
+
+
+def pad(
+    input: Shaped[Array, "..."], pad: Sequence[int], mode: str = "constant", value: ArrayLike | None = None
+) -> Shaped[Array, "..."]:
+    """Adds elements at both ends of the last axes, or takes them away where ``pad`` is negative.
+
+    Args:
+        input: for ``'constant'`` of any shape; for the other modes two to five axes, of which the last one, two or
+            three are padded, and one or two (channels, batch and channels) are not.
+        pad: how many before and after the last axis, then before and after the last but one, and so on.
+        mode: ``'constant'``; ``'reflect'``, the input mirrored at its first and last element, which are not repeated;
+            ``'replicate'``, its first and last element; ``'circular'``, the input from its other end.
+        value: the constant; zero if not given.
+
+    Raises:
+        RuntimeError: for paddings that are no pairs, more than the input has axes for, too large for it, or take away
+            more than there is; a value for another mode than ``'constant'``, or one that the dtype cannot hold.
+        NotImplementedError: for an unknown mode, or a mode that does not pad so many axes of such an input.
+        TypeError: for paddings that are no ints, and a value that is no number.
+
+    See `torch.nn.functional.pad <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pad.html>`_.
+
+    >>> import jax.numpy as jnp
+    >>> pad(jnp.arange(3).reshape(1, 3), (2, 1), mode="reflect").tolist()
+    [[2, 1, 0, 1, 2, 1]]
+    """
+    if not isinstance(pad, Iterable):
+        raise TypeError(f"pad: pad must be a sequence of ints, got {pad!r}")
+    sizes = to_ints(pad, "pad", "pad")
+    input = jnp.asarray(input)
+    if len(sizes) % 2 or len(sizes) > 2 * input.ndim:
+        raise RuntimeError(
+            f"pad: pad must be pairs of ints, at most one for each axis, got {sizes} "
+            f"for an input of shape {input.shape}"
+        )
+    n = len(sizes) // 2
+    pads = [(0, 0)] * (input.ndim - n) + [*zip(sizes[::2], sizes[1::2], strict=True)][::-1]
+    if mode == "constant":
+        fill = _fill(0 if value is None else value, input.dtype)
+        _check_cropping(input, pads, mode)
+        return jax.lax.pad(input, fill, [(before, after, 0) for before, after in pads])
+    if mode not in _REPEATING:
+        raise NotImplementedError(f"pad: mode must be one of {['constant', *_REPEATING]}, got {mode!r}")
+    if value is not None and value != 0:
+        raise RuntimeError(f"pad: mode {mode!r} takes no value, got {value!r}")
+    if not 1 <= n <= 3 or input.ndim not in (n + 1, n + 2):
+        raise NotImplementedError(
+            f"pad: mode {mode!r} pads the last one, two or three axes and leaves one or two as they are, "
+            f"got pad {sizes} for a {input.ndim}D input of shape {input.shape}"
+        )
+    return _repeat(input, pads, n, mode)
+
+
+def _repeat(input: jax.Array, pads: Pads, n: int, mode: str) -> jax.Array:
+    """Torch reflects and replicates the input and then crops, but crops before it wraps around."""
+    if mode == "circular":
+        _check_cropping(input, pads, mode)
+        input, pads = _crop(input, pads), _positive(pads)
+    elif 0 in input.shape[input.ndim - n - 1 :]:
+        raise RuntimeError(f"pad: mode {mode!r} takes no input of size zero but for the batch, got {input.shape}")
+    limits = {"reflect": -1, "circular": 0}
+    for size, ends in zip(input.shape[-n:], pads[-n:], strict=True):
+        too_large = mode in limits and max(ends) > size + limits[mode]
+        if too_large or (mode != "circular" and size + sum(ends) < 1):
+            raise RuntimeError(
+                f"pad: the {mode} padding {ends} of an axis of size {size} is too large or takes too much away "
+                f"(input of shape {input.shape}, padding of all axes {pads})"
+            )
+    return _crop(jnp.pad(input, _positive(pads), mode=_REPEATING[mode]), pads)
+
+
+def _positive(pads: Pads) -> Pads:
+    return [(max(before, 0), max(after, 0)) for before, after in pads]
+
+
+def _crop(input: jax.Array, pads: Pads) -> jax.Array:
+    stops = [size + min(after, 0) for size, (_, after) in zip(input.shape, pads, strict=True)]
+    return jax.lax.slice(input, [max(-before, 0) for before, _ in pads], stops)
+
+
+def _check_cropping(input: jax.Array, pads: Pads, mode: str) -> None:
+    for size, (before, after) in zip(input.shape, pads, strict=True):
+        if size + min(before, 0) + min(after, 0) < 0:
+            raise RuntimeError(
+                f"pad: the {mode} padding {(before, after)} takes more than there is from an axis of size {size} "
+                f"(input of shape {input.shape})"
+            )
+
+
+def _fill(value: ArrayLike, dtype: jnp.dtype) -> jax.Array:
+    """The value in the input's dtype: cut to an integer if that is one, and refused if it is beyond its range."""
+    if isinstance(value, jax.Array):
+        return value.astype(dtype)
+    if isinstance(value, (str, complex)) or jnp.ndim(value) > 0:
+        raise TypeError(f"pad: value must be a real number, got {value!r}")
+    number = float(value)
+    is_integer = jnp.issubdtype(dtype, jnp.integer)
+    if is_integer or (jnp.issubdtype(dtype, jnp.inexact) and math.isfinite(number)):
+        info = jnp.iinfo(dtype) if is_integer else jnp.finfo(dtype)
+        if not float(info.min) <= number <= float(info.max):
+            raise RuntimeError(f"pad: the value {value!r} is beyond the range of the input's dtype {dtype}")
+    return jnp.asarray(np.asarray(number).astype(dtype))

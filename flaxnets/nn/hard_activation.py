@@ -1,0 +1,149 @@
+"""Activation layers made of straight pieces, flat ones among them."""
+
+import warnings
+
+import jax.numpy as jnp  # noqa: F401  (used by the examples)
+from jaxtyping import Array, Float, Real
+
+from flaxnets.nn import functional as F
+from flaxnets.nn.module import Module
+
+
+class Hardtanh(Module):
+    """Bounds every element; the gradient at both bounds is 0.
+
+    Args:
+        min_val: the lower bound.
+        max_val: the upper bound.
+        min_value: the old name of ``min_val``.
+        max_value: the old name of ``max_val``.
+
+    Raises:
+        AssertionError: if the upper bound is not above the lower one.
+        RuntimeError: at the call, for truth values, and for unsigned numbers with a negative bound.
+        NotImplementedError: at the call, for complex numbers.
+
+    See `torch.nn.Hardtanh <https://docs.pytorch.org/docs/stable/generated/torch.nn.Hardtanh.html>`_.
+
+    >>> Hardtanh()(jnp.array([-2.0, 0.5, 2.0])).tolist()
+    [-1.0, 0.5, 1.0]
+    """
+
+    def __init__(
+        self,
+        min_val: float = -1.0,
+        max_val: float = 1.0,
+        min_value: float | None = None,
+        max_value: float | None = None,
+    ):
+        for old, value in (("min_val", min_value), ("max_val", max_value)):
+            if value is not None:
+                warnings.warn(f"{old}ue is deprecated, got {value}; call it {old}", FutureWarning, stacklevel=2)
+        self.min_val = min_val if min_value is None else min_value
+        self.max_val = max_val if max_value is None else max_value
+        if self.max_val <= self.min_val:
+            raise AssertionError(f"Hardtanh: max_val={self.max_val} must be larger than min_val={self.min_val}")
+
+    def __call__(self, input: Real[Array, "*shape"]) -> Real[Array, "*shape"]:
+        """Returns values between the bounds."""
+        return F.hardtanh(input, self.min_val, self.max_val)
+
+
+class ReLU6(Hardtanh):
+    """Applies ``min(max(input, 0), 6)`` to every element; the gradient at 0 and at 6 is 0.
+
+    Raises:
+        RuntimeError: at the call, for truth values.
+        NotImplementedError: at the call, for complex numbers.
+
+    See "Convolutional deep belief networks on CIFAR-10" and
+    `torch.nn.ReLU6 <https://docs.pytorch.org/docs/stable/generated/torch.nn.ReLU6.html>`_.
+
+    >>> ReLU6()(jnp.array([-2.0, 0.5, 8.0])).tolist()
+    [0.0, 0.5, 6.0]
+    """
+
+    def __init__(self):
+        super().__init__(0.0, 6.0)
+
+
+class Hardsigmoid(Module):
+    """Applies ``relu6(input + 3) / 6`` to every element; the gradient at -3 and at 3 is 0.
+
+    Raises:
+        NotImplementedError: at the call, for an input that is not floating-point.
+
+    See `torch.nn.Hardsigmoid <https://docs.pytorch.org/docs/stable/generated/torch.nn.Hardsigmoid.html>`_.
+
+    >>> Hardsigmoid()(jnp.array([-4.0, 0.0, 4.0])).tolist()
+    [0.0, 0.5, 1.0]
+    """
+
+    def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns values between 0 and 1."""
+        return F.hardsigmoid(input)
+
+
+class Hardswish(Module):
+    """Applies ``input * relu6(input + 3) / 6`` to every element; the gradient at -3 is 0, and 1 at 3.
+
+    Raises:
+        NotImplementedError: at the call, for an input that is not floating-point.
+
+    See "Searching for MobileNetV3" (arXiv:1905.02244) and `torch.nn.Hardswish
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.Hardswish.html>`_.
+
+    >>> Hardswish()(jnp.array([-4.0, 0.0, 4.0])).tolist()
+    [-0.0, 0.0, 4.0]
+    """
+
+    def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns the weighted input."""
+        return F.hardswish(input)
+
+
+class Hardshrink(Module):
+    """Sets to 0 what is between ``-lambd`` and ``lambd``; the gradient at both is 0.
+
+    Args:
+        lambd: the bound.
+
+    Raises:
+        NotImplementedError: at the call, for an input that is not floating-point.
+
+    See `torch.nn.Hardshrink <https://docs.pytorch.org/docs/stable/generated/torch.nn.Hardshrink.html>`_.
+
+    >>> Hardshrink()(jnp.array([-2.0, 0.5])).tolist()
+    [-2.0, 0.0]
+    """
+
+    def __init__(self, lambd: float = 0.5):
+        self.lambd = lambd
+
+    def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns the input, or 0."""
+        return F.hardshrink(input, self.lambd)
+
+
+class Softshrink(Module):
+    """Moves every element towards 0 by ``lambd``, and not beyond; the gradient at both bounds is 0.
+
+    Args:
+        lambd: how far.
+
+    Raises:
+        RuntimeError: at the call, if ``lambd`` is negative.
+        NotImplementedError: at the call, for an input that is not floating-point.
+
+    See `torch.nn.Softshrink <https://docs.pytorch.org/docs/stable/generated/torch.nn.Softshrink.html>`_.
+
+    >>> Softshrink()(jnp.array([-2.0, 0.5])).tolist()
+    [-1.5, 0.0]
+    """
+
+    def __init__(self, lambd: float = 0.5):
+        self.lambd = lambd
+
+    def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns the input moved, or 0."""
+        return F.softshrink(input, self.lambd)

@@ -1,0 +1,28 @@
+"""Initial values, whose distributions are those of ``torch.nn.init``.
+
+Every initialiser is a pure function of ``(key, shape, dtype)`` and of keyword arguments, and returns an array: torch's
+names without the underscore, as nothing works in place. Those that draw nothing take a key too and do not look at it
+(None will do), so that any can be passed where another is expected. Random numbers of half precision are drawn in
+float32 and rounded.
+
+>>> import jax
+>>> for initialise in (zeros, normal, xavier_uniform):
+...     assert initialise(jax.random.key(0), (3, 2), "float32").shape == (3, 2)
+"""
+
+from flaxnets.nn.init.constants import constant as constant
+from flaxnets.nn.init.constants import dirac as dirac
+from flaxnets.nn.init.constants import eye as eye
+from flaxnets.nn.init.constants import ones as ones
+from flaxnets.nn.init.constants import zeros as zeros
+from flaxnets.nn.init.distributions import normal as normal
+from flaxnets.nn.init.distributions import orthogonal as orthogonal
+from flaxnets.nn.init.distributions import sparse as sparse
+from flaxnets.nn.init.distributions import trunc_normal as trunc_normal
+from flaxnets.nn.init.distributions import uniform as uniform
+from flaxnets.nn.init.scaled import calculate_fan_in_and_fan_out as calculate_fan_in_and_fan_out
+from flaxnets.nn.init.scaled import calculate_gain as calculate_gain
+from flaxnets.nn.init.scaled import kaiming_normal as kaiming_normal
+from flaxnets.nn.init.scaled import kaiming_uniform as kaiming_uniform
+from flaxnets.nn.init.scaled import xavier_normal as xavier_normal
+from flaxnets.nn.init.scaled import xavier_uniform as xavier_uniform

@@ -1,0 +1,98 @@
+"""Initial values that are not random."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+Key = jax.Array | None
+
+
+def constant(
+    key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, val: int | float | complex
+) -> jax.Array:
+    """Returns an array of one value; without its fraction if the dtype is of whole numbers.
+
+    Raises:
+        RuntimeError: for a complex value and a dtype that is not.
+
+    See `torch.nn.init.constant_ <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.constant_>`_.
+
+    >>> constant(None, (2,), val=0.5).tolist()
+    [0.5, 0.5]
+    """
+    if isinstance(val, complex) and not jnp.issubdtype(dtype, jnp.complexfloating):
+        raise RuntimeError(f"constant: the complex value {val} does not fit the dtype {jnp.dtype(dtype)}")
+    return jnp.full(tuple(shape), val, dtype)
+
+
+def zeros(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> jax.Array:
+    """Returns zeros.
+
+    See `torch.nn.init.zeros_ <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.zeros_>`_.
+
+    >>> zeros(None, (2,)).tolist()
+    [0.0, 0.0]
+    """
+    return jnp.zeros(tuple(shape), dtype)
+
+
+def ones(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> jax.Array:
+    """Returns ones.
+
+    See `torch.nn.init.ones_ <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.ones_>`_.
+
+    >>> ones(None, (2,)).tolist()
+    [1.0, 1.0]
+    """
+    return jnp.ones(tuple(shape), dtype)
+
+
+def eye(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> jax.Array:
+    """Returns the identity matrix, cut or filled with zeros to the shape.
+
+    Raises:
+        ValueError: for a shape that is not of two axes.
+
+    See `torch.nn.init.eye_ <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.eye_>`_.
+
+    >>> eye(None, (2, 3)).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    """
+    if len(shape) != 2:
+        raise ValueError(f"eye: expected a shape of two axes, got {tuple(shape)}")
+    return jnp.eye(*shape, dtype=dtype)
+
+
+def dirac(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, groups: int = 1) -> jax.Array:
+    """Returns a convolution's weight ``(out, in / groups, *kernel)`` that passes the channels on unchanged.
+
+    As many channels as there are on both sides, in each group; the kernels are 1 in the middle.
+
+    Raises:
+        ValueError: for a shape that is not of 3, 4 or 5 axes, or groups that do not divide the first.
+        ZeroDivisionError: for no groups.
+        IndexError: for a kernel of size 0.
+
+    See `torch.nn.init.dirac_ <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.dirac_>`_.
+
+    >>> dirac(None, (2, 1, 3), groups=2).tolist()
+    [[[0.0, 1.0, 0.0]], [[0.0, 1.0, 0.0]]]
+    """
+    if len(shape) not in (3, 4, 5):
+        raise ValueError(f"dirac: expected a shape of 3, 4 or 5 axes, got {tuple(shape)}")
+    if groups == 0:
+        raise ZeroDivisionError(f"dirac: groups must not be 0, got {groups}")
+    if shape[0] % groups:
+        raise ValueError(f"dirac: groups={groups} must divide the first axis of the shape {tuple(shape)}")
+    if 0 in shape[2:] and shape[0] and shape[1]:
+        raise IndexError(f"dirac: a kernel of size 0 has no middle, got the shape {tuple(shape)}")
+    channels = shape[0] // groups
+    weight = np.zeros(tuple(shape), bool)
+    middle = tuple(size // 2 for size in shape[2:])
+    for group in range(groups):
+        for channel in range(min(channels, shape[1])):
+            weight[(group * channels + channel, channel, *middle)] = True
+    return jnp.asarray(weight, dtype)

@@ -1,0 +1,165 @@
+"""Random initial values whose scale depends on the sizes of the layer."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from flaxnets.nn.init.distributions import normal, uniform
+
+_GAINS = {
+    "linear": 1.0,
+    "sigmoid": 1.0,
+    "tanh": 5.0 / 3.0,
+    "relu": math.sqrt(2.0),
+    "selu": 3.0 / 4.0,
+    **{f"conv{transpose}{n}d": 1.0 for transpose in ("", "_transpose") for n in (1, 2, 3)},
+}
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """Returns the factor that keeps the variance through ``nonlinearity``.
+
+    Args:
+        nonlinearity: the functional form's name, such as ``"relu"``.
+        param: the negative slope of ``"leaky_relu"``, 0.01 if not given.
+
+    Raises:
+        ValueError: for an unknown nonlinearity, or a slope that is no number.
+
+    See `torch.nn.init.calculate_gain
+    <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.calculate_gain>`_.
+
+    >>> calculate_gain("tanh")
+    1.6666666666666667
+    """
+    if nonlinearity == "leaky_relu":
+        slope = 0.01 if param is None else param
+        if isinstance(slope, bool) or not isinstance(slope, (int, float)):
+            raise ValueError(f"the negative slope of leaky_relu must be a number, got {slope!r}")
+        return math.sqrt(2.0 / (1.0 + slope**2))
+    if nonlinearity not in _GAINS:
+        raise ValueError(f"unknown nonlinearity {nonlinearity!r}; known: {', '.join([*_GAINS, 'leaky_relu'])}")
+    return _GAINS[nonlinearity]
+
+
+def calculate_fan_in_and_fan_out(shape: Sequence[int]) -> tuple[int, int]:
+    """Returns how many inputs each output of a weight ``(out, in, *kernel)`` sees, and the reverse.
+
+    Raises:
+        ValueError: for fewer than two axes.
+
+    >>> calculate_fan_in_and_fan_out((6, 1, 5, 5))
+    (25, 150)
+    """
+    if len(shape) < 2:
+        raise ValueError(f"fan in and fan out need at least two axes, got the shape {tuple(shape)}")
+    receptive_field = math.prod(shape[2:])
+    return shape[1] * receptive_field, shape[0] * receptive_field
+
+
+def xavier_uniform(
+    key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, gain: float = 1.0
+) -> jax.Array:
+    """Draws from the uniform distribution of variance ``2 * gain**2 / (fan_in + fan_out)``, around zero.
+
+    Raises:
+        ValueError: for fewer than two axes.
+        RuntimeError: for a negative gain.
+        ZeroDivisionError: if both fans are 0.
+
+    See "Understanding the difficulty of training deep feedforward neural networks" and
+    `torch.nn.init.xavier_uniform_
+    <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.xavier_uniform_>`_.
+
+    >>> float(abs(xavier_uniform(jax.random.key(0), (3, 3))).max()) <= 1.0
+    True
+    """
+    bound = math.sqrt(3.0) * _xavier_std(shape, gain)
+    return uniform(key, shape, dtype, a=-bound, b=bound)
+
+
+def xavier_normal(
+    key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, gain: float = 1.0
+) -> jax.Array:
+    """As :func:`xavier_uniform`, from the normal distribution.
+
+    See `torch.nn.init.xavier_normal_
+    <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.xavier_normal_>`_.
+
+    >>> xavier_normal(jax.random.key(0), (3, 2)).shape
+    (3, 2)
+    """
+    return normal(key, shape, dtype, std=_xavier_std(shape, gain))
+
+
+def _xavier_std(shape: Sequence[int], gain: float) -> float:
+    fans = sum(calculate_fan_in_and_fan_out(shape))
+    if fans == 0:
+        raise ZeroDivisionError(f"the variance is 2 / (fan_in + fan_out), and both are 0 for the shape {tuple(shape)}")
+    return gain * math.sqrt(2.0 / fans)
+
+
+def kaiming_uniform(
+    key: jax.Array,
+    shape: Sequence[int],
+    dtype: DTypeLike = jnp.float32,
+    *,
+    a: float = 0.0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+) -> jax.Array:
+    """Draws from the uniform distribution of variance ``gain**2 / fan``, around zero.
+
+    Args:
+        key: the random key.
+        shape: ``(out, in, *kernel)``.
+        dtype: of the result.
+        a: the negative slope of the nonlinearity.
+        mode: ``"fan_in"`` keeps the variance of the forward pass, ``"fan_out"`` that of the backward pass.
+        nonlinearity: what :func:`calculate_gain` takes.
+
+    Raises:
+        ValueError: for fewer than two axes, or an unknown mode or nonlinearity. Nothing is checked of an empty shape.
+
+    See "Delving deep into rectifiers" (arXiv:1502.01852) and `torch.nn.init.kaiming_uniform_
+    <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.kaiming_uniform_>`_.
+
+    >>> kaiming_uniform(jax.random.key(0), (3, 2)).shape
+    (3, 2)
+    """
+    if 0 in shape:
+        return jnp.zeros(tuple(shape), dtype)
+    bound = math.sqrt(3.0) * _kaiming_std(shape, a, mode, nonlinearity)
+    return uniform(key, shape, dtype, a=-bound, b=bound)
+
+
+def kaiming_normal(
+    key: jax.Array,
+    shape: Sequence[int],
+    dtype: DTypeLike = jnp.float32,
+    *,
+    a: float = 0.0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+) -> jax.Array:
+    """As :func:`kaiming_uniform`, from the normal distribution.
+
+    See `torch.nn.init.kaiming_normal_
+    <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.kaiming_normal_>`_.
+
+    >>> kaiming_normal(jax.random.key(0), (3, 2)).shape
+    (3, 2)
+    """
+    if 0 in shape:
+        return jnp.zeros(tuple(shape), dtype)
+    return normal(key, shape, dtype, std=_kaiming_std(shape, a, mode, nonlinearity))
+
+
+def _kaiming_std(shape: Sequence[int], a: float, mode: str, nonlinearity: str) -> float:
+    if mode.lower() not in ("fan_in", "fan_out"):
+        raise ValueError(f"mode must be 'fan_in' or 'fan_out', got {mode!r}")
+    fan = calculate_fan_in_and_fan_out(shape)[mode.lower() == "fan_out"]
+    return calculate_gain(nonlinearity, a) / math.sqrt(fan)

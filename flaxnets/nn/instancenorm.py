@@ -1,0 +1,132 @@
+"""Instance normalisation layers."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from flaxnets.nn import functional as F
+from flaxnets.nn._arguments import check_ndim
+from flaxnets.nn.batchnorm import NormBase
+
+
+class _InstanceNorm(NormBase):
+    """What instance normalisation of every number of spatial axes has in common."""
+
+    spatial_axes: int
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        dtype: DTypeLike = jnp.float32,
+        *,
+        bias: bool = True,
+    ):
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype, bias=bias)
+
+    def _apply(self, input: jax.Array) -> jax.Array:
+        input, name = jnp.asarray(input), type(self).__name__
+        n = self.spatial_axes
+        check_ndim(input, (n + 1, n + 2), name, ValueError)
+        channels = input.shape[-n - 1]
+        if channels != self.num_features:
+            message = f"{name}: expected {self.num_features} channels, got an input of shape {input.shape}"
+            if self.affine:
+                raise ValueError(message)
+            warnings.warn(f"{message}; num_features has no use with affine=False", stacklevel=3)
+        output = F.instance_norm(
+            input if input.ndim == n + 2 else input[None],
+            self.running_mean,
+            self.running_var,
+            None if self.weight is None else self.weight[...],
+            None if self.bias is None else self.bias[...],
+            self.training or not self.track_running_stats,
+            0.0 if self.momentum is None else self.momentum,
+            self.eps,
+        )
+        return output if input.ndim == n + 2 else output[0]
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """Normalises each channel of each ``(C, L)`` of a batch ``(N, C, L)``, or of one, over the length.
+
+    Parameters: ``weight`` (ones) and ``bias`` (zeros), both ``(num_features,)``, if ``affine``. Buffers:
+    ``running_mean``, ``running_var`` (unbiased) and ``num_batches_tracked`` (always 0, as in torch), if
+    ``track_running_stats``; then they serve in evaluation mode.
+
+    Args:
+        num_features: the number of channels ``C``.
+        eps: added to the variance.
+        momentum: the weight of the newest batch in the running statistics; None never moves them.
+        affine: whether to scale and shift by learned parameters.
+        track_running_stats: whether to keep running statistics.
+        dtype: of the parameters and running statistics; float32 if not given.
+        bias: whether ``affine`` shifts as well as scales.
+
+    Raises:
+        ValueError: at the call, for an input of the wrong rank, of only one spatial element unless running statistics
+            serve, or of another number of channels if ``affine``.
+        RuntimeError: for a negative number of channels, if there are parameters or buffers; at the call, for another
+            number of channels if statistics are kept, or a dtype other than that of the parameters and statistics
+            (half precision also with float32 ones).
+        NotImplementedError: at the call, for an input not of floating-point numbers.
+
+    Warns:
+        UserWarning: at the call, for another number of channels where the number has no use.
+
+    See `torch.nn.InstanceNorm1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.InstanceNorm1d.html>`_ and
+    arXiv:1607.08022.
+
+    >>> InstanceNorm1d(1, eps=1e-9)(jnp.array([[1.0, 3.0]])).tolist()
+    [[-1.0, 1.0]]
+    """
+
+    spatial_axes = 1
+
+    def __call__(self, input: Float[Array, "*n c length"]) -> Float[Array, "*n c length"]:
+        """Normalises, and in training mode updates the running statistics."""
+        return self._apply(input)
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """Normalises each channel of each image ``(C, H, W)`` of a batch ``(N, C, H, W)``, or of one, over the pixels.
+
+    Parameters, buffers, arguments and errors are those of :class:`InstanceNorm1d`.
+
+    See `torch.nn.InstanceNorm2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.InstanceNorm2d.html>`_ and
+    arXiv:1607.08022.
+
+    >>> InstanceNorm2d(3)(jnp.ones((4, 3, 5, 5))).shape
+    (4, 3, 5, 5)
+    """
+
+    spatial_axes = 2
+
+    def __call__(self, input: Float[Array, "*n c h w"]) -> Float[Array, "*n c h w"]:
+        """Normalises, and in training mode updates the running statistics."""
+        return self._apply(input)
+
+
+class InstanceNorm3d(_InstanceNorm):
+    """Normalises each channel of each volume ``(C, D, H, W)`` of a batch, or of one, over the voxels.
+
+    Parameters, buffers, arguments and errors are those of :class:`InstanceNorm1d`.
+
+    See `torch.nn.InstanceNorm3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.InstanceNorm3d.html>`_ and
+    arXiv:1607.08022.
+
+    >>> InstanceNorm3d(3)(jnp.ones((4, 3, 2, 5, 5))).shape
+    (4, 3, 2, 5, 5)
+    """
+
+    spatial_axes = 3
+
+    def __call__(self, input: Float[Array, "*n c d h w"]) -> Float[Array, "*n c d h w"]:
+        """Normalises, and in training mode updates the running statistics."""
+        return self._apply(input)

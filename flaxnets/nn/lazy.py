@@ -1,0 +1,146 @@
+"""Layers that learn a size from their first input."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from flax.nnx.tracers import TraceState
+from jax.typing import DTypeLike
+
+from flaxnets.nn.linear import Linear
+from flaxnets.nn.module import Module
+from flaxnets.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
+from flaxnets.state import own_variables
+
+_EAGER = TraceState()  # what is so wherever no transformation traces
+
+
+class LazyModuleMixin(Module):
+    """A layer without one of its sizes, which its first call reads off the input.
+
+    Until then its parameters have a dtype and no shape; ``state_dict`` lists them, and ``load_state_dict`` takes
+    arrays of any shape for them. The first call draws what was not loaded, and makes the layer an instance of
+    ``cls_to_become``, the ordinary class. It changes the layer, so that it must be made outside of jit, grad and other
+    transformations; a layer that is made under one (in ``nnx.eval_shape``, say) is called there.
+
+    A subclass names the ordinary class, the constructor's argument that is to be found, and where the input has it.
+
+    See `torch.nn.modules.lazy.LazyModuleMixin
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.modules.lazy.LazyModuleMixin.html>`_.
+
+    >>> from flaxnets import nn
+    >>> net = nn.Sequential(nn.LazyLinear(8, rngs=nnx.Rngs(0)), nn.ReLU(), nn.LazyLinear(1, rngs=nnx.Rngs(1)))
+    >>> net(jnp.ones((5, 3))).shape, type(net[0]).__name__, net[2].in_features
+    ((5, 1), 'Linear', 8)
+    """
+
+    cls_to_become: type[Any]
+    inferred: str
+    mismatch: type[Exception] = RuntimeError
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "cls_to_become" in vars(cls):
+            cls.__call__ = _first_call(cls.cls_to_become.__call__)
+
+    def _begin(self, arguments: Mapping[str, Any], rngs: nnx.Rngs | None = None) -> None:
+        """Constructs the ordinary layer with a size of zero, and takes the shapes away."""
+        unused = {} if rngs is None else {"rngs": nnx.Rngs(0)}
+        self.cls_to_become.__init__(self, **{self.inferred: 0}, **arguments, **unused)
+        for name, variable in list(own_variables(self)):
+            if variable.ndim:
+                kind = UninitializedParameter if isinstance(variable, nnx.Param) else UninitializedBuffer
+                setattr(self, name, kind(variable.dtype))
+        self._arguments = tuple((name, _hashable(value)) for name, value in arguments.items() if name != "dtype")
+        self._stream = None if rngs is None else rngs.params.fork()
+        self._made_eagerly = _EAGER.is_valid()
+
+    def has_uninitialized_params(self) -> bool:
+        """Returns whether a parameter or buffer has no shape yet."""
+        return any(is_lazy(variable) for _, variable in own_variables(self))
+
+    def _size(self, shape: tuple[int, ...]) -> int:
+        """The size that an input of this shape tells."""
+        raise NotImplementedError
+
+    def initialize_parameters(self, input: Any, *args: Any, **kwargs: Any) -> None:
+        """Gives parameters and buffers their shapes and first values, those that were loaded excepted."""
+        size = self._size(jnp.shape(input))
+        old = dict(own_variables(self))
+        dtypes = [variable.get_value().dtype for name, variable in old.items() if name != "num_batches_tracked"]
+        options = {"dtype": dtypes[0]} if dtypes else {}
+        if self._stream is not None:
+            options["rngs"] = nnx.Rngs(params=self._stream())
+        new = dict(own_variables(self.cls_to_become(**{self.inferred: size}, **dict(self._arguments), **options)))
+        loaded = {name: variable for name, variable in old.items() if not is_lazy(variable)}
+        for name, variable in loaded.items():
+            if variable.shape != new[name].shape:
+                raise self.mismatch(
+                    f"{type(self).__name__}: {name!r} was loaded with shape {variable.shape}, and an input of shape "
+                    f"{jnp.shape(input)} needs {new[name].shape}"
+                )
+        for name, variable in new.items():
+            if name in loaded:
+                variable.set_value(loaded[name].get_value())
+            setattr(self, name, variable)
+        setattr(self, self.inferred, size)
+
+    def _become(self, *args: Any, **kwargs: Any) -> None:
+        if self._made_eagerly and not _EAGER.is_valid():
+            raise RuntimeError(
+                f"{type(self).__name__}: the first call finds {self.inferred} and changes the layer, and this one is "
+                "traced (by jit, grad, ...); call it, or the network around it, once on an example outside"
+            )
+        self.initialize_parameters(*args, **kwargs)
+        for name in ("_arguments", "_stream", "_made_eagerly"):
+            delattr(self, name)
+        object.__setattr__(self, "__class__", self.cls_to_become)
+
+
+def _hashable(argument: Any) -> Any:
+    return tuple(argument) if isinstance(argument, Sequence) and not isinstance(argument, str) else argument
+
+
+def _first_call(call: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(call)
+    def first(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self._become(*args, **kwargs)
+        return self(*args, **kwargs)
+
+    return first
+
+
+class LazyLinear(LazyModuleMixin, Linear):
+    """A :class:`Linear` that reads ``in_features`` off its first input (see :class:`LazyModuleMixin`).
+
+    Args:
+        out_features: size of the output's last axis.
+        bias: whether to add a bias.
+        dtype: of the parameters; float32 if not given.
+        rngs: the source of the initial weights.
+
+    Raises:
+        IndexError: at the first call, for an input without axes.
+        AssertionError: at the first call, for an input that does not fit a weight that was loaded.
+        RuntimeError: at the first call, if it is traced.
+
+    See `torch.nn.LazyLinear <https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyLinear.html>`_.
+
+    >>> layer = LazyLinear(2, rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones((4, 3))).shape, type(layer).__name__, layer.in_features
+    ((4, 2), 'Linear', 3)
+    """
+
+    cls_to_become = Linear
+    inferred = "in_features"
+    mismatch = AssertionError
+
+    def __init__(self, out_features: int, bias: bool = True, dtype: DTypeLike = jnp.float32, *, rngs: nnx.Rngs):
+        self._begin({"out_features": out_features, "bias": bias, "dtype": dtype}, rngs)
+
+    def _size(self, shape: tuple[int, ...]) -> int:
+        if not shape:
+            raise IndexError(f"LazyLinear: expected an input of at least one axis, got the shape {shape}")
+        return shape[-1]

@@ -1,0 +1,1 @@
+"""The loss layers of ``torch.nn``."""

@@ -1,0 +1,56 @@
+"""What all loss layers share."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from flaxnets.nn.functional.losses._shared import legacy_reduction
+from flaxnets.nn.module import Buffer, Module
+
+
+def optional_buffer(values: ArrayLike | None) -> Buffer | None:
+    """A buffer of these values, if there are any."""
+    return None if values is None else Buffer(jnp.asarray(values))
+
+
+def value(buffer: Buffer | None) -> jax.Array | None:
+    """What a buffer holds, if there is one."""
+    return None if buffer is None else buffer[...]
+
+
+class Loss(Module):
+    """A layer with a reduction, and torch's old flags for it."""
+
+    def __init__(self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"):
+        self.reduction = legacy_reduction(size_average, reduce, reduction)
+
+
+class WeightedLoss(Loss):
+    """A layer with a weight as well."""
+
+    def __init__(
+        self,
+        weight: ArrayLike | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+    ):
+        super().__init__(size_average, reduce, reduction)
+        self.weight = optional_buffer(weight)
+
+    def _weight(self) -> jax.Array | None:
+        return value(self.weight)
+
+
+class MarginLoss(Loss):
+    """A layer with a margin."""
+
+    def __init__(
+        self,
+        margin: float = 0.0,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+    ):
+        super().__init__(size_average, reduce, reduction)
+        self.margin = margin

@@ -1,0 +1,125 @@
+"""Losses of predictions that are yes or no, one or several for each example."""
+
+import jax.numpy as jnp  # noqa: F401  (used by the examples)
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Num
+
+from flaxnets.nn import functional as F
+from flaxnets.nn.losses._base import Loss, WeightedLoss, optional_buffer, value
+
+
+class BCELoss(WeightedLoss):
+    """The binary cross entropy of probabilities; no logarithm in it is below -100.
+
+    Buffers: ``weight``, if given.
+
+    Args:
+        weight: of each element; broadcasts to the input.
+        size_average: deprecated; False without ``reduce`` means ``"sum"``.
+        reduce: deprecated; False means ``"none"``.
+        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+
+    Raises:
+        ValueError: at the call, if input and target differ in shape, or there is no such reduction.
+        RuntimeError: at the call, if the weight does not broadcast, the dtypes differ, or a value is known not to be a
+            probability.
+
+    See `torch.nn.BCELoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.BCELoss.html>`_.
+
+    >>> round(float(BCELoss()(jnp.array([0.5]), jnp.array([1.0]))), 4)
+    0.6931
+    """
+
+    def __call__(self, input: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Compares probabilities of any shape."""
+        return F.binary_cross_entropy(input, target, self._weight(), reduction=self.reduction)
+
+
+class BCEWithLogitsLoss(WeightedLoss):
+    """:class:`BCELoss` of the input's sigmoid, without its loss of precision.
+
+    Buffers: ``weight`` and ``pos_weight``, if given.
+
+    Args:
+        weight: of each element; broadcasts to the input.
+        size_average: deprecated; False without ``reduce`` means ``"sum"``.
+        reduce: deprecated; False means ``"none"``.
+        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        pos_weight: of the positive part of each element's loss; broadcasts to the input.
+
+    Raises:
+        ValueError: at the call, if input and target differ in shape, or there is no such reduction.
+        RuntimeError: at the call, if a weight does not broadcast.
+
+    See `torch.nn.BCEWithLogitsLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html>`_.
+
+    >>> round(float(BCEWithLogitsLoss()(jnp.zeros(2), jnp.ones(2))), 4)
+    0.6931
+    """
+
+    def __init__(
+        self,
+        weight: ArrayLike | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        pos_weight: ArrayLike | None = None,
+    ):
+        super().__init__(weight, size_average, reduce, reduction)
+        self.pos_weight = optional_buffer(pos_weight)
+
+    def __call__(self, input: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Compares logits with probabilities, of any shape."""
+        return F.binary_cross_entropy_with_logits(
+            input, target, self._weight(), pos_weight=value(self.pos_weight), reduction=self.reduction
+        )
+
+
+class SoftMarginLoss(Loss):
+    """The loss ``log(1 + exp(-target * input))``; as torch's, it overflows for a large negative product.
+
+    Args:
+        size_average: deprecated; False without ``reduce`` means ``"sum"``.
+        reduce: deprecated; False means ``"none"``.
+        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+
+    Raises:
+        RuntimeError: at the call, if the target does not broadcast to the input's shape.
+        ValueError: at the call, if there is no such reduction.
+
+    See `torch.nn.SoftMarginLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.SoftMarginLoss.html>`_.
+
+    >>> round(float(SoftMarginLoss()(jnp.zeros(2), jnp.ones(2))), 4)
+    0.6931
+    """
+
+    def __call__(self, input: Float[Array, "..."], target: Num[Array, "..."]) -> Float[Array, "..."]:
+        """Takes scores of any shape, and targets that are 1 or -1."""
+        return F.soft_margin_loss(input, target, reduction=self.reduction)
+
+
+class MultiLabelSoftMarginLoss(WeightedLoss):
+    """The mean over the classes of the binary cross entropy of logits.
+
+    Buffers: ``weight (C,)``, if given.
+
+    Args:
+        weight: of each class.
+        size_average: deprecated; False without ``reduce`` means ``"sum"``.
+        reduce: deprecated; False means ``"none"``.
+        reduction: ``"none"`` for each example's loss, ``"mean"`` or ``"sum"``.
+
+    Raises:
+        RuntimeError: at the call, if the shapes do not broadcast.
+        ValueError: at the call, if there is no such reduction.
+
+    See `torch.nn.MultiLabelSoftMarginLoss
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiLabelSoftMarginLoss.html>`_.
+
+    >>> round(float(MultiLabelSoftMarginLoss()(jnp.zeros((1, 2)), jnp.ones((1, 2)))), 4)
+    0.6931
+    """
+
+    def __call__(self, input: Float[Array, "..."], target: Num[Array, "..."]) -> Float[Array, "..."]:
+        """Takes logits ``(*, C)``, and targets of that shape that are 0 or 1."""
+        return F.multilabel_soft_margin_loss(input, target, self._weight(), reduction=self.reduction)

@@ -1,0 +1,150 @@
+"""Losses of embeddings, that should be near or far."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp  # noqa: F401  (used by the examples)
+from jaxtyping import Array, Float, Num
+
+from flaxnets.nn import functional as F
+from flaxnets.nn.distance import PairwiseDistance
+from flaxnets.nn.losses._base import Loss, MarginLoss
+
+
+class CosineEmbeddingLoss(MarginLoss):
+    """1 less the cosine where the target is 1, and the cosine's excess over the margin where it is -1.
+
+    Args:
+        margin: what the cosine of vectors with target -1 may have.
+        size_average: deprecated; False without ``reduce`` means ``"sum"``.
+        reduce: deprecated; False means ``"none"``.
+        reduction: ``"none"`` for each pair's loss, ``"mean"`` or ``"sum"``.
+
+    Raises:
+        RuntimeError: at the call, if the shapes do not fit.
+        ValueError: at the call, if there is no such reduction.
+
+    See `torch.nn.CosineEmbeddingLoss
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.CosineEmbeddingLoss.html>`_.
+
+    >>> float(CosineEmbeddingLoss()(jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 1.0]]), jnp.array([1])))
+    1.0
+    """
+
+    def __call__(
+        self, input1: Float[Array, "..."], input2: Float[Array, "..."], target: Num[Array, "..."]
+    ) -> Float[Array, "..."]:
+        """Takes vectors ``(N, D)`` or ``(D)``, and targets ``(N)`` or ``()`` that are 1 or -1."""
+        return F.cosine_embedding_loss(input1, input2, target, margin=self.margin, reduction=self.reduction)
+
+
+class TripletMarginLoss(Loss):
+    """The loss ``max(0, margin + |anchor - positive| - |anchor - negative|)``.
+
+    Args:
+        margin: by how much the negative should be farther than the positive.
+        p: of the norm.
+        eps: added to each difference's elements.
+        swap: whether to take the distance of positive and negative if that is the smaller one.
+        size_average: deprecated; False without ``reduce`` means ``"sum"``.
+        reduce: deprecated; False means ``"none"``.
+        reduction: ``"none"`` for each triplet's loss, ``"mean"`` or ``"sum"``.
+
+    Raises:
+        ValueError: if the margin is not positive; at the call, if there is no such reduction.
+        RuntimeError: at the call, if the numbers of axes differ, or the shapes do not broadcast.
+
+    See `torch.nn.TripletMarginLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.TripletMarginLoss.html>`_
+    and "Learning local feature descriptors with triplets and shallow convolutional neural networks" (Balntas et al.,
+    2016).
+
+    >>> float(TripletMarginLoss()(jnp.zeros((1, 2)), jnp.zeros((1, 2)), jnp.full((1, 2), 9.0)))
+    0.0
+    """
+
+    def __init__(
+        self,
+        margin: float = 1.0,
+        p: float = 2.0,
+        eps: float = 1e-6,
+        swap: bool = False,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+    ):
+        super().__init__(size_average, reduce, reduction)
+        _check_margin(margin, "TripletMarginLoss")
+        self.margin = margin
+        self.p = p
+        self.eps = eps
+        self.swap = swap
+
+    def __call__(
+        self, anchor: Float[Array, "..."], positive: Float[Array, "..."], negative: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
+        """Takes vectors ``(*, D)``."""
+        return F.triplet_margin_loss(
+            anchor,
+            positive,
+            negative,
+            margin=self.margin,
+            p=self.p,
+            eps=self.eps,
+            swap=self.swap,
+            reduction=self.reduction,
+        )
+
+
+def _check_margin(margin: float, name: str) -> None:
+    if margin <= 0:
+        raise ValueError(f"{name}: margin must be greater than 0, got {margin}")
+
+
+class TripletMarginWithDistanceLoss(Loss):
+    """:class:`TripletMarginLoss` with any distance.
+
+    Args:
+        distance_function: of two arrays, a function or a module; the Euclidean distance if not given.
+        margin: by how much the negative should be farther than the positive.
+        swap: whether to take the distance of positive and negative if that is the smaller one.
+        reduction: ``"none"`` for each triplet's loss, ``"mean"`` or ``"sum"``.
+
+    Raises:
+        ValueError: if the margin is not positive; at the call, if there is no such reduction.
+        RuntimeError: at the call, if the numbers of axes differ.
+
+    See `torch.nn.TripletMarginWithDistanceLoss
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.TripletMarginWithDistanceLoss.html>`_.
+
+    >>> loss = TripletMarginWithDistanceLoss(distance_function=lambda a, b: jnp.abs(a - b).max(-1))
+    >>> float(loss(jnp.zeros((1, 2)), jnp.ones((1, 2)), jnp.full((1, 2), 1.5)))
+    0.5
+    """
+
+    def __init__(
+        self,
+        *,
+        distance_function: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+        margin: float = 1.0,
+        swap: bool = False,
+        reduction: str = "mean",
+    ):
+        super().__init__(reduction=reduction)
+        _check_margin(margin, "TripletMarginWithDistanceLoss")
+        self.distance_function = PairwiseDistance() if distance_function is None else distance_function
+        self.margin = margin
+        self.swap = swap
+
+    def __call__(
+        self, anchor: Float[Array, "..."], positive: Float[Array, "..."], negative: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
+        """Takes what the distance takes."""
+        return F.triplet_margin_with_distance_loss(
+            anchor,
+            positive,
+            negative,
+            distance_function=self.distance_function,
+            margin=self.margin,
+            swap=self.swap,
+            reduction=self.reduction,
+        )

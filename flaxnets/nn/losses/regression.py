@@ -1,0 +1,111 @@
+"""Losses of real-valued predictions."""
+
+import jax.numpy as jnp  # noqa: F401  (used by the examples)
+from jaxtyping import Array, Float, Inexact
+
+from flaxnets.nn import functional as F
+from flaxnets.nn.losses._base import Loss
+
+
+class L1Loss(Loss):
+    """The absolute difference of input and target.
+
+    Args:
+        size_average: deprecated; False without ``reduce`` means ``"sum"``.
+        reduce: deprecated; False means ``"none"``.
+        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+
+    Raises:
+        ValueError: at the call, if there is no such reduction.
+        RuntimeError: at the call, if the shapes do not broadcast; other shapes than equal ones are warned of.
+
+    See `torch.nn.L1Loss <https://docs.pytorch.org/docs/stable/generated/torch.nn.L1Loss.html>`_.
+
+    >>> float(L1Loss()(jnp.array([1.0, 2.0]), jnp.array([0.0, 4.0])))
+    1.5
+    """
+
+    def __call__(self, input: Inexact[Array, "..."], target: Inexact[Array, "..."]) -> Float[Array, "..."]:
+        """Compares the two, which have any shape."""
+        return F.l1_loss(input, target, reduction=self.reduction)
+
+
+class MSELoss(Loss):
+    """The squared difference of input and target.
+
+    Arguments and errors are those of :class:`L1Loss`.
+
+    See `torch.nn.MSELoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.MSELoss.html>`_.
+
+    >>> float(MSELoss()(jnp.array([1.0, 2.0]), jnp.array([0.0, 4.0])))
+    2.5
+    """
+
+    def __call__(self, input: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Compares the two, which have any shape."""
+        return F.mse_loss(input, target, reduction=self.reduction)
+
+
+class SmoothL1Loss(Loss):
+    """The absolute difference less ``beta / 2``, and a parabola where the difference is below ``beta``.
+
+    Args:
+        size_average: deprecated; False without ``reduce`` means ``"sum"``.
+        reduce: deprecated; False means ``"none"``.
+        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        beta: where the two forms meet; with 0 this is :class:`L1Loss`.
+
+    Raises:
+        ValueError: at the call, if there is no such reduction.
+        RuntimeError: at the call, if ``beta`` is negative, or the shapes do not broadcast.
+
+    See `torch.nn.SmoothL1Loss <https://docs.pytorch.org/docs/stable/generated/torch.nn.SmoothL1Loss.html>`_ and "Fast
+    R-CNN" (arXiv:1504.08083).
+
+    >>> SmoothL1Loss(reduction="none")(jnp.array([0.5, 3.0]), jnp.zeros(2)).tolist()
+    [0.125, 2.5]
+    """
+
+    def __init__(
+        self,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        beta: float = 1.0,
+    ):
+        super().__init__(size_average, reduce, reduction)
+        self.beta = beta
+
+    def __call__(self, input: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Compares the two, which have any shape."""
+        return F.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
+
+
+class HuberLoss(Loss):
+    """Half the squared difference up to ``delta``, and a line of slope ``delta`` beyond.
+
+    Args:
+        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        delta: where the two forms meet.
+
+    Raises:
+        TypeError: if ``delta`` is no number.
+        ValueError: at the call, if there is no such reduction.
+        RuntimeError: at the call, if ``delta`` is not positive, or the shapes do not broadcast.
+
+    See `torch.nn.HuberLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.HuberLoss.html>`_ and "Robust
+    Estimation of a Location Parameter" (Huber, 1964).
+
+    >>> HuberLoss(reduction="none")(jnp.array([0.5, 3.0]), jnp.zeros(2)).tolist()
+    [0.125, 2.5]
+    """
+
+    def __init__(self, reduction: str = "mean", delta: float = 1.0):
+        if not isinstance(delta, (float, int)):
+            raise TypeError(f"HuberLoss: delta must be a float or an int, got {delta!r}")
+        super().__init__(reduction=reduction)
+        self.delta = delta
+
+    def __call__(self, input: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Compares the two, which have any shape."""
+        return F.huber_loss(input, target, reduction=self.reduction, delta=self.delta)

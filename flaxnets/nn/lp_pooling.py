@@ -1,0 +1,87 @@
+"""Layers that take the norm of each window."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp  # noqa: F401  (used by the examples)
+from jaxtyping import Array, Float, Real
+
+from flaxnets.nn import functional as F
+from flaxnets.nn.module import Module
+
+Size = int | Sequence[int]
+
+
+class _LPPool(Module):
+    """What the norm-poolings of every number of spatial axes have in common."""
+
+    def __init__(self, norm_type: int | float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False):
+        self.norm_type = norm_type
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.ceil_mode = ceil_mode
+
+
+class LPPool1d(_LPPool):
+    """Takes the norm of each window of ``(N, C, W)`` or ``(C, W)``; its gradient is 0 where the norm is 0.
+
+    The elements go in without their absolute value: an odd norm of negative ones is NaN, or, for the norm 1, their
+    sum. A last window that reaches past the end counts as many elements as the others, at the mean of those it has.
+
+    Args:
+        norm_type: the exponent; infinity takes the largest absolute value, minus infinity the smallest.
+        kernel_size: size of the window, an int.
+        stride: step of the window; the window's size if not given.
+        ceil_mode: whether a last window may reach past the end.
+
+    Raises:
+        ZeroDivisionError: at the call, for a norm of 0.
+        RuntimeError: at the call, for an input of the wrong rank or smaller than the window, or a size that is not
+            positive.
+        TypeError: at the call, for a norm that is no number, or a size that is no int.
+        NotImplementedError: at the call, for a complex input.
+
+    See `torch.nn.LPPool1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.LPPool1d.html>`_.
+
+    >>> LPPool1d(2, 3, stride=2)(jnp.ones((8, 16, 13))).shape
+    (8, 16, 6)
+    """
+
+    def __call__(self, input: Real[Array, "*n c w"]) -> Float[Array, "*n c w_out"]:
+        """Returns each window's norm."""
+        return F.lp_pool1d(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
+
+
+class LPPool2d(_LPPool):
+    """Takes the norm of each window of ``(N, C, H, W)`` or ``(C, H, W)``.
+
+    Arguments and errors are as of :class:`LPPool1d`; sizes are one int or ``(h, w)``, and:
+
+    Raises:
+        ValueError: at the call, for a window's size of another length.
+        IndexError: at the call, for an input of fewer than three axes.
+
+    See `torch.nn.LPPool2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.LPPool2d.html>`_.
+
+    >>> LPPool2d(1.2, (3, 2), stride=(2, 1))(jnp.ones((8, 16, 13, 13))).shape
+    (8, 16, 6, 12)
+    """
+
+    def __call__(self, input: Real[Array, "*n c h w"]) -> Float[Array, "*n c h_out w_out"]:
+        """Returns each window's norm."""
+        return F.lp_pool2d(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
+
+
+class LPPool3d(_LPPool):
+    """Takes the norm of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
+
+    Arguments and errors are as of :class:`LPPool2d`; every wrong rank is a RuntimeError.
+
+    See `torch.nn.LPPool3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.LPPool3d.html>`_.
+
+    >>> LPPool3d(2, 2)(jnp.ones((2, 3, 4, 8, 8))).shape
+    (2, 3, 2, 4, 4)
+    """
+
+    def __call__(self, input: Real[Array, "*n c d h w"]) -> Float[Array, "*n c d_out h_out w_out"]:
+        """Returns each window's norm."""
+        return F.lp_pool3d(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)

@@ -1,0 +1,244 @@
+"""Modules that hold parameters."""
+
+import operator
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, KeysView, Mapping
+from typing import Any, NoReturn, TypeVar, overload
+
+import jax
+import numpy as np
+from flax import nnx
+
+from flaxnets.nn.module import Module
+
+L = TypeVar("L", bound="ParameterList")
+D = TypeVar("D", bound="ParameterDict")
+
+
+class _Container(Module):
+    """What the two containers have in common: how they hold a value."""
+
+    def _hold(self, name: str, value: Any) -> None:
+        """Holds an array as a parameter, anything else as it is."""
+        if isinstance(value, (jax.Array, np.ndarray)):
+            value = nnx.Param(jax.numpy.asarray(value))
+        was_static = name in vars(self) and not isinstance(vars(self)[name], (nnx.Variable, nnx.Module))
+        if was_static or (name in vars(self) and not isinstance(value, (nnx.Variable, nnx.Module))):
+            delattr(self, name)  # NNX keeps static what was static
+        setattr(self, name, value)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raises RuntimeError: containers of parameters compute nothing."""
+        raise RuntimeError(f"{type(self).__name__} should not be called, got {len(args) + len(kwargs)} arguments")
+
+
+class ParameterList(_Container):
+    """Holds parameters in a list; arrays become parameters, anything else is held as it is.
+
+    Args:
+        values: the parameters, named ``"0"``, ``"1"``, ...
+
+    Raises:
+        TypeError: for values that are no iterable, or a single array.
+        IndexError: for an index that is not there.
+        RuntimeError: if it is called.
+
+    See `torch.nn.ParameterList <https://docs.pytorch.org/docs/stable/generated/torch.nn.ParameterList.html>`_.
+
+    >>> import jax.numpy as jnp
+    >>> params = ParameterList([jnp.ones((2, 2)), jnp.ones((2, 1))])
+    >>> len(params), params[-1].shape, list(params.state_dict())
+    (2, (2, 1), ['0', '1'])
+    """
+
+    def __init__(self, values: Iterable[Any] | None = None):
+        self._size = 0
+        if values is not None:
+            self.extend(values)
+
+    def _name(self, idx: int) -> str:
+        idx = operator.index(idx)
+        if not -self._size <= idx < self._size:
+            raise IndexError(f"ParameterList has {self._size} parameters, got the index {idx}")
+        return str(idx % self._size)
+
+    @overload
+    def __getitem__(self, idx: int) -> Any: ...
+    @overload
+    def __getitem__(self: L, idx: slice) -> L: ...
+    def __getitem__(self, idx: int | slice) -> Any:
+        if isinstance(idx, slice):
+            return type(self)(self[i] for i in range(*idx.indices(self._size)))
+        return getattr(self, self._name(idx))
+
+    def __setitem__(self, idx: int, param: Any) -> None:
+        self._hold(self._name(idx), param)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(self._size))
+
+    def __iadd__(self: L, parameters: Iterable[Any]) -> L:
+        return self.extend(parameters)
+
+    def append(self: L, value: Any) -> L:
+        """Adds a parameter at the end."""
+        self._hold(str(self._size), value)
+        self._size += 1
+        return self
+
+    def extend(self: L, values: Iterable[Any]) -> L:
+        """Adds parameters at the end."""
+        if not isinstance(values, Iterable) or isinstance(values, (jax.Array, np.ndarray, nnx.Variable)):
+            raise TypeError(f"ParameterList: expected an iterable of parameters, got {type(values).__name__}")
+        for value in values:
+            self.append(value)
+        return self
+
+
+class ParameterDict(_Container):
+    """Holds parameters by name, in order; arrays become parameters, anything else is held as it is.
+
+    As in torch, a plain dict is taken in the order of its sorted names; an ``OrderedDict``, a ``ParameterDict`` or
+    pairs in their own.
+
+    Args:
+        parameters: names and parameters, as a mapping or as pairs.
+
+    Raises:
+        TypeError: for a name that is no string, or what is neither a mapping nor pairs.
+        ValueError: for elements that are no pairs.
+        KeyError: for a name that is already an attribute; and where a name is deleted that is not there.
+        AttributeError: where a parameter is read that is not there, as in torch.
+        RuntimeError: if it is called.
+
+    See `torch.nn.ParameterDict <https://docs.pytorch.org/docs/stable/generated/torch.nn.ParameterDict.html>`_.
+
+    >>> import jax.numpy as jnp
+    >>> params = ParameterDict({"left": jnp.ones((2, 2)), "again": jnp.ones((2, 1))})
+    >>> "left" in params, list(params.keys()), params["again"].shape
+    (True, ['again', 'left'], (2, 1))
+    """
+
+    def __init__(self, parameters: Any = None):
+        self._keys: tuple[str, ...] = ()
+        if parameters is not None:
+            self.update(parameters)
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._keys:
+            raise AttributeError(f"ParameterDict has no parameter {key!r}, only {list(self._keys)}")
+        return getattr(self, key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key not in self._keys:
+            self._check_new_name(key)
+        self._hold(key, value)
+        if key not in self._keys:
+            self._keys = (*self._keys, key)
+
+    def __delitem__(self, key: str) -> None:
+        if key not in self._keys:
+            raise KeyError(f"ParameterDict has no parameter {key!r}, only {list(self._keys)}")
+        self._keys = tuple(known for known in self._keys if known != key)
+        delattr(self, key)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._keys)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    def copy(self) -> "ParameterDict":
+        """Returns another dict of the same parameters."""
+        return ParameterDict(OrderedDict(self.items()))
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """Returns the parameter of that name, after inserting ``default`` if there was none."""
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def clear(self) -> None:
+        """Removes all."""
+        for key in self._keys:
+            del self[key]
+
+    def pop(self, key: str) -> Any:
+        """Removes the parameter of that name, and returns it."""
+        value = self[key]
+        del self[key]
+        return value
+
+    def popitem(self) -> tuple[str, Any]:
+        """Removes the last name and parameter, and returns them."""
+        if not self._keys:
+            raise KeyError("popitem: the ParameterDict has no parameters, got an empty one")
+        key = self._keys[-1]
+        return key, self.pop(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Returns the parameter of that name, or ``default`` if there is none."""
+        return self[key] if key in self else default  # noqa: SIM401
+
+    def fromkeys(self, keys: Iterable[str], default: Any = None) -> "ParameterDict":
+        """Returns a new dict that holds ``default`` under each of these names."""
+        return ParameterDict((key, default) for key in keys)
+
+    def keys(self) -> KeysView[str]:
+        """Returns the names."""
+        return dict.fromkeys(self._keys).keys()
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """Returns names and parameters."""
+        return ((key, self[key]) for key in self._keys)
+
+    def values(self) -> Iterable[Any]:
+        """Returns the parameters."""
+        return (self[key] for key in self._keys)
+
+    def update(self, parameters: Any) -> None:
+        """Inserts or replaces parameters; takes what the constructor takes."""
+        for key, value in as_pairs(parameters, "ParameterDict", sort=True):
+            self[key] = value
+
+    def __or__(self, other: "ParameterDict") -> "ParameterDict":
+        copy = self.copy()
+        copy.update(other)
+        return copy
+
+    def __ror__(self, other: "ParameterDict") -> "ParameterDict":
+        copy = other.copy()
+        copy.update(self)
+        return copy
+
+    def __ior__(self: D, other: "ParameterDict") -> D:
+        self.update(other)
+        return self
+
+
+def as_pairs(source: Any, name: str, *, sort: bool = False) -> Iterator[tuple[str, Any]]:
+    """Yields the names and values of a mapping or of an iterable of pairs; ``sort`` is for plain mappings."""
+    if not isinstance(source, Iterable):
+        raise TypeError(f"{name}: expected a mapping or an iterable of pairs, got {type(source).__name__}")
+    items = getattr(source, "items", None)
+    if sort and isinstance(source, Mapping) and not isinstance(source, OrderedDict):
+        yield from sorted(source.items())
+    elif items is not None:
+        yield from items()
+    else:
+        for position, pair in enumerate(source):
+            if not isinstance(pair, Iterable):
+                raise TypeError(f"{name}: element {position} must be a pair, got {type(pair).__name__}")
+            pair = tuple(pair)
+            if len(pair) != 2:
+                raise ValueError(f"{name}: element {position} must be a pair, got {len(pair)} values")
+            yield pair

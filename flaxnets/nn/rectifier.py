@@ -1,0 +1,218 @@
+"""Rectifiers: the identity above zero, and something flatter below."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Real
+
+from flaxnets.nn import functional as F
+from flaxnets.nn._arguments import check_sizes
+from flaxnets.nn.functional._elementwise import as_floating
+from flaxnets.nn.module import Module
+
+
+class ReLU(Module):
+    """Applies ``max(input, 0)`` to every element; the gradient at 0 is 0.
+
+    Raises:
+        RuntimeError: at the call, for truth values.
+        NotImplementedError: at the call, for complex numbers.
+
+    See `torch.nn.ReLU <https://docs.pytorch.org/docs/stable/generated/torch.nn.ReLU.html>`_.
+
+    >>> ReLU()(jnp.array([-1.0, 2.0])).tolist()
+    [0.0, 2.0]
+    """
+
+    def __call__(self, input: Real[Array, "*shape"]) -> Real[Array, "*shape"]:
+        """Returns the positive part."""
+        return F.relu(input)
+
+
+class Threshold(Module):
+    """Keeps what is above ``threshold``, and sets the rest to ``value``; the gradient at the threshold is 0.
+
+    Args:
+        threshold: what an element must be above; without its fraction for whole numbers.
+        value: what takes the place of others.
+
+    Raises:
+        NotImplementedError: at the call, for truth values and complex numbers.
+
+    See `torch.nn.Threshold <https://docs.pytorch.org/docs/stable/generated/torch.nn.Threshold.html>`_.
+
+    >>> Threshold(1.0, -3.0)(jnp.array([0.5, 2.0])).tolist()
+    [-3.0, 2.0]
+    """
+
+    def __init__(self, threshold: float, value: float):
+        self.threshold = threshold
+        self.value = value
+
+    def __call__(self, input: Real[Array, "*shape"]) -> Real[Array, "*shape"]:
+        """Returns the input, or the value."""
+        return F.threshold(input, self.threshold, self.value)
+
+
+class LeakyReLU(Module):
+    """Multiplies what is not positive with ``negative_slope``, which is the gradient at 0 too.
+
+    Args:
+        negative_slope: the slope below zero.
+
+    Raises:
+        NotImplementedError: at the call, for an input that is not floating-point.
+
+    See `torch.nn.LeakyReLU <https://docs.pytorch.org/docs/stable/generated/torch.nn.LeakyReLU.html>`_.
+
+    >>> LeakyReLU(0.5)(jnp.array([-2.0, 2.0])).tolist()
+    [-1.0, 2.0]
+    """
+
+    def __init__(self, negative_slope: float = 0.01):
+        self.negative_slope = negative_slope
+
+    def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns the input, flatter below zero."""
+        return F.leaky_relu(input, self.negative_slope)
+
+
+class PReLU(Module):
+    """Multiplies what is not positive with a learned slope, one for all channels or one for each.
+
+    Parameters: ``weight (num_parameters,)``, all of the value ``init``.
+
+    Args:
+        num_parameters: 1, or the number of channels, which are axis 1 of the input.
+        init: the initial slope.
+        dtype: of the slopes; float32 if not given.
+
+    Raises:
+        RuntimeError: for a negative number of slopes; at the call for another number of channels, or another dtype.
+        NotImplementedError: at the call, for an input that is not floating-point.
+
+    See "Delving deep into rectifiers" (arXiv:1502.01852) and
+    `torch.nn.PReLU <https://docs.pytorch.org/docs/stable/generated/torch.nn.PReLU.html>`_.
+
+    >>> PReLU()(jnp.array([-2.0, 2.0])).tolist()
+    [-0.5, 2.0]
+    """
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, dtype: DTypeLike = jnp.float32):
+        check_sizes("PReLU", num_parameters=num_parameters)
+        self.num_parameters = num_parameters
+        self.init = init
+        self.weight = nnx.Param(jnp.full(num_parameters, init, dtype))
+
+    def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns the input, flatter below zero."""
+        return F.prelu(input, self.weight[...])
+
+
+class RReLU(Module):
+    """Multiplies what is not positive with a slope, in training mode drawn anew for each element.
+
+    The slopes are uniform on ``[lower, upper]``; in evaluation mode all are ``(lower + upper) / 2``. The layer keeps a
+    random stream of its own, forked from ``rngs.dropout``.
+
+    Args:
+        lower: the smallest slope.
+        upper: the largest slope.
+        rngs: the source of the slopes.
+
+    Raises:
+        RuntimeError: at the call, for bounds that are not finite, or in the wrong order.
+        NotImplementedError: at the call, for an input that is not floating-point.
+
+    See "Empirical evaluation of rectified activations in convolution network" (arXiv:1505.00853) and
+    `torch.nn.RReLU <https://docs.pytorch.org/docs/stable/generated/torch.nn.RReLU.html>`_.
+
+    >>> RReLU(0.25, 0.75, rngs=nnx.Rngs(0)).eval()(jnp.array([-2.0, 2.0])).tolist()
+    [-1.0, 2.0]
+    """
+
+    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, *, rngs: nnx.Rngs):
+        self.lower = lower
+        self.upper = upper
+        self.rngs = rngs.dropout.fork()
+
+    def draw_samples(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Float[Array, "..."]:
+        """Draws the next slopes, for an input of this shape."""
+        return jax.random.uniform(self.rngs(), shape, dtype, self.lower, self.upper)
+
+    def __call__(
+        self, input: Float[Array, "*shape"], *, samples: Float[Array, "..."] | None = None
+    ) -> Float[Array, "*shape"]:
+        """Applies the slopes that are given, or the next ones drawn."""
+        if samples is None and self.training:
+            array = as_floating(input, "rrelu")
+            samples = self.draw_samples(array.shape, jnp.promote_types(array.dtype, jnp.float32))
+        return F.rrelu(input, self.lower, self.upper, self.training, samples=samples)
+
+
+class ELU(Module):
+    """Applies ``alpha * (exp(input) - 1)`` to what is not positive; the gradient at 0 is alpha.
+
+    Args:
+        alpha: what is tended to far below zero, negated.
+
+    Raises:
+        NotImplementedError: at the call, for an input that is not floating-point.
+
+    See "Fast and accurate deep network learning by exponential linear units" (arXiv:1511.07289) and `torch.nn.ELU
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.ELU.html>`_.
+
+    >>> ELU()(jnp.array([-200.0, 2.0])).tolist()
+    [-1.0, 2.0]
+    """
+
+    def __init__(self, alpha: float = 1.0):
+        self.alpha = alpha
+
+    def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns values above ``-alpha``."""
+        return F.elu(input, self.alpha)
+
+
+class SELU(Module):
+    """Applies a scaled :class:`ELU` that keeps mean 0 and variance 1.
+
+    Raises:
+        NotImplementedError: at the call, for an input that is not floating-point.
+
+    See "Self-normalizing neural networks" (arXiv:1706.02515) and `torch.nn.SELU
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.SELU.html>`_.
+
+    >>> SELU()(jnp.array([0.0])).tolist()
+    [0.0]
+    """
+
+    def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns scaled values."""
+        return F.selu(input)
+
+
+class CELU(Module):
+    """Applies ``alpha * (exp(input / alpha) - 1)`` to what is not positive; the gradient at 0 is 1.
+
+    Args:
+        alpha: what is tended to far below zero, negated.
+
+    Raises:
+        RuntimeError: at the call, if ``alpha`` is 0.
+        NotImplementedError: at the call, for an input that is not floating-point.
+
+    See "Continuously differentiable exponential linear units" (arXiv:1704.07483) and `torch.nn.CELU
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.CELU.html>`_.
+
+    >>> CELU(3.0)(jnp.array([-200.0, 2.0])).tolist()
+    [-3.0, 2.0]
+    """
+
+    def __init__(self, alpha: float = 1.0):
+        self.alpha = alpha
+
+    def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns values above ``-alpha``."""
+        return F.celu(input, self.alpha)

@@ -1,0 +1,155 @@
+"""What recurrent layers over whole sequences have in common."""
+
+import functools
+import math
+import numbers
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool
+
+from flaxnets.nn import functional as F
+from flaxnets.nn import init
+from flaxnets.nn.functional import recurrent as kernels
+from flaxnets.nn.module import Module
+
+
+class RNNBase(Module):
+    """What recurrent layers have in common: arguments, parameters and dropout; it cannot be called.
+
+    Args:
+        mode: ``"RNN_TANH"``, ``"RNN_RELU"``, ``"GRU"`` or ``"LSTM"``, which the shapes of the parameters depend on.
+        input_size: size of the input's last axis.
+        hidden_size: size of the hidden state.
+        num_layers: how many layers.
+        bias: whether to add biases.
+        batch_first: whether batched inputs and outputs, but not states, are ``(N, T, ...)``.
+        dropout: the probability, in training mode, of zero for each output of every layer but the last.
+        bidirectional: whether each layer also reads the sequence from its end.
+        proj_size: size that the hidden state is projected to; 0 for no projection.
+        dtype: of the parameters; float32 if not given.
+        rngs: the source of the initial weights and of dropout's masks.
+
+    Raises:
+        ValueError: for an unknown mode, sizes that are not positive, a dropout that is no probability, or a
+            ``proj_size`` that is negative or not smaller than ``hidden_size``.
+        TypeError: for sizes that are no int, and for ``bias`` or ``batch_first`` that is no bool.
+        NotImplementedError: at the call; :class:`RNN`, :class:`GRU` and :class:`LSTM` say what they compute.
+
+    See `torch.nn.RNNBase <https://docs.pytorch.org/docs/stable/generated/torch.nn.RNNBase.html>`_.
+
+    >>> {name: array.shape for name, array in RNNBase("GRU", 3, 4, bias=False, rngs=nnx.Rngs(0)).state_dict().items()}
+    {'weight_ih_l0': (12, 3), 'weight_hh_l0': (12, 4)}
+    """
+
+    def __init__(
+        self, mode: str, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, proj_size: int = 0,
+        dtype: DTypeLike = jnp.float32, *, rngs: nnx.Rngs,
+    ):  # fmt: skip
+        name = type(self).__name__
+        _check_dropout(name, dropout, num_layers)
+        _check_types(name, bool, bias=bias, batch_first=batch_first)
+        _check_types(name, int, input_size=input_size, hidden_size=hidden_size)
+        _check_types(name, numbers.Integral, num_layers=num_layers, proj_size=proj_size)
+        _check_sizes(name, hidden_size, proj_size, input_size=input_size, num_layers=num_layers)
+        if mode not in kernels.KINDS:
+            raise ValueError(f"{name}: mode must be one of {list(kernels.KINDS)}, got {mode!r}")
+        self.mode = mode
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bias = bias
+        self.batch_first = batch_first
+        self.dropout = float(dropout)
+        self.bidirectional = bidirectional
+        self.proj_size = proj_size
+        if dropout > 0:
+            self.rngs = rngs.dropout.fork()
+        for layer in range(num_layers):
+            for suffix in self._suffixes(layer):
+                self._add_weights(layer, suffix, dtype, rngs)
+
+    def _suffixes(self, layer: int) -> tuple[str, ...]:
+        return (f"l{layer}", f"l{layer}_reverse") if self.bidirectional else (f"l{layer}",)
+
+    def _add_weights(self, layer: int, suffix: str, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
+        gates, out_size = kernels.KINDS[self.mode].gates * self.hidden_size, self.proj_size or self.hidden_size
+        in_size = self.input_size if layer == 0 else out_size * len(self._suffixes(layer))
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates, in_size), "weight_hh": (gates, out_size)}
+        if self.bias:
+            shapes |= {"bias_ih": (gates,), "bias_hh": (gates,)}
+        if self.proj_size:
+            shapes["weight_hr"] = (self.proj_size, self.hidden_size)
+        bound = 1 / math.sqrt(self.hidden_size)
+        for name, shape in shapes.items():
+            setattr(self, f"{name}_{suffix}", nnx.Param(init.uniform(rngs.params(), shape, dtype, a=-bound, b=bound)))
+
+    def _weights(self, suffix: str) -> kernels.LayerWeights:
+        names = [name for name in kernels.LayerWeights._fields if hasattr(self, f"{name}_{suffix}")]
+        return kernels.LayerWeights(**{name: getattr(self, f"{name}_{suffix}")[...] for name in names})
+
+    def draw_mask(self, shape: tuple[int, ...]) -> Bool[Array, "..."]:
+        """Draws the next dropout mask: which elements of a layer's output of this shape are kept."""
+        return jax.random.bernoulli(self.rngs(), 1 - self.dropout, shape)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Raises NotImplementedError: the base class computes nothing."""
+        raise NotImplementedError(f"{type(self).__name__} of mode {self.mode!r} cannot be called; use RNN, GRU or LSTM")
+
+    def _run(
+        self, input: jax.Array, hx: Sequence[jax.Array] | None, masks: Sequence[jax.Array] | None
+    ) -> tuple[jax.Array, kernels.State]:
+        layer, sizes = type(self).__name__, (self.proj_size or self.hidden_size, self.hidden_size)
+        kind = kernels.KINDS[self.mode]
+        weights = [[self._weights(suffix) for suffix in self._suffixes(k)] for k in range(self.num_layers)]
+        states = dict(zip(kind.states, sizes, strict=False))
+        drop = functools.partial(self._drop, masks=masks)
+        return kernels.scan_layers(layer, kind.step, input, hx, weights, states, self.batch_first, drop)
+
+    def _drop(self, output: jax.Array, gap: int, masks: Sequence[jax.Array] | None) -> jax.Array:
+        if not self.training or self.dropout == 0:
+            return output
+        if masks is None:
+            return F.dropout(output, self.dropout, mask=self.draw_mask(output.shape))
+        shapes, gaps = [mask.shape for mask in masks], self.num_layers - 1
+        if shapes != [output.shape] * gaps:
+            raise ValueError(
+                f"{type(self).__name__}: expected masks for {gaps} gaps between layers, each of shape {output.shape}, "
+                f"got masks of shapes {shapes}"
+            )
+        return F.dropout(output, self.dropout, mask=masks[gap])
+
+
+def _check_dropout(layer: str, dropout: float, num_layers: int) -> None:
+    is_number = isinstance(dropout, numbers.Real) and not isinstance(dropout, bool)
+    if not is_number or not 0 <= dropout <= 1:
+        # Torch converts to float before it looks, and only what cannot be converted at all is a TypeError.
+        error = ValueError if isinstance(dropout, (numbers.Real, str)) else TypeError
+        raise error(f"{layer}: dropout must be a number between 0 and 1, got {dropout!r}")
+    if dropout > 0 and num_layers == 1:
+        message = "dropout acts between layers and not after the last, so it does nothing with num_layers=1"
+        # Seven frames up is the caller: three are here, three are NNX's.
+        warnings.warn(f"{layer}: {message}, got dropout={dropout}", UserWarning, stacklevel=7)
+
+
+def _check_types(layer: str, kind: type, **values: Any) -> None:
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{layer}: {name} must be {'a bool' if kind is bool else 'an int'}, got {value!r}")
+
+
+def _check_sizes(layer: str, hidden_size: int, proj_size: int, **sizes: int) -> None:
+    for name, size in {"hidden_size": hidden_size, **sizes}.items():
+        if size <= 0:
+            raise ValueError(f"{layer}: {name} must be positive, got {size}")
+    if not 0 <= proj_size < hidden_size:
+        raise ValueError(
+            f"{layer}: proj_size must be 0 (no projection) or positive and smaller than hidden_size={hidden_size}, "
+            f"got {proj_size}"
+        )

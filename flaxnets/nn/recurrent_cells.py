@@ -1,0 +1,227 @@
+"""Recurrent cells: one step of a recurrent layer."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from flaxnets.nn import init
+from flaxnets.nn._arguments import check_sizes
+from flaxnets.nn.functional import recurrent as kernels
+from flaxnets.nn.module import Module
+
+
+class RNNCellBase(Module):
+    """What recurrent cells have in common: their arguments and parameters; it cannot be called.
+
+    Parameters: ``weight_ih (num_chunks*hidden_size, input_size)``, ``weight_hh (num_chunks*hidden_size, hidden_size)``,
+    ``bias_ih`` and ``bias_hh (num_chunks*hidden_size,)``, all drawn from the uniform distribution on
+    ``+-1/sqrt(hidden_size)``.
+
+    Args:
+        input_size: size of the input's last axis.
+        hidden_size: size of the state.
+        bias: whether to add biases.
+        num_chunks: how many gates the weights are for.
+        dtype: of the parameters; float32 if not given.
+        rngs: the source of the initial weights.
+
+    Raises:
+        RuntimeError: for a negative size.
+        NotImplementedError: at the call; :class:`RNNCell`, :class:`GRUCell` and :class:`LSTMCell` say what they
+            compute.
+
+    See `torch.nn.RNNCell <https://docs.pytorch.org/docs/stable/generated/torch.nn.RNNCell.html>`_, whose base it is.
+
+    >>> RNNCellBase(3, 4, False, 2, rngs=nnx.Rngs(0)).weight_ih.shape
+    (8, 3)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool,
+        num_chunks: int,
+        dtype: DTypeLike = jnp.float32,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        gates = num_chunks * hidden_size
+        check_sizes(type(self).__name__, input_size=input_size, hidden_size=hidden_size, num_chunks=num_chunks)
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.bias = bias
+        bound = 1 / math.sqrt(hidden_size) if hidden_size else 0.0
+
+        def drawn(*shape: int) -> nnx.Param:
+            return nnx.Param(init.uniform(rngs.params(), shape, dtype, a=-bound, b=bound))
+
+        self.weight_ih = drawn(gates, input_size)
+        self.weight_hh = drawn(gates, hidden_size)
+        self.bias_ih = drawn(gates) if bias else None
+        self.bias_hh = drawn(gates) if bias else None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Raises NotImplementedError: the base class computes nothing."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be called; use RNNCell, GRUCell or LSTMCell")
+
+    def _step(self, mode: str, input: jax.Array, hx: tuple[jax.Array, ...] | None) -> kernels.State:
+        biases = [None if bias is None else bias[...] for bias in (self.bias_ih, self.bias_hh)]
+        weights = kernels.LayerWeights(self.weight_ih[...], self.weight_hh[...], *biases)
+        return kernels.step_once(type(self).__name__, kernels.KINDS[mode], input, hx, weights)
+
+
+class RNNCell(RNNCellBase):
+    """One step of an Elman network: ``h' = tanh(weight_ih @ x + bias_ih + weight_hh @ h + bias_hh)``.
+
+    Maps ``(N, input_size)`` and ``h (N, hidden_size)``, zeros if not given, to the next ``h``; or all without ``N``.
+
+    Parameters: ``weight_ih (hidden_size, input_size)``, ``weight_hh (hidden_size, hidden_size)``, ``bias_ih`` and
+    ``bias_hh (hidden_size,)``, all drawn from the uniform distribution on ``+-1/sqrt(hidden_size)``.
+
+    Args:
+        input_size: size of the input's last axis.
+        hidden_size: size of the state.
+        bias: whether to add biases.
+        nonlinearity: ``"tanh"`` or ``"relu"``.
+        dtype: of the parameters; float32 if not given.
+        rngs: the source of the initial weights.
+
+    Raises:
+        RuntimeError: for a negative size, and at the call for an unknown nonlinearity or an input or state of the
+            wrong size or dtype.
+        ValueError: at the call, for an input or a state of the wrong rank.
+
+    See "Finding structure in time" (https://doi.org/10.1207/s15516709cog1402_1) and `torch.nn.RNNCell
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.RNNCell.html>`_.
+
+    >>> cell = RNNCell(3, 4, rngs=nnx.Rngs(0))
+    >>> h = cell(jnp.ones((2, 3)))
+    >>> cell(jnp.ones((2, 3)), h).shape
+    (2, 4)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        dtype: DTypeLike = jnp.float32,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(input_size, hidden_size, bias, 1, dtype, rngs=rngs)
+        self.nonlinearity = nonlinearity
+
+    def __call__(
+        self, input: Float[Array, "*n in"], hx: Float[Array, "*n hidden"] | None = None
+    ) -> Float[Array, "*n hidden"]:
+        """Returns the next state."""
+        if self.nonlinearity not in ("tanh", "relu"):
+            raise RuntimeError(f"RNNCell: nonlinearity must be 'tanh' or 'relu', got {self.nonlinearity!r}")
+        return self._step(f"RNN_{self.nonlinearity.upper()}", input, None if hx is None else (hx,))[0]
+
+
+class GRUCell(RNNCellBase):
+    """One step of a gated recurrent unit; the new gate is ``tanh(W_in @ x + b_in + r * (W_hn @ h + b_hn))``.
+
+    Maps ``(N, input_size)`` and ``h (N, hidden_size)``, zeros if not given, to the next ``h``; or all without ``N``.
+
+    Parameters, gates in the order reset, update, new: ``weight_ih (3*hidden_size, input_size)``, ``weight_hh
+    (3*hidden_size, hidden_size)``, ``bias_ih`` and ``bias_hh (3*hidden_size,)``, all drawn from the uniform
+    distribution on ``+-1/sqrt(hidden_size)``.
+
+    Args:
+        input_size: size of the input's last axis.
+        hidden_size: size of the state.
+        bias: whether to add biases.
+        dtype: of the parameters; float32 if not given.
+        rngs: the source of the initial weights.
+
+    Raises:
+        RuntimeError: for a negative size, and at the call for an input or state of the wrong size or dtype.
+        ValueError: at the call, for an input or a state of the wrong rank.
+
+    See "Learning phrase representations using RNN encoder-decoder" (arXiv:1406.1078) and `torch.nn.GRUCell
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.GRUCell.html>`_.
+
+    >>> GRUCell(3, 4, rngs=nnx.Rngs(0))(jnp.ones((2, 3)), jnp.zeros((2, 4))).shape
+    (2, 4)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        dtype: DTypeLike = jnp.float32,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(input_size, hidden_size, bias, 3, dtype, rngs=rngs)
+
+    def __call__(
+        self, input: Float[Array, "*n in"], hx: Float[Array, "*n hidden"] | None = None
+    ) -> Float[Array, "*n hidden"]:
+        """Returns the next state."""
+        return self._step("GRU", input, None if hx is None else (hx,))[0]
+
+
+class LSTMCell(RNNCellBase):
+    """One step of a long short-term memory, without projection.
+
+    Maps ``(N, input_size)`` and the pair ``h``, ``c``, each ``(N, hidden_size)`` and zeros if not given, to the next
+    pair; or all without ``N``.
+
+    Parameters, gates in the order input, forget, cell, output: ``weight_ih (4*hidden_size, input_size)``, ``weight_hh
+    (4*hidden_size, hidden_size)``, ``bias_ih`` and ``bias_hh (4*hidden_size,)``, all drawn from the uniform
+    distribution on ``+-1/sqrt(hidden_size)``.
+
+    Args:
+        input_size: size of the input's last axis.
+        hidden_size: size of both states.
+        bias: whether to add biases.
+        dtype: of the parameters; float32 if not given.
+        rngs: the source of the initial weights.
+
+    Raises:
+        RuntimeError: for a negative size, and at the call for an input or states of the wrong size, number or dtype.
+        ValueError: at the call, for an input or a state of the wrong rank.
+        TypeError: at the call, for a state that is one array.
+
+    See "Long short-term memory" (https://doi.org/10.1162/neco.1997.9.8.1735) and `torch.nn.LSTMCell
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTMCell.html>`_.
+
+    >>> cell = LSTMCell(3, 4, rngs=nnx.Rngs(0))
+    >>> h, c = cell(jnp.ones((2, 3)))
+    >>> h.shape, c.shape
+    ((2, 4), (2, 4))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        dtype: DTypeLike = jnp.float32,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(input_size, hidden_size, bias, 4, dtype, rngs=rngs)
+
+    def __call__(
+        self,
+        input: Float[Array, "*n in"],
+        hx: tuple[Float[Array, "*n hidden"], Float[Array, "*n hidden"]] | None = None,
+    ) -> tuple[Float[Array, "*n hidden"], Float[Array, "*n hidden"]]:
+        """Returns the next states, ``(h, c)``."""
+        if hx is not None and not isinstance(hx, (tuple, list)):
+            raise TypeError(f"LSTMCell: the state must be a pair (h, c), got one array of shape {jnp.shape(hx)}")
+        h, c = self._step("LSTM", input, hx)
+        return h, c

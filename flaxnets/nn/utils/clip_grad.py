@@ -1,0 +1,102 @@
+"""Gradients kept within bounds: gradients go in and new ones come out, where torch changes them in place."""
+
+import math
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jaxtyping import Array, Float
+
+Gradients = TypeVar("Gradients")
+
+
+def _norm(array: jax.Array, norm_type: float) -> jax.Array:
+    if array.size == 0 and math.isinf(norm_type):
+        raise RuntimeError(f"there is no norm of order {norm_type} of an empty array, got the shape {array.shape}")
+    wide = array.reshape(-1).astype(jnp.promote_types(array.dtype, jnp.float32))
+    return jnp.linalg.norm(wide, norm_type).astype(array.real.dtype)
+
+
+def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Float[Array, ""]:
+    """Returns the norm of the norms of all arrays of a tree; zero if there are none.
+
+    Args:
+        tensors: an array, or a tree of arrays or variables.
+        norm_type: the p of the norm, ``inf`` included.
+        error_if_nonfinite: whether a norm that is infinite or NaN is an error; under jit, where it is not known, it is
+            none.
+
+    Raises:
+        RuntimeError: for such a norm, and for an infinite order where an array is empty.
+
+    See `torch.nn.utils.get_total_norm
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.get_total_norm.html>`_.
+
+    >>> float(get_total_norm({"weight": jnp.array([[3.0]]), "bias": jnp.array([4.0])}))
+    5.0
+    """
+    norm_type = float(norm_type)
+    norms = [_norm(jnp.asarray(leaf), norm_type) for leaf in jax.tree.leaves(tensors)]
+    if not norms:
+        return jnp.zeros(())
+    dtype = jnp.result_type(*norms)
+    total = _norm(jnp.stack([norm.astype(dtype) for norm in norms]), norm_type)
+    if error_if_nonfinite and not isinstance(total, Tracer) and not jnp.isfinite(total):
+        raise RuntimeError(
+            f"the norm of order {norm_type} of the gradients is {total}, so that they cannot be clipped; with "
+            "error_if_nonfinite=False they are scaled all the same"
+        )
+    return total
+
+
+def clip_grads_with_norm(gradients: Gradients, max_norm: float, total_norm: Float[Array, ""]) -> Gradients:
+    """Returns the gradients times ``max_norm / (total_norm + 1e-6)``, or as they are where that is above one.
+
+    See `torch.nn.utils.clip_grads_with_norm_
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grads_with_norm_.html>`_.
+
+    >>> clipped = clip_grads_with_norm(jnp.array([6.0, 8.0]), 2.0, jnp.array(10.0))
+    >>> float(jnp.linalg.norm(clipped).round(3))
+    2.0
+    """
+    factor = jnp.minimum(float(max_norm) / (total_norm + 1e-6), 1.0)
+    return jax.tree.map(lambda gradient: gradient * factor.astype(gradient.real.dtype), gradients)
+
+
+def clip_grad_norm(
+    gradients: Gradients, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
+) -> tuple[Gradients, Float[Array, ""]]:
+    """Returns the gradients, scaled down to a norm of ``max_norm`` if theirs is larger, and the norm that they had.
+
+    Args:
+        gradients: an array, or a tree of arrays or variables, such as ``nnx.grad`` gives.
+        max_norm: the largest norm.
+        norm_type: the p of the norm, ``inf`` included.
+        error_if_nonfinite: as of :func:`get_total_norm`, which raises.
+
+    Raises:
+        RuntimeError: for a norm that is not finite, if that is an error.
+
+    See `torch.nn.utils.clip_grad_norm_
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm_.html>`_.
+
+    >>> gradients, norm = clip_grad_norm([jnp.array([3.0]), jnp.array([4.0])], max_norm=1.0)
+    >>> float(norm), float(gradients[0][0].round(3))
+    (5.0, 0.6000000238418579)
+    """
+    total = get_total_norm(gradients, norm_type, error_if_nonfinite)
+    return clip_grads_with_norm(gradients, max_norm, total), total
+
+
+def clip_grad_value(gradients: Gradients, clip_value: float) -> Gradients:
+    """Returns the gradients with every element between ``-clip_value`` and ``clip_value``.
+
+    See `torch.nn.utils.clip_grad_value_
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_value_.html>`_.
+
+    >>> clip_grad_value(jnp.array([-3.0, 0.5]), 1.0).tolist()
+    [-1.0, 0.5]
+    """
+    bound = float(clip_value)
+    return jax.tree.map(lambda gradient: jnp.minimum(jnp.maximum(gradient, -bound), bound), gradients)

@@ -1,0 +1,168 @@
+"""Weights that are normalised whenever they are read."""
+
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Inexact
+
+from flaxnets.nn.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from flaxnets.nn.module import Buffer, Module
+from flaxnets.nn.utils.parametrize import register_parametrization
+
+M = TypeVar("M", bound=nnx.Module)
+
+
+def _norm(array: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    wide = array.astype(jnp.promote_types(array.dtype, jnp.float32))
+    return jnp.linalg.vector_norm(wide, axis=axes, keepdims=True).astype(array.real.dtype)
+
+
+class _WeightNorm(Module):
+    """A weight from its magnitude and its direction."""
+
+    def __init__(self, dim: int | None = 0):
+        self.dim = -1 if dim is None else dim
+
+    def _norm(self, weight: jax.Array) -> jax.Array:
+        if self.dim == -1:
+            return _norm(weight, tuple(range(weight.ndim))).reshape(())
+        if not -weight.ndim <= self.dim < weight.ndim:
+            raise IndexError(
+                f"weight_norm: expected a dim from {-weight.ndim} to {weight.ndim - 1} for a weight of shape "
+                f"{weight.shape}, got {self.dim}"
+            )
+        return _norm(weight, tuple(axis for axis in range(weight.ndim) if axis != self.dim % weight.ndim))
+
+    def __call__(self, weight_g: Inexact[Array, "..."], weight_v: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
+        """Returns the weight."""
+        return weight_v * (weight_g / self._norm(weight_v)).reshape(weight_g.shape or (1,) * weight_v.ndim)
+
+    def right_inverse(self, weight: Inexact[Array, "..."]) -> tuple[Inexact[Array, "..."], Inexact[Array, "..."]]:
+        """Returns magnitude and direction."""
+        return self._norm(weight), weight
+
+
+def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
+    """Splits a weight into a magnitude ``g`` and a direction ``v``: it is ``g * v / |v|`` from then on.
+
+    The parameters are ``parametrizations.weight.original0`` (``g``) and ``parametrizations.weight.original1`` (``v``).
+    This is torch's ``nn.utils.parametrizations.weight_norm``; the form it replaces, ``nn.utils.weight_norm`` with
+    ``weight_g`` and ``weight_v``, torch deprecates.
+
+    Args:
+        module: the layer; it is changed.
+        name: of the parameter.
+        dim: the axis that keeps a magnitude for each index; None (or -1, as in torch) for one of the whole weight.
+
+    Returns:
+        The layer.
+
+    Raises:
+        ValueError: if there is no such parameter.
+        IndexError: if it has no such axis.
+
+    See `torch.nn.utils.parametrizations.weight_norm
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parametrizations.weight_norm.html>`_ and
+    arXiv:1602.07868.
+
+    >>> from flaxnets import nn
+    >>> list(weight_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0))).state_dict())
+    ['bias', 'parametrizations.weight.original0', 'parametrizations.weight.original1']
+    """
+    return register_parametrization(module, name, _WeightNorm(dim), unsafe=True)
+
+
+class _SpectralNorm(Module):
+    """A weight divided by its largest singular value, which the power method estimates."""
+
+    def __init__(self, weight: jax.Array, n_power_iterations: int, dim: int, eps: float, rngs: nnx.Rngs):
+        if not -weight.ndim <= dim < weight.ndim:
+            raise IndexError(
+                f"spectral_norm: expected a dim from {-weight.ndim} to {weight.ndim - 1} for a weight of shape "
+                f"{weight.shape}, got {dim}"
+            )
+        if n_power_iterations <= 0:
+            raise ValueError(f"spectral_norm: n_power_iterations must be positive, got {n_power_iterations}")
+        self.dim = dim % weight.ndim
+        self.eps = eps
+        if weight.ndim > 1:
+            self.n_power_iterations = n_power_iterations
+            matrix = self._matrix(weight)
+            u, v = (jax.random.normal(rngs.params(), (size,), weight.dtype) for size in matrix.shape)
+            self._u, self._v = Buffer(self._normalized(u)), Buffer(self._normalized(v))
+            self._power_method(matrix, 15)
+
+    def _normalized(self, vector: jax.Array) -> jax.Array:
+        return vector / jnp.maximum(_norm(vector, (0,)), self.eps)
+
+    def _matrix(self, weight: jax.Array) -> jax.Array:
+        return jnp.moveaxis(weight, self.dim, 0).reshape(weight.shape[self.dim], -1)
+
+    def _power_method(self, matrix: jax.Array, iterations: int) -> None:
+        matrix, u, v = jax.lax.stop_gradient((matrix, self._u[...], self._v[...]))
+        for _ in range(iterations):
+            u = self._normalized(matrix @ v)
+            v = self._normalized(matrix.conj().T @ u)
+        self._u[...], self._v[...] = u, v
+
+    def __call__(self, weight: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
+        """Returns the weight; in training mode it also takes steps of the power method."""
+        if weight.ndim == 1:
+            return self._normalized(weight)
+        matrix = self._matrix(weight)
+        if self.training:
+            self._power_method(matrix, self.n_power_iterations)
+        return weight / jnp.vdot(self._u[...], matrix @ self._v[...])
+
+    def right_inverse(self, value: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
+        """Returns the weight as it is."""
+        return value
+
+
+def spectral_norm(
+    module: M,
+    name: str = "weight",
+    n_power_iterations: int = 1,
+    eps: float = 1e-12,
+    dim: int | None = None,
+    *,
+    rngs: nnx.Rngs,
+) -> M:
+    """Divides a weight by its largest singular value.
+
+    The parameter is ``parametrizations.weight.original``; the buffers ``parametrizations.weight.0._u`` and ``_v`` are
+    the singular vectors, which take ``n_power_iterations`` steps of the power method at each access in training mode.
+
+    Args:
+        module: the layer; it is changed.
+        name: of the parameter.
+        n_power_iterations: steps at each access.
+        eps: the least norm that vectors are divided by.
+        dim: the axis of the outputs; 1 for transposed convolutions, else 0, if not given.
+        rngs: the source of the first vectors.
+
+    Returns:
+        The layer.
+
+    Raises:
+        ValueError: if there is no such parameter, or the number of steps is not positive.
+        IndexError: if it has no such axis.
+
+    See `torch.nn.utils.parametrizations.spectral_norm
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parametrizations.spectral_norm.html>`_ and
+    arXiv:1802.05957.
+
+    >>> from flaxnets import nn
+    >>> layer = spectral_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(1))
+    >>> float(jnp.linalg.norm(layer.weight, 2).round(3))
+    1.0
+    """
+    weight: Any = getattr(module, name, None)
+    if not isinstance(weight, (nnx.Variable, jax.Array)):
+        raise ValueError(f"{type(module).__name__} has no parameter or buffer {name!r}")
+    if dim is None:
+        dim = int(isinstance(module, (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)))
+    parametrization = _SpectralNorm(weight[...], n_power_iterations, dim, eps, rngs)
+    return register_parametrization(module, name, parametrization)

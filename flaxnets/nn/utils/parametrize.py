@@ -1,0 +1,222 @@
+"""Parameters that are computed from others whenever they are read."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import jax
+from flax import nnx
+
+from flaxnets.nn.containers import ModuleList
+from flaxnets.nn.named_containers import ModuleDict
+
+M = TypeVar("M", bound=nnx.Module)
+
+
+class ParametrizationList(ModuleList):
+    """The parametrizations of one parameter, and what they compute it from.
+
+    The stored variable is ``original``, or ``original0``, ``original1``, ... where the first parametrization takes
+    several. :func:`register_parametrization` makes it; called, it returns the parameter.
+
+    Args:
+        modules: the parametrizations.
+        original: the parameter or buffer as it was.
+        unsafe: whether they may change the shape and the dtype.
+
+    Raises:
+        ValueError: if they do, and may not.
+
+    >>> from flaxnets import nn
+    >>> layer = nn.utils.weight_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0)))
+    >>> layer.parametrizations.weight().shape, layer.parametrizations.weight.original0.shape
+    ((2, 3), (2, 1))
+    """
+
+    def __init__(self, modules: Sequence[nnx.Module], original: nnx.Variable, unsafe: bool = False):
+        super().__init__(modules)
+        self.unsafe = unsafe
+        before = value = original.get_value()
+        for module in reversed(list(self)):
+            value = getattr(module, "right_inverse", _identity)(value)
+        self.is_tensor = not isinstance(value, (tuple, list))
+        self.ntensors = 1 if self.is_tensor else len(value)
+        for name, part in zip(self._names(), [value] if self.is_tensor else value, strict=True):
+            setattr(self, name, original.copy(part))
+        if not unsafe:
+            check_unchanged(before, self())
+
+    def _names(self) -> list[str]:
+        return ["original"] if self.is_tensor else [f"original{i}" for i in range(self.ntensors)]
+
+    def right_inverse(self, value: jax.Array) -> None:
+        """Stores what the parameter is computed from, so that it becomes ``value``.
+
+        Raises:
+            RuntimeError: if a parametrization has no inverse.
+        """
+        for module in reversed(list(self)):
+            inverse = getattr(module, "right_inverse", None)
+            if inverse is None:
+                raise RuntimeError(f"the parametrization {type(module).__name__} has no right_inverse")
+            value = inverse(value)
+        for name, part in zip(self._names(), [value] if self.is_tensor else value, strict=True):
+            getattr(self, name).set_value(part)
+
+    def __call__(self) -> jax.Array:
+        """Computes the parameter."""
+        first, *rest = self
+        value = first(*(getattr(self, name)[...] for name in self._names()))
+        for module in rest:
+            value = module(value)
+        return value
+
+
+def _identity(value: Any) -> Any:
+    return value
+
+
+def check_unchanged(before: jax.Array, after: jax.Array) -> None:
+    """Raises ValueError if the shape or the dtype is another."""
+    if (before.shape, before.dtype) != (after.shape, after.dtype):
+        raise ValueError(
+            f"a parametrization must not change shape and dtype unless unsafe=True: expected {before.shape} and "
+            f"{before.dtype}, got {after.shape} and {after.dtype}"
+        )
+
+
+@functools.cache
+def _parametrized(kind: Any, names: tuple[str, ...]) -> type:
+    """The class of layers whose attributes ``names`` are computed; one for all such layers, as jit compares classes."""
+
+    def set_attribute(self: Any, name: str, value: Any) -> None:
+        if name in names:
+            self.parametrizations[name].right_inverse(value[...])
+        else:
+            kind.__setattr__(self, name, value)
+
+    def computed(name: str) -> property:
+        return property(lambda self: self.parametrizations[name]())
+
+    members = {
+        "__setattr__": set_attribute,
+        "_parametrized": kind,
+        "__doc__": kind.__doc__,
+        "__module__": kind.__module__,
+    }
+    return type(kind)(f"Parametrized{kind.__name__}", (kind,), members | {name: computed(name) for name in names})
+
+
+def type_before_parametrizations(module: nnx.Module) -> type:
+    """Returns the module's class, as it was before parametrizations.
+
+    >>> from flaxnets import nn
+    >>> layer = nn.utils.weight_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0)))
+    >>> type(layer).__name__, type_before_parametrizations(layer).__name__
+    ('ParametrizedLinear', 'Linear')
+    """
+    return getattr(type(module), "_parametrized", type(module))
+
+
+def is_parametrized(module: nnx.Module, tensor_name: str | None = None) -> bool:
+    """Returns whether that parameter is computed from others, or, without a name, whether any is.
+
+    See `torch.nn.utils.parametrize.is_parametrized
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parametrize.is_parametrized.html>`_.
+
+    >>> from flaxnets import nn
+    >>> is_parametrized(nn.utils.weight_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0))), "bias")
+    False
+    """
+    parametrizations = vars(module).get("parametrizations")
+    if not isinstance(parametrizations, ModuleDict):
+        return False
+    return len(parametrizations) > 0 if tensor_name is None else tensor_name in parametrizations
+
+
+def _become(module: nnx.Module) -> None:
+    kind, names = type_before_parametrizations(module), tuple(vars(module).get("parametrizations", ()))
+    object.__setattr__(module, "__class__", _parametrized(kind, names) if names else kind)
+
+
+def register_parametrization(module: M, tensor_name: str, parametrization: nnx.Module, *, unsafe: bool = False) -> M:
+    """Makes a parameter or buffer of the module what ``parametrization`` computes from the stored one.
+
+    ``module.weight`` becomes an array that is computed at every access; ``module.parametrizations.weight`` has the
+    stored variable. A parametrization with a method ``right_inverse`` says what is to be stored, a tuple if it takes
+    several arrays. The module is changed, its class included; do so before it is passed to a transformation.
+
+    Args:
+        module: the module that holds it.
+        tensor_name: its name there.
+        parametrization: a module from array to array.
+        unsafe: whether it may change the shape and the dtype.
+
+    Raises:
+        ValueError: if there is no parameter or buffer of that name, or its shape or dtype changes and may not.
+
+    See `torch.nn.utils.parametrize.register_parametrization
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parametrize.register_parametrization.html>`_.
+
+    >>> from flaxnets import nn
+    >>> layer = register_parametrization(nn.Linear(3, 2, rngs=nnx.Rngs(0)), "weight", nn.ReLU())
+    >>> bool((layer.weight >= 0).all()), list(layer.state_dict())
+    (True, ['bias', 'parametrizations.weight.original'])
+    """
+    parametrization.set_attributes(training=getattr(module, "training", True), raise_if_not_found=False)
+    holder: Any = module
+    if is_parametrized(module, tensor_name):
+        if not unsafe:
+            value = getattr(module, tensor_name)
+            check_unchanged(value, parametrization(value))
+        holder.parametrizations[tensor_name].append(parametrization)
+        holder.parametrizations[tensor_name].unsafe |= unsafe
+        return module
+    original = vars(module).get(tensor_name)
+    if not isinstance(original, nnx.Variable):
+        raise ValueError(f"{type(module).__name__} has no parameter or buffer {tensor_name!r}")
+    parametrizations = ParametrizationList([parametrization], original, unsafe)
+    delattr(module, tensor_name)
+    if not is_parametrized(module):
+        holder.parametrizations = ModuleDict()
+    holder.parametrizations[tensor_name] = parametrizations
+    _become(module)
+    return module
+
+
+def remove_parametrizations(module: M, tensor_name: str, leave_parametrized: bool = True) -> M:
+    """Makes a parametrised parameter an ordinary one again.
+
+    Args:
+        module: the module that holds it.
+        tensor_name: its name there.
+        leave_parametrized: whether it keeps the value that is computed, or takes the stored one.
+
+    Raises:
+        ValueError: if it is not parametrised, or has no one stored value to take.
+
+    See `torch.nn.utils.parametrize.remove_parametrizations
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parametrize.remove_parametrizations.html>`_.
+
+    >>> from flaxnets import nn
+    >>> layer = nn.utils.weight_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0)))
+    >>> type(remove_parametrizations(layer, "weight")).__name__, list(layer.state_dict())
+    ('Linear', ['bias', 'weight'])
+    """
+    if not is_parametrized(module, tensor_name):
+        raise ValueError(f"{type(module).__name__} has no parametrization on {tensor_name!r}")
+    holder: Any = module
+    parametrizations = holder.parametrizations[tensor_name]
+    if not leave_parametrized and not parametrizations.is_tensor:
+        raise ValueError(
+            f"{tensor_name!r} is computed from {parametrizations.ntensors} arrays, none of which can take its place; "
+            "got leave_parametrized=False"
+        )
+    stored = parametrizations.original if parametrizations.is_tensor else parametrizations.original0
+    restored = stored.copy(getattr(module, tensor_name)) if leave_parametrized else stored
+    del holder.parametrizations[tensor_name]
+    if not holder.parametrizations:
+        del holder.parametrizations
+    _become(module)
+    setattr(module, tensor_name, restored)
+    return module

@@ -1,0 +1,19 @@
+"""``torch.optim`` as optax transformations: torch's names, arguments, arithmetic and slots."""
+
+from flaxnets.optim import lr_scheduler as lr_scheduler
+from flaxnets.optim.adam import Adam as Adam
+from flaxnets.optim.adam import Adamax as Adamax
+from flaxnets.optim.adam import AdamW as AdamW
+from flaxnets.optim.adam import NAdam as NAdam
+from flaxnets.optim.adam import RAdam as RAdam
+from flaxnets.optim.adaptive import Adadelta as Adadelta
+from flaxnets.optim.adaptive import Adagrad as Adagrad
+from flaxnets.optim.adaptive import RMSprop as RMSprop
+from flaxnets.optim.sgd import ASGD as ASGD
+from flaxnets.optim.sgd import SGD as SGD
+from flaxnets.optim.sgd import Rprop as Rprop
+from flaxnets.optim.torch_state import from_torch as from_torch
+from flaxnets.optim.torch_state import to_torch as to_torch
+from flaxnets.optim.transformation import Optimizer as Optimizer
+from flaxnets.optim.transformation import OptimizerState as OptimizerState
+from flaxnets.optim.transformation import clip_grad_norm as clip_grad_norm

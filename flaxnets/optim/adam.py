@@ -1,0 +1,227 @@
+"""Adam and its relatives."""
+
+import jax
+import jax.numpy as jnp
+
+from flaxnets.optim import rules
+from flaxnets.optim.rules import Settings, Slots, zeros_like
+from flaxnets.optim.transformation import Groups, LearningRate, Optimizer, make
+
+
+def _adam_slots(p: jax.Array, h: Settings) -> Slots:
+    return zeros_like(p, "exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if h["amsgrad"] else []))
+
+
+def _adamax_slots(p: jax.Array, h: Settings) -> Slots:
+    return zeros_like(p, "exp_avg", "exp_inf")
+
+
+def _nadam_slots(p: jax.Array, h: Settings) -> Slots:
+    return {"mu_product": jnp.ones((), p.dtype), **zeros_like(p, "exp_avg", "exp_avg_sq")}
+
+
+def _radam_slots(p: jax.Array, h: Settings) -> Slots:
+    return zeros_like(p, "exp_avg", "exp_avg_sq")
+
+
+def Adam(
+    lr: LearningRate = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0,
+    amsgrad: bool = False,
+    *,
+    maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+    groups: Groups | None = None,
+) -> Optimizer:
+    """Adam.
+
+    Args:
+        lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
+        betas: how much of the averages of gradients and of their squares is kept.
+        eps: added to what the step is divided by.
+        amsgrad: whether to divide by the largest variance so far.
+        decoupled_weight_decay: whether the decay stays out of the gradient's averages, as in :func:`AdamW`.
+        weight_decay: the L2 penalty.
+        maximize, groups: as in :func:`SGD`.
+
+    Raises:
+        ValueError: for a setting that torch rejects, or that a group cannot have.
+
+    See arXiv:1412.6980 and `torch.optim.Adam
+    <https://docs.pytorch.org/docs/stable/generated/torch.optim.Adam.html>`_.
+
+    >>> optimizer = Adam(0.1)
+    >>> sorted(optimizer.init({"weight": jnp.ones(3)}).slots)
+    ['exp_avg', 'exp_avg_sq']
+    """
+    settings = {
+        "lr": lr,
+        "betas": betas,
+        "eps": eps,
+        "weight_decay": weight_decay,
+        "amsgrad": amsgrad,
+        "decoupled_weight_decay": decoupled_weight_decay,
+        "maximize": maximize,
+    }
+    return make("Adam", rules.adam, settings, _adam_slots, groups)
+
+
+def AdamW(
+    lr: LearningRate = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 1e-2,
+    amsgrad: bool = False,
+    *,
+    maximize: bool = False,
+    groups: Groups | None = None,
+) -> Optimizer:
+    """Adam whose weight decay stays out of the gradient's averages.
+
+    Args:
+        lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
+        betas: how much of the averages of gradients and of their squares is kept.
+        eps: added to what the step is divided by.
+        amsgrad: whether to divide by the largest variance so far.
+        weight_decay: what every step takes off the parameters, times ``lr``.
+        maximize, groups: as in :func:`SGD`.
+
+    Raises:
+        ValueError: for a setting that torch rejects, or that a group cannot have.
+
+    See arXiv:1711.05101 and `torch.optim.AdamW
+    <https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html>`_.
+
+    >>> optimizer = AdamW(0.1)
+    >>> sorted(optimizer.init({"weight": jnp.ones(3)}).slots)
+    ['exp_avg', 'exp_avg_sq']
+    """
+    settings = {
+        "lr": lr,
+        "betas": betas,
+        "eps": eps,
+        "weight_decay": weight_decay,
+        "amsgrad": amsgrad,
+        "maximize": maximize,
+        "decoupled_weight_decay": True,
+    }
+    return make("AdamW", rules.adam, settings, _adam_slots, groups)
+
+
+def Adamax(
+    lr: LearningRate = 2e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0,
+    *,
+    maximize: bool = False,
+    groups: Groups | None = None,
+) -> Optimizer:
+    """Adamax: Adam with the largest gradient so far for the variance.
+
+    Args:
+        lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
+        betas: how much of the averages of gradients and of their squares is kept.
+        eps: added to the gradient's size.
+        weight_decay: the L2 penalty.
+        maximize, groups: as in :func:`SGD`.
+
+    Raises:
+        ValueError: for a setting that torch rejects, or that a group cannot have.
+
+    See arXiv:1412.6980 and `torch.optim.Adamax
+    <https://docs.pytorch.org/docs/stable/generated/torch.optim.Adamax.html>`_.
+
+    >>> optimizer = Adamax(0.1)
+    >>> sorted(optimizer.init({"weight": jnp.ones(3)}).slots)
+    ['exp_avg', 'exp_inf']
+    """
+    settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
+    return make("Adamax", rules.adamax, settings, _adamax_slots, groups)
+
+
+def NAdam(
+    lr: LearningRate = 2e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0,
+    momentum_decay: float = 4e-3,
+    decoupled_weight_decay: bool = False,
+    *,
+    maximize: bool = False,
+    groups: Groups | None = None,
+) -> Optimizer:
+    """NAdam: Adam with Nesterov's momentum.
+
+    Args:
+        lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
+        betas: how much of the averages of gradients and of their squares is kept.
+        eps: added to what the step is divided by.
+        momentum_decay: how fast the momentum grows to ``betas[0]``.
+        decoupled_weight_decay: as in :func:`Adam`.
+        weight_decay: the L2 penalty.
+        maximize, groups: as in :func:`SGD`.
+
+    Raises:
+        ValueError: for a setting that torch rejects, or that a group cannot have.
+
+    See https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ and `torch.optim.NAdam
+    <https://docs.pytorch.org/docs/stable/generated/torch.optim.NAdam.html>`_.
+
+    >>> optimizer = NAdam(0.1)
+    >>> sorted(optimizer.init({"weight": jnp.ones(3)}).slots)
+    ['exp_avg', 'exp_avg_sq', 'mu_product']
+    """
+    settings = {
+        "lr": lr,
+        "betas": betas,
+        "eps": eps,
+        "weight_decay": weight_decay,
+        "momentum_decay": momentum_decay,
+        "decoupled_weight_decay": decoupled_weight_decay,
+        "maximize": maximize,
+    }
+    return make("NAdam", rules.nadam, settings, _nadam_slots, groups)
+
+
+def RAdam(
+    lr: LearningRate = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0,
+    decoupled_weight_decay: bool = False,
+    *,
+    maximize: bool = False,
+    groups: Groups | None = None,
+) -> Optimizer:
+    """RAdam: Adam that waits until its variance can be trusted.
+
+    Args:
+        lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
+        betas: how much of the averages of gradients and of their squares is kept.
+        eps: added to what the step is divided by.
+        decoupled_weight_decay: as in :func:`Adam`.
+        weight_decay: the L2 penalty.
+        maximize, groups: as in :func:`SGD`.
+
+    Raises:
+        ValueError: for a setting that torch rejects, or that a group cannot have.
+
+    See arXiv:1908.03265 and `torch.optim.RAdam
+    <https://docs.pytorch.org/docs/stable/generated/torch.optim.RAdam.html>`_.
+
+    >>> optimizer = RAdam(0.1)
+    >>> sorted(optimizer.init({"weight": jnp.ones(3)}).slots)
+    ['exp_avg', 'exp_avg_sq']
+    """
+    settings = {
+        "lr": lr,
+        "betas": betas,
+        "eps": eps,
+        "weight_decay": weight_decay,
+        "decoupled_weight_decay": decoupled_weight_decay,
+        "maximize": maximize,
+    }
+    return make("RAdam", rules.radam, settings, _radam_slots, groups)

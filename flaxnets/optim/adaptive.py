@@ -1,0 +1,139 @@
+"""Optimizers that divide by the size of the gradients so far."""
+
+import jax
+import jax.numpy as jnp
+
+from flaxnets.optim import rules
+from flaxnets.optim.rules import Settings, Slots, zeros_like
+from flaxnets.optim.transformation import Groups, LearningRate, Optimizer, make
+
+
+def _adagrad_slots(p: jax.Array, h: Settings) -> Slots:
+    return {"sum": jnp.full_like(p, h["initial_accumulator_value"])}
+
+
+def _rmsprop_slots(p: jax.Array, h: Settings) -> Slots:
+    return zeros_like(
+        p, "square_avg", *(["momentum_buffer"] if h["momentum"] else []), *(["grad_avg"] if h["centered"] else [])
+    )
+
+
+def _adadelta_slots(p: jax.Array, h: Settings) -> Slots:
+    return zeros_like(p, "square_avg", "acc_delta")
+
+
+def Adagrad(
+    lr: LearningRate = 1e-2,
+    lr_decay: float = 0,
+    weight_decay: float = 0,
+    initial_accumulator_value: float = 0,
+    eps: float = 1e-10,
+    *,
+    maximize: bool = False,
+    groups: Groups | None = None,
+) -> Optimizer:
+    """Adagrad.
+
+    Args:
+        lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
+        lr_decay: the learning rate is divided by ``1 + steps * lr_decay``.
+        initial_accumulator_value: what the sum of squares begins at.
+        eps: added to what the step is divided by.
+        weight_decay: the L2 penalty.
+        maximize, groups: as in :func:`SGD`.
+
+    Raises:
+        ValueError: for a setting that torch rejects, or that a group cannot have.
+
+    See https://jmlr.org/papers/v12/duchi11a.html and `torch.optim.Adagrad
+    <https://docs.pytorch.org/docs/stable/generated/torch.optim.Adagrad.html>`_.
+
+    >>> optimizer = Adagrad(0.1)
+    >>> sorted(optimizer.init({"weight": jnp.ones(3)}).slots)
+    ['sum']
+    """
+    settings = {
+        "lr": lr,
+        "lr_decay": lr_decay,
+        "weight_decay": weight_decay,
+        "initial_accumulator_value": initial_accumulator_value,
+        "eps": eps,
+        "maximize": maximize,
+    }
+    return make("Adagrad", rules.adagrad, settings, _adagrad_slots, groups)
+
+
+def RMSprop(
+    lr: LearningRate = 1e-2,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    weight_decay: float = 0,
+    momentum: float = 0,
+    centered: bool = False,
+    *,
+    maximize: bool = False,
+    groups: Groups | None = None,
+) -> Optimizer:
+    """RMSprop.
+
+    Args:
+        lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
+        alpha: how much of the average of squares is kept.
+        eps: added to what the step is divided by.
+        momentum: how much of the last step is kept.
+        centered: whether to take the squared mean gradient off the squares.
+        weight_decay: the L2 penalty.
+        maximize, groups: as in :func:`SGD`.
+
+    Raises:
+        ValueError: for a setting that torch rejects, or that a group cannot have.
+
+    See https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf and `torch.optim.RMSprop
+    <https://docs.pytorch.org/docs/stable/generated/torch.optim.RMSprop.html>`_.
+
+    >>> optimizer = RMSprop(0.1)
+    >>> sorted(optimizer.init({"weight": jnp.ones(3)}).slots)
+    ['square_avg']
+    """
+    settings = {
+        "lr": lr,
+        "alpha": alpha,
+        "eps": eps,
+        "weight_decay": weight_decay,
+        "momentum": momentum,
+        "centered": centered,
+        "maximize": maximize,
+    }
+    return make("RMSprop", rules.rmsprop, settings, _rmsprop_slots, groups)
+
+
+def Adadelta(
+    lr: LearningRate = 1.0,
+    rho: float = 0.9,
+    eps: float = 1e-6,
+    weight_decay: float = 0,
+    *,
+    maximize: bool = False,
+    groups: Groups | None = None,
+) -> Optimizer:
+    """Adadelta.
+
+    Args:
+        lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
+        rho: how much of the averages of squares is kept.
+        eps: added to both averages, inside the roots.
+        weight_decay: the L2 penalty.
+        maximize, groups: as in :func:`SGD`.
+
+    Raises:
+        ValueError: for a setting that torch rejects, or that a group cannot have.
+
+    See arXiv:1212.5701 and `torch.optim.Adadelta
+    <https://docs.pytorch.org/docs/stable/generated/torch.optim.Adadelta.html>`_.
+
+    >>> optimizer = Adadelta(0.1)
+    >>> sorted(optimizer.init({"weight": jnp.ones(3)}).slots)
+    ['acc_delta', 'square_avg']
+    """
+    settings = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
+    return make("Adadelta", rules.adadelta, settings, _adadelta_slots, groups)

@@ -1,0 +1,219 @@
+"""The learning-rate schedules of ``torch.optim.lr_scheduler``, as functions of the number of steps taken.
+
+In torch they change an optimizer; here they take the learning rate instead of it, and are given to an optimizer as its
+``lr``. A step is whatever the optimizer counts: multiply by the steps of an epoch to think in epochs.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import ArrayLike
+
+
+def StepLR(lr: float, step_size: int, gamma: float = 0.1) -> optax.Schedule:
+    """Multiplies the learning rate by ``gamma`` every ``step_size`` steps.
+
+    >>> [round(float(StepLR(1.0, step_size=2)(t)), 3) for t in range(5)]
+    [1.0, 1.0, 0.1, 0.1, 0.01]
+    """
+    return optax.exponential_decay(lr, step_size, gamma, staircase=True)
+
+
+def MultiStepLR(lr: float, milestones: Iterable[int], gamma: float = 0.1) -> optax.Schedule:
+    """Multiplies the learning rate by ``gamma`` at every milestone; a milestone given twice counts twice.
+
+    >>> [round(float(MultiStepLR(1.0, milestones=[1, 3])(t)), 3) for t in range(5)]
+    [1.0, 0.1, 0.1, 0.01, 0.01]
+    """
+    given = np.sort(np.asarray(list(milestones), np.int64))
+    return lambda count: lr * jnp.power(gamma, jnp.searchsorted(given, count, side="right"))
+
+
+def ExponentialLR(lr: float, gamma: float) -> optax.Schedule:
+    """Multiplies the learning rate by ``gamma`` every step.
+
+    >>> [float(ExponentialLR(1.0, gamma=0.5)(t)) for t in range(3)]
+    [1.0, 0.5, 0.25]
+    """
+    return optax.exponential_decay(lr, 1, gamma)
+
+
+def CosineAnnealingLR(lr: float, T_max: int, eta_min: float = 0.0) -> optax.Schedule:
+    """Falls from ``lr`` to ``eta_min`` in ``T_max`` steps along a cosine, and rises again after them.
+
+    See "SGDR" (arXiv:1608.03983).
+
+    >>> [round(float(CosineAnnealingLR(1.0, T_max=4)(t)), 3) for t in (0, 2, 4, 8)]
+    [1.0, 0.5, 0.0, 1.0]
+    """
+    return lambda count: _cosine(lr, eta_min, jnp.asarray(count) / T_max)
+
+
+def CosineAnnealingWarmRestarts(lr: float, T_0: int, T_mult: int = 1, eta_min: float = 0.0) -> optax.Schedule:
+    """Falls from ``lr`` to ``eta_min`` along a cosine and starts again, each cycle ``T_mult`` times as long.
+
+    Raises:
+        ValueError: if ``T_0`` or ``T_mult`` is not a positive int.
+
+    See "SGDR" (arXiv:1608.03983).
+
+    >>> [round(float(CosineAnnealingWarmRestarts(1.0, T_0=2, T_mult=2)(t)), 3) for t in (0, 1, 2, 4, 6)]
+    [1.0, 0.5, 1.0, 0.5, 1.0]
+    """
+    for name, value in (("T_0", T_0), ("T_mult", T_mult)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"CosineAnnealingWarmRestarts: {name} must be an int of at least 1, got {value}")
+    if T_mult == 1:
+        return lambda count: _cosine(lr, eta_min, (jnp.asarray(count) % T_0) / T_0)
+    starts = [0]
+    while starts[-1] < 2**31 - 1:
+        starts.append(starts[-1] + T_0 * T_mult ** (len(starts) - 1))
+    begins = np.minimum(starts, 2**31 - 1)
+
+    def schedule(count: ArrayLike) -> jax.Array:
+        cycle = jnp.searchsorted(begins, count, side="right") - 1
+        start, length = jnp.asarray(begins)[cycle], jnp.diff(jnp.asarray(begins))[cycle]
+        return _cosine(lr, eta_min, (count - start) / length)
+
+    return schedule
+
+
+def LinearLR(lr: float, start_factor: float = 1.0 / 3, end_factor: float = 1.0, total_iters: int = 5) -> optax.Schedule:
+    """Goes from ``lr * start_factor`` to ``lr * end_factor`` in ``total_iters`` steps, in equal parts.
+
+    Raises:
+        ValueError: for factors that torch rejects.
+
+    >>> [round(float(LinearLR(1.0, start_factor=0.5, total_iters=2)(t)), 3) for t in range(4)]
+    [0.5, 0.75, 1.0, 1.0]
+    """
+    if not 0 < start_factor <= 1:
+        raise ValueError(f"LinearLR: start_factor must be above 0 and at most 1, got {start_factor}")
+    if not 0 <= end_factor <= 1:
+        raise ValueError(f"LinearLR: end_factor must be between 0 and 1, got {end_factor}")
+    return optax.linear_schedule(lr * start_factor, lr * end_factor, total_iters)
+
+
+def PolynomialLR(lr: float, total_iters: int = 5, power: float = 1.0) -> optax.Schedule:
+    """Falls to 0 in ``total_iters`` steps, as a power of the steps left.
+
+    >>> [float(PolynomialLR(1.0, total_iters=2, power=2.0)(t)) for t in range(4)]
+    [1.0, 0.25, 0.0, 0.0]
+    """
+    return optax.polynomial_schedule(lr, 0.0, power, total_iters)
+
+
+def LambdaLR(lr: float, lr_lambda: Callable[[jax.Array], ArrayLike]) -> optax.Schedule:
+    """Multiplies the learning rate by a function of the number of steps; it is traced, so it computes with JAX.
+
+    >>> float(LambdaLR(1.0, lambda t: 1 / (1 + t))(3))
+    0.25
+    """
+    return lambda count: lr * jnp.asarray(lr_lambda(jnp.asarray(count)))
+
+
+def SequentialLR(schedulers: Sequence[optax.Schedule], milestones: Sequence[int]) -> optax.Schedule:
+    """Takes one schedule after the other, each from its own beginning at its milestone.
+
+    Raises:
+        ValueError: unless there is one milestone fewer than there are schedules.
+
+    >>> warm = SequentialLR([LinearLR(1.0, 0.5, total_iters=2), ExponentialLR(1.0, 0.5)], milestones=[2])
+    >>> [round(float(warm(t)), 3) for t in range(5)]
+    [0.5, 0.75, 1.0, 0.5, 0.25]
+    """
+    if len(milestones) != len(schedulers) - 1:
+        raise ValueError(
+            f"SequentialLR: {len(schedulers)} schedules need {len(schedulers) - 1} milestones, got {list(milestones)}"
+        )
+    return optax.join_schedules(schedulers, milestones)
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class OneCycleLR:
+    """Rises from ``max_lr / div_factor`` to ``max_lr`` and falls far below; the momentum does the opposite.
+
+    An optimizer that gets this as its ``lr`` takes its momentum, or its first beta, from :meth:`momentum`.
+
+    Args:
+        max_lr: the largest learning rate.
+        total_steps: the length of the cycle; or it is ``epochs * steps_per_epoch``.
+        epochs: of the cycle.
+        steps_per_epoch: of the cycle.
+        pct_start: the fraction of the cycle in which the learning rate rises.
+        anneal_strategy: ``"cos"`` or ``"linear"``.
+        cycle_momentum: whether the momentum moves too.
+        base_momentum: the smallest momentum.
+        max_momentum: the largest.
+        div_factor: ``max_lr`` divided by the first learning rate.
+        final_div_factor: the first learning rate divided by the last.
+        three_phase: whether it falls as it rose before it goes below.
+
+    Raises:
+        ValueError: for a cycle of no length, or arguments that torch rejects.
+
+    See "Super-convergence" (arXiv:1708.07120).
+
+    >>> schedule = OneCycleLR(1.0, total_steps=10)
+    >>> [round(float(schedule(t)), 4) for t in (0, 2, 9)], round(float(schedule.momentum(2)), 2)
+    ([0.04, 1.0, 0.0], 0.85)
+    """
+
+    ends: tuple[float, ...]
+    rates: tuple[float, ...]
+    momenta: tuple[float, ...] | None
+    anneal_strategy: str
+
+    def __init__(
+        self, max_lr: float, total_steps: int | None = None, epochs: int | None = None,
+        steps_per_epoch: int | None = None, pct_start: float = 0.3, anneal_strategy: str = "cos",
+        cycle_momentum: bool = True, base_momentum: float = 0.85, max_momentum: float = 0.95, div_factor: float = 25.0,
+        final_div_factor: float = 1e4, three_phase: bool = False,
+    ):  # fmt: skip
+        if total_steps is None:
+            if epochs is None or steps_per_epoch is None:
+                raise ValueError("OneCycleLR: give total_steps, or both epochs and steps_per_epoch")
+            total_steps = epochs * steps_per_epoch
+        if total_steps <= 0:
+            raise ValueError(f"OneCycleLR: the cycle must have at least one step, got {total_steps}")
+        if not 0 <= pct_start <= 1:
+            raise ValueError(f"OneCycleLR: pct_start must be between 0 and 1, got {pct_start}")
+        if anneal_strategy not in ("cos", "linear"):
+            raise ValueError(f"OneCycleLR: anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}")
+        first, rise = max_lr / div_factor, pct_start * total_steps
+        ends, rates, momenta = [0.0, rise - 1], [first, max_lr], [max_momentum, base_momentum]
+        if three_phase:
+            ends, rates, momenta = [*ends, 2 * rise - 2], [*rates, first], [*momenta, max_momentum]
+        object.__setattr__(self, "ends", (*ends, total_steps - 1.0))
+        object.__setattr__(self, "rates", (*rates, first / final_div_factor))
+        object.__setattr__(self, "momenta", (*momenta, max_momentum) if cycle_momentum else None)
+        object.__setattr__(self, "anneal_strategy", anneal_strategy)
+
+    def __call__(self, count: ArrayLike) -> jax.Array:
+        """Returns the learning rate after ``count`` steps."""
+        return self._at(count, self.rates)
+
+    @property
+    def momentum(self) -> optax.Schedule | None:
+        """The momentum as a schedule; None if it does not move."""
+        momenta = self.momenta
+        return None if momenta is None else lambda count: self._at(count, momenta)
+
+    def _at(self, count: ArrayLike, values: Sequence[float]) -> jax.Array:
+        count = jnp.asarray(count)
+        result = jnp.asarray(values[-1], jnp.result_type(float))
+        phases = zip(self.ends, self.ends[1:], values, values[1:], strict=False)
+        for begin, end, start, stop in reversed(list(phases)):
+            done = (count - begin) / (end - begin) if end > begin else jnp.ones(())
+            moved = _cosine(start, stop, done) if self.anneal_strategy == "cos" else start + (stop - start) * done
+            result = jnp.where(count <= end, moved, result)
+        return result
+
+
+def _cosine(start: float, end: float, done: ArrayLike) -> jax.Array:
+    return end + (start - end) * (1 + jnp.cos(math.pi * done)) / 2

@@ -1,0 +1,127 @@
+"""Optimizers that follow the gradient itself: SGD, its average, and Rprop."""
+
+import jax
+import jax.numpy as jnp
+
+from flaxnets.optim import rules
+from flaxnets.optim.rules import Settings, Slots, zeros_like
+from flaxnets.optim.transformation import Groups, LearningRate, Optimizer, make
+
+
+def _sgd_slots(p: jax.Array, h: Settings) -> Slots:
+    return zeros_like(p, *(["momentum_buffer"] if h["momentum"] else []))
+
+
+def _asgd_slots(p: jax.Array, h: Settings) -> Slots:
+    return {"eta": jnp.asarray(h["lr"], p.dtype), "mu": jnp.ones((), p.dtype), **zeros_like(p, "ax")}
+
+
+def _rprop_slots(p: jax.Array, h: Settings) -> Slots:
+    return {**zeros_like(p, "prev"), "step_size": jnp.full_like(p, h["lr"])}
+
+
+def SGD(
+    lr: LearningRate = 1e-3,
+    momentum: float = 0,
+    dampening: float = 0,
+    weight_decay: float = 0,
+    nesterov: bool = False,
+    *,
+    maximize: bool = False,
+    groups: Groups | None = None,
+) -> Optimizer:
+    """Stochastic gradient descent, with momentum if that is not 0.
+
+    Args:
+        lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
+        momentum: how much of the last step's direction is kept.
+        dampening: how much of the gradient is kept out of the momentum; not in the first step.
+        nesterov: whether to look ahead along the momentum.
+        weight_decay: the L2 penalty.
+        maximize: whether to go up instead of down.
+        groups: settings for the parameters whose names match, such as ``{"*.bias": {"weight_decay": 0}}``; the first
+            match counts.
+
+    Raises:
+        ValueError: for a setting that torch rejects, or that a group cannot have.
+
+    See https://proceedings.mlr.press/v28/sutskever13.html and `torch.optim.SGD
+    <https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html>`_.
+
+    >>> optimizer = SGD(0.1, momentum=0.9, groups={"*bias": {"weight_decay": 0.0}})
+    >>> sorted(optimizer.init({"weight": jnp.ones(3)}).slots)
+    ['momentum_buffer']
+    """
+    settings = {
+        "lr": lr,
+        "momentum": momentum,
+        "dampening": dampening,
+        "weight_decay": weight_decay,
+        "nesterov": nesterov,
+        "maximize": maximize,
+    }
+    return make("SGD", rules.sgd, settings, _sgd_slots, groups)
+
+
+def ASGD(
+    lr: LearningRate = 1e-2,
+    lambd: float = 1e-4,
+    alpha: float = 0.75,
+    t0: float = 1e6,
+    weight_decay: float = 0,
+    *,
+    maximize: bool = False,
+    groups: Groups | None = None,
+) -> Optimizer:
+    """Averaged stochastic gradient descent; the slot ``ax`` is the average.
+
+    Args:
+        lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
+        lambd: the decay of weights and of the learning rate.
+        alpha: the power of the learning rate's decay.
+        t0: the step at which averaging begins.
+        weight_decay: the L2 penalty.
+        maximize, groups: as in :func:`SGD`.
+
+    Raises:
+        ValueError: for a setting that torch rejects, or that a group cannot have.
+
+    See https://doi.org/10.1137/0330046 and `torch.optim.ASGD
+    <https://docs.pytorch.org/docs/stable/generated/torch.optim.ASGD.html>`_.
+
+    >>> optimizer = ASGD(0.1)
+    >>> sorted(optimizer.init({"weight": jnp.ones(3)}).slots)
+    ['ax', 'eta', 'mu']
+    """
+    settings = {"lr": lr, "lambd": lambd, "alpha": alpha, "t0": t0, "weight_decay": weight_decay, "maximize": maximize}
+    return make("ASGD", rules.asgd, settings, _asgd_slots, groups)
+
+
+def Rprop(
+    lr: LearningRate = 1e-2,
+    etas: tuple[float, float] = (0.5, 1.2),
+    step_sizes: tuple[float, float] = (1e-6, 50),
+    *,
+    maximize: bool = False,
+    groups: Groups | None = None,
+) -> Optimizer:
+    """Rprop: step sizes grow while a gradient keeps its sign.
+
+    Args:
+        lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
+        etas: what a step size is multiplied by after a change of sign, and without one.
+        step_sizes: the smallest and the largest.
+        maximize, groups: as in :func:`SGD`.
+
+    Raises:
+        ValueError: for a setting that torch rejects, or that a group cannot have.
+
+    See https://doi.org/10.1109/ICNN.1993.298623 and `torch.optim.Rprop
+    <https://docs.pytorch.org/docs/stable/generated/torch.optim.Rprop.html>`_.
+
+    >>> optimizer = Rprop(0.1)
+    >>> sorted(optimizer.init({"weight": jnp.ones(3)}).slots)
+    ['prev', 'step_size']
+    """
+    settings = {"lr": lr, "etas": etas, "step_sizes": step_sizes, "maximize": maximize}
+    return make("Rprop", rules.rprop, settings, _rprop_slots, groups)

@@ -1,0 +1,55 @@
+"""What the layer cases covered and measured, as a table for the documentation."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+HEADER = """# Layers
+
+Every class and function of `flaxnets.nn` that computes, held against its namesake in PyTorch {torch}: how many
+combinations of arguments and shapes, which options they set, and the worst errors measured in float64, over training
+and evaluation mode, eager and jit. Errors of outputs and buffers are relative to the largest value, those of gradients
+to the norm of all gradients of their kind.
+
+Made by `pytest parity_tests/test_layers.py --layers-report docs/layers.md`.
+
+| name | cases | options | outputs | buffers | gradients |
+|---|---|---|---|---|---|
+"""
+
+
+def measurement(name: str, options: Iterable[str], report: Any) -> dict[str, Any]:
+    """What one case covered and measured; of plain values, as it travels between processes."""
+
+    def worst(*kinds: str) -> float | None:
+        errors = [difference.error for kind in kinds if (difference := report.worst(kind, "float64"))]
+        return max(errors, default=None)
+
+    return {
+        "name": name,
+        "options": sorted(options),
+        "outputs": worst("output"),
+        "buffers": worst("buffer"),
+        "gradients": worst("input gradient", "parameter gradient"),
+    }
+
+
+def layers_report(measured: Iterable[Mapping[str, Any]]) -> str:
+    """The table over all measurements, one line a name."""
+    import torch
+
+    by_name: dict[str, list[Mapping[str, Any]]] = {}
+    for measurement in measured:
+        by_name.setdefault(measurement["name"], []).append(measurement)
+    lines = []
+    for name in sorted(by_name, key=str.lower):
+        cases = by_name[name]
+        options = ", ".join(f"`{o}`" for o in sorted({option for case in cases for option in case["options"]})) or "-"
+        errors = [_largest(case[kind] for case in cases) for kind in ("outputs", "buffers", "gradients")]
+        lines.append(f"| `{name}` | {len(cases)} | {options} | {' | '.join(errors)} |")
+    total = sum(map(len, by_name.values()))
+    return HEADER.format(torch=torch.__version__.split("+")[0]) + "\n".join(lines) + f"\n\n{total} cases in all.\n"
+
+
+def _largest(errors: Iterable[float | None]) -> str:
+    known = [error for error in errors if error is not None]
+    return f"{max(known):.0e}" if known else "-"

@@ -1,0 +1,357 @@
+"""Optimizers and schedules take the steps that torch's take, and hand their state over in the middle of a run."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+from flax import nnx
+
+import flaxnets
+import torchref
+from flaxnets import optim
+from flaxnets.optim import lr_scheduler
+from flaxnets.parity import transfer
+from flaxnets.parity.check import relative_error
+
+STEPS, LR, GATE = 20, 0.02, 1e-10
+
+# Gradients this small are zero on both sides. That of a bias before a normalisation is rounding alone, and optimizers
+# that divide by a gradient's size make full steps of the last digits of any that is hardly more.
+NOISE = 1e-7
+
+
+@pytest.fixture(autouse=True)
+def _in_float64() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)  # else torch keeps some slots in float32
+    try:
+        with jax.enable_x64(True):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "StepLR": {"step_size": 3, "gamma": 0.5},
+    "MultiStepLR": {"milestones": [2, 9, 9, 14], "gamma": 0.3},
+    "ExponentialLR": {"gamma": 0.9},
+    "CosineAnnealingLR": {"T_max": 8, "eta_min": 0.001},
+    "CosineAnnealingWarmRestarts": {"T_0": 3, "T_mult": 2, "eta_min": 0.002},
+    "LinearLR": {"start_factor": 0.1, "end_factor": 0.8, "total_iters": 7},
+    "PolynomialLR": {"total_iters": 15, "power": 2.0},
+    "OneCycleLR": {"max_lr": LR, "total_steps": STEPS},
+    "LambdaLR": {"lr_lambda": lambda t: 1 / (1 + 0.1 * t)},
+    "SequentialLR": {"milestones": [4]},
+}
+OTHER_FORMS: list[tuple[str, dict[str, Any]]] = [
+    ("CosineAnnealingWarmRestarts", {"T_0": 4}),
+    ("LinearLR", {}),
+    ("PolynomialLR", {}),
+    ("OneCycleLR", {"max_lr": 0.1, "epochs": 5, "steps_per_epoch": 10, "three_phase": True, "pct_start": 0.4}),
+    ("OneCycleLR", {"max_lr": 0.1, "total_steps": 50, "anneal_strategy": "linear", "div_factor": 5.0}),
+]
+
+
+def make_schedule(name: str, options: dict[str, Any], lr: float = LR) -> optax.Schedule:
+    if name == "SequentialLR":
+        warm_up = lr_scheduler.LinearLR(lr, 0.1, total_iters=4)
+        return lr_scheduler.SequentialLR([warm_up, lr_scheduler.CosineAnnealingLR(lr, 16)], **options)
+    first = () if name == "OneCycleLR" else (lr,)
+    return getattr(lr_scheduler, name)(*first, **options)
+
+
+def torch_schedule(name: str, options: dict[str, Any], optimizer: torch.optim.Optimizer) -> Any:
+    known = torch.optim.lr_scheduler
+    if name == "SequentialLR":
+        parts = [known.LinearLR(optimizer, 0.1, total_iters=4), known.CosineAnnealingLR(optimizer, 16)]
+        return known.SequentialLR(optimizer, parts, **options)
+    return getattr(known, name)(optimizer, **options)
+
+
+@pytest.mark.parametrize(("name", "options"), [*SCHEDULES.items(), *OTHER_FORMS])
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step()` before")
+def test_schedules_have_torchs_values(name: str, options: dict[str, Any]):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], LR, momentum=0.9)
+    theirs, ours = torch_schedule(name, options, optimizer), make_schedule(name, options)
+    for count in range(20 if name == "OneCycleLR" and options.get("total_steps") == STEPS else 50):
+        group = optimizer.param_groups[0]
+        assert float(ours(count)) == pytest.approx(group["lr"], rel=1e-12, abs=1e-15)
+        assert float(jax.jit(ours)(count)) == pytest.approx(group["lr"], rel=1e-12, abs=1e-15)
+        if name == "OneCycleLR":
+            assert float(ours.momentum(count)) == pytest.approx(group["momentum"], rel=1e-12)
+        if count < 49 and not (name == "OneCycleLR" and count == theirs.total_steps - 1):
+            optimizer.step()
+            theirs.step()
+
+
+# For each optimizer: plain, with weight decay, and with its own options.
+SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "SGD": [{}, {"weight_decay": 0.1}, {"momentum": 0.9, "dampening": 0.3}, {"momentum": 0.8, "nesterov": True}],
+    "Adam": [{}, {"weight_decay": 0.1}, {"betas": (0.8, 0.99), "eps": 1e-3, "amsgrad": True}, {"maximize": True}],
+    "AdamW": [{}, {"weight_decay": 0.2}, {"amsgrad": True, "betas": (0.5, 0.9)}],
+    "Adagrad": [{}, {"weight_decay": 0.1}, {"lr_decay": 0.2, "initial_accumulator_value": 0.3, "eps": 1e-2}],
+    "RMSprop": [{}, {"weight_decay": 0.1, "eps": 1e-2}, {"alpha": 0.9, "momentum": 0.3, "centered": True, "eps": 0.1}],
+    "Adadelta": [{}, {"weight_decay": 0.1}, {"rho": 0.6, "eps": 1e-3}],
+    "Adamax": [{}, {"weight_decay": 0.1}, {"betas": (0.5, 0.8), "eps": 1e-3}],
+    "NAdam": [{}, {"weight_decay": 0.1}, {"momentum_decay": 0.1, "decoupled_weight_decay": True, "weight_decay": 0.2}],
+    "RAdam": [{}, {"weight_decay": 0.1}, {"betas": (0.6, 0.7), "decoupled_weight_decay": True, "weight_decay": 0.2}],
+    "ASGD": [{}, {"weight_decay": 0.1}, {"lambd": 0.1, "alpha": 0.5, "t0": 5.0}],
+    "Rprop": [{}, {"etas": (0.3, 1.4), "step_sizes": (1e-4, 0.05)}],
+}
+OPTIMIZERS = [(name, options) for name, forms in SETTINGS.items() for options in forms]
+
+# The fullest form of each optimizer: all its slots.
+FULLEST = [(name, forms[-1] if name != "Adam" else forms[2]) for name, forms in SETTINGS.items()]
+
+
+NETWORKS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
+    "lenet_batchnorm": ({}, (8, 1, 28, 28)),
+    "densenet": ({"num_channels": 8, "growth_rate": 4, "num_convs_in_dense_blocks": (1, 1, 1)}, (4, 1, 32, 32)),
+}
+
+
+class Pair:
+    """A network of both packages with the same weights, and the same batches for both."""
+
+    def __init__(self, network: str):
+        options, shape = NETWORKS[network]
+        torch.manual_seed(0)
+        self.twin = torchref.create_model(network, **options).double().train()
+        self.model = flaxnets.create_model(network, **options).double()
+        transfer(self.twin, self.model)
+        rng = np.random.default_rng(0)
+        self.batches = [(rng.normal(size=shape), rng.integers(0, 10, shape[0])) for _ in range(STEPS)]
+        self.graphdef, self.params, self.rest = nnx.split(self.model.train(), nnx.Param, ...)
+
+    @functools.cached_property
+    def gradients(self) -> Callable[..., Any]:
+        def loss(params: Any, rest: Any, images: jax.Array, targets: jax.Array) -> tuple[jax.Array, Any]:
+            model = nnx.merge(self.graphdef, params, rest, copy=True)
+            losses = optax.softmax_cross_entropy_with_integer_labels(model(images), targets)
+            return losses.mean(), nnx.split(model, nnx.Param, ...)[2]
+
+        def gradients(*arguments: Any) -> Any:
+            value, found = jax.value_and_grad(loss, has_aux=True)(*arguments)
+            return value, jax.tree.map(lambda g: jnp.where(jnp.abs(g) < NOISE, 0, g), found)
+
+        return jax.jit(gradients)
+
+    def torch_steps(self, optimizer: Any, steps: range, schedule: Any = None, twin: Any = None) -> list[float]:
+        losses = []
+        for images, targets in self.batches[steps.start : steps.stop]:
+            optimizer.zero_grad()
+            outputs = (twin or self.twin)(torch.from_numpy(images))
+            loss = torch.nn.functional.cross_entropy(outputs, torch.from_numpy(targets))
+            loss.backward()
+            for parameter in (twin or self.twin).parameters():
+                parameter.grad[parameter.grad.abs() < NOISE] = 0
+            optimizer.step()
+            if schedule is not None:
+                schedule.step()
+            losses.append(loss.item())
+        return losses
+
+    def flax_steps(self, optimizer: Any, steps: range, params: Any, rest: Any, opt_state: Any) -> Any:
+        update, losses = jax.jit(optimizer.update), []
+        for images, targets in self.batches[steps.start : steps.stop]:
+            (loss, rest), gradients = self.gradients(params, rest, images, targets)
+            updates, opt_state = update(gradients, opt_state, params)
+            params = optax.apply_updates(params, updates)
+            losses.append(float(loss))
+        return params, rest, opt_state, losses
+
+
+@functools.cache
+def pair(network: str) -> Pair:
+    return Pair(network)
+
+
+def fresh_twin(network: str) -> torch.nn.Module:
+    twin = torchref.create_model(network, **NETWORKS[network][0]).double().train()
+    twin.load_state_dict(pair(network).twin.state_dict())
+    return twin
+
+
+def assert_same_state(twin: torch.nn.Module, model: nnx.Module) -> None:
+    for name, expected in twin.state_dict().items():
+        error = relative_error(expected.numpy(), np.asarray(flaxnets.state_dict(model)[name]))
+        assert error <= GATE, f"{name} is off by {error:.1e}"
+
+
+def assert_same_slots(theirs: torch.optim.Optimizer, ours: optim.Optimizer, opt_state: Any, model: nnx.Module) -> None:
+    expected, found = theirs.state_dict()["state"], optim.to_torch(ours, opt_state, model)["state"]
+    expected = {number: {k: v for k, v in own.items() if v is not None} for number, own in expected.items()}
+    expected = {number: own for number, own in expected.items() if own}
+    assert found.keys() == expected.keys()
+    for number, slots in expected.items():
+        assert found[number].keys() == slots.keys()
+        for slot, value in slots.items():
+            error = relative_error(np.asarray(value), found[number][slot].numpy())
+            assert error <= GATE, f"{slot} of parameter {number} is off by {error:.1e}"
+
+
+def check_trajectory(network: str, name: str, options: dict[str, Any], schedule: str | None) -> None:
+    nets, twin = pair(network), fresh_twin(network)
+    theirs = getattr(torch.optim, name)(twin.parameters(), **{"lr": LR, **options})
+    lr, torchs = LR, None
+    if schedule is not None:
+        how = SCHEDULES[schedule]
+        if schedule == "OneCycleLR" and not {"momentum", "betas"} & theirs.defaults.keys():
+            how = {**how, "cycle_momentum": False}
+        lr, torchs = make_schedule(schedule, how), torch_schedule(schedule, how, theirs)
+        if isinstance(torchs, torch.optim.lr_scheduler.OneCycleLR):
+            torchs.total_steps += 1  # torch steps once more at the end than there are learning rates
+    ours = getattr(optim, name)(lr, **options)
+    losses = nets.torch_steps(theirs, range(STEPS), torchs, twin)
+    params, rest, opt_state, found = nets.flax_steps(ours, range(STEPS), nets.params, nets.rest, ours.init(nets.params))
+    np.testing.assert_allclose(found, losses, rtol=GATE)
+    model = nnx.merge(nets.graphdef, params, rest)
+    assert_same_state(twin, model)
+    assert_same_slots(theirs, ours, opt_state, model)
+
+
+# Each form of each optimizer at a constant rate, and with one of the schedules in turn: a schedule is the same function
+# for all of them, and test_schedules_have_torchs_values has its values.
+WITH_SCHEDULES = [
+    (name, options, schedule)
+    for i, (name, options) in enumerate(OPTIMIZERS)
+    for schedule in (None, list(SCHEDULES)[i % len(SCHEDULES)])
+]
+
+
+@pytest.mark.parametrize(("name", "options", "schedule"), WITH_SCHEDULES)
+def test_twenty_steps_of_lenet_batchnorm_are_torchs(name: str, options: dict[str, Any], schedule: str | None):
+    check_trajectory("lenet_batchnorm", name, options, schedule)
+
+
+# One form of each, with all that it has: the densenet is there for its concatenations, whatever the optimizer.
+@pytest.mark.parametrize(("name", "options"), FULLEST)
+def test_twenty_steps_of_a_small_densenet_are_torchs(name: str, options: dict[str, Any]):
+    check_trajectory("densenet", name, options, "SequentialLR")
+
+
+GROUPS: dict[str, dict[str, Any]] = {"*bias": {"weight_decay": 0.0, "lr": 0.05}, "9.*": {"weight_decay": 0.3}}
+
+
+def torch_groups(twin: torch.nn.Module, name: str) -> list[dict[str, Any]]:
+    decay = {} if name == "Rprop" else {"weight_decay": 0.1}
+    groups: list[dict[str, Any]] = [{"params": [], **decay}, {"params": [], "lr": 0.05}, {"params": [], **decay}]
+    if decay:
+        groups[1]["weight_decay"], groups[2]["weight_decay"] = 0.0, 0.3
+    for parameter, value in twin.named_parameters():
+        groups[1 if parameter.endswith("bias") else 2 if parameter.startswith("9.") else 0]["params"].append(value)
+    return groups
+
+
+def our_groups(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    if name == "Rprop":
+        return {}, {"*bias": {"lr": 0.05}, "9.*": {}}
+    return {"weight_decay": 0.1}, GROUPS
+
+
+@pytest.mark.parametrize(("name", "options"), FULLEST)
+@pytest.mark.parametrize("direction", ["torch first", "flax first"])
+def test_a_run_moves_over_in_its_middle(name: str, options: dict[str, Any], direction: str):
+    options = {key: value for key, value in options.items() if key != "weight_decay"}
+    nets, half = pair("lenet_batchnorm"), STEPS // 2
+    decay, groups = our_groups(name)
+    ours = getattr(optim, name)(LR, **options, **decay, groups=groups)
+
+    def torchs(twin: torch.nn.Module) -> torch.optim.Optimizer:
+        return getattr(torch.optim, name)(torch_groups(twin, name), **{"lr": LR, **options})
+
+    unbroken = fresh_twin("lenet_batchnorm")
+    reference = torchs(unbroken)
+    nets.torch_steps(reference, range(STEPS), twin=unbroken)
+
+    twin = fresh_twin("lenet_batchnorm")
+    theirs, model = torchs(twin), flaxnets.create_model("lenet_batchnorm").double().train()
+    if direction == "torch first":
+        nets.torch_steps(theirs, range(half), twin=twin)
+        transfer(twin, model)
+        opt_state = optim.from_torch(ours, theirs.state_dict(), model, step=half)
+        _, params, rest = nnx.split(model, nnx.Param, ...)
+        params, rest, opt_state, _ = nets.flax_steps(ours, range(half, STEPS), params, rest, opt_state)
+        nnx.update(model, params, rest)
+        assert_same_state(unbroken, model)
+        assert_same_slots(reference, ours, opt_state, model)
+    else:
+        opt_state = ours.init(nets.params)
+        params, rest, opt_state, _ = nets.flax_steps(ours, range(half), nets.params, nets.rest, opt_state)
+        nnx.update(model, params, rest)
+        twin.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in model.state_dict().items()})
+        theirs.load_state_dict(optim.to_torch(ours, opt_state, model))
+        nets.torch_steps(theirs, range(half, STEPS), twin=twin)
+        for key, expected in unbroken.state_dict().items():
+            assert relative_error(expected.numpy(), twin.state_dict()[key].numpy()) <= GATE, key
+
+
+REJECTED = [
+    ("SGD", {"lr": -1.0}, "lr must be at least 0 .*got -1.0"),
+    ("SGD", {"momentum": -0.5}, "momentum .*got -0.5"),
+    ("SGD", {"weight_decay": -0.1}, "weight_decay .*got -0.1"),
+    ("SGD", {"nesterov": True}, "nesterov needs a momentum"),
+    ("Adam", {"betas": (1.0, 0.9)}, r"betas .*got \(1.0, 0.9\)"),
+    ("Adam", {"eps": -1e-8}, "eps .*got -1e-08"),
+    ("Adagrad", {"lr_decay": -1.0}, "lr_decay .*got -1.0"),
+    ("Adagrad", {"initial_accumulator_value": -1.0}, "initial_accumulator_value .*got -1.0"),
+    ("RMSprop", {"alpha": -1.0}, "alpha .*got -1.0"),
+    ("Adadelta", {"rho": 1.5}, "rho .*got 1.5"),
+    ("NAdam", {"momentum_decay": -1.0}, "momentum_decay .*got -1.0"),
+    ("Rprop", {"etas": (1.5, 1.2)}, r"etas .*got \(1.5, 1.2\)"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "message"), REJECTED)
+def test_settings_that_torch_rejects_are_rejected(name: str, options: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=r"\w"):
+        getattr(torch.optim, name)([torch.nn.Parameter(torch.ones(1))], **options)
+    with pytest.raises(ValueError, match=message):
+        getattr(optim, name)(**options)
+
+
+def test_a_group_rejects_what_the_optimizer_does_not_have():
+    with pytest.raises(ValueError, match=r"SGD, group '\*bias': unknown setting 'decay'; known: lr, momentum"):
+        optim.SGD(groups={"*bias": {"decay": 0.0}})
+
+
+def test_states_that_do_not_fit_are_refused():
+    model = flaxnets.create_model("mlp")
+    twin = torchref.create_model("mlp")
+    saved = torch.optim.SGD(twin.parameters()).state_dict()
+    with pytest.raises(ValueError, match=r"groups of \[4\] parameters, the model of \[2, 2\]"):
+        optim.from_torch(optim.SGD(groups={"*bias": {}}), saved, model)
+    theirs = torch.optim.SGD(twin.parameters(), momentum=0.9)
+    twin.double()(torch.ones(1, 784)).sum().backward()
+    theirs.step()
+    with pytest.raises(ValueError, match="say how many were taken"):
+        optim.from_torch(optim.SGD(momentum=0.9), theirs.state_dict(), model)
+    with pytest.raises(ValueError, match=r"SGD has no slots \['momentum_buffer'\] with these settings"):
+        optim.from_torch(optim.SGD(), theirs.state_dict(), model, step=1)
+
+
+def test_shared_parameters_are_one_to_the_optimizer_and_to_torch():
+    model, twin = flaxnets.create_model("shared_mlp").double(), torchref.create_model("shared_mlp").double()
+    transfer(twin, model)
+    theirs, ours = torch.optim.Adam(twin.parameters()), optim.Adam()
+    for _ in range(3):
+        theirs.zero_grad()
+        twin(torch.ones(2, 4)).sum().backward()
+        theirs.step()
+    opt_state = optim.from_torch(ours, theirs.state_dict(), model)
+    assert_same_slots(theirs, ours, opt_state, model)
+
+
+def test_optimizers_are_optax_transformations():
+    params = {"weight": jnp.ones(3)}
+    chained = optax.chain(optax.clip_by_global_norm(1.0), optim.Adam(1e-3))
+    opt_state = chained.init(params)
+    updates, _ = jax.jit(chained.update)(params, opt_state, params)
+    assert updates["weight"].shape == (3,)
+    with pytest.raises(ValueError, match="needs the parameters, got None"):
+        optim.Adam().update(params, optim.Adam().init(params))

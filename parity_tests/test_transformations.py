@@ -1,0 +1,84 @@
+"""Layers are functions to JAX: they can be mapped, differentiated, rematerialised and traced for their shapes alone."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import LAYERS, Layer
+from flax import nnx
+
+from flaxnets import nn, state_dict
+from flaxnets.parity import Constant
+
+FIRST = {case.name: case for case in reversed(LAYERS)}
+every_layer = pytest.mark.parametrize("case", FIRST.values(), ids=FIRST)
+
+
+def prepared(case: Layer, seed: int = 0) -> tuple[Callable[..., list[jax.Array]], Any, list[Any]]:
+    """The layer as a pure function of its state and of its array inputs, in evaluation mode."""
+    _, module = case.pair()
+    graphdef, state = nnx.split(module.eval())
+    arguments = (case.inputs(np.random.default_rng(seed)), dict(case.call))
+    leaves, structure = jax.tree.flatten(jax.tree.map(_plain, arguments))
+    arrays = [jnp.asarray(leaf, np.float32 if leaf.dtype.kind == "f" else None) for leaf in leaves if _is_array(leaf)]
+
+    def call(state: Any, arrays: list[jax.Array]) -> list[jax.Array]:
+        remaining = iter(arrays)
+        filled = [next(remaining) if _is_array(leaf) else leaf for leaf in leaves]
+        args, kwargs = jax.tree.unflatten(structure, filled)
+        return jax.tree.leaves(nnx.merge(graphdef, state, copy=True)(*args, **kwargs))
+
+    return call, state, arrays
+
+
+def _plain(leaf: Any) -> Any:
+    return leaf.array if isinstance(leaf, Constant) else leaf
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, np.ndarray)
+
+
+def close(found: list[jax.Array], expected: list[jax.Array]) -> None:
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5)
+
+
+@every_layer
+def test_vmap_maps_over_whole_calls(case: Layer):
+    call, state, first = prepared(case)
+    second = [a + 0.5 if jnp.issubdtype(a.dtype, jnp.inexact) else a for a in first]
+    stacked = [jnp.stack(pair) for pair in zip(first, second, strict=True)]
+    mapped = jax.vmap(functools.partial(call, state))(stacked)
+    expected = [call(state, first), call(state, second)]
+    close(mapped, [jnp.stack(pair) for pair in zip(*expected, strict=True)])
+
+
+@every_layer
+def test_checkpoint_gives_the_same_gradients(case: Layer):
+    call, state, arrays = prepared(case)
+    floats = [a for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)]
+
+    def loss(state: Any, floats: list[jax.Array], function: Callable[..., list[jax.Array]]) -> jax.Array:
+        remaining = iter(floats)
+        filled = [next(remaining) if jnp.issubdtype(a.dtype, jnp.floating) else a for a in arrays]
+        outputs = [o for o in function(state, filled) if jnp.issubdtype(o.dtype, jnp.inexact)]
+        return sum((jnp.sum(jnp.sin(jnp.abs(o))) for o in outputs), jnp.zeros(()))
+
+    plain = jax.jit(jax.grad(functools.partial(loss, function=call), argnums=1))(state, floats)
+    again = jax.jit(jax.grad(functools.partial(loss, function=jax.checkpoint(call)), argnums=1))(state, floats)
+    close(again, plain)
+
+
+@every_layer
+def test_eval_shape_makes_and_calls_the_layer_without_computing(case: Layer):
+    call, state, arrays = prepared(case)
+    abstract = nnx.eval_shape(lambda: case.make(nn))
+    found = [(name, array.shape, array.dtype) for name, array in state_dict(abstract).items()]
+    assert found == [(name, array.shape, array.dtype) for name, array in state_dict(case.make(nn)).items()]
+    shapes = jax.eval_shape(call, state, arrays)
+    assert [(s.shape, s.dtype) for s in shapes] == [(o.shape, o.dtype) for o in call(state, arrays)]
