@@ -92,8 +92,9 @@ def _accumulated(optimizer: optax.GradientTransformation, batches: int) -> optax
         raise ValueError(f"accumulate must be at least 1, got {batches}")
     if batches == 1:
         return optimizer
-    # In the precision of the gradients; optax would take float32.
-    return optax.MultiSteps(optimizer, batches, accumulator_dtype=None).gradient_transformation()
+    # None is the precision of the gradients, though the annotation leaves it out; optax would take float32.
+    steps = optax.MultiSteps(optimizer, batches, accumulator_dtype=None)  # pyright: ignore[reportArgumentType]
+    return steps.gradient_transformation()
 
 
 def _graphdef(model: nnx.Module, training: bool) -> nnx.GraphDef:
