@@ -106,7 +106,7 @@ def _list_archs() -> int:
         entry = get_entry(name)
         shapes = nnx.eval_shape(functools.partial(create_model, name))
         count = sum(math.prod(parameter.shape) for _, parameter in named_parameters(shapes))
-        recipe = ", ".join(f"{key}={value}" for key, value in entry.recipe.items())
+        recipe = ", ".join(f"{key}={getattr(value, '__name__', value)}" for key, value in entry.recipe.items())
         shape = "x".join(map(str, entry.input_shape))
         rows.append((name, entry.task, f"{count:,}", shape, entry.paper or "-", entry.dataset or "-", recipe))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -169,6 +169,8 @@ def _train(options: Options) -> int:
     _choose_device(options.device)
     data = _load(options.arch, options.dataset)
     model_options, config = _model_options(options.arch, data), _config(options, data)
+    initializer = config.get("init")
+    config["init"] = getattr(initializer, "__name__", initializer)
     import jax
     from flax import nnx
 
@@ -183,8 +185,8 @@ def _train(options: Options) -> int:
         except OSError as error:
             raise UsageError(f"--out {options.out}: cannot write there: {error.strerror or error}") from error
         model = create_model(options.arch, **model_options, rngs=nnx.Rngs(options.seed))
-        if "init" in config:
-            initialize(model, config["init"], jax.random.key(options.seed))
+        if initializer is not None:
+            initialize(model, initializer, jax.random.key(options.seed))
         records = _fit(model, data, config, run, stop)
         run.save(model)
     if stop.requested:

@@ -2,6 +2,8 @@
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -173,18 +175,87 @@ def test_every_optimizer_learns(name):
     assert records[-1]["train_loss"] < 0.6 * records[0]["train_loss"]
 
 
-def test_initialize_draws_weights_and_leaves_the_rest():
+def arrays_of(model: nnx.Module) -> dict[str, np.ndarray]:
+    return {name: np.array(array) for name, array in model.state_dict().items()}
+
+
+# By name: the options, and the mean and standard deviation of a weight with this many inputs and outputs.
+INITIALIZED: list[tuple[str, dict[str, Any], Callable[[int, int], tuple[float, float]]]] = [
+    ("normal", {}, lambda n_in, n_out: (0, 0.01)),
+    ("normal", {"std": 0.5, "mean": 2.0}, lambda n_in, n_out: (2, 0.5)),
+    ("uniform", {"a": 0.0, "b": 1.0}, lambda n_in, n_out: (0.5, 12**-0.5)),
+    ("trunc_normal", {"std": 0.3}, lambda n_in, n_out: (0, 0.3)),
+    ("constant", {"val": 0.3}, lambda n_in, n_out: (0.3, 0)),
+    ("xavier_uniform", {}, lambda n_in, n_out: (0, (2 / (n_in + n_out)) ** 0.5)),
+    ("xavier_normal", {"gain": 3.0}, lambda n_in, n_out: (0, 3 * (2 / (n_in + n_out)) ** 0.5)),
+    ("kaiming_uniform", {}, lambda n_in, n_out: (0, (2 / n_in) ** 0.5)),
+    ("kaiming_normal", {"mode": "fan_out"}, lambda n_in, n_out: (0, (2 / n_out) ** 0.5)),
+    ("orthogonal", {}, lambda n_in, n_out: (0, n_in**-0.5)),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "expected"), INITIALIZED)
+def test_initialize_draws_weights_and_leaves_the_rest(name: str, options: dict[str, Any], expected: Any):
     model = flaxnets.create_model("lenet_batchnorm")
-    before = {name: np.array(array) for name, array in model.state_dict().items()}
-    initialize(model, "kaiming_uniform", jax.random.key(1))
-    for name, array in model.state_dict().items():
+    before = arrays_of(model)
+    initialize(model, name, jax.random.key(1), **options)
+    for key, array in arrays_of(model).items():
         if array.ndim > 1:
-            fan_in = np.prod(array.shape[1:])
-            np.testing.assert_allclose(array.std(), (2 / fan_in) ** 0.5, rtol=0.15)
+            mean, std = expected(np.prod(array.shape[1:]), array.shape[0] * np.prod(array.shape[2:]))
+            np.testing.assert_allclose(array.mean(), mean, atol=0.25 * (std or 1e-6), err_msg=key)
+            np.testing.assert_allclose(array.std(), std, rtol=0.15, atol=1e-7, err_msg=key)
         else:
-            np.testing.assert_array_equal(array, before[name])
-    with pytest.raises(ValueError, match="unknown initialization 'kaimng'; known: kaiming_uniform"):
-        initialize(model, "kaimng", jax.random.key(1))
+            np.testing.assert_array_equal(array, before[key])
+
+
+def test_initialize_changes_the_modules_that_are_chosen():
+    model = flaxnets.create_model("lenet_batchnorm")
+    before = arrays_of(model)
+    initialize(
+        model,
+        "constant",
+        jax.random.key(1),
+        val=0.5,
+        bias=3.0,
+        where=lambda name, module: isinstance(module, nn.Linear),
+    )
+    for name, array in arrays_of(model).items():
+        linear = isinstance(dict(flaxnets.named_modules(model))[name.rpartition(".")[0]], nn.Linear)
+        expected = before[name] if not linear else 3.0 if name.endswith("bias") else 0.5
+        np.testing.assert_array_equal(array, np.broadcast_to(expected, array.shape))
+
+
+def test_initialize_takes_a_function_of_name_key_and_value():
+    model, keys = flaxnets.create_model("shared_mlp"), {}
+    before = arrays_of(model)
+
+    def function(name: str, key: jax.Array, old: jax.Array) -> jax.Array:
+        keys[name] = tuple(jax.random.key_data(key).tolist())
+        return 2 * old + 1
+
+    initialize(model, function, jax.random.key(1))
+    for name, array in arrays_of(model).items():
+        np.testing.assert_allclose(array, 2 * before[name] + 1, rtol=1e-6)
+    assert list(keys) == [name for name, _ in flaxnets.named_parameters(model)]  # a shared one once
+    assert len(set(keys.values())) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("initializer", "options", "error", "message"),
+    [
+        ("kaiming_unifrom", {}, ValueError, "unknown initializer 'kaiming_unifrom'; did you mean 'kaiming_uniform'"),
+        ("normal", {"gain": 1.0}, TypeError, "gain"),
+        (lambda name, key, old: old.ravel(), {}, ValueError, r"1.weight: expected .*\(256, 784\), got \(200704,\)"),
+        (lambda name, key, old: old, {"gain": 1.0}, TypeError, "options belong to an initializer by name, got gain"),
+    ],
+)
+def test_initialize_refuses_what_it_cannot_do(initializer: Any, options: dict[str, Any], error: Any, message: str):
+    model = flaxnets.create_model("mlp")
+    before = arrays_of(model)
+    with pytest.raises(error, match=message):
+        initialize(model, initializer, jax.random.key(1), **options)
+    for name, array in arrays_of(model).items():
+        np.testing.assert_array_equal(array, before[name])
 
 
 def test_an_unknown_optimizer_raises():
