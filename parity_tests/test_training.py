@@ -15,7 +15,7 @@ from flax import nnx
 
 import flaxnets
 import torchref
-from flaxnets import nn, registry
+from flaxnets import nn, optim, registry
 from flaxnets.data import Split, windows
 from flaxnets.training import (
     TASKS,
@@ -122,6 +122,26 @@ def _fit(seed: int = 0, **options):
     return model, fit(model, examples(100), examples(31, seed=1), objective=classification, **arguments)
 
 
+def test_a_run_compiles_its_step_once_and_reads_metrics_alone(monkeypatch: pytest.MonkeyPatch):
+    traced, fetched, fetch = [], [], jax.device_get
+
+    def counted(*arguments):
+        traced.append(1)
+        return classification(*arguments)
+
+    def recorded(tree):
+        fetched.extend(leaf.shape for leaf in jax.tree.leaves(tree))
+        return fetch(tree)
+
+    monkeypatch.setattr(jax, "device_get", recorded)
+    # What is not fetched so is refused, on devices whose memory is not the host's.
+    with jax.transfer_guard_device_to_host("disallow"):
+        options = {"objective": counted, "optimizer": optim.SGD(0.1), "epochs": 3, "batch_size": 16}
+        fit(small_net(nnx.Rngs(0)), examples(103), examples(57, 1), **options)
+    assert len(traced) == 2  # the training and the evaluation step, for 18 and 3 batches and for the short last ones
+    assert set(fetched) == {()}
+
+
 def test_fit_learns_and_reports_every_epoch():
     seen = []
     model, records = _fit(on_epoch=seen.append)
@@ -136,6 +156,21 @@ def test_fit_learns_and_reports_every_epoch():
     assert evaluate(model, examples(31, seed=1), objective=classification)["test_loss"] == pytest.approx(
         records[-1]["test_loss"]
     )
+
+
+@pytest.mark.parametrize("bad", [0, 1, 5])
+def test_fit_stops_with_the_last_finite_state_or_skips_the_batch(bad: int):
+    train, options = examples(96), {"objective": classification, "epochs": 1, "batch_size": 16}
+    order = np.random.default_rng((0, 1)).permutation(96)  # of the first epoch
+    train.inputs[order[16 * bad]] = np.inf
+    model = small_net(nnx.Rngs(0))
+    with pytest.raises(FloatingPointError, match=f"infinite or NaN at step {bad + 1} of epoch 1"):
+        fit(model, train, examples(31, 1), optimizer=optim.SGD(0.1), **options)
+    assert all(np.isfinite(array).all() for array in model.state_dict().values())
+    skipping = small_net(nnx.Rngs(0))
+    (record,) = fit(skipping, train, examples(31, 1), optimizer=optim.SGD(0.1), nonfinite="skip", **options)
+    assert np.isfinite(record["train_loss"])
+    assert int(skipping[1].num_batches_tracked[...]) == 5
 
 
 def test_a_seed_repeats_a_run_bit_for_bit_and_another_one_does_not():

@@ -10,16 +10,17 @@ import optax
 import pytest
 import torch
 from cases import NETWORKS, Network
+from flax import nnx
 
 import flaxnets
 import torchref
-from flaxnets import optim
+from flaxnets import nn, optim
 from flaxnets.parity import transfer
 from flaxnets.parity.check import relative_error
 from flaxnets.parity.masks import shared_masks
 from flaxnets.parity.state import randomize
 from flaxnets.registry import get_entry
-from flaxnets.training import Batch, TrainState, classification, make_train_step
+from flaxnets.training import Batch, TrainState, checkpoint, classification, make_train_step
 
 IMAGE_NETWORKS = [case for case in NETWORKS if get_entry(case.name).task == "classification"]
 
@@ -170,3 +171,72 @@ def test_a_step_that_is_not_finite_leaves_the_state_as_it_was(mlp: Mlp, policy: 
 def test_accumulating_nothing_is_refused(mlp: Mlp):
     with pytest.raises(ValueError, match="accumulate must be at least 1, got 0"):
         mlp.run(optim.SGD(), accumulate=0)
+
+
+def test_what_a_call_changes_in_a_parameter_stays_changed(rng: np.random.Generator):
+    with jax.enable_x64(True):
+        twin = torch.nn.Sequential(torch.nn.Embedding(9, 5, max_norm=0.7), torch.nn.Flatten(), torch.nn.Linear(15, 4))
+        model = nn.Sequential(
+            nn.Embedding(9, 5, max_norm=0.7, rngs=nnx.Rngs(0)), nn.Flatten(), nn.Linear(15, 4, rngs=nnx.Rngs(0))
+        )
+        twin, model = twin.double().train(), model.double().train()
+        transfer(twin, model)
+        theirs, ours = torch.optim.SGD(twin.parameters(), lr=0.5), optim.SGD(lr=0.5)
+        step, state = make_train_step(model, ours, classification), TrainState.create(model, ours)
+        for _ in range(3):
+            ids, targets = rng.integers(0, 6, (8, 3)), rng.integers(0, 4, 8)
+            torch_step(twin, theirs, ids, targets)
+            state, _ = step(state, Batch(jnp.asarray(ids), jnp.asarray(targets), jnp.ones(8)))
+        state.update_model(model)
+        assert_same(twin, model, 1e-10)
+
+
+SMALL_DENSENET = {"num_channels": 8, "growth_rate": 4, "num_convs_in_dense_blocks": (1, 2)}
+CHECKPOINTED: list[tuple[str, Any, dict[str, Any]]] = [
+    ("mlp_dropout", True, {}),
+    ("lenet_batchnorm", True, {}),
+    ("densenet", True, SMALL_DENSENET),
+    ("densenet", lambda name, module: isinstance(module, nn.Conv2d), SMALL_DENSENET),
+    ("shared_linear", lambda name, module: isinstance(module, nn.Linear), {}),
+]
+
+
+@pytest.mark.parametrize(("name", "blocks", "options"), CHECKPOINTED)
+def test_gradient_checkpointing_changes_no_number(name: str, blocks: Any, options: Any, rng: np.random.Generator):
+    with jax.enable_x64(True):
+        model, optimizer = flaxnets.create_model(name, **options).double(), optim.SGD(0.1, momentum=0.9)
+        shape = get_entry(name).input_shape
+        data = [(rng.normal(size=(4, *shape)), np.zeros(4, int)) for _ in range(3)]
+        found = []
+        for remat in (False, blocks):
+            step, state = (
+                make_train_step(model, optimizer, classification, remat=remat),
+                TrainState.create(model, optimizer),
+            )
+            for images, targets in data:
+                state, metrics = step(state, batch(images, targets))
+            found.append(jax.tree.leaves((state.params, state.model_state, state.opt_state, metrics)))
+        for a, b in zip(*found, strict=True):
+            if not jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+                np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize(("name", "share"), [("densenet", 0.1), ("resnet18", 0.3), ("googlenet", 0.3)])
+def test_gradient_checkpointing_remembers_less(name: str, share: float):
+    def remembered(remat: bool) -> int:
+        model = nnx.eval_shape(lambda: flaxnets.create_model(name))
+        checkpoint(model, remat)
+        graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+
+        def backward(params: Any, rest: Any, images: jax.Array) -> Any:
+            return jax.vjp(lambda params: nnx.merge(graphdef, params, rest, copy=True)(images).sum(), params)[1]
+
+        shapes = jax.eval_shape(backward, params, rest, jax.ShapeDtypeStruct((16, 1, 96, 96), jnp.float32))
+        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+    assert remembered(True) < share * remembered(False)
+
+
+def test_gradient_checkpointing_of_nothing_is_refused(mlp: Mlp):
+    with pytest.raises(ValueError, match="no module of Sequential is chosen"):
+        mlp.run(optim.SGD(), remat=lambda name, module: False)

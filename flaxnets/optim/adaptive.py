@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxnets.optim import rules
-from flaxnets.optim.rules import Settings, Slots, zeros_like
+from flaxnets.optim.rules import Settings, Slots, is_used, zeros_like
 from flaxnets.optim.transformation import Groups, LearningRate, Optimizer, make
 
 
@@ -14,7 +14,10 @@ def _adagrad_slots(p: jax.Array, h: Settings) -> Slots:
 
 def _rmsprop_slots(p: jax.Array, h: Settings) -> Slots:
     return zeros_like(
-        p, "square_avg", *(["momentum_buffer"] if h["momentum"] else []), *(["grad_avg"] if h["centered"] else [])
+        p,
+        "square_avg",
+        *(["momentum_buffer"] if is_used(h["momentum"]) else []),
+        *(["grad_avg"] if h["centered"] else []),
     )
 
 

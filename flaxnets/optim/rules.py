@@ -21,6 +21,11 @@ def zeros_like(p: jax.Array, *names: str) -> Slots:
     return {name: jnp.zeros_like(p) for name in names}
 
 
+def is_used(setting: Any) -> bool:
+    """Whether a setting is anything but a plain zero; what a schedule makes of it is."""
+    return isinstance(setting, jax.Array) or bool(setting)
+
+
 def _decayed(g: jax.Array, p: jax.Array, h: Settings) -> jax.Array:
     """L2 penalty: the weight decay that goes through the optimizer."""
     return g + h["weight_decay"] * p if h["weight_decay"] else g

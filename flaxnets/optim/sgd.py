@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from flaxnets.optim import rules
-from flaxnets.optim.rules import Settings, Slots, zeros_like
+from flaxnets.optim.rules import Settings, Slots, is_used, zeros_like
 from flaxnets.optim.transformation import Groups, LearningRate, Optimizer, make
 
 
 def _sgd_slots(p: jax.Array, h: Settings) -> Slots:
-    return zeros_like(p, *(["momentum_buffer"] if h["momentum"] else []))
+    return zeros_like(p, *(["momentum_buffer"] if is_used(h["momentum"]) else []))
 
 
 def _asgd_slots(p: jax.Array, h: Settings) -> Slots:

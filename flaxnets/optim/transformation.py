@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from flaxnets.nn import utils
 from flaxnets.optim.rules import Settings, Slots
 
 Rule = Callable[[jax.Array, jax.Array, Slots, jax.Array, Settings], tuple[jax.Array, Slots]]
@@ -60,17 +61,16 @@ class Optimizer:
 
     def slot_names(self, name: str) -> list[str]:
         """Returns what is kept for the parameter of this name."""
-        settings = {**self.settings_of(self.group_of(name)), "lr": 0.0}
-        return list(self.slots_of(jnp.zeros(1), settings))
+        settings = self._settings_at(jnp.zeros((), int))
+        return list(self.slots_of(jnp.zeros(1), settings[self.group_of(name)]))
 
     def init(self, params: optax.Params) -> OptimizerState:
         """Returns the state before the first step."""
         names, leaves, structure = named_leaves(params)
-        kept = []
-        for name, leaf in zip(names, leaves, strict=True):
-            settings = self._at(self.group_of(name), jnp.zeros((), int))
-            kept.append(self.slots_of(leaf, settings))
-        return OptimizerState(jnp.zeros((), int), _by_slot(kept, leaves, structure))
+        step = jnp.zeros((), int)
+        settings = self._settings_at(step)
+        kept = [self.slots_of(p, settings[self.group_of(name)]) for name, p in zip(names, leaves, strict=True)]
+        return OptimizerState(step, _by_slot(kept, leaves, structure))
 
     def update(
         self, updates: optax.Updates, state: OptimizerState, params: optax.Params | None = None
@@ -85,11 +85,11 @@ class Optimizer:
         names, leaves, structure = named_leaves(params)
         gradients = structure.flatten_up_to(updates)
         slots = {slot: structure.flatten_up_to(tree) for slot, tree in state.slots.items()}
-        settings = [self._at(group, state.step) for group in range(len(self.groups) + 1)]
+        settings = self._settings_at(state.step)
         steps, kept = [], []
         for i, (name, p) in enumerate(zip(names, leaves, strict=True)):
             h = settings[self.group_of(name)]
-            own = {slot: slots[slot][i] for slot in self.slots_of(p, h)}
+            own = {slot: arrays[i] for slot, arrays in slots.items() if arrays[i].size or not p.size}
             g = -gradients[i] if h["maximize"] else gradients[i]
             t = (state.step + 1).astype(jnp.finfo(p.dtype).dtype)
             step, own = self.rule(g, p, own, t, h)
@@ -97,18 +97,20 @@ class Optimizer:
             kept.append({slot: array.astype(slots[slot][i].dtype) for slot, array in own.items()})
         return structure.unflatten(steps), OptimizerState(state.step + 1, _by_slot(kept, leaves, structure))
 
-    def _at(self, group: int, step: jax.Array) -> dict[str, Any]:
-        """The settings of a group at a step: schedules have become numbers."""
-        settings = self.settings_of(group)
-        lr = settings["lr"]
-        if callable(lr):
+    def _settings_at(self, step: jax.Array) -> list[dict[str, Any]]:
+        """The settings of each group at a step: schedules have become numbers."""
+        groups = [self.settings_of(group) for group in range(len(self.groups) + 1)]
+        for settings in groups:
+            lr = settings["lr"]
+            if not callable(lr):
+                continue
             settings["lr"] = lr(step)
             momentum = getattr(lr, "momentum", None)  # a one-cycle schedule moves this too
             if momentum is not None and "betas" in settings:
                 settings["betas"] = (momentum(step), settings["betas"][1])
             elif momentum is not None and "momentum" in settings:
                 settings["momentum"] = momentum(step)
-        return settings
+        return groups
 
 
 def named_leaves(tree: Any) -> tuple[list[str], list[Any], Any]:
@@ -173,7 +175,7 @@ def _check(where: str, settings: Settings) -> None:
 
 
 def clip_grad_norm(max_norm: float) -> optax.GradientTransformation:
-    """Scales gradients down to a norm over all of them, in the arithmetic of ``torch.nn.utils.clip_grad_norm_``.
+    """Scales gradients down to a norm over all of them, by :func:`flaxnets.nn.utils.clip_grad_norm`.
 
     To be chained before an optimizer.
 
@@ -187,7 +189,6 @@ def clip_grad_norm(max_norm: float) -> optax.GradientTransformation:
     """
 
     def update(updates: optax.Updates, state: optax.OptState, params: Any = None) -> Any:
-        scale = jnp.minimum(max_norm / (optax.tree.norm(updates) + 1e-6), 1.0)
-        return jax.tree.map(lambda g: g * scale.astype(g.dtype), updates), state
+        return utils.clip_grad_norm(updates, max_norm)[0], state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -8,6 +8,7 @@ from flaxnets.training.objectives import language as language
 from flaxnets.training.objectives import regression as regression
 from flaxnets.training.optimizers import OPTIMIZERS as OPTIMIZERS
 from flaxnets.training.optimizers import make_optimizer as make_optimizer
+from flaxnets.training.remat import checkpoint as checkpoint
 from flaxnets.training.run import Run as Run
 from flaxnets.training.sampling import generate as generate
 from flaxnets.training.step import Batch as Batch

@@ -12,6 +12,7 @@ from flax import nnx
 
 from flaxnets.data import Split
 from flaxnets.training.objectives import Metrics, means
+from flaxnets.training.remat import Blocks
 from flaxnets.training.step import Batch, NonFinite, Objective, TrainState, make_eval_step, make_train_step
 
 Record = dict[str, Any]
@@ -32,7 +33,8 @@ def _gather(transform: Callable[[Any], Any]) -> Callable[..., Batch]:
 
 
 def _total(sums: Sequence[Metrics]) -> dict[str, float]:
-    return {name: sum(float(metrics[name]) for metrics in sums) for name in sums[0]}
+    host = jax.device_get(sums)
+    return {name: sum(float(metrics[name]) for metrics in host) for name in host[0]}
 
 
 class _Evaluator:
@@ -76,13 +78,12 @@ def evaluate(
     return _Evaluator(model, split, objective, transform, batch_size)(params, model_state)
 
 
-def _check_finite(sums: Sequence[Metrics], i: int, epoch: int, state: TrainState, model: nnx.Module) -> None:
-    if float(sums[i]["nonfinite"]):
-        state.update_model(model)
-        raise FloatingPointError(
-            f"the loss or a gradient became infinite or NaN at step {i + 1} of epoch {epoch}; the model keeps the last "
-            "finite state. Lower the learning rate, clip the gradients, or leave such batches out with nonfinite='skip'"
-        )
+def _not_finite(sums: Sequence[Metrics], epoch: int) -> FloatingPointError:
+    step = next(i for i, metrics in enumerate(jax.device_get(sums), start=1) if metrics["nonfinite"])
+    return FloatingPointError(
+        f"the loss or a gradient became infinite or NaN at step {step} of epoch {epoch}; the model keeps the last "
+        "finite state. Lower the learning rate, clip the gradients, or leave such batches out with nonfinite='skip'"
+    )
 
 
 def fit(
@@ -98,6 +99,7 @@ def fit(
     accumulate: int = 1,
     ema_decay: float | None = None,
     nonfinite: NonFinite = "stop",
+    remat: Blocks = False,
     transform: Callable[[Any], Any] = lambda inputs: inputs,
     unit: str = "images",
     on_step: Callable[[int, int, Metrics], None] = lambda epoch, step, metrics: None,
@@ -123,6 +125,7 @@ def fit(
             evaluated, and what the model holds in the end.
         nonfinite: what a loss or gradient that is infinite or NaN does: ``"stop"`` ends the training with an error,
             ``"skip"`` leaves that batch out, ``"ignore"`` goes on.
+        remat: the modules that are computed again in the backward pass, as in :func:`make_train_step`.
         transform: from stored inputs to the model's, inside the compiled step.
         unit: what the objective counts.
         on_step: called after every step with epoch, step within it, and the metrics' sums, still on the device.
@@ -154,7 +157,7 @@ def fit(
     evaluator = _Evaluator(model, test, objective, transform, batch_size=250)
     data = jax.device_put((train.inputs, train.targets))
     weights = jnp.ones(batch_size)
-    options = {"accumulate": accumulate, "ema_decay": ema_decay, "nonfinite": nonfinite}
+    options = {"accumulate": accumulate, "ema_decay": ema_decay, "nonfinite": nonfinite, "remat": remat}
     step = make_train_step(model, optimizer, objective, _gather(transform), **options)
     example = (*data, jnp.zeros(batch_size, jnp.int32), weights)
     step = step.lower(state, example).compile()  # type: ignore[attr-defined]  # so that no epoch's time includes it
@@ -168,15 +171,15 @@ def fit(
             state, metrics = step(state, (*data, indices, weights))
             sums.append(metrics)
             on_step(epoch, i + 1, metrics)
-            if nonfinite == "stop" and i >= _LAG:
-                _check_finite(sums, i - _LAG, epoch, state, model)
+            if nonfinite == "stop" and i >= _LAG and jax.device_get(sums[i - _LAG]["nonfinite"]):
+                break
             if should_stop():
                 state.update_model(model)
                 return records
-        if nonfinite == "stop":
-            for i in range(max(steps - _LAG, 0), steps):
-                _check_finite(sums, i, epoch, state, model)
         total = _total(sums)  # waits for the last step
+        if nonfinite == "stop" and total["nonfinite"]:
+            state.update_model(model)
+            raise _not_finite(sums, epoch)
         speed = {f"{unit}_per_second": round(total["count"] / (time.perf_counter() - started), 1)}
         test_means = evaluator(state.eval_params, state.model_state)
         records.append({"epoch": epoch, **means(total, "train"), **test_means, **speed})

@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 
 from flaxnets.training.objectives import Metrics
+from flaxnets.training.remat import Blocks, checkpoint
 
 Objective = Callable[[Any, Any, jax.Array], Metrics]
 NonFinite = Literal["ignore", "skip", "stop"]
@@ -97,9 +98,10 @@ def _accumulated(optimizer: optax.GradientTransformation, batches: int) -> optax
     return steps.gradient_transformation()
 
 
-def _graphdef(model: nnx.Module, training: bool) -> nnx.GraphDef:
+def _graphdef(model: nnx.Module, training: bool, remat: Blocks = False) -> nnx.GraphDef:
     clone = nnx.clone(model)
     clone.train() if training else clone.eval()
+    checkpoint(clone, remat)
     return nnx.graphdef(clone)
 
 
@@ -116,6 +118,7 @@ def make_train_step(
     accumulate: int = 1,
     ema_decay: float | None = None,
     nonfinite: NonFinite = "ignore",
+    remat: Blocks = False,
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """Returns a jit-compiled ``step(state, batch)`` that gives the next state and the metrics' sums.
 
@@ -131,9 +134,11 @@ def make_train_step(
         ema_decay: how much of the moving average of the parameters an update keeps; no average if not given.
         nonfinite: ``"skip"`` and ``"stop"`` leave the state as it was where the loss or a gradient is infinite or NaN,
             and report it as the metric ``nonfinite``, with all others 0.
+        remat: the modules whose insides are computed again in the backward pass, which saves memory; True: the model's
+            children. See :func:`flaxnets.training.checkpoint`.
 
     Raises:
-        ValueError: for an ``accumulate`` below 1.
+        ValueError: for an ``accumulate`` below 1, or a ``remat`` that chooses no module.
 
     >>> import flaxnets, jax.numpy as jnp
     >>> from flaxnets import optim
@@ -145,20 +150,20 @@ def make_train_step(
     >>> int(state.step), int(metrics["count"])
     (1, 4)
     """
-    graphdef, update = _graphdef(model, training=True), _accumulated(optimizer, accumulate).update
+    graphdef, update = _graphdef(model, True, remat), _accumulated(optimizer, accumulate).update
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         inputs, targets, weights = transform(batch, jax.random.fold_in(state.key, state.position))
 
-        def mean_loss(params: nnx.State) -> tuple[jax.Array, tuple[Metrics, nnx.State]]:
+        def mean_loss(params: nnx.State) -> tuple[jax.Array, tuple[Metrics, nnx.State, nnx.State]]:
             merged = nnx.merge(graphdef, params, state.model_state, copy=True)
             metrics = objective(merged(inputs), targets, weights)
-            _, _, model_state = nnx.split(merged, nnx.Param, ...)
-            return metrics["loss"] / metrics["count"], (metrics, model_state)
+            _, params, model_state = nnx.split(merged, nnx.Param, ...)  # a call may change parameters, too
+            return metrics["loss"] / metrics["count"], (metrics, params, model_state)
 
-        gradients, (metrics, model_state) = jax.grad(mean_loss, has_aux=True)(state.params)
-        updates, opt_state = update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        gradients, (metrics, params, model_state) = jax.grad(mean_loss, has_aux=True)(state.params)
+        updates, opt_state = update(gradients, state.opt_state, params)
+        params = optax.apply_updates(params, updates)
         position = state.position + 1
         updated = position % accumulate == 0
         ema_params = None
