@@ -209,7 +209,9 @@ def _fit(
     task, train = TASKS[data.task], data.train.take(config.get("train_examples", len(data.train)))
     batch_size = min(config["batch_size"], len(train))
     steps = len(train) // batch_size
-    total_steps, clip_norm = config["epochs"] * steps, config.get("clip_norm")
+    total_steps = config["epochs"] * steps
+    # A warm-up that is made for the whole dataset takes at most a fifth of a run on part of it.
+    warmup_steps = min(config.get("warmup_steps", 0), total_steps // 5)
 
     def on_epoch(record: dict[str, Any]) -> None:
         run.log(record)
@@ -221,7 +223,13 @@ def _fit(
             train,
             data.test,
             objective=task.objective,
-            optimizer=make_optimizer(config["optimizer"], config["lr"], total_steps, clip_norm=clip_norm),
+            optimizer=make_optimizer(
+                config["optimizer"],
+                config["lr"],
+                total_steps,
+                clip_norm=config.get("clip_norm"),
+                warmup_steps=warmup_steps,
+            ),
             epochs=config["epochs"],
             batch_size=batch_size,
             seed=config["seed"],

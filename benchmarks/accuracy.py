@@ -61,7 +61,11 @@ def train_torch(twin: torch.nn.Module, entry: Entry, data: Dataset, recipe: dict
         "adamw": lambda: torch.optim.AdamW(parameters, recipe["lr"], weight_decay=0.01),
     }[recipe["optimizer"]]()
     total = recipe["epochs"] * (len(data.train) // recipe["batch_size"])
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: 0.5 * (1 + math.cos(math.pi * t / total)))
+    warmup = recipe.get("warmup_steps", 0)
+    schedule: Any = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total - warmup)
+    if warmup:
+        rising = torch.optim.lr_scheduler.LinearLR(optimizer, 0.01, total_iters=warmup)
+        schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [rising, schedule], [warmup])
 
     def inputs_of(part: Any, indices: Any) -> torch.Tensor:
         return torch.from_numpy(np.array(transform(part.inputs[indices])))
@@ -106,13 +110,13 @@ def compare(name: str) -> dict[str, Any]:
     else:
         model.load_state_dict(twin.state_dict())
     steps = recipe["epochs"] * (len(data.train) // recipe["batch_size"])
-    clip = {"clip_norm": recipe["clip_norm"]} if "clip_norm" in recipe else {}
+    extras = {name: recipe[name] for name in ("clip_norm", "warmup_steps") if name in recipe}
     records = fit(
         model,
         data.train,
         data.test,
         objective=task.objective,
-        optimizer=make_optimizer(recipe["optimizer"], recipe["lr"], steps, **clip),
+        optimizer=make_optimizer(recipe["optimizer"], recipe["lr"], steps, **extras),
         epochs=recipe["epochs"],
         batch_size=recipe["batch_size"],
         transform=functools.partial(task.transform, input_shape=shape),

@@ -25,8 +25,9 @@ class Entry:
         task: one of :data:`TASKS`; a ``layer`` has nothing to train on.
         dataset: what ``train.py`` trains it on if nothing else is asked for.
         paper: where the network was described.
-        recipe: defaults of ``train.py`` for this network (``epochs``, ``batch_size``, ``lr``, ``optimizer``, ``init``),
-            and ``train_input_shape`` where its examples have another shape than ``input_shape``.
+        recipe: defaults of ``train.py`` for this network (``epochs``, ``batch_size``, ``lr``, ``optimizer``, ``init``,
+            ``clip_norm``, ``warmup_steps``), and ``train_input_shape`` where its examples have another shape than
+            ``input_shape``.
     """
 
     name: str
