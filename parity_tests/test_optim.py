@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 import torch
+from conftest import PRODUCTION
 from flax import nnx
 
 import flaxnets
@@ -19,7 +20,7 @@ from flaxnets.optim import lr_scheduler
 from flaxnets.parity import transfer
 from flaxnets.parity.check import relative_error
 
-STEPS, LR, GATE = 20, 0.02, 1e-10
+STEPS, LR, GATE = 20, 0.002, 1e-10
 
 # Gradients this small are zero on both sides. That of a bias before a normalisation is rounding alone, and optimizers
 # that divide by a gradient's size make full steps of the last digits of any that is hardly more.
@@ -40,8 +41,8 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "StepLR": {"step_size": 3, "gamma": 0.5},
     "MultiStepLR": {"milestones": [2, 9, 9, 14], "gamma": 0.3},
     "ExponentialLR": {"gamma": 0.9},
-    "CosineAnnealingLR": {"T_max": 8, "eta_min": 0.001},
-    "CosineAnnealingWarmRestarts": {"T_0": 3, "T_mult": 2, "eta_min": 0.002},
+    "CosineAnnealingLR": {"T_max": 8, "eta_min": 0.0001},
+    "CosineAnnealingWarmRestarts": {"T_0": 3, "T_mult": 2, "eta_min": 0.0002},
     "LinearLR": {"start_factor": 0.1, "end_factor": 0.8, "total_iters": 7},
     "PolynomialLR": {"total_iters": 15, "power": 2.0},
     "OneCycleLR": {"max_lr": LR, "total_steps": STEPS},
@@ -139,7 +140,7 @@ class Pair:
             value, found = jax.value_and_grad(loss, has_aux=True)(*arguments)
             return value, jax.tree.map(lambda g: jnp.where(jnp.abs(g) < NOISE, 0, g), found)
 
-        return jax.jit(gradients)
+        return jax.jit(gradients, compiler_options=PRODUCTION)
 
     def torch_steps(self, optimizer: Any, steps: range, schedule: Any = None, twin: Any = None) -> list[float]:
         losses = []

@@ -10,11 +10,12 @@ import optax
 import pytest
 import torch
 from cases import NETWORKS, Network
+from conftest import PRODUCTION
 from flax import nnx
 
 import flaxnets
 import torchref
-from flaxnets import nn, optim
+from flaxnets import nn, optim, training
 from flaxnets.parity import transfer
 from flaxnets.parity.check import relative_error
 from flaxnets.parity.masks import shared_masks
@@ -67,7 +68,8 @@ def test_three_steps_of_every_image_network_are_torchs(case: Network, rng: np.ra
         assert_same(twin, model, 1e-10)
 
 
-def test_two_hundred_float32_steps_track_torchs_loss(rng: np.random.Generator):
+def test_two_hundred_float32_steps_track_torchs_loss(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(training.step, "_COMPILER_OPTIONS", {"cpu": PRODUCTION})
     twin, model = torchref.create_model("lenet_batchnorm").train(), flaxnets.create_model("lenet_batchnorm").train()
     transfer(twin, model)
     theirs, ours = torch.optim.SGD(twin.parameters(), lr=0.05, momentum=0.9), optim.SGD(lr=0.05, momentum=0.9)
