@@ -21,11 +21,13 @@ from flaxnets.training import (
     TASKS,
     Batch,
     TrainState,
+    as_objective,
     classification,
     evaluate,
     fit,
     generate,
     initialize,
+    l2_penalty,
     language,
     make_eval_step,
     make_optimizer,
@@ -405,3 +407,59 @@ def test_a_language_model_learns_what_only_its_state_can_know_and_goes_on_with_i
     assert records[-1]["test_accuracy"] > 0.85  # the first letters of a window can only be guessed
     drawn = generate(model, pattern[:7], 50, key=jax.random.key(0), temperature=0.1)
     np.testing.assert_array_equal(drawn, pattern[7:57])
+
+
+CLASS_WEIGHTS = np.array([0.5, 2.0, 1.0, 0.3], np.float32)
+# By name: options, the shape of the outputs, and whether targets are classes or numbers of that shape.
+LOSSES: list[tuple[str, dict[str, Any], tuple[int, ...], str]] = [
+    ("CrossEntropyLoss", {}, (6, 4), "classes"),
+    ("CrossEntropyLoss", {"weight": CLASS_WEIGHTS, "ignore_index": 2, "label_smoothing": 0.2}, (6, 4), "classes"),
+    ("CrossEntropyLoss", {"weight": CLASS_WEIGHTS, "ignore_index": 1}, (6, 4, 3, 2), "classes"),
+    ("CrossEntropyLoss", {"weight": CLASS_WEIGHTS}, (6, 4), "numbers"),
+    ("NLLLoss", {"weight": CLASS_WEIGHTS}, (6, 4, 3), "classes"),
+    ("MSELoss", {}, (6, 3, 2), "numbers"),
+    ("HuberLoss", {"delta": 0.3}, (6,), "numbers"),
+    ("BCEWithLogitsLoss", {"pos_weight": CLASS_WEIGHTS}, (6, 4), "numbers"),
+    ("KLDivLoss", {"reduction": "batchmean"}, (6, 4), "numbers"),
+    ("MultiMarginLoss", {}, (6, 4), "classes"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "shape", "kind"), LOSSES)
+def test_a_loss_is_an_objective_whose_mean_is_torchs(name: str, options: Any, shape: Any, kind: str, rng):
+    outputs = rng.normal(size=shape).astype(np.float32)
+    targets = rng.random(shape).astype(np.float32)
+    if kind == "classes":
+        targets = rng.integers(0, 4, (shape[0], *shape[2:]))
+    tensors = {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+    expected = getattr(torch.nn, name)(**tensors)(torch.tensor(outputs), torch.tensor(targets)).item()
+    objective = as_objective(getattr(nn, name)(**options))
+    found = objective(jnp.asarray(outputs), jnp.asarray(targets), jnp.ones(6))
+    assert float(found["loss"] / found["count"]) == pytest.approx(expected, rel=1e-5)
+    if name == "CrossEntropyLoss" and not options:
+        assert int(found["correct"]) == (outputs.argmax(1) == targets).sum()
+    # Two examples that only fill up the batch change nothing.
+    filled = (jnp.asarray(np.concatenate([array, array[:2]])) for array in (outputs, targets))
+    for key, value in objective(*filled, jnp.array([1.0] * 6 + [0.0] * 2)).items():
+        np.testing.assert_allclose(value, found[key], rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(reduction="sum"), nn.ReLU()])
+def test_what_is_no_mean_is_refused_as_an_objective(loss: nn.Module):
+    with pytest.raises(ValueError, match=f"{type(loss).__name__} has the reduction .* needs 'mean'"):
+        make_train_step(small_net(nnx.Rngs(0)), optim.SGD(0.1), loss)
+
+
+def test_an_l2_penalty_is_the_weight_decay_of_the_same_parameters(rng):
+    found = []
+    for decay in ("penalty", "optimizer"):
+        groups = {"*weight": {"weight_decay": 0.3}} if decay == "optimizer" else None
+        model, optimizer = small_net(nnx.Rngs(0)), optim.SGD(0.1, momentum=0.9, groups=groups)
+        penalty = l2_penalty(0.3, lambda name: name.endswith("weight")) if decay == "penalty" else None
+        step = make_train_step(model, optimizer, nn.CrossEntropyLoss(), penalty=penalty)
+        state = TrainState.create(model, optimizer)
+        for seed in range(3):
+            state, metrics = step(state, batch(examples(16, seed)))
+        found.append(jax.tree.leaves((state.params, metrics)))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)

@@ -3,7 +3,9 @@
 from flaxnets.training.initialization import initialize as initialize
 from flaxnets.training.loop import evaluate as evaluate
 from flaxnets.training.loop import fit as fit
+from flaxnets.training.objectives import as_objective as as_objective
 from flaxnets.training.objectives import classification as classification
+from flaxnets.training.objectives import l2_penalty as l2_penalty
 from flaxnets.training.objectives import language as language
 from flaxnets.training.objectives import regression as regression
 from flaxnets.training.optimizers import OPTIMIZERS as OPTIMIZERS

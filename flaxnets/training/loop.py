@@ -10,10 +10,11 @@ import numpy as np
 import optax
 from flax import nnx
 
+from flaxnets import nn
 from flaxnets.data import Split
-from flaxnets.training.objectives import Metrics, means
+from flaxnets.training.objectives import Metrics, Objective, means
 from flaxnets.training.remat import Blocks
-from flaxnets.training.step import Batch, NonFinite, Objective, TrainState, make_eval_step, make_train_step
+from flaxnets.training.step import Batch, NonFinite, TrainState, make_eval_step, make_train_step
 
 Record = dict[str, Any]
 
@@ -41,7 +42,12 @@ class _Evaluator:
     """Evaluation over a whole split in batches of one size: the last one is filled up with examples of no weight."""
 
     def __init__(
-        self, model: nnx.Module, split: Split, objective: Objective, transform: Callable[[Any], Any], batch_size: int
+        self,
+        model: nnx.Module,
+        split: Split,
+        objective: Objective | nn.Module,
+        transform: Callable[[Any], Any],
+        batch_size: int,
     ):
         self.step = make_eval_step(model, objective, _gather(transform))
         self.data = jax.device_put((split.inputs, split.targets))
@@ -58,7 +64,7 @@ def evaluate(
     model: nnx.Module,
     split: Split,
     *,
-    objective: Objective,
+    objective: Objective | nn.Module,
     transform: Callable[[Any], Any] = lambda inputs: inputs,
     batch_size: int = 250,
 ) -> Record:
@@ -91,7 +97,7 @@ def fit(
     train: Split,
     test: Split,
     *,
-    objective: Objective,
+    objective: Objective | nn.Module,
     optimizer: optax.GradientTransformation,
     epochs: int,
     batch_size: int,
@@ -100,6 +106,7 @@ def fit(
     ema_decay: float | None = None,
     nonfinite: NonFinite = "stop",
     remat: Blocks = False,
+    penalty: Callable[[nnx.State], jax.Array] | None = None,
     transform: Callable[[Any], Any] = lambda inputs: inputs,
     unit: str = "images",
     on_step: Callable[[int, int, Metrics], None] = lambda epoch, step, metrics: None,
@@ -115,7 +122,7 @@ def fit(
         model: the module to train; it holds the trained state when the call returns.
         train: examples to learn from; both parts stay on the device.
         test: examples to evaluate on after every epoch, all of them.
-        objective: such as :func:`flaxnets.training.classification`.
+        objective: such as :func:`flaxnets.training.classification`, or a loss such as ``nn.CrossEntropyLoss()``.
         optimizer: one of :mod:`flaxnets.optim`, or any optax transformation.
         epochs: how often to go through ``train``.
         batch_size: examples a step; at most the size of ``train``.
@@ -126,6 +133,7 @@ def fit(
         nonfinite: what a loss or gradient that is infinite or NaN does: ``"stop"`` ends the training with an error,
             ``"skip"`` leaves that batch out, ``"ignore"`` goes on.
         remat: the modules that are computed again in the backward pass, as in :func:`make_train_step`.
+        penalty: as in :func:`make_train_step`.
         transform: from stored inputs to the model's, inside the compiled step.
         unit: what the objective counts.
         on_step: called after every step with epoch, step within it, and the metrics' sums, still on the device.
@@ -157,7 +165,8 @@ def fit(
     evaluator = _Evaluator(model, test, objective, transform, batch_size=250)
     data = jax.device_put((train.inputs, train.targets))
     weights = jnp.ones(batch_size)
-    options = {"accumulate": accumulate, "ema_decay": ema_decay, "nonfinite": nonfinite, "remat": remat}
+    options = {"accumulate": accumulate, "ema_decay": ema_decay, "nonfinite": nonfinite}
+    options |= {"remat": remat, "penalty": penalty}
     step = make_train_step(model, optimizer, objective, _gather(transform), **options)
     example = (*data, jnp.zeros(batch_size, jnp.int32), weights)
     step = step.lower(state, example).compile()  # type: ignore[attr-defined]  # so that no epoch's time includes it

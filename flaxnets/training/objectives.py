@@ -1,16 +1,20 @@
 """What is minimised and what is reported, as sums over the examples of a batch."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from flaxnets import nn
 from flaxnets.nn import functional as F
+from flaxnets.optim.transformation import named_leaves
 
 Metrics = dict[str, jax.Array]
+Objective = Callable[[Any, Any, jax.Array], Metrics]
 
 
 def classification(
@@ -84,6 +88,77 @@ def regression(outputs: Float[Array, "n ..."], targets: Float[Array, "n ..."], w
         raise ValueError(f"outputs of shape {outputs.shape} need targets of that shape, got {targets.shape}")
     losses = jnp.square(outputs - targets).reshape(len(weights), -1).mean(1)
     return {"loss": (losses * weights).sum(), "count": weights.sum()}
+
+
+def as_objective(objective: Objective | nn.Module) -> Objective:
+    """Returns the objective that a loss of :mod:`flaxnets.nn` of two arguments is; an objective as it is.
+
+    ``loss / count`` is torch's mean: with weights of classes, ``count`` is the sum of those of the targets, and what
+    ``ignore_index`` names does not count. Where targets are classes, ``correct`` is weighed as the loss is.
+
+    Args:
+        objective: an objective, or such a layer.
+
+    Raises:
+        ValueError: for a layer that has no reduction, or whose reduction is no mean.
+
+    >>> objective = as_objective(nn.CrossEntropyLoss(ignore_index=2))
+    >>> sums = objective(jnp.zeros((3, 4)), jnp.array([0, 1, 2]), jnp.ones(3))
+    >>> int(sums["count"]), int(sums["correct"]), round(float(sums["loss"] / sums["count"]), 3)
+    (2, 1, 1.386)
+    """
+    if not isinstance(objective, nnx.Module):
+        return objective
+    reduction = getattr(objective, "reduction", None)
+    if reduction not in ("mean", "batchmean"):
+        raise ValueError(
+            f"{type(objective).__name__} has the reduction {reduction!r}; what is minimised is a mean over the batch, "
+            "so that a loss to train with needs 'mean'"
+        )
+    every: Any = nnx.clone(objective)
+    every.reduction = "none"
+
+    def sums(outputs: Any, targets: Any, weights: jax.Array) -> Metrics:
+        losses = every(outputs, targets)
+        shares = jnp.ones_like(losses)
+        classes = hasattr(every, "ignore_index") and not jnp.issubdtype(targets.dtype, jnp.inexact)
+        if classes:
+            known = targets != every.ignore_index
+            shares = known * (1.0 if every.weight is None else every.weight[...][jnp.where(known, targets, 0)])
+        weights = weights.reshape(-1, *[1] * (losses.ndim - 1))
+        values = losses.size // len(losses) if reduction == "mean" else 1  # of each example
+        found = {"loss": losses, "count": shares}
+        if classes:
+            found["correct"] = (outputs.argmax(1) == targets) * shares
+        return {name: (array * weights).sum() / values for name, array in found.items()} | (
+            {"count": weights.sum()} if reduction == "batchmean" else {}
+        )
+
+    return sums
+
+
+def l2_penalty(
+    scale: float, where: Callable[[str], bool] = lambda name: True
+) -> Callable[[nnx.State], Float[Array, ""]]:
+    """Returns the function of a model's parameters ``scale / 2 * (sum of their squares)``, to add to a loss.
+
+    Its gradient is that of the ``weight_decay`` of all optimizers here but AdamW.
+
+    Args:
+        scale: the factor, 0 or more.
+        where: which parameters count, by their names.
+
+    >>> penalty = l2_penalty(0.1, where=lambda name: name.endswith("weight"))
+    >>> float(penalty({"weight": jnp.array([3.0, 4.0]), "bias": jnp.ones(2)}).round(3))
+    1.25
+    """
+
+    def penalty(params: nnx.State) -> jax.Array:
+        names, leaves, _ = named_leaves(params)
+        squares = [jnp.square(leaf).sum() for name, leaf in zip(names, leaves, strict=True) if where(name)]
+        return scale / 2 * sum(squares, jnp.zeros(()))
+
+    return penalty
 
 
 def means(sums: Mapping[str, Any], prefix: str) -> dict[str, float]:

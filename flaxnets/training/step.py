@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from flaxnets.training.objectives import Metrics
+from flaxnets import nn
+from flaxnets.training.objectives import Metrics, Objective, as_objective
 from flaxnets.training.remat import Blocks, checkpoint
 
-Objective = Callable[[Any, Any, jax.Array], Metrics]
 NonFinite = Literal["ignore", "skip", "stop"]
 
 # XLA's CPU backend runs convolutions faster without this fusion of them; matrix products keep it.
@@ -112,13 +112,14 @@ def _jit(function: Callable[..., Any], **options: Any) -> Any:
 def make_train_step(
     model: nnx.Module,
     optimizer: optax.GradientTransformation,
-    objective: Objective,
+    objective: Objective | nn.Module,
     transform: Transform = lambda batch, key: batch,
     *,
     accumulate: int = 1,
     ema_decay: float | None = None,
     nonfinite: NonFinite = "ignore",
     remat: Blocks = False,
+    penalty: Callable[[nnx.State], jax.Array] | None = None,
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """Returns a jit-compiled ``step(state, batch)`` that gives the next state and the metrics' sums.
 
@@ -127,7 +128,8 @@ def make_train_step(
     Args:
         model: gives the structure; it is neither changed nor used for its values.
         optimizer: one of :mod:`flaxnets.optim`, or any optax transformation.
-        objective: from outputs, targets and weights to sums; ``loss / count`` is minimised.
+        objective: from outputs, targets and weights to sums, of which ``loss / count`` is minimised; or a loss of
+            :mod:`flaxnets.nn`, such as ``nn.CrossEntropyLoss()``.
         transform: runs first, inside the step: makes a :class:`Batch` of what the step is given and of a random key,
             another one every step.
         accumulate: how many batches' gradients are averaged for one update.
@@ -136,9 +138,12 @@ def make_train_step(
             and report it as the metric ``nonfinite``, with all others 0.
         remat: the modules whose insides are computed again in the backward pass, which saves memory; True: the model's
             children. See :func:`flaxnets.training.checkpoint`.
+        penalty: a function of the parameters that is added to what is minimised, but not to the metrics, such as
+            :func:`flaxnets.training.l2_penalty`.
 
     Raises:
-        ValueError: for an ``accumulate`` below 1, or a ``remat`` that chooses no module.
+        ValueError: for an ``accumulate`` below 1, a ``remat`` that chooses no module, or a loss whose reduction is no
+            mean.
 
     >>> import flaxnets, jax.numpy as jnp
     >>> from flaxnets import optim
@@ -151,15 +156,17 @@ def make_train_step(
     (1, 4)
     """
     graphdef, update = _graphdef(model, True, remat), _accumulated(optimizer, accumulate).update
+    measure = as_objective(objective)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         inputs, targets, weights = transform(batch, jax.random.fold_in(state.key, state.position))
 
         def mean_loss(params: nnx.State) -> tuple[jax.Array, tuple[Metrics, nnx.State, nnx.State]]:
             merged = nnx.merge(graphdef, params, state.model_state, copy=True)
-            metrics = objective(merged(inputs), targets, weights)
-            _, params, model_state = nnx.split(merged, nnx.Param, ...)  # a call may change parameters, too
-            return metrics["loss"] / metrics["count"], (metrics, params, model_state)
+            metrics = measure(merged(inputs), targets, weights)
+            loss = metrics["loss"] / metrics["count"] + (penalty(params) if penalty is not None else 0)
+            _, after, model_state = nnx.split(merged, nnx.Param, ...)  # a call may change parameters, too
+            return loss, (metrics, after, model_state)
 
         gradients, (metrics, params, model_state) = jax.grad(mean_loss, has_aux=True)(state.params)
         updates, opt_state = update(gradients, state.opt_state, params)
@@ -190,7 +197,7 @@ def _all_finite(tree: Any) -> jax.Array:
 
 
 def make_eval_step(
-    model: nnx.Module, objective: Objective, transform: Callable[[Any], Batch] = lambda batch: batch
+    model: nnx.Module, objective: Objective | nn.Module, transform: Callable[[Any], Batch] = lambda batch: batch
 ) -> Callable[[nnx.State, nnx.State, Any], Metrics]:
     """Returns a jit-compiled ``step(params, model_state, batch)`` that gives the metrics' sums in evaluation mode.
 
@@ -207,10 +214,10 @@ def make_eval_step(
     >>> int(make_eval_step(model, classification)(params, model_state, batch)["count"])
     3
     """
-    graphdef = _graphdef(model, training=False)
+    graphdef, measure = _graphdef(model, training=False), as_objective(objective)
 
     def step(params: nnx.State, model_state: nnx.State, batch: Any) -> Metrics:
         inputs, targets, weights = transform(batch)
-        return objective(nnx.merge(graphdef, params, model_state, copy=True)(inputs), targets, weights)
+        return measure(nnx.merge(graphdef, params, model_state, copy=True)(inputs), targets, weights)
 
     return _jit(step)

@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flaxnets.data import fit_images, time_major
-from flaxnets.training.objectives import classification, language, regression
-from flaxnets.training.step import Objective
+from flaxnets.training.objectives import Objective, classification, language, regression
 
 # What a network's recipe, and its task's defaults, leave open.
 DEFAULTS: Mapping[str, Any] = {"epochs": 5, "batch_size": 32, "lr": 0.01, "optimizer": "sgd"}
