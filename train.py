@@ -36,9 +36,36 @@ class Options:
     batch_size: int | None = None
     """Examples a step: images, pieces of text, or points."""
     lr: float | None = None
-    """Learning rate at the start; it falls to 0 along a cosine."""
-    optimizer: Literal["sgd", "adam", "adamw"] | None = None
+    """The largest learning rate."""
+    optimizer: (
+        Literal[
+            "sgd", "adam", "adamw", "adagrad", "rmsprop", "adadelta", "adamax", "nadam", "radam", "asgd", "rprop"
+        ]
+        | None
+    ) = None  # fmt: skip
     """How gradients become updates."""
+    schedule: Literal["cosine", "constant", "linear", "step", "onecycle"] | None = None
+    """How the learning rate goes on; cosine and linear fall to 0."""
+    warmup_steps: int | None = None
+    """In how many updates the learning rate rises first."""
+    weight_decay: float | None = None
+    """The optimizer's weight decay."""
+    clip_norm: float | None = None
+    """The largest norm of all gradients; larger ones are scaled down to it."""
+    label_smoothing: float = 0.0
+    """The part of the target that is spread over all classes, of networks for images."""
+    accumulate: int = 1
+    """How many batches' gradients are averaged for an update."""
+    ema_decay: float | None = None
+    """How much of a moving average of the weights an update keeps; with it the average is evaluated and kept."""
+    remat: bool = False
+    """Compute the network's blocks again in the backward pass, which saves memory on a GPU or TPU."""
+    nonfinite: Literal["stop", "skip", "ignore"] = "stop"
+    """What a loss that is infinite or NaN does: end the run, leave the batch out, or nothing."""
+    patience: int | None = None
+    """End after so many epochs in a row without a better test score."""
+    time_limit: float | None = None
+    """End after so many seconds, after the step that is going on."""
     seed: int = 0
     """Decides initial weights, dropout and the order of examples."""
     dataset: str | None = None
@@ -49,6 +76,8 @@ class Options:
     """The folder in which a folder for this run is made."""
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
     """Where to compute; auto takes the fastest there is."""
+    dry_run: bool = False
+    """Take two steps, evaluate on one batch, and leave no files."""
     list_archs: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print the networks and stop."""
 
@@ -76,10 +105,20 @@ def _check(options: Options) -> None:
     for what, value, known in (("arch", options.arch, list_models()), ("dataset", options.dataset, list_datasets())):
         if value is not None and value not in known:
             raise UsageError(f"unknown --{what} {value!r}; {suggest(value, known)}")
-    for name in ("epochs", "batch_size", "lr", "train_examples"):
+    positive = "epochs", "batch_size", "lr", "train_examples", "clip_norm", "accumulate", "patience", "time_limit"
+    for name in positive:
         value = getattr(options, name)
         if value is not None and not 0 < value < float("inf"):
             raise UsageError(f"--{name.replace('_', '-')} must be positive, got {value}")
+    for name, end in (
+        ("warmup_steps", float("inf")),
+        ("weight_decay", float("inf")),
+        ("ema_decay", 1),
+        ("label_smoothing", 1),
+    ):
+        value = getattr(options, name)
+        if value is not None and not 0 <= value < end:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least 0 and below {end}, got {value}")
     if not 0 <= options.seed < 2**32:
         raise UsageError(f"--seed must be between 0 and 2**32 - 1, got {options.seed}")
 
@@ -151,6 +190,9 @@ def _model_options(arch: str, data: "Dataset") -> dict[str, int]:
     return options
 
 
+_NOT_KEPT = ("dry_run", "list_archs")  # they leave no run to keep them for
+
+
 def _config(options: Options, data: "Dataset") -> dict[str, Any]:
     """Fills what was not asked for with what suits the network and its task."""
     from flaxnets.registry import get_entry
@@ -158,10 +200,19 @@ def _config(options: Options, data: "Dataset") -> dict[str, Any]:
 
     entry, task = get_entry(options.arch), TASKS[data.task]
     config = {**DEFAULTS, **task.defaults, **entry.recipe}
+    if options.label_smoothing and data.task != "classification":
+        raise UsageError(f"--label-smoothing is for images; {options.arch} is for {data.task}")
     shape = config.pop("train_input_shape", entry.input_shape)
-    config |= {k: v for k, v in dataclasses.asdict(options).items() if v is not None and k != "list_archs"}
+    config |= {k: v for k, v in dataclasses.asdict(options).items() if v is not None and k not in _NOT_KEPT}
     shape = shape if task.fits_inputs else data.train.inputs.shape[1:]
     return config | {"dataset": data.name, "input_shape": shape}
+
+
+def _updates(config: dict[str, Any], data: "Dataset") -> int:
+    """How often a run changes the weights."""
+    examples = min(config.get("train_examples", math.inf), len(data.train))
+    steps = examples // min(config["batch_size"], examples)
+    return max(config["epochs"] * steps // config["accumulate"], 1)
 
 
 def _train(options: Options) -> int:
@@ -171,6 +222,14 @@ def _train(options: Options) -> int:
     model_options, config = _model_options(options.arch, data), _config(options, data)
     initializer = config.get("init")
     config["init"] = getattr(initializer, "__name__", initializer)
+    if options.dry_run:
+        config["epochs"], examples = 1, 2 * config["batch_size"] * options.accumulate
+        data = dataclasses.replace(data, train=data.train.take(examples), test=data.test.take(config["batch_size"]))
+    updates = _updates(config, data)
+    if options.warmup_steps is None:  # that of a recipe is for the whole dataset
+        config["warmup_steps"] = min(config.get("warmup_steps", 0), updates // 5)
+    elif options.warmup_steps >= updates:
+        raise UsageError(f"--warmup-steps must be below the {updates} updates of this run, got {options.warmup_steps}")
     import jax
     from flax import nnx
 
@@ -178,66 +237,77 @@ def _train(options: Options) -> int:
     from flaxnets.training import TASKS, Run, initialize
     from flaxnets.training.progress import describe
 
-    started = time.perf_counter()
-    with _Interrupt() as stop:
+    started, score = time.perf_counter(), TASKS[data.task].score
+    with _Stop(options.time_limit, options.patience, f"test_{score}") as stop:
         try:
-            run = Run(options.out, options.arch, config)
+            run = None if options.dry_run else Run(options.out, options.arch, config)
         except OSError as error:
             raise UsageError(f"--out {options.out}: cannot write there: {error.strerror or error}") from error
         model = create_model(options.arch, **model_options, rngs=nnx.Rngs(options.seed))
         if initializer is not None:
             initialize(model, initializer, jax.random.key(options.seed))
-        records = _fit(model, data, config, run, stop)
-        run.save(model)
-    if stop.requested:
-        print(f"interrupted after {len(records)} whole epochs; the weights so far are in {run.path}")
+        where = f"the weights so far are in {run.path}" if run else "a dry run keeps no weights"
+        failure = None
+        try:
+            records = _fit(model, data, config, run, stop)
+        except FloatingPointError as error:
+            failure, records = error, []
+        if run:
+            run.save(model)
+    if failure is not None:
+        print(f"train.py: error: {failure}; {where}", file=sys.stderr)
+        return 1
+    if stop.interrupted:
+        print(f"interrupted after {len(records)} whole epochs; {where}")
         return INTERRUPTED
-    if data.vocabulary is not None:
+    if data.vocabulary is not None and run:
         print(_sample(model, data.vocabulary, options.seed))
     minutes, seconds = divmod(round(time.perf_counter() - started), 60)
-    score = describe(records[-1], "test", TASKS[data.task].score)
-    print(f"{score} after {minutes} min {seconds} s; saved in {run.path}")
+    result = describe(records[-1], "test", score) if records else "no whole epoch"
+    ended = f" ({stop.reason})" if stop.reason else ""
+    print(f"{result} after {minutes} min {seconds} s{ended}; {f'saved in {run.path}' if run else 'nothing was saved'}")
     return 0
 
 
 def _fit(
-    model: "nnx.Module", data: "Dataset", config: dict[str, Any], run: "Run", stop: "_Interrupt"
+    model: "nnx.Module", data: "Dataset", config: dict[str, Any], run: "Run | None", stop: "_Stop"
 ) -> list[dict[str, Any]]:
     from flaxnets.training import TASKS, fit, make_optimizer
     from flaxnets.training.progress import Progress
 
     task, train = TASKS[data.task], data.train.take(config.get("train_examples", len(data.train)))
+    objective: Any = task.objective
+    if config["label_smoothing"]:
+        objective = functools.partial(objective, label_smoothing=config["label_smoothing"])
     batch_size = min(config["batch_size"], len(train))
-    steps = len(train) // batch_size
-    total_steps = config["epochs"] * steps
-    # A warm-up that is made for the whole dataset takes at most a fifth of a run on part of it.
-    warmup_steps = min(config.get("warmup_steps", 0), total_steps // 5)
+    given = {name: config[name] for name in ("clip_norm", "schedule", "warmup_steps", "weight_decay") if name in config}
+    optimizer = make_optimizer(config["optimizer"], config["lr"], _updates(config, data), **given)
 
     def on_epoch(record: dict[str, Any]) -> None:
-        run.log(record)
+        if run:
+            run.log(record)
         progress.epoch(record)
+        stop.see(record)
 
-    with Progress(config["epochs"], steps, task.unit) as progress:
+    with Progress(config["epochs"], len(train) // batch_size, task.unit) as progress:
         return fit(
             model,
             train,
             data.test,
-            objective=task.objective,
-            optimizer=make_optimizer(
-                config["optimizer"],
-                config["lr"],
-                total_steps,
-                clip_norm=config.get("clip_norm"),
-                warmup_steps=warmup_steps,
-            ),
+            objective=objective,
+            optimizer=optimizer,
             epochs=config["epochs"],
             batch_size=batch_size,
             seed=config["seed"],
+            accumulate=config["accumulate"],
+            ema_decay=config.get("ema_decay"),
+            nonfinite=config["nonfinite"],
+            remat=config["remat"],
             transform=functools.partial(task.transform, input_shape=config["input_shape"]),
             unit=task.unit,
             on_step=progress.step,
             on_epoch=on_epoch,
-            should_stop=lambda: stop.requested,
+            should_stop=lambda: stop.reason is not None,
         )
 
 
@@ -251,12 +321,34 @@ def _sample(model: "nnx.Module", vocabulary: "Vocabulary", seed: int) -> str:
     return textwrap.fill(SAMPLE_PREFIX + vocabulary.decode(ids), width=100)
 
 
-class _Interrupt:
-    """Turns the first Ctrl-C into a request to stop after the step; a second one ends the program at once."""
+class _Stop:
+    """Why a run should end early. A first Ctrl-C asks for it after the step; a second one ends the program at once."""
 
-    requested = False
+    def __init__(self, time_limit: float | None, patience: int | None, score: str):
+        self.interrupted = False
+        self._deadline = math.inf if time_limit is None else time.monotonic() + time_limit
+        self._patience, self._score = patience, score
+        self._scores: list[float] = []
 
-    def __enter__(self) -> "_Interrupt":
+    def see(self, record: dict[str, Any]) -> None:
+        """Takes the score of an epoch; the larger the better."""
+        value = record[self._score]
+        self._scores.append(value if self._score == "test_accuracy" else -value)
+
+    @property
+    def reason(self) -> str | None:
+        """None as long as the run goes on."""
+        if self.interrupted:
+            return "interrupted"
+        if time.monotonic() > self._deadline:
+            return "the time limit was reached"
+        if self._patience is not None and self._scores:
+            since = len(self._scores) - 1 - self._scores.index(max(self._scores))
+            if since >= self._patience:
+                return f"no better {self._score.replace('_', ' ')} for {since} epochs"
+        return None
+
+    def __enter__(self) -> "_Stop":
         self.previous = signal.signal(signal.SIGINT, self._request)
         return self
 
@@ -264,9 +356,9 @@ class _Interrupt:
         signal.signal(signal.SIGINT, self.previous)
 
     def _request(self, *_: object) -> None:
-        if self.requested:
+        if self.interrupted:
             raise SystemExit(INTERRUPTED)
-        self.requested = True
+        self.interrupted = True
         print("\nstopping after this step (Ctrl-C again: at once)", file=sys.stderr)
 
 

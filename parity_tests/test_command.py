@@ -48,6 +48,13 @@ BAD = {
     "zero examples": (["--train-examples", "0"], "--train-examples must be positive, got 0"),
     "no rate": (["--lr", "nan"], "--lr must be positive, got nan"),
     "seed": (["--seed", "-4"], "--seed must be between 0 and 2**32 - 1, got -4"),
+    "an average of nothing": (["--ema-decay", "1"], "--ema-decay must be at least 0 and below 1, got 1.0"),
+    "no patience": (["--patience", "0"], "--patience must be positive, got 0"),
+    "a warm-up beyond the end": (
+        ["--arch", "lenet", "--epochs", "1", "--train-examples", "64", "--warmup-steps", "2"],
+        "--warmup-steps must be below the 2 updates of this run, got 2",
+    ),
+    "smooth text": (["--arch", "rnn_lm", "--label-smoothing", "0.1"], "--label-smoothing is for images"),
     "no number": (["--epochs", "many"], "many"),
     "unknown option": (["--epoch-count", "3"], "--epoch-count"),
     "images for a line": (
@@ -94,6 +101,51 @@ def test_every_dataset_is_in_the_help(tmp_path):
     done = train("--help", cwd=tmp_path)
     assert done.returncode == 0
     assert [name for name in list_datasets() if name not in done.stdout] == []
+
+
+# How a run on 96 examples ends: arguments, exit status, what is said, and the number of epochs that were written down.
+SHORT = ["--arch", "mlp", "--train-examples", 96, "--batch-size", 32]
+ENDS = {
+    "every option": (
+        ["--epochs", 2, "--optimizer", "nadam", "--schedule", "onecycle", "--weight-decay", 1e-4, "--clip-norm", 1,
+         "--label-smoothing", 0.1, "--accumulate", 2, "--ema-decay", 0.9, "--remat", "--nonfinite", "skip"],
+        0, "test accuracy", 2,
+    ),
+    "no progress": (
+        ["--epochs", 9, "--lr", 1e-12, "--schedule", "constant", "--patience", 2],
+        0, "(no better test accuracy for 2 epochs)", 3,
+    ),
+    "no time": (["--epochs", 9, "--time-limit", 0.001], 0, "(the time limit was reached)", 0),
+    "no number": (
+        ["--epochs", 2, "--lr", 1e38, "--schedule", "constant"], 1, "became infinite or NaN at step 2 of epoch 1", 0,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "status", "message", "epochs"), ENDS.values(), ids=ENDS)
+def test_a_run_ends_as_it_was_asked_to(arguments, status, message, epochs, tmp_path):
+    done = train(*SHORT, *arguments, cwd=tmp_path)
+    assert done.returncode == status, done.stderr
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    records = run / "metrics.jsonl"
+    assert (len(records.read_text().splitlines()) if records.exists() else 0) == epochs
+    model = flaxnets.create_model("mlp")
+    load_weights(model, run / "model.safetensors")
+    assert all(np.isfinite(array).all() for array in model.state_dict().values())
+    config = json.loads((run / "config.json").read_text())
+    assert {name: config[name] for name in ("accumulate", "nonfinite")} == {
+        "accumulate": 2 if "--accumulate" in arguments else 1,
+        "nonfinite": "skip" if "--nonfinite" in arguments else "stop",
+    }
+
+
+def test_a_dry_run_takes_two_steps_and_leaves_no_files(tmp_path):
+    done = train("--arch", "lenet", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "nothing was saved" in done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 FIXED = {("linear_regression_sequential", "n_features")}  # sizes that a network does not leave open

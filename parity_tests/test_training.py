@@ -371,6 +371,12 @@ def test_values_and_targets_of_different_shapes_raise():
         regression(jnp.ones((4, 1)), jnp.ones(4), jnp.ones(4))
 
 
+def test_means_of_nothing_are_no_numbers():
+    found = means({"loss": 0.0, "correct": 0.0, "log_perplexity": 0.0, "count": 0.0}, "train")
+    assert list(found) == ["train_loss", "train_accuracy", "train_perplexity"]
+    assert all(math.isnan(value) for value in found.values())
+
+
 def test_a_perplexity_beyond_all_numbers_is_infinite():
     assert means({"loss": 1e4, "log_perplexity": 1e4, "count": 1.0}, "test")["test_perplexity"] == math.inf
 

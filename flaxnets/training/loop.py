@@ -138,7 +138,8 @@ def fit(
         unit: what the objective counts.
         on_step: called after every step with epoch, step within it, and the metrics' sums, still on the device.
         on_epoch: called after every epoch with its record.
-        should_stop: asked after every step; True ends the training, without a record of the unfinished epoch.
+        should_stop: asked after every step and every epoch; True ends the training, without a record of an epoch that
+            was not finished.
 
     Returns:
         One record an epoch: ``epoch``, ``train_loss``, ``train_accuracy`` (both in training mode, along the way),
@@ -193,5 +194,7 @@ def fit(
         test_means = evaluator(state.eval_params, state.model_state)
         records.append({"epoch": epoch, **means(total, "train"), **test_means, **speed})
         on_epoch(records[-1])
+        if should_stop():
+            break
     state.update_model(model)
     return records

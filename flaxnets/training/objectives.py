@@ -167,7 +167,8 @@ def means(sums: Mapping[str, Any], prefix: str) -> dict[str, float]:
     >>> means({"loss": 2.0, "correct": 3.0, "count": 4.0}, "test")
     {'test_loss': 0.5, 'test_accuracy': 0.75}
     """
-    mean = {name: float(value) / float(sums["count"]) for name, value in sums.items()}
+    count = float(sums["count"]) or math.nan  # nothing is left of a batch that was skipped
+    mean = {name: float(value) / count for name, value in sums.items()}
     reported = {"loss": mean["loss"]}
     if "correct" in mean:
         reported["accuracy"] = mean["correct"]
