@@ -14,12 +14,12 @@ from flaxnets.registry import register
 PAPER = "arXiv:1312.4400"
 
 
-def even_output(name: str, key: jax.Array, old: jax.Array) -> jax.Array:
+def _even_output(name: str, key: jax.Array, old: jax.Array) -> jax.Array:
     """Kaiming's weights and biases of zero, but outputs that begin nearly equal, and well above zero.
 
     Else the last ReLU cuts some of the classes off soon, and they never learn.
 
-    >>> even_output("7.4.bias", jax.random.key(0), jnp.zeros(3)).tolist()
+    >>> _even_output("7.4.bias", jax.random.key(0), jnp.zeros(3)).tolist()
     [6.0, 6.0, 6.0]
     """
     last = name.startswith("7.4.")
@@ -70,7 +70,7 @@ def _nin(
     warmup_steps=100,
     optimizer="adam",
     clip_norm=1.0,
-    init=even_output,
+    init=_even_output,
     train_input_shape=(1, 96, 96),
 )
 def nin(
@@ -90,7 +90,7 @@ def nin(
     warmup_steps=100,
     optimizer="adam",
     clip_norm=1.0,
-    init=even_output,
+    init=_even_output,
 )
 def nin_avgpool(
     *, in_channels: int = 1, num_classes: int = 10, num_channels: tuple[int, ...] = (96, 256, 384), rngs: nnx.Rngs
