@@ -69,7 +69,10 @@ class Options:
     seed: int = 0
     """Decides initial weights, dropout and the order of examples."""
     dataset: str | None = None
-    """What to train on. Images: mnist, digits. Text: topics. Points: line, diabetes."""
+    """What to train on. Images: mnist, digits; from files: mnist-full, fashion-mnist, cifar10. Text: topics. Points:
+    line, diabetes."""
+    data_dir: str = "data"
+    """The folder with a folder for the files of mnist-full, fashion-mnist or cifar10."""
     train_examples: int | None = None
     """Use only the first so many training examples."""
     out: str = "runs"
@@ -156,9 +159,9 @@ def _list_archs() -> int:
     return 0
 
 
-def _load(arch: str, dataset: str | None) -> "Dataset":
+def _load(arch: str, dataset: str | None, data_dir: str) -> "Dataset":
     """Loads what was asked for, or what the network is for; it must be data for the network's task."""
-    from flaxnets.data import list_datasets, load
+    from flaxnets.data import DataError, list_datasets, load
     from flaxnets.registry import get_entry
 
     entry = get_entry(arch)
@@ -169,8 +172,8 @@ def _load(arch: str, dataset: str | None) -> "Dataset":
         what = f"--dataset {name} is not for {entry.task}, which {arch} is for" if name else f"{arch} has no dataset"
         raise UsageError(f"{what}; use --dataset {' or '.join(fitting)}")
     try:
-        return load(name)
-    except ImportError as error:
+        return load(name, data_dir)
+    except (ImportError, OSError, DataError) as error:
         raise UsageError(f"--dataset {name}: {error}") from error
 
 
@@ -218,7 +221,7 @@ def _updates(config: dict[str, Any], data: "Dataset") -> int:
 def _train(options: Options) -> int:
     _check(options)
     _choose_device(options.device)
-    data = _load(options.arch, options.dataset)
+    data = _load(options.arch, options.dataset, options.data_dir)
     model_options, config = _model_options(options.arch, data), _config(options, data)
     initializer = config.get("init")
     config["init"] = getattr(initializer, "__name__", initializer)

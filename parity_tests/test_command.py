@@ -69,6 +69,7 @@ BAD = {
     ),
     "a layer": (["--arch", "my_linear"], "--arch my_linear is a layer, with nothing to train on"),
     "a layer and images": (["--arch", "my_linear", "--dataset", "mnist"], "--arch my_linear is a layer"),
+    "no files": (["--dataset", "cifar10"], "no files of cifar10: put data_batch_1.bin to data_batch_5.bin and"),
     "unwritable out": (["--out", "file/runs"], "--out file/runs: cannot write there: Not a directory"),
 }
 

@@ -1,8 +1,13 @@
 """Datasets, the way from stored images and text to a network's input, and from a network to text."""
 
+import gzip
 import math
+import struct
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from pydoc_data.topics import topics
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +15,17 @@ import numpy as np
 import pytest
 
 import flaxnets
-from flaxnets.data import Vocabulary, fit_images, letters_and_spaces, list_datasets, load, time_major, windows
+from flaxnets.data import (
+    DataError,
+    Vocabulary,
+    fit_images,
+    letters_and_spaces,
+    list_datasets,
+    load,
+    time_major,
+    windows,
+)
+from flaxnets.data.files import read_idx
 from flaxnets.training import generate
 
 
@@ -33,17 +48,24 @@ def test_a_dataset_is_split_by_class_and_always_the_same_way(name, train, test, 
 
 
 def test_an_unknown_dataset_raises():
-    with pytest.raises(ValueError, match="unknown dataset 'minst'; known: diabetes, digits, line, mnist, topics"):
+    with pytest.raises(ValueError, match="unknown dataset 'minst'; did you mean 'mnist'"):
         load("minst")
 
 
 @pytest.mark.parametrize(
     ("task", "names"),
-    [("classification", ["digits", "mnist"]), ("language", ["topics"]), ("regression", ["diabetes", "line"])],
+    [
+        ("classification", ["cifar10", "digits", "fashion-mnist", "mnist", "mnist-full"]),
+        ("language", ["topics"]),
+        ("regression", ["diabetes", "line"]),
+    ],
 )
-def test_datasets_are_listed_by_task(task, names):
+def test_datasets_are_listed_by_task(task, names, tmp_path, rng):
+    for name in ("fashion-mnist", "mnist-full"):
+        write_idx_files(tmp_path / name, rng)
+    write_cifar_files(tmp_path / "cifar10", rng)
     assert list_datasets(task) == names
-    assert {load(name).task for name in names} == {task}
+    assert {load(name, tmp_path).task for name in names} == {task}
     assert set(names) <= set(list_datasets())
 
 
@@ -184,3 +206,115 @@ def test_what_cannot_be_drawn_raises(prefix, length, temperature, message):
     model = flaxnets.create_model("rnn_lm", vocab_size=3, num_hiddens=2)
     with pytest.raises(ValueError, match=message):
         generate(model, prefix, length, key=jax.random.key(0), temperature=temperature)
+
+
+def idx(array: np.ndarray, code: int = 8) -> bytes:
+    return bytes([0, 0, code, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def write_idx_files(folder: Path, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    folder.mkdir(parents=True)
+    arrays = {}
+    for part, count in (("train", 40), ("t10k", 20)):
+        arrays[f"{part}-images-idx3-ubyte"] = rng.integers(0, 256, (count, 28, 28), np.uint8)
+        arrays[f"{part}-labels-idx1-ubyte"] = rng.integers(0, 10, count, np.uint8)
+    for name, array in arrays.items():
+        (folder / name).write_bytes(idx(array))
+    return arrays
+
+
+def write_cifar_files(folder: Path, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    folder.mkdir(parents=True)
+    names = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
+    records = {name: rng.integers(0, 256, (8, 3073), np.uint8) for name in names}
+    for name, array in records.items():
+        array[:, 0] %= 10
+        (folder / name).write_bytes(array.tobytes())
+    return records
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("mnist-full", "mnist-full"), ("mnist-full", "MNIST/raw"), ("fashion-mnist", "FashionMNIST/raw")],
+)
+def test_idx_files_are_read_where_they_are(name: str, folder: str, packed: bool, tmp_path: Path, rng):
+    arrays = write_idx_files(tmp_path / folder, rng)
+    if packed:
+        for path in (tmp_path / folder).iterdir():
+            path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+            path.unlink()
+    data = load(name, tmp_path)
+    for part, split in (("train", data.train), ("t10k", data.test)):
+        np.testing.assert_array_equal(split.inputs[:, 0], arrays[f"{part}-images-idx3-ubyte"])
+        np.testing.assert_array_equal(split.targets, arrays[f"{part}-labels-idx1-ubyte"])
+    assert (data.model_options, data.train.inputs.dtype, data.train.targets.dtype) == (
+        {"num_classes": 10}, np.uint8, np.int32,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", ["cifar10", "cifar-10-batches-bin"])
+def test_cifar_files_are_read_where_they_are(folder: str, tmp_path: Path, rng):
+    records = write_cifar_files(tmp_path / folder, rng)
+    data = load("cifar10", tmp_path)
+    train = np.concatenate([array for name, array in records.items() if name != "test_batch.bin"])
+    np.testing.assert_array_equal(data.train.inputs.reshape(40, -1), train[:, 1:])
+    np.testing.assert_array_equal(data.train.targets, train[:, 0])
+    assert data.test.inputs.shape == (8, 3, 32, 32)
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", ">i2", ">i4", ">f4", ">f8"])
+def test_idx_arrays_of_every_type_are_read(kind: str, tmp_path: Path, rng):
+    array = rng.integers(0, 100, (2, 3, 4)).astype(kind)
+    codes = {"u1": 8, "i1": 9, ">i2": 11, ">i4": 12, ">f4": 13, ">f8": 14}
+    (tmp_path / "file").write_bytes(idx(array, codes[kind]))
+    np.testing.assert_array_equal(read_idx(tmp_path / "file"), array)
+
+
+def _truncated(content: bytes) -> bytes:
+    return content[:-5]
+
+
+DAMAGED: list[tuple[str, str, Callable[[bytes], bytes], str]] = [
+    ("mnist-full", "train-images-idx3-ubyte", _truncated, r"31,355 bytes of data, where its shape \(40, 28, 28\)"),
+    ("mnist-full", "train-images-idx3-ubyte", lambda content: b"", "no IDX file, it begins with nothing"),
+    ("mnist-full", "train-images-idx3-ubyte", lambda content: b"<html>", "no IDX file, it begins with 3c 68 74 6d"),
+    ("mnist-full", "train-images-idx3-ubyte", lambda content: content[:9], "no IDX file"),
+    ("mnist-full", "t10k-images-idx3-ubyte", lambda content: content + b"x", "15,681 bytes of data"),
+    ("mnist-full", "t10k-images-idx3-ubyte", lambda c: gzip.compress(c)[:-9], "damaged, gzip says"),
+    ("mnist-full", "t10k-images-idx3-ubyte", lambda c: idx(np.zeros((20, 8, 8), np.uint8)), "expected uint8 images"),
+    ("mnist-full", "t10k-labels-idx1-ubyte", lambda c: idx(np.zeros(19, np.uint8)), "expected 20 labels"),
+    ("mnist-full", "t10k-labels-idx1-ubyte", lambda c: c[:-1] + b"\x0a", "label 10 of example 19, expected 0 to 9"),
+    ("cifar10", "data_batch_3.bin", _truncated, "24,579 bytes, expected records of 3,073"),
+    ("cifar10", "data_batch_3.bin", lambda content: b"", "0 bytes, expected records of 3,073"),
+    ("cifar10", "test_batch.bin", lambda content: b"\xff" + content[1:], "label 255 of example 0"),
+]
+
+
+@pytest.mark.parametrize(("name", "file", "damage", "message"), DAMAGED)
+def test_damaged_files_are_named(name: str, file: str, damage: Any, message: str, tmp_path: Path, rng):
+    (write_cifar_files if name == "cifar10" else write_idx_files)(tmp_path / name, rng)
+    path = tmp_path / name / file
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=f"{path}: .*{message}"):
+        load(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mnist-full", "no files of mnist-full: put train-images-idx3-ubyte, .*, into .*mnist-full or .*MNIST/raw"),
+        ("fashion-mnist", "no files of fashion-mnist: put train-images-idx3-ubyte"),
+        ("cifar10", "no files of cifar10: put data_batch_1.bin to data_batch_5.bin and test_batch.bin"),
+    ],
+)
+def test_files_that_are_not_there_are_asked_for(name: str, message: str, tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=message):
+        load(name, tmp_path)
+
+
+def test_one_file_that_is_not_there_is_named(tmp_path: Path, rng):
+    write_idx_files(tmp_path / "mnist-full", rng)
+    (tmp_path / "mnist-full" / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(FileNotFoundError, match="t10k-labels-idx1-ubyte: no such file"):
+        load("mnist-full", tmp_path)

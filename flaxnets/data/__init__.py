@@ -4,6 +4,7 @@ from flaxnets.data.datasets import Dataset as Dataset
 from flaxnets.data.datasets import Split as Split
 from flaxnets.data.datasets import list_datasets as list_datasets
 from flaxnets.data.datasets import load as load
+from flaxnets.data.files import DataError as DataError
 from flaxnets.data.images import fit_images as fit_images
 from flaxnets.data.text import Vocabulary as Vocabulary
 from flaxnets.data.text import letters_and_spaces as letters_and_spaces

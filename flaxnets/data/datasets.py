@@ -1,11 +1,15 @@
-"""Datasets by name; those here come inside installed packages, or are made up, and need no network."""
+"""Datasets by name: inside installed packages, made up, or in files that the user has."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 
+from flaxnets.data.files import read_cifar, read_idx_pair
 from flaxnets.data.text import Vocabulary, letters_and_spaces, windows
+from flaxnets.registry import suggest
 
 SPLIT_SEED = 0  # the test set stays the same whatever seed a run has
 WINDOW = 35  # characters
@@ -110,6 +114,43 @@ def _topics() -> Dataset:
     return Dataset("topics", "language", train, test, {"vocab_size": len(vocabulary)}, vocabulary)
 
 
+def _published(name: str, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> Dataset:
+    return Dataset(name, "classification", Split(*train), Split(*test), {"num_classes": 10})
+
+
+def _idx(name: str, folder: Path) -> Dataset:
+    return _published(name, read_idx_pair(folder, "train"), read_idx_pair(folder, "t10k"))
+
+
+def _cifar10(name: str, folder: Path) -> Dataset:
+    train = read_cifar(folder / f"data_batch_{i}.bin" for i in range(1, 6))
+    return _published(name, train, read_cifar([folder / "test_batch.bin"]))
+
+
+# What is read from files: how, in which of these folders below the data folder, and the first file of each.
+_IDX_FILE, _CIFAR_FILE = "train-images-idx3-ubyte", "data_batch_1.bin"
+_FILES: dict[str, tuple[Callable[[str, Path], Dataset], tuple[str, ...], str]] = {
+    "cifar10": (_cifar10, ("cifar10", "cifar-10-batches-bin", "CIFAR10/cifar-10-batches-bin"), _CIFAR_FILE),
+    "fashion-mnist": (_idx, ("fashion-mnist", "FashionMNIST/raw"), _IDX_FILE),
+    "mnist-full": (_idx, ("mnist-full", "MNIST/raw"), _IDX_FILE),
+}
+
+
+def _from_files(name: str, data_dir: Path) -> Dataset:
+    read, folders, first = _FILES[name]
+    for folder in folders:
+        if any((data_dir / folder / file).is_file() for file in (first, f"{first}.gz", first.replace("-idx", ".idx"))):
+            return read(name, data_dir / folder)
+    places = " or ".join(str(data_dir / folder) for folder in folders)
+    files = (
+        "data_batch_1.bin to data_batch_5.bin and test_batch.bin, CIFAR-10's binary version"
+        if read is _cifar10
+        else "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, "
+        "with or without .gz"
+    )
+    raise FileNotFoundError(f"no files of {name}: put {files}, into {places}")
+
+
 _LOADERS: dict[str, tuple[str, Callable[[], Dataset]]] = {
     "diabetes": ("regression", _diabetes),
     "digits": ("classification", _digits),
@@ -123,14 +164,15 @@ def list_datasets(task: str | None = None) -> list[str]:
     """Returns the names that :func:`load` knows: all of them, or those for one task.
 
     >>> list_datasets()
-    ['diabetes', 'digits', 'line', 'mnist', 'topics']
-    >>> list_datasets("classification")
-    ['digits', 'mnist']
+    ['cifar10', 'diabetes', 'digits', 'fashion-mnist', 'line', 'mnist', 'mnist-full', 'topics']
+    >>> list_datasets("regression")
+    ['diabetes', 'line']
     """
-    return sorted(name for name, (its_task, _) in _LOADERS.items() if task in (None, its_task))
+    tasks = {name: task for name, (task, _) in _LOADERS.items()} | dict.fromkeys(_FILES, "classification")
+    return sorted(name for name, its_task in tasks.items() if task in (None, its_task))
 
 
-def load(name: str) -> Dataset:
+def load(name: str, data_dir: str | os.PathLike = "data") -> Dataset:
     """Loads a dataset, split once and for all into training and test examples.
 
     - ``mnist`` (5,000 images of MNIST, 28x28) and ``digits`` (scikit-learn's 1,797, 8x8), with the same share of every
@@ -139,15 +181,25 @@ def load(name: str) -> Dataset:
       last tenth is the test part.
     - ``line``: 1,200 noisy points of ``y = 2 a - 3.4 b + 4.2``. ``diabetes``: scikit-learn's 442 patients; ten features
       and the target, which have mean 0 and variance 1 over the training part.
+    - ``mnist-full``, ``fashion-mnist`` and ``cifar10``: 60,000 and 50,000 images and 10,000 to test on, from the files
+      that their authors publish.
+
+    Args:
+        name: of the dataset.
+        data_dir: the folder that has a folder with the files of each of the last three, called as the dataset or as
+            torchvision calls it.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for an unknown name; :class:`flaxnets.data.DataError` for files that are damaged.
         ImportError: if the package that holds the data is not there.
+        FileNotFoundError: if the files are not there; the message says which ones to put where.
 
     >>> data = load("digits")
     >>> data.train.inputs.shape, data.test.inputs.shape
     ((1437, 1, 8, 8), (360, 1, 8, 8))
     """
+    if name in _FILES:
+        return _from_files(name, Path(data_dir))
     if name not in _LOADERS:
-        raise ValueError(f"unknown dataset {name!r}; known: {', '.join(list_datasets())}")
+        raise ValueError(f"unknown dataset {name!r}; {suggest(name, list_datasets())}")
     return _LOADERS[name][1]()
