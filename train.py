@@ -1,5 +1,6 @@
 """Trains a registered network: ``python train.py --arch densenet``."""
 
+import argparse
 import dataclasses
 import functools
 import inspect
@@ -8,9 +9,11 @@ import signal
 import sys
 import textwrap
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+import yaml
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -29,6 +32,8 @@ class Options:
     What is not given here is chosen for the network: see --list-archs.
     """
 
+    config: str | None = None
+    """A YAML file of these options, such as "epochs: 3"; what is given here as well counts here."""
     arch: str = "densenet"
     """The network."""
     epochs: int | None = None
@@ -91,14 +96,47 @@ class UsageError(Exception):
 
 def main() -> int:
     """Parses the command line and trains; returns the exit status."""
-    options = tyro.cli(Options, prog="train.py", description=Options.__doc__)
     try:
+        arguments = [*_from_config(sys.argv[1:]), *sys.argv[1:]]
+        options = tyro.cli(Options, prog="train.py", description=Options.__doc__, args=arguments)
         return _list_archs() if options.list_archs else _train(options)
     except UsageError as error:
         print(f"train.py: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # before there was a run to end well
         return INTERRUPTED
+
+
+def _from_config(arguments: list[str]) -> list[str]:
+    """Returns the options of the file that ``--config`` names as arguments, so that they are checked like any."""
+    from flaxnets.registry import suggest
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config")
+    try:
+        path = parser.parse_known_args(arguments)[0].config
+        loaded = {} if path is None else yaml.safe_load(Path(path).read_text())
+    except argparse.ArgumentError:  # no file after it; the real parser says so
+        return []
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"--config {path}: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(loaded, dict):
+        raise UsageError(f"--config {path}: expected lines of 'option: value', got {loaded!r}")
+    defaults = {field.name: field.default for field in dataclasses.fields(Options) if field.name != "config"}
+    found = []
+    for key, value in loaded.items():
+        name = str(key).replace("-", "_")
+        if name not in defaults:
+            raise UsageError(f"--config {path}: unknown option {key!r}; {suggest(name, list(defaults))}")
+        if isinstance(value, bool) != isinstance(defaults[name], bool) or isinstance(value, (dict, list)):
+            what = "true or false" if isinstance(defaults[name], bool) else "one value"
+            raise UsageError(f"--config {path}: {key} must be {what}, got {value!r}")
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            found += [f"--{flag}"] if value else []
+        elif value is not None:
+            found += [f"--{flag}", str(value)]
+    return found
 
 
 def _check(options: Options) -> None:
@@ -193,7 +231,7 @@ def _model_options(arch: str, data: "Dataset") -> dict[str, int]:
     return options
 
 
-_NOT_KEPT = ("dry_run", "list_archs")  # they leave no run to keep them for
+_NOT_KEPT = ("config", "dry_run", "list_archs")  # its options are kept; the others leave no run
 
 
 def _config(options: Options, data: "Dataset") -> dict[str, Any]:

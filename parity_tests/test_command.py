@@ -142,6 +142,41 @@ def test_a_run_ends_as_it_was_asked_to(arguments, status, message, epochs, tmp_p
     }
 
 
+CONFIGS = {
+    "unknown": ("epoch: 3", "--config run.yaml: unknown option 'epoch'; did you mean 'epochs'"),
+    "misspelt": ("weight-dekay: 0.1", "unknown option 'weight-dekay'; did you mean 'weight_decay'"),
+    "no flag": ("remat: 3", "remat must be true or false, got 3"),
+    "no value": ("epochs: true", "epochs must be one value, got True"),
+    "several values": ("lr: [1, 2]", "lr must be one value, got [1, 2]"),
+    "out of range": ("epochs: -3", "--epochs must be positive, got -3"),
+    "no number": ("epochs: many", "many"),
+    "no options": ("just words", "expected lines of 'option: value', got 'just words'"),
+    "no YAML": ("epochs: [3", "--config run.yaml: while parsing"),
+    "no text": (b"\xff\xfe\x00", "--config run.yaml: "),
+    "no file": (None, "--config run.yaml: No such file or directory"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), CONFIGS.values(), ids=CONFIGS)
+def test_a_bad_config_is_one_message_and_exit_status_2(content, message, tmp_path):
+    if content is not None:
+        (tmp_path / "run.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    done = train("--config", "run.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_options_of_a_config_count_where_none_are_given(tmp_path):
+    (tmp_path / "run.yaml").write_text("arch: mlp\nepochs: 3\ntrain-examples: 96\nlr: 0.02\nremat: true\nseed: null\n")
+    done = train("--epochs", 1, "--config", "run.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    config = json.loads((run / "config.json").read_text())
+    assert [config[name] for name in ("arch", "epochs", "lr", "remat", "seed")] == ["mlp", 1, 0.02, True, 0]
+
+
 def test_a_dry_run_takes_two_steps_and_leaves_no_files(tmp_path):
     done = train("--arch", "lenet", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
