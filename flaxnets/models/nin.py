@@ -84,7 +84,7 @@ def nin(
     input_shape=(1, 224, 224),
     dataset="mnist",
     paper=PAPER,
-    epochs=3,
+    epochs=6,
     batch_size=16,
     lr=3e-4,
     warmup_steps=100,
