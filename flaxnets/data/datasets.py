@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flaxnets.data.files import read_cifar, read_idx_pair
+from flaxnets.data.files import find_published, read_cifar, read_idx_pair
 from flaxnets.data.text import Vocabulary, letters_and_spaces, windows
 from flaxnets.registry import suggest
 
@@ -139,7 +139,7 @@ _FILES: dict[str, tuple[Callable[[str, Path], Dataset], tuple[str, ...], str]] =
 def _from_files(name: str, data_dir: Path) -> Dataset:
     read, folders, first = _FILES[name]
     for folder in folders:
-        if any((data_dir / folder / file).is_file() for file in (first, f"{first}.gz", first.replace("-idx", ".idx"))):
+        if find_published(data_dir / folder, first):
             return read(name, data_dir / folder)
     places = " or ".join(str(data_dir / folder) for folder in folders)
     files = (

@@ -72,7 +72,7 @@ def read_idx_pair(folder: Path, part: str, size: tuple[int, int] = (28, 28)) -> 
         OSError: if one of them cannot be read.
     """
     images_path, labels_path = (
-        find_idx(folder, f"{part}-{name}") for name in ("images-idx3-ubyte", "labels-idx1-ubyte")
+        _needed(folder, f"{part}-{name}") for name in ("images-idx3-ubyte", "labels-idx1-ubyte")
     )
     images, labels = read_idx(images_path), read_idx(labels_path)
     if images.dtype != np.uint8 or images.shape[1:] != size:
@@ -83,16 +83,17 @@ def read_idx_pair(folder: Path, part: str, size: tuple[int, int] = (28, 28)) -> 
     return images[:, None], labels.astype(np.int32)
 
 
-def find_idx(folder: Path, name: str) -> Path:
-    """Returns the path of a published file, which may be compressed.
+def find_published(folder: Path, name: str) -> Path | None:
+    """Returns the path of a published file, under its name, compressed, or with a dot in its name; None without one."""
+    names = name, f"{name}.gz", name.replace("-idx", ".idx")
+    return next((folder / candidate for candidate in names if (folder / candidate).is_file()), None)
 
-    Raises:
-        FileNotFoundError: if it is not there.
-    """
-    for candidate in (name, f"{name}.gz", name.replace("-idx", ".idx")):
-        if (folder / candidate).is_file():
-            return folder / candidate
-    raise FileNotFoundError(f"{folder / name}: no such file, nor with .gz")
+
+def _needed(folder: Path, name: str) -> Path:
+    path = find_published(folder, name)
+    if path is None:
+        raise FileNotFoundError(f"{folder / name}: no such file, nor with .gz")
+    return path
 
 
 def read_cifar(paths: Iterable[Path]) -> tuple[np.ndarray, np.ndarray]:
