@@ -1,5 +1,6 @@
 """Weight files under torch's names."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -58,3 +59,14 @@ def load_weights(module: nnx.Module, path: str | os.PathLike, strict: bool = Tru
         metadata = file.metadata() or {}
     arrays |= {name: arrays[kept] for name, kept in metadata.items() if kept in arrays and name not in arrays}
     return state.load_state_dict(module, arrays, strict)
+
+
+def digest(array: np.ndarray) -> str:
+    """Returns the SHA-256 of an array's dtype, shape and elements, in hexadecimal digits.
+
+    >>> digest(np.zeros(3, np.float32)) == digest(np.zeros(3, np.float32)), digest(np.zeros(3)) == digest(np.zeros(4))
+    (True, False)
+    """
+    found = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
+    found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return found.hexdigest()

@@ -1,5 +1,9 @@
 """Training: the compiled step, the loop around it, objectives, optimizers, and the folder of a run."""
 
+from flaxnets.training.batches import Batches as Batches
+from flaxnets.training.checkpoints import Checkpoint as Checkpoint
+from flaxnets.training.checkpoints import CheckpointError as CheckpointError
+from flaxnets.training.checkpoints import Checkpoints as Checkpoints
 from flaxnets.training.initialization import initialize as initialize
 from flaxnets.training.loop import evaluate as evaluate
 from flaxnets.training.loop import fit as fit
