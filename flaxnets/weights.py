@@ -68,5 +68,5 @@ def digest(array: np.ndarray) -> str:
     (True, False)
     """
     found = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
-    found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return found.hexdigest()

@@ -185,8 +185,6 @@ class Checkpoints:
     def _write(
         self, step: int, arrays: dict[str, jax.Array], keys: dict[str, str], progress: Any, score: float | None
     ) -> None:
-        from orbax.checkpoint import v1 as ocp
-
         path = self._path(step)
         if path.is_dir():
             return
@@ -203,7 +201,8 @@ class Checkpoints:
             self._remove_unfinished()
             self.directory.mkdir(parents=True, exist_ok=True)
             # Orbax refuses arrays without elements; what they are is in the manifest.
-            ocp.save(path, {name: array for name, array in host.items() if array.size}, custom_metadata=metadata)
+            stored = {name: array for name, array in host.items() if array.size}
+            _orbax().save(path, stored, custom_metadata=metadata)
             self._remove_old()
         except Exception as error:  # Orbax's own errors are of many kinds
             self._remove_unfinished()
@@ -225,6 +224,12 @@ class Checkpoints:
         for step in set(steps[: -self._keep]) - set(best):
             doomed = self._path(step).rename(f"{self._path(step)}{_DELETED}")
             shutil.rmtree(doomed)
+
+
+def _orbax() -> Any:
+    from orbax.checkpoint import v1  # imported late: it takes a second
+
+    return v1
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,10 +262,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    from orbax.checkpoint import v1 as ocp
-
     try:
-        metadata = ocp.metadata(path).custom_metadata
+        metadata = _orbax().metadata(path).custom_metadata
         manifest, expected = metadata["manifest"], metadata["sha256"]
         if hashlib.sha256(manifest.encode()).hexdigest() != expected:
             raise ValueError("its manifest is not the one that was saved")
@@ -299,15 +302,13 @@ def _check_fits(
 
 
 def _read_arrays(path: Path, described: dict[str, Any]) -> dict[str, np.ndarray]:
-    from orbax.checkpoint import v1 as ocp
-
     abstract = {
         name: np.empty(entry["shape"], jnp.dtype(entry["dtype"]))
         for name, entry in described.items()
         if math.prod(entry["shape"])
     }
     try:
-        found = ocp.load(path, abstract)
+        found = _orbax().load(path, abstract)
     except Exception as error:  # as above
         raise CheckpointError(f"{path}: damaged, it cannot be read: {_first_line(error)}") from error
     for name, array in found.items():

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.typing import DTypeLike
@@ -249,7 +250,7 @@ def fit(
         record = {"epoch": place.epoch, **means(total, "train"), **evaluator(state.eval_params, state.model_state)}
         record[f"{unit}_per_second"] = round(count / (time.perf_counter() - started), 1)
         if learning_rate is not None:
-            record["learning_rate"] = float(learning_rate(jnp.maximum(state.step - 1, 0)))
+            record["learning_rate"] = np.asarray(learning_rate(jnp.maximum(state.step - 1, 0))).item()
         place.next_epoch(record)
         state.update_model(model)
         on_epoch(record)
