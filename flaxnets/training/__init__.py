@@ -15,7 +15,10 @@ from flaxnets.training.objectives import regression as regression
 from flaxnets.training.optimizers import OPTIMIZERS as OPTIMIZERS
 from flaxnets.training.optimizers import make_optimizer as make_optimizer
 from flaxnets.training.remat import checkpoint as checkpoint
+from flaxnets.training.run import LoadedRun as LoadedRun
 from flaxnets.training.run import Run as Run
+from flaxnets.training.run import RunError as RunError
+from flaxnets.training.run import load_run as load_run
 from flaxnets.training.sampling import generate as generate
 from flaxnets.training.step import Batch as Batch
 from flaxnets.training.step import TrainState as TrainState

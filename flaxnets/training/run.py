@@ -1,16 +1,20 @@
 """The folder of a run: what was asked for, what came of it, and the weights."""
 
 import csv
+import dataclasses
 import json
 import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from flax import nnx
+from safetensors import SafetensorError
 
-from flaxnets.weights import save_weights
+from flaxnets.registry import create_model, suggest
+from flaxnets.training.tasks import TASKS
+from flaxnets.weights import load_weights, save_weights
 
 METRICS, TABLE, CONFIG, CHECKPOINTS = "metrics.jsonl", "metrics.csv", "config.json", "checkpoints"
 
@@ -25,8 +29,8 @@ class Run:
     >>> with tempfile.TemporaryDirectory() as out:
     ...     run = Run.create(out, "lenet", {"epochs": 1})
     ...     run.log({"epoch": 1, "train_loss": 0.5})
-    ...     sorted(path.name for path in run.path.iterdir()), run.records(), run.config()
-    (['config.json', 'metrics.csv', 'metrics.jsonl'], [{'epoch': 1, 'train_loss': 0.5}], {'epochs': 1})
+    ...     sorted(path.name for path in run.path.iterdir()), run.records()
+    (['config.json', 'metrics.csv', 'metrics.jsonl'], [{'epoch': 1, 'train_loss': 0.5}])
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -51,18 +55,6 @@ class Run:
             run.path.rmdir()
             raise
         return run
-
-    def config(self) -> dict[str, Any]:
-        """Returns what the run was asked to do.
-
-        Raises:
-            OSError: if ``config.json`` cannot be read.
-            ValueError: if it is not what was written there.
-        """
-        loaded = json.loads((self.path / CONFIG).read_text())
-        if not isinstance(loaded, dict):
-            raise ValueError(f"{self.path / CONFIG}: expected an object, got {loaded!r}")
-        return loaded
 
     def records(self) -> list[dict[str, Any]]:
         """Returns the records of the epochs."""
@@ -110,3 +102,90 @@ def _new_folder(out: Path, name: str) -> Path:
             continue
         return out / (name + suffix)
     raise FileExistsError(f"{out} holds a thousand runs named {name} already")
+
+
+class RunError(ValueError):
+    """The folder of a run cannot be used; the message says which file, and why.
+
+    >>> load_run("nowhere")
+    Traceback (most recent call last):
+    flaxnets.training.run.RunError: no run at nowhere: there is no such folder
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedRun:
+    """What a run has left.
+
+    Attributes:
+        path: its folder.
+        config: what it was asked to do.
+        model: the trained network, in evaluation mode.
+
+    >>> LoadedRun(Path("runs/line"), {"task": "regression", "input_shape": [2]}, nnx.Module()).transform([[1.0, 2.0]])
+    [[1.0, 2.0]]
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    model: nnx.Module
+
+    def transform(self, inputs: Any) -> Any:
+        """From stored inputs, such as images in uint8, to the network's."""
+        given = {name: self.config[name] for name in ("mean", "std") if self.config.get(name) is not None}
+        return TASKS[self.config["task"]].transform(inputs, input_shape=tuple(self.config["input_shape"]), **given)
+
+
+def load_run(path: str | os.PathLike, weights: Literal["best", "last"] = "best") -> LoadedRun:
+    """Loads the network that a run has trained.
+
+    Args:
+        path: the folder of the run.
+        weights: those of the epoch with the best test score, or those at the end.
+
+    Raises:
+        RunError: if the folder or one of its files is missing, damaged or does not fit the others.
+
+    >>> import flaxnets, tempfile, numpy as np
+    >>> config = {"arch": "mlp", "task": "classification", "input_shape": [1, 28, 28], "model_options": {}}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "config.json").write_text(json.dumps(config))
+    ...     save_weights(flaxnets.create_model("mlp"), Path(folder, "best.safetensors"))
+    ...     run = load_run(folder)
+    >>> run.model(run.transform(np.zeros((2, 1, 28, 28), np.uint8))).shape
+    (2, 10)
+    """
+    folder = Path(path)
+    config = _read_config(folder)
+    file = folder / f"{weights}.safetensors"
+    if not file.is_file():
+        found = ", ".join(sorted(other.name for other in folder.glob("*.safetensors"))) or "no weights at all"
+        raise RunError(f"no weights {file}: the folder has {found}")
+    try:
+        model = create_model(config["arch"], **config["model_options"])
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{folder / 'config.json'}: {error}") from error
+    try:
+        load_weights(model, file)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise RunError(f"{file}: {error}") from error
+    model.eval()
+    return LoadedRun(folder, config, model)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    if not folder.is_dir():
+        raise RunError(f"no run at {folder}: there is no such folder")
+    try:
+        config = json.loads(file.read_text())
+    except OSError as error:
+        raise RunError(f"no run at {folder}: config.json: {error.strerror}") from error
+    except ValueError as error:
+        raise RunError(f"{file} is no JSON: {error}") from error
+    lacking = [name for name in ("arch", "task", "input_shape", "model_options") if name not in config]
+    if lacking:
+        raise RunError(f"{file} lacks {', '.join(lacking)}; expected what a run of this version writes")
+    if config["task"] not in TASKS:
+        raise RunError(f"{file}: unknown task {config['task']!r}; {suggest(config['task'], [*TASKS])}")
+    return config
