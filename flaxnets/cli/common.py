@@ -1,7 +1,6 @@
 """What the commands share: their errors, and how arguments become options."""
 
 import contextlib
-import dataclasses
 import inspect
 import io
 import itertools

@@ -36,13 +36,18 @@ class Stopping:
         """None as long as the run goes on."""
         if self.signal is not None:
             return "interrupted" if self.signal == signal.SIGINT else "terminated"
+        if self.exhausted:
+            return f"no better score for {self._patience} epochs"
         if time.monotonic() > self._deadline:
             return "the time limit was reached"
-        if self._patience is not None and self.scores:
-            since = len(self.scores) - 1 - self.scores.index(max(self.scores))
-            if since >= self._patience:
-                return f"no better score for {since} epochs"
         return None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it has been without a better score for too long."""
+        if self._patience is None or not self.scores:
+            return False
+        return len(self.scores) - 1 - self.scores.index(max(self.scores)) >= self._patience
 
     @property
     def exit_status(self) -> int:

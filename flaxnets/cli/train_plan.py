@@ -2,9 +2,11 @@
 
 import dataclasses
 import functools
+import importlib.util
 import inspect
+import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flaxnets.cli.common import UsageError
@@ -84,13 +86,16 @@ class Plan:
         """The optimizer with its schedule."""
         from flaxnets.training import make_optimizer
 
-        given = {k: self.config[k] for k in ("clip_norm", "schedule", "warmup_steps", "weight_decay") if k in self.config}
+        given = {
+            k: self.config[k] for k in ("clip_norm", "schedule", "warmup_steps", "weight_decay") if k in self.config
+        }
         return make_optimizer(self.config["optimizer"], self.config["lr"], self.updates, **given)
 
     def objective(self) -> Any:
         """What is minimised and reported."""
+        objective: Any = self.task.objective
         smoothing = self.config["label_smoothing"]
-        return functools.partial(self.task.objective, label_smoothing=smoothing) if smoothing else self.task.objective
+        return functools.partial(objective, label_smoothing=smoothing) if smoothing else objective
 
     def transform(self) -> Callable[[Any], Any]:
         """From stored inputs to the network's."""
@@ -107,14 +112,14 @@ class Plan:
         options = {"transform": self.transform(), "num_classes": self.data.model_options["num_classes"]}
         return functools.partial(augmentation, **options, geometric=isinstance(self.data.train, Split))
 
-    def sources(self) -> "tuple[Split | _Decoded, Split | _Decoded]":
+    def sources(self) -> tuple[Any, Any]:
         """The training and the test part, as :func:`flaxnets.training.fit` takes them."""
         from flaxnets.data import Split
 
         def source(part: Any, augmentation: "Augmentation | None") -> Any:
             if isinstance(part, Split):
                 return part
-            return _Decoded(part, self.config["input_shape"], augmentation, self.options.workers)
+            return _Decoded(part, _image_shape(self.config["input_shape"]), augmentation, self.options.workers)
 
         return source(self.data.train, self._augmentation()), source(self.data.test, None)
 
@@ -128,13 +133,9 @@ class Plan:
         value = record[f"test_{self.task.score}"]
         return value if self.task.score == "accuracy" else -value
 
-    def settles(self, config: Mapping[str, Any]) -> bool:
-        """Whether another run's settings, as its ``config.json`` has them, lead to the same weights."""
-        return not self.differences(config)
-
     def differences(self, config: Mapping[str, Any]) -> list[str]:
         """Says in which settings another run, of which this is the ``config.json``, is another one."""
-        ours = {name: list(value) if isinstance(value, tuple) else value for name, value in self.config.items()}
+        ours = json.loads(json.dumps(self.config))
         names = [name for name in {**ours, **config} if name not in _FREE and ours.get(name) != config.get(name)]
         return [f"{name} is {config.get(name)!r} there and {ours.get(name)!r} here" for name in names]
 
@@ -173,6 +174,7 @@ def make_plan(options: Options, warn: Callable[[str], None] = print) -> Plan:
     >>> make_plan(Options(arch="lenet", epochs=3)).config["optimizer"]
     'sgd'
     """
+    _check_extras(options)
     data = _load(options, warn)
     config, initializer = _config(options, data)
     size = min(config["batch_size"], len(data.train))
@@ -190,9 +192,18 @@ def make_plan(options: Options, warn: Callable[[str], None] = print) -> Plan:
     return plan
 
 
+def _check_extras(options: Options) -> None:
+    for flag, wanted, package, extra in (
+        ("compare_torch", options.compare_torch, "torch", "parity"),
+        ("tensorboard", options.tensorboard, "tensorboardX", "tensorboard"),
+    ):
+        if wanted and importlib.util.find_spec(package) is None:
+            raise UsageError(f"--{flag.replace('_', '-')} needs {package}: pip install 'flaxnets[{extra}]'")
+
+
 def _load(options: Options, warn: Callable[[str], None]) -> "Dataset":
     """Loads what was asked for, or what the network is for; it must be data for the network's task."""
-    from flaxnets.data import DataError, list_datasets, load
+    from flaxnets.data import list_datasets, load
     from flaxnets.registry import get_entry
 
     arch, entry = options.arch, get_entry(options.arch)
@@ -205,10 +216,8 @@ def _load(options: Options, warn: Callable[[str], None]) -> "Dataset":
         what = f"--dataset {name} is not for {entry.task}, which {arch} is for" if name else f"{arch} has no dataset"
         raise UsageError(f"{what}; use --dataset {' or '.join(list_datasets(entry.task))}")
     try:
-        data = load(
-            name or "", options.data_dir, download=options.download, bad_files=options.bad_files, warn=warn
-        )
-    except (ImportError, OSError, ValueError, DataError) as error:
+        data = load(name or "", options.data_dir, download=options.download, bad_files=options.bad_files, warn=warn)
+    except (ImportError, OSError, ValueError) as error:
         raise UsageError(f"--dataset {name}: {error}") from error
     examples = options.train_examples or len(data.train)
     return dataclasses.replace(data, train=data.train.take(examples))
@@ -230,7 +239,8 @@ def _config(options: Options, data: "Dataset") -> tuple[dict[str, Any], Any]:
     config |= {name: value for name, value in asked.items() if name not in ("config", "dry_run", "list_archs")}
     config["init"] = getattr(initializer, "__name__", initializer)
     model_options, input_shape = _fit_network(options.arch, data, shape)
-    mean, std = channel_statistics(data.train) if options.normalize else (None, None)
+    shape = _image_shape(input_shape) if images else None
+    mean, std = channel_statistics(data.train, shape) if options.normalize else (None, None)
     config |= {
         "dataset": options.dataset or entry.dataset, "task": data.task, "classes": data.classes,
         "model_options": model_options, "input_shape": input_shape, "mean": mean, "std": std,
@@ -249,7 +259,7 @@ def _fit_network(arch: str, data: "Dataset", shape: tuple[int, ...]) -> tuple[di
     known = inspect.signature(entry.builder).parameters
     options = {name: size for name, size in data.model_options.items() if name in known}
     if TASKS[data.task].fits_inputs:
-        channels = data.train.inputs.shape[1] if isinstance(data.train, Split) else 3
+        channels = data.train.inputs.shape[1] if isinstance(data.train, Split) else 3  # files are decoded as asked for
         if "in_channels" in known and len(shape) == 3 and channels != shape[0]:
             options["in_channels"], shape = channels, (channels, *shape[1:])
         return options, shape
@@ -261,3 +271,12 @@ def _fit_network(arch: str, data: "Dataset", shape: tuple[int, ...]) -> tuple[di
             f"use --dataset {entry.dataset}"
         )
     return options, found
+
+
+def _image_shape(input_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """To what images in files are decoded for a network."""
+    if len(input_shape) == 1:
+        side = math.isqrt(input_shape[0])
+        return 1, side, side
+    channels, height, width = input_shape
+    return 1 if channels == 1 else 3, height, width

@@ -81,7 +81,9 @@ def channel_statistics(
         batches = [(examples.inputs[chosen], examples.targets[chosen])]
     else:
         batches = examples.batches(chosen, 50, image_shape=image_shape)
-    histograms = [[np.bincount(channel.ravel(), minlength=256) for channel in images.swapaxes(0, 1)] for images, _ in batches]
+    histograms = [
+        [np.bincount(channel.ravel(), minlength=256) for channel in images.swapaxes(0, 1)] for images, _ in batches
+    ]
     counts = np.sum(histograms, 0)
     shares, values = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
     mean = shares @ values

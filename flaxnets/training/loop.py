@@ -19,7 +19,7 @@ from flaxnets.training.batches import Augment, Batches, Stream
 from flaxnets.training.checkpoints import CheckpointError, Checkpoints
 from flaxnets.training.objectives import Metrics, Objective, means
 from flaxnets.training.remat import Blocks
-from flaxnets.training.step import NonFinite, TrainState, make_eval_step, make_train_step
+from flaxnets.training.step import NonFinite, TrainState, make_eval_step, make_predict_step, make_train_step
 
 Record = dict[str, Any]
 
@@ -70,6 +70,31 @@ def evaluate(
     """
     _, params, model_state = nnx.split(model, nnx.Param, ...)
     return _Evaluator(model, split, objective, transform, batch_size, compute_dtype)(params, model_state)
+
+
+def predict(
+    model: nnx.Module,
+    split: Split | Stream,
+    *,
+    transform: Callable[[Any], Any] = lambda inputs: inputs,
+    batch_size: int = _EVALUATION_BATCH,
+    compute_dtype: DTypeLike | None = None,
+) -> np.ndarray:
+    """Returns the outputs of ``model`` in evaluation mode for all examples of ``split``, in their order.
+
+    Arguments are those of :func:`fit`.
+
+    >>> import functools, flaxnets
+    >>> from flaxnets.data import fit_images, load
+    >>> transform = functools.partial(fit_images, input_shape=(1, 28, 28))
+    >>> predict(flaxnets.create_model("mlp"), load("digits").test, transform=transform).shape
+    (360, 10)
+    """
+    batches = Batches(split, batch_size, transform)
+    _, params, model_state = nnx.split(model, nnx.Param, ...)
+    step = make_predict_step(model, batches, compute_dtype=compute_dtype)
+    outputs = [step(params, model_state, chosen) for chosen in batches.all()]
+    return np.concatenate(jax.device_get(outputs))[: len(split)]
 
 
 @dataclasses.dataclass

@@ -16,7 +16,7 @@ from flaxnets.registry import create_model, suggest
 from flaxnets.training.tasks import TASKS
 from flaxnets.weights import load_weights, save_weights
 
-METRICS, TABLE, CONFIG, CHECKPOINTS = "metrics.jsonl", "metrics.csv", "config.json", "checkpoints"
+METRICS, TABLE, CONFIG, RESULT = "metrics.jsonl", "metrics.csv", "config.json", "result.json"
 
 
 class Run:
@@ -78,6 +78,14 @@ class Run:
             (self.path / name).unlink(missing_ok=True)
         for record in records:
             self.log(record)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Writes ``result.json``, which says that there is nothing left to do, and what came of it."""
+        _write(self.path / RESULT, json.dumps(result, indent=2) + "\n")
+
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return (self.path / RESULT).exists()
 
     def save(self, model: nnx.Module, name: str) -> None:
         """Writes ``<name>.safetensors``, as a whole or not at all."""
@@ -156,7 +164,7 @@ def load_run(path: str | os.PathLike, weights: Literal["best", "last"] = "best")
     (2, 10)
     """
     folder = Path(path)
-    config = _read_config(folder)
+    config = read_config(folder)
     file = folder / f"{weights}.safetensors"
     if not file.is_file():
         found = ", ".join(sorted(other.name for other in folder.glob("*.safetensors"))) or "no weights at all"
@@ -173,7 +181,20 @@ def load_run(path: str | os.PathLike, weights: Literal["best", "last"] = "best")
     return LoadedRun(folder, config, model)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(path: str | os.PathLike) -> dict[str, Any]:
+    """Returns what a run was asked to do.
+
+    Args:
+        path: its folder.
+
+    Raises:
+        RunError: if it cannot be read.
+
+    >>> read_config("nowhere")
+    Traceback (most recent call last):
+    flaxnets.training.run.RunError: no run at nowhere: there is no such folder
+    """
+    folder = Path(path)
     file = folder / "config.json"
     if not folder.is_dir():
         raise RunError(f"no run at {folder}: there is no such folder")

@@ -241,3 +241,28 @@ def make_eval_step(
         return measure(_call(merged, inputs, compute_dtype), targets, weights)
 
     return _jit(step)
+
+
+def make_predict_step(
+    model: nnx.Module,
+    transform: Callable[[Any], Batch] = lambda batch: batch,
+    *,
+    compute_dtype: DTypeLike | None = None,
+) -> Callable[[nnx.State, nnx.State, Any], Any]:
+    """Returns a jit-compiled ``step(params, model_state, batch)`` that gives the outputs in evaluation mode.
+
+    Arguments are those of :func:`make_eval_step`.
+
+    >>> import flaxnets, jax.numpy as jnp
+    >>> model = flaxnets.create_model("mlp")
+    >>> _, params, model_state = nnx.split(model, nnx.Param, ...)
+    >>> batch = Batch(jnp.ones((4, 1, 28, 28)), jnp.zeros(4, int), jnp.ones(4))
+    >>> make_predict_step(model)(params, model_state, batch).shape
+    (4, 10)
+    """
+    graphdef = _graphdef(model, training=False)
+
+    def step(params: nnx.State, model_state: nnx.State, batch: Any) -> Any:
+        return _call(nnx.merge(graphdef, params, model_state, copy=True), transform(batch).inputs, compute_dtype)
+
+    return _jit(step)
