@@ -26,16 +26,17 @@ def choose_device(device: str) -> None:
 
 
 def keep_compiled(folder: str | None) -> None:
-    """Keeps what is compiled for the next time, unless ``JAX_COMPILATION_CACHE_DIR`` says where.
+    """Keeps what is compiled for the next time.
 
     Args:
-        folder: where; ``flaxnets`` in the user's folder for caches if not given.
+        folder: where; if not given, what ``JAX_COMPILATION_CACHE_DIR`` says, or ``flaxnets`` in the user's folder for
+            caches.
 
     >>> keep_compiled(None)
     """
     import jax
 
-    if folder is None and "JAX_COMPILATION_CACHE_DIR" in os.environ:
+    if folder is None and jax.config.jax_compilation_cache_dir is not None:
         return
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     jax.config.update("jax_compilation_cache_dir", str(Path(folder) if folder else caches / "flaxnets"))

@@ -81,6 +81,8 @@ def _train(plan: Plan, run: "Run | None", stopping: Stopping) -> int:
             run.save(model, "last")
         if plan.options.compare_torch and stopping.signal is None:
             torch_records = _train_twin(plan)
+            if run:
+                run.log_all(torch_records, of="torch_")
         if run and records:
             _draw(plan, run, records, torch_records)
     if stopping.signal is not None:
@@ -140,7 +142,7 @@ def _fit(plan: Plan, model: "nnx.Module", run: "Run | None", stopping: Stopping)
         for record in records:
             see(record)
         if run:
-            run.rewind(records)
+            run.log_all(records)
         progress.resume(epoch, step)
 
     with contextlib.ExitStack() as stack:

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -159,13 +158,13 @@ def _from_yaml(path: str) -> list[str]:
 
 
 def _from_run(path: str) -> list[str]:
-    where = f"--resume {path}"
+    from flaxnets.training import RunError, read_config
+
     try:
-        loaded = json.loads((Path(path) / "config.json").read_text())
-        return _as_arguments(loaded["options"], where)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = getattr(error, "strerror", None) or f"its config.json is damaged: {error}"
-        raise UsageError(f"{where}: no folder of a run: {reason}") from error
+        options = read_config(path).get("options")
+    except RunError as error:
+        raise UsageError(f"--resume {path}: {error}") from error
+    return _as_arguments(options, f"--resume {path}, options in config.json")
 
 
 def _as_arguments(loaded: Any, where: str) -> list[str]:

@@ -35,6 +35,7 @@ class Plan:
         options: what was asked for.
         config: every setting; what was not asked for is what suits the network, its task and its data.
         data: the examples, of which only those to be used.
+        augmentation: how training images are changed at random.
         initializer: what gives the network its first weights; torch's own if None.
 
     >>> plan = make_plan(Options(arch="mlp", dataset="digits", epochs=2))
@@ -45,6 +46,7 @@ class Plan:
     options: Options
     config: Mapping[str, Any]
     data: "Dataset"
+    augmentation: "Augmentation"
     initializer: Any
 
     @property
@@ -106,11 +108,10 @@ class Plan:
         """From stored inputs, targets and a key to what a training step sees; None if that is ``transform``."""
         from flaxnets.data import Augmentation, Split
 
-        augmentation = self._augmentation()
-        if augmentation == Augmentation():
+        if self.augmentation == Augmentation():
             return None
         options = {"transform": self.transform(), "num_classes": self.data.model_options["num_classes"]}
-        return functools.partial(augmentation, **options, geometric=isinstance(self.data.train, Split))
+        return functools.partial(self.augmentation, **options, geometric=isinstance(self.data.train, Split))
 
     def sources(self) -> tuple[Any, Any]:
         """The training and the test part, as :func:`flaxnets.training.fit` takes them."""
@@ -121,12 +122,7 @@ class Plan:
                 return part
             return _Decoded(part, _image_shape(self.config["input_shape"]), augmentation, self.options.workers)
 
-        return source(self.data.train, self._augmentation()), source(self.data.test, None)
-
-    def _augmentation(self) -> "Augmentation":
-        from flaxnets.data import Augmentation
-
-        return Augmentation(**{name: self.config[name] for name in _AUGMENTATION})
+        return source(self.data.train, self.augmentation), source(self.data.test, None)
 
     def score(self, record: Mapping[str, Any]) -> float:
         """How good an epoch was; the higher the better."""
@@ -175,6 +171,7 @@ def make_plan(options: Options, warn: Callable[[str], None] = print) -> Plan:
     'sgd'
     """
     _check_extras(options)
+    augmentation = _augmentation(options)
     data = _load(options, warn)
     config, initializer = _config(options, data)
     size = min(config["batch_size"], len(data.train))
@@ -182,7 +179,7 @@ def make_plan(options: Options, warn: Callable[[str], None] = print) -> Plan:
         config["epochs"] = 1
         examples = 2 * size * options.accumulate
         data = dataclasses.replace(data, train=data.train.take(examples), test=data.test.take(size))
-    plan = Plan(options, config, data, initializer)
+    plan = Plan(options, config, data, augmentation, initializer)
     if options.warmup_steps is None:  # that of a recipe is for the whole dataset
         config["warmup_steps"] = min(config.get("warmup_steps", 0), plan.updates // 5)
     elif options.warmup_steps >= plan.updates:
@@ -190,6 +187,16 @@ def make_plan(options: Options, warn: Callable[[str], None] = print) -> Plan:
             f"--warmup-steps must be below the {plan.updates} updates of this run, got {options.warmup_steps}"
         )
     return plan
+
+
+def _augmentation(options: Options) -> "Augmentation":
+    from flaxnets.data import Augmentation
+
+    try:
+        return Augmentation(**{name: getattr(options, name) for name in _AUGMENTATION})
+    except ValueError as error:
+        name, _, rest = str(error).partition(" ")
+        raise UsageError(f"--{name.replace('_', '-')} {rest}") from error
 
 
 def _check_extras(options: Options) -> None:

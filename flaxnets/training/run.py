@@ -61,23 +61,24 @@ class Run:
         path = self.path / METRICS
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    def log(self, record: Mapping[str, Any]) -> None:
-        """Appends an epoch's record to ``metrics.jsonl`` and ``metrics.csv``."""
-        with (self.path / METRICS).open("a") as file:
+    def log(self, record: Mapping[str, Any], of: str = "") -> None:
+        """Appends an epoch's record to ``metrics.jsonl`` and ``metrics.csv``, before whose names ``of`` is put."""
+        with (self.path / f"{of}{METRICS}").open("a") as file:
             file.write(json.dumps(record) + "\n")
-        new = not (self.path / TABLE).exists()
-        with (self.path / TABLE).open("a", newline="") as file:
+        table = self.path / f"{of}{TABLE}"
+        new = not table.exists()
+        with table.open("a", newline="") as file:
             writer = csv.DictWriter(file, list(record))
             if new:
                 writer.writeheader()
             writer.writerow(record)
 
-    def rewind(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Makes the metrics those of ``records``: a resumed run has forgotten what came after its checkpoint."""
+    def log_all(self, records: Sequence[Mapping[str, Any]], of: str = "") -> None:
+        """Makes ``records`` all that is logged: a resumed run has forgotten what came after its checkpoint."""
         for name in (METRICS, TABLE):
-            (self.path / name).unlink(missing_ok=True)
+            (self.path / f"{of}{name}").unlink(missing_ok=True)
         for record in records:
-            self.log(record)
+            self.log(record, of)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Writes ``result.json``, which says that there is nothing left to do, and what came of it."""
