@@ -75,6 +75,7 @@ BAD_CONTENT: dict[str, tuple[bytes, str]] = {
     "zeros.png": (bytes(500), "begins with 00 00 00 00"),
     "script.gif": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n", "no image that Pillow knows"),
     "bit_flip.png": (changed(noise("PNG"), 3000), "damaged"),
+    "pixel_flip.png": (changed(encoded(compress_level=0), 300), "damaged"),
     "header_flip.png": (changed(encoded(), 20), "damaged|no image"),
     "cmyk.jpg": (encoded("JPEG", CMYK), "CMYK: convert it to RGB"),
     "cmyk.tif": (encoded("TIFF", CMYK), "CMYK: convert it to RGB"),
