@@ -282,7 +282,7 @@ def test_a_run_leaves_weights_that_give_torch_the_same_predictions(arch, tmp_pat
     assert [record.pop("epoch") for record in records] == list(range(1, epochs + 1))
     names = {f"{part}_{name}" for part in ("train", "test") for name in METRICS[data.task]}
     assert all(record.keys() == names | {f"{task.unit}_per_second", "learning_rate"} for record in records)
-    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
     assert [{name: float(value) for name, value in row.items() if name != "epoch"} for row in rows] == records
     assert describe(records[-1], "test", task.score) in done.stdout.splitlines()[-1]
     assert (" | " in done.stdout) == (data.task == "language")
@@ -350,8 +350,14 @@ def test_a_killed_run_is_resumed_to_the_same_bits(tmp_path):
     for record in [*records[0], *records[1]]:
         del record["images_per_second"]
     assert records[0] == records[1]
-    again = train(*LONG, "--out", "killed", "--resume", "auto", cwd=tmp_path)
-    assert "is finished; there is nothing to resume" in again.stdout
+
+
+def test_a_finished_run_is_not_resumed(here):
+    arguments = [*SHORT, "--epochs", 1, "--resume", "auto"]
+    for said in ("saved in runs/mlp-", "is finished; there is nothing to resume"):
+        status, output = here(*arguments)
+        assert status == 0
+        assert said in output
 
 
 def test_another_run_is_not_resumed(here, tmp_path):

@@ -167,7 +167,7 @@ def _padded_crops(images: jax.Array, key: jax.Array, padding: int) -> jax.Array:
     offsets = jax.random.randint(key, (len(images), 2), 0, 2 * padding + 1, jnp.int32)
 
     def window(image: jax.Array, offset: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_slice(image, (0, offset[0], offset[1]), images.shape[1:])
+        return jax.lax.dynamic_slice(image, (jnp.int32(0), *offset), images.shape[1:])
 
     return jax.vmap(window)(padded, offsets)
 

@@ -117,8 +117,7 @@ def _problem(path: Path) -> str | None:
             raise DataError(f"no image by its name, expected one that ends in {', '.join(FORMATS)}")
         with _opened(path) as image:
             _check_header(image, FORMATS[path.suffix.lower()])
-            image.verify()
-        decode_image(path, "RGB")
+            _convert(image, "RGB")
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     except DataError as error:
@@ -180,7 +179,11 @@ def decode_image(path: Path, mode: str) -> Image.Image:
         DataError: with the reason, if it cannot be read.
     """
     with _opened(path) as image:
-        image.load()
-        if "transparency" in image.info:  # which Pillow converts with a warning
-            image = image.convert("RGBA")
-        return image.convert(mode)
+        return _convert(image, mode)
+
+
+def _convert(image: Image.Image, mode: str) -> Image.Image:
+    image.load()
+    if "transparency" in image.info:  # which Pillow converts to other modes with a warning
+        image = image.convert("RGBA")
+    return image.convert(mode)

@@ -1,9 +1,10 @@
 """Images that stay in their files and are decoded when they are needed."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,10 @@ class ImageFiles:
         if image_shape[0] not in (1, 3):
             raise ValueError(f"images are decoded to 1 or 3 channels, got the shape {image_shape}")
         make = functools.partial(self._example, image_shape=image_shape, augmentation=augmentation, seed=seed)
-        examples = _ahead(make, order, workers, 2 * batch_size) if workers else map(make, order)
-        for start in range(0, len(order), batch_size):
-            images = np.stack(list(itertools.islice(examples, batch_size)))
-            yield images, self.targets[order[start : start + batch_size]]
+        with contextlib.closing(_made(make, order, workers, 2 * batch_size)) as examples:
+            for start in range(0, len(order), batch_size):
+                images = np.stack(list(itertools.islice(examples, batch_size)))
+                yield images, self.targets[order[start : start + batch_size]]
 
     def _example(
         self,
@@ -97,9 +98,15 @@ class ImageFiles:
         return np.asarray(image).reshape(*size, channels).transpose(2, 0, 1)
 
 
-def _ahead(make: Callable[[Any], np.ndarray], order: np.ndarray, workers: int, buffer: int) -> Iterator[np.ndarray]:
+def _made(
+    make: Callable[[Any], np.ndarray], order: np.ndarray, workers: int, buffer: int
+) -> Generator[np.ndarray, None, None]:
+    if not workers:
+        yield from map(make, order)
+        return
     import grain  # takes as long as JAX to import
 
     # Threads and not processes: Pillow decodes and resizes without Python's lock.
     options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=max(buffer, workers))
-    return iter(grain.MapDataset.source(order.tolist()).map(make).to_iter_dataset(options))
+    with contextlib.closing(iter(grain.MapDataset.source(order.tolist()).map(make).to_iter_dataset(options))) as ahead:
+        yield from ahead

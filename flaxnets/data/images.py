@@ -61,7 +61,7 @@ def channel_statistics(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns mean and standard deviation of each channel, for :func:`fit_images`.
 
-    They are those of at most 2,000 images, evenly spaced; a channel of one value has the deviation of a rounded one.
+    They are those of at most 2,000 images, evenly spaced. A deviation is at least 1/255, so that one can divide by it.
 
     Args:
         examples: images ``(n, c, h, w)`` from 0 to 255, or files.
@@ -74,16 +74,14 @@ def channel_statistics(
     >>> channel_statistics(Split(np.array([0, 255] * 8, np.uint8).reshape(2, 2, 2, 2), np.zeros(2)))
     ((0.5, 0.5), (0.5, 0.5))
     """
-    if isinstance(examples, ImageFiles) and image_shape is None:
-        raise ValueError("image_shape must be given for images in files, got None")
     chosen = np.linspace(0, len(examples) - 1, min(len(examples), _STATISTICS_IMAGES)).astype(int)
     if isinstance(examples, Split):
         batches = [(examples.inputs[chosen], examples.targets[chosen])]
+    elif image_shape is None:
+        raise ValueError("image_shape must be given for images in files, got None")
     else:
         batches = examples.batches(chosen, 50, image_shape=image_shape)
-    histograms = [
-        [np.bincount(channel.ravel(), minlength=256) for channel in images.swapaxes(0, 1)] for images, _ in batches
-    ]
+    histograms = [[np.bincount(part.ravel(), minlength=256) for part in images.swapaxes(0, 1)] for images, _ in batches]
     counts = np.sum(histograms, 0)
     shares, values = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
     mean = shares @ values
