@@ -109,7 +109,7 @@ def test_bad_input_is_one_message_exit_status_2_and_no_files(arguments, message,
 def test_a_mistake_ends_the_program_with_its_message_and_status(tmp_path):
     done = train("--arch", "densnet", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "train.py: error: unknown --arch 'densnet'; did you mean 'densenet'?\n"
+    assert done.stderr == "train.py: error: unknown --arch 'densnet'; did you mean 'densenet' or 'resnet18' or 'lenet'?\n"
 
 
 def test_networks_are_listed_with_task_size_input_and_paper(here):
@@ -132,6 +132,48 @@ def test_every_dataset_is_in_the_help(here):
     assert [name for name in list_datasets() if name not in said] == []
 
 
+# What people type, and what they meant.
+MISTYPED = {
+    "--arch": {
+        "densnet": "densenet", "DenseNet": "densenet", "densenet121": "densenet", "resnet": "resnet18",
+        "resnet-18": "resnet18", "restnet18": "resnet18", "ResNet18": "resnet18", "googlnet": "googlenet",
+        "GoogLeNet": "googlenet", "gogglenet": "googlenet", "alex_net": "alexnet", "alexent": "alexnet",
+        "vgg-11": "vgg11", "vgg_11": "vgg11", "vgg1": "vgg11", "lennet": "lenet", "LeNet": "lenet", "lenet_bn": "lenet",
+        "lenet_batch_norm": "lenet_batchnorm", "lstm": "lstm_lm", "lstmlm": "lstm_lm", "gru-lm": "gru_lm",
+        "rnn": "rnn_lm", "mpl": "mlp", "mlp_drop": "mlp_dropout", "linear_regresion": "linear_regression",
+        "softmax": "softmax_regression", "nin_avg_pool": "nin_avgpool",
+    },
+    "--dataset": {
+        "minst": "mnist", "MNIST": "mnist", "mnistfull": "mnist-full", "mnist_full": "mnist-full", "cifar": "cifar10",
+        "cifar-10": "cifar10", "CIFAR10": "cifar10", "fashionmnist": "fashion-mnist", "fashion_mnist": "fashion-mnist",
+        "digit": "digits", "topic": "topics", "diabetis": "diabetes",
+    },
+    "": {
+        "--epoch": "--epochs", "--batchsize": "--batch-size", "--lrr": "--lr",
+        "--optimiser": "--optimizer", "--warmup": "--warmup-steps", "--wieght-decay": "--weight-decay",
+        "--clip-nrom": "--clip-norm", "--data-set": "--dataset", "--ema": "--ema-decay", "--seeds": "--seed",
+        "--dryrun": "--dry-run", "--checkpoint": "--checkpoint-every", "--device-": "--device",
+    },
+    "--config": {
+        "epoch": "epochs", "batchsize": "batch_size", "optimiser": "optimizer", "weight-dekay": "weight_decay",
+        "acumulate": "accumulate", "presicion": "precision", "time-limt": "time_limit", "patients": "patience",
+    },
+}  # fmt: skip
+
+
+def test_a_mistyped_name_is_told_the_right_one(here, tmp_path):
+    wrong = []
+    for option, names in MISTYPED.items():
+        for typed, meant in names.items():
+            (tmp_path / "run.yaml").write_text(f"{typed}: 3\n")
+            arguments = {"": [typed, "3"], "--config": ["--config", "run.yaml"]}.get(option, [option, typed])
+            status, said = here(*arguments)
+            if status != 2 or f"did you mean '{meant}'" not in said:
+                wrong.append(said)
+    assert sum(map(len, MISTYPED.values())) >= 50
+    assert len(wrong) <= 2, wrong
+
+
 # How a run on 96 examples ends: arguments, exit status, what is said, and the number of epochs that were written down.
 SHORT = ["--arch", "mlp", "--train-examples", 96, "--batch-size", 32]
 ENDS = {
@@ -144,7 +186,7 @@ ENDS = {
     ),
     "no progress": (
         ["--epochs", 9, "--lr", 1e-12, "--schedule", "constant", "--patience", 2],
-        0, "(no better test accuracy for 2 epochs)", 3,
+        0, "(no better score for 2 epochs)", 3,
     ),
     "no time": (["--epochs", 9, "--time-limit", 0.001], 0, "(the time limit was reached)", 0),
     "no number": (
