@@ -51,9 +51,9 @@ class Fault(NamedTuple):
 
 
 def small_model(number: int) -> nn.Sequential:
-    """A module of a few hundred bytes with a buffer, an integer and a shared array."""
-    shared = nn.Linear(3, 3, rngs=nnx.Rngs(number))
-    return nn.Sequential(shared, nn.BatchNorm1d(3), shared)
+    """A module of two kilobytes with buffers, an integer and shared arrays."""
+    shared = nn.Linear(16, 16, rngs=nnx.Rngs(number))
+    return nn.Sequential(shared, nn.BatchNorm1d(16), shared)
 
 
 def attempt(path: Path, target: nnx.Module, saved: dict[str, np.ndarray]) -> str:
@@ -182,7 +182,8 @@ def malformed(attempts: int, folder: Path) -> Counter[str]:
     save_weights(target, path)
     saved, sound = {name: np.asarray(array) for name, array in target.state_dict().items()}, path.read_bytes()
 
-    @given(st.builds(_framed, _FORMS | _JUNK, _LACKING, _SURPLUS) | st.binary(max_size=64) | _mutations(sound))
+    files = st.builds(_framed, _FORMS | _JUNK, _LACKING, _SURPLUS) | st.binary(max_size=64) | _mutations(sound)
+
     def load(content: bytes) -> None:
         path.write_bytes(content)
         tracemalloc.start()
@@ -194,7 +195,7 @@ def malformed(attempts: int, folder: Path) -> Counter[str]:
     for start in range(0, attempts, 10_000):  # hypothesis remembers what it has tried
         number = min(10_000, attempts - start)
         options = settings(max_examples=number, database=None, deadline=None, suppress_health_check=list(HealthCheck))
-        seed(start)(options(load))()
+        options(seed(start)(given(files)(load)))()
     return outcomes
 
 

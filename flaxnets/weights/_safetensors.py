@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import pickle
 from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple
 
@@ -94,6 +95,10 @@ def _read_header(file: BinaryIO, size: int) -> tuple[list[_Entry], dict[str, str
         raise ValueError(f"it has {size} bytes, too few for a header")
     length = int.from_bytes(file.read(8), "little")
     if length > min(size - 8, _HEADER_LIMIT):
+        if length & 0xFF == pickle.PROTO[0]:
+            raise ValueError(
+                "it is a pickle, as torch.save wrote before 1.6; torch.save(torch.load(...), ...) renews it"
+            )
         raise ValueError(f"its header should have {length} bytes; the file has {size}, the limit is {_HEADER_LIMIT}")
     header = json.loads(file.read(length).decode(), object_pairs_hook=_unique)
     if not isinstance(header, dict):
