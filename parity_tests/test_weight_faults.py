@@ -162,6 +162,14 @@ def _another_archive(path):
         np.savez(file, a=np.ones(1))
 
 
+def _offset_before_the_file(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", "")
+    content = bytearray(path.read_bytes())
+    content[-6] += 4  # where the directory begins, in the record at the end
+    path.write_bytes(content)
+
+
 class _Reserved:
     """As a reduce of a class that torch's loader takes, with any length."""
 
@@ -171,6 +179,7 @@ class _Reserved:
 
 TORCH_FILES = {
     "compressed": (_bomb, "'archive/data.pkl' is compressed or encrypted"),
+    "an offset before the file": (_offset_before_the_file, "not an intact file of torch.save: "),
     "a pickle over the limit": (_large_pickle, r"one data.pkl of up to 4194304 bytes, found ones of \[5000003\]"),
     "another archive": (
         _another_archive,

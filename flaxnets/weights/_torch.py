@@ -75,7 +75,7 @@ def read_torch(path: str | os.PathLike) -> dict[str, Any]:
         raise ImportError(f"{path}: a file of torch.save needs torch; {advice}") from error
     try:
         _check_archive(path)
-    except (ValueError, zipfile.BadZipFile, RuntimeError, EOFError, NotImplementedError, struct.error) as error:
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, struct.error) as error:
         raise WeightsError(f"{path}: not an intact file of torch.save: {error}") from error
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
