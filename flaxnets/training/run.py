@@ -1,54 +1,103 @@
 """The folder of a run: what was asked for, what came of it, and the weights."""
 
+import csv
+import dataclasses
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 from flax import nnx
 
-from flaxnets.weights import save_weights
+from flaxnets.registry import create_model, suggest
+from flaxnets.training.tasks import TASKS
+from flaxnets.weights import WeightsError, load_weights, save_weights
+
+METRICS, TABLE, CONFIG, RESULT = "metrics.jsonl", "metrics.csv", "config.json", "result.json"
 
 
 class Run:
-    """A new folder ``<arch>-<time>`` with ``config.json``, ``metrics.jsonl`` and ``model.safetensors``.
+    """The folder of a run, in which are ``config.json``, the metrics of every epoch, weights and checkpoints.
 
     Args:
-        out: the folder that runs are kept in; made if it is not there.
-        arch: the network's name.
-        config: what the run was asked to do.
-
-    Raises:
-        OSError: if the folder cannot be made or written to; nothing is left behind then.
+        path: a folder that is there; :meth:`create` makes one.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as out:
-    ...     run = Run(out, "lenet", {"epochs": 1})
+    ...     run = Run.create(out, "lenet", {"epochs": 1})
     ...     run.log({"epoch": 1, "train_loss": 0.5})
-    ...     sorted(path.name for path in run.path.iterdir())
-    ['config.json', 'metrics.jsonl']
+    ...     sorted(path.name for path in run.path.iterdir()), run.records()
+    (['config.json', 'metrics.csv', 'metrics.jsonl'], [{'epoch': 1, 'train_loss': 0.5}])
     """
 
-    def __init__(self, out: str | os.PathLike, arch: str, config: Mapping[str, Any]):
-        self.path = _new_folder(Path(out), f"{arch}-{time.strftime('%Y%m%d-%H%M%S')}")
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, out: str | os.PathLike, arch: str, config: Mapping[str, Any]) -> Self:
+        """Makes a new folder ``<arch>-<time>``.
+
+        Args:
+            out: the folder that runs are kept in; made if it is not there.
+            arch: the network's name.
+            config: what the run was asked to do.
+
+        Raises:
+            OSError: if the folder cannot be made or written to; nothing is left behind then.
+        """
+        run = cls(_new_folder(Path(out), f"{arch}-{time.strftime('%Y%m%d-%H%M%S')}"))
         try:
-            (self.path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+            _write(run.path / CONFIG, json.dumps(config, indent=2) + "\n")
         except OSError:
-            for file in self.path.iterdir():
-                file.unlink()
-            self.path.rmdir()
+            run.path.rmdir()
             raise
+        return run
+
+    def records(self) -> list[dict[str, Any]]:
+        """Returns the records of the epochs."""
+        path = self.path / METRICS
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Appends a line to ``metrics.jsonl``."""
-        with (self.path / "metrics.jsonl").open("a") as file:
+        """Appends an epoch's record to ``metrics.jsonl`` and ``metrics.csv``."""
+        with (self.path / METRICS).open("a") as file:
             file.write(json.dumps(record) + "\n")
+        new = not (self.path / TABLE).exists()
+        with (self.path / TABLE).open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(record))
+            if new:
+                writer.writeheader()
+            writer.writerow(record)
 
-    def save(self, model: nnx.Module) -> None:
-        """Writes ``model.safetensors``, as a whole or not at all."""
-        save_weights(model, self.path / "model.safetensors")
+    def rewind(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Makes the metrics those of ``records``: a resumed run has forgotten what came after its checkpoint."""
+        for name in (METRICS, TABLE):
+            (self.path / name).unlink(missing_ok=True)
+        for record in records:
+            self.log(record)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Writes ``result.json``, which says that there is nothing left to do, and what came of it."""
+        _write(self.path / RESULT, json.dumps(result, indent=2) + "\n")
+
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return (self.path / RESULT).exists()
+
+    def save(self, model: nnx.Module, name: str) -> None:
+        """Writes ``<name>.safetensors``, as a whole or not at all."""
+        save_weights(model, self.path / f"{name}.safetensors")
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _new_folder(out: Path, name: str) -> Path:
@@ -60,3 +109,103 @@ def _new_folder(out: Path, name: str) -> Path:
             continue
         return out / (name + suffix)
     raise FileExistsError(f"{out} holds a thousand runs named {name} already")
+
+
+class RunError(ValueError):
+    """The folder of a run cannot be used; the message says which file, and why.
+
+    >>> load_run("nowhere")
+    Traceback (most recent call last):
+    flaxnets.training.run.RunError: no run at nowhere: there is no such folder
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedRun:
+    """What a run has left.
+
+    Attributes:
+        path: its folder.
+        config: what it was asked to do.
+        model: the trained network, in evaluation mode.
+
+    >>> LoadedRun(Path("runs/line"), {"task": "regression", "input_shape": [2]}, nnx.Module()).transform([[1.0, 2.0]])
+    [[1.0, 2.0]]
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    model: nnx.Module
+
+    def transform(self, inputs: Any) -> Any:
+        """From stored inputs, such as images in uint8, to the network's."""
+        given = {name: self.config[name] for name in ("mean", "std") if self.config.get(name) is not None}
+        return TASKS[self.config["task"]].transform(inputs, input_shape=tuple(self.config["input_shape"]), **given)
+
+
+def load_run(path: str | os.PathLike, weights: Literal["best", "last"] = "best") -> LoadedRun:
+    """Loads the network that a run has trained.
+
+    Args:
+        path: the folder of the run.
+        weights: those of the epoch with the best test score, or those at the end.
+
+    Raises:
+        RunError: if the folder or one of its files is missing, damaged or does not fit the others.
+
+    >>> import flaxnets, tempfile, numpy as np
+    >>> config = {"arch": "mlp", "task": "classification", "input_shape": [1, 28, 28], "model_options": {}}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "config.json").write_text(json.dumps(config))
+    ...     save_weights(flaxnets.create_model("mlp"), Path(folder, "best.safetensors"))
+    ...     run = load_run(folder)
+    >>> run.model(run.transform(np.zeros((2, 1, 28, 28), np.uint8))).shape
+    (2, 10)
+    """
+    folder = Path(path)
+    config = read_config(folder)
+    file = folder / f"{weights}.safetensors"
+    if not file.is_file():
+        found = ", ".join(sorted(other.name for other in folder.glob("*.safetensors"))) or "no weights at all"
+        raise RunError(f"no weights {file}: the folder has {found}")
+    try:
+        model = create_model(config["arch"], **config["model_options"])
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{folder / 'config.json'}: {error}") from error
+    try:
+        load_weights(model, file)
+    except (OSError, RuntimeError, WeightsError) as error:
+        raise RunError(str(error)) from error
+    model.eval()
+    return LoadedRun(folder, config, model)
+
+
+def read_config(path: str | os.PathLike) -> dict[str, Any]:
+    """Returns what a run was asked to do.
+
+    Args:
+        path: its folder.
+
+    Raises:
+        RunError: if it cannot be read.
+
+    >>> read_config("nowhere")
+    Traceback (most recent call last):
+    flaxnets.training.run.RunError: no run at nowhere: there is no such folder
+    """
+    folder = Path(path)
+    file = folder / "config.json"
+    if not folder.is_dir():
+        raise RunError(f"no run at {folder}: there is no such folder")
+    try:
+        config = json.loads(file.read_text())
+    except OSError as error:
+        raise RunError(f"no run at {folder}: config.json: {error.strerror}") from error
+    except ValueError as error:
+        raise RunError(f"{file} is no JSON: {error}") from error
+    lacking = [name for name in ("arch", "task", "input_shape", "model_options") if name not in config]
+    if lacking:
+        raise RunError(f"{file} lacks {', '.join(lacking)}; expected what a run of this version writes")
+    if config["task"] not in TASKS:
+        raise RunError(f"{file}: unknown task {config['task']!r}; {suggest(config['task'], [*TASKS])}")
+    return config

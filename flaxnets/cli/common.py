@@ -1,0 +1,133 @@
+"""What the commands share: their errors, and how arguments become options."""
+
+import contextlib
+import inspect
+import io
+import itertools
+import typing
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import tyro
+
+from flaxnets.registry import suggest
+
+if TYPE_CHECKING:
+    from flaxnets.data import Dataset
+    from flaxnets.training import LoadedRun
+
+Options = TypeVar("Options")
+
+INTERRUPTED = 130  # the shell's exit status for a command that SIGINT ended
+EXIT_STATUS = (
+    "Exit status: 0 done; 1 the work failed; 2 something that was given cannot be used; 130 interrupted by Ctrl-C."
+)
+SHELLS = ("bash", "zsh", "tcsh", "fish")
+
+
+class UsageError(Exception):
+    """Something that was given cannot be used: exit status 2; the message says what and why."""
+
+
+class Failure(Exception):
+    """The work failed, although all that was given can be used: exit status 1."""
+
+
+def parse(kind: type[Options], arguments: Sequence[str], prog: str) -> Options:
+    """Makes options of a command line; ``--help`` prints the docstring of their class and ends the program.
+
+    Args:
+        kind: a dataclass whose fields are the options.
+        arguments: what stands after the command's name.
+        prog: the command's name.
+
+    Raises:
+        UsageError: for an option, a choice or a value that there is not; a mistyped one is told what is near.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Example:
+    ...     count: int = 1
+    ...     shape: Literal["round", "square"] = "round"
+    >>> parse(Example, ["--count", "3"], "draw")
+    Example(count=3, shape='round')
+    >>> parse(Example, ["--shape", "squre"], "draw")
+    Traceback (most recent call last):
+    flaxnets.cli.common.UsageError: unknown --shape 'squre'; did you mean 'square'?
+    """
+    _check_names(kind, arguments)
+    description = f"{inspect.getdoc(kind)}\n\n{EXIT_STATUS}"
+    with one_line_errors():
+        return tyro.cli(
+            kind, prog=prog, description=description, args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
+        )
+
+
+def _check_names(kind: Any, arguments: Sequence[str]) -> None:
+    """Says what is near a mistyped option or choice, which the parser does not."""
+    hints = typing.get_type_hints(kind)
+    choices = {f"--{name.replace('_', '-')}": _choices(hint) for name, hint in hints.items()}
+    for argument, after in itertools.pairwise([*arguments, ""]):
+        name, equals, value = argument.partition("=")
+        name = name.replace("_", "-")
+        if not argument.startswith("--") or name == "--help":
+            continue
+        if name not in choices:
+            raise UsageError(f"unknown option {name}; {suggest(name, [*choices, '--help'])}")
+        value = value if equals else after
+        if choices[name] and value and value not in choices[name]:
+            raise UsageError(f"unknown {name} {value!r}; {suggest(value, choices[name])}")
+
+
+def _choices(hint: Any) -> list[str]:
+    """The words of a Literal, alone or beside None."""
+    literals = [part for part in (hint, *typing.get_args(hint)) if typing.get_origin(part) is Literal]
+    return [word for literal in literals for word in typing.get_args(literal)]
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turns the boxes in which tyro writes its errors into the one line of a UsageError."""
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            yield
+    except SystemExit as ended:
+        if not ended.code:
+            raise
+        rows = [row.strip("│ ") for row in box.getvalue().splitlines()[1:-1]]
+        words = " ".join(itertools.takewhile(lambda row: not row.startswith("─"), rows)).split()
+        raise UsageError(" ".join(words)) from None
+
+
+def open_run(path: str, weights: Literal["best", "last"]) -> "LoadedRun":
+    """Loads a run, as :func:`flaxnets.training.load_run`.
+
+    Raises:
+        UsageError: if it cannot be used.
+    """
+    from flaxnets.training import RunError, load_run
+
+    try:
+        return load_run(path, weights)
+    except RunError as error:
+        raise UsageError(error) from error
+
+
+def open_dataset(run: "LoadedRun", name: str | None, data_dir: str | None) -> "Dataset":
+    """Loads a dataset, the run's own if none is named; it must be for the run's task.
+
+    Raises:
+        UsageError: if it cannot be used.
+    """
+    from flaxnets.data import DataError, load
+
+    name = name or run.config.get("dataset")
+    if name is None:
+        raise UsageError(f"{run.path} does not say what it was trained on; use --dataset")
+    try:
+        data = load(name, data_dir or run.config.get("data_dir", "data"))
+    except (ImportError, OSError, ValueError, DataError) as error:
+        raise UsageError(f"--dataset {name}: {error}") from error
+    if data.task != run.config["task"]:
+        raise UsageError(f"--dataset {name} is for {data.task}, and {run.path} for {run.config['task']}")
+    return data

@@ -1,0 +1,109 @@
+"""``flaxnets evaluate``: how good a trained network is."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from flaxnets.cli.common import UsageError, open_dataset, open_run, parse
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Print a trained network's metrics on the test part of a dataset, and those of each class.
+
+    Examples:
+      flaxnets evaluate runs/lenet-demo
+      flaxnets evaluate runs/lenet-demo --weights last --plot
+      flaxnets evaluate runs/lenet-demo --dataset digits
+    """
+
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    """The folder of the run that trained the network."""
+    dataset: str | None = None
+    """What to evaluate on; if not given, what the run was trained on."""
+    data_dir: str | None = None
+    """The folder with the files of the dataset; if not given, that of the run."""
+    weights: Literal["best", "last"] = "best"
+    """Those of the best epoch in test, or those at the end of training."""
+    plot: bool = False
+    """Draw which classes are taken for which, as confusion.png in the run's folder."""
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Runs the command; returns the exit status."""
+    from flaxnets.training import TASKS, evaluate
+    from flaxnets.training.progress import describe
+
+    options = parse(Options, arguments, prog)
+    run = open_run(options.run, options.weights)
+    images = run.config["task"] == "classification"
+    if options.plot and not images:
+        raise UsageError(f"--plot is for networks for images; {options.run} is for {run.config['task']}")
+    data = open_dataset(run, options.dataset, options.data_dir)
+    confusion = _Confusion(TASKS[data.task].objective)
+    objective = confusion.objective if images else TASKS[data.task].objective
+    try:
+        record = evaluate(run.model, data.test, objective=objective, transform=run.transform)
+    except ValueError as error:  # examples of another shape, or classes that the network does not know
+        raise UsageError(f"--dataset {data.name} does not fit {run.path}: {error}") from error
+    print(f"{data.name}: {describe(record, 'test')}  {len(data.test):,} examples")
+    if images:
+        matrix = confusion.matrix
+        names = run.config.get("classes") or [str(i) for i in range(len(matrix))]
+        _print_classes(matrix, names)
+        if options.plot:
+            from flaxnets.training.plots import plot_confusion
+
+            path = run.path / "confusion.png"
+            plot_confusion(matrix, names, path)
+            print(f"drawn as {path}")
+    return 0
+
+
+class _Confusion:
+    """An objective that also counts which classes are taken for which, while the examples pass."""
+
+    def __init__(self, objective: Any):
+        self._objective = objective
+        self._matrix: Any = 0
+
+    def objective(self, outputs: Any, targets: Any, weights: Any) -> Any:
+        """As the objective that it was made of."""
+        from jax.experimental import io_callback
+
+        io_callback(self._count, None, outputs, targets, weights)
+        return self._objective(outputs, targets, weights)
+
+    def _count(self, outputs: Any, targets: Any, weights: Any) -> None:
+        import numpy as np
+
+        from flaxnets.training.plots import confusion_matrix
+
+        outputs, targets, counts = np.asarray(outputs), np.asarray(targets), np.asarray(weights) > 0
+        self._matrix = self._matrix + confusion_matrix(outputs.argmax(-1)[counts], targets[counts], outputs.shape[-1])
+
+    @property
+    def matrix(self) -> "np.ndarray":
+        """Counts by true class (rows) and predicted class (columns)."""
+        import jax
+
+        jax.effects_barrier()
+        return self._matrix
+
+
+def _print_classes(matrix: "np.ndarray", names: Sequence[str]) -> None:
+    """Prints for each class how many of its examples were found, and how many that were called so are of it."""
+    rows = [("class", "examples", "recall", "precision")]
+    for i, name in enumerate(names):
+        of_class, called = matrix[i].sum(), matrix[:, i].sum()
+        recall, precision = (f"{matrix[i, i] / n:.2%}" if n else "-" for n in (of_class, called))
+        rows.append((name, f"{of_class:,}", recall, precision))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *rest in rows:
+        cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        print("  ".join([name.ljust(widths[0]), *cells]))

@@ -1,0 +1,73 @@
+"""``flaxnets list``: the networks that there are."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import tyro
+
+from flaxnets.cli.common import UsageError, parse
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """List the networks: task, parameters, shape of an example, paper, dataset, and how each is trained.
+
+    Examples:
+      flaxnets list
+      flaxnets list 'lenet*'
+      flaxnets list --task language
+    """
+
+    pattern: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PATTERN")] = "*"
+    """Which ones, as a shell matches names of files."""
+    task: Literal["classification", "language", "regression", "layer"] | None = None
+    """Only those for this task; a layer has nothing to train on."""
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Runs the command; returns the exit status."""
+    options = parse(Options, arguments, prog)
+    print_models(options.pattern, options.task)
+    return 0
+
+
+def print_models(pattern: str = "*", task: str | None = None) -> None:
+    """Prints a line for each network.
+
+    Args:
+        pattern: which ones, as a shell matches names of files.
+        task: only those for this task.
+
+    Raises:
+        UsageError: if there is none.
+
+    >>> print_models("softmax_regression")
+    softmax_regression  classification  7,850  1x28x28  -  mnist  epochs=10, batch_size=64, lr=0.1
+    """
+    import functools
+    import math
+
+    from flax import nnx
+
+    from flaxnets import create_model, named_parameters
+    from flaxnets.registry import get_entry, list_models, suggest
+
+    rows = []
+    for name in list_models(pattern):
+        entry = get_entry(name)
+        if task not in (None, entry.task):
+            continue
+        shapes = nnx.eval_shape(functools.partial(create_model, name))
+        count = sum(math.prod(parameter.shape) for _, parameter in named_parameters(shapes))
+        recipe = ", ".join(f"{key}={getattr(value, '__name__', value)}" for key, value in entry.recipe.items())
+        shape = "x".join(map(str, entry.input_shape))
+        rows.append((name, entry.task, f"{count:,}", shape, entry.paper or "-", entry.dataset or "-", recipe))
+    if not rows:
+        what = f"{pattern!r}" if task is None else f"{pattern!r} among those for --task {task}"
+        raise UsageError(f"no network is called {what}; {suggest(pattern, list_models())}")
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, its_task, count, *rest in rows:
+        cells = [name.ljust(widths[0]), its_task.ljust(widths[1]), count.rjust(widths[2])]
+        cells += [cell.ljust(width) for cell, width in zip(rest, widths[3:], strict=True)]
+        print("  ".join(cells).rstrip())

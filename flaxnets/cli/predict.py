@@ -1,0 +1,112 @@
+"""``flaxnets predict``: what is in an image."""
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from flaxnets.cli.common import UsageError, open_run, parse
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from flaxnets.training import LoadedRun
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Print the most probable classes of images, as a trained network sees them.
+
+    An image is resized to what the network takes. One that cannot be read is named, and the others are still done.
+
+    Examples:
+      flaxnets predict runs/lenet-demo cat.png
+      flaxnets predict runs/lenet-demo cat.png dog.jpg --top 3
+      flaxnets predict runs/lenet-demo cat.png --json --weights last
+    """
+
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    """The folder of the run that trained the network."""
+    images: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="IMAGE...")] = ()
+    """The files of the images."""
+    top: int = 5
+    """How many classes to print."""
+    weights: Literal["best", "last"] = "best"
+    """Those of the best epoch in test, or those at the end of training."""
+    json: bool = False
+    """Print a line of JSON for each image."""
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Runs the command; returns the exit status."""
+    from PIL import Image
+
+    options = parse(Options, arguments, prog)
+    if options.top < 1:
+        raise UsageError(f"--top must be positive, got {options.top}")
+    if not options.images:
+        raise UsageError("no images were given; name them after the run")
+    run = open_run(options.run, options.weights)
+    if run.config["task"] != "classification":
+        raise UsageError(
+            f"{options.run} is for {run.config['task']}; only networks for images can be asked for classes"
+        )
+    predict, failed = _classifier(run), False
+    for path in options.images:
+        try:
+            probabilities = predict(read_image(path, run))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            print(f"{prog}: error: {path}: {' '.join(reason.split())}", file=sys.stderr)
+            failed = True
+            continue
+        names = run.config.get("classes") or [str(i) for i in range(len(probabilities))]
+        order = (-probabilities).argsort(kind="stable")[: options.top]
+        found = [(names[i], float(probabilities[i])) for i in order]
+        if options.json:
+            classes = [{"class": name, "probability": probability} for name, probability in found]
+            print(json.dumps({"image": path, "classes": classes}))
+        else:
+            width = max(len(name) for name, _ in found)
+            print(path, *(f"  {name.ljust(width)}  {probability:8.3%}" for name, probability in found), sep="\n")
+    return 1 if failed else 0
+
+
+def _classifier(run: "LoadedRun"):
+    """From an image in uint8 to the probabilities of all classes."""
+    import jax
+    import numpy as np
+
+    forward = jax.jit(lambda images: jax.nn.softmax(run.model(run.transform(images)), axis=-1))
+    return lambda image: np.asarray(forward(image[None])[0])
+
+
+def read_image(path: str, run: "LoadedRun") -> "np.ndarray":
+    """Reads an image in the size that a run's network takes, as channels, height and width in uint8.
+
+    Args:
+        path: the file.
+        run: the run; of a network that takes vectors, one of a square image.
+
+    Raises:
+        OSError: for a file that is not there, or no image; ValueError and SyntaxError for some damaged ones.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    shape = tuple(run.config["input_shape"])
+    if len(shape) == 1:
+        channels = 1 if math.isqrt(shape[0]) ** 2 == shape[0] else 3
+        side = math.isqrt(shape[0] // channels)
+        shape = (channels, side, side)
+    channels = len(run.config.get("mean") or range(shape[0]))  # as the run's examples are stored, if it says so
+    with Image.open(path) as file:
+        image = ImageOps.exif_transpose(file)
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f"pixels of 8 bits are expected, not those of mode {image.mode}")
+        image = image.convert("L" if channels == 1 else "RGB").resize(shape[:0:-1], Image.Resampling.BILINEAR)
+    return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)

@@ -1,0 +1,58 @@
+"""``flaxnets summary``: what a network consists of."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from flaxnets.cli.common import UsageError, parse
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Print a network's modules with output shapes, parameters and multiply-adds.
+
+    Examples:
+      flaxnets summary lenet
+      flaxnets summary resnet18 --batch 32 --num-classes 100
+    """
+
+    arch: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ARCH")]
+    """The network: see flaxnets list."""
+    batch: int = 1
+    """Examples a call."""
+    num_classes: int | None = None
+    """How many classes the network tells apart; if not given, its own number."""
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Runs the command; returns the exit status."""
+    import functools
+
+    from flax import nnx
+
+    from flaxnets import create_model, summary
+    from flaxnets.registry import get_entry
+
+    options = parse(Options, arguments, prog)
+    if options.batch < 1:
+        raise UsageError(f"--batch must be positive, got {options.batch}")
+    given = {} if options.num_classes is None else {"num_classes": options.num_classes}
+    try:
+        entry = get_entry(options.arch)
+        model = nnx.eval_shape(functools.partial(create_model, options.arch, **given)).eval()
+    except (TypeError, ValueError) as error:
+        raise UsageError(error) from error
+    print(summary(model, _input(entry.task, entry.input_shape, options.batch)))
+    return 0
+
+
+def _input(task: str, shape: tuple[int, ...], batch: int) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    if task == "language":
+        return jax.ShapeDtypeStruct((*shape, batch), jnp.int32)
+    # What is for one matrix, such as a cross-correlation written out, takes no batch.
+    return shape if task == "layer" and len(shape) == 2 else (batch, *shape)

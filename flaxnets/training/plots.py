@@ -1,0 +1,263 @@
+"""Pictures of a run: curves over the epochs, and which classes are taken for which.
+
+Drawn on figures of their own, without the global state of pyplot, so that any thread may draw.
+"""
+
+import math
+import os
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+_TRAIN, _TEST, _RATE = "tab:blue", "tab:orange", "tab:green"
+_COUNTS = 20  # classes up to which the counts can be read in their cells
+_LABELS = 100  # labels that fit on an axis
+Records = Sequence[Mapping[str, Any]]
+
+
+def _save(figure: Figure, path: str | os.PathLike) -> None:
+    """Writes a PNG, as a whole or not at all."""
+    partial = Path(f"{path}.partial")
+    try:
+        figure.savefig(partial, format="png", dpi=120)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def plot_curves(records: Records, path: str | os.PathLike, reference: Records | None = None) -> Figure:
+    """Draws loss, accuracy or perplexity, and learning rate over the epochs, and marks the best epoch.
+
+    Args:
+        records: one an epoch, as :func:`flaxnets.training.fit` returns them.
+        path: the PNG to write.
+        reference: records of the PyTorch twin's run, drawn dashed.
+
+    Returns:
+        The figure that was written.
+
+    Raises:
+        ValueError: if there is no record.
+
+    >>> import tempfile
+    >>> records = [{"epoch": n, "train_loss": 1 / n, "test_loss": 1.1 / n} for n in (1, 2, 3)]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     figure = plot_curves(records, f"{folder}/curves.png")
+    >>> [axes.get_title() for axes in figure.axes]
+    ['loss']
+    """
+    if not records:
+        raise ValueError("no curves without a record; expected one an epoch, got none")
+    names = [name for name in ("loss", "accuracy", "perplexity") if f"test_{name}" in records[0]]
+    names = [name for name in names if (name, "perplexity") != ("accuracy", names[-1])]  # a text's score is the latter
+    best = _best(records, names[-1])
+    panels = [*names, *(["learning_rate"] if "learning_rate" in records[0] else [])]
+    figure = Figure(figsize=(4.6 * len(panels), 3.6), layout="constrained")
+    for i, name in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), i + 1, title=name.replace("_", " "), xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        if name == "accuracy":
+            axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+        if name == "learning_rate":
+            _line(axes, records, name, _RATE)
+            continue
+        ends = {part: _line(axes, records, f"{part}_{name}", color) for part, color in _COLORS.items()}
+        for part in _COLORS if reference else ():
+            _line(axes, reference or (), f"{part}_{name}", "black", dashes=(4, 3), linewidth=1)
+        _label_ends(axes, ends)
+        if best is not None:
+            axes.plot([best["epoch"]], [best[f"test_{name}"]], "o", color=_TEST, mec="white", ms=9, label="best")
+            if name == names[-1]:
+                value = f"{best[f'test_{name}']:{'.2%' if name == 'accuracy' else '.4g'}}"
+                axes.set_title(f"{name}: best in test {value}, epoch {best['epoch']}")
+    if reference:
+        figure.suptitle("colored: this run    dashed: the same in PyTorch", fontsize=10)
+    _save(figure, path)
+    return figure
+
+
+_COLORS = {"train": _TRAIN, "test": _TEST}
+
+
+def _best(records: Records, score: str) -> Mapping[str, Any] | None:
+    """The record with the best test score; none if no score is a finite number."""
+    known = [record for record in records if math.isfinite(record[f"test_{score}"])]
+    sign = -1 if score == "accuracy" else 1
+    return min(known, key=lambda record: sign * record[f"test_{score}"], default=None)
+
+
+def _line(axes: Axes, records: Records, name: str, color: str, **style: Any) -> tuple[float, float, str]:
+    """Draws a metric over the epochs; returns where its line ends, and its color."""
+    xs = [record["epoch"] for record in records]
+    ys = [value if math.isfinite(value) else math.nan for value in (record[name] for record in records)]
+    marker = "o" if len(records) == 1 else None
+    axes.plot(xs, ys, color=color, marker=marker, label=name, **style)
+    known = [value for value in ys if not math.isnan(value)]
+    return xs[-1], known[-1] if known else math.nan, color
+
+
+def _label_ends(axes: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
+    """Writes the names of lines at their right ends, apart from each other."""
+    known = {name: end for name, end in ends.items() if not math.isnan(end[1])}
+    heights = [end[1] for end in known.values()]
+    low, high = axes.get_ylim()
+    close = len(heights) == 2 and abs(heights[0] - heights[1]) < 0.07 * (high - low)
+    for name, (x, y, color) in known.items():
+        shift = (6 if y >= max(heights) else -6) if close and heights[0] != heights[1] else 0
+        if close and heights[0] == heights[1]:
+            shift = 6 if name == "train" else -6
+        axes.annotate(name, (x, y), (6, shift), textcoords="offset points", color=color, va="center", weight="bold")
+
+
+def confusion_matrix(predictions: np.ndarray, targets: np.ndarray, num_classes: int) -> np.ndarray:
+    """Counts how often examples of each class (rows) were taken for each class (columns).
+
+    Args:
+        predictions: classes, of shape ``(n,)``.
+        targets: the right ones, of that shape.
+        num_classes: how many there are.
+
+    >>> confusion_matrix(np.array([0, 1, 1]), np.array([0, 0, 1]), 2)
+    array([[1, 1],
+           [0, 1]])
+    """
+    pairs = np.asarray(targets) * num_classes + np.asarray(predictions)
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def plot_confusion(matrix: np.ndarray, classes: Sequence[str], path: str | os.PathLike) -> Figure:
+    """Draws a confusion matrix: each row's shares as colors, and up to 20 classes the counts as numbers.
+
+    Args:
+        matrix: counts by true class (rows) and predicted class (columns).
+        classes: their names.
+        path: the PNG to write.
+
+    Returns:
+        The figure that was written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     figure = plot_confusion(np.array([[9, 1], [2, 8]]), ["cat", "dog"], f"{folder}/confusion.png")
+    >>> figure.axes[0].get_title()
+    'accuracy 85.0%: 17 of 20'
+    """
+    matrix, count = np.asarray(matrix), len(classes)
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    size = min(max(0.55 * count + 1.6, 4.2), 15)
+    figure = Figure(figsize=(size + 0.9, size + 0.2), layout="compressed")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))  # a share of 1 % can be seen
+    ticks = (0, 0.01, 0.1, 0.5, 1)
+    bar = figure.colorbar(image, label="share of the true class", ticks=ticks, shrink=0.7, aspect=30, pad=0.01)
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    right, total = int(np.trace(matrix)), int(matrix.sum())
+    axes.set_title(f"accuracy {right / max(total, 1):.1%}: {right:,} of {total:,}")
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    every = -(-count // _LABELS)
+    names = [textwrap.shorten(name, 20, placeholder="…") for name in classes[::every]]
+    long = max(map(len, names)) > 3
+    font = min(10, 50 * (size - 2) / count * every)
+    axes.set_xticks(range(0, count, every), names, rotation=90 if long else 0, fontsize=font)
+    axes.set_yticks(range(0, count, every), names, fontsize=font)
+    if count <= _COUNTS:
+        for (row, column), number in np.ndenumerate(matrix):
+            if number:
+                color = "white" if shares[row, column] > 0.3 else "black"
+                axes.text(column, row, f"{number}", ha="center", va="center", color=color, fontsize=9)
+    _save(figure, path)
+    return figure
+
+
+def plot_filters(weights: np.ndarray, path: str | os.PathLike) -> Figure:
+    """Draws filters as a grid of images, the zero in the middle of the colors; three channels as a color image.
+
+    Args:
+        weights: ``(filters, channels, height, width)``; of other than one or three channels the mean is drawn.
+        path: the PNG to write.
+
+    Returns:
+        The figure that was written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     figure = plot_filters(np.ones((6, 1, 5, 5)), f"{folder}/filters.png")
+    >>> len(figure.axes)
+    6
+    """
+    count, channels, height, width = weights.shape
+    largest = float(np.abs(weights).max()) or 1.0
+    columns = min(math.ceil(math.sqrt(count * 1.6)), 16)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(0.75 * columns + 0.4, 0.75 * rows * height / width + 0.7), layout="constrained")
+    figure.suptitle(f"{count} filters of {channels}x{height}x{width}", fontsize=9)
+    for i, kernel in enumerate(weights):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        axes.set_axis_off()
+        if channels == 3:
+            axes.imshow(kernel.transpose(1, 2, 0) / (2 * largest) + 0.5)
+        else:
+            axes.imshow(kernel.mean(0), cmap="RdBu_r", vmin=-largest, vmax=largest)
+    _save(figure, path)
+    return figure
+
+
+def plot_activations(image: np.ndarray, outputs: Mapping[str, np.ndarray], path: str | os.PathLike) -> Figure:
+    """Draws what layers give for one image, a row each: up to 16 channels as images, or a vector as a strip.
+
+    Args:
+        image: ``(channels, height, width)`` or ``(features,)``, what the network was given.
+        outputs: by the layers' names, each without the batch's axis.
+        path: the PNG to write.
+
+    Returns:
+        The figure that was written.
+
+    >>> import tempfile
+    >>> outputs = {"0 Conv2d": np.ones((6, 24, 24)), "1 Linear": np.arange(10.0)}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     figure = plot_activations(np.zeros((1, 28, 28)), outputs, f"{folder}/activations.png")
+    >>> len(figure.axes)
+    3
+    """
+    rows = {"input": image, **outputs}
+    heights = [0.9 if array.ndim == 3 else 0.35 for array in rows.values()]
+    figure = Figure(figsize=(13, sum(heights) + 0.25 * len(rows)), layout="constrained")
+    grid = figure.add_gridspec(len(rows), 1, height_ratios=heights)
+    for i, (name, array) in enumerate(rows.items()):
+        axes = figure.add_subplot(grid[i])
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+        shape = "x".join(map(str, array.shape))
+        axes.set_ylabel(f"{name}\n{shape}", rotation=0, ha="right", va="center", fontsize=8)
+        picture = _tiles(array) if array.ndim == 3 else np.ravel(array)[None]
+        axes.imshow(picture, cmap="viridis", aspect="equal" if array.ndim == 3 else "auto", interpolation="nearest")
+        axes.set_anchor("W")
+    _save(figure, path)
+    return figure
+
+
+_CHANNELS = 16  # in a row
+
+
+def _tiles(array: np.ndarray) -> np.ndarray:
+    """The first channels side by side with gaps between them, always as wide as 16 of them."""
+    _, height, width = array.shape
+    gap = max(width // 12, 1)
+    picture = np.full((height, _CHANNELS * (width + gap)), np.nan)
+    for i, channel in enumerate(array[:_CHANNELS]):
+        low, high = float(channel.min()), float(channel.max())
+        start = i * (width + gap)
+        picture[:, start : start + width] = (channel - low) / (high - low) if high > low else 0.5
+    return picture
