@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from flax import nnx
-from safetensors import SafetensorError
 
 from flaxnets.registry import create_model, suggest
 from flaxnets.training.tasks import TASKS
-from flaxnets.weights import load_weights, save_weights
+from flaxnets.weights import WeightsError, load_weights, save_weights
 
 METRICS, TABLE, CONFIG, RESULT = "metrics.jsonl", "metrics.csv", "config.json", "result.json"
 
@@ -176,8 +175,8 @@ def load_run(path: str | os.PathLike, weights: Literal["best", "last"] = "best")
         raise RunError(f"{folder / 'config.json'}: {error}") from error
     try:
         load_weights(model, file)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise RunError(f"{file}: {error}") from error
+    except (OSError, RuntimeError, WeightsError) as error:
+        raise RunError(str(error)) from error
     model.eval()
     return LoadedRun(folder, config, model)
 
