@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.reliability weights_bit_flip`` runs this one in its long form, ``weights_bit_flip=500`` makes 500
 attempts, and without names all run. Each row goes into ``docs/reliability.json`` as it comes. The short forms are in
-``parity_tests/test_weight_faults.py``.
+``parity_tests/test_weight_faults.py`` and ``parity_tests/test_checkpoints.py``.
 """
 
 import functools
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import weight_faults
+from benchmarks import checkpoint_faults, weight_faults
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -41,6 +41,12 @@ FAULTS = {
     "weights_malformed": Fault(weight_faults.malformed, 2_000, 1_000_000),
     "weights_with_code": Fault(weight_faults.execute, 13, 13),
     "weights_file_size_limit": Fault(weight_faults.limit_file_size, 5, 200),
+    "checkpoint_bit_flip": Fault(checkpoint_faults.flip_bits, 150, 10_000),
+    "checkpoint_file_lost": Fault(checkpoint_faults.lose, 36, 360),
+    "checkpoint_killed_sync": Fault(functools.partial(checkpoint_faults.kill, False), 6, 100),
+    "checkpoint_killed_async": Fault(functools.partial(checkpoint_faults.kill, True), 6, 100),
+    "checkpoint_file_size_limit": Fault(checkpoint_faults.limit_file_size, 3, 20),
+    "checkpoint_disk_full": Fault(checkpoint_faults.fill_disk, 3, 20),
 }
 
 

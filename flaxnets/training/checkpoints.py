@@ -1,13 +1,16 @@
 """The state of a run on disk: whole or not there, verified when it is read."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,9 @@ from jax.tree_util import keystr, tree_flatten_with_path
 from flaxnets.training.step import TrainState
 from flaxnets.weights import digest
 
-_DELETED = ".deleted"  # added to the name of a checkpoint before its files go, so that no half of it is taken for one
+_MANIFEST = "manifest.json"
+# Added to the name of a checkpoint while it is not whole: before its last file is there, and before its first one goes.
+_PARTIAL, _DELETED = ".partial", ".deleted"
 
 
 class CheckpointError(RuntimeError):
@@ -46,8 +51,8 @@ class Checkpoints:
     """The checkpoints of a run, one folder each, named after the step; written and read by Orbax.
 
     Each holds the whole :class:`TrainState` (random keys as data), what its run was asked for, and how far it had come,
-    with a SHA-256 for every array and one over all else. A checkpoint appears under its name when it is whole, and
-    nothing is loaded that differs in a bit from what was saved.
+    with a SHA-256 for every array and every file. A checkpoint appears under its name when it is whole, and nothing is
+    loaded that differs in a bit from what was saved.
 
     Args:
         directory: where the folders are; made when the first one is saved.
@@ -154,6 +159,7 @@ class Checkpoints:
         manifest = _read_manifest(path)
         expected, keys = _arrays(like)
         _check_fits(path, manifest, self._config, expected, keys)
+        _check_files(path, manifest["files"])
         found = _read_arrays(path, manifest["arrays"])
         leaves = []
         for name, array in expected.items():
@@ -195,14 +201,15 @@ class Checkpoints:
             for name, array in host.items()
         }
         progress = json.loads(json.dumps(jax.device_get(progress), default=float))
-        manifest = json.dumps({"config": self._config, "progress": progress, "score": score, "arrays": described})
-        metadata = {"manifest": manifest, "sha256": hashlib.sha256(manifest.encode()).hexdigest()}
+        manifest = {"config": self._config, "progress": progress, "score": score, "arrays": described}
+        partial = path.with_name(f"{path.name}{_PARTIAL}")
         try:
             self._remove_unfinished()
             self.directory.mkdir(parents=True, exist_ok=True)
-            # Orbax refuses arrays without elements; what they are is in the manifest.
-            stored = {name: array for name, array in host.items() if array.size}
-            _orbax().save(path, stored, custom_metadata=metadata)
+            with _quiet():  # Orbax refuses arrays without elements; what they are is in the manifest
+                _orbax().save(partial, {name: array for name, array in host.items() if array.size})
+            _write_manifest(partial, manifest)
+            partial.rename(path)
             self._remove_old()
         except Exception as error:  # Orbax's own errors are of many kinds
             self._remove_unfinished()
@@ -230,6 +237,28 @@ def _orbax() -> Any:
     from orbax.checkpoint import v1  # imported late: it takes a second
 
     return v1
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Orbax from writing pages about what is an error of ours in one line.
+
+    Where one of its writes fails it forgets the others; each of them ends with a complaint of its own, sooner or later.
+    """
+    logger, hook = logging.getLogger("absl"), sys.unraisablehook
+    level = logger.level
+
+    def without_forgotten_writes(unraisable: sys.UnraisableHookArgs) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            hook(unraisable)
+
+    logger.setLevel(logging.CRITICAL)
+    sys.unraisablehook = without_forgotten_writes
+    try:
+        yield
+        sys.unraisablehook = hook
+    finally:
+        logger.setLevel(level)
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -261,15 +290,47 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Writes what is in a folder, with the SHA-256 of every file, after the system has been told to write them."""
+    files = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            files[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    manifest = {**manifest, "files": files}
+    with (folder / _MANIFEST).open("w") as file:
+        json.dump({"sha256": _digest_of(manifest), "manifest": manifest}, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _digest_of(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / _MANIFEST
     try:
-        metadata = _orbax().metadata(path).custom_metadata
-        manifest, expected = metadata["manifest"], metadata["sha256"]
-        if hashlib.sha256(manifest.encode()).hexdigest() != expected:
-            raise ValueError("its manifest is not the one that was saved")
-        return json.loads(manifest)
-    except Exception as error:  # a damaged file shows in any way; Orbax checks nothing
-        raise CheckpointError(f"{path}: damaged or no checkpoint of flaxnets: {_first_line(error)}") from error
+        found = json.loads(path.read_bytes())
+        if found["sha256"] == _digest_of(found["manifest"]):
+            return found["manifest"]
+    except OSError as error:
+        raise CheckpointError(f"{path}: no checkpoint of flaxnets: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: damaged: {_first_line(error)}") from error
+    raise CheckpointError(f"{path}: damaged, it is not what was saved")
+
+
+def _check_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Nothing is given to Orbax, which checks little, that is not as it was saved."""
+    for name, expected in files.items():
+        try:
+            with (folder / name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise CheckpointError(f"{folder / name}: cannot be read: {error.strerror}") from error
+        if found != expected:
+            raise CheckpointError(f"{folder / name}: damaged, it is not what was saved")
 
 
 def _score(path: Path) -> float:
@@ -308,10 +369,11 @@ def _read_arrays(path: Path, described: dict[str, Any]) -> dict[str, np.ndarray]
         if math.prod(entry["shape"])
     }
     try:
-        found = _orbax().load(path, abstract)
-    except Exception as error:  # as above
-        raise CheckpointError(f"{path}: damaged, it cannot be read: {_first_line(error)}") from error
+        with _quiet():
+            found = _orbax().load(path, abstract)
+    except Exception as error:  # Orbax's own errors are of many kinds
+        raise CheckpointError(f"{path}: cannot be read: {_first_line(error)}") from error
     for name, array in found.items():
         if digest(array) != described[name]["sha256"]:
-            raise CheckpointError(f"{path}: damaged, {name} is not what was saved")
+            raise CheckpointError(f"{path}: {name} is not what was saved, though the files are")
     return found
