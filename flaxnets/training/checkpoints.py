@@ -248,7 +248,7 @@ def _quiet() -> Iterator[None]:
     logger, hook = logging.getLogger("absl"), sys.unraisablehook
     level = logger.level
 
-    def without_forgotten_writes(unraisable: sys.UnraisableHookArgs) -> None:
+    def without_forgotten_writes(unraisable: Any) -> None:
         if "Event loop is closed" not in str(unraisable.exc_value):
             hook(unraisable)
 
