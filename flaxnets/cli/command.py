@@ -1,6 +1,7 @@
 """``flaxnets``: finds the command that was asked for, and turns its errors into a line and an exit status."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Union
@@ -42,12 +43,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = arguments[0] if arguments else ""
     prog = f"flaxnets {name}" if name in COMMANDS else "flaxnets"
     try:
-        return _module(name).main(arguments[1:], prog) if name in COMMANDS else _without_command(arguments)
+        status = _module(name).main(arguments[1:], prog) if name in COMMANDS else _without_command(arguments)
+        sys.stdout.flush()
+        return status
     except (UsageError, Failure) as error:
         print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is written when Python ends
+        return 1
     except SystemExit as ended:  # after --help
         return int(ended.code or 0)
 

@@ -1,7 +1,6 @@
 """What the commands share: their errors, and how arguments become options."""
 
 import contextlib
-import dataclasses
 import inspect
 import io
 import itertools
@@ -45,6 +44,7 @@ def parse(kind: type[Options], arguments: Sequence[str], prog: str) -> Options:
     Raises:
         UsageError: for an option, a choice or a value that there is not; a mistyped one is told what is near.
 
+    >>> import dataclasses
     >>> @dataclasses.dataclass(frozen=True)
     ... class Example:
     ...     count: int = 1
@@ -121,6 +121,7 @@ def open_dataset(run: "LoadedRun", name: str | None, data_dir: str | None) -> "D
         UsageError: if it cannot be used.
     """
     from flaxnets.data import DataError, load
+    from flaxnets.training import TASKS
 
     name = name or run.config.get("dataset")
     if name is None:
@@ -131,4 +132,7 @@ def open_dataset(run: "LoadedRun", name: str | None, data_dir: str | None) -> "D
         raise UsageError(f"--dataset {name}: {error}") from error
     if data.task != run.config["task"]:
         raise UsageError(f"--dataset {name} is for {data.task}, and {run.path} for {run.config['task']}")
+    expected = tuple(run.config["input_shape"])
+    if not TASKS[data.task].fits_inputs and data.test.inputs.shape[1:] != expected:
+        raise UsageError(f"--dataset {name} has examples of {data.test.inputs.shape[1:]}, and {run.path} of {expected}")
     return data

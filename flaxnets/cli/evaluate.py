@@ -11,6 +11,8 @@ from flaxnets.cli.common import UsageError, open_dataset, open_run, parse
 if TYPE_CHECKING:
     import numpy as np
 
+    from flaxnets.data import Dataset
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -45,12 +47,9 @@ def main(arguments: Sequence[str], prog: str) -> int:
     if options.plot and not images:
         raise UsageError(f"--plot is for networks for images; {options.run} is for {run.config['task']}")
     data = open_dataset(run, options.dataset, options.data_dir)
-    confusion = _Confusion(TASKS[data.task].objective)
+    confusion = _Confusion(TASKS[data.task].objective, data)
     objective = confusion.objective if images else TASKS[data.task].objective
-    try:
-        record = evaluate(run.model, data.test, objective=objective, transform=run.transform)
-    except ValueError as error:  # examples of another shape, or classes that the network does not know
-        raise UsageError(f"--dataset {data.name} does not fit {run.path}: {error}") from error
+    record = evaluate(run.model, data.test, objective=objective, transform=run.transform)
     print(f"{data.name}: {describe(record, 'test')}  {len(data.test):,} examples")
     if images:
         matrix = confusion.matrix
@@ -68,14 +67,17 @@ def main(arguments: Sequence[str], prog: str) -> int:
 class _Confusion:
     """An objective that also counts which classes are taken for which, while the examples pass."""
 
-    def __init__(self, objective: Any):
-        self._objective = objective
+    def __init__(self, objective: Any, data: "Dataset"):
+        self._objective, self._data = objective, data
         self._matrix: Any = 0
 
     def objective(self, outputs: Any, targets: Any, weights: Any) -> Any:
         """As the objective that it was made of."""
         from jax.experimental import io_callback
 
+        there, known = self._data.model_options["num_classes"], outputs.shape[-1]
+        if there > known:
+            raise UsageError(f"--dataset {self._data.name} has {there} classes, and the network knows {known}")
         io_callback(self._count, None, outputs, targets, weights)
         return self._objective(outputs, targets, weights)
 

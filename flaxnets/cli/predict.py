@@ -43,8 +43,6 @@ class Options:
 
 def main(arguments: Sequence[str], prog: str) -> int:
     """Runs the command; returns the exit status."""
-    from PIL import Image
-
     options = parse(Options, arguments, prog)
     if options.top < 1:
         raise UsageError(f"--top must be positive, got {options.top}")
@@ -59,9 +57,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
     for path in options.images:
         try:
             probabilities = predict(read_image(path, run))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            print(f"{prog}: error: {path}: {' '.join(reason.split())}", file=sys.stderr)
+        except ImageError as error:
+            print(f"{prog}: error: {error}", file=sys.stderr)
             failed = True
             continue
         names = run.config.get("classes") or [str(i) for i in range(len(probabilities))]
@@ -85,28 +82,39 @@ def _classifier(run: "LoadedRun"):
     return lambda image: np.asarray(forward(image[None])[0])
 
 
+class ImageError(Exception):
+    """A file cannot be read as an image; the message says which and why."""
+
+
 def read_image(path: str, run: "LoadedRun") -> "np.ndarray":
     """Reads an image in the size that a run's network takes, as channels, height and width in uint8.
 
     Args:
         path: the file.
-        run: the run; of a network that takes vectors, one of a square image.
+        run: the run; for a network that takes vectors the image is a square.
 
     Raises:
-        OSError: for a file that is not there, or no image; ValueError and SyntaxError for some damaged ones.
+        ImageError: for a file that is not there, damaged, or no image.
     """
     import numpy as np
     from PIL import Image, ImageOps
 
-    shape = tuple(run.config["input_shape"])
+    channels, height, width = _image_shape(run)
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"expected pixels of 8 bits, not those of the mode {image.mode}")
+            image = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    return np.asarray(image).reshape(height, width, -1).transpose(2, 0, 1)
+
+
+def _image_shape(run: "LoadedRun") -> tuple[int, int, int]:
+    shape = run.config["input_shape"]
     if len(shape) == 1:
         channels = 1 if math.isqrt(shape[0]) ** 2 == shape[0] else 3
-        side = math.isqrt(shape[0] // channels)
-        shape = (channels, side, side)
-    channels = len(run.config.get("mean") or range(shape[0]))  # as the run's examples are stored, if it says so
-    with Image.open(path) as file:
-        image = ImageOps.exif_transpose(file)
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f"pixels of 8 bits are expected, not those of mode {image.mode}")
-        image = image.convert("L" if channels == 1 else "RGB").resize(shape[:0:-1], Image.Resampling.BILINEAR)
-    return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
+        shape = (channels, *[math.isqrt(shape[0] // channels)] * 2)
+    stored = run.config.get("mean") or range(shape[0])  # a mean is of the channels that the examples were stored in
+    return len(stored), shape[1], shape[2]
