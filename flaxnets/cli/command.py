@@ -79,6 +79,7 @@ def _without_command(arguments: Sequence[str]) -> int:
         Annotated[kind, tyro.conf.subcommand(name, description=kind.__doc__.splitlines()[0])]
         for name, kind in kinds.items()
     ]
+    every: Any = Union[tuple(commands)]  # noqa: UP007
     with one_line_errors():
-        tyro.cli(Union[tuple(commands)], prog="flaxnets", description=_DESCRIPTION, args=arguments)  # noqa: UP007
+        tyro.cli(every, prog="flaxnets", description=_DESCRIPTION, args=arguments)
     return 0

@@ -52,7 +52,7 @@ def plot_curves(records: Records, path: str | os.PathLike, reference: Records | 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     figure = plot_curves(records, f"{folder}/curves.png")
     >>> [axes.get_title() for axes in figure.axes]
-    ['loss']
+    ['loss: best in test 0.3667, epoch 3']
     """
     if not records:
         raise ValueError("no curves without a record; expected one an epoch, got none")
