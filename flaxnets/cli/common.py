@@ -95,9 +95,13 @@ def one_line_errors() -> Iterator[None]:
     except SystemExit as ended:
         if not ended.code:
             raise
-        rows = [row.strip("│ ") for row in box.getvalue().splitlines()[1:-1]]
-        words = " ".join(itertools.takewhile(lambda row: not row.startswith("─"), rows)).split()
-        raise UsageError(" ".join(words)) from None
+        rows = [row.strip("│ ") for row in box.getvalue().splitlines()[1:]]
+        body = itertools.takewhile(_is_text, itertools.dropwhile(lambda row: not _is_text(row), rows))
+        raise UsageError(" ".join(body)) from None
+
+
+def _is_text(row: str) -> bool:
+    return bool(row.strip("─-"))  # boxes are drawn with the one or the other, as the terminal can
 
 
 def open_run(path: str, weights: Literal["best", "last"]) -> "LoadedRun":
