@@ -124,6 +124,8 @@ ERRORS = {
     "no option": (["--version"], 2, "flaxnets: error: unknown option '--version'; known: --help"),
     "no such shell": (["--tyro-print-completion", "bsh"], 2, "--tyro-print-completion needs a shell, one of bash"),
     "no shell": (["--tyro-write-completion"], 2, "--tyro-write-completion needs a shell, one of bash, zsh"),
+    "no place": (["--tyro-write-completion", "bash", "x/y"], 2, "bash x/y: cannot write there: No such file or dir"),
+    "no file": (["--tyro-write-completion", "bash"], 2, "Unrecognized options: --tyro-write-completion, bash"),
     "an argument too many": (["summary", "mlp", "more"], 2, "flaxnets summary: error: Unrecognized options: more"),
     "nothing to sum up": (["summary"], 2, "Missing from flaxnets summary: ARCH The network"),
     "no number": (["summary", "mlp", "--batch", "many"], 2, "Error parsing --batch: invalid literal for int()"),
@@ -503,7 +505,9 @@ def test_missing_packages_are_named_unless_another_can_check(package, to, status
 def test_layers_give_what_torchs_layers_give(arch, rng):
     model, twin = flaxnets.create_model(arch).eval(), torchref.create_model(arch).eval()
     twin.load_state_dict({name: torch.tensor(np.asarray(array)) for name, array in model.state_dict().items()})
-    leaves = {layer: f"{name} {type(layer).__name__}" for name, layer in twin.named_modules() if not [*layer.children()]}
+    leaves = {
+        layer: f"{name} {type(layer).__name__}" for name, layer in twin.named_modules() if not [*layer.children()]
+    }
     expected = {}
 
     def keep_first(layer, inputs, output):

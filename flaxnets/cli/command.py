@@ -80,6 +80,9 @@ def _without_command(arguments: Sequence[str]) -> int:
         for name, kind in kinds.items()
     ]
     every: Any = Union[tuple(commands)]  # noqa: UP007
-    with one_line_errors():
-        tyro.cli(every, prog="flaxnets", description=_DESCRIPTION, args=arguments)
+    try:
+        with one_line_errors():
+            tyro.cli(every, prog="flaxnets", description=_DESCRIPTION, args=arguments)
+    except OSError as error:
+        raise UsageError(f"{first} {' '.join(rest)}: cannot write there: {error.strerror}") from error
     return 0

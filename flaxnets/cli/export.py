@@ -1,6 +1,7 @@
 """``flaxnets export``: a trained network for other runtimes. Nothing is kept that does not compute the same."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,12 +25,14 @@ Forward = Callable[["np.ndarray"], Any]
 class Options:
     """Write a trained network as a file for other programs, and check what they would compute with it.
 
-    stablehlo: the whole computation for CPU, CUDA and TPU and any size of batch, for jax.export.deserialize.
-    onnx: the computation for any size of batch, for ONNX Runtime, Netron and others (pip install 'flaxnets[onnx]').
-    torch: the state dict of the network in torchref, for torch.load.
-    safetensors: the same in that format.
+      stablehlo    the computation for CPU, CUDA and TPU, for jax.export.deserialize
+      onnx         the computation for ONNX Runtime, Netron and others; needs 'flaxnets[onnx]'
+      torch        the state dict of the network in torchref, for torch.load
+      safetensors  the same in that format
 
-    The file is loaded and run, and kept only if it gives the same as the network for batches of 1 and 3 examples.
+    A computation takes batches of any size, of what the network itself takes: for images pixels from 0 to 1,
+    normalised if the run's config.json has a mean. The file is loaded and run, and kept only if it gives the same as
+    the network for 1 and for 3 examples.
 
     Examples:
       flaxnets export runs/lenet-demo --to stablehlo
@@ -100,7 +103,9 @@ def _difference(run: "LoadedRun", forward: Forward) -> float:
         inputs = _example(run, count)
         expected, found = jax.tree.leaves(model(inputs)), jax.tree.leaves(forward(inputs))
         for ours, theirs in zip(expected, found, strict=True):
-            error = np.abs(np.asarray(theirs) - ours).max() / np.abs(ours).max()
+            if np.shape(theirs) != ours.shape:
+                return math.inf
+            error = np.abs(np.asarray(theirs) - ours).max() / (np.abs(ours).max() or 1.0)
             worst = float(np.maximum(worst, error))  # NaN stays NaN
     return worst
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     return 1 if failed else 0
 
 
-def _classifier(run: "LoadedRun"):
+def _classifier(run: "LoadedRun") -> Callable[["np.ndarray"], "np.ndarray"]:
     """From an image in uint8 to the probabilities of all classes."""
     import jax
     import numpy as np

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Options:
     """Draw a trained network's first filters, and what each of its layers gives for an image.
 
-    filters.png: the kernels of the first convolution, or the weights of each unit of a first linear layer.
-    activations.png: a row for each layer, with up to 16 channels as images, each in its own range.
+      filters.png      the kernels of the first convolution, or the weights of each unit of a first linear layer
+      activations.png  a row for each layer, with up to 16 channels as images, each in its own range
 
     Examples:
       flaxnets show runs/lenet-demo
@@ -31,7 +31,7 @@ class Options:
 
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """The folder of the run that trained the network."""
-    image: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="IMAGE")] = None
+    image: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="[IMAGE]")] = None
     """The image; if not given, the first one of the test part of the run's dataset."""
     output: str | None = None
     """The folder to draw into; if not given, the run's."""
