@@ -501,7 +501,7 @@ def test_missing_packages_are_named_unless_another_can_check(package, to, status
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arch", ["lenet_fc_batchnorm", "shared_mlp"])
+@pytest.mark.parametrize("arch", ["lenet_fc_batchnorm", "lenet_relu", "shared_mlp"])
 def test_layers_give_what_torchs_layers_give(arch, rng):
     model, twin = flaxnets.create_model(arch).eval(), torchref.create_model(arch).eval()
     twin.load_state_dict({name: torch.tensor(np.asarray(array)) for name, array in model.state_dict().items()})
@@ -519,7 +519,7 @@ def test_layers_give_what_torchs_layers_give(arch, rng):
     with torch.no_grad():
         twin(torch.tensor(inputs))
     found = layer_outputs(model, inputs)
-    assert [*found] == [*leaves.values()]
+    assert [*found] == [*expected]
     for name, output in found.items():
         np.testing.assert_allclose(output, expected[name], atol=1e-5 * max(np.abs(expected[name]).max(), 1))
 

@@ -140,9 +140,10 @@ def test_filters_keep_their_proportions(shape, cells, tmp_path, rng):
 
 def test_activations_have_a_row_for_each_layer(tmp_path, rng):
     outputs = {"0 Conv2d": rng.normal(size=(20, 8, 8)), "1 Linear": rng.normal(size=10), "2 ReLU": np.zeros((2, 4, 4))}
+    outputs["3 AvgPool2d"] = rng.normal(size=(12, 1, 1))
     figure = plot_activations(rng.random((1, 8, 8)), outputs, tmp_path / "activations.png")
     assert [axes.get_ylabel() for axes in figure.axes] == [
-        "input\n1x8x8", "0 Conv2d\n20x8x8", "1 Linear\n10", "2 ReLU\n2x4x4",
+        "input\n1x8x8", "0 Conv2d\n20x8x8", "1 Linear\n10", "2 ReLU\n2x4x4", "3 AvgPool2d\n12",
     ]  # fmt: skip
     pictures = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
     np.testing.assert_array_equal(pictures[2], outputs["1 Linear"][None])
@@ -150,6 +151,7 @@ def test_activations_have_a_row_for_each_layer(tmp_path, rng):
     np.testing.assert_allclose(pictures[1][:8, 27:35], (channel - channel.min()) / np.ptp(channel))
     assert pictures[1].shape == (9, 16 * 9)
     np.testing.assert_array_equal(pictures[3][:4, :4], 0)
+    np.testing.assert_array_equal(pictures[4], outputs["3 AvgPool2d"].reshape(1, 12))
 
 
 def test_a_picture_appears_as_a_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -232,6 +232,7 @@ def plot_activations(image: np.ndarray, outputs: Mapping[str, np.ndarray], path:
     3
     """
     rows = {"input": image, **outputs}
+    rows = {name: np.ravel(array) if array.shape[1:] == (1, 1) else array for name, array in rows.items()}
     heights = [0.8 if array.ndim == 3 else 0.35 for array in rows.values()]
     figure = Figure(figsize=(13, sum(heights) + 0.12 * len(rows)), layout="constrained")
     grid = figure.add_gridspec(len(rows), 1, height_ratios=heights)
