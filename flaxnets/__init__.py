@@ -9,6 +9,7 @@
 from flaxnets import models as models
 from flaxnets import nn as nn
 from flaxnets import state as state
+from flaxnets.autocast import autocast as autocast
 from flaxnets.registry import create_model as create_model
 from flaxnets.registry import list_models as list_models
 from flaxnets.registry import register as register

@@ -167,9 +167,7 @@ def named_buffers(module: nnx.Module, *, remove_duplicate: bool = True) -> Itera
 
 
 def _persistent_variables(module: nnx.Module) -> Iterator[tuple[str, nnx.Variable]]:
-    for name, variable in named_variables(module):
-        if variable.get_metadata().get("persistent", True):
-            yield name, variable
+    return ((name, kept) for name, kept in named_variables(module) if kept.get_metadata().get("persistent", True))
 
 
 def state_dict(module: nnx.Module) -> dict[str, jax.Array]:
@@ -209,7 +207,18 @@ def _placed_like(array: Any, old: Any) -> jax.Array:
     return jax.device_put(new, old.sharding)
 
 
-def load_state_dict(module: nnx.Module, mapping: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+def _mismatches(name: str, array: Any, old: Any, cast: bool) -> Iterator[str]:
+    """What keeps ``array`` from taking the place of ``old``."""
+    if not isinstance(old, Uninitialized) and tuple(array.shape) != tuple(old.shape):
+        yield f"size mismatch for {name!r}: expected {tuple(old.shape)}, got {tuple(array.shape)}"
+    integers = all(jnp.issubdtype(dtype, jnp.integer) for dtype in (array.dtype, old.dtype))
+    if not (cast or array.dtype == old.dtype or (integers and (array.astype(old.dtype) == array).all())):
+        yield f"dtype mismatch for {name!r}: expected {old.dtype}, got {array.dtype}; cast=True casts it"
+
+
+def load_state_dict(
+    module: nnx.Module, mapping: Mapping[str, Any], strict: bool = True, *, cast: bool = True
+) -> IncompatibleKeys:
     """Assigns the arrays of ``mapping`` to the parameters and persistent buffers of ``module``, by name.
 
     Values may be numpy, jax or torch arrays; they are cast to the dtype that the module has, as torch does.
@@ -218,6 +227,7 @@ def load_state_dict(module: nnx.Module, mapping: Mapping[str, Any], strict: bool
         module: the module to fill, changed in place.
         mapping: arrays by torch's names, e.g. ``torch_module.state_dict()``.
         strict: whether missing and unexpected keys are errors.
+        cast: without it another dtype is an error too, unless both are integers and every value fits.
 
     Returns:
         The missing and the unexpected keys; both empty where ``strict``.
@@ -249,17 +259,15 @@ def load_state_dict(module: nnx.Module, mapping: Mapping[str, Any], strict: bool
 
     arrays = {}
     for name in mapping.keys() & variables.keys():
-        lazy = isinstance(variables[name].get_value(), Uninitialized)
-        if lazy and isinstance(mapping[name], Uninitialized):
+        old = variables[name].get_value()
+        if isinstance(old, Uninitialized) and isinstance(mapping[name], Uninitialized):
             continue
-        expected = "any" if lazy else tuple(variables[name].shape)
         try:
             arrays[name] = _to_array(mapping[name])
+            problems += _mismatches(name, arrays[name], old, cast)
         except TypeError as error:
+            expected = "any" if isinstance(old, Uninitialized) else tuple(old.shape)
             problems.append(f"{name!r}: expected an array of shape {expected}, got {error}")
-            continue
-        if not lazy and tuple(arrays[name].shape) != expected:
-            problems.append(f"size mismatch for {name!r}: expected {expected}, got {tuple(arrays[name].shape)}")
     if problems:
         lines = "".join(f"\n  {problem}" for problem in problems)
         raise RuntimeError(f"cannot load the state dict into {type(module).__name__}; nothing was assigned:{lines}")

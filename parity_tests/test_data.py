@@ -1,18 +1,23 @@
 """Datasets, the way from stored images and text to a network's input, and from a network to text."""
 
+import dataclasses
 import gzip
+import hashlib
 import math
 import struct
 import sys
 from collections.abc import Callable
+from http.client import IncompleteRead
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
+from urllib.error import URLError
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sklearn.datasets
 
 import flaxnets
 from flaxnets.data import (
@@ -26,6 +31,7 @@ from flaxnets.data import (
     windows,
 )
 from flaxnets.data.files import read_idx
+from flaxnets.data.openml import SOURCES
 from flaxnets.training import generate
 
 
@@ -37,6 +43,7 @@ def test_a_dataset_is_split_by_class_and_always_the_same_way(name, train, test, 
     assert data.train.inputs.shape == (train, *shape)
     assert data.test.inputs.shape == (test, *shape)
     assert data.model_options == {"num_classes": 10}
+    assert data.classes == tuple("0123456789")
     assert data.train.inputs.dtype == np.uint8
     assert 250 < data.train.inputs.max() <= 255
     for part, other in ((data.train, again.train), (data.test, again.test)):
@@ -47,9 +54,19 @@ def test_a_dataset_is_split_by_class_and_always_the_same_way(name, train, test, 
     assert not images & {image.tobytes() for image in data.train.inputs}
 
 
-def test_an_unknown_dataset_raises():
-    with pytest.raises(ValueError, match="unknown dataset 'minst'; did you mean 'mnist'"):
-        load("minst")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("minst", r"unknown dataset 'minst'; did you mean 'mnist'\?"),
+        ("foldr:data/pets", r"unknown dataset 'foldr:data/pets'; did you mean 'folder:PATH'\?"),
+        ("folder", r"unknown dataset 'folder'; did you mean 'folder:PATH'\?"),
+        ("csv:", "did you mean 'csv:FILE'"),
+        ("xyz", "known: cifar10, .*, topics, csv:FILE, folder:PATH, text:FILE"),
+    ],
+)
+def test_an_unknown_dataset_raises(name, message):
+    with pytest.raises(ValueError, match=message):
+        load(name)
 
 
 @pytest.mark.parametrize(
@@ -260,6 +277,7 @@ def test_cifar_files_are_read_where_they_are(folder: str, tmp_path: Path, rng):
     train = np.concatenate([array for name, array in records.items() if name != "test_batch.bin"])
     np.testing.assert_array_equal(data.train.inputs.reshape(40, -1), train[:, 1:])
     np.testing.assert_array_equal(data.train.targets, train[:, 0])
+    assert data.classes[:3] == ("airplane", "automobile", "bird")
     assert data.test.inputs.shape == (8, 3, 32, 32)
 
 
@@ -318,3 +336,124 @@ def test_one_file_that_is_not_there_is_named(tmp_path: Path, rng):
     (tmp_path / "mnist-full" / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(FileNotFoundError, match="t10k-labels-idx1-ubyte: no such file"):
         load("mnist-full", tmp_path)
+
+
+FETCHED = {"mnist-full": (1, 28, 28), "fashion-mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+
+
+@pytest.fixture
+def openml(monkeypatch: pytest.MonkeyPatch, rng) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """OpenML's datasets by their numbers, of ten examples each, eight of them to learn from."""
+    held = {}
+    for name, shape in FETCHED.items():
+        source = dataclasses.replace(SOURCES[name], train=8, test=2)
+        monkeypatch.setitem(SOURCES, name, source)
+        held[source.data_id] = rng.integers(0, 256, (10, math.prod(shape))), rng.integers(0, 10, 10).astype("U1")
+
+    def fetch_openml(*, data_id: int, return_X_y: bool, as_frame: bool, cache: bool) -> tuple[np.ndarray, np.ndarray]:
+        pixels, labels = held.pop(data_id)  # once
+        return pixels, labels.astype(object)
+
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch_openml)
+    return held
+
+
+@pytest.mark.parametrize("name", FETCHED)
+def test_what_is_fetched_is_kept(name: str, openml, tmp_path: Path):
+    pixels, labels = openml[SOURCES[name].data_id]
+    for _ in range(2):
+        data = load(name, tmp_path, download=True)
+        for part, chosen in ((data.train, slice(8)), (data.test, slice(8, None))):
+            np.testing.assert_array_equal(part.inputs, pixels[chosen].reshape(-1, *FETCHED[name]))
+            np.testing.assert_array_equal(part.targets, labels[chosen].astype(int))
+            assert (part.inputs.dtype, part.targets.dtype) == (np.uint8, np.int32)
+    assert SOURCES[name].data_id not in openml
+    np.testing.assert_array_equal(load(name, tmp_path).test.targets, labels[8:].astype(int))
+    names = {path.name for path in (tmp_path / name).iterdir()}
+    assert names == {"openml.npz", "openml.npz.sha256"}
+    digest, named = (tmp_path / name / "openml.npz.sha256").read_text().split()
+    assert (digest, named) == (hashlib.sha256((tmp_path / name / named).read_bytes()).hexdigest(), "openml.npz")
+
+
+def test_files_that_are_there_are_not_fetched(openml, tmp_path: Path, rng):
+    arrays = write_idx_files(tmp_path / "mnist-full", rng)
+    data = load("mnist-full", tmp_path, download=True)
+    np.testing.assert_array_equal(data.test.targets, arrays["t10k-labels-idx1-ubyte"])
+    assert len(openml) == 3
+
+
+ALTERED: dict[str, tuple[str, Callable[[bytes], bytes | None], str]] = {
+    "a bit": ("openml.npz", lambda c: c[:500] + bytes([c[500] ^ 1]) + c[501:], "changed since it was fetched"),
+    "half": ("openml.npz", lambda c: c[: len(c) // 2], "changed since it was fetched"),
+    "digest": ("openml.npz.sha256", lambda c: b"0" * 64, "has 0{64}; delete both, and fetch it again"),
+    "empty digest": ("openml.npz.sha256", lambda c: b"", "openml.npz.sha256 has no digest"),
+    "no digest": ("openml.npz.sha256", lambda c: None, "openml.npz.sha256 has no digest"),
+}
+
+
+@pytest.mark.parametrize(("file", "alter", "message"), ALTERED.values(), ids=ALTERED)
+def test_what_was_altered_since_it_was_fetched_is_not_used(file: str, alter: Any, message: str, openml, tmp_path: Path):
+    load("mnist-full", tmp_path, download=True)
+    path = tmp_path / "mnist-full" / file
+    altered = alter(path.read_bytes())
+    path.unlink() if altered is None else path.write_bytes(altered)
+    with pytest.raises(DataError, match=rf"mnist-full/openml\.npz: .*{message}"):
+        load("mnist-full", tmp_path, download=True)
+
+
+NOT_FETCHED: dict[str, tuple[Exception | tuple[np.ndarray, np.ndarray], str]] = {
+    "offline": (URLError("no route to host"), "urlopen error no route to host"),
+    "cut off": (IncompleteRead(b""), r"IncompleteRead\(0 bytes read\)"),
+    "wrong MD5": (ValueError("md5 checksum of local file does not match"), "d/554: md5 checksum of local file"),
+    "too few": ((np.zeros((9, 784)), np.zeros(9)), r"expected 10 images of shape \(1, 28, 28\), .* of \(9, 784\)"),
+    "too bright": ((np.full((10, 784), 256), np.zeros(10)), "10 images of shape .*, 0 to 255"),
+    "no numbers": ((np.full((10, 784), np.nan), np.zeros(10)), "10 images of shape .*, 0 to 255"),
+    "other labels": ((np.zeros((10, 784)), np.arange(1, 11)), "expected 10 labels from 0 to 9, got 10: .*10"),
+}
+
+
+@pytest.mark.parametrize(("answer", "message"), NOT_FETCHED.values(), ids=NOT_FETCHED)
+def test_what_cannot_be_fetched_is_asked_for(answer: Any, message: str, openml, monkeypatch, tmp_path: Path):
+    def fetch_openml(**options):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch_openml)
+    wanted = "no files of mnist-full: put train-images-idx3-ubyte, .* into .*MNIST/raw; it could not be fetched: "
+    with pytest.raises(FileNotFoundError, match=f"{wanted}.*{message}"):
+        load("mnist-full", tmp_path, download=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_fetched_that_was_not_asked_for(openml, tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="or have it fetched from OpenML"):
+        load("cifar10", tmp_path)
+    assert len(openml) == 3
+
+
+def test_a_text_file_is_its_characters(tmp_path: Path):
+    text = "Zwölf Boxkämpfer\njagen Viktor quer über den großen Sylter Deich.\n" * 12
+    (tmp_path / "text.txt").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    data = load(f"text:{tmp_path / 'text.txt'}")
+    assert data.vocabulary.tokens == ("<unk>", *sorted(set(text)))
+    assert (data.task, data.model_options) == ("language", {"vocab_size": len(data.vocabulary)})
+    start = len(text) * 9 // 10
+    for part, own in ((data.train, text[:start]), (data.test, text[start:])):
+        assert part.inputs.shape == part.targets.shape == ((len(own) - 1) // 35, 35)
+        assert data.vocabulary.decode(part.inputs.ravel()) == own[: part.inputs.size]
+        assert data.vocabulary.decode(part.targets.ravel()) == own[1 : part.inputs.size + 1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "text.txt: 0 characters, where a tenth must have more than 35"),
+        (b"x" * 350, "text.txt: 350 characters, where a tenth must have more than 35"),
+        (b"x" * 99 + b"\xe4" + b"x" * 900, "text.txt: not UTF-8: the byte e4 at 99"),
+    ],
+)
+def test_a_text_file_that_will_not_do_says_why(content: bytes, message: str, tmp_path: Path):
+    (tmp_path / "text.txt").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load(f"text:{tmp_path / 'text.txt'}")

@@ -1,5 +1,7 @@
 """Weight files: what one side saves the other loads, shared arrays included."""
 
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -7,12 +9,13 @@ import pytest
 import safetensors.torch
 import torch
 from flax import nnx
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import flaxnets
 import torchref
+from flaxnets import nn
 from flaxnets.training import Batch, TrainState, make_train_step
-from flaxnets.weights import load_weights, save_weights
+from flaxnets.weights import digest, load_weights, save_weights
 
 SHARING = ["shared_linear", "shared_mlp", "naming_cnn", "naming_cnn_parallel"]
 
@@ -66,16 +69,128 @@ def test_an_optimizer_moves_a_shared_parameter_once_by_the_sum_of_its_gradients(
     }
 
 
-def test_a_failed_save_leaves_the_file_that_was_there(tmp_path, monkeypatch):
+TORCH_FILES = {
+    "a state dict": lambda twin: twin.state_dict(),
+    "under state_dict": lambda twin: {"state_dict": twin.state_dict(), "epoch": 3},
+    "under model": lambda twin: {"model": twin.state_dict()},
+    "parameters that are no plain tensors": lambda twin: twin.state_dict(keep_vars=True),
+}
+
+
+@pytest.mark.parametrize("content", TORCH_FILES.values(), ids=TORCH_FILES)
+@pytest.mark.parametrize("name", ["weights.pt", "weights.pth", "pytorch_model.bin", "weights"])
+def test_a_file_of_torch_save_is_loaded_whatever_its_name(content, name, tmp_path, caplog):
+    twin, model = torchref.create_model("naming_cnn"), flaxnets.create_model("naming_cnn")
+    torch.save(content(twin), tmp_path / name)
+    assert load_weights(model, tmp_path / name) == ([], [])
+    for key, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, twin.state_dict()[key])
+    assert not caplog.records
+
+
+def test_bfloat16_stays_bfloat16(tmp_path):
+    twin, source = torch.nn.Linear(3, 2).bfloat16(), nn.Linear(3, 2, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    source.load_state_dict(twin.state_dict())
+    torch.save(twin.state_dict(), tmp_path / "torch.pt")
+    safetensors.torch.save_model(twin, str(tmp_path / "torch.safetensors"))
+    save_weights(source, tmp_path / "flax.safetensors")
+    for path in tmp_path.iterdir():
+        target = nn.Linear(3, 2, dtype=jnp.bfloat16, rngs=nnx.Rngs(1))
+        load_weights(target, path)
+        for key, array in target.state_dict().items():
+            np.testing.assert_array_equal(array.astype(jnp.float32), twin.state_dict()[key].float().numpy())
+
+
+def _save(arrays, path):
+    if path.suffix == ".pt":
+        torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, path)
+    else:
+        save_file(arrays, path)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("dtype", ["float16", "float64", "int32", "complex64"])
+def test_another_dtype_is_refused_unless_a_cast_is_asked_for(dtype, suffix, tmp_path):
+    path, model = tmp_path / f"weights{suffix}", nn.Linear(2, 1, rngs=nnx.Rngs(0))
+    _save({"weight": np.array([[1, 2]], dtype), "bias": np.array([3], np.float32)}, path)
+    before = model.state_dict()
+    with pytest.raises(RuntimeError, match=f"dtype mismatch for 'weight': expected float32, got {dtype}; cast=True"):
+        load_weights(model, path)
+    assert all(array is before[name] for name, array in model.state_dict().items())
+    if dtype != "complex64":
+        load_weights(model, path, cast=True)
+        np.testing.assert_array_equal(model.weight, np.float32([[1, 2]]))
+
+
+def test_an_integer_is_taken_where_it_fits(tmp_path):
+    path, norm = tmp_path / "weights.safetensors", nn.BatchNorm1d(2)
+    arrays = {name: np.asarray(array) for name, array in norm.state_dict().items()}
+    save_file(arrays | {"num_batches_tracked": np.array(2**31 - 1)}, path)
+    load_weights(norm, path)
+    assert norm.num_batches_tracked == 2**31 - 1
+    save_file(arrays | {"num_batches_tracked": np.array(2**31)}, path)
+    with pytest.raises(RuntimeError, match="'num_batches_tracked': expected int32, got int64"):
+        load_weights(norm, path)
+
+
+def test_all_that_does_not_fit_is_in_one_message_and_nothing_changes(tmp_path):
+    path, model = (
+        tmp_path / "weights.safetensors",
+        nn.Sequential(*(nn.Linear(2, 2, rngs=nnx.Rngs(0)) for _ in range(2))),
+    )
+    save_file(
+        {"0.weight": np.ones((2, 3)), "0.bias": np.ones(2, np.float16), "1.bias": np.ones(2), "x": np.ones(1)}, path
+    )
+    before = model.state_dict()
+    with pytest.raises(RuntimeError) as caught:
+        load_weights(model, path)
+    start, *problems = str(caught.value).splitlines()
+    assert start == f"{path}: cannot load the state dict into Sequential; nothing was assigned:"
+    cast = "; cast=True casts it"
+    assert sorted(problem.strip() for problem in problems) == [
+        f"dtype mismatch for '0.bias': expected float32, got float16{cast}",
+        f"dtype mismatch for '0.weight': expected float32, got float64{cast}",
+        f"dtype mismatch for '1.bias': expected float32, got float64{cast}",
+        "missing keys: '1.weight'",
+        "size mismatch for '0.weight': expected (2, 2), got (2, 3)",
+        "unexpected keys: 'x'",
+    ]
+    assert all(array is before[name] for name, array in model.state_dict().items())
+
+
+def test_a_file_without_digests_is_loaded_with_a_line_in_the_log(tmp_path, caplog):
     model, path = flaxnets.create_model("shared_linear"), tmp_path / "model.safetensors"
     save_weights(model, path)
-    before = path.read_bytes()
+    load_weights(model, path)
+    assert caplog.messages == []
+    save_file({"0.weight": np.ones((1, 1), np.float32)}, path, metadata={"1.weight": "0.weight"})
+    load_weights(model, path)
+    assert caplog.messages == [f"{path} has no digests: damage to its numbers would not be noticed"]
 
-    def full_disk(*args, **kwargs):
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("flaxnets.weights.save_file", full_disk)
-    with pytest.raises(OSError, match="No space left"):
-        save_weights(model, path)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
+def test_digest_depends_on_dtype_shape_and_values_and_not_on_the_layout():
+    array = np.arange(6, dtype=np.int32).reshape(2, 3)
+    assert digest(array) == digest(np.asfortranarray(array)) == digest(np.repeat(array, 2, axis=1)[:, ::2])
+    others = [
+        array.astype(np.uint32),
+        array.reshape(3, 2),
+        array + 1,
+        array.astype("bfloat16"),
+        np.zeros((0, 3), np.int32),
+    ]
+    assert len({digest(other) for other in [array, *others, np.array(0), np.zeros(1)]}) == 8
+
+
+def test_a_lazy_layer_that_was_never_called_is_not_saved(tmp_path):
+    with pytest.raises(RuntimeError, match="cannot save 'weight', 'bias': uninitialized"):
+        save_weights(nn.LazyLinear(3, rngs=nnx.Rngs(0)), tmp_path / "model.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_torch_a_file_of_torch_says_what_to_install(tmp_path, monkeypatch):
+    torch.save({}, tmp_path / "model.pt")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(
+        ImportError, match=r"model\.pt: a file of torch\.save needs torch; pip install 'flaxnets\[parity\]'"
+    ):
+        load_weights(nn.Sequential(), tmp_path / "model.pt")

@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Union
 
 import tyro
@@ -41,9 +41,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if argv is None else [*argv]
     name = arguments[0] if arguments else ""
-    prog = f"flaxnets {name}" if name in COMMANDS else "flaxnets"
+    if name in COMMANDS:
+        return run(_module(name).main, arguments[1:], f"flaxnets {name}")
+    return run(lambda arguments, prog: _without_command(arguments), arguments, "flaxnets")
+
+
+def run(command: Callable[[Sequence[str], str], int], arguments: Sequence[str], prog: str) -> int:
+    """Runs the ``main`` of a command; turns its errors into a line and an exit status, which it returns.
+
+    Args:
+        command: takes the arguments and its name.
+        arguments: what stands after its name.
+        prog: its name.
+
+    >>> run(lambda arguments, prog: len(arguments), [], "nothing")
+    0
+    """
     try:
-        status = _module(name).main(arguments[1:], prog) if name in COMMANDS else _without_command(arguments)
+        status = command(arguments, prog)
         sys.stdout.flush()
         return status
     except (UsageError, Failure) as error:

@@ -2,14 +2,14 @@
 
 import dataclasses
 import json
-import math
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from flaxnets.cli.common import UsageError, open_run, parse
+from flaxnets.cli.common import UsageError, image_shape, open_run, parse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Options:
     """Print the most probable classes of images, as a trained network sees them.
 
-    An image is resized to what the network takes. One that cannot be read is named, and the others are still done.
+    An image is resized until it just covers what the network takes, and its middle is taken. One that cannot be read
+    is named, and the others are still done.
 
     Examples:
       flaxnets predict runs/lenet-demo cat.png
@@ -43,6 +44,8 @@ class Options:
 
 def main(arguments: Sequence[str], prog: str) -> int:
     """Runs the command; returns the exit status."""
+    from flaxnets.data import DataError
+
     options = parse(Options, arguments, prog)
     if options.top < 1:
         raise UsageError(f"--top must be positive, got {options.top}")
@@ -57,7 +60,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     for path in options.images:
         try:
             probabilities = predict(read_image(path, run))
-        except ImageError as error:
+        except DataError as error:
             print(f"{prog}: error: {error}", file=sys.stderr)
             failed = True
             continue
@@ -82,39 +85,25 @@ def _classifier(run: "LoadedRun") -> Callable[["np.ndarray"], "np.ndarray"]:
     return lambda image: np.asarray(forward(image[None])[0])
 
 
-class ImageError(Exception):
-    """A file cannot be read as an image; the message says which and why."""
-
-
 def read_image(path: str, run: "LoadedRun") -> "np.ndarray":
-    """Reads an image in the size that a run's network takes, as channels, height and width in uint8.
+    """Reads an image as a run's network sees images in files: its middle, as channels, height and width in uint8.
 
     Args:
         path: the file.
-        run: the run; for a network that takes vectors the image is a square.
+        run: the run.
 
     Raises:
-        ImageError: for a file that is not there, damaged, or no image.
+        DataError: for a file that is not there, damaged, or no image.
     """
     import numpy as np
-    from PIL import Image, ImageOps
 
-    channels, height, width = _image_shape(run)
+    from flaxnets.data import Augmentation, DataError
+    from flaxnets.data.image_checks import decode_image
+
+    channels, *size = image_shape(run)
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(f"expected pixels of 8 bits, not those of the mode {image.mode}")
-            image = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    return np.asarray(image).reshape(height, width, -1).transpose(2, 0, 1)
-
-
-def _image_shape(run: "LoadedRun") -> tuple[int, int, int]:
-    shape = run.config["input_shape"]
-    if len(shape) == 1:
-        channels = 1 if math.isqrt(shape[0]) ** 2 == shape[0] else 3
-        shape = (channels, *[math.isqrt(shape[0] // channels)] * 2)
-    stored = run.config.get("mean") or range(shape[0])  # a mean is of the channels that the examples were stored in
-    return len(stored), shape[1], shape[2]
+        image = decode_image(Path(path), "L" if channels == 1 else "RGB")
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    image = Augmentation().crop_and_flip(image, (size[0], size[1]), np.random.default_rng(0))
+    return np.asarray(image).reshape(*size, channels).transpose(2, 0, 1)

@@ -10,8 +10,8 @@ from unittest import mock
 
 import tyro
 
-from flaxnets.cli.common import UsageError, open_dataset, open_run, parse
-from flaxnets.cli.predict import ImageError, read_image
+from flaxnets.cli.common import UsageError, open_dataset, open_run, parse, test_part
+from flaxnets.cli.predict import read_image
 
 if TYPE_CHECKING:
     import jax
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     """Runs the command; returns the exit status."""
     import numpy as np
 
+    from flaxnets.data import DataError
     from flaxnets.training.plots import plot_activations, plot_filters
 
     options = parse(Options, arguments, prog)
@@ -52,11 +53,11 @@ def main(arguments: Sequence[str], prog: str) -> int:
     if run.config["task"] != "classification":
         raise UsageError(f"{options.run} is for {run.config['task']}; only networks for images can be shown")
     if options.image is None:
-        image = open_dataset(run, None, None).test.inputs[0]
+        image = test_part(run, open_dataset(run, None, None), 1).inputs[0]
     else:
         try:
             image = read_image(options.image, run)
-        except ImageError as error:
+        except DataError as error:
             raise UsageError(error) from error
     inputs = run.transform(np.asarray(image)[None])
     folder = Path(options.output) if options.output else run.path

@@ -1,10 +1,13 @@
 """Where examples come from."""
 
-from flaxnets.data.datasets import Dataset as Dataset
-from flaxnets.data.datasets import Split as Split
+from flaxnets.data.augmentation import Augmentation as Augmentation
 from flaxnets.data.datasets import list_datasets as list_datasets
 from flaxnets.data.datasets import load as load
+from flaxnets.data.examples import Dataset as Dataset
+from flaxnets.data.examples import Split as Split
 from flaxnets.data.files import DataError as DataError
+from flaxnets.data.image_files import ImageFiles as ImageFiles
+from flaxnets.data.images import channel_statistics as channel_statistics
 from flaxnets.data.images import fit_images as fit_images
 from flaxnets.data.text import Vocabulary as Vocabulary
 from flaxnets.data.text import letters_and_spaces as letters_and_spaces

@@ -1,56 +1,21 @@
 """Datasets by name: inside installed packages, made up, or in files that the user has."""
 
-import dataclasses
 import os
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from flaxnets.data.files import find_published, read_cifar, read_idx_pair
+from flaxnets.data.examples import SPLIT_SEED, Dataset, Split
+from flaxnets.data.files import DataError
+from flaxnets.data.image_checks import BadFiles
+from flaxnets.data.image_sets import image_folder, image_table
+from flaxnets.data.published import DIGITS, PUBLISHED, load_published
 from flaxnets.data.text import Vocabulary, letters_and_spaces, windows
 from flaxnets.registry import suggest
 
-SPLIT_SEED = 0  # the test set stays the same whatever seed a run has
 WINDOW = 35  # characters
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """Examples of one part of a dataset: ``inputs`` and ``targets`` with the same first axis."""
-
-    inputs: np.ndarray
-    targets: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def take(self, count: int) -> "Split":
-        """Returns the first ``count`` examples."""
-        return Split(self.inputs[:count], self.targets[:count])
-
-
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-    """A dataset's two parts, what they are for, and the sizes that a network for them has.
-
-    Attributes:
-        name: what :func:`load` knows it by.
-        task: ``classification``: images ``(N, C, H, W)`` in uint8, labels ``(N,)`` in int32. ``language``: ids
-            ``(N, T)`` in int32, targets the ids that follow. ``regression``: ``(N, features)`` and ``(N, 1)`` in
-            float32.
-        train: examples to learn from.
-        test: examples to evaluate on.
-        model_options: options for :func:`flaxnets.create_model`: ``num_classes``, ``vocab_size`` or ``n_features``.
-        vocabulary: what the ids of a text mean.
-    """
-
-    name: str
-    task: str
-    train: Split
-    test: Split
-    model_options: Mapping[str, int]
-    vocabulary: Vocabulary | None = None
 
 
 def _classification(name: str, images: np.ndarray, labels: np.ndarray, test_size: int) -> Dataset:
@@ -61,7 +26,7 @@ def _classification(name: str, images: np.ndarray, labels: np.ndarray, test_size
     )
     images, labels = images.astype(np.uint8), labels.astype(np.int32)
     parts = [Split(images[part], labels[part]) for part in (train, test)]
-    return Dataset(name, "classification", parts[0], parts[1], {"num_classes": int(labels.max()) + 1})
+    return Dataset(name, "classification", parts[0], parts[1], {"num_classes": 10}, classes=DIGITS)
 
 
 def _mnist() -> Dataset:
@@ -108,47 +73,26 @@ def _topics() -> Dataset:
     except ImportError as error:
         raise ImportError("this Python was installed without pydoc_data.topics, the text of its help()") from error
     text = letters_and_spaces(" ".join(topics[key] for key in sorted(topics)))
-    vocabulary = Vocabulary(" abcdefghijklmnopqrstuvwxyz")
+    return _text("topics", text, Vocabulary(" abcdefghijklmnopqrstuvwxyz"))
+
+
+def _text(name: str, text: str, vocabulary: Vocabulary) -> Dataset:
     ids = vocabulary.encode(text)
     train, test = (Split(*windows(part, WINDOW)) for part in np.split(ids, [len(ids) * 9 // 10]))
-    return Dataset("topics", "language", train, test, {"vocab_size": len(vocabulary)}, vocabulary)
+    return Dataset(name, "language", train, test, {"vocab_size": len(vocabulary)}, vocabulary)
 
 
-def _published(name: str, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> Dataset:
-    return Dataset(name, "classification", Split(*train), Split(*test), {"num_classes": 10})
-
-
-def _idx(name: str, folder: Path) -> Dataset:
-    return _published(name, read_idx_pair(folder, "train"), read_idx_pair(folder, "t10k"))
-
-
-def _cifar10(name: str, folder: Path) -> Dataset:
-    train = read_cifar(folder / f"data_batch_{i}.bin" for i in range(1, 6))
-    return _published(name, train, read_cifar([folder / "test_batch.bin"]))
-
-
-# What is read from files: how, in which of these folders below the data folder, and the first file of each.
-_IDX_FILE, _CIFAR_FILE = "train-images-idx3-ubyte", "data_batch_1.bin"
-_FILES: dict[str, tuple[Callable[[str, Path], Dataset], tuple[str, ...], str]] = {
-    "cifar10": (_cifar10, ("cifar10", "cifar-10-batches-bin", "CIFAR10/cifar-10-batches-bin"), _CIFAR_FILE),
-    "fashion-mnist": (_idx, ("fashion-mnist", "FashionMNIST/raw"), _IDX_FILE),
-    "mnist-full": (_idx, ("mnist-full", "MNIST/raw"), _IDX_FILE),
-}
-
-
-def _from_files(name: str, data_dir: Path) -> Dataset:
-    read, folders, first = _FILES[name]
-    for folder in folders:
-        if find_published(data_dir / folder, first):
-            return read(name, data_dir / folder)
-    places = " or ".join(str(data_dir / folder) for folder in folders)
-    files = (
-        "data_batch_1.bin to data_batch_5.bin and test_batch.bin, CIFAR-10's binary version"
-        if read is _cifar10
-        else "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, "
-        "with or without .gz"
-    )
-    raise FileNotFoundError(f"no files of {name}: put {files}, into {places}")
+def _text_file(name: str, path: Path) -> Dataset:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8: the byte {error.object[error.start]:02x} at {error.start:,}") from error
+    data = _text(name, text, Vocabulary(sorted(set(text))))
+    if not len(data.test):
+        raise DataError(f"{path}: {len(text):,} characters, where a tenth must have more than {WINDOW}")
+    return data
 
 
 _LOADERS: dict[str, tuple[str, Callable[[], Dataset]]] = {
@@ -168,11 +112,21 @@ def list_datasets(task: str | None = None) -> list[str]:
     >>> list_datasets("regression")
     ['diabetes', 'line']
     """
-    tasks = {name: task for name, (task, _) in _LOADERS.items()} | dict.fromkeys(_FILES, "classification")
+    tasks = {name: task for name, (task, _) in _LOADERS.items()} | dict.fromkeys(PUBLISHED, "classification")
     return sorted(name for name, its_task in tasks.items() if task in (None, its_task))
 
 
-def load(name: str, data_dir: str | os.PathLike = "data") -> Dataset:
+_PLACES = ("csv:FILE", "folder:PATH", "text:FILE")
+
+
+def load(
+    name: str,
+    data_dir: str | os.PathLike = "data",
+    *,
+    download: bool = False,
+    bad_files: BadFiles = "stop",
+    warn: Callable[[str], None] = warnings.warn,
+) -> Dataset:
     """Loads a dataset, split once and for all into training and test examples.
 
     - ``mnist`` (5,000 images of MNIST, 28x28) and ``digits`` (scikit-learn's 1,797, 8x8), with the same share of every
@@ -182,12 +136,27 @@ def load(name: str, data_dir: str | os.PathLike = "data") -> Dataset:
     - ``line``: 1,200 noisy points of ``y = 2 a - 3.4 b + 4.2``. ``diabetes``: scikit-learn's 442 patients; ten features
       and the target, which have mean 0 and variance 1 over the training part.
     - ``mnist-full``, ``fashion-mnist`` and ``cifar10``: 60,000 and 50,000 images and 10,000 to test on, from the files
-      that their authors publish.
+      that their authors publish, or fetched from OpenML.
+    - ``folder:PATH``: images in a folder for each class, deeper ones included; a fifth of every class, at least one
+      image, is the test part. Or folders ``train`` and ``val`` (else ``valid``, else ``test``) of such folders, with
+      the same classes. What begins with a dot is passed over.
+    - ``csv:FILE``: lines of an image's path, relative to the file's folder, and its label; a first line such as
+      ``path,label`` is passed over. A fifth of every class is the test part, unless beside ``pets.csv`` there are
+      ``pets.train.txt`` and ``pets.test.txt``, which have such a path on each line.
+    - ``text:FILE``: a text in UTF-8, all its characters, in windows of 35; the last tenth is the test part.
+
+    Images in files are read from below the folder (of the CSV file) alone, and links that lead out of it are not
+    followed. Each is decoded once to check it. No more than 8 bits a channel, one frame, no CMYK, and a name that ends
+    as the content does: that can be used.
 
     Args:
         name: of the dataset.
-        data_dir: the folder that has a folder with the files of each of the last three, called as the dataset or as
-            torchvision calls it.
+        data_dir: the folder that has a folder with the files of each of ``mnist-full``, ``fashion-mnist`` and
+            ``cifar10``, called as the dataset or as torchvision calls it; what is fetched is kept there.
+        download: whether one of these that is not there may be fetched. Its SHA-256 is kept, and checked from then on.
+        bad_files: what images and lines that cannot be used do: ``"stop"`` is one error that names them all,
+            ``"skip"`` leaves them out.
+        warn: is called with a line of text for each that is left out.
 
     Raises:
         ValueError: for an unknown name; :class:`flaxnets.data.DataError` for files that are damaged.
@@ -198,8 +167,16 @@ def load(name: str, data_dir: str | os.PathLike = "data") -> Dataset:
     >>> data.train.inputs.shape, data.test.inputs.shape
     ((1437, 1, 8, 8), (360, 1, 8, 8))
     """
-    if name in _FILES:
-        return _from_files(name, Path(data_dir))
-    if name not in _LOADERS:
-        raise ValueError(f"unknown dataset {name!r}; {suggest(name, list_datasets())}")
-    return _LOADERS[name][1]()
+    if bad_files not in ("stop", "skip"):
+        raise ValueError(f"bad_files must be 'stop' or 'skip', got {bad_files!r}")
+    if name in PUBLISHED:
+        return load_published(name, Path(data_dir), download)
+    if name in _LOADERS:
+        return _LOADERS[name][1]()
+    kind, _, place = name.partition(":")
+    if place and kind == "text":
+        return _text_file(name, Path(place))
+    if place and kind in ("csv", "folder"):
+        return (image_folder if kind == "folder" else image_table)(name, Path(place), bad_files, warn)
+    beginning = name[: name.find(":") + 1] or name  # what follows it is the user's own
+    raise ValueError(f"unknown dataset {name!r}; {suggest(beginning, [*list_datasets(), *_PLACES])}")

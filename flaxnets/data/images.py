@@ -1,11 +1,24 @@
 """From stored images to what a network takes; runs inside the compiled step."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from flaxnets.data.examples import Split
+from flaxnets.data.image_files import ImageFiles
 
-def fit_images(images: UInt8[Array, "n c h w"], input_shape: tuple[int, ...]) -> Float[Array, "n ..."]:
+_STATISTICS_IMAGES = 2_000  # enough for three digits
+
+
+def fit_images(
+    images: UInt8[Array, "n c h w"],
+    input_shape: tuple[int, ...],
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Float[Array, "n ..."]:
     """Scales pixels to 0...1 and images to the input shape of a network.
 
     Images are resized bilinearly to its height and width; a single channel is repeated, and several are averaged
@@ -14,15 +27,22 @@ def fit_images(images: UInt8[Array, "n c h w"], input_shape: tuple[int, ...]) ->
     Args:
         images: pixels from 0 to 255.
         input_shape: ``(c, h, w)`` or ``(features,)``.
+        mean: of each channel of ``images``, on the scale from 0 to 1; what is subtracted.
+        std: of each channel of ``images``, on that scale; what is divided by then.
 
     Raises:
-        ValueError: if the images cannot be made to fit.
+        ValueError: if the images cannot be made to fit, or have another number of channels than ``mean`` or ``std``.
 
     >>> fit_images(jnp.full((2, 1, 28, 28), 255, jnp.uint8), (1, 32, 32)).shape
     (2, 1, 32, 32)
     """
     n, channels, *size = images.shape
     x = images.astype(jnp.float32) / 255
+    for name, values, apply in (("mean", mean, jnp.subtract), ("std", std, jnp.divide)):
+        if values is not None:
+            if len(values) != channels:
+                raise ValueError(f"images of {channels} channels need a {name} of each, got {tuple(values)}")
+            x = apply(x, jnp.array(values, x.dtype).reshape(1, -1, 1, 1))
     if len(input_shape) == 1:
         x = x.reshape(n, -1)
     elif len(input_shape) == 3:
@@ -34,3 +54,36 @@ def fit_images(images: UInt8[Array, "n c h w"], input_shape: tuple[int, ...]) ->
     if x.shape[1:] != tuple(input_shape):
         raise ValueError(f"images of shape {images.shape[1:]} cannot be made to fit an input of shape {input_shape}")
     return x
+
+
+def channel_statistics(
+    examples: Split | ImageFiles, image_shape: tuple[int, int, int] | None = None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and standard deviation of each channel, for :func:`fit_images`.
+
+    They are those of at most 2,000 images, evenly spaced. A deviation is at least 1/255, so that one can divide by it.
+
+    Args:
+        examples: images ``(n, c, h, w)`` from 0 to 255, or files.
+        image_shape: ``(c, h, w)``, to which files are decoded.
+
+    Raises:
+        ValueError: for files without an ``image_shape``.
+        DataError: for a file that cannot be read any more.
+
+    >>> channel_statistics(Split(np.array([0, 255] * 8, np.uint8).reshape(2, 2, 2, 2), np.zeros(2)))
+    ((0.5, 0.5), (0.5, 0.5))
+    """
+    chosen = np.linspace(0, len(examples) - 1, min(len(examples), _STATISTICS_IMAGES)).astype(int)
+    if isinstance(examples, Split):
+        batches = [(examples.inputs[chosen], examples.targets[chosen])]
+    elif image_shape is None:
+        raise ValueError("image_shape must be given for images in files, got None")
+    else:
+        batches = examples.batches(chosen, 50, image_shape=image_shape)
+    histograms = [[np.bincount(part.ravel(), minlength=256) for part in images.swapaxes(0, 1)] for images, _ in batches]
+    counts = np.sum(histograms, 0)
+    shares, values = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
+    mean = shares @ values
+    std = np.maximum(np.sqrt((shares * (values - mean[:, None]) ** 2).sum(1)), 1 / 255)
+    return tuple(mean.tolist()), tuple(std.tolist())

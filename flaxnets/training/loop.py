@@ -1,7 +1,9 @@
-"""The loop around the steps: epochs, shuffling, evaluation."""
+"""The loop around the steps: epochs, shuffling, evaluation, checkpoints."""
 
+import dataclasses
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,64 +11,50 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.typing import DTypeLike
 
 from flaxnets import nn
 from flaxnets.data import Split
+from flaxnets.training.batches import Augment, Batches, Stream
+from flaxnets.training.checkpoints import CheckpointError, Checkpoints
 from flaxnets.training.objectives import Metrics, Objective, means
 from flaxnets.training.remat import Blocks
-from flaxnets.training.step import Batch, NonFinite, TrainState, make_eval_step, make_train_step
+from flaxnets.training.step import NonFinite, TrainState, make_eval_step, make_predict_step, make_train_step
 
 Record = dict[str, Any]
 
-
 # How many steps behind the last one the loop looks for a loss that is not finite, so that the device never waits.
 _LAG = 3
+_EVALUATION_BATCH = 250
 
 
-def _gather(transform: Callable[[Any], Any]) -> Callable[..., Batch]:
-    """Batches are chosen inside the step, from a dataset that stays on the device."""
-
-    def gather(chosen: tuple[Any, Any, jax.Array, jax.Array], key: jax.Array | None = None) -> Batch:
-        inputs, targets, indices, weights = chosen
-        return Batch(transform(inputs[indices]), targets[indices], weights)
-
-    return gather
-
-
-def _total(sums: Sequence[Metrics]) -> dict[str, float]:
+def _total(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     host = jax.device_get(sums)
     return {name: sum(float(metrics[name]) for metrics in host) for name in host[0]}
 
 
 class _Evaluator:
-    """Evaluation over a whole split in batches of one size: the last one is filled up with examples of no weight."""
+    """Evaluation over all examples, in batches of one size."""
 
     def __init__(
-        self,
-        model: nnx.Module,
-        split: Split,
-        objective: Objective | nn.Module,
-        transform: Callable[[Any], Any],
-        batch_size: int,
-    ):
-        self.step = make_eval_step(model, objective, _gather(transform))
-        self.data = jax.device_put((split.inputs, split.targets))
-        size = min(batch_size, len(split))
-        positions = np.arange(-(-len(split) // size) * size).reshape(-1, size)
-        self.batches = [(np.minimum(p, len(split) - 1), (p < len(split)).astype(np.float32)) for p in positions]
+        self, model: nnx.Module, source: Split | Stream, objective: Objective | nn.Module,
+        transform: Callable[[Any], Any], batch_size: int, compute_dtype: DTypeLike | None,
+    ):  # fmt: skip
+        self.batches = Batches(source, batch_size, transform)
+        self.step = make_eval_step(model, objective, self.batches, compute_dtype=compute_dtype)
 
     def __call__(self, params: nnx.State, model_state: nnx.State) -> Record:
-        sums = [self.step(params, model_state, (*self.data, *batch)) for batch in self.batches]
-        return means(_total(sums), "test")
+        return means(_total([self.step(params, model_state, chosen) for chosen in self.batches.all()]), "test")
 
 
 def evaluate(
     model: nnx.Module,
-    split: Split,
+    split: Split | Stream,
     *,
     objective: Objective | nn.Module,
     transform: Callable[[Any], Any] = lambda inputs: inputs,
-    batch_size: int = 250,
+    batch_size: int = _EVALUATION_BATCH,
+    compute_dtype: DTypeLike | None = None,
 ) -> Record:
     """Returns the mean metrics of ``model`` in evaluation mode over all examples of ``split``.
 
@@ -81,21 +69,94 @@ def evaluate(
     ['test_accuracy', 'test_loss']
     """
     _, params, model_state = nnx.split(model, nnx.Param, ...)
-    return _Evaluator(model, split, objective, transform, batch_size)(params, model_state)
+    return _Evaluator(model, split, objective, transform, batch_size, compute_dtype)(params, model_state)
 
 
-def _not_finite(sums: Sequence[Metrics], epoch: int) -> FloatingPointError:
-    step = next(i for i, metrics in enumerate(jax.device_get(sums), start=1) if metrics["nonfinite"])
+def predict(
+    model: nnx.Module,
+    split: Split | Stream,
+    *,
+    transform: Callable[[Any], Any] = lambda inputs: inputs,
+    batch_size: int = _EVALUATION_BATCH,
+    compute_dtype: DTypeLike | None = None,
+) -> np.ndarray:
+    """Returns the outputs of ``model`` in evaluation mode for all examples of ``split``, in their order.
+
+    Arguments are those of :func:`fit`.
+
+    >>> import functools, flaxnets
+    >>> from flaxnets.data import fit_images, load
+    >>> transform = functools.partial(fit_images, input_shape=(1, 28, 28))
+    >>> predict(flaxnets.create_model("mlp"), load("digits").test, transform=transform).shape
+    (360, 10)
+    """
+    batches = Batches(split, batch_size, transform)
+    _, params, model_state = nnx.split(model, nnx.Param, ...)
+    step = make_predict_step(model, batches, compute_dtype=compute_dtype)
+    outputs = [step(params, model_state, chosen) for chosen in batches.all()]
+    return np.concatenate(jax.device_get(outputs))[: len(split)]
+
+
+@dataclasses.dataclass
+class _Place:
+    """How far a run has come: what a checkpoint holds beside the state."""
+
+    epoch: int = 1
+    step: int = 0
+    sums: list[Any] = dataclasses.field(default_factory=list)
+    records: list[Record] = dataclasses.field(default_factory=list)
+
+    def next_epoch(self, record: Record) -> None:
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, []
+        self.records.append(record)
+
+
+def _not_finite(place: _Place) -> FloatingPointError:
+    step = next(i for i, metrics in enumerate(jax.device_get(place.sums), start=1) if metrics["nonfinite"])
     return FloatingPointError(
-        f"the loss or a gradient became infinite or NaN at step {step} of epoch {epoch}; the model keeps the last "
-        "finite state. Lower the learning rate, clip the gradients, or leave such batches out with nonfinite='skip'"
+        f"the loss or a gradient became infinite or NaN at step {step} of epoch {place.epoch}; the model keeps the "
+        "last finite state. Lower the learning rate, clip the gradients, or leave such batches out with "
+        "nonfinite='skip'"
     )
+
+
+def _restore(checkpoints: Checkpoints, state: TrainState) -> tuple[TrainState, _Place]:
+    found = checkpoints.restore_latest(state)
+    return (state, _Place()) if found is None else (found.state, _Place(**found.progress))
+
+
+class _Saver:
+    """Saves checkpoints on the way; one that cannot be saved is a warning, unless it is the last."""
+
+    def __init__(
+        self, checkpoints: Checkpoints | None, steps: int, every: int | None, score: Callable[[Record], float]
+    ):
+        self._checkpoints, self._steps, self._every, self._score = checkpoints, steps, every, score
+
+    def __call__(self, state: TrainState, place: _Place, last: bool = False) -> None:
+        if self._checkpoints is None or not (last or self._due(place)):
+            return
+        score = self._score(place.records[-1]) if place.records and not place.step else None
+        step = (place.epoch - 1) * self._steps + place.step
+        try:
+            self._checkpoints.save(step, state, {**vars(place), "sums": list(place.sums)}, score)
+        except CheckpointError as error:
+            if last:
+                raise
+            warnings.warn(str(error), stacklevel=2)
+        if last:
+            self._checkpoints.wait()
+
+    def _due(self, place: _Place) -> bool:
+        if self._checkpoints is None or self._checkpoints.busy:
+            return False
+        return not place.step or (self._every is not None and place.step % self._every == 0)
 
 
 def fit(
     model: nnx.Module,
-    train: Split,
-    test: Split,
+    train: Split | Stream,
+    test: Split | Stream,
     *,
     objective: Objective | nn.Module,
     optimizer: optax.GradientTransformation,
@@ -106,9 +167,17 @@ def fit(
     ema_decay: float | None = None,
     nonfinite: NonFinite = "stop",
     remat: Blocks = False,
+    compute_dtype: DTypeLike | None = None,
     penalty: Callable[[nnx.State], jax.Array] | None = None,
     transform: Callable[[Any], Any] = lambda inputs: inputs,
+    augment: Augment | None = None,
     unit: str = "images",
+    learning_rate: optax.Schedule | None = None,
+    checkpoints: Checkpoints | None = None,
+    checkpoint_every: int | None = None,
+    score: Callable[[Record], float] = lambda record: -record["test_loss"],
+    resume: bool = False,
+    on_resume: Callable[[int, int, list[Record]], None] = lambda epoch, step, records: None,
     on_step: Callable[[int, int, Metrics], None] = lambda epoch, step, metrics: None,
     on_epoch: Callable[[Record], None] = lambda record: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -119,8 +188,8 @@ def fit(
     out that epoch, other ones each time.
 
     Args:
-        model: the module to train; it holds the trained state when the call returns.
-        train: examples to learn from; both parts stay on the device.
+        model: the module to train; it holds the trained state when the call returns, and during ``on_epoch``.
+        train: examples to learn from; the arrays of a :class:`flaxnets.data.Split` stay on the device.
         test: examples to evaluate on after every epoch, all of them.
         objective: such as :func:`flaxnets.training.classification`, or a loss such as ``nn.CrossEntropyLoss()``.
         optimizer: one of :mod:`flaxnets.optim`, or any optax transformation.
@@ -133,9 +202,18 @@ def fit(
         nonfinite: what a loss or gradient that is infinite or NaN does: ``"stop"`` ends the training with an error,
             ``"skip"`` leaves that batch out, ``"ignore"`` goes on.
         remat: the modules that are computed again in the backward pass, as in :func:`make_train_step`.
+        compute_dtype: as in :func:`make_train_step`.
         penalty: as in :func:`make_train_step`.
         transform: from stored inputs to the model's, inside the compiled step.
+        augment: from stored inputs, targets and a random key to the model's inputs, and targets, in training; in place
+            of ``transform``.
         unit: what the objective counts.
+        learning_rate: the optimizer's schedule; with it the records have a ``learning_rate``, that of the last update.
+        checkpoints: where the state is saved after every epoch, and where the call ends.
+        checkpoint_every: also after so many steps of an epoch.
+        score: how good an epoch's record is, the higher the better, for the best checkpoints.
+        resume: go on from the last of ``checkpoints``, if there is one, to the bit as if nothing had happened.
+        on_resume: called before a resumed run goes on, with the epoch, the steps of it that are done, and the records.
         on_step: called after every step with epoch, step within it, and the metrics' sums, still on the device.
         on_epoch: called after every epoch with its record.
         should_stop: asked after every step and every epoch; True ends the training, without a record of an epoch that
@@ -148,6 +226,7 @@ def fit(
 
     Raises:
         FloatingPointError: with ``nonfinite="stop"``; the model then holds the last finite state.
+        CheckpointError: if there are checkpoints to resume from and none can be used, or the last one cannot be saved.
 
     >>> import functools, flaxnets
     >>> from flaxnets import optim
@@ -160,41 +239,47 @@ def fit(
     >>> records[0]["test_accuracy"] > 0.5
     True
     """
-    batch_size = min(batch_size, len(train))
-    steps = len(train) // batch_size
+    batches = Batches(train, batch_size, transform, augment)
+    evaluator = _Evaluator(model, test, objective, transform, _EVALUATION_BATCH, compute_dtype)
     state = TrainState.create(model, optimizer, accumulate=accumulate, ema=ema_decay is not None, seed=seed)
-    evaluator = _Evaluator(model, test, objective, transform, batch_size=250)
-    data = jax.device_put((train.inputs, train.targets))
-    weights = jnp.ones(batch_size)
-    options = {"accumulate": accumulate, "ema_decay": ema_decay, "nonfinite": nonfinite}
-    options |= {"remat": remat, "penalty": penalty}
-    step = make_train_step(model, optimizer, objective, _gather(transform), **options)
-    example = (*data, jnp.zeros(batch_size, jnp.int32), weights)
-    step = step.lower(state, example).compile()  # type: ignore[attr-defined]  # so that no epoch's time includes it
+    options = {"accumulate": accumulate, "ema_decay": ema_decay, "nonfinite": nonfinite, "remat": remat}
+    step = make_train_step(
+        model, optimizer, objective, batches, compute_dtype=compute_dtype, penalty=penalty, **options
+    )
+    step = step.lower(state, batches.example()).compile()  # type: ignore[attr-defined]  # apart from the epochs' times
+    state, place = _restore(checkpoints, state) if checkpoints and resume else (state, _Place())
+    save = _Saver(checkpoints, batches.steps, checkpoint_every, score)
 
-    records: list[Record] = []
-    for epoch in range(1, epochs + 1):
-        order = np.random.default_rng((seed, epoch)).permutation(len(train)).astype(np.int32)
-        started, sums = time.perf_counter(), []
-        for i in range(steps):
-            indices = jnp.asarray(order[i * batch_size : (i + 1) * batch_size])
-            state, metrics = step(state, (*data, indices, weights))
-            sums.append(metrics)
-            on_step(epoch, i + 1, metrics)
-            if nonfinite == "stop" and i >= _LAG and jax.device_get(sums[i - _LAG]["nonfinite"]):
+    if place.epoch > 1 or place.step:
+        on_resume(place.epoch, place.step, place.records)
+    while place.epoch <= epochs and not should_stop():
+        started, before = time.perf_counter(), len(place.sums)
+        for chosen in batches.epoch(seed, place.epoch, start=place.step):
+            state, metrics = step(state, chosen)
+            place.step += 1
+            place.sums.append(metrics)
+            on_step(place.epoch, place.step, metrics)
+            if nonfinite == "stop" and len(place.sums) > _LAG and jax.device_get(place.sums[-1 - _LAG]["nonfinite"]):
                 break
             if should_stop():
-                state.update_model(model)
-                return records
-        total = _total(sums)  # waits for the last step
+                break
+            if place.step < batches.steps:
+                save(state, place)
+        total = _total(place.sums)  # waits for the last step
         if nonfinite == "stop" and total["nonfinite"]:
             state.update_model(model)
-            raise _not_finite(sums, epoch)
-        speed = {f"{unit}_per_second": round(total["count"] / (time.perf_counter() - started), 1)}
-        test_means = evaluator(state.eval_params, state.model_state)
-        records.append({"epoch": epoch, **means(total, "train"), **test_means, **speed})
-        on_epoch(records[-1])
-        if should_stop():
+            raise _not_finite(place)
+        if place.step < batches.steps:
             break
+        count = _total(place.sums[before:])["count"]
+        record = {"epoch": place.epoch, **means(total, "train"), **evaluator(state.eval_params, state.model_state)}
+        record[f"{unit}_per_second"] = round(count / (time.perf_counter() - started), 1)
+        if learning_rate is not None:
+            record["learning_rate"] = np.asarray(learning_rate(jnp.maximum(state.step - 1, 0))).item()
+        place.next_epoch(record)
+        state.update_model(model)
+        on_epoch(record)
+        save(state, place)
     state.update_model(model)
-    return records
+    save(state, place, last=True)
+    return place.records

@@ -19,7 +19,7 @@ Objective = Callable[[Any, Any, jax.Array], Metrics]
 
 def classification(
     outputs: Float[Array, "n classes"],
-    targets: Int[Array, " n"],
+    targets: Int[Array, " n"] | Float[Array, "n classes"],
     weights: Float[Array, " n"],
     *,
     label_smoothing: float = 0.0,
@@ -28,7 +28,7 @@ def classification(
 
     Args:
         outputs: logits.
-        targets: the right class of each example.
+        targets: the right class of each example, or the probability of each class; then the most probable is right.
         weights: how much each example counts; 0 for one that only fills up a batch.
         label_smoothing: the part of the target that is spread over all classes.
 
@@ -40,7 +40,7 @@ def classification(
     (1, 1)
     """
     losses = F.cross_entropy(outputs, targets, reduction="none", label_smoothing=label_smoothing)
-    correct = outputs.argmax(-1) == targets
+    correct = outputs.argmax(-1) == (targets if targets.ndim == 1 else targets.argmax(-1))
     return {"loss": (losses * weights).sum(), "correct": (correct * weights).sum(), "count": weights.sum()}
 
 

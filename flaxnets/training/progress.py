@@ -10,7 +10,8 @@ from rich.progress import Progress as Bar
 
 from flaxnets.training.objectives import Metrics, means
 
-_EVERY = 0.2  # seconds between two looks at the metrics: each look waits for the device
+# Seconds between two looks at the metrics, each of which waits for the device: for a bar, and for lines.
+_EVERY, _EVERY_LINE = 0.2, 15.0
 _FORMATS = {"loss": ".4g", "perplexity": ".4g", "accuracy": ".2%"}
 
 
@@ -25,7 +26,7 @@ def describe(record: Mapping[str, Any], part: str, *names: str) -> str:
 
 
 class Progress:
-    """A progress bar with loss, accuracy and speed, and a line for every epoch.
+    """A progress bar with loss, accuracy and speed, and a line for every epoch; lines alone outside a terminal.
 
     Args:
         epochs: how many there will be.
@@ -46,8 +47,8 @@ class Progress:
             disable=not console.is_terminal,
         )  # fmt: skip
         self._task = self._bar.add_task("compiling", total=steps, state="")
-        self._looked = 0.0
-        self._started = time.perf_counter()
+        self._steps = steps
+        self._epoch, self._first, self._looked, self._started = 0, 0, 0.0, 0.0
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -56,19 +57,27 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
+    def resume(self, epoch: int, step: int) -> None:
+        """Says where a run goes on."""
+        self._bar.console.print(f"resumed in epoch {epoch} after step {step}", highlight=False)
+
     def step(self, epoch: int, step: int, metrics: Metrics) -> None:
         """Shows where the run is; looks at the metrics only now and then."""
-        now = time.perf_counter()
-        if step == 1:
-            self._started = now
-        if now - self._looked < _EVERY and step != 1:
+        now, terminal = time.perf_counter(), not self._bar.disable
+        if epoch != self._epoch:
+            self._epoch, self._first, self._started = epoch, step, now
+            self._looked = now if not terminal else 0.0  # a line for a short epoch would only repeat what follows it
+        if now - self._looked < (_EVERY if terminal else _EVERY_LINE):
             return
         self._looked = now
         state = describe(means(metrics, "train"), "train")
-        if step > 1:
-            done = (step - 1) * float(metrics["count"])
+        if step > self._first:
+            done = (step - self._first) * float(metrics["count"])
             state += f"  {done / (time.perf_counter() - self._started):.0f} {self._unit}/s"
-        self._bar.update(self._task, completed=step, description=f"epoch {epoch}/{self._epochs}", state=state)
+        where = f"epoch {epoch}/{self._epochs}"
+        self._bar.update(self._task, completed=step, description=where, state=state)
+        if not terminal:
+            self._bar.console.print(f"{where}  step {step}/{self._steps}  {state}", highlight=False, soft_wrap=True)
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Prints an epoch's record as a line that stays."""

@@ -1,58 +1,104 @@
 """The folder of a run: what was asked for, what came of it, and the weights."""
 
+import csv
 import dataclasses
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from flax import nnx
-from safetensors import SafetensorError
 
 from flaxnets.registry import create_model, suggest
 from flaxnets.training.tasks import TASKS
-from flaxnets.weights import load_weights, save_weights
+from flaxnets.weights import WeightsError, load_weights, save_weights
+
+METRICS, TABLE, CONFIG, RESULT = "metrics.jsonl", "metrics.csv", "config.json", "result.json"
 
 
 class Run:
-    """A new folder ``<arch>-<time>`` with ``config.json``, ``metrics.jsonl`` and ``model.safetensors``.
+    """The folder of a run, in which are ``config.json``, the metrics of every epoch, weights and checkpoints.
 
     Args:
-        out: the folder that runs are kept in; made if it is not there.
-        arch: the network's name.
-        config: what the run was asked to do.
-
-    Raises:
-        OSError: if the folder cannot be made or written to; nothing is left behind then.
+        path: a folder that is there; :meth:`create` makes one.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as out:
-    ...     run = Run(out, "lenet", {"epochs": 1})
+    ...     run = Run.create(out, "lenet", {"epochs": 1})
     ...     run.log({"epoch": 1, "train_loss": 0.5})
-    ...     sorted(path.name for path in run.path.iterdir())
-    ['config.json', 'metrics.jsonl']
+    ...     sorted(path.name for path in run.path.iterdir()), run.records()
+    (['config.json', 'metrics.csv', 'metrics.jsonl'], [{'epoch': 1, 'train_loss': 0.5}])
     """
 
-    def __init__(self, out: str | os.PathLike, arch: str, config: Mapping[str, Any]):
-        self.path = _new_folder(Path(out), f"{arch}-{time.strftime('%Y%m%d-%H%M%S')}")
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, out: str | os.PathLike, arch: str, config: Mapping[str, Any]) -> Self:
+        """Makes a new folder ``<arch>-<time>``.
+
+        Args:
+            out: the folder that runs are kept in; made if it is not there.
+            arch: the network's name.
+            config: what the run was asked to do.
+
+        Raises:
+            OSError: if the folder cannot be made or written to; nothing is left behind then.
+        """
+        run = cls(_new_folder(Path(out), f"{arch}-{time.strftime('%Y%m%d-%H%M%S')}"))
         try:
-            (self.path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+            _write(run.path / CONFIG, json.dumps(config, indent=2) + "\n")
         except OSError:
-            for file in self.path.iterdir():
-                file.unlink()
-            self.path.rmdir()
+            run.path.rmdir()
             raise
+        return run
 
-    def log(self, record: Mapping[str, Any]) -> None:
-        """Appends a line to ``metrics.jsonl``."""
-        with (self.path / "metrics.jsonl").open("a") as file:
+    def records(self) -> list[dict[str, Any]]:
+        """Returns the records of the epochs."""
+        path = self.path / METRICS
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def log(self, record: Mapping[str, Any], of: str = "") -> None:
+        """Appends an epoch's record to ``metrics.jsonl`` and ``metrics.csv``, before whose names ``of`` is put."""
+        with (self.path / f"{of}{METRICS}").open("a") as file:
             file.write(json.dumps(record) + "\n")
+        table = self.path / f"{of}{TABLE}"
+        new = not table.exists()
+        with table.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(record))
+            if new:
+                writer.writeheader()
+            writer.writerow(record)
 
-    def save(self, model: nnx.Module) -> None:
-        """Writes ``model.safetensors``, as a whole or not at all."""
-        save_weights(model, self.path / "model.safetensors")
+    def log_all(self, records: Sequence[Mapping[str, Any]], of: str = "") -> None:
+        """Makes ``records`` all that is logged: a resumed run has forgotten what came after its checkpoint."""
+        for name in (METRICS, TABLE):
+            (self.path / f"{of}{name}").unlink(missing_ok=True)
+        for record in records:
+            self.log(record, of)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Writes ``result.json``, which says that there is nothing left to do, and what came of it."""
+        _write(self.path / RESULT, json.dumps(result, indent=2) + "\n")
+
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return (self.path / RESULT).exists()
+
+    def save(self, model: nnx.Module, name: str) -> None:
+        """Writes ``<name>.safetensors``, as a whole or not at all."""
+        save_weights(model, self.path / f"{name}.safetensors")
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _new_folder(out: Path, name: str) -> Path:
@@ -118,7 +164,7 @@ def load_run(path: str | os.PathLike, weights: Literal["best", "last"] = "best")
     (2, 10)
     """
     folder = Path(path)
-    config = _read_config(folder)
+    config = read_config(folder)
     file = folder / f"{weights}.safetensors"
     if not file.is_file():
         found = ", ".join(sorted(other.name for other in folder.glob("*.safetensors"))) or "no weights at all"
@@ -129,13 +175,26 @@ def load_run(path: str | os.PathLike, weights: Literal["best", "last"] = "best")
         raise RunError(f"{folder / 'config.json'}: {error}") from error
     try:
         load_weights(model, file)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise RunError(f"{file}: {error}") from error
+    except (OSError, RuntimeError, WeightsError) as error:
+        raise RunError(str(error)) from error
     model.eval()
     return LoadedRun(folder, config, model)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(path: str | os.PathLike) -> dict[str, Any]:
+    """Returns what a run was asked to do.
+
+    Args:
+        path: its folder.
+
+    Raises:
+        RunError: if it cannot be read.
+
+    >>> read_config("nowhere")
+    Traceback (most recent call last):
+    flaxnets.training.run.RunError: no run at nowhere: there is no such folder
+    """
+    folder = Path(path)
     file = folder / "config.json"
     if not folder.is_dir():
         raise RunError(f"no run at {folder}: there is no such folder")

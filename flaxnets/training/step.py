@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.typing import DTypeLike
 
 from flaxnets import nn
+from flaxnets.autocast import autocast
 from flaxnets.training.objectives import Metrics, Objective, as_objective
 from flaxnets.training.remat import Blocks, checkpoint
 
@@ -84,8 +86,8 @@ class TrainState:
         return self.params if self.ema_params is None else self.ema_params
 
     def update_model(self, model: nnx.Module) -> None:
-        """Puts the parameters (the moving average of them, if there is one) and the other state into ``model``."""
-        nnx.update(model, self.eval_params, self.model_state)
+        """Copies the parameters (the moving average of them, if there is one) and the other state into ``model``."""
+        nnx.update(model, *jax.tree.map(jnp.copy, (self.eval_params, self.model_state)))
 
 
 def _accumulated(optimizer: optax.GradientTransformation, batches: int) -> optax.GradientTransformation:
@@ -119,6 +121,7 @@ def make_train_step(
     ema_decay: float | None = None,
     nonfinite: NonFinite = "ignore",
     remat: Blocks = False,
+    compute_dtype: DTypeLike | None = None,
     penalty: Callable[[nnx.State], jax.Array] | None = None,
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """Returns a jit-compiled ``step(state, batch)`` that gives the next state and the metrics' sums.
@@ -138,6 +141,8 @@ def make_train_step(
             and report it as the metric ``nonfinite``, with all others 0.
         remat: the modules whose insides are computed again in the backward pass, which saves memory; True: the model's
             children. See :func:`flaxnets.training.checkpoint`.
+        compute_dtype: what layers compute in within :func:`flaxnets.autocast`, such as ``jnp.bfloat16``; parameters,
+            their updates and the loss keep float32.
         penalty: a function of the parameters that is added to what is minimised, but not to the metrics, such as
             :func:`flaxnets.training.l2_penalty`.
 
@@ -163,7 +168,7 @@ def make_train_step(
 
         def mean_loss(params: nnx.State) -> tuple[jax.Array, tuple[Metrics, nnx.State, nnx.State]]:
             merged = nnx.merge(graphdef, params, state.model_state, copy=True)
-            metrics = measure(merged(inputs), targets, weights)
+            metrics = measure(_call(merged, inputs, compute_dtype), targets, weights)
             loss = metrics["loss"] / metrics["count"] + (penalty(params) if penalty is not None else 0)
             _, after, model_state = nnx.split(merged, nnx.Param, ...)  # a call may change parameters, too
             return loss, (metrics, after, model_state)
@@ -192,12 +197,25 @@ def make_train_step(
     return _jit(step, donate_argnums=0)
 
 
+def _call(merged: nnx.Module, inputs: Any, dtype: DTypeLike | None) -> Any:
+    with autocast(dtype):
+        outputs = merged(inputs)  # type: ignore[operator]
+    if dtype is None:
+        return outputs
+    wide = jnp.promote_types(dtype, jnp.float32)
+    return jax.tree.map(lambda x: x.astype(wide) if jnp.issubdtype(x.dtype, jnp.floating) else x, outputs)
+
+
 def _all_finite(tree: Any) -> jax.Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def make_eval_step(
-    model: nnx.Module, objective: Objective | nn.Module, transform: Callable[[Any], Batch] = lambda batch: batch
+    model: nnx.Module,
+    objective: Objective | nn.Module,
+    transform: Callable[[Any], Batch] = lambda batch: batch,
+    *,
+    compute_dtype: DTypeLike | None = None,
 ) -> Callable[[nnx.State, nnx.State, Any], Metrics]:
     """Returns a jit-compiled ``step(params, model_state, batch)`` that gives the metrics' sums in evaluation mode.
 
@@ -205,6 +223,7 @@ def make_eval_step(
         model: gives the structure.
         objective: as that of :func:`make_train_step`.
         transform: makes a :class:`Batch` of what the step is given.
+        compute_dtype: as that of :func:`make_train_step`.
 
     >>> import flaxnets, jax.numpy as jnp
     >>> from flaxnets.training import classification
@@ -218,6 +237,32 @@ def make_eval_step(
 
     def step(params: nnx.State, model_state: nnx.State, batch: Any) -> Metrics:
         inputs, targets, weights = transform(batch)
-        return measure(nnx.merge(graphdef, params, model_state, copy=True)(inputs), targets, weights)
+        merged = nnx.merge(graphdef, params, model_state, copy=True)
+        return measure(_call(merged, inputs, compute_dtype), targets, weights)
+
+    return _jit(step)
+
+
+def make_predict_step(
+    model: nnx.Module,
+    transform: Callable[[Any], Batch] = lambda batch: batch,
+    *,
+    compute_dtype: DTypeLike | None = None,
+) -> Callable[[nnx.State, nnx.State, Any], Any]:
+    """Returns a jit-compiled ``step(params, model_state, batch)`` that gives the outputs in evaluation mode.
+
+    Arguments are those of :func:`make_eval_step`.
+
+    >>> import flaxnets, jax.numpy as jnp
+    >>> model = flaxnets.create_model("mlp")
+    >>> _, params, model_state = nnx.split(model, nnx.Param, ...)
+    >>> batch = Batch(jnp.ones((4, 1, 28, 28)), jnp.zeros(4, int), jnp.ones(4))
+    >>> make_predict_step(model)(params, model_state, batch).shape
+    (4, 10)
+    """
+    graphdef = _graphdef(model, training=False)
+
+    def step(params: nnx.State, model_state: nnx.State, batch: Any) -> Any:
+        return _call(nnx.merge(graphdef, params, model_state, copy=True), transform(batch).inputs, compute_dtype)
 
     return _jit(step)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Num
 
+from flaxnets.autocast import cast_operands
 from flaxnets.nn._arguments import along, as_float_like, check_ndim, to_ints
 
 Size = int | Sequence[int]
@@ -103,6 +104,7 @@ def conv_nd(
     name: str,
 ) -> jax.Array:
     """Cross-correlates ``(N, C, *spatial)`` or ``(C, *spatial)`` with a weight ``(out, C / groups, *kernel)``."""
+    input, weight, bias = cast_operands(input, weight, bias)
     weight = jnp.asarray(weight)
     bias = None if bias is None else jnp.asarray(bias)
     input = as_float_like(input, weight, name)
@@ -239,7 +241,7 @@ def conv_tbc(
     (pad,) = to_ints((pad,), "pad", "conv_tbc")
     if bias is None:
         raise TypeError("conv_tbc: bias must be an array, got None")
-    weight, bias = jnp.asarray(weight), jnp.asarray(bias)
+    input, weight, bias = cast_operands(input, jnp.asarray(weight), jnp.asarray(bias))
     input = as_float_like(input, weight, "conv_tbc")
     fits = input.ndim == weight.ndim == 3 and input.shape[2] == weight.shape[1] and bias.shape == weight.shape[2:]
     if not fits or input.shape[0] + 2 * pad - weight.shape[0] + 1 < 0:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Num
 
+from flaxnets.autocast import cast_operands
 from flaxnets.nn._arguments import as_float_like
 from flaxnets.nn.functional.conv import Size, add_bias, check_operands, check_window, to_sizes
 
@@ -21,6 +22,7 @@ def conv_transpose_nd(
     name: str,
 ) -> jax.Array:
     """Takes ``(N, C, *spatial)`` or ``(C, *spatial)``, and a weight ``(C, out / groups, *kernel)``."""
+    input, weight, bias = cast_operands(input, weight, bias)
     weight = jnp.asarray(weight)
     bias = None if bias is None else jnp.asarray(bias)
     input = as_float_like(input, weight, name)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
+from flaxnets.autocast import cast_operands
 from flaxnets.nn._arguments import along, as_float_like
 
 
@@ -26,6 +27,7 @@ def linear(
     >>> linear(jnp.ones((1, 3)), jnp.ones((2, 3)))
     Array([[3., 3.]], dtype=float32)
     """
+    input, weight, bias = cast_operands(input, weight, bias)
     input, weight = as_float_like(input, weight, "linear"), jnp.asarray(weight)
     if weight.ndim not in (1, 2) or (weight.ndim == 1 and bias is not None):
         raise RuntimeError(
@@ -63,6 +65,7 @@ def bilinear(
     >>> bilinear(jnp.ones((1, 2)), jnp.ones((1, 3)), jnp.ones((2, 2, 3)))
     Array([[6., 6.]], dtype=float32)
     """
+    input1, input2, weight, bias = cast_operands(input1, input2, weight, bias)
     input1, input2 = as_float_like(input1, weight, "bilinear"), as_float_like(input2, weight, "bilinear")
     if input1.ndim == 0 or input2.ndim == 0:
         raise IndexError(f"bilinear: inputs need at least one axis, got the shapes {input1.shape} and {input2.shape}")

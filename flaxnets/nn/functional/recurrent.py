@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from flaxnets.autocast import cast_operands
 from flaxnets.nn._arguments import as_float_like, check_ndim
 from flaxnets.nn.functional.activation import sigmoid
 from flaxnets.nn.functional.linear import linear
@@ -125,6 +126,7 @@ def step_once(
     >>> step_once("RNNCell", KINDS["RNN_RELU"], jnp.ones(1), None, LayerWeights(jnp.ones((1, 1)), jnp.ones((1, 1))))
     (Array([1.], dtype=float32),)
     """
+    (input,), weights, hx = cast_operands(input), LayerWeights(*cast_operands(*weights)), hx and cast_operands(*hx)
     input = as_float_like(input, weights.weight_ih, cell)
     check_ndim(input, (1, 2), cell, ValueError)
     shape = (*input.shape[:-1], weights.weight_hh.shape[-1])
@@ -214,7 +216,8 @@ def scan_layers(
             f"{layer}: expected an array, got a {type(input).__name__}; XLA compiles for fixed shapes, so give the "
             "padded sequences (torch.nn.utils.rnn.pad_packed_sequence) and read each one's output at its own length"
         )
-    input = jnp.asarray(input)
+    (input,), hx = cast_operands(jnp.asarray(input)), hx and cast_operands(*hx)
+    weights = [[LayerWeights(*cast_operands(*direction)) for direction in layer] for layer in weights]
     unbatched, swapped = input.ndim == 2, batch_first and input.ndim == 3
     _check_input(layer, input, weights[0][0].weight_ih, time_axis=1 if swapped else 0)
     batch = () if unbatched else (input.shape[0 if batch_first else 1],)

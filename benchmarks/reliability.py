@@ -1,0 +1,64 @@
+"""Plants faults in the files that flaxnets writes and reads, and counts what comes of each.
+
+``python -m benchmarks.reliability weights_bit_flip`` runs this one in its long form, ``weights_bit_flip=500`` makes 500
+attempts, and without names all run. Each row goes into ``docs/reliability.json`` as it comes. The short forms are in
+``parity_tests/test_weight_faults.py``.
+"""
+
+import functools
+import json
+import logging
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks import weight_faults
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+class Fault(NamedTuple):
+    """A fault, and how often it is planted: in a test, and when this module is run.
+
+    ``plant(attempts, folder)`` returns how many attempts were noticed (an error of ours, and all is as it was),
+    harmless (what was loaded is what was saved) and silent (it is something else); other exceptions come through.
+    """
+
+    plant: Callable[[int, Path], Counter[str]]
+    short: int
+    long: int
+
+
+FAULTS = {
+    "weights_bit_flip": Fault(functools.partial(weight_faults.flip_bits, "model.safetensors"), 250, 10_000),
+    "torch_weights_bit_flip": Fault(functools.partial(weight_faults.flip_bits, "model.pt"), 250, 10_000),
+    "weights_truncated": Fault(functools.partial(weight_faults.truncate, "model.safetensors"), 20, 1_000),
+    "torch_weights_truncated": Fault(functools.partial(weight_faults.truncate, "model.pt"), 20, 1_000),
+    "weights_malformed": Fault(weight_faults.malformed, 2_000, 1_000_000),
+    "weights_with_code": Fault(weight_faults.execute, 13, 13),
+    "weights_file_size_limit": Fault(weight_faults.limit_file_size, 5, 200),
+}
+
+
+def main(names: list[str]) -> None:
+    """Plants the named faults, or all, and keeps what came of them."""
+    logging.getLogger("flaxnets.weights").setLevel("ERROR")
+    path = DOCS / "reliability.json"
+    for argument in names or FAULTS:
+        name, _, attempts = argument.partition("=")
+        fault, start = FAULTS[name], time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            outcomes = fault.plant(int(attempts or fault.long), Path(folder))
+        row = {kind: outcomes[kind] for kind in ("noticed", "harmless", "silent")}
+        row |= {"attempts": outcomes.total(), "seconds": round(time.perf_counter() - start)}
+        print(name, json.dumps(row), flush=True)
+        rows = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(rows | {name: row}, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,289 @@
+"""What a run will do: its data, its network, and every setting."""
+
+import dataclasses
+import functools
+import importlib.util
+import inspect
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from flaxnets.cli.common import UsageError
+from flaxnets.cli.train_options import Options
+
+if TYPE_CHECKING:
+    import numpy as np
+    from flax import nnx
+
+    from flaxnets.data import Augmentation, Dataset, ImageFiles, Split
+    from flaxnets.training import Task
+
+_AUGMENTATION = ("crop_area", "crop_padding", "flip", "erase", "mixup")
+# These are kept, but do not decide what comes out of a run, so that it can be resumed with others.
+_FREE = (
+    "options", "classes", "data_dir", "download", "workers", "patience", "time_limit", "out", "resume",
+    "checkpoint_every", "compare_torch", "tensorboard", "device", "cache_dir",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A run before it begins.
+
+    Attributes:
+        options: what was asked for.
+        config: every setting; what was not asked for is what suits the network, its task and its data.
+        data: the examples, of which only those to be used.
+        augmentation: how training images are changed at random.
+        initializer: what gives the network its first weights; torch's own if None.
+
+    >>> plan = make_plan(Options(arch="mlp", dataset="digits", epochs=2))
+    >>> plan.config["lr"], plan.config["input_shape"], plan.updates
+    (0.1, (1, 28, 28), 44)
+    """
+
+    options: Options
+    config: Mapping[str, Any]
+    data: "Dataset"
+    augmentation: "Augmentation"
+    initializer: Any
+
+    @property
+    def task(self) -> "Task":
+        """What the network is for."""
+        from flaxnets.training import TASKS
+
+        return TASKS[self.data.task]
+
+    @property
+    def updates(self) -> int:
+        """How often the run changes the weights."""
+        steps = len(self.data.train) // min(self.config["batch_size"], len(self.data.train))
+        return max(self.config["epochs"] * steps // self.config["accumulate"], 1)
+
+    def make_model(self) -> "nnx.Module":
+        """Makes the network with its first weights."""
+        import jax
+        from flax import nnx
+
+        from flaxnets import create_model
+        from flaxnets.training import initialize
+
+        seed = self.config["seed"]
+        model = create_model(self.config["arch"], **self.config["model_options"], rngs=nnx.Rngs(seed))
+        if self.initializer is not None:
+            initialize(model, self.initializer, jax.random.key(seed))
+        return model
+
+    def schedule(self) -> Any:
+        """The learning rate as a function of the number of updates."""
+        from flaxnets.training import make_schedule
+
+        config = self.config
+        name, warmup = config.get("schedule", "cosine"), config["warmup_steps"]
+        return make_schedule(name, config["lr"], self.updates, warmup_steps=warmup)
+
+    def optimizer(self) -> Any:
+        """The optimizer with its schedule."""
+        from flaxnets.training import make_optimizer
+
+        given = {
+            k: self.config[k] for k in ("clip_norm", "schedule", "warmup_steps", "weight_decay") if k in self.config
+        }
+        return make_optimizer(self.config["optimizer"], self.config["lr"], self.updates, **given)
+
+    def objective(self) -> Any:
+        """What is minimised and reported."""
+        objective: Any = self.task.objective
+        smoothing = self.config["label_smoothing"]
+        return functools.partial(objective, label_smoothing=smoothing) if smoothing else objective
+
+    def transform(self) -> Callable[[Any], Any]:
+        """From stored inputs to the network's."""
+        given = {name: self.config[name] for name in ("mean", "std") if self.config[name] is not None}
+        return functools.partial(self.task.transform, input_shape=self.config["input_shape"], **given)
+
+    def augment(self) -> Callable[[Any, Any, Any], Any] | None:
+        """From stored inputs, targets and a key to what a training step sees; None if that is ``transform``."""
+        from flaxnets.data import Augmentation, Split
+
+        if self.augmentation == Augmentation():
+            return None
+        options = {"transform": self.transform(), "num_classes": self.data.model_options["num_classes"]}
+        return functools.partial(self.augmentation, **options, geometric=isinstance(self.data.train, Split))
+
+    def sources(self) -> tuple[Any, Any]:
+        """The training and the test part, as :func:`flaxnets.training.fit` takes them."""
+        from flaxnets.data import Split
+
+        def source(part: Any, augmentation: "Augmentation | None") -> Any:
+            if isinstance(part, Split):
+                return part
+            return _Decoded(part, _image_shape(self.config["input_shape"]), augmentation, self.options.workers)
+
+        return source(self.data.train, self.augmentation), source(self.data.test, None)
+
+    def score(self, record: Mapping[str, Any]) -> float:
+        """How good an epoch was; the higher the better."""
+        value = record[f"test_{self.task.score}"]
+        return value if self.task.score == "accuracy" else -value
+
+    def differences(self, config: Mapping[str, Any]) -> list[str]:
+        """Says in which settings another run, of which this is the ``config.json``, is another one."""
+        ours = json.loads(json.dumps(self.config))
+        names = [name for name in {**ours, **config} if name not in _FREE and ours.get(name) != config.get(name)]
+        return [f"{name} is {config.get(name)!r} there and {ours.get(name)!r} here" for name in names]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Decoded:
+    """Images in files as batches of the shape that a network takes."""
+
+    files: "ImageFiles"
+    image_shape: tuple[int, int, int]
+    augmentation: "Augmentation | None"
+    workers: int
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def batches(
+        self, order: "np.ndarray", batch_size: int, *, seed: tuple[int, ...] | None
+    ) -> "Iterator[tuple[np.ndarray, np.ndarray]]":
+        given = {"image_shape": self.image_shape, "workers": self.workers}
+        if seed is not None:
+            given |= {"augmentation": self.augmentation, "seed": seed}
+        return self.files.batches(order, batch_size, **given)
+
+
+def make_plan(options: Options, warn: Callable[[str], None] = print) -> Plan:
+    """Loads the data and settles what was not asked for.
+
+    Args:
+        options: of the command.
+        warn: takes a line about each image or line of a file that is left out.
+
+    Raises:
+        UsageError: if network, data and options do not go together, or the data cannot be used.
+
+    >>> make_plan(Options(arch="lenet", epochs=3)).config["optimizer"]
+    'sgd'
+    """
+    _check_extras(options)
+    augmentation = _augmentation(options)
+    data = _load(options, warn)
+    config, initializer = _config(options, data)
+    size = min(config["batch_size"], len(data.train))
+    if options.dry_run:
+        config["epochs"] = 1
+        examples = 2 * size * options.accumulate
+        data = dataclasses.replace(data, train=data.train.take(examples), test=data.test.take(size))
+    plan = Plan(options, config, data, augmentation, initializer)
+    if options.warmup_steps is None:  # that of a recipe is for the whole dataset
+        config["warmup_steps"] = min(config.get("warmup_steps", 0), plan.updates // 5)
+    elif options.warmup_steps >= plan.updates:
+        raise UsageError(
+            f"--warmup-steps must be below the {plan.updates} updates of this run, got {options.warmup_steps}"
+        )
+    return plan
+
+
+def _augmentation(options: Options) -> "Augmentation":
+    from flaxnets.data import Augmentation
+
+    try:
+        return Augmentation(**{name: getattr(options, name) for name in _AUGMENTATION})
+    except ValueError as error:
+        name, _, rest = str(error).partition(" ")
+        raise UsageError(f"--{name.replace('_', '-')} {rest}") from error
+
+
+def _check_extras(options: Options) -> None:
+    for flag, wanted, package, extra in (
+        ("compare_torch", options.compare_torch, "torch", "parity"),
+        ("tensorboard", options.tensorboard, "tensorboardX", "tensorboard"),
+    ):
+        if wanted and importlib.util.find_spec(package) is None:
+            raise UsageError(f"--{flag.replace('_', '-')} needs {package}: pip install 'flaxnets[{extra}]'")
+
+
+def _load(options: Options, warn: Callable[[str], None]) -> "Dataset":
+    """Loads what was asked for, or what the network is for; it must be data for the network's task."""
+    from flaxnets.data import list_datasets, load
+    from flaxnets.registry import get_entry
+
+    arch, entry = options.arch, get_entry(options.arch)
+    name, fitting = options.dataset or entry.dataset, list_datasets(entry.task)
+    if not fitting:
+        raise UsageError(f"--arch {arch} is a {entry.task}, with nothing to train on; see --list-archs for networks")
+    kind = name.partition(":")[0] if name and ":" in name else name
+    fitting += {"classification": ["folder", "csv"], "language": ["text"]}.get(entry.task, [])
+    if kind not in fitting and (kind == name or kind in ("folder", "csv", "text")):
+        what = f"--dataset {name} is not for {entry.task}, which {arch} is for" if name else f"{arch} has no dataset"
+        raise UsageError(f"{what}; use --dataset {' or '.join(list_datasets(entry.task))}")
+    try:
+        data = load(name or "", options.data_dir, download=options.download, bad_files=options.bad_files, warn=warn)
+    except (ImportError, OSError, ValueError) as error:
+        raise UsageError(f"--dataset {name}: {error}") from error
+    examples = options.train_examples or len(data.train)
+    return dataclasses.replace(data, train=data.train.take(examples))
+
+
+def _config(options: Options, data: "Dataset") -> tuple[dict[str, Any], Any]:
+    """Returns every setting, and the initializer, which is a function and no setting."""
+    from flaxnets.data import channel_statistics
+    from flaxnets.registry import get_entry
+    from flaxnets.training import DEFAULTS, TASKS
+
+    entry, task, images = get_entry(options.arch), TASKS[data.task], data.task == "classification"
+    for name in ("label_smoothing", "normalize", *_AUGMENTATION):
+        if not images and getattr(options, name) != getattr(Options, name):
+            raise UsageError(f"--{name.replace('_', '-')} is for images; {options.arch} is for {data.task}")
+    config = {**DEFAULTS, **task.defaults, **entry.recipe}
+    shape, initializer = config.pop("train_input_shape", entry.input_shape), config.pop("init", None)
+    asked = {name: value for name, value in dataclasses.asdict(options).items() if value is not None}
+    config |= {name: value for name, value in asked.items() if name not in ("config", "dry_run", "list_archs")}
+    config["init"] = getattr(initializer, "__name__", initializer)
+    model_options, input_shape = _fit_network(options.arch, data, shape)
+    shape = _image_shape(input_shape) if images else None
+    mean, std = channel_statistics(data.train, shape) if options.normalize else (None, None)
+    config |= {
+        "dataset": options.dataset or entry.dataset, "task": data.task, "classes": data.classes,
+        "model_options": model_options, "input_shape": input_shape, "mean": mean, "std": std,
+        "options": {name: value for name, value in asked.items() if value != getattr(Options, name)},
+    }  # fmt: skip
+    return config, initializer
+
+
+def _fit_network(arch: str, data: "Dataset", shape: tuple[int, ...]) -> tuple[dict[str, int], tuple[int, ...]]:
+    """Chooses the options of the network that give it the sizes of the data, and the shape of its inputs."""
+    from flaxnets.data import Split
+    from flaxnets.registry import get_entry
+    from flaxnets.training import TASKS
+
+    entry = get_entry(arch)
+    known = inspect.signature(entry.builder).parameters
+    options = {name: size for name, size in data.model_options.items() if name in known}
+    if TASKS[data.task].fits_inputs:
+        channels = data.train.inputs.shape[1] if isinstance(data.train, Split) else 3  # files are decoded as asked for
+        if "in_channels" in known and len(shape) == 3 and channels != shape[0]:
+            options["in_channels"], shape = channels, (channels, *shape[1:])
+        return options, shape
+    assert isinstance(data.train, Split)
+    found = data.train.inputs.shape[1:]
+    if options != data.model_options and found != entry.input_shape:
+        raise UsageError(
+            f"--dataset {data.name} has examples of shape {found} and {arch} takes only {entry.input_shape}; "
+            f"use --dataset {entry.dataset}"
+        )
+    return options, found
+
+
+def _image_shape(input_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """To what images in files are decoded for a network."""
+    if len(input_shape) == 1:
+        side = math.isqrt(input_shape[0])
+        return 1, side, side
+    channels, height, width = input_shape
+    return 1 if channels == 1 else 3, height, width

@@ -1,0 +1,197 @@
+"""Training images changed at random: in the compiled step where they are arrays, with Pillow where they are files."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+from PIL import Image, ImageOps
+
+_CROP_RATIOS = math.log(3 / 4), math.log(4 / 3)  # logarithms of width / height, as torchvision and timm have them
+_ERASED_AREAS, _ERASED_RATIOS = (0.02, 1 / 3), (math.log(0.3), math.log(1 / 0.3))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How training images are changed at random, in this order; by default not at all.
+
+    Args:
+        crop_area: the smallest share of an image's area that is cut out and resized to the whole, its width to height
+            between 3/4 and 4/3 of what it was; 1 for no such crop. torchvision's ``RandomResizedCrop``, but that a side
+            longer than the image's is cut to it.
+        crop_padding: how many pixels of black are put around an image, from which a window of its size is cut out.
+        flip: how probable it is that an image is mirrored, left to right.
+        erase: how probable it is that a rectangle, 2 to 33 % of the area, is set to 0 (arXiv:1708.04896).
+        mixup: images and their targets are mixed with those of the batch in reverse order, in one proportion for the
+            batch, drawn from Beta(mixup, mixup) (arXiv:1710.09412); 0 for none.
+
+    Raises:
+        ValueError: for what is no such share, number or probability.
+
+    >>> images, key = jnp.arange(4, dtype=jnp.uint8).reshape(1, 1, 1, 4), jax.random.key(0)
+    >>> inputs, targets = Augmentation(flip=1.0)(images, jnp.array([7]), key, lambda x: x / 1.0, num_classes=10)
+    >>> inputs.ravel().tolist(), targets.tolist()
+    ([3.0, 2.0, 1.0, 0.0], [7])
+    """
+
+    crop_area: float = 1.0
+    crop_padding: int = 0
+    flip: float = 0.0
+    erase: float = 0.0
+    mixup: float = 0.0
+
+    def __post_init__(self) -> None:
+        checks = {
+            "crop_area": (0 < self.crop_area <= 1, "above 0 and at most 1"),
+            "crop_padding": (self.crop_padding >= 0, "0 or more pixels"),
+            "flip": (0 <= self.flip <= 1, "a probability"),
+            "erase": (0 <= self.erase <= 1, "a probability"),
+            "mixup": (0 <= self.mixup < math.inf, "0 or more"),
+        }
+        for name, (holds, expected) in checks.items():
+            if not holds:
+                raise ValueError(f"{name} must be {expected}, got {getattr(self, name)}")
+
+    def __call__(
+        self,
+        images: UInt8[Array, "n c h w"],
+        targets: Int[Array, " n"],
+        key: jax.Array,
+        transform: Callable[[Any], Float[Array, "n ..."]],
+        num_classes: int,
+        geometric: bool = True,
+    ) -> tuple[Float[Array, "n ..."], Int[Array, " n"] | Float[Array, "n classes"]]:
+        """Changes a batch, inside the compiled step.
+
+        Args:
+            images: pixels from 0 to 255.
+            targets: their classes.
+            key: all that is random comes from it.
+            transform: from pixels to what a network takes.
+            num_classes: how many there are.
+            geometric: whether to crop and flip; not where this was done to the files already.
+
+        Returns:
+            Inputs, and with ``mixup`` the probabilities of the classes in float32, else ``targets``.
+
+        Raises:
+            ValueError: if something is to be erased and the transform makes no images ``(n, c, h, w)``.
+        """
+        keys = jax.random.split(key, 5)  # one for each kind, so that switching one off leaves the others as they are
+        if geometric:
+            if self.crop_area < 1:
+                images = _resized_crops(images, keys[0], self.crop_area)
+            if self.crop_padding:
+                images = _padded_crops(images, keys[1], self.crop_padding)
+            if self.flip:
+                images = jnp.where(_chosen(keys[2], images, self.flip), images[..., ::-1], images)
+        inputs = transform(images)
+        if self.erase:
+            inputs = _erased(inputs, keys[3], self.erase)
+        return _mixed(inputs, targets, keys[4], self.mixup, num_classes) if self.mixup else (inputs, targets)
+
+    def crop_and_flip(self, image: Image.Image, size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
+        """Changes an image of a file as a call changes arrays, but for erasing and mixing.
+
+        Args:
+            image: of any size.
+            size: ``(height, width)`` of what is returned.
+            rng: all that is random comes from it.
+
+        >>> image = Image.fromarray(np.array([[0, 255]], np.uint8))
+        >>> np.asarray(Augmentation(flip=1.0).crop_and_flip(image, (1, 2), np.random.default_rng(0))).tolist()
+        [[255, 0]]
+        """
+        height, width = size
+        if self.crop_area < 1:
+            image = image.resize((width, height), Image.Resampling.BILINEAR, _box(image, self.crop_area, rng))
+        else:
+            image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+        if self.crop_padding:
+            left, top = (int(offset) for offset in rng.integers(-self.crop_padding, self.crop_padding + 1, 2))
+            image = image.crop((left, top, left + width, top + height))  # Pillow gives black for what is outside
+        if rng.random() < self.flip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return image
+
+
+def _box(image: Image.Image, smallest: float, rng: np.random.Generator) -> tuple[float, float, float, float]:
+    area = image.width * image.height * rng.uniform(smallest, 1)
+    ratio = math.exp(rng.uniform(*_CROP_RATIOS))
+    width, height = min(math.sqrt(area * ratio), image.width), min(math.sqrt(area / ratio), image.height)
+    left, top = rng.uniform(0, image.width - width), rng.uniform(0, image.height - height)
+    return left, top, left + width, top + height
+
+
+def _uniform(key: jax.Array, count: int, low: float = 0.0, high: float = 1.0) -> Float[Array, " n"]:
+    # Always in float32, so that a run in float64 draws the same numbers.
+    return jax.random.uniform(key, (count,), jnp.float32, low, high)
+
+
+def _chosen(key: jax.Array, images: jax.Array, probability: float) -> jax.Array:
+    return (_uniform(key, len(images)) < probability).reshape(-1, 1, 1, 1)
+
+
+def _rectangles(
+    key: jax.Array, shape: tuple[int, ...], areas: tuple[float, float], ratios: tuple[float, float]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns heights, widths and, between 0 and 1, where in the space that they leave they begin: ``(n, 2)``."""
+    n, _, height, width = shape
+    keys = jax.random.split(key, 4)
+    area = height * width * _uniform(keys[0], n, *areas)
+    ratio = jnp.exp(_uniform(keys[1], n, *ratios))
+    starts = jnp.stack([_uniform(keys[2], n), _uniform(keys[3], n)], 1)
+    return jnp.minimum(jnp.sqrt(area / ratio), height), jnp.minimum(jnp.sqrt(area * ratio), width), starts
+
+
+def _resized_crops(images: jax.Array, key: jax.Array, smallest: float) -> jax.Array:
+    heights, widths, starts = _rectangles(key, images.shape, (smallest, 1.0), _CROP_RATIOS)
+    whole = jnp.array(images.shape[2:], jnp.float32)
+
+    def crop(image: jax.Array, sides: jax.Array, start: jax.Array) -> jax.Array:
+        scale = whole / sides
+        return jax.image.scale_and_translate(
+            image.astype(jnp.float32), image.shape, (1, 2), scale, -start * (whole - sides) * scale, "linear"
+        )
+
+    cropped = jax.vmap(crop)(images, jnp.stack([heights, widths], 1), starts)
+    return jnp.clip(jnp.round(cropped), 0, 255).astype(images.dtype)
+
+
+def _padded_crops(images: jax.Array, key: jax.Array, padding: int) -> jax.Array:
+    padded = jnp.pad(images, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    offsets = jax.random.randint(key, (len(images), 2), 0, 2 * padding + 1, jnp.int32)
+
+    def window(image: jax.Array, offset: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(image, (jnp.int32(0), *offset), images.shape[1:])
+
+    return jax.vmap(window)(padded, offsets)
+
+
+def _erased(inputs: jax.Array, key: jax.Array, probability: float) -> jax.Array:
+    if inputs.ndim != 4:
+        raise ValueError(f"erase needs images (n, c, h, w), and the network takes inputs of shape {inputs.shape}")
+    chosen, placed = jax.random.split(key)
+    *sides, starts = _rectangles(placed, inputs.shape, _ERASED_AREAS, _ERASED_RATIOS)
+    inside = _chosen(chosen, inputs, probability)
+    for axis, side in enumerate(sides):
+        size = inputs.shape[2 + axis]
+        side = jnp.maximum(jnp.round(side), 1)
+        start = jnp.round(starts[:, axis] * (size - side))
+        position = jnp.arange(size)[None] - start[:, None]
+        within = (position >= 0) & (position < side[:, None])
+        inside &= within[:, None, :, None] if axis == 0 else within[:, None, None, :]
+    return jnp.where(inside, 0, inputs)
+
+
+def _mixed(
+    inputs: jax.Array, targets: jax.Array, key: jax.Array, alpha: float, num_classes: int
+) -> tuple[jax.Array, jax.Array]:
+    share = jax.random.beta(key, alpha, alpha, dtype=jnp.float32)
+    probabilities = jax.nn.one_hot(targets, num_classes, dtype=jnp.float32)
+    mixed = [x * share.astype(x.dtype) + x[::-1] * (1 - share).astype(x.dtype) for x in (inputs, probabilities)]
+    return mixed[0], mixed[1]

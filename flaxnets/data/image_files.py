@@ -1,0 +1,112 @@
+"""Images that stay in their files and are decoded when they are needed."""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flaxnets.data.augmentation import Augmentation
+from flaxnets.data.files import DataError
+from flaxnets.data.image_checks import decode_image
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFiles:
+    """One part of a dataset of images in files.
+
+    Attributes:
+        paths: of the files.
+        targets: their classes, in int32.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "black.png")
+    ...     Image.new("RGB", (40, 30)).save(path)
+    ...     batches = ImageFiles((path,), np.array([3], np.int32)).batches(np.array([0]), 32, image_shape=(3, 8, 8))
+    ...     [(images.shape, targets.tolist()) for images, targets in batches]
+    [((1, 3, 8, 8), [3])]
+    """
+
+    paths: tuple[Path, ...]
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, count: int) -> "ImageFiles":
+        """Returns the first ``count`` examples."""
+        return ImageFiles(self.paths[:count], self.targets[:count])
+
+    def batches(
+        self,
+        order: np.ndarray,
+        batch_size: int,
+        *,
+        image_shape: tuple[int, int, int],
+        augmentation: Augmentation | None = None,
+        seed: tuple[int, ...] = (0,),
+        workers: int = 0,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Decodes images, in batches; the last one may be smaller.
+
+        Without an augmentation an image is resized, its proportions kept, until it just covers the shape, and its
+        middle is taken.
+
+        Args:
+            order: the indices of the examples.
+            batch_size: how many are one batch.
+            image_shape: ``(c, h, w)``: 1 channel for grey or 3 for red, green and blue.
+            augmentation: whose crops and flips are done here; to erase and to mix is left to its call.
+            seed: what an image becomes depends on it and on the image's index alone.
+            workers: how many threads decode ahead; 0: none, images are decoded when they are asked for.
+
+        Yields:
+            Images ``(n, c, h, w)`` in uint8 and their classes ``(n,)`` in int32.
+
+        Raises:
+            ValueError: for another number of channels.
+            DataError: for a file that cannot be read any more.
+        """
+        if image_shape[0] not in (1, 3):
+            raise ValueError(f"images are decoded to 1 or 3 channels, got the shape {image_shape}")
+        make = functools.partial(self._example, image_shape=image_shape, augmentation=augmentation, seed=seed)
+        with contextlib.closing(_made(make, order, workers, 2 * batch_size)) as examples:
+            for start in range(0, len(order), batch_size):
+                images = np.stack(list(itertools.islice(examples, batch_size)))
+                yield images, self.targets[order[start : start + batch_size]]
+
+    def _example(
+        self,
+        index: int,
+        image_shape: tuple[int, int, int],
+        augmentation: Augmentation | None,
+        seed: tuple[int, ...],
+    ) -> np.ndarray:
+        channels, *size = image_shape
+        try:
+            image = decode_image(self.paths[index], "RGB" if channels == 3 else "L")
+        except DataError as error:
+            raise DataError(f"{self.paths[index]}: {error}, though not when it was checked") from error
+        rng = np.random.default_rng((*seed, int(index)))
+        image = (augmentation or Augmentation()).crop_and_flip(image, (size[0], size[1]), rng)
+        return np.asarray(image).reshape(*size, channels).transpose(2, 0, 1)
+
+
+def _made(
+    make: Callable[[Any], np.ndarray], order: np.ndarray, workers: int, buffer: int
+) -> Generator[np.ndarray, None, None]:
+    if not workers:
+        yield from map(make, order)
+        return
+    import grain  # takes as long as JAX to import
+
+    # Threads and not processes: Pillow decodes and resizes without Python's lock.
+    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=max(buffer, workers))
+    with contextlib.closing(iter(grain.MapDataset.source(order.tolist()).map(make).to_iter_dataset(options))) as ahead:
+        yield from ahead
