@@ -147,7 +147,7 @@ def open_dataset(run: "LoadedRun", name: str | None, data_dir: str | None) -> "D
     return data
 
 
-def test_part(run: "LoadedRun", data: "Dataset", count: int | None = None) -> "Split":
+def examples_to_test(run: "LoadedRun", data: "Dataset", count: int | None = None) -> "Split":
     """Returns the first examples to evaluate on, or all of them; images in files are decoded for the run's network.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from flaxnets.cli.common import UsageError, open_dataset, open_run, parse, test_part
+from flaxnets.cli.common import UsageError, examples_to_test, open_dataset, open_run, parse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +36,7 @@ class Options:
 
 def main(arguments: Sequence[str], prog: str) -> int:
     """Runs the command; returns the exit status."""
+    options = parse(Options, arguments, prog)
     import jax.numpy as jnp
 
     from flaxnets.training import TASKS, evaluate, predict
@@ -43,13 +44,12 @@ def main(arguments: Sequence[str], prog: str) -> int:
     from flaxnets.training.plots import confusion_matrix, plot_confusion
     from flaxnets.training.progress import describe
 
-    options = parse(Options, arguments, prog)
     run = open_run(options.run, options.weights)
     images = run.config["task"] == "classification"
     if options.plot and not images:
         raise UsageError(f"--plot is for networks for images; {options.run} is for {run.config['task']}")
     data = open_dataset(run, options.dataset, options.data_dir)
-    task, part = TASKS[data.task], test_part(run, data)
+    task, part = TASKS[data.task], examples_to_test(run, data)
     if not images:
         record = evaluate(run.model, part, objective=task.objective, transform=run.transform)
         print(f"{data.name}: {describe(record, 'test')}  {len(part):,} examples")

@@ -44,9 +44,9 @@ class Options:
 
 def main(arguments: Sequence[str], prog: str) -> int:
     """Runs the command; returns the exit status."""
+    options = parse(Options, arguments, prog)
     from flaxnets.data import DataError
 
-    options = parse(Options, arguments, prog)
     if options.top < 1:
         raise UsageError(f"--top must be positive, got {options.top}")
     if not options.images:

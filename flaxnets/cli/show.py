@@ -10,7 +10,7 @@ from unittest import mock
 
 import tyro
 
-from flaxnets.cli.common import UsageError, open_dataset, open_run, parse, test_part
+from flaxnets.cli.common import UsageError, examples_to_test, open_dataset, open_run, parse
 from flaxnets.cli.predict import read_image
 
 if TYPE_CHECKING:
@@ -43,17 +43,17 @@ class Options:
 
 def main(arguments: Sequence[str], prog: str) -> int:
     """Runs the command; returns the exit status."""
+    options = parse(Options, arguments, prog)
     import numpy as np
 
     from flaxnets.data import DataError
     from flaxnets.training.plots import plot_activations, plot_filters
 
-    options = parse(Options, arguments, prog)
     run = open_run(options.run, options.weights)
     if run.config["task"] != "classification":
         raise UsageError(f"{options.run} is for {run.config['task']}; only networks for images can be shown")
     if options.image is None:
-        image = test_part(run, open_dataset(run, None, None), 1).inputs[0]
+        image = examples_to_test(run, open_dataset(run, None, None), 1).inputs[0]
     else:
         try:
             image = read_image(options.image, run)
