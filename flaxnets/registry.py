@@ -84,7 +84,9 @@ def suggest(name: str, known: list[str]) -> str:
     """Words for an error message about a mistyped name: those it begins, and the near ones, or else all of them."""
     name = name.lower()
     begun = [candidate for candidate in known if len(name) > 2 and candidate.startswith(name)]
-    near = [*begun, *(each for each in difflib.get_close_matches(name, known, n=3, cutoff=0.6) if each not in begun)][:3]
+    near = [*begun, *(each for each in difflib.get_close_matches(name, known, n=3, cutoff=0.6) if each not in begun)][
+        :3
+    ]
     return f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(known)}"
 
 

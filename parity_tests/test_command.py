@@ -109,7 +109,9 @@ def test_bad_input_is_one_message_exit_status_2_and_no_files(arguments, message,
 def test_a_mistake_ends_the_program_with_its_message_and_status(tmp_path):
     done = train("--arch", "densnet", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "train.py: error: unknown --arch 'densnet'; did you mean 'densenet' or 'resnet18' or 'lenet'?\n"
+    assert (
+        done.stderr == "train.py: error: unknown --arch 'densnet'; did you mean 'densenet' or 'resnet18' or 'lenet'?\n"
+    )
 
 
 def test_networks_are_listed_with_task_size_input_and_paper(here):
@@ -311,7 +313,9 @@ def test_a_run_leaves_weights_that_give_torch_the_same_predictions(arch, tmp_pat
     (run,) = (tmp_path / "runs").iterdir()
     assert run.name.startswith(f"{arch}-")
     assert str(run.relative_to(tmp_path)) in done.stdout.replace("\n", "")
-    assert {path.name for path in run.iterdir()} == KEPT | ({"confusion.png"} if get_entry(arch).task in IMAGES else set())
+    assert {path.name for path in run.iterdir()} == KEPT | (
+        {"confusion.png"} if get_entry(arch).task in IMAGES else set()
+    )
 
     config = json.loads((run / "config.json").read_text())
     expected = {"arch": arch, "epochs": epochs, "train_examples": 96, "seed": 3, "dataset": dataset, "device": "auto"}
@@ -340,9 +344,7 @@ def test_a_run_leaves_weights_that_give_torch_the_same_predictions(arch, tmp_pat
 
 def begin(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
     line = [*TRAIN, *map(str, arguments)]
-    return subprocess.Popen(
-        line, cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen(line, cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(pattern: str, cwd: Path) -> None:
@@ -415,7 +417,9 @@ def test_another_run_is_not_resumed(here, tmp_path):
 
 
 def test_the_twin_in_pytorch_gets_the_same_curves(here, tmp_path):
-    status, said = here(*SHORT, "--epochs", 2, "--mixup", 0.4, "--clip-norm", 0.5, "--ema-decay", 0.9, "--compare-torch")
+    status, said = here(
+        *SHORT, "--epochs", 2, "--mixup", 0.4, "--clip-norm", 0.5, "--ema-decay", 0.9, "--compare-torch"
+    )
     assert status == 0, said
     (run,) = (tmp_path / "runs").iterdir()
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -1,6 +1,7 @@
 """``flaxnets``: finds the command that was asked for, and turns its errors into a line and an exit status."""
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Union
@@ -57,12 +58,17 @@ def run(command: Callable[[Sequence[str], str], int], arguments: Sequence[str], 
     0
     """
     try:
-        return command(arguments, prog)
+        status = command(arguments, prog)
+        sys.stdout.flush()
+        return status
     except (UsageError, Failure) as error:
         print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is written when Python ends
+        return 1
     except SystemExit as ended:  # after --help
         return int(ended.code or 0)
 
@@ -88,6 +94,10 @@ def _without_command(arguments: Sequence[str]) -> int:
         Annotated[kind, tyro.conf.subcommand(name, description=kind.__doc__.splitlines()[0])]
         for name, kind in kinds.items()
     ]
-    with one_line_errors():
-        tyro.cli(Union[tuple(commands)], prog="flaxnets", description=_DESCRIPTION, args=arguments)  # noqa: UP007
+    every: Any = Union[tuple(commands)]  # noqa: UP007
+    try:
+        with one_line_errors():
+            tyro.cli(every, prog="flaxnets", description=_DESCRIPTION, args=arguments)
+    except OSError as error:
+        raise UsageError(f"{first} {' '.join(rest)}: cannot write there: {error.strerror}") from error
     return 0

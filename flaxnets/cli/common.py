@@ -4,6 +4,8 @@ import contextlib
 import inspect
 import io
 import itertools
+import math
+import sys
 import typing
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -13,7 +15,7 @@ import tyro
 from flaxnets.registry import suggest
 
 if TYPE_CHECKING:
-    from flaxnets.data import Dataset
+    from flaxnets.data import Dataset, Split
     from flaxnets.training import LoadedRun
 
 Options = TypeVar("Options")
@@ -36,6 +38,8 @@ class Failure(Exception):
 def parse(kind: type[Options], arguments: Sequence[str], prog: str) -> Options:
     """Makes options of a command line; ``--help`` prints the docstring of their class and ends the program.
 
+    In the docstring ``{prog}`` stands for the command's name.
+
     Args:
         kind: a dataclass whose fields are the options.
         arguments: what stands after the command's name.
@@ -44,6 +48,7 @@ def parse(kind: type[Options], arguments: Sequence[str], prog: str) -> Options:
     Raises:
         UsageError: for an option, a choice or a value that there is not; a mistyped one is told what is near.
 
+    >>> import dataclasses
     >>> @dataclasses.dataclass(frozen=True)
     ... class Example:
     ...     count: int = 1
@@ -55,7 +60,7 @@ def parse(kind: type[Options], arguments: Sequence[str], prog: str) -> Options:
     flaxnets.cli.common.UsageError: unknown --shape 'squre'; did you mean 'square'?
     """
     _check_names(kind, arguments)
-    description = f"{inspect.getdoc(kind)}\n\n{EXIT_STATUS}"
+    description = f"{(inspect.getdoc(kind) or '').replace('{prog}', prog)}\n\n{EXIT_STATUS}"
     with one_line_errors():
         return tyro.cli(
             kind, prog=prog, description=description, args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
@@ -94,9 +99,13 @@ def one_line_errors() -> Iterator[None]:
     except SystemExit as ended:
         if not ended.code:
             raise
-        rows = [row.strip("│ ") for row in box.getvalue().splitlines()[1:-1]]
-        words = " ".join(itertools.takewhile(lambda row: not row.startswith("─"), rows)).split()
-        raise UsageError(" ".join(words)) from None
+        rows = [row.strip("│ ") for row in box.getvalue().splitlines()[1:]]
+        body = itertools.takewhile(_is_text, itertools.dropwhile(lambda row: not _is_text(row), rows))
+        raise UsageError(" ".join(body)) from None
+
+
+def _is_text(row: str) -> bool:
+    return bool(row.strip("─-"))  # boxes are drawn with the one or the other, as the terminal can
 
 
 def open_run(path: str, weights: Literal["best", "last"]) -> "LoadedRun":
@@ -119,15 +128,47 @@ def open_dataset(run: "LoadedRun", name: str | None, data_dir: str | None) -> "D
     Raises:
         UsageError: if it cannot be used.
     """
-    from flaxnets.data import DataError, load
+    from flaxnets.data import Split, load
+    from flaxnets.training import TASKS
 
     name = name or run.config.get("dataset")
     if name is None:
         raise UsageError(f"{run.path} does not say what it was trained on; use --dataset")
+    place, bad_files = data_dir or run.config.get("data_dir", "data"), run.config.get("bad_files", "stop")
     try:
-        data = load(name, data_dir or run.config.get("data_dir", "data"))
-    except (ImportError, OSError, ValueError, DataError) as error:
+        data = load(name, place, bad_files=bad_files, warn=lambda words: print(words, file=sys.stderr))
+    except (ImportError, OSError, ValueError) as error:
         raise UsageError(f"--dataset {name}: {error}") from error
     if data.task != run.config["task"]:
         raise UsageError(f"--dataset {name} is for {data.task}, and {run.path} for {run.config['task']}")
+    expected = tuple(run.config["input_shape"])
+    if isinstance(data.test, Split) and not TASKS[data.task].fits_inputs and data.test.inputs.shape[1:] != expected:
+        raise UsageError(f"--dataset {name} has examples of {data.test.inputs.shape[1:]}, and {run.path} of {expected}")
     return data
+
+
+def examples_to_test(run: "LoadedRun", data: "Dataset", count: int | None = None) -> "Split":
+    """Returns the first examples to evaluate on, or all of them; images in files are decoded for the run's network.
+
+    Raises:
+        UsageError: for a file that cannot be read any more.
+    """
+    import numpy as np
+
+    from flaxnets.data import DataError, Split
+
+    part = data.test if count is None else data.test.take(count)
+    if isinstance(part, Split):
+        return part
+    try:
+        return Split(*next(part.batches(np.arange(len(part)), len(part), image_shape=image_shape(run))))
+    except DataError as error:
+        raise UsageError(error) from error
+
+
+def image_shape(run: "LoadedRun") -> tuple[int, int, int]:
+    """Returns the channels, height and width in which images are stored for a run's network."""
+    shape = run.config["input_shape"]
+    shape = shape if len(shape) == 3 else (1, math.isqrt(shape[0]), math.isqrt(shape[0]))
+    stored = run.config.get("mean")  # has a value for each channel of what was trained on
+    return (len(stored) if stored else 1 if shape[0] == 1 else 3), shape[1], shape[2]

@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from flaxnets.cli.common import UsageError, open_dataset, open_run, parse
+from flaxnets.cli.common import UsageError, examples_to_test, open_dataset, open_run, parse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,64 +36,37 @@ class Options:
 
 def main(arguments: Sequence[str], prog: str) -> int:
     """Runs the command; returns the exit status."""
-    from flaxnets.training import TASKS, evaluate
+    options = parse(Options, arguments, prog)
+    import jax.numpy as jnp
+
+    from flaxnets.training import TASKS, evaluate, predict
+    from flaxnets.training.objectives import means
+    from flaxnets.training.plots import confusion_matrix, plot_confusion
     from flaxnets.training.progress import describe
 
-    options = parse(Options, arguments, prog)
     run = open_run(options.run, options.weights)
     images = run.config["task"] == "classification"
     if options.plot and not images:
         raise UsageError(f"--plot is for networks for images; {options.run} is for {run.config['task']}")
     data = open_dataset(run, options.dataset, options.data_dir)
-    confusion = _Confusion(TASKS[data.task].objective)
-    objective = confusion.objective if images else TASKS[data.task].objective
-    try:
-        record = evaluate(run.model, data.test, objective=objective, transform=run.transform)
-    except ValueError as error:  # examples of another shape, or classes that the network does not know
-        raise UsageError(f"--dataset {data.name} does not fit {run.path}: {error}") from error
-    print(f"{data.name}: {describe(record, 'test')}  {len(data.test):,} examples")
-    if images:
-        matrix = confusion.matrix
-        names = run.config.get("classes") or [str(i) for i in range(len(matrix))]
-        _print_classes(matrix, names)
-        if options.plot:
-            from flaxnets.training.plots import plot_confusion
-
-            path = run.path / "confusion.png"
-            plot_confusion(matrix, names, path)
-            print(f"drawn as {path}")
+    task, part = TASKS[data.task], examples_to_test(run, data)
+    if not images:
+        record = evaluate(run.model, part, objective=task.objective, transform=run.transform)
+        print(f"{data.name}: {describe(record, 'test')}  {len(part):,} examples")
+        return 0
+    outputs, known = predict(run.model, part, transform=run.transform), data.model_options["num_classes"]
+    if outputs.shape[-1] < known:
+        raise UsageError(f"--dataset {data.name} has {known} classes, and the network knows {outputs.shape[-1]}")
+    record = means(task.objective(jnp.asarray(outputs), jnp.asarray(part.targets), jnp.ones(len(part))), "test")
+    print(f"{data.name}: {describe(record, 'test')}  {len(part):,} examples")
+    matrix = confusion_matrix(outputs.argmax(-1), part.targets, outputs.shape[-1])
+    names = run.config.get("classes") or [str(i) for i in range(len(matrix))]
+    _print_classes(matrix, names)
+    if options.plot:
+        path = run.path / "confusion.png"
+        plot_confusion(matrix, names, path)
+        print(f"drawn as {path}")
     return 0
-
-
-class _Confusion:
-    """An objective that also counts which classes are taken for which, while the examples pass."""
-
-    def __init__(self, objective: Any):
-        self._objective = objective
-        self._matrix: Any = 0
-
-    def objective(self, outputs: Any, targets: Any, weights: Any) -> Any:
-        """As the objective that it was made of."""
-        from jax.experimental import io_callback
-
-        io_callback(self._count, None, outputs, targets, weights)
-        return self._objective(outputs, targets, weights)
-
-    def _count(self, outputs: Any, targets: Any, weights: Any) -> None:
-        import numpy as np
-
-        from flaxnets.training.plots import confusion_matrix
-
-        outputs, targets, counts = np.asarray(outputs), np.asarray(targets), np.asarray(weights) > 0
-        self._matrix = self._matrix + confusion_matrix(outputs.argmax(-1)[counts], targets[counts], outputs.shape[-1])
-
-    @property
-    def matrix(self) -> "np.ndarray":
-        """Counts by true class (rows) and predicted class (columns)."""
-        import jax
-
-        jax.effects_barrier()
-        return self._matrix
 
 
 def _print_classes(matrix: "np.ndarray", names: Sequence[str]) -> None:

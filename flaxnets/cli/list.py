@@ -19,7 +19,7 @@ class Options:
       flaxnets list --task language
     """
 
-    pattern: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PATTERN")] = "*"
+    pattern: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[PATTERN]")] = "*"
     """Which ones, as a shell matches names of files."""
     task: Literal["classification", "language", "regression", "layer"] | None = None
     """Only those for this task; a layer has nothing to train on."""

@@ -2,14 +2,14 @@
 
 import dataclasses
 import json
-import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from flaxnets.cli.common import UsageError, open_run, parse
+from flaxnets.cli.common import UsageError, image_shape, open_run, parse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Options:
     """Print the most probable classes of images, as a trained network sees them.
 
-    An image is resized to what the network takes. One that cannot be read is named, and the others are still done.
+    An image is resized until it just covers what the network takes, and its middle is taken. One that cannot be read
+    is named, and the others are still done.
 
     Examples:
       flaxnets predict runs/lenet-demo cat.png
@@ -43,9 +44,9 @@ class Options:
 
 def main(arguments: Sequence[str], prog: str) -> int:
     """Runs the command; returns the exit status."""
-    from PIL import Image
-
     options = parse(Options, arguments, prog)
+    from flaxnets.data import DataError
+
     if options.top < 1:
         raise UsageError(f"--top must be positive, got {options.top}")
     if not options.images:
@@ -59,9 +60,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
     for path in options.images:
         try:
             probabilities = predict(read_image(path, run))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            print(f"{prog}: error: {path}: {' '.join(reason.split())}", file=sys.stderr)
+        except DataError as error:
+            print(f"{prog}: error: {error}", file=sys.stderr)
             failed = True
             continue
         names = run.config.get("classes") or [str(i) for i in range(len(probabilities))]
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     return 1 if failed else 0
 
 
-def _classifier(run: "LoadedRun"):
+def _classifier(run: "LoadedRun") -> Callable[["np.ndarray"], "np.ndarray"]:
     """From an image in uint8 to the probabilities of all classes."""
     import jax
     import numpy as np
@@ -86,27 +86,24 @@ def _classifier(run: "LoadedRun"):
 
 
 def read_image(path: str, run: "LoadedRun") -> "np.ndarray":
-    """Reads an image in the size that a run's network takes, as channels, height and width in uint8.
+    """Reads an image as a run's network sees images in files: its middle, as channels, height and width in uint8.
 
     Args:
         path: the file.
-        run: the run; of a network that takes vectors, one of a square image.
+        run: the run.
 
     Raises:
-        OSError: for a file that is not there, or no image; ValueError and SyntaxError for some damaged ones.
+        DataError: for a file that is not there, damaged, or no image.
     """
     import numpy as np
-    from PIL import Image, ImageOps
 
-    shape = tuple(run.config["input_shape"])
-    if len(shape) == 1:
-        channels = 1 if math.isqrt(shape[0]) ** 2 == shape[0] else 3
-        side = math.isqrt(shape[0] // channels)
-        shape = (channels, side, side)
-    channels = len(run.config.get("mean") or range(shape[0]))  # as the run's examples are stored, if it says so
-    with Image.open(path) as file:
-        image = ImageOps.exif_transpose(file)
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f"pixels of 8 bits are expected, not those of mode {image.mode}")
-        image = image.convert("L" if channels == 1 else "RGB").resize(shape[:0:-1], Image.Resampling.BILINEAR)
-    return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
+    from flaxnets.data import Augmentation, DataError
+    from flaxnets.data.image_checks import decode_image
+
+    channels, *size = image_shape(run)
+    try:
+        image = decode_image(Path(path), "L" if channels == 1 else "RGB")
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    image = Augmentation().crop_and_flip(image, (size[0], size[1]), np.random.default_rng(0))
+    return np.asarray(image).reshape(*size, channels).transpose(2, 0, 1)

@@ -41,9 +41,10 @@ def main(arguments: Sequence[str], prog: str) -> int:
     given = {} if options.num_classes is None else {"num_classes": options.num_classes}
     try:
         entry = get_entry(options.arch)
-        model = nnx.eval_shape(functools.partial(create_model, options.arch, **given)).eval()
+        model = nnx.eval_shape(functools.partial(create_model, options.arch, **given))
     except (TypeError, ValueError) as error:
         raise UsageError(error) from error
+    model.eval()
     print(summary(model, _input(entry.task, entry.input_shape, options.batch)))
     return 0
 

@@ -204,7 +204,8 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
         raise RunError(f"no run at {folder}: config.json: {error.strerror}") from error
     except ValueError as error:
         raise RunError(f"{file} is no JSON: {error}") from error
-    lacking = [name for name in ("arch", "task", "input_shape", "model_options") if name not in config]
+    needed = ("arch", "task", "input_shape", "model_options")
+    lacking = [name for name in needed if name not in config] if isinstance(config, dict) else needed
     if lacking:
         raise RunError(f"{file} lacks {', '.join(lacking)}; expected what a run of this version writes")
     if config["task"] not in TASKS:

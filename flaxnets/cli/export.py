@@ -1,0 +1,251 @@
+"""``flaxnets export``: a trained network for other runtimes. Nothing is kept that does not compute the same."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from flaxnets.cli.common import Failure, UsageError, open_run, parse
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from flaxnets.training import LoadedRun
+
+TOLERANCE = 1e-5  # of the largest output
+PLATFORMS = ("cpu", "cuda", "tpu")
+Forward = Callable[["np.ndarray"], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Write a trained network as a file for other programs, and check what they would compute with it.
+
+      stablehlo    the computation for CPU, CUDA and TPU, for jax.export.deserialize
+      onnx         the computation for ONNX Runtime, Netron and others; needs 'flaxnets[onnx]'
+      torch        the state dict of the network in torchref, for torch.load
+      safetensors  the same in that format
+
+    A computation takes batches of any size, of what the network itself takes: for images pixels from 0 to 1,
+    normalised if the run's config.json has a mean. The file is loaded and run, and kept only if it gives the same as
+    the network for 1 and for 3 examples.
+
+    Examples:
+      flaxnets export runs/lenet-demo --to stablehlo
+      flaxnets export runs/lenet-demo --to onnx --output lenet.onnx
+      flaxnets export runs/lenet-demo --to torch --weights last
+      flaxnets export runs/lenet-demo --to safetensors
+    """
+
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    """The folder of the run that trained the network."""
+    to: Literal["stablehlo", "onnx", "torch", "safetensors"]
+    """The format."""
+    output: str | None = None
+    """The file to write; if not given, one named after the network in the run's folder."""
+    weights: Literal["best", "last"] = "best"
+    """Those of the best epoch in test, or those at the end of training."""
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Runs the command; returns the exit status."""
+    import jax
+
+    options = parse(Options, arguments, prog)
+    run, form = open_run(options.run, options.weights), FORMATS[options.to]
+    path = Path(options.output) if options.output else run.path / f"{run.config['arch']}{form.suffix}"
+    if not path.parent.is_dir():
+        raise UsageError(f"--output {path}: there is no folder {path.parent}")
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        # The formats' programs compute in float32 throughout, which a GPU or TPU does only if it is told to.
+        with jax.default_matmul_precision("float32"):
+            form.write(run, partial)
+            error = _difference(run, form.read(run, partial))
+        if not error <= TOLERANCE:
+            raise Failure(
+                f"{path} was not kept: its outputs differ from the network's by {error:.2g} of the largest one, "
+                f"more than {TOLERANCE:g}"
+            )
+        partial.replace(path)
+    except ImportError as error:
+        raise UsageError(f"--to {options.to} needs {error.name}: pip install 'flaxnets[{form.extra}]'") from error
+    except OSError as error:
+        raise UsageError(f"--output {path}: cannot write there: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    print(f"{path}: {path.stat().st_size:,} bytes, outputs within {error:.1g} of the network's")
+    return 0
+
+
+def _example(run: "LoadedRun", count: int) -> "np.ndarray":
+    """Random inputs of the network, so many examples."""
+    import numpy as np
+
+    rng, shape = np.random.default_rng(count), run.config["input_shape"]
+    if run.config["task"] == "language":
+        ids = rng.integers(0, run.config["model_options"].get("vocab_size", 2), (count, *shape)).astype(np.int32)
+        return np.asarray(run.transform(ids))
+    return rng.normal(size=(count, *shape)).astype(np.float32)
+
+
+def _difference(run: "LoadedRun", forward: Forward) -> float:
+    """How far another program's outputs are from the network's, in units of the largest output."""
+    import jax
+    import numpy as np
+
+    model, worst = jax.jit(lambda inputs: run.model(inputs)), 0.0
+    for count in (1, 3):
+        inputs = _example(run, count)
+        expected, found = jax.tree.leaves(model(inputs)), jax.tree.leaves(forward(inputs))
+        for ours, theirs in zip(expected, found, strict=True):
+            if np.shape(theirs) != ours.shape:
+                return math.inf
+            error = np.abs(np.asarray(theirs) - ours).max() / (np.abs(ours).max() or 1.0)
+            worst = float(np.maximum(worst, error))  # NaN stays NaN
+    return worst
+
+
+def _batch_axis(run: "LoadedRun") -> int:
+    shapes = zip(_example(run, 1).shape, _example(run, 3).shape, strict=True)
+    return next(axis for axis, (one, three) in enumerate(shapes) if one != three)
+
+
+def _write_stablehlo(run: "LoadedRun", path: Path) -> None:
+    import jax
+    from jax import export
+
+    example, axis = _example(run, 1), _batch_axis(run)
+    shape = [*map(str, example.shape)]
+    shape[axis] = "batch"
+    spec = jax.ShapeDtypeStruct(export.symbolic_shape(",".join(shape)), example.dtype)
+    exported = export.export(jax.jit(lambda inputs: run.model(inputs)), platforms=PLATFORMS)(spec)
+    path.write_bytes(exported.serialize())
+
+
+def _read_stablehlo(run: "LoadedRun", path: Path) -> Forward:
+    from jax import export
+
+    return export.deserialize(bytearray(path.read_bytes())).call
+
+
+def _twin(run: "LoadedRun", state: Any) -> "torch.nn.Module":
+    """The network in torchref, with a state dict."""
+    import torchref
+
+    twin = torchref.create_model(run.config["arch"], **run.config["model_options"]).eval()
+    twin.load_state_dict(state)
+    return twin
+
+
+def _tensors(run: "LoadedRun") -> dict[str, "torch.Tensor"]:
+    import numpy as np
+    import torch
+
+    from flaxnets import state_dict
+
+    return {name: torch.tensor(np.asarray(array)) for name, array in state_dict(run.model).items()}
+
+
+def _forward_torch(twin: "torch.nn.Module") -> Forward:
+    import numpy as np
+    import torch
+
+    def forward(inputs: np.ndarray) -> Any:
+        import jax
+
+        with torch.no_grad():
+            return jax.tree.map(lambda tensor: tensor.numpy(), twin(torch.tensor(inputs)))
+
+    return forward
+
+
+def _write_onnx(run: "LoadedRun", path: Path) -> None:
+    import logging
+    import warnings
+
+    import onnx  # noqa: F401  (so that an error names it, and not a part of torch)
+    import onnxscript  # noqa: F401
+    import torch
+
+    example, disabled = torch.tensor(_example(run, 2)), logging.root.manager.disable
+    logging.disable(logging.ERROR)  # what torch's exporter says about itself
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            torch.onnx.export(
+                _twin(run, _tensors(run)), (example,), path, dynamo=True, verbose=False, external_data=False,
+                input_names=["input"], dynamic_shapes=({_batch_axis(run): torch.export.Dim("batch")},),
+            )  # fmt: skip
+    except torch.onnx.OnnxExporterError as error:
+        raise Failure(f"torch cannot write {run.config['arch']} as ONNX: {error.__cause__ or error}") from error
+    finally:
+        logging.disable(disabled)
+
+
+def _read_onnx(run: "LoadedRun", path: Path) -> Forward:
+    try:
+        import onnxruntime
+    except ImportError:  # not there for every platform
+        from onnx.reference import ReferenceEvaluator
+
+        session: Any = ReferenceEvaluator(str(path))
+    else:
+        session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    return lambda inputs: session.run(None, {"input": inputs})
+
+
+def _write_torch(run: "LoadedRun", path: Path) -> None:
+    import torch
+
+    torch.save(_twin(run, _tensors(run)).state_dict(), path)
+
+
+def _read_torch(run: "LoadedRun", path: Path) -> Forward:
+    import torch
+
+    return _forward_torch(_twin(run, torch.load(path, weights_only=True)))
+
+
+def _write_safetensors(run: "LoadedRun", path: Path) -> None:
+    from flaxnets.weights import save_weights
+
+    save_weights(run.model, path)
+
+
+def _read_safetensors(run: "LoadedRun", path: Path) -> Forward:
+    from flaxnets import create_model
+    from flaxnets.weights import load_weights
+
+    model = create_model(run.config["arch"], **run.config["model_options"])
+    load_weights(model, path)
+    model.eval()
+    return model  # type: ignore[return-value]
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Attributes:
+        suffix: of its name.
+        write: writes a run's network.
+        read: from the file to what it computes, from an array of inputs to arrays of outputs.
+        extra: the extra of flaxnets that brings what it takes.
+    """
+
+    suffix: str
+    write: Callable[["LoadedRun", Path], None]
+    read: Callable[["LoadedRun", Path], Forward]
+    extra: str = "parity"
+
+
+FORMATS = {
+    "stablehlo": Format(".stablehlo", _write_stablehlo, _read_stablehlo),
+    "onnx": Format(".onnx", _write_onnx, _read_onnx, extra="onnx"),
+    "torch": Format(".pt", _write_torch, _read_torch),
+    "safetensors": Format(".safetensors", _write_safetensors, _read_safetensors),
+}
