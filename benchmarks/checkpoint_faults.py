@@ -28,9 +28,9 @@ from flaxnets import optim
 from flaxnets.training import CheckpointError, Checkpoints, TrainState
 
 
-def state_of(step: int) -> TrainState:
+def state_of(step: int, width: int = 4) -> TrainState:
     """A train state with dropout's keys and two slots, whose numbers and keys are those of a step."""
-    model = flaxnets.create_model("mlp_dropout", num_inputs=9, num_hiddens=4, rngs=nnx.Rngs(step))
+    model = flaxnets.create_model("mlp_dropout", num_inputs=9, num_hiddens=width, rngs=nnx.Rngs(step))
     state = TrainState.create(model, optim.Adam(1e-3), seed=step)
     rng = np.random.default_rng(step)
     slots = jax.tree.map(lambda slot: jnp.asarray(rng.random(slot.shape, slot.dtype)), state.opt_state.slots)

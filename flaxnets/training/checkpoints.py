@@ -227,7 +227,7 @@ class Checkpoints:
     def _remove_old(self) -> None:
         steps = self.steps()
         scores = {step: _score(self._path(step)) for step in steps}
-        best = sorted(steps, key=lambda step: (scores[step], step))[len(steps) - self._keep_best :]
+        best = sorted(steps, key=lambda step: (scores[step], step))[max(len(steps) - self._keep_best, 0) :]
         for step in set(steps[: -self._keep]) - set(best):
             doomed = self._path(step).rename(f"{self._path(step)}{_DELETED}")
             shutil.rmtree(doomed)
