@@ -46,7 +46,7 @@ def test_without_digests_a_flipped_bit_is_silent(tmp_path, monkeypatch):
 
 
 SMALL_DENSENET = {"num_channels": 4, "growth_rate": 2, "num_convs_in_dense_blocks": (1, 1)}
-# Options that make a network small, and the shape of its examples: pixels, features, or characters of a vocabulary of 5.
+# Options that make a network small, and the shape of its examples: pixels, features, or characters of five kinds.
 NETWORKS = {
     "linear_regression": ({"n_features": 3}, (3,)),
     "mlp_dropout": ({"num_hiddens": 8}, (1, 28, 28)),
@@ -163,7 +163,7 @@ def test_a_checkpoint_of_something_else_is_refused(arch, options, step, message,
         like = jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype == jnp.float32 else leaf, like)
     if impl is not None:
         like.__dict__["key"] = jax.random.key(0, impl=impl)
-    with pytest.raises(CheckpointError, match="something else|no checkpoint") as caught:
+    with pytest.raises(CheckpointError, match=r"something else|no checkpoint") as caught:
         Checkpoints(tmp_path, config={**config, "arch": arch}).restore(like, step)
     assert message in str(caught.value)
     assert str(tmp_path / f"{step:08d}") in str(caught.value)
@@ -217,7 +217,7 @@ def test_a_checkpoint_outlives_the_state_it_was_made_of(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(CheckpointError, match="file/00000001: could not be saved: .*File exists.*mend"):
+    with pytest.raises(CheckpointError, match=r"file/00000001: could not be saved: .*File exists.*mend"):
         Checkpoints(tmp_path / "file", asynchronous=False).save(1, state_of(1))
     assert (tmp_path / "file").read_text() == "no folder"
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from flax import nnx
 
-    from flaxnets.data import Augmentation, Dataset, ImageFiles, Split
+    from flaxnets.data import Augmentation, Dataset, ImageFiles
     from flaxnets.training import Task
 
 _AUGMENTATION = ("crop_area", "crop_padding", "flip", "erase", "mixup")
