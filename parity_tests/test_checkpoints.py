@@ -35,7 +35,8 @@ def test_no_fault_is_silent(name, tmp_path):
 
 def test_without_digests_a_flipped_bit_is_silent(tmp_path, monkeypatch):
     monkeypatch.setattr("flaxnets.training.checkpoints.digest", lambda array: "")
-    monkeypatch.setattr("flaxnets.training.checkpoints._check_files", lambda folder, files: None)
+    monkeypatch.setattr("flaxnets.training._checkpoint_files.digest", lambda array: "")
+    monkeypatch.setattr("flaxnets.training._checkpoint_files._check_files", lambda folder, files: None)
     state, checkpoints = state_of(1, width=300), Checkpoints(tmp_path, asynchronous=False)
     checkpoints.save(1, state)
     path = max((path for path in tmp_path.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)

@@ -36,7 +36,7 @@ def keep_compiled(folder: str | None) -> None:
     """
     import jax
 
-    if folder is None and jax.config.read("jax_compilation_cache_dir") is not None:
+    if folder is None and jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]
         return
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     jax.config.update("jax_compilation_cache_dir", str(Path(folder) if folder else caches / "flaxnets"))

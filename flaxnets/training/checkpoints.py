@@ -1,16 +1,12 @@
 """The state of a run on disk: whole or not there, verified when it is read."""
 
-import contextlib
 import dataclasses
-import hashlib
 import json
-import logging
 import math
 import os
 import shutil
-import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,16 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path
 
+from flaxnets.training._checkpoint_files import CheckpointError as CheckpointError
+from flaxnets.training._checkpoint_files import first_line, read_arrays, read_manifest, write_files
 from flaxnets.training.step import TrainState
 from flaxnets.weights import digest
 
-_MANIFEST = "manifest.json"
 # Added to the name of a checkpoint while it is not whole: before its last file is there, and before its first one goes.
 _PARTIAL, _DELETED = ".partial", ".deleted"
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be written or used; the message names the file, the cause, and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,11 +149,10 @@ class Checkpoints:
                 differences.
         """
         path = self._path(step)
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         expected, keys = _arrays(like)
         _check_fits(path, manifest, self._config, expected, keys)
-        _check_files(path, manifest["files"])
-        found = _read_arrays(path, manifest["arrays"])
+        found = read_arrays(path, manifest)
         leaves = []
         for name, array in expected.items():
             value = jax.device_put(found[name], array.sharding, may_alias=False) if name in found else array
@@ -206,15 +198,13 @@ class Checkpoints:
         try:
             self._remove_unfinished()
             self.directory.mkdir(parents=True, exist_ok=True)
-            with _quiet():  # Orbax refuses arrays without elements; what they are is in the manifest
-                _orbax().save(partial, {name: array for name, array in host.items() if array.size})
-            _write_manifest(partial, manifest)
+            write_files(partial, host, manifest)
             partial.rename(path)
             self._remove_old()
         except Exception as error:  # Orbax's own errors are of many kinds
             self._remove_unfinished()
             raise CheckpointError(
-                f"{path}: could not be saved: {_first_line(error)}; earlier checkpoints are as they were "
+                f"{path}: could not be saved: {first_line(error)}; earlier checkpoints are as they were "
                 f"({', '.join(map(str, self.steps())) or 'none'}). Free some space or mend the permissions, and resume"
             ) from error
 
@@ -231,34 +221,6 @@ class Checkpoints:
         for step in set(steps[: -self._keep]) - set(best):
             doomed = self._path(step).rename(f"{self._path(step)}{_DELETED}")
             shutil.rmtree(doomed)
-
-
-def _orbax() -> Any:
-    from orbax.checkpoint import v1  # imported late: it takes a second
-
-    return v1
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps Orbax from writing pages about what is an error of ours in one line.
-
-    Where one of its writes fails it forgets the others; each of them ends with a complaint of its own, sooner or later.
-    """
-    logger, hook = logging.getLogger("absl"), sys.unraisablehook
-    level = logger.level
-
-    def without_forgotten_writes(unraisable: Any) -> None:
-        if "Event loop is closed" not in str(unraisable.exc_value):
-            hook(unraisable)
-
-    logger.setLevel(logging.CRITICAL)
-    sys.unraisablehook = without_forgotten_writes
-    try:
-        yield
-        sys.unraisablehook = hook
-    finally:
-        logger.setLevel(level)
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -286,56 +248,9 @@ def _check_finite(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
             )
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Writes what is in a folder, with the SHA-256 of every file, after the system has been told to write them."""
-    files = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-            files[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    manifest = {**manifest, "files": files}
-    with (folder / _MANIFEST).open("w") as file:
-        json.dump({"sha256": _digest_of(manifest), "manifest": manifest}, file)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _digest_of(manifest: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / _MANIFEST
-    try:
-        found = json.loads(path.read_bytes())
-        if found["sha256"] == _digest_of(found["manifest"]):
-            return found["manifest"]
-    except OSError as error:
-        raise CheckpointError(f"{path}: no checkpoint of flaxnets: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: damaged: {_first_line(error)}") from error
-    raise CheckpointError(f"{path}: damaged, it is not what was saved")
-
-
-def _check_files(folder: Path, files: Mapping[str, str]) -> None:
-    """Nothing is given to Orbax, which checks little, that is not as it was saved."""
-    for name, expected in files.items():
-        try:
-            with (folder / name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise CheckpointError(f"{folder / name}: cannot be read: {error.strerror}") from error
-        if found != expected:
-            raise CheckpointError(f"{folder / name}: damaged, it is not what was saved")
-
-
 def _score(path: Path) -> float:
     try:
-        score = _read_manifest(path)["score"]
+        score = read_manifest(path)["score"]
     except CheckpointError:
         return -math.inf
     return -math.inf if score is None or math.isnan(score) else score
@@ -360,20 +275,3 @@ def _check_fits(
             problems.append(f"{name} is {shown[0]} there and {shown[1]} here")
     if problems:
         raise CheckpointError(f"{path}: a checkpoint of something else: {'; '.join(problems)}")
-
-
-def _read_arrays(path: Path, described: dict[str, Any]) -> dict[str, np.ndarray]:
-    abstract = {
-        name: np.empty(entry["shape"], jnp.dtype(entry["dtype"]))
-        for name, entry in described.items()
-        if math.prod(entry["shape"])
-    }
-    try:
-        with _quiet():
-            found = _orbax().load(path, abstract)
-    except Exception as error:  # Orbax's own errors are of many kinds
-        raise CheckpointError(f"{path}: cannot be read: {_first_line(error)}") from error
-    for name, array in found.items():
-        if digest(array) != described[name]["sha256"]:
-            raise CheckpointError(f"{path}: {name} is not what was saved, though the files are")
-    return found
