@@ -142,7 +142,7 @@ def kill(asynchronous: bool, attempts: int, folder: Path) -> Counter[str]:
         checkpoints = Checkpoints(directory)
         steps = checkpoints.steps()
         found = [_restored(functools.partial(checkpoints.restore, like, step)) for step in steps]
-        good = steps[-1] >= acknowledged and found == ["harmless"] * len(steps)
+        good = (steps or [0])[-1] >= acknowledged and found == ["harmless"] * len(steps)
         outcomes["harmless" if good else "silent"] += 1
     return outcomes
 

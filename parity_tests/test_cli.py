@@ -92,6 +92,7 @@ def folder(tmp_path_factory):
         Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(folder / name)
     (folder / "torn.png").write_bytes((folder / "cat.png").read_bytes()[:2000])
     (folder / "text.png").write_text("no image")
+    Image.fromarray(np.full((9, 9), 30_000, np.uint16)).save(folder / "deep.png")
     return folder
 
 
@@ -135,8 +136,9 @@ ERRORS = {
     "text for images": (["predict", "runs/text", "cat.png"], 2, "runs/text is for language; only networks for images"),
     "missing image": (["predict", "runs/mlp", "cow.png"], 1, "error: cow.png: cannot be read: No such file or"),
     "no image": (["predict", "runs/mlp", "text.png"], 1, "text.png: no image that Pillow knows, it begins with 6e 6f"),
+    "deep image": (["predict", "runs/mlp", "deep.png"], 1, "deep.png: more than 8 bits a channel"),
     "torn image": (["predict", "runs/mlp", "torn.png"], 1, "torn.png: damaged, Pillow says: image file is truncated"),
-    "a folder": (["predict", "runs/mlp", "runs"], 1, "runs: cannot be read: Is a directory"),
+    "a folder": (["predict", "runs/mlp", "runs"], 1, "runs: a folder, expected an image file"),
     "unknown dataset": (["evaluate", "runs/mlp", "--dataset", "digit"], 2, "unknown dataset 'digit'; did you mean 'di"),
     "other dataset": (["evaluate", "runs/mlp", "--dataset", "line"], 2, "--dataset line is for regression, and runs/m"),
     "other shape": (["evaluate", "runs/line", "--dataset", "diabetes"], 2, "has examples of (10,), and runs/line of "),

@@ -1,6 +1,7 @@
 """``python train.py``, called as a person calls it; in a process of its own where that matters."""
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -21,7 +22,9 @@ import flaxnets
 import torchref
 from flaxnets.cli import command
 from flaxnets.cli import train as training
-from flaxnets.data import list_datasets, load
+from flaxnets.cli.train_options import parse_options
+from flaxnets.cli.train_plan import make_plan
+from flaxnets.data import DataError, list_datasets, load
 from flaxnets.registry import get_entry
 from flaxnets.training import TASKS, Task
 from flaxnets.training.objectives import means
@@ -227,6 +230,7 @@ CONFIGS = {
     "no YAML": ("epochs: [3", "--config run.yaml: while parsing"),
     "no text": (b"\xff\xfe\x00", "--config run.yaml: "),
     "no file": (None, "--config run.yaml: No such file or directory"),
+    "a call": ("epochs: !!python/object/apply:os.mkdir [executed]", "could not determine a constructor"),
 }
 
 
@@ -237,7 +241,7 @@ def test_a_bad_config_is_one_message_and_exit_status_2(content, message, here, t
     status, said = here("--config", "run.yaml")
     assert (status, said.count("\n")) == (2, 1), said
     assert message in said
-    assert not (tmp_path / "runs").exists()
+    assert [path.name for path in tmp_path.iterdir()] in ([], ["run.yaml"])
 
 
 def test_options_of_a_config_count_where_none_are_given(here, tmp_path):
@@ -320,6 +324,8 @@ def test_a_run_leaves_weights_that_give_torch_the_same_predictions(arch, tmp_pat
     config = json.loads((run / "config.json").read_text())
     expected = {"arch": arch, "epochs": epochs, "train_examples": 96, "seed": 3, "dataset": dataset, "device": "auto"}
     expected["options"] = {"arch": arch, "train_examples": 96, "seed": 3, **given_options(arguments)}
+    if arch == training.Options.arch:
+        del expected["options"]["arch"]  # what is a default need not be given again
     assert config.items() >= (expected | {"input_shape": shape}).items()
     assert {"lr", "optimizer", "batch_size", "out"} <= config.keys()
     data = load(dataset)
@@ -428,6 +434,40 @@ def test_the_twin_in_pytorch_gets_the_same_curves(here, tmp_path):
         assert twin["epoch"] == record["epoch"]
         for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
             assert twin[name] == pytest.approx(record[name], rel=1e-4)
+
+
+# What can go wrong in the middle of a run: where, with what error, and what is said of it.
+FAILURES = {
+    "no memory": ("flaxnets.training.fit", MemoryError(), "out of memory; use a smaller --batch-size"),
+    "no memory on the device": (
+        "flaxnets.training.fit", jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."),
+        "out of memory; use a smaller --batch-size",
+    ),
+    "a full disk": (
+        "flaxnets.training.Run.log", OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl"),
+        "metrics.jsonl: No space left on device; what was kept is in runs/mlp-",
+    ),
+    "an image that vanished": ("flaxnets.training.fit", DataError("cat.png: gone"), "cat.png: gone; what was kept is"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("where", "error", "message"), FAILURES.values(), ids=FAILURES)
+def test_what_goes_wrong_on_the_way_is_one_line_and_exit_status_1(where, error, message, here, monkeypatch):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(where, fail)
+    status, said = here(*SHORT, "--epochs", 1)
+    assert (status, said.count("\n")) == (1, 1), said
+    assert message in said
+
+
+def test_the_examples_of_the_help_can_be_done(here):
+    lines = [line.split() for line in training.Options.__doc__.splitlines() if line.startswith("      ")]
+    assert len(lines) >= 5
+    for prog, *arguments in lines:
+        assert prog == "{prog}"
+        assert make_plan(parse_options(arguments, "train.py")).updates > 0
 
 
 def test_metrics_are_written_for_tensorboard(here, tmp_path):

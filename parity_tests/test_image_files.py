@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flaxnets.cli import train
+from flaxnets.cli.command import run
 from flaxnets.data import Augmentation, DataError, ImageFiles, channel_statistics, load
 
 GRADIENT = np.stack(np.broadcast_arrays(np.arange(0, 240, 10)[None], np.arange(0, 200, 10)[:, None], 7), 2)
@@ -260,6 +262,19 @@ def test_all_bad_files_and_lines_are_named_in_one_error(kind, request, opened):
 
 def test_the_bad_folder_has_sixty_bad_files():
     assert len(BAD_CONTENT) + len(BAD_ENTRIES) >= 60
+
+
+@pytest.mark.parametrize(("bad_files", "status"), [("stop", 2), ("skip", 0)])
+def test_the_command_names_each_on_a_line(bad_files, status, bad_folder, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    place, expected = bad_folder
+    options = ["--arch", "mlp", "--dataset", f"folder:{place}", "--bad-files", bad_files, "--dry-run"]
+    assert run(train.main, options, "train.py") == status
+    said = capsys.readouterr()
+    assert (said.err == "") == (status == 0)
+    lines = (said.out + said.err).splitlines()
+    named = [line.removeprefix("left out: ") for line in lines if str(place) in line and "cannot be used" not in line]
+    assert_each_is_named_once(named, expected)
 
 
 @pytest.mark.parametrize(("kind", "count"), [("folder", 5), ("csv", 4)])

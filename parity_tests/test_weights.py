@@ -1,5 +1,6 @@
 """Weight files: what one side saves the other loads, shared arrays included."""
 
+import subprocess
 import sys
 
 import jax.numpy as jnp
@@ -194,3 +195,12 @@ def test_without_torch_a_file_of_torch_says_what_to_install(tmp_path, monkeypatc
         ImportError, match=r"model\.pt: a file of torch\.save needs torch; pip install 'flaxnets\[parity\]'"
     ):
         load_weights(nn.Sequential(), tmp_path / "model.pt")
+
+
+def test_equal_weights_are_equal_files(tmp_path):
+    """In another process as well, where the library puts the metadata in another order."""
+    program = "import flaxnets, sys; flaxnets.weights.save_weights(flaxnets.create_model('mlp'), sys.argv[1])"
+    paths = [tmp_path / f"{i}.safetensors" for i in range(2)]
+    save_weights(flaxnets.create_model("mlp"), paths[0])
+    subprocess.run([sys.executable, "-c", f"import flaxnets.weights; {program}", paths[1]], check=True)
+    assert paths[0].read_bytes() == paths[1].read_bytes()

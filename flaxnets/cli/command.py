@@ -62,7 +62,7 @@ def run(command: Callable[[Sequence[str], str], int], arguments: Sequence[str], 
         sys.stdout.flush()
         return status
     except (UsageError, Failure) as error:
-        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{prog}: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -119,7 +119,7 @@ def open_run(path: str, weights: Literal["best", "last"]) -> "LoadedRun":
     try:
         return load_run(path, weights)
     except RunError as error:
-        raise UsageError(error) from error
+        raise UsageError(" ".join(str(error).split())) from error
 
 
 def open_dataset(run: "LoadedRun", name: str | None, data_dir: str | None) -> "Dataset":

@@ -93,17 +93,17 @@ def read_image(path: str, run: "LoadedRun") -> "np.ndarray":
         run: the run.
 
     Raises:
-        DataError: for a file that is not there, damaged, or no image.
+        DataError: for a file that cannot be used to train on either: not there, damaged, of 16 bits, and so on.
     """
     import numpy as np
 
     from flaxnets.data import Augmentation, DataError
-    from flaxnets.data.image_checks import decode_image
+    from flaxnets.data.image_checks import check_images, decode_image
 
     channels, *size = image_shape(run)
-    try:
-        image = decode_image(Path(path), "L" if channels == 1 else "RGB")
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+    (problem,) = check_images([Path(path)])
+    if problem is not None:
+        raise DataError(f"{path}: {problem}")
+    image = decode_image(Path(path), "L" if channels == 1 else "RGB")
     image = Augmentation().crop_and_flip(image, (size[0], size[1]), np.random.default_rng(0))
     return np.asarray(image).reshape(*size, channels).transpose(2, 0, 1)

@@ -153,7 +153,8 @@ def _from_yaml(path: str) -> list[str]:
     try:
         loaded = yaml.safe_load(Path(path).read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"--config {path}: {getattr(error, 'strerror', None) or error}") from error
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UsageError(f"--config {path}: {reason}") from error
     return _as_arguments(loaded, f"--config {path}")
 
 

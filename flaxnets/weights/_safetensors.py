@@ -51,7 +51,14 @@ def _digests(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> d
 
 def to_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
     """Returns the content of a safetensors file with digests; all arrays in C order."""
-    return save(dict(arrays), {**metadata, **_digests(arrays, metadata)})
+    content = save(dict(arrays), {**metadata, **_digests(arrays, metadata)})
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    # The library puts metadata in another order every time; equal weights are to be equal files.
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, memoryview(content)[start:]])
 
 
 class _Entry(NamedTuple):
