@@ -1,10 +1,11 @@
 """The networks in Flax NNX's own layers, as one writes them with Flax's documentation: images channels last.
 
-They have the parameters of the registered networks but for the recurrent cells, which have one bias where torch has two.
+They have the parameters of the registered networks, but recurrent cells have one bias where torch has two.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -45,7 +46,7 @@ def batch_norm(channels: int, *, rngs: nnx.Rngs) -> nnx.BatchNorm:
 def dense(*widths: int, activation: Callable, rngs: nnx.Rngs) -> list[Any]:
     """Linear layers with an activation between them."""
     layers: list[Any] = []
-    for c_in, c_out in zip(widths, widths[1:], strict=False):
+    for c_in, c_out in pairwise(widths):
         layers += [nnx.Linear(c_in, c_out, rngs=rngs), activation]
     return layers[:-1]
 
@@ -75,7 +76,7 @@ def lenet(
     *, in_channels: int = 1, padding: int = 0, features: int = 256, activation: Callable = nnx.sigmoid,
     pool: Callable = max_pool, norms: Sequence[str] = (), rngs: nnx.Rngs,
 ) -> nnx.Sequential:  # fmt: skip
-    """All the LeNets; ``norms`` says whether the convolutions (conv), the dense layers (dense) or both are normalised."""
+    """All the LeNets; ``norms`` says which layers are normalised: the convolutions (conv), the dense ones (dense)."""
 
     def block(layer: Any, channels: int, kind: str) -> list[Any]:
         return [layer, *([batch_norm(channels, rngs=rngs)] if kind in norms else []), activation]

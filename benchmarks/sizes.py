@@ -1,4 +1,4 @@
-"""What is measured: every network that trains, with its batch, its input and its options; knows neither JAX nor torch."""
+"""What is measured: every network that trains, with batch, input and options. Knows neither JAX nor torch."""
 
 import dataclasses
 import difflib
