@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if name == "mlp":
             commands["fit"] = ["-m", "benchmarks.fit_loop", "--threads", str(options.threads)]
         found = rounds.measure(commands, options.rounds, options.allocator)
-        rounds.save(options.out, "dispatch", name, {**found, "conditions": conditions})
+        rounds.save(options.out, "dispatch", name, {**found, **conditions})
         print(json.dumps({form: report.microseconds(row) for form, row in found["forms"].items()}), flush=True)
         report.write(options.out)
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import rounds
+from benchmarks.sizes import SIZES
 from benchmarks.worker import FORMS
 
 TORCH = tuple(form for form in FORMS if form.startswith("torch"))
@@ -43,7 +44,8 @@ _TRAINING = """## Training
 
 Examples (images; windows of 35 characters) a second."""
 
-_COST = """The GEMM ceiling is the fastest float32 matrix product of numpy, torch and XLA in the same rounds. A training step is
+_COST = """\
+The GEMM ceiling is the fastest float32 matrix product of numpy, torch and XLA in the same rounds. A training step is
 taken for three times the multiply-adds of `flaxnets.summary` (forward, gradients of inputs, gradients of weights),
 each two operations; that counts a gradient of the images which nothing computes. Compile time is what the first step
 takes longer than the others, caches empty; peak memory that of the whole process, libraries included."""
@@ -96,16 +98,11 @@ def best_torch(record: Row) -> str | None:
 
 
 def ratios(record: Row) -> dict[str, dict[str, Any]]:
-    """How many times faster flaxnets is than the best form of PyTorch of each round, and than plain NNX."""
-    forms = available(record)
-    if "flaxnets" not in forms:
-        return {}
-    against = {"torch": [form for form in TORCH if form in forms], "nnx": ["nnx"] if "nnx" in forms else []}
-    made = {}
-    for name, others in against.items():
-        if others:
-            theirs = map(min, zip(*(forms[form]["seconds"]["rounds"] for form in others), strict=True))
-            ours = forms["flaxnets"]["seconds"]["rounds"]
+    """How many times faster flaxnets is than the best form of PyTorch, and than plain NNX, in each round."""
+    forms, made = available(record), {}
+    for name, form in {"torch": best_torch(record), "nnx": "nnx"}.items():
+        if form in forms and "flaxnets" in forms:
+            theirs, ours = (forms[each]["seconds"]["rounds"] for each in (form, "flaxnets"))
             made[name] = rounds.spread(a / b for a, b in zip(theirs, ours, strict=True))
     return made
 
@@ -149,16 +146,16 @@ def _reasons(records: Mapping[str, Row]) -> list[str]:
 
 
 def _conditions(records: Mapping[str, Row]) -> str:
-    names: dict[str, list[str]] = {}
+    """Where and how, and which of the records so; the load is that of the busiest moment before one of them."""
+    alike: dict[str, dict[str, float]] = {}
     for name, record in records.items():
-        names.setdefault(record["conditions"], []).append(f"`{name}`")
-    return "\n".join(f"- {', '.join(where)}: {what}" for what, where in names.items())
+        alike.setdefault(record["conditions"], {})[f"`{name}`"] = record["load"]
+    lines = [f"- {', '.join(loads)}: {what}; load at most {max(loads.values()):.1f}." for what, loads in alike.items()]
+    return "\n".join(lines)
 
 
 def _ordered(records: Mapping[str, Row]) -> dict[str, Row]:
     """Records in the order of the table of sizes, then by batch."""
-    from benchmarks.sizes import SIZES
-
     order = list(SIZES)
     return dict(sorted(records.items(), key=lambda item: (order.index(item[0].split()[0]), item[1].get("batch", 0))))
 

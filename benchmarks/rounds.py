@@ -126,16 +126,16 @@ def summarise(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def conditions(options: argparse.Namespace) -> str:
-    """Where and how something is measured, as a sentence."""
+def conditions(options: argparse.Namespace) -> dict[str, Any]:
+    """Where and how something is measured, in words, and how busy the machine is with other things before."""
     cpu = Path("/proc/cpuinfo").read_text().partition("model name\t: ")[2].partition("\n")[0]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jaxlib", "flax", "torch"))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
-    return (
+    said = (
         f"{cpu}, {getattr(options, 'threads', os.cpu_count())} threads, {versions}, flaxnets at {commit.strip()}, "
-        f"allocator {options.allocator}, {options.rounds} rounds, {datetime.date.today()}, "
-        f"load {os.getloadavg()[0]:.1f} before"
+        f"allocator {options.allocator}, {options.rounds} rounds, {datetime.date.today()}"
     )
+    return {"conditions": said, "load": os.getloadavg()[0]}
 
 
 def warn_if_busy() -> None:
