@@ -1,7 +1,7 @@
 """Measures what a training step costs beside its arithmetic, in microseconds, on networks of next to none.
 
-``python -m benchmarks.dispatch`` times a perceptron of one unit, whose whole step is overhead, and a ResNet-18 of one
-channel, of which the time until the call returns shows what many arrays cost; and ``fit``, the loop around the step.
+``python -m benchmarks.dispatch`` times a perceptron of one unit, whose whole step is overhead, and the same in ``fit``,
+the loop around the step; and a ResNet-18 of one channel, which has many arrays and operations.
 Files are those of ``benchmarks.training``.
 """
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if name == "mlp":
             commands["fit"] = ["-m", "benchmarks.fit_loop", "--threads", str(options.threads)]
         found = rounds.measure(commands, options.rounds, options.allocator)
-        rounds.save(options.out, "dispatch", name, {**found, **conditions})
+        rounds.save(options.out, "dispatch", name, {**found, "conditions": conditions})
         print(json.dumps({form: report.microseconds(row) for form, row in found["forms"].items()}), flush=True)
         report.write(options.out)
 

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             commands = {form: rounds.worker(form, name, options, *more) for form in options.forms}
             found = rounds.measure(commands, options.rounds, options.allocator)
             record = {"size": size.shown(), "batch": batch, "multiply_adds": multiply_adds(size), **found}
-            rounds.save(options.out, "inference", f"{name} {batch}", {**record, **conditions})
+            rounds.save(options.out, "inference", f"{name} {batch}", {**record, "conditions": conditions})
             print(json.dumps(report.ratios(record)), flush=True)
             report.write(options.out)
 

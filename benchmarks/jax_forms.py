@@ -68,7 +68,12 @@ def ours(size: Size, training: bool) -> Job:
     if not training:
         _, params, model_state = nnx.split(model, nnx.Param, ...)
         predict = make_predict_step(model)
-        return Job(lambda: predict(params, model_state, batch), jax.block_until_ready)
+
+        def logits() -> jax.Array:
+            outputs = predict(params, model_state, batch)
+            return outputs[0] if isinstance(outputs, tuple) else outputs
+
+        return Job(logits, jax.block_until_ready)
     optimizer = optim.SGD(LEARNING_RATE, momentum=MOMENTUM)
     state = TrainState.create(model, optimizer)
     step = compiled = make_train_step(model, optimizer, TASKS[size.task].objective, nonfinite="stop")

@@ -1,7 +1,7 @@
 """Makes ``speed.md`` and ``speed.png`` of ``speed.json``."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ COLORS = {
     "flaxnets": "#2166ac",
 }
 Row = Mapping[str, Any]
+
+BUSY = 0.1  # processors that others may use without a word
 
 _INTRODUCTION = """# Speed
 
@@ -62,8 +64,8 @@ largest relative distance from the best straight line a + b n (0 %: linear)."""
 _DISPATCH = """## Dispatch
 
 Microseconds a training step of networks of next to no arithmetic: `mlp` with one unit, whose whole step is overhead,
-and `resnet18` with one channel and all its arrays: the time from one step to the next, and in brackets how long a call
-takes to return. `fit` is the loop around the step of flaxnets."""
+and `resnet18` with one channel, where passing many arrays and starting many operations is nearly all. `fit` is the loop
+around the step of flaxnets, with its choice of examples and its check of the loss."""
 
 _STARTUP = """## Start
 
@@ -108,11 +110,11 @@ def ratios(record: Row) -> dict[str, dict[str, Any]]:
 
 
 def microseconds(row: Row) -> str:
-    """Step and call of one form, such as ``93 (call 90)``."""
+    """A step of one form, with the extremes of the rounds."""
     if "unavailable" in row:
         return "n/a"
-    call = f" (call {row['call_seconds'] * 1e6:.0f})" if "call_seconds" in row else ""
-    return f"{row['seconds']['median'] * 1e6:.0f}{call}"
+    median, least, most = (row["seconds"][key] * 1e6 for key in ("median", "min", "max"))
+    return f"{median:.0f} ({least:.0f}-{most:.0f})"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -146,12 +148,18 @@ def _reasons(records: Mapping[str, Row]) -> list[str]:
 
 
 def _conditions(records: Mapping[str, Row]) -> str:
-    """Where and how, and which of the records so; the load is that of the busiest moment before one of them."""
-    alike: dict[str, dict[str, float]] = {}
+    """Where and how, which of the records so, and which while other processes took a part of the machine."""
+    alike: dict[str, list[str]] = {}
     for name, record in records.items():
-        alike.setdefault(record["conditions"], {})[f"`{name}`"] = record["load"]
-    lines = [f"- {', '.join(loads)}: {what}; load at most {max(loads.values()):.1f}." for what, loads in alike.items()]
-    return "\n".join(lines)
+        others = max(_others(record), default=0.0)
+        busy = f" (**worth nothing**: others kept {others:.1f} processors busy)" if others > BUSY else ""
+        alike.setdefault(record["conditions"], []).append(f"`{name}`{busy}")
+    return "\n".join(f"- {what}: {', '.join(names)}." for what, names in alike.items())
+
+
+def _others(tree: Any) -> Iterator[float]:
+    for key, value in tree.items() if isinstance(tree, Mapping) else ():
+        yield from [value] if key == "others" else _others(value)
 
 
 def _ordered(records: Mapping[str, Row]) -> dict[str, Row]:

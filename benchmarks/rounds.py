@@ -116,26 +116,24 @@ def summarise(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if failed:
         return {"unavailable": failed[0]}
     row: dict[str, Any] = {"seconds": spread(statistics.median(result["seconds"]) for result in results)}
-    for key in ("call_seconds", "page_faults"):
-        if key in results[0]:
-            row[key] = statistics.median(result[key] for result in results)
     if "compile_seconds" in results[0]:
+        row["page_faults"] = statistics.median(result["page_faults"] for result in results)
         row["compile_seconds"] = results[0]["compile_seconds"]  # the caches are empty in the first round
         row["peak_megabytes"] = max(result["peak_megabytes"] for result in results)
+        row["others"] = max(result["others"] for result in results)
         row["finite"] = all(result["finite"] for result in results)
     return row
 
 
-def conditions(options: argparse.Namespace) -> dict[str, Any]:
-    """Where and how something is measured, in words, and how busy the machine is with other things before."""
+def conditions(options: argparse.Namespace) -> str:
+    """Where and how something is measured, in words."""
     cpu = Path("/proc/cpuinfo").read_text().partition("model name\t: ")[2].partition("\n")[0]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jaxlib", "flax", "torch"))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
-    said = (
+    return (
         f"{cpu}, {getattr(options, 'threads', os.cpu_count())} threads, {versions}, flaxnets at {commit.strip()}, "
         f"allocator {options.allocator}, {options.rounds} rounds, {datetime.date.today()}"
     )
-    return {"conditions": said, "load": os.getloadavg()[0]}
 
 
 def warn_if_busy() -> None:

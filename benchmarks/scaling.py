@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             }
             found = rounds.measure(commands, options.rounds, options.allocator)["forms"]
             forms = {form: {str(value): found[f"{form} {value}"] for value in values} for form in options.forms}
-            record = {"forms": forms, "values": values, **conditions}
+            record = {"forms": forms, "values": values, "conditions": conditions}
             rounds.save(options.out, "scaling", f"{name} {what}", record)
             report.write(options.out)
 

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     times[name].append(taken)
     for name, values in times.items():
         print(f"{name}: {rounds.spread(values)['median']:.2f} s", flush=True)
-        rounds.save(options.out, "startup", name, {"seconds": rounds.spread(values), **conditions})
+        rounds.save(options.out, "startup", name, {"seconds": rounds.spread(values), "conditions": conditions})
     report.write(options.out)
 
 

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         commands = {form: rounds.worker(form, name, options) for form in options.forms}
         found = rounds.measure(commands, options.rounds, options.allocator, options.threads)
         record = {"size": size.shown(), "batch": size.batch, "multiply_adds": multiply_adds(size), **found}
-        rounds.save(options.out, "training", name, {**record, **conditions})
+        rounds.save(options.out, "training", name, {**record, "conditions": conditions})
         print(json.dumps(report.ratios(record)), flush=True)
         report.write(options.out)
 

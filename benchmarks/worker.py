@@ -42,6 +42,12 @@ def peak_megabytes() -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
 
+def others_cpu_seconds() -> float:
+    """Processor time that the machine has spent on all but this process; differences of it count."""
+    user, nice, system, _idle, _iowait, *more = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + sum(more)) / os.sysconf("SC_CLK_TCK") - time.process_time()
+
+
 def measure(prepare: Any, repeats: int, seconds: float, pipelined: bool) -> dict[str, Any]:
     """Times a job's first step, and then samples of several steps, until there are enough of them.
 
@@ -56,39 +62,39 @@ def measure(prepare: Any, repeats: int, seconds: float, pipelined: bool) -> dict
     built_at = time.perf_counter()
     job.wait(job.step())
     first = time.perf_counter() - built_at
-    once = min(_sample(job, 1, pipelined)[0] for _ in range(3))
+    once = min(_sample(job, 1, pipelined) for _ in range(3))
     steps = max(1, int(min(SAMPLE, seconds / repeats) / once))
-    samples: list[tuple[float, float]] = []
-    faults, until = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.perf_counter() + seconds
-    while len(samples) < repeats or time.perf_counter() < until:
+    samples: list[float] = []
+    faults, others = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, others_cpu_seconds()
+    started = time.perf_counter()
+    while len(samples) < repeats or time.perf_counter() < started + seconds:
         samples.append(_sample(job, steps, pipelined))
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+    others = (others_cpu_seconds() - others) / (time.perf_counter() - started)
     result = job.step()
     job.wait(result)
-    seconds_a_step = [total for total, _ in samples]
     return {
-        "seconds": seconds_a_step,
-        "call_seconds": statistics.median(call for _, call in samples),
+        "seconds": samples,
         "steps_a_sample": steps,
         "build_seconds": built_at - prepared_at,
-        "compile_seconds": max(0.0, first - statistics.median(seconds_a_step)),
+        "compile_seconds": max(0.0, first - statistics.median(samples)),
         "page_faults": faults / steps / len(samples),
         "peak_megabytes": peak_megabytes(),
+        "others": others,  # processors that other processes kept busy meanwhile
         "finite": math.isfinite(result.sum().item()),
     }
 
 
-def _sample(job: Job, steps: int, pipelined: bool) -> tuple[float, float]:
-    """Seconds a step, and how long the first call took to return."""
+def _sample(job: Job, steps: int, pipelined: bool) -> float:
+    """Seconds a step, a mean over so many."""
     started = time.perf_counter()
     result = job.step()
-    called = time.perf_counter() - started
     for _ in range(steps - 1):
         if not pipelined:
             job.wait(result)
         result = job.step()
     job.wait(result)
-    return (time.perf_counter() - started) / steps, called
+    return (time.perf_counter() - started) / steps
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
