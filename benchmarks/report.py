@@ -293,7 +293,7 @@ def plot(records: Mapping[str, Row], path: Path) -> None:
     axes.set_yticks(range(len(records)), [f"{name}\n{record['size']}" for name, record in records.items()])
     axes.invert_yaxis()
     axes.set_xlabel("training speed, the best form of PyTorch = 1 (longer is faster)")
-    axes.margins(x=0.08)
+    axes.margins(x=0.08, y=0.01)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(FORMS), frameon=False)
     figure.savefig(path, dpi=120)
