@@ -1,0 +1,39 @@
+"""Measures what a training step costs beside its arithmetic, in microseconds, on networks of next to none.
+
+``python -m benchmarks.dispatch`` times a perceptron of one unit, whose whole step is overhead, and the same in ``fit``,
+the loop around the step; and a ResNet-18 of one channel, which has many arrays and operations.
+Files are those of ``benchmarks.training``.
+"""
+
+import json
+from collections.abc import Sequence
+
+from benchmarks import report, rounds
+from benchmarks.worker import FORMS
+
+NETWORKS = {
+    "mlp": ("--batch", "1", "--shape", "1", "1", "1", "--options", '{"num_inputs": 1, "num_hiddens": 1}'),
+    "resnet18": ("--batch", "1", "--shape", "1", "64", "64", "--options", '{"num_channels": [1, 1, 1, 1]}'),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures what the command line says."""
+    parser = rounds.parser("dispatch", __doc__, list(FORMS))
+    parser.add_argument("networks", nargs="*", choices=[[], *NETWORKS])
+    options = parser.parse_args(arguments)
+    rounds.warn_if_busy()
+    for name in options.networks or NETWORKS:
+        conditions = rounds.conditions(options)
+        print(name, flush=True)
+        commands = {form: rounds.worker(form, name, options, *NETWORKS[name]) for form in options.forms}
+        if name == "mlp":
+            commands["fit"] = ["-m", "benchmarks.fit_loop", "--threads", str(options.threads)]
+        found = rounds.measure(commands, options.rounds, options.allocator)
+        rounds.save(options.out, "dispatch", name, {**found, "conditions": conditions})
+        print(json.dumps({form: report.microseconds(row) for form, row in found["forms"].items()}), flush=True)
+        report.write(options.out)
+
+
+if __name__ == "__main__":
+    main()

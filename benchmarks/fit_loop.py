@@ -1,0 +1,51 @@
+"""Times the steps of ``flaxnets.training.fit`` on a perceptron of one unit, and prints them as one line of JSON."""
+
+import argparse
+import itertools
+import json
+import os
+import time
+from typing import Any
+
+from benchmarks.worker import limit_threads
+
+STEPS = 200  # timed as one sample
+
+
+def seconds_a_step(samples: int) -> list[float]:
+    """Means over :data:`STEPS` steps of one epoch; the first epoch warms up."""
+    import jax
+    import numpy as np
+
+    import flaxnets
+    from flaxnets.data import Split
+    from flaxnets.training import classification, fit, make_optimizer
+
+    steps = STEPS * samples
+    split = Split(np.zeros((steps, 1), np.float32), np.zeros(steps, np.int32))
+    times: list[float] = []
+
+    def on_step(epoch: int, step: int, metrics: Any) -> None:
+        if epoch == 2 and step % STEPS == 0:
+            jax.block_until_ready(metrics)
+            times.append(time.perf_counter())
+
+    model = flaxnets.create_model("mlp", num_inputs=1, num_hiddens=1)
+    optimizer = make_optimizer("sgd", 0.01, 2 * steps)
+    options = {"objective": classification, "optimizer": optimizer, "epochs": 2, "batch_size": 1, "on_step": on_step}
+    fit(model, split, Split(split.inputs[:1], split.targets[:1]), **options)
+    return [(after - before) / STEPS for before, after in itertools.pairwise(times)]
+
+
+def main() -> None:
+    """Measures what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fit_loop", description=__doc__)
+    parser.add_argument("--samples", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    limit_threads(options.threads)
+    print(json.dumps({"seconds": seconds_a_step(options.samples)}))
+
+
+if __name__ == "__main__":
+    main()

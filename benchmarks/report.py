@@ -1,0 +1,299 @@
+"""Makes ``speed.md`` and ``speed.png`` of ``speed.json``."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks import rounds
+from benchmarks.sizes import SIZES
+from benchmarks.worker import FORMS
+
+TORCH = tuple(form for form in FORMS if form.startswith("torch"))
+NAMES = {
+    "torch": "torch",
+    "torch_channels_last": "torch channels last",
+    "torch_compile": "torch.compile",
+    "nnx": "plain NNX",
+    "flaxnets": "flaxnets",
+}
+COLORS = {
+    "torch": "#f4a582",
+    "torch_channels_last": "#d6604d",
+    "torch_compile": "#b2182b",
+    "nnx": "#92c5de",
+    "flaxnets": "#2166ac",
+}
+Row = Mapping[str, Any]
+
+BUSY = 0.1  # processors that others may use without a word
+
+_INTRODUCTION = """# Speed
+
+Every number is the median over fresh processes, one for each form in each round, in an order that turns; brackets hold
+the least and the largest of the rounds. All forms have the same data, batch, threads and allocator settings, float32,
+SGD with momentum 0.9. *torch* is eager PyTorch in its default memory format, and *best torch* the fastest of its three
+forms; *plain NNX* is the network in Flax's own layers with `nnx.jit`, as Flax's documentation writes it
+(`benchmarks/plain_nnx.py`); *flaxnets* is the step of `flaxnets.training.fit`. Ratios above 1 mean that flaxnets is
+faster; they are formed in each round, so that what slows a whole round down does not count.
+
+Made by `python -m benchmarks.training`, `.inference`, `.scaling`, `.dispatch` and `.startup`."""
+
+_TRAINING = """## Training
+
+Examples (images; windows of 35 characters) a second."""
+
+_COST = """\
+The GEMM ceiling is the fastest float32 matrix product of numpy, torch and XLA in the same rounds. A training step is
+taken for three times the multiply-adds of `flaxnets.summary` (forward, gradients of inputs, gradients of weights),
+each two operations; that counts a gradient of the images which nothing computes. Compile time is what the first step
+takes longer than the others, caches empty; peak memory that of the whole process, libraries included."""
+
+_INFERENCE = """## Inference
+
+Milliseconds of one forward pass in evaluation mode, each waited for."""
+
+_SCALING = """## Scaling
+
+Milliseconds a training step. The exponent is the slope between logarithms (1: proportional); the last column is the
+largest relative distance from the best straight line a + b n (0 %: linear)."""
+
+_DISPATCH = """## Dispatch
+
+Microseconds a training step of networks of next to no arithmetic: `mlp` with one unit, whose whole step is overhead,
+and `resnet18` with one channel, where passing many arrays and starting many operations is nearly all. `fit` is the loop
+around the step of flaxnets, with its choice of examples and its check of the loss."""
+
+_STARTUP = """## Start
+
+Seconds from the start of a process to its end."""
+
+
+def write(out: Path) -> None:
+    """Writes both files from what was measured so far."""
+    found = rounds.load(out)
+    sections = {"training": _training, "inference": _inference, "scaling": _scaling}
+    sections |= {"dispatch": _dispatch, "startup": _startup}
+    parts = [_INTRODUCTION]
+    for name, section in sections.items():
+        if name in found:
+            parts += [*section(found[name]), _conditions(found[name])]
+    (out / "speed.md").write_text("\n\n".join(parts) + "\n")
+    if "training" in found:
+        plot(found["training"], out / "speed.png")
+
+
+def available(record: Row) -> dict[str, Row]:
+    """The forms that were measured."""
+    return {form: row for form, row in record["forms"].items() if "unavailable" not in row}
+
+
+def best_torch(record: Row) -> str | None:
+    """The fastest of PyTorch's forms."""
+    forms = available(record)
+    return min(
+        (form for form in TORCH if form in forms), key=lambda form: forms[form]["seconds"]["median"], default=None
+    )
+
+
+def ratios(record: Row) -> dict[str, dict[str, Any]]:
+    """How many times faster flaxnets is than the best form of PyTorch, and than plain NNX, in each round."""
+    forms, made = available(record), {}
+    for name, form in {"torch": best_torch(record), "nnx": "nnx"}.items():
+        if form in forms and "flaxnets" in forms:
+            theirs, ours = (forms[each]["seconds"]["rounds"] for each in (form, "flaxnets"))
+            made[name] = rounds.spread(a / b for a, b in zip(theirs, ours, strict=True))
+    return made
+
+
+def microseconds(row: Row) -> str:
+    """A step of one form, with the extremes of the rounds."""
+    if "unavailable" in row:
+        return "n/a"
+    median, least, most = (row["seconds"][key] * 1e6 for key in ("median", "min", "max"))
+    return f"{median:.0f} ({least:.0f}-{most:.0f})"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cells(record: Row, shown: Callable[[Row], str]) -> list[str]:
+    """One cell a form; a dash where it was not measured."""
+    rows = record["forms"]
+    return ["-" if form not in rows else "n/a" if "unavailable" in rows[form] else shown(rows[form]) for form in FORMS]
+
+
+def _ratio_cells(record: Row) -> list[str]:
+    made = ratios(record)
+    cells = []
+    for name in ("torch", "nnx"):
+        ratio = made.get(name)
+        cells.append(f"**{ratio['median']:.2f}** ({ratio['min']:.2f}-{ratio['max']:.2f})" if ratio else "-")
+    return cells
+
+
+def _reasons(records: Mapping[str, Row]) -> list[str]:
+    """Why forms are not there, each reason once."""
+    names: dict[str, list[str]] = {}
+    for name, record in records.items():
+        for form, row in record["forms"].items():
+            if "unavailable" in row:
+                names.setdefault(f"{NAMES[form]}: {row['unavailable']}", []).append(f"`{name}`")
+    return [f"n/a: {reason} ({', '.join(where)})." for reason, where in names.items()]
+
+
+def _conditions(records: Mapping[str, Row]) -> str:
+    """Where and how, which of the records so, and which while other processes took a part of the machine."""
+    alike: dict[str, list[str]] = {}
+    for name, record in records.items():
+        others = max(_others(record), default=0.0)
+        busy = f" (**worth nothing**: others kept {others:.1f} processors busy)" if others > BUSY else ""
+        alike.setdefault(record["conditions"], []).append(f"`{name}`{busy}")
+    return "\n".join(f"- {what}: {', '.join(names)}." for what, names in alike.items())
+
+
+def _others(tree: Any) -> Iterator[float]:
+    for key, value in tree.items() if isinstance(tree, Mapping) else ():
+        yield from [value] if key == "others" else _others(value)
+
+
+def _ordered(records: Mapping[str, Row]) -> dict[str, Row]:
+    """Records in the order of the table of sizes, then by batch."""
+    order = list(SIZES)
+    return dict(sorted(records.items(), key=lambda item: (order.index(item[0].split()[0]), item[1].get("batch", 0))))
+
+
+_RATIOS = ["flaxnets / best torch", "flaxnets / plain NNX"]
+
+
+def _training(records: Mapping[str, Row]) -> list[str]:
+    records = _ordered(records)
+    speed = [
+        [
+            f"`{name}`",
+            r["size"],
+            *_cells(r, lambda row, r=r: _significant(r["batch"] / row["seconds"]["median"])),
+            *_ratio_cells(r),
+        ]
+        for name, r in records.items()
+    ]
+    header = ["network", "batch x input", *NAMES.values(), *_RATIOS]
+    cost = [[f"`{name}`", *_cost_cells(r)] for name, r in records.items()]
+    shown = ["best torch", "plain NNX", "flaxnets"]
+    costs = [f"{what}, {form}" for what in ("% of GEMM", "compile s", "peak MB") for form in shown]
+    costs[3] = "compile s, torch.compile"
+    return [_TRAINING, _table(header, speed), *_reasons(records), _COST, _table(["network", *costs], cost)]
+
+
+def _cost_cells(record: Row) -> list[str]:
+    forms, best = available(record), best_torch(record)
+
+    def cells(chosen: Sequence[str | None], shown: Callable[[Row], str]) -> list[str]:
+        return [shown(forms[form]) if form in forms else "-" for form in chosen]
+
+    def percent(row: Row) -> str:
+        operations = 3 * 2 * record["multiply_adds"] / row["seconds"]["median"]
+        return f"{operations / record['ceiling']['median'] / 1e9:.1%}".rstrip("%")
+
+    return [
+        *cells((best, "nnx", "flaxnets"), percent),
+        *cells(("torch_compile", "nnx", "flaxnets"), lambda row: f"{row['compile_seconds']:.1f}"),
+        *cells((best, "nnx", "flaxnets"), lambda row: f"{row['peak_megabytes']:.0f}"),
+    ]
+
+
+def _significant(value: float) -> str:
+    """Three digits that count, and no exponent."""
+    digits = max(0, 2 - math.floor(math.log10(value)))
+    return f"{round(value, 2 - math.floor(math.log10(value))):,.{digits}f}"
+
+
+def _milliseconds(row: Row) -> str:
+    return _significant(row["seconds"]["median"] * 1e3)
+
+
+def _inference(records: Mapping[str, Row]) -> list[str]:
+    records = _ordered(records)
+    rows = [
+        [f"`{name.split()[0]}`", r["size"], *_cells(r, _milliseconds), *_ratio_cells(r)] for name, r in records.items()
+    ]
+    header = ["network", "batch x input", *NAMES.values(), *_RATIOS]
+    return [_INFERENCE, _table(header, rows), *_reasons(records)]
+
+
+def _scaling(records: Mapping[str, Row]) -> list[str]:
+    parts = [_SCALING]
+    for name, record in records.items():
+        network, what = name.split()
+        values, rows = record["values"], []
+        for form, cells in record["forms"].items():
+            if all("unavailable" not in row for row in cells.values()):
+                seconds = [cells[str(value)]["seconds"]["median"] for value in values]
+                exponent, off = _fit(values, seconds)
+                shown = [_significant(second * 1e3) for second in seconds]
+                rows.append([NAMES[form], *shown, f"{exponent:.2f}", f"{off:.0%}"])
+        header = [f"`{network}`, {what}", *map(str, values), "exponent", "off a line"]
+        parts.append(_table(header, rows))
+    return parts
+
+
+def _fit(values: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
+    """The exponent of a power law, and the largest relative distance from the best line, relative distances squared."""
+    x, y = np.asarray(values, float), np.asarray(seconds, float)
+    line = np.polyfit(x, y, 1, w=1 / y)
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0]), float(np.abs(np.polyval(line, x) / y - 1).max())
+
+
+def _dispatch(records: Mapping[str, Row]) -> list[str]:
+    header = ["network", *NAMES.values(), "`fit`"]
+    rows = []
+    for name, record in records.items():
+        fit = microseconds(record["forms"]["fit"]) if "fit" in record["forms"] else "-"
+        rows.append([f"`{name}`", *_cells(record, microseconds), fit])
+    return [_DISPATCH, _table(header, rows)]
+
+
+def _startup(records: Mapping[str, Row]) -> list[str]:
+    rows = []
+    for name, record in records.items():
+        taken = record["seconds"]
+        rows.append([f"`{name}`", f"{taken['median']:.2f} ({taken['min']:.2f}-{taken['max']:.2f})"])
+    return [_STARTUP, _table(["command", "seconds"], rows)]
+
+
+def plot(records: Mapping[str, Row], path: Path) -> None:
+    """Draws how fast each form is, the best one of PyTorch being 1; lines are from the slowest round to the fastest."""
+    records = {name: record for name, record in _ordered(records).items() if best_torch(record)}
+    figure = Figure(figsize=(9, 1.2 + 0.85 * len(records)), layout="constrained")
+    axes = figure.add_subplot()
+    height = 0.85 / len(FORMS)
+    for i, form in enumerate(FORMS):
+        places, speeds, errors = [], [], []
+        for place, record in enumerate(records.values()):
+            forms = available(record)
+            if form in forms:
+                unit = forms[best_torch(record) or form]["seconds"]["median"]
+                taken = forms[form]["seconds"]
+                speed = unit / taken["median"]
+                places.append(place + (i - (len(FORMS) - 1) / 2) * height)
+                speeds.append(speed)
+                errors.append((speed - unit / taken["max"], unit / taken["min"] - speed))
+        axes.barh(places, speeds, height, color=COLORS[form], label=NAMES[form])
+        axes.errorbar(speeds, places, xerr=np.transpose(errors) if errors else None, fmt="none", ecolor="#444", lw=0.8)
+        for place, speed, (_, above) in zip(places, speeds, errors, strict=True):
+            axes.annotate(
+                f"{speed:.2f}", (speed + above, place), (3, 0), textcoords="offset points", fontsize=7, va="center"
+            )
+    axes.axvline(1, color="#444", lw=0.8, ls="--", zorder=0)
+    axes.set_yticks(range(len(records)), [f"{name}\n{record['size']}" for name, record in records.items()])
+    axes.invert_yaxis()
+    axes.set_xlabel("training speed, the best form of PyTorch = 1 (longer is faster)")
+    axes.margins(x=0.08, y=0.01)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(FORMS), frameon=False)
+    figure.savefig(path, dpi=120)
