@@ -72,7 +72,7 @@ def _train(plan: Plan, run: "Run | None", stopping: Stopping) -> int:
     torch_records = None
     with _one_line_failures(where):
         try:
-            records = _fit(plan, model, run, stopping)
+            records = fit_model(plan, model, stopping, run)
         except (FloatingPointError, CheckpointError):  # the model has the last finite state, or the last one
             if run:
                 run.save(model, "last")
@@ -80,7 +80,7 @@ def _train(plan: Plan, run: "Run | None", stopping: Stopping) -> int:
         if run:
             run.save(model, "last")
         if plan.options.compare_torch and stopping.signal is None:
-            torch_records = _train_twin(plan)
+            torch_records = fit_twin(plan)
             if run:
                 run.log_all(torch_records, of="torch_")
         if run and records:
@@ -123,7 +123,27 @@ def _one_line_failures(where: str) -> Iterator[None]:
         raise
 
 
-def _fit(plan: Plan, model: "nnx.Module", run: "Run | None", stopping: Stopping) -> list[dict[str, Any]]:
+def fit_model(plan: Plan, model: "nnx.Module", stopping: Stopping, run: "Run | None" = None) -> list[dict[str, Any]]:
+    """Trains a network as planned; goes on where its run has a checkpoint.
+
+    Args:
+        plan: what to do.
+        model: the network, which is trained in place.
+        stopping: is asked after every step whether to end.
+        run: where metrics, the best weights and checkpoints are kept, if at all.
+
+    Returns:
+        A record an epoch.
+
+    >>> plan = make_plan(Options(arch="linear_regression", epochs=3))
+    >>> with Stopping() as stopping:
+    ...     records = fit_model(plan, plan.make_model(), stopping)  # doctest: +ELLIPSIS
+    1/3  train loss ...
+    2/3  train loss ...
+    3/3  train loss ...
+    >>> sorted(records[0])
+    ['epoch', 'examples_per_second', 'learning_rate', 'test_loss', 'train_loss']
+    """
     import jax.numpy as jnp
 
     from flaxnets.training import Checkpoints, fit
@@ -206,8 +226,17 @@ def _tensorboard(run: "Run") -> Iterator[Callable[[Mapping[str, Any]], None]]:
         yield write
 
 
-def _train_twin(plan: Plan) -> list[dict[str, Any]]:
-    """Trains the network's PyTorch twin from the same weights on the same batches; returns its records."""
+def fit_twin(plan: Plan) -> list[dict[str, Any]]:
+    """Trains the network's PyTorch twin from the same weights on the same batches.
+
+    Returns:
+        A record an epoch.
+
+    >>> records = fit_twin(make_plan(Options(arch="linear_regression", epochs=1)))  # doctest: +ELLIPSIS
+    PyTorch 1/1  test loss ...
+    >>> sorted(records[0])
+    ['epoch', 'test_loss', 'train_loss']
+    """
     from flaxnets import state_dict
     from flaxnets.parity.training import fit_torch
     from flaxnets.training import Batches

@@ -167,7 +167,7 @@ def make_plan(options: Options, warn: Callable[[str], None] = print) -> Plan:
     Raises:
         UsageError: if network, data and options do not go together, or the data cannot be used.
 
-    >>> make_plan(Options(arch="lenet", epochs=3)).config["optimizer"]
+    >>> make_plan(Options(arch="mlp", epochs=3)).config["optimizer"]
     'sgd'
     """
     _check_extras(options)
