@@ -58,8 +58,8 @@ class Options:
     """How many batches' gradients are averaged for an update."""
     ema_decay: float | None = None
     """How much of a moving average of the weights an update keeps; with it the average is evaluated and kept."""
-    precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    """What is computed in: bfloat16 for products and convolutions alone, float64 for everything."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What products, convolutions and recurrent layers compute in; weights stay in float32."""
     remat: bool = False
     """Compute the network's blocks again in the backward pass, which saves memory on a GPU or TPU."""
     nonfinite: Literal["stop", "skip", "ignore"] = "stop"
