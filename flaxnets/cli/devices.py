@@ -36,8 +36,10 @@ def keep_compiled(folder: str | None) -> None:
     """
     import jax
 
+    # Small programs as well: a new network runs hundreds of them before its first step.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     if folder is None and jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]
         return
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     jax.config.update("jax_compilation_cache_dir", str(Path(folder) if folder else caches / "flaxnets"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
