@@ -280,7 +280,7 @@ def test_bash_completes_commands_options_and_choices(tmp_path):
         assert set(done.stdout.split()) == offered, done.stderr
 
 
-@pytest.mark.parametrize("shell", ["zsh", "tcsh"])
+@pytest.mark.parametrize("shell", ["zsh", "tcsh", "fish"])
 def test_the_completion_of_other_shells_names_every_command(shell, capsys):
     assert main(["--tyro-print-completion", shell]) == 0
     shown = capsys.readouterr().out
