@@ -25,8 +25,7 @@ def primitive(name: str, compute: Compute, on_cpu: Compute | None = None) -> Pri
         return ShapedArray(out.shape, out.dtype)
 
     def batched(operands: Any, dims: Any, **params: Any) -> tuple[jax.Array, int]:
-        axes = tuple(None if dim is batching.not_mapped else dim for dim in dims)
-        return jax.vmap(lambda *arrays: compute(*arrays, **params), in_axes=axes)(*operands), 0
+        return jax.vmap(lambda *arrays: compute(*arrays, **params), in_axes=tuple(dims))(*operands), 0
 
     new.def_impl(lambda *operands, **params: jax.jit(lambda *arrays: new.bind(*arrays, **params))(*operands))
     new.def_abstract_eval(abstract)

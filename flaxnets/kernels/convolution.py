@@ -75,7 +75,7 @@ def _shifted(x: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
     for i in range(conv.kernel[0]):
         for j in range(conv.kernel[1]):
             end = (x.shape[0], i + (height - 1) * down + 1, j + (width - 1) * right + 1, 1)
-            total = total + lax.slice(x, (0, i, j, 0), end, (1, down, right, 1)) * kernel[i, j, 0]
+            total = total + lax.slice(x, (0, i, j, 0), end, (1, down, right, 1)) * kernel[i : i + 1, j : j + 1]
     return total
 
 

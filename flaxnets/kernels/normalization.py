@@ -15,9 +15,7 @@ def _row(vector: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _normalize(
-    x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _normalize(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The normalised images, mean and biased variance."""
     count = x.size // x.shape[3]
     mean = total(x) / count
@@ -39,9 +37,7 @@ def _normalize_jvp(eps: float, primals: Any, tangents: Any) -> Any:
     return (y, mean, var), (dx * _row(scale) + centred * spread(slope, x) + spread(shift, x), dmean, 2 * half_dvar)
 
 
-def batch_norm(
-    x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def batch_norm(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns normalised images ``(N, C, H, W)``, and each channel's mean and biased variance.
 
     >>> y, mean, var = batch_norm(jnp.array([[[[1.0, 3.0]]]]), jnp.ones(1), jnp.zeros(1), 0.0)

@@ -4,37 +4,41 @@ Its custom calls are neither documented nor stable, and one that does not fit en
 jaxlib count that they were tested with, and every call is checked before it is made.
 """
 
+import importlib.metadata
 import json
 import math
 import platform
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 
 # jaxlib's versions that these calls were tested with.
 VERSIONS = ("0.10.2",)
+JAXLIB = importlib.metadata.version("jaxlib")
 
 Pads = Sequence[tuple[int, int]]
 
 
 def is_supported() -> bool:
     """Whether this jaxlib is one whose calls are known. Whether they work, :mod:`flaxnets.kernels.probe` knows."""
-    return jaxlib.__version__ in VERSIONS and platform.machine() == "x86_64"
+    return JAXLIB in VERSIONS and platform.machine() == "x86_64"
 
 
 def _call(target: str, key: str, config: Mapping[str, Any], shape: tuple[int, ...], *operands: jax.Array) -> jax.Array:
     if not is_supported():
-        raise ValueError(f"{target}: jaxlib must be one of the versions {VERSIONS}, got {jaxlib.__version__}")
+        raise ValueError(f"{target}: jaxlib must be one of the versions {VERSIONS}, got {JAXLIB}")
     for array in operands:
         if array.dtype != jnp.float32:
             raise ValueError(f"{target}: operands must be of float32, got {array.dtype}")
     for sizes in (shape, *(array.shape for array in operands)):
         if min(sizes) < 1 or math.prod(sizes) >= 2**31:
             raise ValueError(f"{target}: arrays must have elements, and fewer than 2**31, got the shape {sizes}")
-    options = json.dumps({key: config}).encode()
+    options = json.dumps({key: config})
+    # jaxlib cannot serialize a program with these calls; where compiled programs are kept, this one is not.
+    warnings.filterwarnings("ignore", r"Error writing persistent compilation cache entry for .*std::bad_alloc")
     result = jax.ShapeDtypeStruct(shape, jnp.float32)
     return jax.ffi.ffi_call(target, result, custom_call_api_version=2, legacy_backend_config=options)(*operands)
 

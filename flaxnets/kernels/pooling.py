@@ -139,8 +139,8 @@ def _max_pool(x: jax.Array, windows: Windows) -> jax.Array:
 
 @_max_pool.defjvp
 def _max_pool_jvp(windows: Windows, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    values, places = _maxima(*primals, windows)
-    return values, _take_p.bind(*tangents, places, windows=windows)
+    values, places = _maxima(primals[0], windows)
+    return values, _take_p.bind(tangents[0], places, windows=windows)
 
 
 def max_pool(x: jax.Array, windows: Windows) -> jax.Array:

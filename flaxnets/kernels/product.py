@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.interpreters import ad
 
 from flaxnets.kernels import onednn
@@ -35,6 +34,7 @@ ad.defbilinear(_matmul, _left, _right)
 def linear(x: jax.Array, weight: jax.Array) -> jax.Array:
     """Returns ``x @ weight.T`` for a weight ``(out, in)`` and any number of axes before the last of ``x``.
 
+    >>> import jax.numpy as jnp
     >>> linear(jnp.ones((2, 1, 3)), jnp.ones((2, 3))).tolist()
     [[[3.0, 3.0]], [[3.0, 3.0]]]
     """
