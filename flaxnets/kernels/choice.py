@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from flaxnets.kernels import probe
+from flaxnets.kernels import onednn, probe
 from flaxnets.kernels.convolution import convolution
 from flaxnets.kernels.normalization import batch_norm
 from flaxnets.kernels.pooling import Windows, max_pool, sum_pool
@@ -20,6 +20,11 @@ Kind = Literal["plain", "xla", "onednn"]
 Form = Callable[..., Any]
 
 _kind: contextvars.ContextVar[Kind] = contextvars.ContextVar("kernels", default="plain")
+
+
+def _check(kind: str) -> None:
+    if kind not in get_args(Kind):
+        raise ValueError(f"kernels must be auto, plain, xla or onednn, got {kind!r}")
 
 
 @contextlib.contextmanager
@@ -41,8 +46,7 @@ def use(kind: Kind) -> Iterator[None]:
     ...     print(F.conv2d(jnp.ones((1, 1, 4, 4)), jnp.ones((1, 1, 3, 3))).shape)
     (1, 1, 2, 2)
     """
-    if kind not in get_args(Kind):
-        raise ValueError(f"kernels must be one of {', '.join(get_args(Kind))}, got {kind!r}")
+    _check(kind)
     token = _kind.set(kind)
     try:
         yield
@@ -50,14 +54,25 @@ def use(kind: Kind) -> Iterator[None]:
         _kind.reset(token)
 
 
-def choose() -> Kind:
-    """The fastest kind that is right here: oneDNN on one CPU device, if it proved to work; plain on GPU and TPU.
+def choose(kernels: Literal["auto"] | Kind = "auto") -> Kind:
+    """What is given, or the fastest that is right here: oneDNN on one CPU device if it works, plain on GPU and TPU.
 
     The first call for a version of jaxlib and a processor takes some seconds, see :mod:`flaxnets.kernels.probe`.
 
-    >>> choose() in ("plain", "xla", "onednn")
-    True
+    Raises:
+        ValueError: for another kind.
+        RuntimeError: if oneDNN is asked for, and does not work.
+
+    >>> choose() in ("plain", "xla", "onednn"), choose("plain")
+    (True, 'plain')
     """
+    if kernels == "onednn" and not probe.passes():
+        raise RuntimeError(
+            f"kernels='onednn' does not work with jaxlib {onednn.JAXLIB} on this processor; take 'auto' or 'xla'"
+        )
+    if kernels != "auto":
+        _check(kernels)
+        return kernels
     if jax.default_backend() != "cpu":
         return "plain"
     return "onednn" if jax.device_count() == 1 and probe.passes() else "xla"

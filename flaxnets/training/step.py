@@ -151,8 +151,9 @@ def make_train_step(
             what :func:`flaxnets.kernels.choose` says.
 
     Raises:
-        ValueError: for an ``accumulate`` below 1, a ``remat`` that chooses no module, or a loss whose reduction is no
-            mean.
+        ValueError: for an ``accumulate`` below 1, unknown ``kernels``, a ``remat`` that chooses no module, or a loss
+            whose reduction is no mean.
+        RuntimeError: for ``kernels`` that do not work here.
 
     >>> import flaxnets, jax.numpy as jnp
     >>> from flaxnets import optim
@@ -166,7 +167,7 @@ def make_train_step(
     """
     graphdef, update = _graphdef(model, True, remat), _accumulated(optimizer, accumulate).update
     measure = as_objective(objective)
-    kind = forms.choose() if kernels == "auto" else kernels
+    kind = forms.choose(kernels)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         inputs, targets, weights = transform(batch, jax.random.fold_in(state.key, state.position))
