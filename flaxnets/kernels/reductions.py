@@ -1,8 +1,11 @@
-"""Sums over a batch of images in two steps, which XLA runs some ten times faster on CPUs than in one."""
+"""Sums over the pixels of a batch, the second half of them as a product with ones.
+
+XLA puts a sum, what it is of and what is made of it into one loop, on CPUs one that jumps from channel to channel; a
+product of matrices it leaves alone.
+"""
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 
 def total(x: jax.Array) -> jax.Array:
@@ -11,13 +14,15 @@ def total(x: jax.Array) -> jax.Array:
     >>> total(jnp.ones((2, 3, 4, 1))).tolist()
     [24.0]
     """
-    return lax.optimization_barrier(x.sum((1, 2))).sum(0)
+    columns = x.sum(1).reshape(-1, x.shape[3])
+    return (jnp.ones((1, len(columns)), x.dtype) @ columns)[0]
 
 
 def spread(vector: jax.Array, like: jax.Array) -> jax.Array:
-    """A vector of channels as ``(N, 1, 1, C)``, to combine with ``like``; its gradient is summed as by :func:`total`.
+    """A vector of channels as ``(N, 1, W, C)``, to combine with ``like``; its gradient is summed as by :func:`total`.
 
     >>> spread(jnp.ones(3), jnp.ones((2, 5, 5, 3))).shape
-    (2, 1, 1, 3)
+    (2, 1, 5, 3)
     """
-    return lax.optimization_barrier(jnp.broadcast_to(vector, (like.shape[0], 1, 1, vector.size)))
+    n, _, width, channels = like.shape
+    return (jnp.ones((n * width, 1), vector.dtype) @ vector[None]).reshape(n, 1, width, channels)
