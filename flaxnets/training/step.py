@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 from jax.typing import DTypeLike
 
+from flaxnets import kernels as forms
 from flaxnets import nn
 from flaxnets.autocast import autocast
 from flaxnets.training.objectives import Metrics, Objective, as_objective
@@ -123,6 +124,7 @@ def make_train_step(
     remat: Blocks = False,
     compute_dtype: DTypeLike | None = None,
     penalty: Callable[[nnx.State], jax.Array] | None = None,
+    kernels: Literal["auto"] | forms.Kind = "auto",
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """Returns a jit-compiled ``step(state, batch)`` that gives the next state and the metrics' sums.
 
@@ -145,10 +147,13 @@ def make_train_step(
             their updates and the loss keep float32.
         penalty: a function of the parameters that is added to what is minimised, but not to the metrics, such as
             :func:`flaxnets.training.l2_penalty`.
+        kernels: the forms that the model's layers compute in, as :func:`flaxnets.kernels.use` has them; ``"auto"``:
+            what :func:`flaxnets.kernels.choose` says.
 
     Raises:
-        ValueError: for an ``accumulate`` below 1, a ``remat`` that chooses no module, or a loss whose reduction is no
-            mean.
+        ValueError: for an ``accumulate`` below 1, unknown ``kernels``, a ``remat`` that chooses no module, or a loss
+            whose reduction is no mean.
+        RuntimeError: for ``kernels`` that do not work here.
 
     >>> import flaxnets, jax.numpy as jnp
     >>> from flaxnets import optim
@@ -162,13 +167,16 @@ def make_train_step(
     """
     graphdef, update = _graphdef(model, True, remat), _accumulated(optimizer, accumulate).update
     measure = as_objective(objective)
+    kind = forms.choose(kernels)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         inputs, targets, weights = transform(batch, jax.random.fold_in(state.key, state.position))
 
         def mean_loss(params: nnx.State) -> tuple[jax.Array, tuple[Metrics, nnx.State, nnx.State]]:
             merged = nnx.merge(graphdef, params, state.model_state, copy=True)
-            metrics = measure(_call(merged, inputs, compute_dtype), targets, weights)
+            with forms.use(kind):
+                outputs = _call(merged, inputs, compute_dtype)
+            metrics = measure(outputs, targets, weights)
             loss = metrics["loss"] / metrics["count"] + (penalty(params) if penalty is not None else 0)
             _, after, model_state = nnx.split(merged, nnx.Param, ...)  # a call may change parameters, too
             return loss, (metrics, after, model_state)

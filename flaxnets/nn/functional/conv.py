@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Num
 
+from flaxnets import kernels
 from flaxnets.autocast import cast_operands
 from flaxnets.nn._arguments import along, as_float_like, check_ndim, to_ints
 
@@ -119,17 +120,22 @@ def conv_nd(
                 f"{name}: the kernel {kernel_size} with dilation {dilation} is larger than the padded input "
                 f"(input of shape {input.shape}, padding {padding!r})"
             )
-    axes = "NC" + "DHW"[-n:]
-    output = jax.lax.conv_general_dilated(
-        input if input.ndim == n + 2 else input[None],
-        weight,
-        stride,
-        pads,
-        rhs_dilation=dilation,
-        dimension_numbers=(axes, "OI" + axes[2:], axes),
-        feature_group_count=groups,
-    )
-    output = add_bias(output, bias, 1)
+    x = input if input.ndim == n + 2 else input[None]
+    form = kernels.convolution_form(x, weight, groups)
+    if form is not None:
+        output = form(x, weight, bias, stride, tuple(pads), dilation)
+    else:
+        axes = "NC" + "DHW"[-n:]
+        output = jax.lax.conv_general_dilated(
+            x,
+            weight,
+            stride,
+            pads,
+            rhs_dilation=dilation,
+            dimension_numbers=(axes, "OI" + axes[2:], axes),
+            feature_group_count=groups,
+        )
+        output = add_bias(output, bias, 1)
     if weight.shape[1] == 0:
         output = output[:, :0]  # torch gives no channels for no channels, whatever the weight says
     return output if input.ndim == n + 2 else output[0]

@@ -10,6 +10,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from flaxnets import kernels
 from flaxnets.nn._arguments import along
 
 Stat = nnx.Variable | jax.Array | None
@@ -111,8 +112,9 @@ def batch_norm(
     vectors = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
     check_vectors("batch_norm", input, input.shape[1:2], vectors)
     x = as_wide(input)
+    form, output = kernels.batch_norm_form(input, weight, bias, axis_name), None
     if training:
-        mean, var = _batch_statistics(x, axis_name)
+        output, mean, var = form(x, weight, bias, eps) if form else (None, *_batch_statistics(x, axis_name))
         if count:
             _move(running_mean, mean, momentum)
             _move(running_var, var * (count / (count - 1)), momentum)
@@ -120,7 +122,9 @@ def batch_norm(
         raise RuntimeError("batch_norm: running_mean and running_var must be given when training is False, got None")
     else:
         mean, var = running_mean[...], running_var[...]
-    return _normalize(x, mean, var, weight, bias, eps).astype(input.dtype)
+    if output is None:
+        output = _normalize(x, mean, var, weight, bias, eps)
+    return output.astype(input.dtype)
 
 
 def _batch_statistics(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array]:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Real
 
+from flaxnets import kernels
 from flaxnets.nn._arguments import check_ndim
 from flaxnets.nn.functional._windows import Size, added, larger, lowest, places, reduce_windows, windows_of
 
@@ -18,6 +19,9 @@ def _max_pool(
     input = jnp.asarray(input)
     windows = windows_of(input, n, f"max_pool{n}d", kernel_size, stride, padding, dilation, ceil_mode)
     fill = lowest(input.dtype)
+    form = None if return_indices else kernels.max_pool_form(input, windows)
+    if form is not None:
+        return form(input, windows)
     if not return_indices:
         return reduce_windows((input,), windows, (fill,), larger)[0]
     return reduce_windows((input, places(input, n)), windows, (fill, 0), larger)
@@ -166,7 +170,8 @@ def _avg_pool(
         raise TypeError(f"{name}: divisor_override must be an int, got {divisor_override!r}")
     divisor = windows.counts(count_include_pad) if divisor_override is None else divisor_override
     wide = jnp.promote_types(input.dtype, jnp.float32) if jnp.issubdtype(input.dtype, jnp.floating) else input.dtype
-    (total,) = reduce_windows((input.astype(wide),), windows, (0,), added)
+    form = kernels.sum_pool_form(input, windows)
+    total = form(input, windows) if form else reduce_windows((input.astype(wide),), windows, (0,), added)[0]
     return jax.lax.div(total, jnp.broadcast_to(jnp.asarray(divisor, wide), total.shape)).astype(input.dtype)
 
 

@@ -1,0 +1,36 @@
+"""Operations that are opaque to autodiff, and linear in an operand whose transposes are given."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
+
+Compute = Callable[..., jax.Array]
+
+
+def primitive(name: str, compute: Compute, on_cpu: Compute | None = None) -> Primitive:
+    """Returns a primitive that computes as ``compute`` does, or on CPUs as ``on_cpu``; mapped over, as ``compute``.
+
+    Derivatives are for the caller to add, with :mod:`jax.interpreters.ad`. A primitive, unlike ``jax.custom_vjp``, has
+    them in forward mode and of any order, too.
+    """
+    new = Primitive(name)
+
+    def abstract(*operands: Any, **params: Any) -> ShapedArray:
+        shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands]
+        out = jax.eval_shape(lambda *arrays: compute(*arrays, **params), *shapes)
+        return ShapedArray(out.shape, out.dtype)
+
+    def batched(operands: Any, dims: Any, **params: Any) -> tuple[jax.Array, int]:
+        return jax.vmap(lambda *arrays: compute(*arrays, **params), in_axes=tuple(dims))(*operands), 0
+
+    new.def_impl(lambda *operands, **params: jax.jit(lambda *arrays: new.bind(*arrays, **params))(*operands))
+    new.def_abstract_eval(abstract)
+    batching.primitive_batchers[new] = batched
+    mlir.register_lowering(new, mlir.lower_fun(compute, multiple_results=False))
+    if on_cpu is not None:
+        mlir.register_lowering(new, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
+    return new

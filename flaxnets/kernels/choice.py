@@ -1,0 +1,124 @@
+"""Which form each layer's computation takes: the one place that decides."""
+
+import contextlib
+import contextvars
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from flaxnets.kernels import onednn, probe
+from flaxnets.kernels.convolution import convolution
+from flaxnets.kernels.normalization import batch_norm
+from flaxnets.kernels.pooling import Windows, max_pool, sum_pool
+from flaxnets.kernels.product import linear
+
+Kind = Literal["plain", "xla", "onednn"]
+Form = Callable[..., Any]
+
+_kind: contextvars.ContextVar[Kind] = contextvars.ContextVar("kernels", default="plain")
+
+
+def _check(kind: str) -> None:
+    if kind not in get_args(Kind):
+        raise ValueError(f"kernels must be auto, plain, xla or onednn, got {kind!r}")
+
+
+@contextlib.contextmanager
+def use(kind: Kind) -> Iterator[None]:
+    """Within it layers compute in forms that are faster on CPUs, to the same numbers.
+
+    It counts while a function is traced: enter it inside what is given to ``jax.jit``, or before the first call.
+
+    Args:
+        kind: ``"plain"``: as everywhere else. ``"xla"``: forms that XLA compiles to faster programs. ``"onednn"``:
+            these, and convolutions and matrix products of the oneDNN library inside jaxlib, where :func:`choose` says
+            so; elsewhere a call of them may end the process.
+
+    Raises:
+        ValueError: for another kind.
+
+    >>> from flaxnets.nn import functional as F
+    >>> with use("xla"):
+    ...     print(F.conv2d(jnp.ones((1, 1, 4, 4)), jnp.ones((1, 1, 3, 3))).shape)
+    (1, 1, 2, 2)
+    """
+    _check(kind)
+    token = _kind.set(kind)
+    try:
+        yield
+    finally:
+        _kind.reset(token)
+
+
+def choose(kernels: Literal["auto"] | Kind = "auto") -> Kind:
+    """What is given, or the fastest that is right here: oneDNN on one CPU device if it works, plain on GPU and TPU.
+
+    The first call for a version of jaxlib and a processor takes some seconds, see :mod:`flaxnets.kernels.probe`.
+
+    Raises:
+        ValueError: for another kind.
+        RuntimeError: if oneDNN is asked for, and does not work.
+
+    >>> choose() in ("plain", "xla", "onednn"), choose("plain")
+    (True, 'plain')
+    """
+    if kernels == "onednn" and not probe.passes():
+        raise RuntimeError(
+            f"kernels='onednn' does not work with jaxlib {onednn.JAXLIB} on this processor; take 'auto' or 'xla'"
+        )
+    if kernels != "auto":
+        _check(kernels)
+        return kernels
+    if jax.default_backend() != "cpu":
+        return "plain"
+    return "onednn" if jax.device_count() == 1 and probe.passes() else "xla"
+
+
+def _is_fast(*arrays: jax.Array | None) -> bool:
+    """The forms are for numbers that CPUs have, and arrays that have elements."""
+    given = [array for array in arrays if array is not None]
+    return _kind.get() != "plain" and all(x.dtype in (jnp.float32, jnp.float64) and x.size for x in given)
+
+
+def _is_onednn(dtype: Any) -> bool:
+    return _kind.get() == "onednn" and dtype == jnp.float32
+
+
+def convolution_form(x: jax.Array, weight: jax.Array, groups: int) -> Form | None:
+    """For images and one group; oneDNN's if there is work enough for it to bring its weights into its own order."""
+    if x.ndim != 4 or groups != 1 or not _is_fast(x, weight):
+        return None
+    pays = x.size > weight.size / 8
+    return functools.partial(convolution, library="onednn" if pays and _is_onednn(x.dtype) else "xla")
+
+
+def max_pool_form(x: jax.Array, windows: Windows) -> Form | None:
+    """For images, where a place in the window is one byte."""
+    small = x.ndim == 4 and windows.dilation == (1, 1) and math.prod(windows.kernel) <= 255
+    return max_pool if small and _is_fast(x) else None
+
+
+def sum_pool_form(x: jax.Array, windows: Windows) -> Form | None:
+    """For images, and windows side by side that lie within them."""
+    if x.ndim != 4 or windows.kernel != windows.stride or windows.padding != (0, 0):
+        return None
+    inside = all(o * k <= s for o, k, s in zip(windows.output, windows.kernel, windows.size, strict=True))
+    return sum_pool if inside and _is_fast(x) else None
+
+
+def batch_norm_form(
+    x: jax.Array, weight: jax.Array | None, bias: jax.Array | None, axis_name: str | None
+) -> Form | None:
+    """For images and both parameters, in training, by the statistics of this device's batch."""
+    if x.ndim != 4 or weight is None or bias is None or axis_name is not None:
+        return None
+    return batch_norm if _is_fast(x, weight, bias) else None
+
+
+def linear_form(x: jax.Array, weight: jax.Array) -> Form | None:
+    """oneDNN's for matrices as weights."""
+    return linear if weight.ndim == 2 and _is_fast(x, weight) and _is_onednn(x.dtype) else None

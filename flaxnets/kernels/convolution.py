@@ -1,0 +1,200 @@
+"""Convolutions of images whose gradients are convolutions in the forms that CPUs run fast.
+
+Inside, images are NHWC and kernels HWIO. XLA writes the gradients of a convolution in other forms, which are quick
+only once it has rewritten them, and within ``lax.scan`` it does not; here they are in the form it would make of them.
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.interpreters import ad
+
+from flaxnets.kernels import onednn
+from flaxnets.kernels._primitives import primitive
+from flaxnets.kernels.reductions import spread
+
+Pair = tuple[int, int]
+Shape = tuple[int, ...]
+AXES = ("NHWC", "HWIO", "NHWC")
+DATA_AXES, KERNEL_AXES = (0, 3, 1, 2), (2, 3, 0, 1)
+
+
+class Convolution(NamedTuple):
+    """One convolution: what must be known to compute any two of its three arrays' products."""
+
+    x: Shape
+    kernel: Shape
+    stride: Pair
+    pads: tuple[Pair, Pair]
+    dilation: Pair
+
+    @property
+    def size(self) -> Pair:
+        """Height and width of the output."""
+        height, width = (
+            (self.x[1 + i] + sum(self.pads[i]) - self.dilation[i] * (self.kernel[i] - 1) - 1) // self.stride[i] + 1
+            for i in (0, 1)
+        )
+        return height, width
+
+    @property
+    def is_product(self) -> bool:
+        """Whether each pixel is on its own: a product of matrices."""
+        return self.kernel[:2] == (1, 1) and self.stride == (1, 1) and self.pads == ((0, 0), (0, 0))
+
+    def input_pads(self) -> list[Pair]:
+        """What pads the output's gradient, itself spread by the stride, for the input's."""
+        pads = []
+        for i, (before, _) in enumerate(self.pads):
+            reach = self.dilation[i] * (self.kernel[i] - 1)
+            pads.append((reach - before, self.x[1 + i] - (self.size[i] - 1) * self.stride[i] - 1 + before))
+        return pads
+
+    def kernel_pads(self) -> list[Pair]:
+        """What pads the input for the kernel's gradient."""
+        pads = []
+        for i, (before, _) in enumerate(self.pads):
+            reach = self.dilation[i] * (self.kernel[i] - 1) + self.stride[i] * (self.size[i] - 1)
+            pads.append((before, reach + 1 - self.x[1 + i] - before))
+        return pads
+
+
+def _output(x: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
+    if conv.kernel[2] == 1 and conv.kernel[3] <= 16 and conv.dilation == (1, 1):
+        return _shifted(x, kernel, conv)
+    return lax.conv_general_dilated(x, kernel, conv.stride, conv.pads, None, conv.dilation, AXES)
+
+
+def _shifted(x: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
+    """Of one channel: the sum of the shifted image's products with the kernel's elements."""
+    x = jnp.pad(x, ((0, 0), *conv.pads, (0, 0)))
+    (height, width), (down, right) = conv.size, conv.stride
+    total = jnp.zeros((), x.dtype)
+    for i in range(conv.kernel[0]):
+        for j in range(conv.kernel[1]):
+            end = (x.shape[0], i + (height - 1) * down + 1, j + (width - 1) * right + 1, 1)
+            total = total + lax.slice(x, (0, i, j, 0), end, (1, down, right, 1)) * kernel[i : i + 1, j : j + 1]
+    return total
+
+
+def _input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
+    flipped = lax.optimization_barrier(lax.rev(kernel, (0, 1)).transpose(0, 1, 3, 2))
+    return lax.conv_general_dilated(g, flipped, (1, 1), conv.input_pads(), conv.stride, conv.dilation, AXES)
+
+
+def _kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> jax.Array:
+    if conv.is_product:
+        return (x.reshape(-1, x.shape[3]).T @ g.reshape(-1, g.shape[3])).reshape(conv.kernel)
+    # The barriers keep XLA from merging the transposes into the convolution, whose form would be lost.
+    images, kernel = lax.optimization_barrier((x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)))
+    out = lax.conv_general_dilated(images, kernel, conv.dilation, conv.kernel_pads(), None, conv.stride, AXES)
+    return lax.optimization_barrier(out).transpose(1, 2, 0, 3)
+
+
+def _trimmed(x: jax.Array, pads: list[Pair]) -> tuple[jax.Array, list[Pair]]:
+    """Negative padding as a slice."""
+    for i, (before, after) in enumerate(pads):
+        x = lax.slice_in_dim(x, max(-before, 0), x.shape[1 + i] - max(-after, 0), axis=1 + i)
+    return x, [(max(before, 0), max(after, 0)) for before, after in pads]
+
+
+def _onednn_output(x: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
+    return onednn.convolution(
+        x, kernel, stride=conv.stride, pads=conv.pads, dilation=conv.dilation,
+        data_axes=DATA_AXES, kernel_axes=KERNEL_AXES,
+    )  # fmt: skip
+
+
+def _onednn_input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
+    if conv.stride != (1, 1):
+        return _input_gradient(g, kernel, conv)
+    g, pads = _trimmed(g, conv.input_pads())
+    return onednn.convolution(
+        g, lax.rev(kernel, (0, 1)), stride=(1, 1), pads=pads, dilation=conv.dilation,
+        data_axes=DATA_AXES, kernel_axes=(3, 2, 0, 1),
+    )  # fmt: skip
+
+
+def _onednn_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> jax.Array:
+    n, channels = x.shape[0], x.shape[3]
+    if conv.is_product:
+        product = onednn.matmul(x.reshape(-1, channels), g.reshape(-1, g.shape[3]), transpose_a=True)
+        return product.reshape(conv.kernel)
+    if channels < 16:
+        return _kernel_gradient(x, g, conv)
+    # In three dimensions, the last of them the channels: so the result is HWIO as it comes.
+    x, pads = _trimmed(x, conv.kernel_pads())
+    volume = lax.optimization_barrier(x.reshape(n, -1).T).reshape(1, *x.shape[1:], n)
+    out = onednn.convolution(
+        volume, g[:, :, :, None], stride=(*conv.dilation, 1), pads=(*pads, (0, 0)), dilation=(*conv.stride, 1),
+        data_axes=(0, 4, 1, 2, 3), kernel_axes=(0, 4, 1, 2, 3),
+    )  # fmt: skip
+    return out.reshape(conv.kernel)
+
+
+Result = Literal["output", "input", "kernel"]
+_XLA = {"output": _output, "input": _input_gradient, "kernel": _kernel_gradient}
+_ONEDNN = {"output": _onednn_output, "input": _onednn_input_gradient, "kernel": _onednn_kernel_gradient}
+
+
+def _compute(a: jax.Array, b: jax.Array, *, result: Result, conv: Convolution, library: str) -> jax.Array:
+    return _XLA[result](a, b, conv)
+
+
+def _compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, conv: Convolution, library: str) -> jax.Array:
+    return (_ONEDNN if library == "onednn" else _XLA)[result](a, b, conv)
+
+
+# Of input, kernel and output's gradient two are given, and the result is of the third's shape. Each of the three maps
+# is linear in both operands, and its transposes are the two others.
+_conv = primitive("conv_nhwc", _compute, _compute_on_cpu)
+
+
+def _left(ct: jax.Array, a: jax.Array, b: jax.Array, *, result: Result, **params: Any) -> jax.Array:
+    if result == "kernel":
+        return _conv.bind(b, ct, result="input", **params)
+    return _conv.bind(ct, b, result="input" if result == "output" else "output", **params)
+
+
+def _right(ct: jax.Array, a: jax.Array, b: jax.Array, *, result: Result, **params: Any) -> jax.Array:
+    if result == "kernel":
+        return _conv.bind(a, ct, result="output", **params)
+    operands = (a, ct) if result == "output" else (ct, a)
+    return _conv.bind(*operands, result="kernel", **params)
+
+
+ad.defbilinear(_conv, _left, _right)
+
+
+def convolution(
+    x: jax.Array,
+    weight: jax.Array,
+    bias: jax.Array | None,
+    stride: Pair,
+    pads: tuple[Pair, Pair],
+    dilation: Pair,
+    library: Literal["xla", "onednn"],
+) -> jax.Array:
+    """Cross-correlates images ``(N, C_in, H, W)`` with a weight ``(C_out, C_in, kh, kw)``.
+
+    Args:
+        x: of float32 or float64; of other dtypes with ``library="xla"`` only, if at all.
+        weight: of the same dtype.
+        bias: ``(C_out,)``.
+        stride: along height and width.
+        pads: zeros before and behind, for height and width.
+        dilation: distance between the window's elements.
+        library: what computes it on CPUs.
+
+    >>> conv = functools.partial(convolution, stride=(1, 1), pads=((0, 0), (0, 0)), dilation=(1, 1), library="xla")
+    >>> conv(jnp.ones((1, 1, 4, 4)), jnp.ones((1, 1, 3, 3)), None).ravel().tolist()
+    [9.0, 9.0, 9.0, 9.0]
+    """
+    x, kernel = lax.transpose(x, (0, 2, 3, 1)), lax.transpose(weight, (2, 3, 1, 0))
+    conv = Convolution(x.shape, kernel.shape, stride, pads, dilation)
+    y = _conv.bind(x, kernel, result="output", conv=conv, library=library)
+    if bias is not None:
+        y = y + spread(bias, y)
+    return lax.transpose(y, (0, 3, 1, 2))

@@ -1,0 +1,48 @@
+"""Normalisation by a batch's statistics with a gradient of two sums; inside, images are NHWC."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from flaxnets.kernels.reductions import spread, total
+
+
+def _row(vector: jax.Array) -> jax.Array:
+    return vector.reshape(1, 1, 1, -1)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _normalize(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The normalised images, mean and biased variance."""
+    count = x.size // x.shape[3]
+    mean = total(x) / count
+    var = total(jnp.square(x - _row(mean))) / count
+    scale = weight * lax.rsqrt(var + eps)
+    return x * _row(scale) + _row(bias - mean * scale), mean, var
+
+
+@_normalize.defjvp
+def _normalize_jvp(eps: float, primals: Any, tangents: Any) -> Any:
+    (x, weight, _), (dx, dweight, dbias) = primals, tangents
+    y, mean, var = _normalize(*primals, eps)
+    count = x.size // x.shape[3]
+    rate = lax.rsqrt(var + eps)
+    centred, scale = x - _row(mean), weight * rate
+    dmean, half_dvar = total(dx) / count, total(dx * centred) / count
+    # The transpose of these two vectors' spreading are the two sums over the batch.
+    slope, shift = dweight * rate - scale * jnp.square(rate) * half_dvar, dbias - scale * dmean
+    return (y, mean, var), (dx * _row(scale) + centred * spread(slope, x) + spread(shift, x), dmean, 2 * half_dvar)
+
+
+def batch_norm(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns normalised images ``(N, C, H, W)``, and each channel's mean and biased variance.
+
+    >>> y, mean, var = batch_norm(jnp.array([[[[1.0, 3.0]]]]), jnp.ones(1), jnp.zeros(1), 0.0)
+    >>> y.ravel().tolist(), mean.tolist(), var.tolist()
+    ([-1.0, 1.0], [2.0], [1.0])
+    """
+    y, mean, var = _normalize(lax.transpose(x, (0, 2, 3, 1)), weight, bias, eps)
+    return lax.transpose(y, (0, 3, 1, 2)), mean, var

@@ -1,0 +1,127 @@
+"""Convolutions and matrix products of the oneDNN library that jaxlib's CPU backend carries.
+
+Its custom calls are neither documented nor stable, and one that does not fit ends the process: so only versions of
+jaxlib count that they were tested with, and every call is checked before it is made.
+"""
+
+import importlib.metadata
+import json
+import math
+import platform
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+# jaxlib's versions that these calls were tested with.
+VERSIONS = ("0.10.2",)
+JAXLIB = importlib.metadata.version("jaxlib")
+
+Pads = Sequence[tuple[int, int]]
+
+
+def is_supported() -> bool:
+    """Whether this jaxlib is one whose calls are known. Whether they work, :mod:`flaxnets.kernels.probe` knows."""
+    return JAXLIB in VERSIONS and platform.machine() == "x86_64"
+
+
+def _call(target: str, key: str, config: Mapping[str, Any], shape: tuple[int, ...], *operands: jax.Array) -> jax.Array:
+    if not is_supported():
+        raise ValueError(f"{target}: jaxlib must be one of the versions {VERSIONS}, got {JAXLIB}")
+    for array in operands:
+        if array.dtype != jnp.float32:
+            raise ValueError(f"{target}: operands must be of float32, got {array.dtype}")
+    for sizes in (shape, *(array.shape for array in operands)):
+        if min(sizes) < 1 or math.prod(sizes) >= 2**31:
+            raise ValueError(f"{target}: arrays must have elements, and fewer than 2**31, got the shape {sizes}")
+    options = json.dumps({key: config})
+    # jaxlib cannot serialize a program with these calls; where compiled programs are kept, this one is not.
+    warnings.filterwarnings("ignore", r"Error writing persistent compilation cache entry for .*std::bad_alloc")
+    result = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return jax.ffi.ffi_call(target, result, custom_call_api_version=2, legacy_backend_config=options)(*operands)
+
+
+def _layout(axes: Sequence[int]) -> dict[str, Any]:
+    return {
+        "dims": len(axes),
+        "data": {"batch_dim": axes[0], "feature_dim": axes[1], "spatial_dims": list(axes[2:])},
+    }
+
+
+def convolution(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: Sequence[int],
+    pads: Pads,
+    dilation: Sequence[int],
+    data_axes: Sequence[int],
+    kernel_axes: Sequence[int],
+) -> jax.Array:
+    """Cross-correlates.
+
+    Args:
+        x: of float32, as all arrays.
+        kernel: of as many axes.
+        stride: of the window, along each spatial axis, as the following ones.
+        pads: zeros before and behind, none negative.
+        dilation: distance between the window's elements.
+        data_axes: batch, channels and space of ``x``, and of the result.
+        kernel_axes: channels in, channels out and space.
+
+    Raises:
+        ValueError: for what would end the process.
+
+    >>> convolution(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), stride=(1, 1), pads=((0, 0), (0, 0)),
+    ...     dilation=(1, 1), data_axes=(0, 3, 1, 2), kernel_axes=(2, 3, 0, 1)).ravel().tolist()
+    [9.0, 9.0, 9.0, 9.0]
+    """
+    shape = [0] * x.ndim
+    shape[data_axes[0]], shape[data_axes[1]] = x.shape[data_axes[0]], kernel.shape[kernel_axes[1]]
+    sizes = [kernel.shape[axis] for axis in kernel_axes[2:]]
+    for axis, size, step, pad, dil in zip(data_axes[2:], sizes, stride, pads, dilation, strict=True):
+        if min(pad) < 0 or min(step, dil) < 1:
+            raise ValueError(f"convolution: no negative padding or step, got {pads=}, {stride=}, {dilation=}")
+        shape[axis] = (x.shape[axis] + sum(pad) - dil * (size - 1) - 1) // step + 1
+    if x.ndim != kernel.ndim or x.shape[data_axes[1]] != kernel.shape[kernel_axes[0]]:
+        raise ValueError(f"convolution: shapes {x.shape} and {kernel.shape} do not fit")
+    filter = {
+        "input_feature_dim": kernel_axes[0],
+        "output_feature_dim": kernel_axes[1],
+        "spatial_dims": list(kernel_axes[2:]),
+    }
+    window = {
+        "size": sizes,
+        "pad_left": [before for before, _ in pads],
+        "pad_right": [after for _, after in pads],
+        "strides": list(stride),
+        "window_dilations": list(dilation),
+    }
+    config = {
+        "dims": x.ndim,
+        "input": _layout(data_axes),
+        "kernel": {"dims": kernel.ndim, "filter": filter},
+        "output": _layout(data_axes),
+        "window": window,
+        "feature_groups": 1,
+    }
+    return _call("__onednn$convolution", "onednn_conv_config", config, tuple(shape), x, kernel)
+
+
+def matmul(a: jax.Array, b: jax.Array, transpose_a: bool = False, transpose_b: bool = False) -> jax.Array:
+    """Multiplies two matrices of float32, each as it is or transposed.
+
+    Raises:
+        ValueError: for what would end the process.
+
+    >>> matmul(jnp.ones((2, 3)), jnp.ones((2, 3)), transpose_b=True).tolist()
+    [[3.0, 3.0], [3.0, 3.0]]
+    """
+    rows, inner = a.shape[::-1] if transpose_a else a.shape
+    other, columns = b.shape[::-1] if transpose_b else b.shape
+    if inner != other:
+        raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit, with {transpose_a=} and {transpose_b=}")
+    config = {"transpose_a": transpose_a, "transpose_b": transpose_b}
+    return _call("__onednn$matmul", "onednn_matmul_config", config, (rows, columns), a, b)

@@ -1,0 +1,170 @@
+"""Pooling of images whose gradients need no scatter; inside, images are NHWC."""
+
+import functools
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.interpreters import ad
+
+from flaxnets.kernels._primitives import primitive
+
+
+class Windows(Protocol):
+    """The windows of one pooling, along height and width; hashable."""
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Of the input."""
+        ...
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """Of the window."""
+        ...
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """From window to window."""
+        ...
+
+    @property
+    def padding(self) -> tuple[int, ...]:
+        """Before the input's first element."""
+        ...
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        """How many windows there are."""
+        ...
+
+    @property
+    def dilation(self) -> tuple[int, ...]:
+        """Between the elements of a window."""
+        ...
+
+
+def _slices(x: jax.Array, axis: int, windows: Windows, fill: float | int) -> list[jax.Array]:
+    """For each position in the window, what all windows along ``axis`` hold there."""
+    i = axis - 1
+    kernel, stride, padding = windows.kernel[i], windows.stride[i], windows.padding[i]
+    last = (windows.output[i] - 1) * stride
+    pads = [(0, 0, 0)] * 4
+    pads[axis] = (padding, last + kernel - padding - windows.size[i], 0)  # a negative end cuts what no window reaches
+    x = lax.pad(x, jnp.asarray(fill, x.dtype), pads)
+    return [lax.slice_in_dim(x, k, k + last + 1, stride, axis) for k in range(kernel)]
+
+
+def _largest(x: jax.Array, places: jax.Array, axis: int, windows: Windows, unit: int) -> tuple[jax.Array, jax.Array]:
+    """The largest along ``axis`` and its place: the first of equal ones, the last NaN, padding never."""
+    best, place = None, None
+    stride, padding = windows.stride[axis - 1], windows.padding[axis - 1]
+    elements = zip(_slices(x, axis, windows, -jnp.inf), _slices(places, axis, windows, 0), strict=True)
+    for k, (value, own) in enumerate(elements):
+        own = own + jnp.uint8(k * unit)
+        if best is None or place is None:
+            best, place = value, own
+            continue
+        take = (value > best) | jnp.isnan(value)
+        padded = -(-(padding - k + 1) // stride)  # so many windows hold nothing but padding before this position
+        if padded > 0:
+            take |= lax.broadcasted_iota(int, value.shape, axis) < padded
+        best, place = jnp.where(take, value, best), jnp.where(take, own, place)
+    assert best is not None
+    assert place is not None
+    return best, place
+
+
+def _maxima(x: jax.Array, windows: Windows) -> tuple[jax.Array, jax.Array]:
+    """The maxima, and their places in their windows: ``row * width + column``."""
+    rows = _largest(x, jnp.zeros(x.shape, jnp.uint8), 2, windows, 1)
+    return _largest(*rows, 1, windows, windows.kernel[1])
+
+
+def _take(x: jax.Array, places: jax.Array, *, windows: Windows) -> jax.Array:
+    """The element of each window at its place."""
+    total = jnp.zeros((), x.dtype)
+    for i, rows in enumerate(_slices(x, 1, windows, 0)):
+        for j, elements in enumerate(_slices(rows, 2, windows, 0)):
+            total = total + jnp.where(places == i * windows.kernel[1] + j, elements, 0)
+    return total
+
+
+def _give(g: jax.Array, places: jax.Array, *, windows: Windows) -> jax.Array:
+    """The transpose of :func:`_take`: for each of the positions between two windows, all that have it, added up."""
+    size, kernel, stride, padding = windows.size, windows.kernel, windows.stride, windows.padding
+    blocks = [-(-(size[i] + padding[i]) // stride[i]) for i in (0, 1)]
+    back = [-(-kernel[i] // stride[i]) - 1 for i in (0, 1)]  # so many windows before also reach a position
+    pads = [(0, 0, 0), *((back[i], blocks[i] - windows.output[i], 0) for i in (0, 1)), (0, 0, 0)]
+    g = lax.pad(g, jnp.zeros((), g.dtype), pads)
+    places = lax.pad(places, jnp.uint8(255), pads)
+
+    def phase(row: int, column: int) -> jax.Array:
+        total = jnp.zeros((), g.dtype)
+        for i in range(row, kernel[0], stride[0]):
+            for j in range(column, kernel[1], stride[1]):
+                start = (0, back[0] - i // stride[0], back[1] - j // stride[1], 0)
+                end = (g.shape[0], start[1] + blocks[0], start[2] + blocks[1], g.shape[3])
+                here = lax.slice(places, start, end) == i * kernel[1] + j
+                total = total + jnp.where(here, lax.slice(g, start, end), 0)
+        return jnp.broadcast_to(total, (g.shape[0], *blocks, g.shape[3]))
+
+    rows = [jnp.stack([phase(row, column) for column in range(stride[1])], 3) for row in range(stride[0])]
+    whole = jnp.stack(rows, 2).reshape(g.shape[0], blocks[0] * stride[0], blocks[1] * stride[1], g.shape[3])
+    return whole[:, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
+
+
+_take_p, _give_p = primitive("max_pool_take", _take), primitive("max_pool_give", _give)
+
+
+def _transposes_to(forward: Any, back: Any) -> None:
+    """Both are linear in their first operand."""
+
+    def transpose(ct: Any, x: Any, places: jax.Array, **params: Any) -> tuple[Any, None]:
+        return (ad.Zero(x.aval.to_ct_aval()) if type(ct) is ad.Zero else back.bind(ct, places, **params)), None
+
+    ad.defjvp(forward, lambda t, x, places, **params: forward.bind(t, places, **params), None)
+    ad.primitive_transposes[forward] = transpose
+
+
+_transposes_to(_take_p, _give_p)
+_transposes_to(_give_p, _take_p)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _max_pool(x: jax.Array, windows: Windows) -> jax.Array:
+    return _maxima(x, windows)[0]
+
+
+@_max_pool.defjvp
+def _max_pool_jvp(windows: Windows, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    values, places = _maxima(primals[0], windows)
+    return values, _take_p.bind(tangents[0], places, windows=windows)
+
+
+def max_pool(x: jax.Array, windows: Windows) -> jax.Array:
+    """The maxima of windows of at most 255 elements in images ``(N, C, H, W)`` of floating-point numbers.
+
+    Among equal ones the first gets the whole gradient.
+
+    >>> from flaxnets.nn.functional._windows import windows_of
+    >>> windows = windows_of(jnp.ones((1, 1, 2, 2)), 2, "max_pool2d", 2, 2, 0, 1, False)
+    >>> jax.grad(lambda x: max_pool(x, windows).sum())(jnp.array([[[[1.0, 3.0], [3.0, 2.0]]]])).tolist()
+    [[[[0.0, 1.0], [0.0, 0.0]]]]
+    """
+    return lax.transpose(_max_pool(lax.transpose(x, (0, 2, 3, 1)), windows), (0, 3, 1, 2))
+
+
+def sum_pool(x: jax.Array, windows: Windows) -> jax.Array:
+    """The sums of windows that lie side by side in images ``(N, C, H, W)``; what remains at the end is left out.
+
+    >>> from flaxnets.nn.functional._windows import windows_of
+    >>> x = jnp.ones((1, 1, 4, 5))
+    >>> sum_pool(x, windows_of(x, 2, "avg_pool2d", 2, 2, 0, 1, False)).tolist()
+    [[[[4.0, 4.0], [4.0, 4.0]]]]
+    """
+    (height, width), (kh, kw) = windows.output, windows.kernel
+    x = lax.transpose(x, (0, 2, 3, 1))[:, : height * kh, : width * kw]
+    blocks = x.reshape(x.shape[0], height, kh, width, kw, x.shape[3])
+    return lax.transpose(blocks.sum((2, 4)), (0, 3, 1, 2))

@@ -1,0 +1,146 @@
+"""Whether oneDNN's calls work with this jaxlib on this processor: tried once, in a process of its own."""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxnets.kernels import onednn
+from flaxnets.kernels.convolution import convolution
+from flaxnets.kernels.product import linear
+
+# What the other process runs: it may crash without harm.
+PROGRAM = "from flaxnets.kernels import probe; probe.compare()"
+_SECONDS = 180
+_TOLERANCE = 1e-4
+
+Shape = tuple[int, ...]
+
+# Input (N, C, H, W), weight, stride, padding, dilation.
+_CONVOLUTIONS = (
+    ((2, 3, 9, 10), (5, 3, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)),
+    ((2, 16, 9, 7), (8, 16, 3, 2), (2, 1), ((1, 0), (0, 2)), (1, 1)),
+    ((3, 20, 8, 8), (17, 20, 1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1)),
+    ((3, 32, 7, 7), (16, 32, 1, 1), (2, 2), ((0, 0), (0, 0)), (1, 1)),
+    ((2, 16, 11, 11), (16, 16, 3, 3), (1, 1), ((2, 2), (2, 2)), (2, 2)),
+    ((1, 1, 28, 28), (6, 1, 5, 5), (1, 1), ((2, 2), (2, 2)), (1, 1)),
+    ((4, 64, 6, 6), (64, 64, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)),
+)
+_PRODUCTS = (((5, 7), (3, 7)), ((64, 100), (32, 100)))
+
+
+Map = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def _cases() -> list[tuple[Shape, Shape, Map, Map]]:
+    """Shapes of the operands, oneDNN's form, and XLA's."""
+    cases: list[tuple[Shape, Shape, Map, Map]] = []
+    for x, w, stride, pads, dilation in _CONVOLUTIONS:
+        sizes = {"bias": None, "stride": stride, "pads": pads, "dilation": dilation}
+        fast, plain = (functools.partial(convolution, **sizes, library=library) for library in ("onednn", "xla"))
+        cases.append((x, w, fast, plain))
+    return [*cases, *((x, w, linear, lambda x, w: x @ w.T) for x, w in _PRODUCTS)]
+
+
+def compare() -> None:
+    """Ends the process with a message, and status 1, where oneDNN's numbers differ from XLA's.
+
+    >>> if onednn.is_supported():
+    ...     compare()
+    """
+    cases, rng = _cases(), np.random.default_rng(0)
+    operands = [[jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in case[:2]] for case in cases]
+
+    def results(operands: list[list[jax.Array]]) -> list[tuple[jax.Array, jax.Array]]:
+        """Outputs, and gradients of the sum of their squares by both operands, of all cases in one program."""
+        found = []
+        for (x, w), (*_, fast, plain) in zip(operands, cases, strict=True):
+            both = []
+            for form in (fast, plain):
+                y, back = jax.vjp(form, x, w)
+                both.append([y, *back(y)])
+            found += zip(*both, strict=True)
+        return found
+
+    options = {"xla_backend_optimization_level": 0}  # what XLA compiles is small, and oneDNN's is not its business
+    for got, expected in jax.jit(results, compiler_options=options)(operands):
+        error = float(abs(np.asarray(got) - np.asarray(expected)).max() / abs(np.asarray(expected)).max())
+        if not error < _TOLERANCE:
+            sys.exit(f"oneDNN is off by {error} for a result of shape {got.shape}")
+
+
+def _processor() -> str:
+    """The processor's name, and a digest of what it can do."""
+    try:
+        text = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+    except OSError:
+        text = platform.processor()
+    lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    kept = {key.strip(): value.strip() for key, value in lines.items()}
+    about = [kept.get(key, "") for key in ("model name", "cpu family", "model", "stepping", "flags")]
+    return f"{about[0]} {hashlib.sha256(' '.join(about).encode()).hexdigest()[:12]}"
+
+
+def _cache_file() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flaxnets" / "onednn.json"
+
+
+def _read(path: Path) -> dict[str, bool]:
+    try:
+        verdicts = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return verdicts if isinstance(verdicts, dict) else {}
+
+
+def _write(path: Path, verdicts: dict[str, bool]) -> None:
+    # Without a folder to write to, the next process asks again.
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            json.dump(verdicts, file, indent=1)
+        os.replace(file.name, path)
+
+
+def _try() -> bool | None:
+    """Whether the other process ends well; None if that took too long to know."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", PROGRAM]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return None
+    return done.returncode == 0
+
+
+@functools.cache
+def passes() -> bool:
+    """Whether oneDNN's calls give XLA's numbers here.
+
+    The answer is kept in ``$XDG_CACHE_HOME/flaxnets/onednn.json``, for each version of jaxlib and each processor. A
+    process that crashes, or differs, is a no; one that takes too long is one for now.
+
+    >>> passes() in (True, False)
+    True
+    """
+    if not onednn.is_supported():
+        return False
+    key, path = f"jaxlib {onednn.JAXLIB}, {_processor()}", _cache_file()
+    verdicts = _read(path)
+    if isinstance(verdicts.get(key), bool):
+        return verdicts[key]
+    verdict = _try()
+    if verdict is not None:
+        _write(path, {**verdicts, key: verdict})
+    return bool(verdict)

@@ -1,0 +1,342 @@
+"""The faster forms against the plain ones, alone and in networks, and what decides between them."""
+
+import functools
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import NETWORKS
+
+import flaxnets
+from flaxnets import kernels
+from flaxnets.kernels import onednn, probe
+from flaxnets.nn import functional as F
+from flaxnets.parity import assert_parity
+from flaxnets.training import Batch, TrainState, classification, make_train_step
+
+# Gates of the design: outputs relative to their maximum, gradients to the norm of all gradients.
+GATES = {jnp.float64: (1e-12, 1e-10), jnp.float32: (1e-5, 1e-4)}
+
+KINDS = [
+    pytest.param("xla", jnp.float64, id="xla-float64"),
+    pytest.param("xla", jnp.float32, id="xla-float32"),
+    pytest.param("onednn", jnp.float32, id="onednn-float32"),
+]
+
+CONV = {
+    "3x3": ((2, 16, 9, 8), (5, 16, 3, 3), {"padding": 1}),
+    "strided": ((2, 3, 9, 10), (4, 3, 3, 3), {"stride": 2, "padding": 1}),
+    "strided, kernel not reaching the end": ((2, 16, 12, 11), (4, 16, 3, 2), {"stride": (3, 2)}),
+    "1x1": ((2, 5, 6, 7), (4, 5, 1, 1), {}),
+    "1x1 strided": ((2, 16, 7, 6), (4, 16, 1, 1), {"stride": 2}),
+    "1x1 padded": ((2, 5, 4, 4), (4, 5, 1, 1), {"padding": 1}),
+    "one channel": ((2, 1, 12, 11), (6, 1, 5, 5), {"padding": 2}),
+    "one channel strided": ((2, 1, 13, 12), (6, 1, 4, 5), {"stride": (3, 2)}),
+    "one channel, wide": ((2, 1, 16, 16), (20, 1, 7, 7), {"stride": 2, "padding": 3}),
+    "dilated": ((2, 16, 11, 11), (4, 16, 3, 3), {"dilation": 2, "padding": 2}),
+    "dilated and strided": ((2, 3, 12, 11), (4, 3, 3, 2), {"dilation": (2, 3), "stride": (2, 1), "padding": 1}),
+    "more padding than kernel": ((2, 16, 4, 4), (4, 16, 2, 2), {"padding": 3}),
+    "same": ((2, 3, 6, 6), (4, 3, 4, 3), {"padding": "same"}),
+    "whole image": ((2, 16, 5, 5), (8, 16, 5, 5), {}),
+    "weights larger than images": ((1, 64, 2, 2), (64, 64, 3, 3), {"padding": 1}),
+    "unbatched": ((3, 6, 6), (4, 3, 3, 3), {}),
+    "groups": ((2, 4, 6, 6), (4, 2, 3, 3), {"groups": 2}),
+}
+
+MAX_POOL = {
+    "2x2": ((2, 3, 8, 6), {"kernel_size": 2}),
+    "2x2 of odd sizes": ((2, 3, 7, 5), {"kernel_size": 2}),
+    "overlapping": ((2, 3, 9, 8), {"kernel_size": 3, "stride": 2, "padding": 1}),
+    "stride 1": ((2, 3, 6, 6), {"kernel_size": 3, "stride": 1, "padding": 1}),
+    "gaps": ((2, 3, 9, 9), {"kernel_size": 2, "stride": 3}),
+    "uneven": ((2, 3, 9, 8), {"kernel_size": (4, 3), "stride": (1, 2), "padding": (2, 0)}),
+    "ceil": ((2, 3, 8, 7), {"kernel_size": 3, "stride": 2, "ceil_mode": True}),
+    "ceil padded": ((2, 3, 8, 7), {"kernel_size": 3, "stride": 3, "padding": 1, "ceil_mode": True}),
+    "dilated": ((2, 3, 9, 9), {"kernel_size": 2, "dilation": 2}),
+    "unbatched": ((3, 6, 6), {"kernel_size": 2}),
+}
+
+AVG_POOL = {
+    "2x2": ((2, 3, 8, 6), {"kernel_size": 2}),
+    "2x3 of odd sizes": ((2, 3, 7, 8), {"kernel_size": (2, 3)}),
+    "ceil": ((2, 3, 7, 7), {"kernel_size": 2, "ceil_mode": True}),
+    "divisor": ((2, 3, 6, 6), {"kernel_size": 3, "divisor_override": 5}),
+    "overlapping": ((2, 3, 7, 7), {"kernel_size": 3, "stride": 2, "padding": 1}),
+}
+
+
+def conv(options: dict[str, Any], x: Any, weight: Any, bias: Any) -> Any:
+    return F.conv2d(x, weight, bias, **options)
+
+
+def norm(x: Any, weight: Any, bias: Any) -> Any:
+    return F.batch_norm(x, None, None, weight, bias, training=True)
+
+
+FUNCTIONS = {
+    **{f"conv, {name}": (functools.partial(conv, o), (x, w, w[:1])) for name, (x, w, o) in CONV.items()},
+    **{f"max_pool, {name}": (functools.partial(F.max_pool2d, **o), (x,)) for name, (x, o) in MAX_POOL.items()},
+    **{f"avg_pool, {name}": (functools.partial(F.avg_pool2d, **o), (x,)) for name, (x, o) in AVG_POOL.items()},
+    "batch_norm": (norm, ((3, 4, 5, 6), (4,), (4,))),
+    "batch_norm of vectors": (norm, ((5, 4), (4,), (4,))),
+    "linear": (F.linear, ((3, 7), (5, 7), (5,))),
+    "linear of more axes": (F.linear, ((3, 2, 7), (5, 7))),
+    "linear of one output": (F.linear, ((3, 7), (7,))),
+}
+
+
+@pytest.fixture(autouse=True)
+def _double():
+    with jax.enable_x64(True):
+        yield
+
+
+def draw(rng: np.random.Generator, shapes: Any, dtype: Any) -> list[jax.Array]:
+    return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
+
+
+def results(kind: kernels.Kind, function: Any, arrays: list[jax.Array], cotangent: Any = None) -> tuple[Any, Any]:
+    """Output and gradients of a random cotangent, traced within ``use(kind)``."""
+
+    def both(arrays: list[jax.Array], cotangent: Any) -> Any:
+        with kernels.use(kind):
+            y, back = jax.vjp(function, *arrays)
+        return y, back(cotangent)
+
+    return jax.jit(both)(arrays, cotangent)
+
+
+def assert_close(got: tuple[Any, Any], expected: tuple[Any, Any], gates: tuple[float, float]) -> None:
+    output, gradient = gates
+    assert np.abs(got[0] - expected[0]).max() <= output * np.abs(expected[0]).max()
+    scale = np.sqrt(sum(np.square(g).sum() for g in expected[1]))
+    assert max(np.abs(a - b).max() for a, b in zip(got[1], expected[1], strict=True)) <= gradient * scale
+
+
+@pytest.mark.parametrize(("kind", "dtype"), KINDS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_form_gives_the_plain_ones_numbers(name, kind, dtype, rng):
+    function, shapes = FUNCTIONS[name]
+    arrays = draw(rng, shapes, dtype)
+    (cotangent,) = draw(rng, [jax.eval_shape(function, *arrays).shape], dtype)
+    expected = results("plain", function, arrays, cotangent)
+    got = results(kind, function, arrays, cotangent)
+    assert got[0].dtype == dtype
+    assert_close(got, expected, GATES[dtype])
+
+
+@pytest.mark.parametrize("kind", ["xla", "onednn"])
+def test_max_pool_takes_ties_infinities_and_nan_as_the_plain_form(kind, rng):
+    x = rng.integers(-1, 2, (2, 3, 9, 8)).astype(np.float32)
+    x[0, 0] = -np.inf
+    x[1, 1, 3:6, 2:4] = np.nan
+    pool = functools.partial(F.max_pool2d, kernel_size=3, stride=2, padding=1)
+    cotangent = jnp.asarray(rng.normal(size=(2, 3, 5, 4)), jnp.float32)
+    expected, got = (results(name, pool, [jnp.asarray(x)], cotangent) for name in ("plain", kind))
+    np.testing.assert_array_equal(got[0], expected[0])
+    np.testing.assert_allclose(got[1][0], expected[1][0], rtol=1e-5)
+
+
+def block(x: Any, weight: Any, bias: Any, matrix: Any) -> Any:
+    """A convolution, a norm, a pool and a product; ``(n, 16, 6, 6)`` to ``(n, 16, 6, 6)``."""
+    x = F.batch_norm(F.conv2d(x, weight, bias, padding=1), None, None, bias, bias, training=True)
+    return F.linear(F.max_pool2d(F.relu(x), 3, stride=1, padding=1), matrix)
+
+
+BLOCK = ((2, 16, 6, 6), (16, 16, 3, 3), (16,), (6, 6))
+
+
+def scanned(x: Any, *weights: Any) -> Any:
+    return jax.lax.scan(lambda x, _: (block(x, *weights), None), x, None, length=3)[0]
+
+
+def mapped(x: Any, *weights: Any) -> Any:
+    return jax.vmap(block, in_axes=(0, None, None, None))(jnp.stack([x, 2 * x]), *weights)
+
+
+def mapped_weights(x: Any, *weights: Any) -> Any:
+    return jax.vmap(block, in_axes=(None, 0, 0, 0))(x, *(jnp.stack([w, -w]) for w in weights))
+
+
+def forward_mode(x: Any, *weights: Any) -> Any:
+    return jax.jvp(lambda x: block(x, *weights), (x,), (jnp.cos(x),))[1]
+
+
+def second_derivative(x: Any, *weights: Any) -> Any:
+    return jax.grad(lambda x: jnp.square(block(x, *weights)).sum())(x)
+
+
+def rematerialised(x: Any, *weights: Any) -> Any:
+    return jax.checkpoint(block)(x, *weights)
+
+
+TRANSFORMED = [scanned, mapped, mapped_weights, forward_mode, second_derivative, rematerialised]
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("xla", jnp.float64), ("onednn", jnp.float32), ("onednn", jnp.float64)])
+@pytest.mark.parametrize("function", TRANSFORMED, ids=lambda function: function.__name__)
+def test_forms_under_transformations_give_the_plain_ones_numbers(function, kind, dtype, rng):
+    arrays = draw(rng, BLOCK, dtype)
+    (cotangent,) = draw(rng, [jax.eval_shape(function, *arrays).shape], dtype)
+    expected, got = (results(name, function, arrays, cotangent) for name in ("plain", kind))
+    # In float32 the bias of a convolution before the norm has a gradient of rounding errors, three times normalised.
+    assert_close(got, expected, (1e-11, 1e-10) if dtype == jnp.float64 else (1e-4, 1e-3))
+
+
+def test_forms_run_eagerly(rng):
+    arrays = draw(rng, BLOCK, jnp.float32)
+    with kernels.use("onednn"):
+        got = block(*arrays)
+    np.testing.assert_allclose(got, block(*arrays), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("operands", "message"),
+    [
+        (((1, 5, 5, 2), (3, 3, 3, 4), ((0, 0), (0, 0)), jnp.float32), r"shapes \(1, 5, 5, 2\) and \(3, 3, 3, 4\)"),
+        (((1, 5, 5, 2), (3, 3, 2, 4), ((0, 0), (-1, 0)), jnp.float32), r"no negative padding.*\(-1, 0\)"),
+        (((1, 5, 2, 2), (3, 3, 2, 4), ((0, 0), (0, 0)), jnp.float32), r"must have elements.*\(1, 3, 0, 4\)"),
+        (((1, 5, 5, 2), (3, 3, 2, 4), ((0, 0), (0, 0)), jnp.float16), "must be of float32, got float16"),
+    ],
+)
+def test_a_call_that_would_end_the_process_is_an_error(operands, message):
+    x, kernel, pads, dtype = operands
+    with pytest.raises(ValueError, match=message):
+        onednn.convolution(
+            jnp.ones(x, dtype), jnp.ones(kernel, dtype), stride=(1, 1), pads=pads, dilation=(1, 1),
+            data_axes=(0, 3, 1, 2), kernel_axes=(2, 3, 0, 1),
+        )  # fmt: skip
+
+
+def test_products_that_do_not_fit_are_an_error():
+    with pytest.raises(ValueError, match=r"shapes \(2, 3\) and \(2, 3\) do not fit"):
+        onednn.matmul(jnp.ones((2, 3)), jnp.ones((2, 3)))
+
+
+SMALL = {
+    "lenet_batchnorm": ("xla", "float64"),
+    "resnet18": ("xla", "float64"),
+    "densenet": ("xla", "float64"),
+    "nin": ("onednn", "float32"),
+    "googlenet": ("onednn", "float32"),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_network_of_forms_is_torchs(name, rng):
+    kind, dtype = SMALL[name]
+    (case,) = (case for case in NETWORKS if case.name == name)
+    with jax.enable_x64(False), kernels.use(kind):
+        options = {"runs": ("jit",), "modes": ("train",), "dtypes": (dtype,), "float32_gradients": "float64"}
+        assert_parity(*case.pair(), *case.inputs(rng), **options)
+
+
+def test_a_train_step_gives_the_same_state_with_all_kinds(rng):
+    model, optimizer = flaxnets.create_model("lenet_batchnorm"), flaxnets.optim.SGD(0.1, momentum=0.9)
+    batch = Batch(jnp.asarray(rng.normal(size=(4, 1, 28, 28)), jnp.float32), jnp.arange(4), jnp.ones(4, jnp.float32))
+    after = {}
+    for kind in ("plain", "xla", "onednn"):
+        step = make_train_step(model, optimizer, classification, kernels=kind)
+        state, _ = step(TrainState.create(model, optimizer), batch)
+        after[kind] = jax.tree.leaves((state.params, state.model_state))
+    for kind in ("xla", "onednn"):
+        for got, expected in zip(after[kind], after["plain"], strict=True):
+            np.testing.assert_allclose(got, expected, atol=2e-5)
+
+
+def test_a_train_step_uses_what_is_chosen_and_takes_no_unknown_kind(monkeypatch):
+    monkeypatch.setattr(probe, "passes", lambda: True)
+    model, optimizer = flaxnets.create_model("lenet"), flaxnets.optim.SGD(0.1)
+    state = TrainState.create(model, optimizer)
+    batch = Batch(jnp.ones((2, 1, 28, 28), jnp.float32), jnp.arange(2), jnp.ones(2, jnp.float32))
+    step = make_train_step(model, optimizer, classification)
+    assert "__onednn$convolution" in step.lower(state, batch).as_text()
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert "onednn" not in make_train_step(model, optimizer, classification).lower(state, batch).as_text()
+    with pytest.raises(ValueError, match="kernels must be auto, plain, xla or onednn, got 'mkl'"):
+        make_train_step(model, optimizer, classification, kernels="mkl")
+    monkeypatch.setattr(probe, "passes", lambda: False)
+    with pytest.raises(RuntimeError, match=r"onednn.*does not work.*jaxlib 0.10.2"):
+        make_train_step(model, optimizer, classification, kernels="onednn")
+
+
+@pytest.mark.parametrize(
+    ("backend", "devices", "passes", "kind"),
+    [("cpu", 1, True, "onednn"), ("cpu", 1, False, "xla"), ("cpu", 8, True, "xla"), ("gpu", 1, True, "plain")],
+)
+def test_what_is_chosen_depends_on_backend_devices_and_probe(backend, devices, passes, kind, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    monkeypatch.setattr(probe, "passes", lambda: passes)
+    assert kernels.choose() == kind
+
+
+@pytest.fixture
+def verdicts(tmp_path, monkeypatch):
+    """The file of verdicts, empty, and no verdict in memory."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    probe.passes.cache_clear()
+    yield tmp_path / "flaxnets" / "onednn.json"
+    probe.passes.cache_clear()
+
+
+WRONG = """
+import jax
+from flaxnets.kernels import convolution, probe
+right = convolution._ONEDNN["kernel"]
+convolution._ONEDNN["kernel"] = lambda *arguments: 1.001 * right(*arguments)
+probe.compare()
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "verdict"),
+    [(probe.PROGRAM, True), (WRONG, False), ("import os; os.abort()", False)],
+    ids=["right", "wrong numbers", "crash"],
+)
+def test_a_verdict_is_reached_in_another_process_and_kept(program, verdict, verdicts, monkeypatch):
+    monkeypatch.setattr(probe, "PROGRAM", program)
+    assert probe.passes() is verdict
+    assert list(json.loads(verdicts.read_text()).values()) == [verdict]
+    probe.passes.cache_clear()
+    monkeypatch.setattr(probe, "PROGRAM", "import os; os.abort()" if verdict else "")
+    assert probe.passes() is verdict  # read, not tried
+    assert kernels.choose() == ("onednn" if verdict else "xla")
+
+
+@pytest.mark.parametrize("kept", ['{"jaxlib 0.0.0, that processor": false}', "no JSON", "[]"])
+def test_a_verdict_of_another_version_does_not_count(kept, verdicts, monkeypatch):
+    verdicts.parent.mkdir()
+    verdicts.write_text(kept)
+    monkeypatch.setattr(probe, "PROGRAM", "")
+    assert probe.passes() is True
+    (own,) = (key for key in json.loads(verdicts.read_text()) if onednn.JAXLIB in key)
+    assert json.loads(verdicts.read_text())[own] is True
+
+
+def test_other_versions_of_jaxlib_are_not_tried(verdicts, monkeypatch):
+    monkeypatch.setattr(onednn, "JAXLIB", "0.11.0")
+    assert probe.passes() is False
+    assert not verdicts.exists()
+    with pytest.raises(ValueError, match=r"one of the versions \('0.10.2',\), got 0.11.0"):
+        onednn.matmul(jnp.ones((2, 2), jnp.float32), jnp.ones((2, 2), jnp.float32))
+
+
+def test_a_process_that_takes_too_long_is_tried_again(verdicts, monkeypatch):
+    monkeypatch.setattr(probe, "PROGRAM", "import time; time.sleep(60)")
+    monkeypatch.setattr(probe, "_SECONDS", 0.1)
+    assert probe.passes() is False
+    assert not verdicts.exists()
+    probe.passes.cache_clear()
+    monkeypatch.setattr(probe, "PROGRAM", "")
+    monkeypatch.setattr(probe, "_SECONDS", 60)
+    assert probe.passes() is True
+
+
+def test_a_folder_that_cannot_be_written_leaves_the_verdict_in_memory(verdicts, monkeypatch):
+    verdicts.parent.write_text("a file where the folder should be")
+    monkeypatch.setattr(probe, "PROGRAM", "")
+    assert probe.passes() is True
