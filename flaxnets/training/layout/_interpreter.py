@@ -172,7 +172,7 @@ def _cond(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
         return evaluate(branch.jaxpr, branch.consts, values_of(arrays, given))
 
     found = [orders_of(lambda *a, b=branch: outputs(b, a), *operands) for branch in eqn.params["branches"]]
-    orders = [next((order for order in each if order != identity(len(order))), each[0]) for each in zip(*found)]
+    orders = [max(each, key=lambda order: order != identity(len(order))) for each in zip(*found, strict=True)]
     branches = [lambda *a, b=branch: arrays_of(outputs(b, a), orders) for branch in eqn.params["branches"]]
     return values_of(lax.switch(inputs[0].logical, branches, *operands), orders)
 

@@ -119,6 +119,4 @@ def make_physical_step(
     def to_logical(leaves: PhysicalState) -> State:
         return jax.tree.unflatten(structure, [jnp.copy(value.logical) for value in values_of(leaves, orders)])
 
-    return PhysicalStep(
-        jax.jit(physical_step, donate_argnums=0, **options), jax.jit(to_physical), jax.jit(to_logical)
-    )
+    return PhysicalStep(jax.jit(physical_step, donate_argnums=0, **options), jax.jit(to_physical), jax.jit(to_logical))
