@@ -38,9 +38,9 @@ _AXES = {
 _EXACT_REDUCTIONS = ("reduce_max", "reduce_min", "reduce_and", "reduce_or", "reduce_xor", "argmax", "argmin")
 
 
-def _moved(entries: Sequence[Any] | None, order: Order) -> tuple[Any, ...] | None:
+def _moved(entries: Sequence[Any], order: Order) -> tuple[Any, ...]:
     """One entry for each logical axis, as entries for each physical one."""
-    return None if entries is None else tuple(entries[i] for i in inverse(order))
+    return tuple(entries[i] for i in inverse(order))
 
 
 def _ascending(axes: Sequence[int], order: Order) -> bool:
@@ -62,7 +62,7 @@ def _axiswise(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
         "each": lambda entries: _moved(entries, order),
     }
     axes = _AXES[eqn.primitive.name].items()
-    params = {name: convert[kind](eqn.params[name]) for name, kind in axes if name in eqn.params}
+    params = {name: convert[kind](eqn.params[name]) for name, kind in axes if eqn.params.get(name) is not None}
     arrays = [value.physical(order) if value.ndim == ndim else value.logical for value in inputs]
     return [Value(array, order) for array in bind(eqn, arrays, **params)]
 
@@ -116,7 +116,7 @@ def _dynamic_slice(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
     arrays = [value for value in inputs if value.ndim == inputs[0].ndim]
     order, indices = common_order(arrays), [value.logical for value in inputs[len(arrays) :]]
     sizes = {name: _moved(sizes, order) for name, sizes in eqn.params.items() if name == "slice_sizes"}
-    outputs = bind(eqn, [*(value.physical(order) for value in arrays), *(_moved(indices, order) or ())], **sizes)
+    outputs = bind(eqn, [*(value.physical(order) for value in arrays), *_moved(indices, order)], **sizes)
     return [Value(outputs[0], order)]
 
 

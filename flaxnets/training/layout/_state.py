@@ -16,7 +16,8 @@ from flaxnets.training.layout._interpreter import (
 )
 from flaxnets.training.layout._values import Order, Value, identity
 
-State, Results = TypeVar("State"), TypeVar("Results")
+State = TypeVar("State")
+Results = TypeVar("Results")
 PhysicalState = tuple[jax.Array, ...]
 
 
