@@ -1,10 +1,11 @@
 """A training step whose state lies, from step to step, as the step leaves it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
 
 from flaxnets.training.layout._interpreter import (
     arrays_of,
@@ -90,34 +91,40 @@ def make_physical_step(
     state_leaves, structure = jax.tree.flatten(state)
     avals = [jax.typeof(leaf) for leaf in state_leaves]
 
-    def outputs(leaves: Any, orders: list[Order], batch: Any) -> tuple[list[Value], Any]:
+    def trace(leaves: Sequence[Any], batch: Any) -> tuple[ClosedJaxpr, Any]:
+        types = [jax.typeof(leaf) for leaf in leaves]
         shapes = [
-            jax.ShapeDtypeStruct(aval.shape, leaf.dtype, weak_type=jax.typeof(leaf).weak_type)
-            for aval, leaf in zip(avals, leaves, strict=True)
+            jax.ShapeDtypeStruct(aval.shape, each.dtype, weak_type=each.weak_type)
+            for aval, each in zip(avals, types, strict=True)
         ]
-        closed, results = jax.make_jaxpr(step, return_shape=True)(jax.tree.unflatten(structure, shapes), batch)
-        found = jax.tree.structure(results[0])
-        if found != structure:
+        closed, (after, metrics) = jax.make_jaxpr(step, return_shape=True)(structure.unflatten(shapes), batch)
+        if (found := jax.tree.structure(after)) != structure:
             raise ValueError(f"the step returns a state of another structure: {found}, and was given {structure}")
+        return closed, jax.tree.structure(metrics)
+
+    def outputs(closed: ClosedJaxpr, leaves: Sequence[Any], orders: list[Order], batch: Any) -> list[Value]:
         inputs = [*values_of(leaves, orders), *map(Value, jax.tree.leaves(batch))]
-        return evaluate(closed.jaxpr, closed.consts, inputs), jax.tree.structure(results[1])
+        return evaluate(closed.jaxpr, closed.consts, inputs)
+
+    example, _ = trace(state_leaves, batch)
 
     def outcome(orders: list[Order]) -> list[Order]:
         shapes = [physical_shape(aval, order) for aval, order in zip(avals, orders, strict=True)]
-        return orders_of(lambda leaves, batch: outputs(leaves, orders, batch)[0][: len(avals)], shapes, batch)
+        return orders_of(lambda *leaves: outputs(example, leaves, orders, batch)[: len(avals)], *shapes)
 
     orders = settled_orders(outcome, [identity(aval.ndim) for aval in avals])
 
     def physical_step(leaves: PhysicalState, batch: Any) -> tuple[PhysicalState, Any]:
-        values, metrics = outputs(leaves, orders, batch)
+        closed, metrics = trace(leaves, batch)
+        values = outputs(closed, leaves, orders, batch)
         after = arrays_of(values[: len(orders)], orders)
-        return tuple(after), jax.tree.unflatten(metrics, [value.logical for value in values[len(orders) :]])
+        return tuple(after), metrics.unflatten([value.logical for value in values[len(orders) :]])
 
     def to_physical(state: State) -> PhysicalState:
         values = map(Value, jax.tree.leaves(state))
         return tuple(jnp.copy(value.physical(order)) for value, order in zip(values, orders, strict=True))
 
     def to_logical(leaves: PhysicalState) -> State:
-        return jax.tree.unflatten(structure, [jnp.copy(value.logical) for value in values_of(leaves, orders)])
+        return structure.unflatten([jnp.copy(value.logical) for value in values_of(leaves, orders)])
 
     return PhysicalStep(jax.jit(physical_step, donate_argnums=0, **options), jax.jit(to_physical), jax.jit(to_logical))
