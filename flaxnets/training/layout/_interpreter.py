@@ -1,0 +1,187 @@
+"""A traced function evaluated on arrays whose axes lie in another order, the bodies of its equations too."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax import lax
+from jax.extend import core as jex
+
+from flaxnets.training.layout._rules import RULES, Rule
+from flaxnets.training.layout._values import Order, Value, apply_logical, bind, identity, inverse, ranks
+
+Body = Callable[[Sequence[Value]], list[Value]]
+
+# How often what goes round is traced to find orders that stay as they are.
+_ROUNDS = 3
+
+
+def evaluate(jaxpr: jex.Jaxpr, consts: Sequence[Any], inputs: Sequence[Value]) -> list[Value]:
+    """The outputs of a traced function."""
+    values = dict(zip(jaxpr.constvars, map(Value, consts), strict=True))
+    values.update(zip(jaxpr.invars, inputs, strict=True))
+
+    def read(atom: Any) -> Value:
+        return Value(atom.val) if isinstance(atom, jex.Literal) else values[atom]
+
+    for eqn in jaxpr.eqns:
+        rule = apply_logical if _is_sharded(eqn) else _RULES.get(eqn.primitive.name, apply_logical)
+        with eqn.ctx.manager:
+            outputs = rule(eqn, [read(atom) for atom in eqn.invars])
+        values.update(zip(eqn.outvars, outputs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _is_sharded(eqn: Any) -> bool:
+    names = ("sharding", "out_sharding", "in_shardings", "out_shardings")
+    return any(isinstance(leaf, jax.sharding.Sharding) for leaf in jax.tree.leaves([eqn.params.get(n) for n in names]))
+
+
+def settled_orders(outcome: Callable[[list[Order]], list[Order]], orders: list[Order]) -> list[Order]:
+    """Orders for what goes round: those in which it comes back, and the logical one for what comes back otherwise.
+
+    Args:
+        outcome: gives the orders of what comes out from those of what goes in.
+        orders: to begin with.
+    """
+    before = orders
+    for _ in range(_ROUNDS):
+        before, orders = orders, outcome(orders)
+        if orders == before:
+            break
+    return [new if new == old else identity(len(new)) for new, old in zip(orders, before, strict=True)]
+
+
+def orders_of(function: Callable[..., list[Value]], *arrays: Any) -> list[Order]:
+    """The orders that the results of ``function`` have, which is traced and no more."""
+    found: list[Order] = []
+
+    def record(*arrays: Any) -> None:
+        found[:] = [value.order for value in function(*arrays)]
+
+    jax.eval_shape(record, *arrays)
+    return found
+
+
+def values_of(arrays: Sequence[Any], orders: Sequence[Order]) -> list[Value]:
+    """One value for each physical array."""
+    return [Value(array, order) for array, order in zip(arrays, orders, strict=True)]
+
+
+def arrays_of(values: Sequence[Value], orders: Sequence[Order]) -> list[Any]:
+    """The physical arrays in these orders."""
+    return [value.physical(order) for value, order in zip(values, orders, strict=True)]
+
+
+def physical_shape(aval: Any, order: Order) -> jax.ShapeDtypeStruct:
+    """What an array looks like that has this logical shape and lies in this order."""
+    return jax.ShapeDtypeStruct([aval.shape[i] for i in inverse(order)], aval.dtype, weak_type=aval.weak_type)
+
+
+def _bodies(jaxpr: jex.ClosedJaxpr, consts: Sequence[Value]) -> Body:
+    """A body whose first arguments are ``consts``; each trace of it needs values of its own."""
+    arrays, orders = [value.native for value in consts], [value.order for value in consts]
+    return lambda inputs: evaluate(jaxpr.jaxpr, jaxpr.consts, [*values_of(arrays, orders), *inputs])
+
+
+def _inline(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
+    body = eqn.params.get("call_jaxpr") or eqn.params["jaxpr"]
+    return evaluate(body.jaxpr, body.consts, inputs)
+
+
+def _checkpoint(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
+    """Keeps the equation, and with it the barrier before what is computed again."""
+    orders, params = [value.order for value in inputs], eqn.params
+    found: list[Order] = []
+
+    def body(*arrays: Any) -> list[Any]:
+        outputs = evaluate(params["jaxpr"], (), values_of(arrays, orders))
+        found[:] = [value.order for value in outputs]
+        return [value.native for value in outputs]
+
+    arrays = [value.native for value in inputs]
+    closed = jax.make_jaxpr(body)(*arrays)
+    if closed.consts:  # the equation takes none: they become its first arguments
+        count = len(closed.consts)
+        arrays = [*closed.consts, *arrays]
+        hoisted = jax.make_jaxpr(
+            lambda *arrays: jex.jaxpr_as_fun(jex.ClosedJaxpr(closed.jaxpr, arrays[:count]))(*arrays[count:])
+        )
+        if isinstance(params["prevent_cse"], tuple):
+            params = {**params, "prevent_cse": (False,) * count + params["prevent_cse"]}
+        closed = hoisted(*arrays)
+    return values_of(bind(eqn, arrays, **{**params, "jaxpr": closed.jaxpr}), found)
+
+
+def _carry_orders(body: Body, carry: Sequence[Value], avals: Sequence[Any], others: Sequence[Any] = ()) -> list[Order]:
+    """Orders for the carry of a loop; ``others`` are the shapes and orders of what else its body is given."""
+
+    def outcome(orders: list[Order]) -> list[Order]:
+        given = [*orders, *(order for _, order in others)]
+        shapes = [*map(physical_shape, avals, orders), *(shape for shape, _ in others)]
+        return orders_of(lambda *arrays: body(values_of(arrays, given))[: len(carry)], *shapes)
+
+    return settled_orders(outcome, [value.order for value in carry])
+
+
+def _scan(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
+    params = eqn.params
+    first, last = params["num_consts"], params["num_consts"] + params["num_carry"]
+    body, carry, xs = _bodies(params["jaxpr"], inputs[:first]), inputs[first:last], inputs[last:]
+    avals = params["jaxpr"].in_avals
+    slices = [ranks(value.order[1:]) for value in xs]  # the axis that is scanned comes first
+    stacked = arrays_of(xs, [_behind_first(order) for order in slices])
+    others = [(physical_shape(aval, order), order) for aval, order in zip(avals[last:], slices, strict=True)]
+    orders = _carry_orders(body, carry, avals[first:last], others)
+    found: list[Order] = []
+
+    def step(carry: Sequence[Any], xs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        outputs = body(values_of([*carry, *xs], [*orders, *slices]))
+        ys = outputs[len(orders) :]
+        found[:] = [_behind_first(value.order) for value in ys]
+        return arrays_of(outputs[: len(orders)], orders), [value.native for value in ys]
+
+    options = {name: params[name] for name in ("length", "reverse", "unroll")}
+    last_carry, ys = lax.scan(step, arrays_of(carry, orders), stacked, **options)
+    return [*values_of(last_carry, orders), *values_of(ys, found)]
+
+
+def _behind_first(order: Order) -> Order:
+    return (0, *(position + 1 for position in order))
+
+
+def _while(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
+    params = eqn.params
+    first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+    condition = _bodies(params["cond_jaxpr"], inputs[:first])
+    body, carry = _bodies(params["body_jaxpr"], inputs[first:second]), inputs[second:]
+    orders = _carry_orders(body, carry, params["body_jaxpr"].out_avals)
+    outputs = lax.while_loop(
+        lambda arrays: condition(values_of(arrays, orders))[0].logical,
+        lambda arrays: arrays_of(body(values_of(arrays, orders)), orders),
+        arrays_of(carry, orders),
+    )
+    return values_of(outputs, orders)
+
+
+def _cond(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
+    """Branches agree on the first order that is not the logical one."""
+    given, operands = [value.order for value in inputs[1:]], [value.native for value in inputs[1:]]
+
+    def outputs(branch: jex.ClosedJaxpr, arrays: Sequence[Any]) -> list[Value]:
+        return evaluate(branch.jaxpr, branch.consts, values_of(arrays, given))
+
+    found = [orders_of(lambda *a, b=branch: outputs(b, a), *operands) for branch in eqn.params["branches"]]
+    orders = [max(each, key=lambda order: order != identity(len(order))) for each in zip(*found, strict=True)]
+    branches = [lambda *a, b=branch: arrays_of(outputs(b, a), orders) for branch in eqn.params["branches"]]
+    return values_of(lax.switch(inputs[0].logical, branches, *operands), orders)
+
+
+_RULES: dict[str, Rule] = {
+    **RULES,
+    **dict.fromkeys(("jit", "closed_call", "custom_jvp_call", "custom_vjp_call"), _inline),
+    "remat2": _checkpoint,
+    "scan": _scan,
+    "while": _while,
+    "cond": _cond,
+}

@@ -1,0 +1,130 @@
+"""A training step whose state lies, from step to step, as the step leaves it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
+
+from flaxnets.training.layout._interpreter import (
+    arrays_of,
+    evaluate,
+    orders_of,
+    physical_shape,
+    settled_orders,
+    values_of,
+)
+from flaxnets.training.layout._values import Order, Value, identity
+
+State = TypeVar("State")
+Results = TypeVar("Results")
+PhysicalState = tuple[jax.Array, ...]
+
+
+def sink_transposes(function: Callable[..., Results]) -> Callable[..., Results]:
+    """Returns ``function`` with transposes moved towards its outputs, where pairs of them cancel.
+
+    The arithmetic stays the same, on arrays whose axes lie in another order. Transposes move through element-wise
+    operations, reductions, concatenation, padding, slices, broadcasts, windows, reshapes that keep axes together, and
+    into the bodies of loops, branches and checkpoints; all else is given arrays that lie as they are named.
+
+    Args:
+        function: of arrays and trees of them, with gradients taken inside: custom derivatives are lost on the way.
+
+    >>> def double(x):  # as a kernel for another layout
+    ...     return jnp.moveaxis(2 * jnp.moveaxis(x, 1, -1), -1, 1)
+    >>> count = lambda function: str(jax.make_jaxpr(function)(jnp.ones((2, 3, 4, 4)))).count("transpose")
+    >>> twice = lambda x: double(jnp.tanh(double(x)))
+    >>> count(twice), count(sink_transposes(twice))
+    (4, 0)
+    """
+
+    def sunk(*args: Any, **kwargs: Any) -> Any:
+        closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args, **kwargs)
+        inputs = [Value(leaf) for leaf in jax.tree.leaves((args, kwargs))]
+        outputs = [value.logical for value in evaluate(closed.jaxpr, closed.consts, inputs)]
+        return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
+
+    return sunk
+
+
+class PhysicalStep(NamedTuple, Generic[State]):
+    """A compiled step on a state whose arrays lie as the step leaves them, and the ways there and back.
+
+    Attributes:
+        step: from a physical state, which is donated, and a batch to the next one and the metrics.
+        to_physical: makes a physical state of a state, in arrays of its own.
+        to_logical: makes a state of a physical one, in arrays of its own.
+    """
+
+    step: Callable[[PhysicalState, Any], tuple[PhysicalState, Any]]
+    to_physical: Callable[[State], PhysicalState]
+    to_logical: Callable[[PhysicalState], State]
+
+
+def make_physical_step(
+    step: Callable[[State, Any], tuple[State, Any]], state: State, batch: Any, **options: Any
+) -> PhysicalStep[State]:
+    """Returns ``step``, compiled, on a state that needs no transposes at the start or at the end of it.
+
+    Each array of the state is kept in the order that its successor has when :func:`sink_transposes` is done. A
+    physical state is a tuple of arrays, so that nothing takes it for the state itself.
+
+    Args:
+        step: a function, not yet compiled, from a state and a batch to a state of the same structure, and metrics.
+        state: an example; only shapes and dtypes count.
+        batch: an example.
+        options: of :func:`jax.jit`, for the step.
+
+    Raises:
+        ValueError: if the state that comes out has another structure than the one that goes in.
+
+    >>> def step(weight, x):  # a kernel that wants the weight transposed
+    ...     return (weight.T - 0.1 * x.T @ x).T, (x**2).sum()
+    >>> weight, x = jnp.zeros((3, 3)), jnp.eye(3)
+    >>> compiled, to_physical, to_logical = make_physical_step(step, weight, x)
+    >>> physical, metrics = compiled(to_physical(weight), x)
+    >>> bool((to_logical(physical) == step(weight, x)[0]).all())
+    True
+    """
+    state_leaves, structure = jax.tree.flatten(state)
+    avals = [jax.typeof(leaf) for leaf in state_leaves]
+
+    def trace(leaves: Sequence[Any], batch: Any) -> tuple[ClosedJaxpr, Any]:
+        types = [jax.typeof(leaf) for leaf in leaves]
+        shapes = [
+            jax.ShapeDtypeStruct(aval.shape, each.dtype, weak_type=each.weak_type)
+            for aval, each in zip(avals, types, strict=True)
+        ]
+        closed, (after, metrics) = jax.make_jaxpr(step, return_shape=True)(structure.unflatten(shapes), batch)
+        if (found := jax.tree.structure(after)) != structure:
+            raise ValueError(f"the step returns a state of another structure: {found}, and was given {structure}")
+        return closed, jax.tree.structure(metrics)
+
+    def outputs(closed: ClosedJaxpr, leaves: Sequence[Any], orders: list[Order], batch: Any) -> list[Value]:
+        inputs = [*values_of(leaves, orders), *map(Value, jax.tree.leaves(batch))]
+        return evaluate(closed.jaxpr, closed.consts, inputs)
+
+    example, _ = trace(state_leaves, batch)
+
+    def outcome(orders: list[Order]) -> list[Order]:
+        shapes = [physical_shape(aval, order) for aval, order in zip(avals, orders, strict=True)]
+        return orders_of(lambda *leaves: outputs(example, leaves, orders, batch)[: len(avals)], *shapes)
+
+    orders = settled_orders(outcome, [identity(aval.ndim) for aval in avals])
+
+    def physical_step(leaves: PhysicalState, batch: Any) -> tuple[PhysicalState, Any]:
+        closed, metrics = trace(leaves, batch)
+        values = outputs(closed, leaves, orders, batch)
+        after = arrays_of(values[: len(orders)], orders)
+        return tuple(after), metrics.unflatten([value.logical for value in values[len(orders) :]])
+
+    def to_physical(state: State) -> PhysicalState:
+        values = map(Value, jax.tree.leaves(state))
+        return tuple(jnp.copy(value.physical(order)) for value, order in zip(values, orders, strict=True))
+
+    def to_logical(leaves: PhysicalState) -> State:
+        return structure.unflatten([jnp.copy(value.logical) for value in values_of(leaves, orders)])
+
+    return PhysicalStep(jax.jit(physical_step, donate_argnums=0, **options), jax.jit(to_physical), jax.jit(to_logical))
