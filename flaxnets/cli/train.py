@@ -195,6 +195,8 @@ def fit_model(plan: Plan, model: "nnx.Module", stopping: Stopping, run: "Run | N
             nonfinite=config["nonfinite"],
             remat=config["remat"],
             compute_dtype=jnp.bfloat16 if config["precision"] == "bfloat16" else None,
+            kernels=config["kernels"],
+            steps_per_execution="auto",
             transform=plan.transform(),
             augment=plan.augment(),
             unit=plan.task.unit,

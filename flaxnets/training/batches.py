@@ -1,14 +1,18 @@
 """What the steps of a run are given: batches of one size, chosen on the device or decoded beside it."""
 
+import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flaxnets.data import Split
-from flaxnets.training.step import Batch
+from flaxnets.training.step import Batch, Several
+
+# How many steps an execution takes at most; and the seconds below which it may take twice as many.
+_SEVERAL, _SHORT = 32, 0.01
 
 Augment = Callable[[Any, Any, jax.Array], tuple[Any, Any]]
 
@@ -21,6 +25,37 @@ class Stream(Protocol):
     def batches(self, order: np.ndarray, batch_size: int, *, seed: tuple[int, ...] | None) -> Iterator[tuple[Any, Any]]:
         """Yields inputs and targets of the examples in ``order``; without a seed, as they are evaluated."""
         ...
+
+
+class Pace:
+    """How many steps an execution takes.
+
+    Args:
+        steps: so many; ``"auto"``: one, then twice as many as long as they are done in 10 milliseconds.
+        every: none goes beyond a multiple of this.
+
+    >>> pace = Pace(8, every=12)
+    >>> pace(0), pace(8), pace(12)
+    (8, 4, 8)
+    """
+
+    def __init__(self, steps: int | Literal["auto"], every: int | None = None):
+        if steps != "auto" and steps < 1:
+            raise ValueError(f"steps_per_execution must be at least 1 or auto, got {steps}")
+        self.limit = _SEVERAL if steps == "auto" else steps
+        self._count, self._growing = (1, True) if steps == "auto" else (steps, False)
+        self._every = every
+
+    def __call__(self, step: int) -> int:
+        """For the execution that begins with this step."""
+        return self._count if self._every is None else min(self._count, self._every - step % self._every)
+
+    def see(self, started: float, metrics: Any) -> None:
+        """Learns how long the execution took that gave these metrics; waits for them as long as it is to learn."""
+        if self._growing:
+            jax.block_until_ready(metrics)
+            self._growing = time.perf_counter() - started < _SHORT and 2 * self._count <= self.limit
+            self._count *= 2 if self._growing else 1
 
 
 class Batches:
@@ -60,13 +95,34 @@ class Batches:
             return Batch(self._transform(inputs), targets, weights)
         return Batch(*self._augment(inputs, targets, key), weights)
 
-    def epoch(self, seed: int, epoch: int, start: int = 0) -> Iterator[Any]:
-        """Yields what each step is given, from step ``start`` on; the order is another one every epoch.
+    def epoch(self, seed: int, epoch: int, start: int = 0, pace: "Pace | None" = None) -> Iterator[Any]:
+        """Yields what each execution is given, from step ``start`` on; the order is another one every epoch.
 
         The examples that do not fill a last batch sit out, other ones each time.
+
+        Args:
+            seed: of all orders.
+            epoch: whose order.
+            start: the first step.
+            pace: says how many steps an execution takes, which then is given :class:`Several`; only of a
+                :class:`flaxnets.data.Split`. One step each if not given.
         """
+        order = self._order(seed, epoch)
+        if pace is None:
+            yield from self._chosen(order[start * self.size :], (seed, epoch))
+            return
+        assert self._stored is not None
+        order, weights = order.reshape(self.steps, self.size), np.ones((pace.limit, self.size), np.float32)
+        while start < self.steps:
+            count = min(pace(start), self.steps - start)
+            indices = np.zeros((pace.limit, self.size), np.int32)
+            indices[:count] = order[start : start + count]
+            yield Several(self._stored, (indices, weights), np.int32(count))
+            start += count
+
+    def _order(self, seed: int, epoch: int) -> np.ndarray:
         order = np.random.default_rng((seed, epoch)).permutation(len(self._source)).astype(np.int32)
-        yield from self._chosen(order[start * self.size : self.steps * self.size], (seed, epoch))
+        return order[: self.steps * self.size]
 
     def all(self) -> Iterator[Any]:
         """Yields all examples in their order; examples of no weight fill up the last batch."""

@@ -101,7 +101,7 @@ class Checkpoints:
         Args:
             step: its name.
             state: what to save.
-            progress: what else, for JSON; numbers may be arrays on the device.
+            progress: what else, for JSON; numbers and lists of them may be arrays on the device.
             score: how good it is; the higher the better.
 
         Raises:
@@ -192,7 +192,7 @@ class Checkpoints:
             name: {"shape": array.shape, "dtype": str(array.dtype), "sha256": digest(array), "key": keys.get(name)}
             for name, array in host.items()
         }
-        progress = json.loads(json.dumps(jax.device_get(progress), default=float))
+        progress = json.loads(json.dumps(jax.device_get(progress), default=lambda value: np.asarray(value).tolist()))
         manifest = {"config": self._config, "progress": progress, "score": score, "arrays": described}
         partial = path.with_name(f"{path.name}{_PARTIAL}")
         try:

@@ -4,7 +4,7 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,24 +13,41 @@ import optax
 from flax import nnx
 from jax.typing import DTypeLike
 
+from flaxnets import kernels as forms
 from flaxnets import nn
 from flaxnets.data import Split
-from flaxnets.training.batches import Augment, Batches, Stream
+from flaxnets.training.batches import Augment, Batches, Pace, Stream
 from flaxnets.training.checkpoints import CheckpointError, Checkpoints
 from flaxnets.training.objectives import Metrics, Objective, means
 from flaxnets.training.remat import Blocks
-from flaxnets.training.step import NonFinite, TrainState, make_eval_step, make_predict_step, make_train_step
+from flaxnets.training.step import (
+    NonFinite,
+    TrainState,
+    compile_train_step,
+    is_fast_in_loops,
+    make_eval_step,
+    make_predict_step,
+    make_train_step,
+)
 
 Record = dict[str, Any]
 
-# How many steps behind the last one the loop looks for a loss that is not finite, so that the device never waits.
+# How many executions behind the last one the loop looks for a loss that is not finite.
 _LAG = 3
 _EVALUATION_BATCH = 250
 
 
-def _total(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _columns(sums: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, list[float]]:
+    """Each metric's sums, step by step, of executions of so many steps."""
     host = jax.device_get(sums)
-    return {name: sum(float(metrics[name]) for metrics in host) for name in host[0]}
+    return {
+        name: [value for count, metrics in host for value in np.ravel(metrics[name])[:count].tolist()]
+        for name in host[0][1]
+    }
+
+
+def _total(sums: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, float]:
+    return {name: sum(values) for name, values in _columns(sums).items()}
 
 
 class _Evaluator:
@@ -44,7 +61,7 @@ class _Evaluator:
         self.step = make_eval_step(model, objective, self.batches, compute_dtype=compute_dtype)
 
     def __call__(self, params: nnx.State, model_state: nnx.State) -> Record:
-        return means(_total([self.step(params, model_state, chosen) for chosen in self.batches.all()]), "test")
+        return means(_total([(1, self.step(params, model_state, chosen)) for chosen in self.batches.all()]), "test")
 
 
 def evaluate(
@@ -99,7 +116,14 @@ def predict(
 
 @dataclasses.dataclass
 class _Place:
-    """How far a run has come: what a checkpoint holds beside the state."""
+    """How far a run has come: what a checkpoint holds beside the state.
+
+    Attributes:
+        epoch: that which goes on.
+        step: how many steps of it are done.
+        sums: the metrics of its executions, and how many steps each took.
+        records: of the epochs before.
+    """
 
     epoch: int = 1
     step: int = 0
@@ -112,12 +136,17 @@ class _Place:
 
 
 def _not_finite(place: _Place) -> FloatingPointError:
-    step = next(i for i, metrics in enumerate(jax.device_get(place.sums), start=1) if metrics["nonfinite"])
+    step = next(i for i, value in enumerate(_columns(place.sums)["nonfinite"], start=1) if value)
     return FloatingPointError(
         f"the loss or a gradient became infinite or NaN at step {step} of epoch {place.epoch}; the model keeps the "
         "last finite state. Lower the learning rate, clip the gradients, or leave such batches out with "
         "nonfinite='skip'"
     )
+
+
+def _was_not_finite(place: _Place) -> bool:
+    """Looks at an execution that is long done, so that the device never waits."""
+    return len(place.sums) > _LAG and bool(np.any(jax.device_get(place.sums[-1 - _LAG][1]["nonfinite"])))
 
 
 def _restore(checkpoints: Checkpoints, state: TrainState) -> tuple[TrainState, _Place]:
@@ -129,17 +158,23 @@ class _Saver:
     """Saves checkpoints on the way; one that cannot be saved is a warning, unless it is the last."""
 
     def __init__(
-        self, checkpoints: Checkpoints | None, steps: int, every: int | None, score: Callable[[Record], float]
+        self,
+        checkpoints: Checkpoints | None,
+        steps: int,
+        every: int | None,
+        score: Callable[[Record], float],
+        to_logical: Callable[[Any], TrainState],
     ):
         self._checkpoints, self._steps, self._every, self._score = checkpoints, steps, every, score
+        self._to_logical = to_logical
 
-    def __call__(self, state: TrainState, place: _Place, last: bool = False) -> None:
+    def __call__(self, state: Any, place: _Place, last: bool = False) -> None:
         if self._checkpoints is None or not (last or self._due(place)):
             return
         score = self._score(place.records[-1]) if place.records and not place.step else None
         step = (place.epoch - 1) * self._steps + place.step
         try:
-            self._checkpoints.save(step, state, {**vars(place), "sums": list(place.sums)}, score)
+            self._checkpoints.save(step, self._to_logical(state), {**vars(place), "sums": list(place.sums)}, score)
         except CheckpointError as error:
             if last:
                 raise
@@ -169,6 +204,8 @@ def fit(
     remat: Blocks = False,
     compute_dtype: DTypeLike | None = None,
     penalty: Callable[[nnx.State], jax.Array] | None = None,
+    kernels: Literal["auto"] | forms.Kind = "auto",
+    steps_per_execution: int | Literal["auto"] = 1,
     transform: Callable[[Any], Any] = lambda inputs: inputs,
     augment: Augment | None = None,
     unit: str = "images",
@@ -204,6 +241,10 @@ def fit(
         remat: the modules that are computed again in the backward pass, as in :func:`make_train_step`.
         compute_dtype: as in :func:`make_train_step`.
         penalty: as in :func:`make_train_step`.
+        kernels: as in :func:`make_train_step`; the state lies as they want it, and comes back as torch has it.
+        steps_per_execution: how many steps the device takes at once, of a Split as ``train``; ``"auto"``: as many as
+            take some milliseconds, where the model's layers are as fast so. It changes no bit of what comes out,
+            but that 1 is another program than all others.
         transform: from stored inputs to the model's, inside the compiled step.
         augment: from stored inputs, targets and a random key to the model's inputs, and targets, in training; in place
             of ``transform``.
@@ -214,10 +255,11 @@ def fit(
         score: how good an epoch's record is, the higher the better, for the best checkpoints.
         resume: go on from the last of ``checkpoints``, if there is one, to the bit as if nothing had happened.
         on_resume: called before a resumed run goes on, with the epoch, the steps of it that are done, and the records.
-        on_step: called after every step with epoch, step within it, and the metrics' sums, still on the device.
+        on_step: called after every execution with epoch, step within it, and the metrics' sums, still on the device;
+            if an execution takes several steps, they have an axis of steps, with 0 behind the last one.
         on_epoch: called after every epoch with its record.
-        should_stop: asked after every step and every epoch; True ends the training, without a record of an epoch that
-            was not finished.
+        should_stop: asked after every execution and every epoch; True ends the training, without a record of an epoch
+            that was not finished.
 
     Returns:
         One record an epoch: ``epoch``, ``train_loss``, ``train_accuracy`` (both in training mode, along the way),
@@ -226,6 +268,8 @@ def fit(
 
     Raises:
         FloatingPointError: with ``nonfinite="stop"``; the model then holds the last finite state.
+        ValueError: as :func:`make_train_step`.
+        RuntimeError: for ``kernels`` that do not work here.
         CheckpointError: if there are checkpoints to resume from and none can be used, or the last one cannot be saved.
 
     >>> import functools, flaxnets
@@ -243,43 +287,54 @@ def fit(
     evaluator = _Evaluator(model, test, objective, transform, _EVALUATION_BATCH, compute_dtype)
     state = TrainState.create(model, optimizer, accumulate=accumulate, ema=ema_decay is not None, seed=seed)
     options = {"accumulate": accumulate, "ema_decay": ema_decay, "nonfinite": nonfinite, "remat": remat}
+    kernels = forms.choose(kernels)
     step = make_train_step(
-        model, optimizer, objective, batches, compute_dtype=compute_dtype, penalty=penalty, **options
+        model, optimizer, objective, batches, compute_dtype=compute_dtype, penalty=penalty, kernels=kernels, **options
     )
-    step = step.lower(state, batches.example()).compile()  # type: ignore[attr-defined]  # apart from the epochs' times
+    example, pace = batches.example(), None
+    several = steps_per_execution != 1 and isinstance(train, Split)
+    if several and (steps_per_execution != "auto" or is_fast_in_loops(step, state, example)):
+        pace = Pace(steps_per_execution, checkpoint_every)
+        example = next(batches.epoch(seed, 1, pace=pace))
+    step, to_physical, to_logical = compile_train_step(step, state, example, kernels)
     state, place = _restore(checkpoints, state) if checkpoints and resume else (state, _Place())
-    save = _Saver(checkpoints, batches.steps, checkpoint_every, score)
+    state = to_physical(state)
+    save = _Saver(checkpoints, batches.steps, checkpoint_every, score, to_logical)
 
     if place.epoch > 1 or place.step:
         on_resume(place.epoch, place.step, place.records)
     while place.epoch <= epochs and not should_stop():
         started, before = time.perf_counter(), len(place.sums)
-        for chosen in batches.epoch(seed, place.epoch, start=place.step):
+        for chosen in batches.epoch(seed, place.epoch, place.step, pace):
+            began = time.perf_counter()
             state, metrics = step(state, chosen)
-            place.step += 1
-            place.sums.append(metrics)
+            count = 1
+            if pace is not None:
+                count = int(chosen.count)
+                pace.see(began, metrics)
+            place.step += count
+            place.sums.append((count, metrics))
             on_step(place.epoch, place.step, metrics)
-            if nonfinite == "stop" and len(place.sums) > _LAG and jax.device_get(place.sums[-1 - _LAG]["nonfinite"]):
-                break
-            if should_stop():
+            if should_stop() or (nonfinite == "stop" and _was_not_finite(place)):
                 break
             if place.step < batches.steps:
                 save(state, place)
         total = _total(place.sums)  # waits for the last step
         if nonfinite == "stop" and total["nonfinite"]:
-            state.update_model(model)
+            to_logical(state).update_model(model)
             raise _not_finite(place)
         if place.step < batches.steps:
             break
         count = _total(place.sums[before:])["count"]
-        record = {"epoch": place.epoch, **means(total, "train"), **evaluator(state.eval_params, state.model_state)}
+        logical = to_logical(state)
+        record = {"epoch": place.epoch, **means(total, "train"), **evaluator(logical.eval_params, logical.model_state)}
         record[f"{unit}_per_second"] = round(count / (time.perf_counter() - started), 1)
         if learning_rate is not None:
-            record["learning_rate"] = np.asarray(learning_rate(jnp.maximum(state.step - 1, 0))).item()
+            record["learning_rate"] = np.asarray(learning_rate(jnp.maximum(logical.step - 1, 0))).item()
         place.next_epoch(record)
-        state.update_model(model)
+        logical.update_model(model)
         on_epoch(record)
         save(state, place)
-    state.update_model(model)
+    to_logical(state).update_model(model)
     save(state, place, last=True)
     return place.records

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Self
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
@@ -70,9 +71,9 @@ class Progress:
         if now - self._looked < (_EVERY if terminal else _EVERY_LINE):
             return
         self._looked = now
-        state = describe(means(metrics, "train"), "train")
+        state = describe(means({name: np.sum(sums) for name, sums in metrics.items()}, "train"), "train")
         if step > self._first:
-            done = (step - self._first) * float(metrics["count"])
+            done = (step - self._first) * np.max(metrics["count"])
             state += f"  {done / (time.perf_counter() - self._started):.0f} {self._unit}/s"
         where = f"epoch {epoch}/{self._epochs}"
         self._bar.update(self._task, completed=step, description=where, state=state)

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.extend.core import jaxprs_in_params
 from jax.typing import DTypeLike
 
 from flaxnets import kernels as forms
 from flaxnets import nn
 from flaxnets.autocast import autocast
+from flaxnets.training.layout import PhysicalStep, make_physical_step
 from flaxnets.training.objectives import Metrics, Objective, as_objective
 from flaxnets.training.remat import Blocks, checkpoint
 
@@ -28,6 +30,20 @@ class Batch(NamedTuple):
     inputs: Any
     targets: Any
     weights: jax.Array
+
+
+class Several(NamedTuple):
+    """What several steps see, for one execution that takes them.
+
+    Attributes:
+        shared: arrays that each step sees.
+        each: arrays whose first axis is that of the steps; what a step sees is ``(*shared, *each)``.
+        count: how many steps to take, at most the length of that axis.
+    """
+
+    shared: tuple[Any, ...]
+    each: tuple[Any, ...]
+    count: Any
 
 
 Transform = Callable[[Any, jax.Array], Batch]
@@ -108,8 +124,8 @@ def _graphdef(model: nnx.Module, training: bool, remat: Blocks = False) -> nnx.G
     return nnx.graphdef(clone)
 
 
-def _jit(function: Callable[..., Any], **options: Any) -> Any:
-    return jax.jit(function, compiler_options=_COMPILER_OPTIONS.get(jax.default_backend()), **options)
+def _jit_options() -> dict[str, Any]:
+    return {"compiler_options": _COMPILER_OPTIONS.get(jax.default_backend())}
 
 
 def make_train_step(
@@ -202,7 +218,88 @@ def make_train_step(
             metrics["nonfinite"] = 1 - finite.astype(weights.dtype)
         return new, metrics
 
-    return _jit(step, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0, **_jit_options())
+
+
+def _take_several(step: Callable[[TrainState, Any], tuple[TrainState, Metrics]]) -> Callable[..., Any]:
+    """One execution of as many steps as it is told; their metrics have an axis of steps, with 0 behind the last."""
+
+    def take(state: TrainState, several: Several) -> tuple[TrainState, Metrics]:
+        def at(i: Any) -> Any:
+            return *several.shared, *jax.tree.map(lambda array: array[i], several.each)
+
+        def body(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            state, metrics = step(carry[0], at(i))
+            return state, {name: column.at[i].set(metrics[name]) for name, column in carry[1].items()}
+
+        limit = len(several.each[0])
+        metrics = jax.eval_shape(step, state, at(0))[1]
+        columns = {name: jnp.zeros(limit, value.dtype) for name, value in metrics.items()}
+        return jax.lax.fori_loop(0, several.count, body, (state, columns))
+
+    return take
+
+
+def compile_train_step(
+    step: Callable[[TrainState, Any], tuple[TrainState, Metrics]],
+    state: TrainState,
+    batch: Any,
+    kernels: Literal["auto"] | forms.Kind = "auto",
+) -> PhysicalStep[TrainState]:
+    """Compiles a step for states whose arrays lie, from step to step, as its kernels want them.
+
+    Args:
+        step: what :func:`make_train_step` returns.
+        state: an example; only shapes and dtypes count.
+        batch: an example; of :class:`Several`, if each execution shall take several steps.
+        kernels: as those of the step. The state of a plain one lies as it is named.
+
+    Returns:
+        The compiled step, and the ways to its states and back.
+
+    >>> import flaxnets, jax.numpy as jnp
+    >>> from flaxnets import optim
+    >>> from flaxnets.training import classification
+    >>> model, optimizer = flaxnets.create_model("mlp"), optim.SGD(0.1)
+    >>> batch = Batch(jnp.ones((4, 1, 28, 28)), jnp.zeros(4, int), jnp.ones(4))
+    >>> state = TrainState.create(model, optimizer)
+    >>> compiled = compile_train_step(make_train_step(model, optimizer, classification), state, batch)
+    >>> physical, metrics = compiled.step(compiled.to_physical(state), batch)
+    >>> int(compiled.to_logical(physical).step)
+    1
+    """
+    function = step.__wrapped__  # type: ignore[attr-defined]
+    if isinstance(batch, Several):
+        function = _take_several(function)
+    if forms.choose(kernels) == "plain":
+        made = PhysicalStep(jax.jit(function, donate_argnums=0, **_jit_options()), _same, _same)
+    else:
+        made = make_physical_step(function, state, batch, **_jit_options())
+    example = jax.eval_shape(made.to_physical, state)
+    return made._replace(step=made.step.lower(example, batch).compile())  # type: ignore[attr-defined]
+
+
+def is_fast_in_loops(step: Callable[[TrainState, Any], Any], state: TrainState, batch: Any) -> bool:
+    """Whether a step is as fast in a loop on the device as it is alone.
+
+    On CPUs XLA has fast gradients for its own convolutions outside of loops alone.
+
+    Args:
+        step: what :func:`make_train_step` returns.
+        state: an example.
+        batch: an example.
+    """
+
+    def has_convolution(jaxpr: Any) -> bool:
+        return any(eqn.primitive.name == "conv_general_dilated" for eqn in jaxpr.eqns) or any(
+            has_convolution(inner) for eqn in jaxpr.eqns for inner in jaxprs_in_params(eqn.params)
+        )
+
+    return jax.default_backend() != "cpu" or not has_convolution(jax.make_jaxpr(step)(state, batch).jaxpr)
+
+
+def _same(state: Any) -> Any:
+    return state
 
 
 def _call(merged: nnx.Module, inputs: Any, dtype: DTypeLike | None) -> Any:
@@ -248,7 +345,7 @@ def make_eval_step(
         merged = nnx.merge(graphdef, params, model_state, copy=True)
         return measure(_call(merged, inputs, compute_dtype), targets, weights)
 
-    return _jit(step)
+    return jax.jit(step, **_jit_options())
 
 
 def make_predict_step(
@@ -273,4 +370,4 @@ def make_predict_step(
     def step(params: nnx.State, model_state: nnx.State, batch: Any) -> Any:
         return _call(nnx.merge(graphdef, params, model_state, copy=True), transform(batch).inputs, compute_dtype)
 
-    return _jit(step)
+    return jax.jit(step, **_jit_options())
