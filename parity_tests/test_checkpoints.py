@@ -129,6 +129,21 @@ def test_a_resumed_run_ends_as_an_unbroken_one(arch, rng, tmp_path):
         assert same(ends[0].state, ends[1].state), name
 
 
+def test_a_run_of_several_steps_an_execution_resumes_where_it_was_saved(rng, tmp_path):
+    data, options = splits("classification", NETWORKS["mlp_dropout"][1], rng), {"steps_per_execution": 3}
+    model, records = train("mlp_dropout", 0, data, steps_per_execution="auto")
+    stop = StopAfter(3)  # executions; none goes beyond a checkpoint
+    with Checkpoints(tmp_path, keep=9) as first:
+        options |= {"checkpoints": first, "checkpoint_every": 2}
+        train("mlp_dropout", 0, data, on_step=stop.count, should_stop=stop, **options)
+        assert first.steps()[-1] == 6
+    with Checkpoints(tmp_path) as second:
+        options |= {"checkpoints": second, "resume": True}
+        resumed, again = train("mlp_dropout", 1, data, **options)
+    assert again == records
+    assert same(nnx.state(model), nnx.state(resumed))
+
+
 DIFFERENT = {
     "another network": ("lenet", {}, 1, "arch is 'mlp_dropout' there and 'lenet' here; "),
     "another width": ("mlp_dropout", {"num_hiddens": 9}, 1, "params/1/bias is float32[8] there and float32[9] here"),

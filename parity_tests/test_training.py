@@ -2,6 +2,7 @@
 
 import functools
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +35,9 @@ from flaxnets.training import (
     make_train_step,
     regression,
 )
+from flaxnets.training.batches import Pace
 from flaxnets.training.objectives import means
+from flaxnets.training.step import is_fast_in_loops
 
 
 def small_net(rngs: nnx.Rngs) -> nn.Sequential:
@@ -160,9 +163,11 @@ def test_fit_learns_and_reports_every_epoch():
     )
 
 
+@pytest.mark.parametrize("several", [1, 4])
 @pytest.mark.parametrize("bad", [0, 1, 5])
-def test_fit_stops_with_the_last_finite_state_or_skips_the_batch(bad: int):
+def test_fit_stops_with_the_last_finite_state_or_skips_the_batch(bad: int, several: int):
     train, options = examples(96), {"objective": classification, "epochs": 1, "batch_size": 16}
+    options["steps_per_execution"] = several
     order = np.random.default_rng((0, 1)).permutation(96)  # of the first epoch
     train.inputs[order[16 * bad]] = np.inf
     model = small_net(nnx.Rngs(0))
@@ -181,6 +186,46 @@ def test_a_seed_repeats_a_run_bit_for_bit_and_another_one_does_not():
         assert a["train_loss"] == b["train_loss"] != c["train_loss"]
     for name, array in model.state_dict().items():
         np.testing.assert_array_equal(array, again.state_dict()[name])
+
+
+def test_several_steps_an_execution_are_the_same_steps():
+    runs = {several: _fit(steps_per_execution=several) for several in (1, 2, 4, 100, "auto")}
+    one, (two, records) = runs.pop(1), runs.pop(2)
+    for name, array in one[0].state_dict().items():
+        np.testing.assert_allclose(array, two.state_dict()[name], rtol=1e-5, atol=1e-6)
+    for model, same in runs.values():
+        assert [record["train_loss"] for record in same] == [record["train_loss"] for record in records]
+        jax.tree.map(np.testing.assert_array_equal, dict(model.state_dict()), dict(two.state_dict()))
+
+
+def test_executions_take_more_steps_until_they_are_long_and_end_at_checkpoints(monkeypatch):
+    pace, now = Pace("auto", every=20), 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    counts = []
+    for seconds in (0.001, 0.002, 0.004, 0.02, 0.001):
+        counts.append(pace(0))
+        now += seconds
+        pace.see(now - seconds, {})
+    assert counts == [1, 2, 4, 8, 8]
+    assert [pace(step) for step in (0, 8, 16)] == [8, 8, 4]
+    with pytest.raises(ValueError, match="steps_per_execution must be at least 1 or auto, got 0"):
+        Pace(0)
+
+
+@pytest.mark.parametrize(
+    ("layer", "kernels", "fast"),
+    [(nn.Conv2d, "xla", True), (nn.Conv2d, "plain", False), (nn.Conv1d, "xla", False), (None, "plain", True)],
+)
+def test_a_step_with_convolutions_of_xlas_own_is_slow_in_loops(layer, kernels, fast):
+    ndim = 1 if layer is nn.Conv1d else 2
+    layers = [] if layer is None else [layer(1, 2, 3, rngs=nnx.Rngs(0)), nn.Flatten()]
+    model = nn.Sequential(*layers, nn.LazyLinear(3, rngs=nnx.Rngs(0)))
+    inputs = jnp.ones((2, 1, *[5] * ndim) if layer else (2, 4))
+    model(inputs)
+    optimizer = optim.SGD(0.1)
+    step = make_train_step(model, optimizer, classification, kernels=kernels)
+    chosen = Batch(inputs, jnp.zeros(2, int), jnp.ones(2))
+    assert is_fast_in_loops(step, TrainState.create(model, optimizer), chosen) == fast
 
 
 def test_a_batch_larger_than_the_dataset_is_the_dataset():

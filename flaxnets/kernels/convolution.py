@@ -188,8 +188,8 @@ def convolution(
         dilation: distance between the window's elements.
         library: what computes it on CPUs.
 
-    >>> conv = functools.partial(convolution, stride=(1, 1), pads=((0, 0), (0, 0)), dilation=(1, 1), library="xla")
-    >>> conv(jnp.ones((1, 1, 4, 4)), jnp.ones((1, 1, 3, 3)), None).ravel().tolist()
+    >>> x, weight = jnp.ones((1, 1, 4, 4)), jnp.ones((1, 1, 3, 3))
+    >>> convolution(x, weight, None, (1, 1), ((0, 0), (0, 0)), (1, 1), "xla").ravel().tolist()
     [9.0, 9.0, 9.0, 9.0]
     """
     x, kernel = lax.transpose(x, (0, 2, 3, 1)), lax.transpose(weight, (2, 3, 1, 0))

@@ -39,10 +39,14 @@ _EVALUATION_BATCH = 250
 
 def _columns(sums: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, list[float]]:
     """Each metric's sums, step by step, of executions of so many steps."""
-    host = jax.device_get(sums)
+    counts, host = [count for count, _ in sums], jax.device_get([metrics for _, metrics in sums])
     return {
-        name: [value for count, metrics in host for value in np.ravel(metrics[name])[:count].tolist()]
-        for name in host[0][1]
+        name: [
+            value
+            for count, metrics in zip(counts, host, strict=True)
+            for value in np.ravel(metrics[name])[:count].tolist()
+        ]
+        for name in host[0]
     }
 
 

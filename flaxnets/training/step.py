@@ -295,7 +295,7 @@ def is_fast_in_loops(step: Callable[[TrainState, Any], Any], state: TrainState, 
             has_convolution(inner) for eqn in jaxpr.eqns for inner in jaxprs_in_params(eqn.params)
         )
 
-    return jax.default_backend() != "cpu" or not has_convolution(jax.make_jaxpr(step)(state, batch).jaxpr)
+    return jax.default_backend() != "cpu" or not has_convolution(jax.make_jaxpr(step.__wrapped__)(state, batch).jaxpr)
 
 
 def _same(state: Any) -> Any:
