@@ -1,8 +1,8 @@
 """Plants faults in the files that flaxnets writes and reads, and counts what comes of each.
 
 ``python -m benchmarks.reliability weights_bit_flip`` runs this one in its long form, ``weights_bit_flip=500`` makes 500
-attempts, and without names all run. Each row goes into ``docs/reliability.json`` as it comes. The short forms are in
-``parity_tests/test_weight_faults.py`` and ``parity_tests/test_checkpoints.py``.
+attempts, and without names all run. Each row goes into ``docs/reliability.json`` and ``docs/reliability.md`` as it
+comes. The short forms are in ``parity_tests/``: ``test_weight_faults.py``, ``test_checkpoints.py``, ``test_command.py``.
 """
 
 import functools
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import checkpoint_faults, weight_faults
+from benchmarks import checkpoint_faults, run_faults, weight_faults
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -47,7 +47,20 @@ FAULTS = {
     "checkpoint_killed_async": Fault(functools.partial(checkpoint_faults.kill, True), 6, 100),
     "checkpoint_file_size_limit": Fault(checkpoint_faults.limit_file_size, 3, 20),
     "checkpoint_disk_full": Fault(checkpoint_faults.fill_disk, 3, 20),
+    "run_signalled": Fault(run_faults.signalled, 2, 50),
 }
+_COUNTS = "## Counts\n\n"
+
+
+def write_table(docs: Path) -> None:
+    """Puts what ``reliability.json`` has at the end of ``reliability.md``."""
+    rows = json.loads((docs / "reliability.json").read_text())
+    lines = ["| fault | attempts | noticed | harmless | silent | seconds |", "|---|---|---|---|---|---|"]
+    for name in [name for name in FAULTS if name in rows]:
+        numbers = [f"{rows[name][key]:,}" for key in ("attempts", "noticed", "harmless", "silent", "seconds")]
+        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(numbers)} |")
+    text = (docs / "reliability.md").read_text().partition(_COUNTS)[0]
+    (docs / "reliability.md").write_text(text + _COUNTS + "\n".join(lines) + "\n")
 
 
 def main(names: list[str]) -> None:
@@ -64,6 +77,7 @@ def main(names: list[str]) -> None:
         print(name, json.dumps(row), flush=True)
         rows = json.loads(path.read_text()) if path.exists() else {}
         path.write_text(json.dumps(rows | {name: row}, indent=1, sort_keys=True) + "\n")
+        write_table(DOCS)
 
 
 if __name__ == "__main__":
