@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.reliability weights_bit_flip`` runs this one in its long form, ``weights_bit_flip=500`` makes 500
 attempts, and without names all run. Each row goes into ``docs/reliability.json`` and ``docs/reliability.md`` as it
-comes. The short forms are in ``parity_tests/``: ``test_weight_faults.py``, ``test_checkpoints.py``, ``test_command.py``.
+comes. The short forms are in ``test_weight_faults.py``, ``test_checkpoints.py`` and ``test_command.py``.
 """
 
 import functools
