@@ -21,6 +21,7 @@ PRODUCTION = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters"
 SEED = int(os.environ.get("FLAXNETS_TEST_SEED", "0"))
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_traceback_in_locations_limit", 0)  # what it writes into each program takes time
 CACHE = os.environ.get("JAX_COMPILATION_CACHE_DIR", Path(__file__).parents[1] / ".cache" / "jax")
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
