@@ -13,7 +13,7 @@ from benchmarks.job import LEARNING_RATE, MOMENTUM, Job, Unavailable
 from benchmarks.sizes import Size
 from flaxnets import optim
 from flaxnets.training import TASKS, Batch, TrainState, make_train_step
-from flaxnets.training.step import make_predict_step
+from flaxnets.training.step import compile_train_step, make_predict_step
 
 
 def plain(size: Size, training: bool) -> Job:
@@ -75,13 +75,14 @@ def ours(size: Size, training: bool) -> Job:
 
         return Job(logits, jax.block_until_ready)
     optimizer = optim.SGD(LEARNING_RATE, momentum=MOMENTUM)
-    state = TrainState.create(model, optimizer)
-    step = compiled = make_train_step(model, optimizer, TASKS[size.task].objective, nonfinite="stop")
+    step = make_train_step(model, optimizer, TASKS[size.task].objective, nonfinite="stop")
+    compiled, state = None, TrainState.create(model, optimizer)
 
     def run() -> jax.Array:
         nonlocal state, compiled
-        if compiled is step:
-            compiled = step.lower(state, batch).compile()  # type: ignore[attr-defined]
+        if compiled is None:
+            compiled, to_physical, _ = compile_train_step(step, state, batch)
+            state = to_physical(state)
         state, metrics = compiled(state, batch)
         return metrics["loss"]
 

@@ -23,7 +23,6 @@ ALLOCATORS: dict[str, dict[str, str]] = {
         "MALLOC_MMAP_MAX_": "0",
         "MALLOC_TRIM_THRESHOLD_": str(2**40),
         "MALLOC_TOP_PAD_": str(2**26),
-        "MALLOC_ARENA_MAX": "1",
     },
     "default": {},
 }

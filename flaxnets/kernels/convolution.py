@@ -122,7 +122,7 @@ def _onednn_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> ja
     if conv.is_product:
         product = onednn.matmul(x.reshape(-1, channels), g.reshape(-1, g.shape[3]), transpose_a=True)
         return product.reshape(conv.kernel)
-    if channels < 16:
+    if channels < 4:
         return _kernel_gradient(x, g, conv)
     # In three dimensions, the last of them the channels: so the result is HWIO as it comes.
     x, pads = _trimmed(x, conv.kernel_pads())
