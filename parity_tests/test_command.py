@@ -25,8 +25,9 @@ from flaxnets.cli import train as training
 from flaxnets.cli.train_options import parse_options
 from flaxnets.cli.train_plan import make_plan
 from flaxnets.data import DataError, list_datasets, load
+from flaxnets.kernels import choose
 from flaxnets.registry import get_entry
-from flaxnets.training import TASKS, Task
+from flaxnets.training import TASKS, Task, loop
 from flaxnets.training.objectives import means
 from flaxnets.training.progress import describe
 from flaxnets.weights import load_weights
@@ -385,6 +386,15 @@ def test_a_killed_run_is_resumed_to_the_same_bits(tmp_path):
     for record in [*records[0], *records[1]]:
         del record["images_per_second"]
     assert records[0] == records[1]
+
+
+def test_kernels_are_those_asked_for_and_in_a_dry_run_those_that_are_kept(here, monkeypatch):
+    taken, make = [], loop.make_train_step
+    monkeypatch.setattr(loop, "make_train_step", lambda *a, **k: taken.append(k["kernels"]) or make(*a, **k))
+    for more in (["--kernels", "plain"], ["--kernels", "xla"], ["--dry-run"], ["--dry-run", "--kernels", "plain"], []):
+        status, said = here(*SHORT, "--epochs", 1, *more)
+        assert status == 0, said
+    assert taken == ["plain", "xla", "xla", "plain", choose()]
 
 
 def test_a_finished_run_is_not_resumed(here):

@@ -195,7 +195,7 @@ def fit_model(plan: Plan, model: "nnx.Module", stopping: Stopping, run: "Run | N
             nonfinite=config["nonfinite"],
             remat=config["remat"],
             compute_dtype=jnp.bfloat16 if config["precision"] == "bfloat16" else None,
-            kernels=config["kernels"],
+            kernels=_kernels(plan),
             steps_per_execution="auto",
             transform=plan.transform(),
             augment=plan.augment(),
@@ -210,6 +210,14 @@ def fit_model(plan: Plan, model: "nnx.Module", stopping: Stopping, run: "Run | N
             on_epoch=on_epoch,
             should_stop=lambda: stopping.reason is not None,
         )
+
+
+def _kernels(plan: Plan) -> Any:
+    """A dry run on a CPU takes XLA's forms if it may: compiled steps with calls of oneDNN cannot be kept."""
+    import jax
+
+    kernels = plan.config["kernels"]
+    return "xla" if plan.options.dry_run and kernels == "auto" and jax.default_backend() == "cpu" else kernels
 
 
 @contextlib.contextmanager
