@@ -99,8 +99,15 @@ def _quiet() -> Iterator[None]:
     try:
         yield
         sys.unraisablehook = hook
+    except Exception:
+        logging.getLogger("asyncio").addFilter(_is_no_forgotten_write)
+        raise
     finally:
         logger.setLevel(level)
+
+
+def _is_no_forgotten_write(record: logging.LogRecord) -> bool:
+    return "exception was never retrieved" not in record.getMessage()
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
