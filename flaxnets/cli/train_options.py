@@ -112,7 +112,7 @@ class Options:
     cache_dir: str | None = None
     """Where compiled steps are kept for the next run; flaxnets in the user's folder for caches if not given."""
     dry_run: bool = False
-    """Take two steps, evaluate on one batch, and leave no files."""
+    """Take two steps, evaluate on one batch, and leave no files; of 8 examples each if --batch-size is not given."""
     list_archs: bool = False
     """Print the networks and stop."""
 

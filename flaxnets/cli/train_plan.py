@@ -25,6 +25,8 @@ _FREE = (
     "options", "classes", "data_dir", "download", "workers", "patience", "time_limit", "out", "resume",
     "checkpoint_every", "compare_torch", "tensorboard", "device", "cache_dir",
 )  # fmt: skip
+# Examples a step of a dry run: the largest networks take seconds for more.
+_DRY_BATCH = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +176,8 @@ def make_plan(options: Options, warn: Callable[[str], None] = print) -> Plan:
     augmentation = _augmentation(options)
     data = _load(options, warn)
     config, initializer = _config(options, data)
+    if options.dry_run and options.batch_size is None:
+        config["batch_size"] = min(config["batch_size"], _DRY_BATCH)
     size = min(config["batch_size"], len(data.train))
     if options.dry_run:
         config["epochs"] = 1

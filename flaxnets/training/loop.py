@@ -307,7 +307,9 @@ def fit(
 
     if place.epoch > 1 or place.step:
         on_resume(place.epoch, place.step, place.records)
+    model_is_current = False
     while place.epoch <= epochs and not should_stop():
+        model_is_current = False
         started, before = time.perf_counter(), len(place.sums)
         for chosen in batches.epoch(seed, place.epoch, place.step, pace):
             began = time.perf_counter()
@@ -337,8 +339,10 @@ def fit(
             record["learning_rate"] = np.asarray(learning_rate(jnp.maximum(logical.step - 1, 0))).item()
         place.next_epoch(record)
         logical.update_model(model)
+        model_is_current = True
         on_epoch(record)
         save(state, place)
-    to_logical(state).update_model(model)
+    if not model_is_current:
+        to_logical(state).update_model(model)
     save(state, place, last=True)
     return place.records
