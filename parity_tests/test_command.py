@@ -3,10 +3,7 @@
 import csv
 import errno
 import json
-import os
 import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from safetensors.torch import load_file
 import flaxnets
 import torchref
 from benchmarks.reliability import FAULTS
+from benchmarks.run_faults import ENVIRONMENT, TRAIN, begin, wait_for
 from flaxnets.cli import command
 from flaxnets.cli import train as training
 from flaxnets.cli.train_options import parse_options
@@ -31,12 +29,6 @@ from flaxnets.training import TASKS, Task, loop
 from flaxnets.training.objectives import means
 from flaxnets.training.progress import describe
 from flaxnets.weights import load_weights
-
-TRAIN = [sys.executable, str(Path(__file__).parents[1] / "train.py")]
-
-
-# The command compiles as people compile, not as conftest.py asks for the tests.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
 
 
 def train(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -347,18 +339,6 @@ def test_a_run_leaves_weights_that_give_torch_the_same_predictions(arch, tmp_pat
     found = assert_torch_predicts_the_same(task, model, twin, data.test.inputs, data.test.targets, tuple(shape))
     for name, value in found.items():
         assert records[-1][name] == pytest.approx(value, rel=1e-4)
-
-
-def begin(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
-    line = [*TRAIN, *map(str, arguments)]
-    return subprocess.Popen(line, cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(pattern: str, cwd: Path) -> None:
-    deadline = time.monotonic() + 120
-    while not list(cwd.glob(pattern)):
-        assert time.monotonic() < deadline, f"{pattern} did not come"
-        time.sleep(0.02)
 
 
 def test_a_signal_ends_after_the_step_with_a_checkpoint_of_it(tmp_path):
