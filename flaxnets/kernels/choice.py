@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from flaxnets.kernels import onednn, probe
 from flaxnets.kernels.convolution import convolution
 from flaxnets.kernels.normalization import batch_norm
-from flaxnets.kernels.pooling import Windows, max_pool, sum_pool
+from flaxnets.kernels.pooling import max_pool, sum_pool
 from flaxnets.kernels.product import linear
+from flaxnets.kernels.windows import Windows
 
 Kind = Literal["plain", "xla", "onednn"]
 Form = Callable[..., Any]

@@ -1,7 +1,7 @@
 """Pooling of images whose gradients need no scatter; inside, images are NHWC."""
 
 import functools
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,84 +9,29 @@ from jax import lax
 from jax.interpreters import ad
 
 from flaxnets.kernels._primitives import primitive
+from flaxnets.kernels.windows import Windows, larger
 
 
-class Windows(Protocol):
-    """The windows of one pooling, along height and width; hashable."""
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """Of the input."""
-        ...
-
-    @property
-    def kernel(self) -> tuple[int, ...]:
-        """Of the window."""
-        ...
-
-    @property
-    def stride(self) -> tuple[int, ...]:
-        """From window to window."""
-        ...
-
-    @property
-    def padding(self) -> tuple[int, ...]:
-        """Before the input's first element."""
-        ...
-
-    @property
-    def output(self) -> tuple[int, ...]:
-        """How many windows there are."""
-        ...
-
-    @property
-    def dilation(self) -> tuple[int, ...]:
-        """Between the elements of a window."""
-        ...
-
-
-def _slices(x: jax.Array, axis: int, windows: Windows, fill: float | int) -> list[jax.Array]:
-    """For each position in the window, what all windows along ``axis`` hold there."""
-    i = axis - 1
-    kernel, stride, padding = windows.kernel[i], windows.stride[i], windows.padding[i]
-    last = (windows.output[i] - 1) * stride
-    pads = [(0, 0, 0)] * 4
-    pads[axis] = (padding, last + kernel - padding - windows.size[i], 0)  # a negative end cuts what no window reaches
-    x = lax.pad(x, jnp.asarray(fill, x.dtype), pads)
-    return [lax.slice_in_dim(x, k, k + last + 1, stride, axis) for k in range(kernel)]
-
-
-def _largest(x: jax.Array, places: jax.Array, axis: int, windows: Windows, unit: int) -> tuple[jax.Array, jax.Array]:
+def _largest(x: jax.Array, places: jax.Array, axis: int, windows: Windows, unit: int) -> tuple[jax.Array, ...]:
     """The largest along ``axis`` and its place: the first of equal ones, the last NaN, padding never."""
-    best, place = None, None
-    stride, padding = windows.stride[axis - 1], windows.padding[axis - 1]
-    elements = zip(_slices(x, axis, windows, -jnp.inf), _slices(places, axis, windows, 0), strict=True)
-    for k, (value, own) in enumerate(elements):
-        own = own + jnp.uint8(k * unit)
-        if best is None or place is None:
-            best, place = value, own
-            continue
-        take = (value > best) | jnp.isnan(value)
-        padded = -(-(padding - k + 1) // stride)  # so many windows hold nothing but padding before this position
-        if padded > 0:
-            take |= lax.broadcasted_iota(int, value.shape, axis) < padded
-        best, place = jnp.where(take, value, best), jnp.where(take, own, place)
-    assert best is not None
-    assert place is not None
-    return best, place
+    elements = zip(windows.slices(x, axis, -jnp.inf, 1), windows.slices(places, axis, 0, 1), strict=True)
+    best = next(elements)
+    for k, (value, own) in enumerate(elements, 1):
+        best = larger(best, (value, own + jnp.uint8(k * unit)), windows.first(axis, k, value.shape, 1))
+    return best
 
 
-def _maxima(x: jax.Array, windows: Windows) -> tuple[jax.Array, jax.Array]:
+def _maxima(x: jax.Array, windows: Windows) -> tuple[jax.Array, ...]:
     """The maxima, and their places in their windows: ``row * width + column``."""
-    rows = _largest(x, jnp.zeros(x.shape, jnp.uint8), 2, windows, 1)
-    return _largest(*rows, 1, windows, windows.kernel[1])
+    values, places = _largest(x, jnp.zeros(x.shape, jnp.uint8), -1, windows, 1)
+    return _largest(values, places, -2, windows, windows.kernel[1])
 
 
 def _take(x: jax.Array, places: jax.Array, *, windows: Windows) -> jax.Array:
     """The element of each window at its place."""
     total = jnp.zeros((), x.dtype)
-    for i, rows in enumerate(_slices(x, 1, windows, 0)):
-        for j, elements in enumerate(_slices(rows, 2, windows, 0)):
+    for i, rows in enumerate(windows.slices(x, -2, 0, 1)):
+        for j, elements in enumerate(windows.slices(rows, -1, 0, 1)):
             total = total + jnp.where(places == i * windows.kernel[1] + j, elements, 0)
     return total
 

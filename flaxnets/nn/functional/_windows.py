@@ -5,7 +5,6 @@ The maximum and the sum of a box are those of its rows' maxima and sums, so a wi
 several NaN the last.
 """
 
-import dataclasses
 import functools
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -15,11 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxnets.kernels.windows import Arrays as Arrays
+from flaxnets.kernels.windows import Windows as Windows
+from flaxnets.kernels.windows import larger as larger
 from flaxnets.nn._arguments import along, check_ndim
 
 Size = int | Sequence[int]
 Number = int | float
-Arrays = tuple[jax.Array, ...]
 Combine = Callable[[Arrays, Arrays, jax.Array | None], Arrays]
 
 
@@ -56,54 +57,6 @@ def check_filled(input: jax.Array, first: int, name: str) -> None:
         raise RuntimeError(
             f"{name}: expected elements along all axes from the number {first} on, got an input of shape {input.shape}"
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class Windows:
-    """The windows of one pooling call, along each spatial axis; hashable, so that a reduction is compiled once."""
-
-    size: tuple[int, ...]
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    output: tuple[int, ...]
-
-    @property
-    def axes(self) -> range:
-        """The spatial axes, as negative numbers."""
-        return range(-len(self.kernel), 0)
-
-    def slices(self, x: jax.Array, axis: int, fill: Number) -> list[jax.Array]:
-        """For each position in the window, what all windows along ``axis`` hold there."""
-        stride, dilation, last = self.stride[axis], self.dilation[axis], (self.output[axis] - 1) * self.stride[axis]
-        length = last + dilation * (self.kernel[axis] - 1) + 1
-        pads = [(0, 0, 0)] * x.ndim
-        # A negative end cuts what no window reaches.
-        pads[axis] = (self.padding[axis], length - self.padding[axis] - self.size[axis], 0)
-        x = jax.lax.pad(x, jnp.asarray(fill, x.dtype), pads)
-        return [
-            jax.lax.slice_in_dim(x, dilation * k, dilation * k + last + 1, stride, x.ndim + axis)
-            for k in range(self.kernel[axis])
-        ]
-
-    def first(self, axis: int, position: int, shape: tuple[int, ...]) -> jax.Array | None:
-        """Which windows along ``axis`` have nothing but padding before this position; None if none has."""
-        count = -(-(self.padding[axis] - self.dilation[axis] * (position - 1)) // self.stride[axis])
-        # A constant array in its place is slower.
-        return jax.lax.broadcasted_iota(int, shape, len(shape) + axis) < count if count > 0 else None
-
-    def counts(self, count_include_pad: bool) -> np.ndarray:
-        """How many elements each window's sum is divided by."""
-        total = np.ones((), np.int64)
-        for axis in self.axes:
-            size, padding = self.size[axis], self.padding[axis]
-            start = np.arange(self.output[axis]) * self.stride[axis] - padding
-            end = np.minimum(start + self.kernel[axis], size + padding)
-            if not count_include_pad:
-                start, end = np.maximum(start, 0), np.minimum(end, size)
-            total = total[..., None] * (end - start)
-        return total
 
 
 def _output_size(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
@@ -163,16 +116,6 @@ def reduce_windows(arrays: Arrays, windows: Windows, fills: tuple[Number, ...], 
         for position, other in enumerate(slices, 1):
             arrays = combine(arrays, other, windows.first(axis, position, other[0].shape))
     return arrays
-
-
-def larger(best: Arrays, other: Arrays, first: jax.Array | None) -> Arrays:
-    """The values, and what goes with them, of whichever has the larger first array; NaN is larger than all.
-
-    Where ``first``, the best is padding, and loses even against minus infinity.
-    """
-    take = (other[0] > best[0]) | jnp.isnan(other[0])
-    take = take if first is None else take | first
-    return tuple(jnp.where(take, b, a) for a, b in zip(best, other, strict=True))
 
 
 def added(total: Arrays, other: Arrays, first: jax.Array | None) -> Arrays:
