@@ -40,10 +40,16 @@ def test_without_digests_a_flipped_bit_is_silent(tmp_path, monkeypatch):
     state, checkpoints = state_of(1, width=300), Checkpoints(tmp_path, asynchronous=False)
     checkpoints.save(1, state)
     path = max((path for path in tmp_path.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
-    damaged = bytearray(path.read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    path.write_bytes(damaged)
-    assert not same(checkpoints.restore(state_of(2, width=300), 1).state, state)
+    sound = path.read_bytes()
+
+    def silent(place: int) -> bool:
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
+        try:
+            return not same(checkpoints.restore(state_of(2, width=300), 1).state, state)
+        except CheckpointError:  # the compression notices a flip among its own few bytes
+            return False
+
+    assert any(silent(len(sound) * part // 8) for part in range(1, 8))
 
 
 SMALL_DENSENET = {"num_channels": 4, "growth_rate": 2, "num_convs_in_dense_blocks": (1, 1)}
