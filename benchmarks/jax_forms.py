@@ -13,7 +13,8 @@ from benchmarks.job import LEARNING_RATE, MOMENTUM, Job, Unavailable
 from benchmarks.sizes import Size
 from flaxnets import optim
 from flaxnets.training import TASKS, Batch, TrainState, make_train_step
-from flaxnets.training.step import compile_train_step, make_predict_step
+from flaxnets.training.execution import compile_train_step
+from flaxnets.training.step import make_predict_step
 
 
 def plain(size: Size, training: bool) -> Job:

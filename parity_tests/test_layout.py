@@ -21,9 +21,9 @@ import flaxnets
 from flaxnets import nn, state
 from flaxnets.training import Batch, TrainState, make_train_step
 from flaxnets.training.layout import make_physical_step, sink_transposes
-from flaxnets.training.step import _COMPILER_OPTIONS
+from flaxnets.training.step import jit_options
 
-CPU = _COMPILER_OPTIONS["cpu"]
+CPU = jit_options()["compiler_options"]
 
 
 def equations(function: Callable[..., Any], *args: Any) -> Iterator[Any]:

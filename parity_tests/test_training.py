@@ -35,9 +35,8 @@ from flaxnets.training import (
     make_train_step,
     regression,
 )
-from flaxnets.training.batches import Pace
+from flaxnets.training.execution import Pace, is_fast_in_loops
 from flaxnets.training.objectives import means
-from flaxnets.training.step import is_fast_in_loops
 
 
 def small_net(rngs: nnx.Rngs) -> nn.Sequential:

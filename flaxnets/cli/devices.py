@@ -1,8 +1,6 @@
 """Where a command computes, and where compiled programs are kept."""
 
-import os
-from pathlib import Path
-
+from flaxnets.cache import cache_folder
 from flaxnets.cli.common import UsageError
 
 
@@ -41,5 +39,4 @@ def keep_compiled(folder: str | None) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     if folder is None and jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]
         return
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    jax.config.update("jax_compilation_cache_dir", str(Path(folder) if folder else caches / "flaxnets"))
+    jax.config.update("jax_compilation_cache_dir", folder or str(cache_folder()))

@@ -14,7 +14,6 @@ from flaxnets.kernels import onednn, probe
 from flaxnets.kernels.convolution import convolution
 from flaxnets.kernels.normalization import batch_norm
 from flaxnets.kernels.pooling import max_pool, sum_pool
-from flaxnets.kernels.product import linear
 from flaxnets.kernels.windows import Windows
 
 Kind = Literal["plain", "xla", "onednn"]
@@ -36,8 +35,8 @@ def use(kind: Kind) -> Iterator[None]:
 
     Args:
         kind: ``"plain"``: as everywhere else. ``"xla"``: forms that XLA compiles to faster programs. ``"onednn"``:
-            these, and convolutions and matrix products of the oneDNN library inside jaxlib, where :func:`choose` says
-            so; elsewhere a call of them may end the process.
+            these, and convolutions of the oneDNN library inside jaxlib, where :func:`choose` says so; elsewhere a call
+            of them may end the process.
 
     Raises:
         ValueError: for another kind.
@@ -118,8 +117,3 @@ def batch_norm_form(
     if x.ndim != 4 or weight is None or bias is None or axis_name is not None:
         return None
     return batch_norm if _is_fast(x, weight, bias) else None
-
-
-def linear_form(x: jax.Array, weight: jax.Array) -> Form | None:
-    """oneDNN's for matrices as weights."""
-    return linear if weight.ndim == 2 and _is_fast(x, weight) and _is_onednn(x.dtype) else None

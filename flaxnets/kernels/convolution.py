@@ -120,7 +120,7 @@ def _onednn_input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution) -
 def _onednn_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> jax.Array:
     n, channels = x.shape[0], x.shape[3]
     if conv.is_product:
-        product = onednn.matmul(x.reshape(-1, channels), g.reshape(-1, g.shape[3]), transpose_a=True)
+        product = onednn.transposed_matmul(x.reshape(-1, channels), g.reshape(-1, g.shape[3]))
         return product.reshape(conv.kernel)
     if channels < 4:
         return _kernel_gradient(x, g, conv)

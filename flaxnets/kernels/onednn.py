@@ -110,18 +110,16 @@ def convolution(
     return _call("__onednn$convolution", "onednn_conv_config", config, tuple(shape), x, kernel)
 
 
-def matmul(a: jax.Array, b: jax.Array, transpose_a: bool = False, transpose_b: bool = False) -> jax.Array:
-    """Multiplies two matrices of float32, each as it is or transposed.
+def transposed_matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Returns ``a.T @ b`` for matrices of float32.
 
     Raises:
         ValueError: for what would end the process.
 
-    >>> matmul(jnp.ones((2, 3)), jnp.ones((2, 3)), transpose_b=True).tolist()
+    >>> transposed_matmul(jnp.ones((3, 2)), jnp.ones((3, 2))).tolist()
     [[3.0, 3.0], [3.0, 3.0]]
     """
-    rows, inner = a.shape[::-1] if transpose_a else a.shape
-    other, columns = b.shape[::-1] if transpose_b else b.shape
-    if inner != other:
-        raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit, with {transpose_a=} and {transpose_b=}")
-    config = {"transpose_a": transpose_a, "transpose_b": transpose_b}
-    return _call("__onednn$matmul", "onednn_matmul_config", config, (rows, columns), a, b)
+    if a.shape[0] != b.shape[0]:
+        raise ValueError(f"transposed_matmul: shapes {a.shape} and {b.shape} do not fit")
+    config = {"transpose_a": True, "transpose_b": False}
+    return _call("__onednn$matmul", "onednn_matmul_config", config, (a.shape[1], b.shape[1]), a, b)

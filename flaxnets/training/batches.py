@@ -1,18 +1,15 @@
 """What the steps of a run are given: batches of one size, chosen on the device or decoded beside it."""
 
-import time
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flaxnets.data import Split
-from flaxnets.training.step import Batch, Several
-
-# How many steps an execution takes at most; and the seconds below which it may take twice as many.
-_SEVERAL, _SHORT = 32, 0.01
+from flaxnets.training.execution import Pace, Several
+from flaxnets.training.step import Batch
 
 Augment = Callable[[Any, Any, jax.Array], tuple[Any, Any]]
 
@@ -25,37 +22,6 @@ class Stream(Protocol):
     def batches(self, order: np.ndarray, batch_size: int, *, seed: tuple[int, ...] | None) -> Iterator[tuple[Any, Any]]:
         """Yields inputs and targets of the examples in ``order``; without a seed, as they are evaluated."""
         ...
-
-
-class Pace:
-    """How many steps an execution takes.
-
-    Args:
-        steps: so many; ``"auto"``: one, then twice as many as long as they are done in 10 milliseconds.
-        every: none goes beyond a multiple of this.
-
-    >>> pace = Pace(8, every=12)
-    >>> pace(0), pace(8), pace(12)
-    (8, 4, 8)
-    """
-
-    def __init__(self, steps: int | Literal["auto"], every: int | None = None):
-        if steps != "auto" and steps < 1:
-            raise ValueError(f"steps_per_execution must be at least 1 or auto, got {steps}")
-        self.limit = _SEVERAL if steps == "auto" else steps
-        self._count, self._growing = (1, True) if steps == "auto" else (steps, False)
-        self._every = every
-
-    def __call__(self, step: int) -> int:
-        """For the execution that begins with this step."""
-        return self._count if self._every is None else min(self._count, self._every - step % self._every)
-
-    def see(self, started: float, metrics: Any) -> None:
-        """Learns how long the execution took that gave these metrics; waits for them as long as it is to learn."""
-        if self._growing:
-            jax.block_until_ready(metrics)
-            self._growing = time.perf_counter() - started < _SHORT and 2 * self._count <= self.limit
-            self._count *= 2 if self._growing else 1
 
 
 class Batches:
@@ -95,7 +61,7 @@ class Batches:
             return Batch(self._transform(inputs), targets, weights)
         return Batch(*self._augment(inputs, targets, key), weights)
 
-    def epoch(self, seed: int, epoch: int, start: int = 0, pace: "Pace | None" = None) -> Iterator[Any]:
+    def epoch(self, seed: int, epoch: int, start: int = 0, pace: Pace | None = None) -> Iterator[Any]:
         """Yields what each execution is given, from step ``start`` on; the order is another one every epoch.
 
         The examples that do not fill a last batch sit out, other ones each time.

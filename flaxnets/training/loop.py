@@ -16,15 +16,15 @@ from jax.typing import DTypeLike
 from flaxnets import kernels as forms
 from flaxnets import nn
 from flaxnets.data import Split
-from flaxnets.training.batches import Augment, Batches, Pace, Stream
+from flaxnets.training.batches import Augment, Batches, Stream
 from flaxnets.training.checkpoints import CheckpointError, Checkpoints
+from flaxnets.training.execution import Pace, compile_train_step, is_fast_in_loops
 from flaxnets.training.objectives import Metrics, Objective, means
 from flaxnets.training.remat import Blocks
 from flaxnets.training.step import (
+    Kernels,
     NonFinite,
     TrainState,
-    compile_train_step,
-    is_fast_in_loops,
     make_eval_step,
     make_predict_step,
     make_train_step,
@@ -59,10 +59,10 @@ class _Evaluator:
 
     def __init__(
         self, model: nnx.Module, source: Split | Stream, objective: Objective | nn.Module,
-        transform: Callable[[Any], Any], batch_size: int, compute_dtype: DTypeLike | None,
+        transform: Callable[[Any], Any], batch_size: int, kernels: Kernels, compute_dtype: DTypeLike | None,
     ):  # fmt: skip
         self.batches = Batches(source, batch_size, transform)
-        self.step = make_eval_step(model, objective, self.batches, compute_dtype=compute_dtype)
+        self.step = make_eval_step(model, objective, self.batches, kernels=kernels, compute_dtype=compute_dtype)
 
     def __call__(self, params: nnx.State, model_state: nnx.State) -> Record:
         return means(_total([(1, self.step(params, model_state, chosen)) for chosen in self.batches.all()]), "test")
@@ -75,6 +75,7 @@ def evaluate(
     objective: Objective | nn.Module,
     transform: Callable[[Any], Any] = lambda inputs: inputs,
     batch_size: int = _EVALUATION_BATCH,
+    kernels: Kernels = "auto",
     compute_dtype: DTypeLike | None = None,
 ) -> Record:
     """Returns the mean metrics of ``model`` in evaluation mode over all examples of ``split``.
@@ -90,7 +91,7 @@ def evaluate(
     ['test_accuracy', 'test_loss']
     """
     _, params, model_state = nnx.split(model, nnx.Param, ...)
-    return _Evaluator(model, split, objective, transform, batch_size, compute_dtype)(params, model_state)
+    return _Evaluator(model, split, objective, transform, batch_size, kernels, compute_dtype)(params, model_state)
 
 
 def predict(
@@ -99,6 +100,7 @@ def predict(
     *,
     transform: Callable[[Any], Any] = lambda inputs: inputs,
     batch_size: int = _EVALUATION_BATCH,
+    kernels: Kernels = "auto",
     compute_dtype: DTypeLike | None = None,
 ) -> np.ndarray:
     """Returns the outputs of ``model`` in evaluation mode for all examples of ``split``, in their order.
@@ -113,7 +115,7 @@ def predict(
     """
     batches = Batches(split, batch_size, transform)
     _, params, model_state = nnx.split(model, nnx.Param, ...)
-    step = make_predict_step(model, batches, compute_dtype=compute_dtype)
+    step = make_predict_step(model, batches, kernels=kernels, compute_dtype=compute_dtype)
     outputs = [step(params, model_state, chosen) for chosen in batches.all()]
     return np.concatenate(jax.device_get(outputs))[: len(split)]
 
@@ -208,7 +210,7 @@ def fit(
     remat: Blocks = False,
     compute_dtype: DTypeLike | None = None,
     penalty: Callable[[nnx.State], jax.Array] | None = None,
-    kernels: Literal["auto"] | forms.Kind = "auto",
+    kernels: Kernels = "auto",
     steps_per_execution: int | Literal["auto"] = 1,
     transform: Callable[[Any], Any] = lambda inputs: inputs,
     augment: Augment | None = None,
@@ -288,10 +290,10 @@ def fit(
     True
     """
     batches = Batches(train, batch_size, transform, augment)
-    evaluator = _Evaluator(model, test, objective, transform, _EVALUATION_BATCH, compute_dtype)
+    kernels = forms.choose(kernels)
+    evaluator = _Evaluator(model, test, objective, transform, _EVALUATION_BATCH, kernels, compute_dtype)
     state = TrainState.create(model, optimizer, accumulate=accumulate, ema=ema_decay is not None, seed=seed)
     options = {"accumulate": accumulate, "ema_decay": ema_decay, "nonfinite": nonfinite, "remat": remat}
-    kernels = forms.choose(kernels)
     step = make_train_step(
         model, optimizer, objective, batches, compute_dtype=compute_dtype, penalty=penalty, kernels=kernels, **options
     )
@@ -307,9 +309,8 @@ def fit(
 
     if place.epoch > 1 or place.step:
         on_resume(place.epoch, place.step, place.records)
-    model_is_current = False
+    held = None  # the state that the model has
     while place.epoch <= epochs and not should_stop():
-        model_is_current = False
         started, before = time.perf_counter(), len(place.sums)
         for chosen in batches.epoch(seed, place.epoch, place.step, pace):
             began = time.perf_counter()
@@ -339,10 +340,10 @@ def fit(
             record["learning_rate"] = np.asarray(learning_rate(jnp.maximum(logical.step - 1, 0))).item()
         place.next_epoch(record)
         logical.update_model(model)
-        model_is_current = True
+        held = state
         on_epoch(record)
         save(state, place)
-    if not model_is_current:
+    if held is not state:
         to_logical(state).update_model(model)
     save(state, place, last=True)
     return place.records

@@ -8,20 +8,22 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.extend.core import jaxprs_in_params
 from jax.typing import DTypeLike
 
 from flaxnets import kernels as forms
 from flaxnets import nn
 from flaxnets.autocast import autocast
-from flaxnets.training.layout import PhysicalStep, make_physical_step
 from flaxnets.training.objectives import Metrics, Objective, as_objective
 from flaxnets.training.remat import Blocks, checkpoint
 
 NonFinite = Literal["ignore", "skip", "stop"]
 
-# XLA's CPU backend runs convolutions faster without this fusion of them; matrix products keep it.
-_COMPILER_OPTIONS = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}}
+# XLA's CPU backend gives convolutions and matrix products to YNNPACK. Its convolutions are slower, and so, with some
+# weights by a factor of a hundred, are its products together with what surrounds them.
+_COMPILER_OPTIONS = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}}
+
+Step = Callable[["TrainState", Any], tuple["TrainState", Metrics]]
+Kernels = Literal["auto"] | forms.Kind
 
 
 class Batch(NamedTuple):
@@ -30,20 +32,6 @@ class Batch(NamedTuple):
     inputs: Any
     targets: Any
     weights: jax.Array
-
-
-class Several(NamedTuple):
-    """What several steps see, for one execution that takes them.
-
-    Attributes:
-        shared: arrays that each step sees.
-        each: arrays whose first axis is that of the steps; what a step sees is ``(*shared, *each)``.
-        count: how many steps to take, at most the length of that axis.
-    """
-
-    shared: tuple[Any, ...]
-    each: tuple[Any, ...]
-    count: Any
 
 
 Transform = Callable[[Any, jax.Array], Batch]
@@ -124,7 +112,12 @@ def _graphdef(model: nnx.Module, training: bool, remat: Blocks = False) -> nnx.G
     return nnx.graphdef(clone)
 
 
-def _jit_options() -> dict[str, Any]:
+def jit_options() -> dict[str, Any]:
+    """What steps are compiled with.
+
+    >>> sorted(jit_options())
+    ['compiler_options']
+    """
     return {"compiler_options": _COMPILER_OPTIONS.get(jax.default_backend())}
 
 
@@ -140,8 +133,8 @@ def make_train_step(
     remat: Blocks = False,
     compute_dtype: DTypeLike | None = None,
     penalty: Callable[[nnx.State], jax.Array] | None = None,
-    kernels: Literal["auto"] | forms.Kind = "auto",
-) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+    kernels: Kernels = "auto",
+) -> Step:
     """Returns a jit-compiled ``step(state, batch)`` that gives the next state and the metrics' sums.
 
     The state that is passed in is donated: its buffers are reused and it cannot be used again.
@@ -190,8 +183,7 @@ def make_train_step(
 
         def mean_loss(params: nnx.State) -> tuple[jax.Array, tuple[Metrics, nnx.State, nnx.State]]:
             merged = nnx.merge(graphdef, params, state.model_state, copy=True)
-            with forms.use(kind):
-                outputs = _call(merged, inputs, compute_dtype)
+            outputs = _call(merged, inputs, kind, compute_dtype)
             metrics = measure(outputs, targets, weights)
             loss = metrics["loss"] / metrics["count"] + (penalty(params) if penalty is not None else 0)
             _, after, model_state = nnx.split(merged, nnx.Param, ...)  # a call may change parameters, too
@@ -218,92 +210,11 @@ def make_train_step(
             metrics["nonfinite"] = 1 - finite.astype(weights.dtype)
         return new, metrics
 
-    return jax.jit(step, donate_argnums=0, **_jit_options())
+    return jax.jit(step, donate_argnums=0, **jit_options())
 
 
-def _take_several(step: Callable[[TrainState, Any], tuple[TrainState, Metrics]]) -> Callable[..., Any]:
-    """One execution of as many steps as it is told; their metrics have an axis of steps, with 0 behind the last."""
-
-    def take(state: TrainState, several: Several) -> tuple[TrainState, Metrics]:
-        def at(i: Any) -> Any:
-            return *several.shared, *jax.tree.map(lambda array: array[i], several.each)
-
-        def body(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-            state, metrics = step(carry[0], at(i))
-            return state, {name: column.at[i].set(metrics[name]) for name, column in carry[1].items()}
-
-        limit = len(several.each[0])
-        metrics = jax.eval_shape(step, state, at(0))[1]
-        columns = {name: jnp.zeros(limit, value.dtype) for name, value in metrics.items()}
-        return jax.lax.fori_loop(0, several.count, body, (state, columns))
-
-    return take
-
-
-def compile_train_step(
-    step: Callable[[TrainState, Any], tuple[TrainState, Metrics]],
-    state: TrainState,
-    batch: Any,
-    kernels: Literal["auto"] | forms.Kind = "auto",
-) -> PhysicalStep[TrainState]:
-    """Compiles a step for states whose arrays lie, from step to step, as its kernels want them.
-
-    Args:
-        step: what :func:`make_train_step` returns.
-        state: an example; only shapes and dtypes count.
-        batch: an example; of :class:`Several`, if each execution shall take several steps.
-        kernels: as those of the step. The state of a plain one lies as it is named.
-
-    Returns:
-        The compiled step, and the ways to its states and back.
-
-    >>> import flaxnets, jax.numpy as jnp
-    >>> from flaxnets import optim
-    >>> from flaxnets.training import classification
-    >>> model, optimizer = flaxnets.create_model("mlp"), optim.SGD(0.1)
-    >>> batch = Batch(jnp.ones((4, 1, 28, 28)), jnp.zeros(4, int), jnp.ones(4))
-    >>> state = TrainState.create(model, optimizer)
-    >>> compiled = compile_train_step(make_train_step(model, optimizer, classification), state, batch)
-    >>> physical, metrics = compiled.step(compiled.to_physical(state), batch)
-    >>> int(compiled.to_logical(physical).step)
-    1
-    """
-    function = step.__wrapped__  # type: ignore[attr-defined]
-    if isinstance(batch, Several):
-        function = _take_several(function)
-    if forms.choose(kernels) == "plain":
-        made = PhysicalStep(jax.jit(function, donate_argnums=0, **_jit_options()), _same, _same)
-    else:
-        made = make_physical_step(function, state, batch, **_jit_options())
-    example = jax.eval_shape(made.to_physical, state)
-    return made._replace(step=made.step.lower(example, batch).compile())  # type: ignore[attr-defined]
-
-
-def is_fast_in_loops(step: Callable[[TrainState, Any], Any], state: TrainState, batch: Any) -> bool:
-    """Whether a step is as fast in a loop on the device as it is alone.
-
-    On CPUs XLA has fast gradients for its own convolutions outside of loops alone.
-
-    Args:
-        step: what :func:`make_train_step` returns.
-        state: an example.
-        batch: an example.
-    """
-
-    def has_convolution(jaxpr: Any) -> bool:
-        return any(eqn.primitive.name == "conv_general_dilated" for eqn in jaxpr.eqns) or any(
-            has_convolution(inner) for eqn in jaxpr.eqns for inner in jaxprs_in_params(eqn.params)
-        )
-
-    return jax.default_backend() != "cpu" or not has_convolution(jax.make_jaxpr(step.__wrapped__)(state, batch).jaxpr)
-
-
-def _same(state: Any) -> Any:
-    return state
-
-
-def _call(merged: nnx.Module, inputs: Any, dtype: DTypeLike | None) -> Any:
-    with autocast(dtype):
+def _call(merged: nnx.Module, inputs: Any, kind: forms.Kind, dtype: DTypeLike | None) -> Any:
+    with forms.use(kind), autocast(dtype):
         outputs = merged(inputs)  # type: ignore[operator]
     if dtype is None:
         return outputs
@@ -320,6 +231,7 @@ def make_eval_step(
     objective: Objective | nn.Module,
     transform: Callable[[Any], Batch] = lambda batch: batch,
     *,
+    kernels: Kernels = "auto",
     compute_dtype: DTypeLike | None = None,
 ) -> Callable[[nnx.State, nnx.State, Any], Metrics]:
     """Returns a jit-compiled ``step(params, model_state, batch)`` that gives the metrics' sums in evaluation mode.
@@ -328,6 +240,7 @@ def make_eval_step(
         model: gives the structure.
         objective: as that of :func:`make_train_step`.
         transform: makes a :class:`Batch` of what the step is given.
+        kernels: as those of :func:`make_train_step`.
         compute_dtype: as that of :func:`make_train_step`.
 
     >>> import flaxnets, jax.numpy as jnp
@@ -338,20 +251,21 @@ def make_eval_step(
     >>> int(make_eval_step(model, classification)(params, model_state, batch)["count"])
     3
     """
-    graphdef, measure = _graphdef(model, training=False), as_objective(objective)
+    graphdef, measure, kind = _graphdef(model, training=False), as_objective(objective), forms.choose(kernels)
 
     def step(params: nnx.State, model_state: nnx.State, batch: Any) -> Metrics:
         inputs, targets, weights = transform(batch)
         merged = nnx.merge(graphdef, params, model_state, copy=True)
-        return measure(_call(merged, inputs, compute_dtype), targets, weights)
+        return measure(_call(merged, inputs, kind, compute_dtype), targets, weights)
 
-    return jax.jit(step, **_jit_options())
+    return jax.jit(step, **jit_options())
 
 
 def make_predict_step(
     model: nnx.Module,
     transform: Callable[[Any], Batch] = lambda batch: batch,
     *,
+    kernels: Kernels = "auto",
     compute_dtype: DTypeLike | None = None,
 ) -> Callable[[nnx.State, nnx.State, Any], Any]:
     """Returns a jit-compiled ``step(params, model_state, batch)`` that gives the outputs in evaluation mode.
@@ -365,9 +279,10 @@ def make_predict_step(
     >>> make_predict_step(model)(params, model_state, batch).shape
     (4, 10)
     """
-    graphdef = _graphdef(model, training=False)
+    graphdef, kind = _graphdef(model, training=False), forms.choose(kernels)
 
     def step(params: nnx.State, model_state: nnx.State, batch: Any) -> Any:
-        return _call(nnx.merge(graphdef, params, model_state, copy=True), transform(batch).inputs, compute_dtype)
+        merged = nnx.merge(graphdef, params, model_state, copy=True)
+        return _call(merged, transform(batch).inputs, kind, compute_dtype)
 
-    return jax.jit(step, **_jit_options())
+    return jax.jit(step, **jit_options())

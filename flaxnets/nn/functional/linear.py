@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from flaxnets import kernels
 from flaxnets.autocast import cast_operands
 from flaxnets.nn._arguments import along, as_float_like
 
@@ -39,11 +38,7 @@ def linear(
             f"linear: the last axis of the input must have {weight.shape[-1]} features, got an input of shape "
             f"{input.shape} for a weight of shape {weight.shape}"
         )
-    form = kernels.linear_form(input, weight)
-    if form is not None:
-        output = form(input, weight)
-    else:
-        output = jax.lax.dot_general(input, weight, (((input.ndim - 1,), (weight.ndim - 1,)), ((), ())))
+    output = jax.lax.dot_general(input, weight, (((input.ndim - 1,), (weight.ndim - 1,)), ((), ())))
     if bias is None:
         return output
     bias = as_float_like(bias, weight, "linear")

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from flaxnets import kernels
 from flaxnets.autocast import cast_operands
 from flaxnets.nn._arguments import as_float_like, check_ndim
 from flaxnets.nn.functional.activation import sigmoid
@@ -172,9 +171,8 @@ def scan_layer(
         state = step(projected, state, weights)
         return state, state[0]
 
-    with kernels.use("plain"):  # a call of oneDNN each step is slower
-        projected = linear(input, weights.weight_ih, weights.bias_ih)  # of all steps in one product
-        state, output = jax.lax.scan(advance, state, projected, reverse=reverse)
+    projected = linear(input, weights.weight_ih, weights.bias_ih)  # of all steps in one product
+    state, output = jax.lax.scan(advance, state, projected, reverse=reverse)
     return output, state
 
 
