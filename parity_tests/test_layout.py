@@ -329,45 +329,45 @@ def test_as_xla_compiles_by_default_results_agree_to_rounding(rng):
         assert_same_numbers(physical_steps(step, create, batch, CPU | PRODUCTION), expected)
 
 
-def convolutional(rngs: nnx.Rngs) -> nn.Sequential:
-    layers = [nn.Conv2d(3, 4, 3, bias=False, rngs=rngs), nn.ReLU(), nn.Conv2d(4, 5, 3, bias=False, rngs=rngs)]
-    return nn.Sequential(*layers, nn.ReLU())
+def images(n: int) -> Batch:
+    return Batch(jnp.ones((n, 3, 8, 8)), jnp.zeros(n, int), jnp.ones(n))
 
 
-def test_between_steps_weights_lie_as_kernels_want_them():
-    """What is left is one of the input, and one of the output, which the loss sums over all axes."""
-    model, optimizer = convolutional(nnx.Rngs(0)), optax.sgd(0.1, momentum=0.9)
+@pytest.fixture
+def convolutions() -> tuple[Any, TrainState]:
+    """A step of two convolutions that is not compiled, and its first state."""
+    rngs = nnx.Rngs(0)
+    first, second = (nn.Conv2d(i, i + 1, 3, bias=False, rngs=rngs) for i in (3, 4))
+    model, optimizer = nn.Sequential(first, nn.ReLU(), second, nn.ReLU()), optax.sgd(0.1, momentum=0.9)
     step = make_train_step(model, optimizer, mean_square, kernels="xla").__wrapped__
-    batch = Batch(jnp.ones((2, 3, 8, 8)), jnp.zeros(2, int), jnp.ones(2))
-    state = TrainState.create(model, optimizer)
-    compiled, to_physical, _ = make_physical_step(step, state, batch)
+    return step, TrainState.create(model, optimizer)
+
+
+def test_between_steps_weights_lie_as_kernels_want_them(convolutions):
+    """What is left is one of the input, and one of the output, which the loss sums over all axes."""
+    step, state = convolutions
+    compiled, to_physical, _ = make_physical_step(step, state, images(2))
     physical = to_physical(state)
     assert [leaf.shape for leaf in physical if leaf.ndim == 4] == [(3, 3, 3, 4), (3, 3, 4, 5)] * 2
-    assert transposes(step, state, batch) == 11
-    assert transposes(compiled.__wrapped__, physical, batch) == 2
+    assert transposes(step, state, images(2)) == 11
+    assert transposes(compiled.__wrapped__, physical, images(2)) == 2
 
 
-def test_physical_state_is_donated_and_shares_nothing():
-    model, optimizer = convolutional(nnx.Rngs(0)), optax.sgd(0.1, momentum=0.9)
-    step = make_train_step(model, optimizer, mean_square, kernels="xla").__wrapped__
-    batch = Batch(jnp.ones((2, 3, 8, 8)), jnp.zeros(2, int), jnp.ones(2))
-    state = TrainState.create(model, optimizer)
-    compiled, to_physical, to_logical = make_physical_step(step, state, batch)
+def test_physical_state_is_donated_and_shares_nothing(convolutions):
+    step, state = convolutions
+    compiled, to_physical, to_logical = make_physical_step(step, state, images(2))
     physical = to_physical(state)
     restored = to_logical(physical)
-    compiled(physical, batch)
+    compiled(physical, images(2))
     assert all(leaf.is_deleted() for leaf in physical)
     assert differing(restored, state) == []
 
 
-def test_physical_step_takes_batches_of_other_sizes():
-    model, optimizer = convolutional(nnx.Rngs(0)), optax.sgd(0.1)
-    step = make_train_step(model, optimizer, mean_square, kernels="xla").__wrapped__
-    small, large = (Batch(jnp.ones((n, 3, 8, 8)), jnp.zeros(n, int), jnp.ones(n)) for n in (2, 3))
-    state = TrainState.create(model, optimizer)
-    compiled, to_physical, to_logical = make_physical_step(step, state, small)
-    physical, _ = compiled(compiled(to_physical(state), small)[0], large)
-    assert differing(to_logical(physical), step(step(state, small)[0], large)[0]) == []
+def test_physical_step_takes_batches_of_other_sizes(convolutions):
+    step, state = convolutions
+    compiled, to_physical, to_logical = make_physical_step(step, state, images(2))
+    physical, _ = compiled(compiled(to_physical(state), images(2))[0], images(3))
+    assert differing(to_logical(physical), step(step(state, images(2))[0], images(3))[0]) == []
 
 
 def test_step_that_changes_the_states_structure_is_refused():
