@@ -5,7 +5,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-# One thread of torch for each of pytest's processes: on the same cores more of them wait for each other, ten times as long.
+# One thread of torch for each of pytest's processes: more wait for each other, and take ten times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The reference runs one operation at a time, each a program of its own: what takes XLA long is off for them.

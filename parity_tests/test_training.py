@@ -179,6 +179,27 @@ def test_fit_stops_with_the_last_finite_state_or_skips_the_batch(bad: int, sever
     assert int(skipping[1].num_batches_tracked[...]) == 5
 
 
+@pytest.mark.parametrize("factor", [1, -1, 0], ids=["infinity", "minus infinity", "NaN"])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_one_number_of_a_gradient_is_enough_to_skip_a_batch(axes, factor):
+    rngs = nnx.Rngs(0)
+    model = nn.Sequential(nn.Conv1d(1, 2, 3, rngs=rngs), nn.Flatten(), nn.Linear(4, 3, rngs=rngs))
+
+    def penalty(params: nnx.State) -> jax.Array:
+        array = next(leaf for leaf in jax.tree.leaves(params) if leaf.ndim == axes)
+        number = array.ravel()[-1]
+        return factor * jnp.sqrt(number - jax.lax.stop_gradient(number))  # 0, but for its gradient
+
+    optimizer = optim.SGD(0.1)
+    step = make_train_step(model, optimizer, classification, nonfinite="skip", penalty=penalty)
+    before = TrainState.create(model, optimizer)
+    after, metrics = step(
+        TrainState.create(model, optimizer), Batch(jnp.ones((2, 1, 4)), jnp.zeros(2, int), jnp.ones(2))
+    )
+    assert (int(metrics["nonfinite"]), int(after.step)) == (1, 0)
+    jax.tree.map(np.testing.assert_array_equal, after.params, before.params)
+
+
 def test_a_seed_repeats_a_run_bit_for_bit_and_another_one_does_not():
     (model, records), (again, same), (_, other) = _fit(), _fit(), _fit(seed=1)
     for a, b, c in zip(records, same, other, strict=True):

@@ -223,7 +223,14 @@ def _call(merged: nnx.Module, inputs: Any, kind: forms.Kind, dtype: DTypeLike | 
 
 
 def _all_finite(tree: Any) -> jax.Array:
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+    return jnp.stack([_is_finite(leaf) for leaf in jax.tree.leaves(tree)]).all()
+
+
+def _is_finite(array: jax.Array) -> jax.Array:
+    if array.ndim != 2:
+        return jnp.isfinite(array).all()
+    # 0 times what is infinite or NaN is NaN; as a product this takes a fifth of the time.
+    return (array @ jnp.zeros(array.shape[1], array.dtype) == 0).all()
 
 
 def make_eval_step(
