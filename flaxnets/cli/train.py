@@ -274,7 +274,7 @@ def _draw(
     plot_curves(records, run.path / "curves.png", torch_records)
     if plan.data.task == "classification":
         best, (_, test) = load_run(run.path), plan.sources()
-        predictions = predict(best.model, test, transform=plan.transform()).argmax(-1)
+        predictions = predict(best.model, test, transform=plan.transform(), kernels=_kernels(plan)).argmax(-1)
         names = plan.data.classes or [str(i) for i in range(plan.data.model_options["num_classes"])]
         matrix = confusion_matrix(predictions, plan.data.test.targets, len(names))
         plot_confusion(matrix, names, run.path / "confusion.png")

@@ -84,16 +84,13 @@ def _is_fast(*arrays: jax.Array | None) -> bool:
     return _kind.get() != "plain" and all(x.dtype in (jnp.float32, jnp.float64) and x.size for x in given)
 
 
-def _is_onednn(dtype: Any) -> bool:
-    return _kind.get() == "onednn" and dtype == jnp.float32
-
-
 def convolution_form(x: jax.Array, weight: jax.Array, groups: int) -> Form | None:
     """For images and one group; oneDNN's if there is work enough for it to bring its weights into its own order."""
     if x.ndim != 4 or groups != 1 or not _is_fast(x, weight):
         return None
     pays = x.size > weight.size / 8
-    return functools.partial(convolution, library="onednn" if pays and _is_onednn(x.dtype) else "xla")
+    is_onednn = _kind.get() == "onednn" and x.dtype == jnp.float32 and pays
+    return functools.partial(convolution, library="onednn" if is_onednn else "xla")
 
 
 def max_pool_form(x: jax.Array, windows: Windows) -> Form | None:

@@ -9,7 +9,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -25,8 +24,6 @@ PROGRAM = "from flaxnets.kernels import probe; probe.compare()"
 _SECONDS = 180
 _TOLERANCE = 1e-4
 
-Shape = tuple[int, ...]
-
 # Input (N, C, H, W), weight, stride, padding, dilation.
 _CONVOLUTIONS = (
     ((2, 3, 9, 10), (5, 3, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)),
@@ -39,35 +36,22 @@ _CONVOLUTIONS = (
 )
 
 
-Map = Callable[[jax.Array, jax.Array], jax.Array]
-
-
-def _cases() -> list[tuple[Shape, Shape, Map, Map]]:
-    """Shapes of the operands, oneDNN's form, and XLA's."""
-    cases: list[tuple[Shape, Shape, Map, Map]] = []
-    for x, w, stride, pads, dilation in _CONVOLUTIONS:
-        sizes = {"bias": None, "stride": stride, "pads": pads, "dilation": dilation}
-        fast, plain = (functools.partial(convolution, **sizes, library=library) for library in ("onednn", "xla"))
-        cases.append((x, w, fast, plain))
-    return cases
-
-
 def compare() -> None:
     """Ends the process with a message, and status 1, where oneDNN's numbers differ from XLA's.
 
     >>> if onednn.is_supported():
     ...     compare()
     """
-    cases, rng = _cases(), np.random.default_rng(0)
-    operands = [[jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in case[:2]] for case in cases]
+    rng = np.random.default_rng(0)
+    operands = [[jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in case[:2]] for case in _CONVOLUTIONS]
 
     def results(operands: list[list[jax.Array]]) -> list[tuple[jax.Array, jax.Array]]:
         """Outputs, and gradients of the sum of their squares by both operands, of all cases in one program."""
         found = []
-        for (x, w), (*_, fast, plain) in zip(operands, cases, strict=True):
-            both = []
-            for form in (fast, plain):
-                y, back = jax.vjp(form, x, w)
+        for (x, w), (_, _, stride, pads, dilation) in zip(operands, _CONVOLUTIONS, strict=True):
+            sizes, both = {"bias": None, "stride": stride, "pads": pads, "dilation": dilation}, []
+            for library in ("onednn", "xla"):
+                y, back = jax.vjp(functools.partial(convolution, **sizes, library=library), x, w)
                 both.append([y, *back(y)])
             found += zip(*both, strict=True)
         return found

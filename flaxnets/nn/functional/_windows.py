@@ -14,9 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxnets.kernels.windows import Arrays as Arrays
-from flaxnets.kernels.windows import Windows as Windows
-from flaxnets.kernels.windows import larger as larger
+from flaxnets.kernels.windows import Arrays, Windows
 from flaxnets.nn._arguments import along, check_ndim
 
 Size = int | Sequence[int]

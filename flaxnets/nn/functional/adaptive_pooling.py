@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from flaxnets.kernels.windows import Arrays
 from flaxnets.nn._arguments import along, check_ndim
-from flaxnets.nn.functional._windows import Arrays, check_dtype, check_filled, largest, places, to_sizes
+from flaxnets.nn.functional._windows import check_dtype, check_filled, largest, places, to_sizes
 
 
 def _bounds(size: int, output: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from flaxnets.kernels.windows import Arrays
 from flaxnets.nn._arguments import check_ndim
-from flaxnets.nn.functional._windows import Arrays, Size, as_tuple, check_dtype, check_filled, largest, places, to_sizes
+from flaxnets.nn.functional._windows import Size, as_tuple, check_dtype, check_filled, largest, places, to_sizes
 
 Ratio = int | float | Sequence[int | float]
 

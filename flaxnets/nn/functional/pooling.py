@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Array, Int, Real
 
 from flaxnets import kernels
+from flaxnets.kernels.windows import larger
 from flaxnets.nn._arguments import check_ndim
-from flaxnets.nn.functional._windows import Size, added, larger, lowest, places, reduce_windows, windows_of
+from flaxnets.nn.functional._windows import Size, added, lowest, places, reduce_windows, windows_of
 
 
 def _max_pool(
