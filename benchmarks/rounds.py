@@ -16,10 +16,11 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("numpy", "torch", "xla")
 
-# What glibc's malloc does with freed memory. "keep": one heap that nothing is given back from, so that no form waits
-# for the kernel to hand out pages again, which costs both frameworks a tenth or more. "default": as glibc has it.
+# What glibc's malloc does with freed memory. "keep": one heap that nothing is given back from, as the commands have it
+# (flaxnets.cli.memory), so that no form waits for the kernel to hand out pages again. "default": as glibc has it.
 ALLOCATORS: dict[str, dict[str, str]] = {
     "keep": {
+        "MALLOC_ARENA_MAX": "1",
         "MALLOC_MMAP_MAX_": "0",
         "MALLOC_TRIM_THRESHOLD_": str(2**40),
         "MALLOC_TOP_PAD_": str(2**26),

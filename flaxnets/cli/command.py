@@ -9,6 +9,7 @@ from typing import Annotated, Any, Union
 import tyro
 
 from flaxnets.cli.common import EXIT_STATUS, INTERRUPTED, SHELLS, Failure, UsageError, one_line_errors
+from flaxnets.cli.memory import keep_memory
 from flaxnets.registry import suggest
 
 COMMANDS = ("train", "list", "summary", "predict", "evaluate", "export", "show")
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     softmax_regression  classification  7,850  1x28x28  -  mnist  epochs=10, batch_size=64, lr=0.1
     0
     """
+    if argv is None:
+        keep_memory()
     arguments = sys.argv[1:] if argv is None else [*argv]
     name = arguments[0] if arguments else ""
     if name in COMMANDS:

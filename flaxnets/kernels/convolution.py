@@ -44,6 +44,11 @@ class Convolution(NamedTuple):
         """Whether each pixel is on its own: a product of matrices."""
         return self.kernel[:2] == (1, 1) and self.stride == (1, 1) and self.pads == ((0, 0), (0, 0))
 
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it makes few channels of one."""
+        return self.kernel[2] == 1 and self.kernel[3] <= 16 and self.dilation == (1, 1)
+
     def input_pads(self) -> list[Pair]:
         """What pads the output's gradient, itself spread by the stride, for the input's."""
         pads = []
@@ -62,7 +67,7 @@ class Convolution(NamedTuple):
 
 
 def _output(x: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
-    if conv.kernel[2] == 1 and conv.kernel[3] <= 16 and conv.dilation == (1, 1):
+    if conv.is_narrow:
         return _shifted(x, kernel, conv)
     return lax.conv_general_dilated(x, kernel, conv.stride, conv.pads, None, conv.dilation, AXES)
 
@@ -101,6 +106,8 @@ def _trimmed(x: jax.Array, pads: list[Pair]) -> tuple[jax.Array, list[Pair]]:
 
 
 def _onednn_output(x: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
+    if conv.is_narrow:
+        return _shifted(x, kernel, conv)
     return onednn.convolution(
         x, kernel, stride=conv.stride, pads=conv.pads, dilation=conv.dilation,
         data_axes=DATA_AXES, kernel_axes=KERNEL_AXES,
@@ -120,8 +127,10 @@ def _onednn_input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution) -
 def _onednn_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> jax.Array:
     n, channels = x.shape[0], x.shape[3]
     if conv.is_product:
-        product = onednn.transposed_matmul(x.reshape(-1, channels), g.reshape(-1, g.shape[3]))
+        product = onednn.matmul(x.reshape(-1, channels), g.reshape(-1, g.shape[3]), transpose_a=True)
         return product.reshape(conv.kernel)
+    if conv.is_narrow:
+        return _narrow_kernel_gradient(x, g, conv)
     if channels < 4:
         return _kernel_gradient(x, g, conv)
     # In three dimensions, the last of them the channels: so the result is HWIO as it comes.
@@ -132,6 +141,37 @@ def _onednn_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> ja
         data_axes=(0, 4, 1, 2, 3), kernel_axes=(0, 4, 1, 2, 3),
     )  # fmt: skip
     return out.reshape(conv.kernel)
+
+
+def _narrow_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> jax.Array:
+    """A product of shifted images with the output's gradient.
+
+    With one pixel's channels a row it would have too few columns to be fast, so a row is four pixels; of their products
+    with the images under the four pixels' windows, those that lie outside of their own window are left out.
+    """
+    (kh, kw, _, channels), (height, width), (down, right) = conv.kernel, conv.size, conv.stride
+    pixels = 4
+    rows, reach = -(-width // pixels), (pixels - 1) * right + kw  # reach: how wide the four windows are together
+    last = ((height - 1) * down + kh, (rows - 1) * pixels * right + reach)
+    pads = [
+        (before, end - size - before, 0) for (before, _), end, size in zip(conv.pads, last, x.shape[1:3], strict=True)
+    ]
+    x = lax.pad(x[..., 0], jnp.zeros((), x.dtype), [(0, 0, 0), *pads])
+    g = jnp.pad(g, ((0, 0), (0, 0), (0, rows * pixels - width), (0, 0)))
+    images = [
+        lax.slice(
+            x,
+            (0, i, j),
+            (len(x), i + (height - 1) * down + 1, j + (rows - 1) * pixels * right + 1),
+            (1, down, pixels * right),
+        )
+        for i in range(kh)
+        for j in range(reach)
+    ]
+    stacked = lax.optimization_barrier(jnp.stack(images)).reshape(kh * reach, -1)
+    products = onednn.matmul(stacked, g.reshape(-1, pixels * channels)).reshape(kh, reach, pixels, channels)
+    own = [products[:, right * pixel : right * pixel + kw, pixel] for pixel in range(pixels)]
+    return sum(own[1:], own[0])[:, :, None]
 
 
 Result = Literal["output", "input", "kernel"]

@@ -110,16 +110,17 @@ def convolution(
     return _call("__onednn$convolution", "onednn_conv_config", config, tuple(shape), x, kernel)
 
 
-def transposed_matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Returns ``a.T @ b`` for matrices of float32.
+def matmul(a: jax.Array, b: jax.Array, *, transpose_a: bool = False) -> jax.Array:
+    """Returns ``a @ b``, or ``a.T @ b``, for matrices of float32.
 
     Raises:
         ValueError: for what would end the process.
 
-    >>> transposed_matmul(jnp.ones((3, 2)), jnp.ones((3, 2))).tolist()
+    >>> matmul(jnp.ones((3, 2)), jnp.ones((3, 2)), transpose_a=True).tolist()
     [[3.0, 3.0], [3.0, 3.0]]
     """
-    if a.shape[0] != b.shape[0]:
-        raise ValueError(f"transposed_matmul: shapes {a.shape} and {b.shape} do not fit")
-    config = {"transpose_a": True, "transpose_b": False}
-    return _call("__onednn$matmul", "onednn_matmul_config", config, (a.shape[1], b.shape[1]), a, b)
+    inner, rows = a.shape if transpose_a else a.shape[::-1]
+    if inner != b.shape[0]:
+        raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit with {transpose_a=}")
+    config = {"transpose_a": transpose_a, "transpose_b": False}
+    return _call("__onednn$matmul", "onednn_matmul_config", config, (rows, b.shape[1]), a, b)
