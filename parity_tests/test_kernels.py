@@ -14,6 +14,8 @@ import flaxnets
 from flaxnets import kernels
 from flaxnets.kernels import onednn, probe
 from flaxnets.nn import functional as F
+from flaxnets.nn.functional.recurrent import KINDS as KINDS_OF_RECURRENCE
+from flaxnets.nn.functional.recurrent import LayerWeights, scan_layers
 from flaxnets.parity import assert_parity
 from flaxnets.training import Batch, TrainState, classification, make_train_step
 
@@ -76,12 +78,50 @@ def norm(x: Any, weight: Any, bias: Any) -> Any:
     return F.batch_norm(x, None, None, weight, bias, training=True)
 
 
+RECURRENT = {
+    "tanh": ("RNN_TANH", {"layers": 2, "directions": 2}),
+    "tanh without bias": ("RNN_TANH", {"bias": False}),
+    "relu": ("RNN_RELU", {"directions": 2}),
+    "gru": ("GRU", {"layers": 2, "directions": 2}),
+    "gru without bias": ("GRU", {"bias": False}),
+    "lstm": ("LSTM", {"layers": 2, "directions": 2}),
+    "lstm without bias": ("LSTM", {"bias": False}),
+    "lstm with projections": ("LSTM", {"directions": 2, "projection": 2}),
+}
+
+
+def recurrent(mode: str, layers: int, directions: int, names: list[str], x: Any, *arrays: Any) -> Any:
+    """Outputs and last states in one vector; the first arrays are the states before the first step."""
+    kind, count = KINDS_OF_RECURRENCE[mode], layers * directions
+    hx, rest = arrays[: len(kind.states)], iter(arrays[len(kind.states) :])
+    weights = [LayerWeights(**{name: next(rest) for name in names}) for _ in range(count)]
+    by_layer = [weights[i : i + directions] for i in range(0, count, directions)]
+    sizes = {name: state.shape[-1] for name, state in zip(kind.states, hx, strict=True)}
+    output, last = scan_layers("RNN", kind, x, hx, by_layer, sizes)
+    return jnp.concatenate([output.ravel(), *(state.ravel() for state in last)])
+
+
+def recurrent_case(mode: str, layers: int = 1, directions: int = 1, bias: bool = True, projection: int = 0) -> Any:
+    steps, batch, size, hidden = 5, 3, 4, 6
+    kind, out = KINDS_OF_RECURRENCE[mode], projection or hidden
+    gates, widths = kind.gates * hidden, [size] + [out * directions] * (layers - 1)
+    states = [(layers * directions, batch, width) for width, _ in zip((out, hidden), kind.states, strict=False)]
+    shapes = []
+    for width in widths:
+        own = {"weight_ih": (gates, width), "weight_hh": (gates, out)}
+        own |= {"bias_ih": (gates,), "bias_hh": (gates,)} if bias else {}
+        own |= {"weight_hr": (projection, hidden)} if projection else {}
+        shapes += list(own.values()) * directions
+    return functools.partial(recurrent, mode, layers, directions, list(own)), ((steps, batch, size), *states, *shapes)
+
+
 FUNCTIONS = {
     **{f"conv, {name}": (functools.partial(conv, o), (x, w, w[:1])) for name, (x, w, o) in CONV.items()},
     **{f"max_pool, {name}": (functools.partial(F.max_pool2d, **o), (x,)) for name, (x, o) in MAX_POOL.items()},
     **{f"avg_pool, {name}": (functools.partial(F.avg_pool2d, **o), (x,)) for name, (x, o) in AVG_POOL.items()},
     "batch_norm": (norm, ((3, 4, 5, 6), (4,), (4,))),
     "batch_norm of vectors": (norm, ((5, 4), (4,), (4,))),
+    **{f"recurrent, {name}": recurrent_case(mode, **options) for name, (mode, options) in RECURRENT.items()},
 }
 
 
@@ -181,6 +221,31 @@ def test_forms_under_transformations_give_the_plain_ones_numbers(function, kind,
     expected, got = (results(name, function, arrays, cotangent) for name in ("plain", kind))
     # In float32 the bias of a convolution before the norm has a gradient of rounding errors, three times normalised.
     assert_close(got, expected, (1e-11, 1e-10) if dtype == jnp.float64 else (1e-4, 1e-3))
+
+
+def squared_gradient(function: Any, x: Any, *rest: Any) -> Any:
+    return jnp.square(jax.grad(lambda x: jnp.square(function(x, *rest)).sum())(x))
+
+
+def mapped_over(function: Any, x: Any, *rest: Any) -> Any:
+    return jax.vmap(lambda x: function(x, *rest))(jnp.stack([x, 2 * x]))
+
+
+@pytest.mark.parametrize("transformed", [squared_gradient, mapped_over], ids=lambda function: function.__name__)
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name.startswith("recurrent")])
+def test_recurrent_forms_under_transformations_give_the_plain_ones_numbers(name, transformed, rng):
+    function, shapes = FUNCTIONS[name]
+    function, arrays = functools.partial(transformed, function), draw(rng, shapes, jnp.float64)
+    (cotangent,) = draw(rng, [jax.eval_shape(function, *arrays).shape], jnp.float64)
+    expected, got = (results(kind, function, arrays, cotangent) for kind in ("plain", "xla"))
+    assert_close(got, expected, (1e-11, 1e-10))
+
+
+def test_recurrent_forms_say_that_they_have_no_forward_mode(rng):
+    function, shapes = FUNCTIONS["recurrent, gru"]
+    arrays = draw(rng, shapes, jnp.float32)
+    with kernels.use("xla"), pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(function, arrays, arrays)
 
 
 def test_forms_run_eagerly(rng):

@@ -14,6 +14,7 @@ from flaxnets.kernels import onednn, probe
 from flaxnets.kernels.convolution import convolution
 from flaxnets.kernels.normalization import batch_norm
 from flaxnets.kernels.pooling import max_pool, sum_pool
+from flaxnets.kernels.recurrence import Cell, recurrence
 from flaxnets.kernels.windows import Windows
 
 Kind = Literal["plain", "xla", "onednn"]
@@ -36,7 +37,7 @@ def use(kind: Kind) -> Iterator[None]:
     Args:
         kind: ``"plain"``: as everywhere else. ``"xla"``: forms that XLA compiles to faster programs. ``"onednn"``:
             these, and convolutions of the oneDNN library inside jaxlib, where :func:`choose` says so; elsewhere a call
-            of them may end the process.
+            of them may end the process. Recurrent layers have no forward-mode derivatives within either.
 
     Raises:
         ValueError: for another kind.
@@ -114,3 +115,8 @@ def batch_norm_form(
     if x.ndim != 4 or weight is None or bias is None or axis_name is not None:
         return None
     return batch_norm if _is_fast(x, weight, bias) else None
+
+
+def recurrence_form(cell: Cell, projected: jax.Array, weight: jax.Array, is_projected: bool) -> Form | None:
+    """For states that are not themselves projected."""
+    return None if is_projected or not _is_fast(projected, weight) else functools.partial(recurrence, cell)

@@ -110,7 +110,7 @@ class RNNBase(Module):
         weights = [[self._weights(suffix) for suffix in self._suffixes(k)] for k in range(self.num_layers)]
         states = dict(zip(kind.states, sizes, strict=False))
         drop = functools.partial(self._drop, masks=masks)
-        return kernels.scan_layers(layer, kind.step, input, hx, weights, states, self.batch_first, drop)
+        return kernels.scan_layers(layer, kind, input, hx, weights, states, self.batch_first, drop)
 
     def _drop(self, output: jax.Array, gap: int, masks: Sequence[jax.Array] | None) -> jax.Array:
         if not self.training or self.dropout == 0:

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from flaxnets import kernels
 from flaxnets.autocast import cast_operands
+from flaxnets.kernels import recurrence
 from flaxnets.nn._arguments import as_float_like, check_ndim
 from flaxnets.nn.functional.activation import sigmoid
 from flaxnets.nn.functional.linear import linear
@@ -87,19 +89,27 @@ def lstm_step(projected: Float[Array, "*n gates"], state: State, weights: LayerW
 
 
 class Kind(NamedTuple):
-    """A kind of recurrence: how many gates its weights are for, its step, and what the state's arrays are called."""
+    """A kind of recurrence.
+
+    Attributes:
+        gates: how many of them its weights are for.
+        step: what it does in one step.
+        states: what the state's arrays are called.
+        cell: the same step for :func:`flaxnets.kernels.recurrence_form`.
+    """
 
     gates: int
     step: Step
     states: tuple[str, ...]
+    cell: recurrence.Cell
 
 
 # Under the names that torch has for them.
 KINDS = {
-    "RNN_TANH": Kind(1, rnn_tanh_step, ("h_0",)),
-    "RNN_RELU": Kind(1, rnn_relu_step, ("h_0",)),
-    "GRU": Kind(3, gru_step, ("h_0",)),
-    "LSTM": Kind(4, lstm_step, ("h_0", "c_0")),
+    "RNN_TANH": Kind(1, rnn_tanh_step, ("h_0",), recurrence.RNN_TANH),
+    "RNN_RELU": Kind(1, rnn_relu_step, ("h_0",), recurrence.RNN_RELU),
+    "GRU": Kind(3, gru_step, ("h_0",), recurrence.GRU),
+    "LSTM": Kind(4, lstm_step, ("h_0", "c_0"), recurrence.LSTM),
 }
 
 
@@ -178,7 +188,7 @@ def scan_layer(
 
 def scan_layers(
     layer: str,
-    step: Step,
+    kind: Kind,
     input: Float[Array, "... in"],
     hx: Sequence[Float[Array, "..."]] | None,
     weights: Sequence[Sequence[LayerWeights]],
@@ -190,7 +200,7 @@ def scan_layers(
 
     Args:
         layer: what errors call the caller.
-        step: such as :func:`lstm_step`.
+        kind: one of ``KINDS``.
         input: ``(T, N, in)``, ``(N, T, in)`` with ``batch_first``, or unbatched ``(T, in)``.
         hx: the state before the first step, each array ``(layers * directions, N, size)``; zeros if not given.
         weights: of each layer and direction.
@@ -207,7 +217,7 @@ def scan_layers(
         NotImplementedError: for a packed sequence.
 
     >>> weights = LayerWeights(jnp.ones((1, 1)), jnp.ones((1, 1)))
-    >>> output, (h_n,) = scan_layers("RNN", rnn_relu_step, jnp.ones((3, 1)), None, [[weights] * 2], {"h_0": 1})
+    >>> output, (h_n,) = scan_layers("RNN", KINDS["RNN_RELU"], jnp.ones((3, 1)), None, [[weights] * 2], {"h_0": 1})
     >>> output.tolist(), h_n.ravel().tolist()
     ([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0]], [3.0, 3.0])
     """
@@ -225,14 +235,14 @@ def scan_layers(
     state = _initial_state(layer, input, hx, {name: (count, *batch, size) for name, size in state_sizes.items()})
     if unbatched:
         input, state = input[:, None], tuple(array[:, None] for array in state)
-    output, state = _scan_time_first(step, jnp.swapaxes(input, 0, 1) if swapped else input, state, weights, between)
+    output, state = _scan_time_first(kind, jnp.swapaxes(input, 0, 1) if swapped else input, state, weights, between)
     if unbatched:
         return output[:, 0], tuple(array[:, 0] for array in state)
     return (jnp.swapaxes(output, 0, 1) if swapped else output), state
 
 
 def _scan_time_first(
-    step: Step,
+    kind: Kind,
     input: jax.Array,
     state: State,
     weights: Sequence[Sequence[LayerWeights]],
@@ -245,11 +255,21 @@ def _scan_time_first(
         outputs = []
         for reverse, own in enumerate(directions):
             first = tuple(array[len(finals)] for array in state)
-            output, final = scan_layer(step, input, first, own, reverse=bool(reverse))
+            output, final = _run_direction(kind, input, first, own, bool(reverse))
             outputs.append(output)
             finals.append(final)
         input = jnp.concatenate(outputs, axis=-1)
     return input, tuple(jnp.stack(arrays) for arrays in zip(*finals, strict=True))
+
+
+def _run_direction(
+    kind: Kind, input: jax.Array, state: State, weights: LayerWeights, reverse: bool
+) -> tuple[jax.Array, State]:
+    form = kernels.recurrence_form(kind.cell, input, weights.weight_hh, weights.weight_hr is not None)
+    if form is None:
+        return scan_layer(kind.step, input, state, weights, reverse=reverse)
+    projected, biases = linear(input, weights.weight_ih), (weights.bias_ih, weights.bias_hh)
+    return form(projected, state, weights.weight_hh, biases, reverse)
 
 
 def _check_input(layer: str, input: jax.Array, weight: jax.Array, time_axis: int) -> None:
