@@ -112,10 +112,8 @@ Biases = tuple[jax.Array | None, jax.Array | None]
 def _scan(
     cell: Cell, reverse: bool, projected: jax.Array, state: Arrays, weight: jax.Array, biases: Biases
 ) -> tuple[Arrays, tuple[Arrays, Arrays]]:
-    transposed = lax.optimization_barrier(weight.T)  # once, rather than in each product
-
     def advance(state: Arrays, projected: jax.Array) -> tuple[Arrays, tuple[Arrays, Arrays]]:
-        after, kept = cell.forward(_plus(projected, biases[0]), _plus(state[0] @ transposed, biases[1]), state)
+        after, kept = cell.forward(_plus(projected, biases[0]), _plus(state[0] @ weight.T, biases[1]), state)
         return after, (after, kept)
 
     return lax.scan(advance, state, projected, reverse=reverse)
@@ -142,7 +140,7 @@ def _run_backward(cell: Cell, reverse: bool, residuals: Any, gradients: Any) -> 
     before = tuple(
         jnp.concatenate([s[1:], f[None]] if reverse else [f[None], s[:-1]]) for f, s in zip(first, after, strict=True)
     )
-    factors = lax.optimization_barrier(cell.factors(kept, before, after))  # whole, and not within the loop
+    factors = cell.factors(kept, before, after)
 
     def retreat(of_after: Arrays, step: tuple[jax.Array, Arrays]) -> tuple[Arrays, Arrays]:
         of_output, own = step
