@@ -190,24 +190,28 @@ def make_train_step(
             return loss, (metrics, after, model_state)
 
         gradients, (metrics, params, model_state) = jax.grad(mean_loss, has_aux=True)(state.params)
-        updates, opt_state = update(gradients, state.opt_state, params)
-        params = optax.apply_updates(params, updates)
         position = state.position + 1
-        updated = position % accumulate == 0
-        ema_params = None
-        if ema_decay is not None and state.ema_params is not None:
-            rate = jnp.where(updated, 1 - ema_decay, 0.0)
-            ema_params = optax.incremental_update(params, state.ema_params, rate)
-        new = dataclasses.replace(
-            state, params=params, model_state=model_state, opt_state=opt_state, step=state.step + updated,
-            position=position, ema_params=ema_params,
-        )  # fmt: skip
-        if nonfinite != "ignore":
-            finite = _all_finite((metrics["loss"], gradients))
-            old = dataclasses.replace(state, position=position)
-            new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
-            metrics = {name: jnp.where(finite, value, 0) for name, value in metrics.items()}
-            metrics["nonfinite"] = 1 - finite.astype(weights.dtype)
+
+        def advance(gradients: Any, params: Any, model_state: nnx.State) -> TrainState:
+            updates, opt_state = update(gradients, state.opt_state, params)
+            params = optax.apply_updates(params, updates)
+            updated = position % accumulate == 0
+            ema_params = None
+            if ema_decay is not None and state.ema_params is not None:
+                rate = jnp.where(updated, 1 - ema_decay, 0.0)
+                ema_params = optax.incremental_update(params, state.ema_params, rate)
+            return dataclasses.replace(
+                state, params=params, model_state=model_state, opt_state=opt_state, step=state.step + updated,
+                position=position, ema_params=ema_params,
+            )  # fmt: skip
+
+        if nonfinite == "ignore":
+            return advance(gradients, params, model_state), metrics
+        finite = _all_finite((metrics["loss"], gradients))
+        old = dataclasses.replace(state, position=position)
+        new = _advance_if(finite, advance, old, gradients, params, model_state)
+        metrics = {name: jnp.where(finite, value, 0) for name, value in metrics.items()}
+        metrics["nonfinite"] = 1 - finite.astype(weights.dtype)
         return new, metrics
 
     return jax.jit(step, donate_argnums=0, **jit_options())
@@ -220,6 +224,13 @@ def _call(merged: nnx.Module, inputs: Any, kind: forms.Kind, dtype: DTypeLike | 
         return outputs
     wide = jnp.promote_types(dtype, jnp.float32)
     return jax.tree.map(lambda x: x.astype(wide) if jnp.issubdtype(x.dtype, jnp.floating) else x, outputs)
+
+
+def _advance_if(finite: jax.Array, advance: Callable[..., TrainState], old: TrainState, *operands: Any) -> TrainState:
+    if jax.default_backend() == "cpu":  # one branch: a selection would copy the optimizer's slots
+        return jax.lax.cond(finite, advance, lambda *_: old, *operands)
+    # Here a branch would have to wait until the condition is known.
+    return jax.tree.map(lambda a, b: jnp.where(finite, a, b), advance(*operands), old)
 
 
 def _all_finite(tree: Any) -> jax.Array:
