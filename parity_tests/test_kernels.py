@@ -37,6 +37,7 @@ CONV = {
     "1x1 padded": ((2, 5, 4, 4), (4, 5, 1, 1), {"padding": 1}),
     "one channel": ((2, 1, 12, 11), (6, 1, 5, 5), {"padding": 2}),
     "one channel strided": ((2, 1, 13, 12), (6, 1, 4, 5), {"stride": (3, 2)}),
+    "one channel, large window": ((2, 1, 12, 11), (6, 1, 9, 8), {"padding": 2}),
     "one channel, wide": ((2, 1, 16, 16), (20, 1, 7, 7), {"stride": 2, "padding": 3}),
     "dilated": ((2, 16, 11, 11), (4, 16, 3, 3), {"dilation": 2, "padding": 2}),
     "dilated and strided": ((2, 3, 12, 11), (4, 3, 3, 2), {"dilation": (2, 3), "stride": (2, 1), "padding": 1}),

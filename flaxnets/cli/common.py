@@ -109,13 +109,15 @@ def _is_text(row: str) -> bool:
 
 
 def open_run(path: str, weights: Literal["best", "last"]) -> "LoadedRun":
-    """Loads a run, as :func:`flaxnets.training.load_run`.
+    """Loads a run, as :func:`flaxnets.training.load_run`; what is compiled for it is kept.
 
     Raises:
         UsageError: if it cannot be used.
     """
+    from flaxnets.cli.devices import keep_compiled
     from flaxnets.training import RunError, load_run
 
+    keep_compiled(None)
     try:
         return load_run(path, weights)
     except RunError as error:

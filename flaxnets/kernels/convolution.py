@@ -46,8 +46,9 @@ class Convolution(NamedTuple):
 
     @property
     def is_narrow(self) -> bool:
-        """Whether it makes few channels of one."""
-        return self.kernel[2] == 1 and self.kernel[3] <= 16 and self.dilation == (1, 1)
+        """Whether it makes few channels of one, by small windows."""
+        kh, kw, channels_in, channels_out = self.kernel
+        return channels_in == 1 and channels_out <= 16 and kh * kw <= 64 and self.dilation == (1, 1)
 
     def input_pads(self) -> list[Pair]:
         """What pads the output's gradient, itself spread by the stride, for the input's."""
@@ -158,17 +159,14 @@ def _narrow_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> ja
     ]
     x = lax.pad(x[..., 0], jnp.zeros((), x.dtype), [(0, 0, 0), *pads])
     g = jnp.pad(g, ((0, 0), (0, 0), (0, rows * pixels - width), (0, 0)))
-    images = [
-        lax.slice(
-            x,
-            (0, i, j),
-            (len(x), i + (height - 1) * down + 1, j + (rows - 1) * pixels * right + 1),
-            (1, down, pixels * right),
-        )
-        for i in range(kh)
-        for j in range(reach)
-    ]
-    stacked = lax.optimization_barrier(jnp.stack(images)).reshape(kh * reach, -1)
+    strides = (1, down, pixels * right)
+
+    def shifted(i: int, j: int) -> jax.Array:
+        end = (len(x), i + (height - 1) * strides[1] + 1, j + (rows - 1) * strides[2] + 1)
+        return lax.slice(x, (0, i, j), end, strides)
+
+    images = jnp.stack([shifted(i, j) for i in range(kh) for j in range(reach)])
+    stacked = lax.optimization_barrier(images).reshape(kh * reach, -1)
     products = onednn.matmul(stacked, g.reshape(-1, pixels * channels)).reshape(kh, reach, pixels, channels)
     own = [products[:, right * pixel : right * pixel + kw, pixel] for pixel in range(pixels)]
     return sum(own[1:], own[0])[:, :, None]

@@ -4,10 +4,10 @@ from flaxnets.training.batches import Batches as Batches
 from flaxnets.training.checkpoints import Checkpoint as Checkpoint
 from flaxnets.training.checkpoints import CheckpointError as CheckpointError
 from flaxnets.training.checkpoints import Checkpoints as Checkpoints
+from flaxnets.training.evaluation import evaluate as evaluate
+from flaxnets.training.evaluation import predict as predict
 from flaxnets.training.initialization import initialize as initialize
-from flaxnets.training.loop import evaluate as evaluate
 from flaxnets.training.loop import fit as fit
-from flaxnets.training.loop import predict as predict
 from flaxnets.training.objectives import as_objective as as_objective
 from flaxnets.training.objectives import classification as classification
 from flaxnets.training.objectives import l2_penalty as l2_penalty

@@ -1,11 +1,12 @@
 """How a step is executed: compiled for states that lie as its kernels want them, alone or several at once."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import jaxprs_in_params
 
 from flaxnets import kernels as forms
@@ -136,3 +137,32 @@ def is_fast_in_loops(step: Step, state: TrainState, batch: Any) -> bool:
         )
 
     return jax.default_backend() != "cpu" or not has_convolution(jax.make_jaxpr(step.__wrapped__)(state, batch).jaxpr)
+
+
+def columns(executions: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, list[float]]:
+    """Each metric's sums, step by step.
+
+    Args:
+        executions: of each, how many steps it took, and its metrics' sums; if several, with an axis of steps.
+
+    >>> columns([(1, {"loss": 2.0}), (2, {"loss": np.array([3.0, 4.0, 0.0])})])
+    {'loss': [2.0, 3.0, 4.0]}
+    """
+    counts, host = [count for count, _ in executions], jax.device_get([metrics for _, metrics in executions])
+    return {
+        name: [
+            value
+            for count, metrics in zip(counts, host, strict=True)
+            for value in np.ravel(metrics[name])[:count].tolist()
+        ]
+        for name in host[0]
+    }
+
+
+def total(executions: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, float]:
+    """Each metric's sum over all steps; the argument is that of :func:`columns`.
+
+    >>> total([(1, {"loss": 2.0}), (1, {"loss": 3.0})])
+    {'loss': 5.0}
+    """
+    return {name: sum(values) for name, values in columns(executions).items()}

@@ -1,9 +1,9 @@
-"""The loop around the steps: epochs, shuffling, evaluation, checkpoints."""
+"""The loop around the steps: epochs, shuffling, checkpoints."""
 
 import dataclasses
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -18,106 +18,14 @@ from flaxnets import nn
 from flaxnets.data import Split
 from flaxnets.training.batches import Augment, Batches, Stream
 from flaxnets.training.checkpoints import CheckpointError, Checkpoints
-from flaxnets.training.execution import Pace, compile_train_step, is_fast_in_loops
+from flaxnets.training.evaluation import EVALUATION_BATCH, Evaluator, Record
+from flaxnets.training.execution import Pace, columns, compile_train_step, is_fast_in_loops, total
 from flaxnets.training.objectives import Metrics, Objective, means
 from flaxnets.training.remat import Blocks
-from flaxnets.training.step import (
-    Kernels,
-    NonFinite,
-    TrainState,
-    make_eval_step,
-    make_predict_step,
-    make_train_step,
-)
-
-Record = dict[str, Any]
+from flaxnets.training.step import Kernels, NonFinite, TrainState, make_train_step
 
 # How many executions behind the last one the loop looks for a loss that is not finite.
 _LAG = 3
-_EVALUATION_BATCH = 250
-
-
-def _columns(sums: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, list[float]]:
-    """Each metric's sums, step by step, of executions of so many steps."""
-    counts, host = [count for count, _ in sums], jax.device_get([metrics for _, metrics in sums])
-    return {
-        name: [
-            value
-            for count, metrics in zip(counts, host, strict=True)
-            for value in np.ravel(metrics[name])[:count].tolist()
-        ]
-        for name in host[0]
-    }
-
-
-def _total(sums: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, float]:
-    return {name: sum(values) for name, values in _columns(sums).items()}
-
-
-class _Evaluator:
-    """Evaluation over all examples, in batches of one size."""
-
-    def __init__(
-        self, model: nnx.Module, source: Split | Stream, objective: Objective | nn.Module,
-        transform: Callable[[Any], Any], batch_size: int, kernels: Kernels, compute_dtype: DTypeLike | None,
-    ):  # fmt: skip
-        self.batches = Batches(source, batch_size, transform)
-        self.step = make_eval_step(model, objective, self.batches, kernels=kernels, compute_dtype=compute_dtype)
-
-    def __call__(self, params: nnx.State, model_state: nnx.State) -> Record:
-        return means(_total([(1, self.step(params, model_state, chosen)) for chosen in self.batches.all()]), "test")
-
-
-def evaluate(
-    model: nnx.Module,
-    split: Split | Stream,
-    *,
-    objective: Objective | nn.Module,
-    transform: Callable[[Any], Any] = lambda inputs: inputs,
-    batch_size: int = _EVALUATION_BATCH,
-    kernels: Kernels = "auto",
-    compute_dtype: DTypeLike | None = None,
-) -> Record:
-    """Returns the mean metrics of ``model`` in evaluation mode over all examples of ``split``.
-
-    Arguments are those of :func:`fit`.
-
-    >>> import functools, flaxnets
-    >>> from flaxnets.data import fit_images, load
-    >>> from flaxnets.training import classification
-    >>> model, test = flaxnets.create_model("mlp"), load("digits").test
-    >>> transform = functools.partial(fit_images, input_shape=(1, 28, 28))
-    >>> sorted(evaluate(model, test, objective=classification, transform=transform))
-    ['test_accuracy', 'test_loss']
-    """
-    _, params, model_state = nnx.split(model, nnx.Param, ...)
-    return _Evaluator(model, split, objective, transform, batch_size, kernels, compute_dtype)(params, model_state)
-
-
-def predict(
-    model: nnx.Module,
-    split: Split | Stream,
-    *,
-    transform: Callable[[Any], Any] = lambda inputs: inputs,
-    batch_size: int = _EVALUATION_BATCH,
-    kernels: Kernels = "auto",
-    compute_dtype: DTypeLike | None = None,
-) -> np.ndarray:
-    """Returns the outputs of ``model`` in evaluation mode for all examples of ``split``, in their order.
-
-    Arguments are those of :func:`fit`.
-
-    >>> import functools, flaxnets
-    >>> from flaxnets.data import fit_images, load
-    >>> transform = functools.partial(fit_images, input_shape=(1, 28, 28))
-    >>> predict(flaxnets.create_model("mlp"), load("digits").test, transform=transform).shape
-    (360, 10)
-    """
-    batches = Batches(split, batch_size, transform)
-    _, params, model_state = nnx.split(model, nnx.Param, ...)
-    step = make_predict_step(model, batches, kernels=kernels, compute_dtype=compute_dtype)
-    outputs = [step(params, model_state, chosen) for chosen in batches.all()]
-    return np.concatenate(jax.device_get(outputs))[: len(split)]
 
 
 @dataclasses.dataclass
@@ -142,7 +50,7 @@ class _Place:
 
 
 def _not_finite(place: _Place) -> FloatingPointError:
-    step = next(i for i, value in enumerate(_columns(place.sums)["nonfinite"], start=1) if value)
+    step = next(i for i, value in enumerate(columns(place.sums)["nonfinite"], start=1) if value)
     return FloatingPointError(
         f"the loss or a gradient became infinite or NaN at step {step} of epoch {place.epoch}; the model keeps the "
         "last finite state. Lower the learning rate, clip the gradients, or leave such batches out with "
@@ -291,7 +199,7 @@ def fit(
     """
     batches = Batches(train, batch_size, transform, augment)
     kernels = forms.choose(kernels)
-    evaluator = _Evaluator(model, test, objective, transform, _EVALUATION_BATCH, kernels, compute_dtype)
+    evaluator = Evaluator(model, test, objective, transform, EVALUATION_BATCH, kernels, compute_dtype)
     state = TrainState.create(model, optimizer, accumulate=accumulate, ema=ema_decay is not None, seed=seed)
     options = {"accumulate": accumulate, "ema_decay": ema_decay, "nonfinite": nonfinite, "remat": remat}
     step = make_train_step(
@@ -326,15 +234,15 @@ def fit(
                 break
             if place.step < batches.steps:
                 save(state, place)
-        total = _total(place.sums)  # waits for the last step
-        if nonfinite == "stop" and total["nonfinite"]:
+        sums = total(place.sums)  # waits for the last step
+        if nonfinite == "stop" and sums["nonfinite"]:
             to_logical(state).update_model(model)
             raise _not_finite(place)
         if place.step < batches.steps:
             break
-        count = _total(place.sums[before:])["count"]
+        count = total(place.sums[before:])["count"]
         logical = to_logical(state)
-        record = {"epoch": place.epoch, **means(total, "train"), **evaluator(logical.eval_params, logical.model_state)}
+        record = {"epoch": place.epoch, **means(sums, "train"), **evaluator(logical.eval_params, logical.model_state)}
         record[f"{unit}_per_second"] = round(count / (time.perf_counter() - started), 1)
         if learning_rate is not None:
             record["learning_rate"] = np.asarray(learning_rate(jnp.maximum(logical.step - 1, 0))).item()
