@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is None:
         keep_memory()
-    arguments = sys.argv[1:] if argv is None else [*argv]
+        argv = sys.argv[1:]
+    arguments = [*argv]
     name = arguments[0] if arguments else ""
     if name in COMMANDS:
         return run(_module(name).main, arguments[1:], f"flaxnets {name}")

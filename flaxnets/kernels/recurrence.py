@@ -109,28 +109,21 @@ def _plus(x: jax.Array, bias: jax.Array | None) -> jax.Array:
 Biases = tuple[jax.Array | None, jax.Array | None]
 
 
-def _scan(
-    cell: Cell, reverse: bool, projected: jax.Array, state: Arrays, weight: jax.Array, biases: Biases
-) -> tuple[Arrays, tuple[Arrays, Arrays]]:
-    def advance(state: Arrays, projected: jax.Array) -> tuple[Arrays, tuple[Arrays, Arrays]]:
-        after, kept = cell.forward(_plus(projected, biases[0]), _plus(state[0] @ weight.T, biases[1]), state)
-        return after, (after, kept)
-
-    return lax.scan(advance, state, projected, reverse=reverse)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _run(
     cell: Cell, reverse: bool, projected: jax.Array, state: Arrays, weight: jax.Array, biases: Biases
 ) -> tuple[jax.Array, Arrays]:
-    last, (states, _) = _scan(cell, reverse, projected, state, weight, biases)
-    return states[0], last
+    return _run_forward(cell, reverse, projected, state, weight, biases)[0]
 
 
 def _run_forward(
     cell: Cell, reverse: bool, projected: jax.Array, state: Arrays, weight: jax.Array, biases: Biases
-) -> tuple[Any, Any]:
-    last, (states, kept) = _scan(cell, reverse, projected, state, weight, biases)
+) -> tuple[tuple[jax.Array, Arrays], Any]:
+    def advance(state: Arrays, projected: jax.Array) -> tuple[Arrays, tuple[Arrays, Arrays]]:
+        after, kept = cell.forward(_plus(projected, biases[0]), _plus(state[0] @ weight.T, biases[1]), state)
+        return after, (after, kept)
+
+    last, (states, kept) = lax.scan(advance, state, projected, reverse=reverse)
     return (states[0], last), (state, states, kept, weight, biases)
 
 
