@@ -120,6 +120,9 @@ FUNCTIONS = {
     **{f"conv, {name}": (functools.partial(conv, o), (x, w, w[:1])) for name, (x, w, o) in CONV.items()},
     **{f"max_pool, {name}": (functools.partial(F.max_pool2d, **o), (x,)) for name, (x, o) in MAX_POOL.items()},
     **{f"avg_pool, {name}": (functools.partial(F.avg_pool2d, **o), (x,)) for name, (x, o) in AVG_POOL.items()},
+    "linear, large": (F.linear, ((3, 2048), (2048, 2048), (2048,))),
+    "linear, one row": (F.linear, ((1, 1, 2050), (2049, 2050))),
+    "linear, unbatched": (F.linear, ((2049,), (2050, 2049))),
     "batch_norm": (norm, ((3, 4, 5, 6), (4,), (4,))),
     "batch_norm of vectors": (norm, ((5, 4), (4,), (4,))),
     **{f"recurrent, {name}": recurrent_case(mode, **options) for name, (mode, options) in RECURRENT.items()},
@@ -232,14 +235,35 @@ def mapped_over(function: Any, x: Any, *rest: Any) -> Any:
     return jax.vmap(lambda x: function(x, *rest))(jnp.stack([x, 2 * x]))
 
 
+OPAQUE = [
+    *((name, "xla", jnp.float64) for name in FUNCTIONS if name.startswith("recurrent")),
+    ("linear, large", "onednn", jnp.float32),
+]
+
+
 @pytest.mark.parametrize("transformed", [squared_gradient, mapped_over], ids=lambda function: function.__name__)
-@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name.startswith("recurrent")])
-def test_recurrent_forms_under_transformations_give_the_plain_ones_numbers(name, transformed, rng):
+@pytest.mark.parametrize(("name", "kind", "dtype"), OPAQUE)
+def test_opaque_forms_under_transformations_give_the_plain_ones_numbers(name, kind, dtype, transformed, rng):
     function, shapes = FUNCTIONS[name]
-    function, arrays = functools.partial(transformed, function), draw(rng, shapes, jnp.float64)
-    (cotangent,) = draw(rng, [jax.eval_shape(function, *arrays).shape], jnp.float64)
-    expected, got = (results(kind, function, arrays, cotangent) for kind in ("plain", "xla"))
-    assert_close(got, expected, (1e-11, 1e-10))
+    function, arrays = functools.partial(transformed, function), draw(rng, shapes, dtype)
+    (cotangent,) = draw(rng, [jax.eval_shape(function, *arrays).shape], dtype)
+    expected, got = (results(name, function, arrays, cotangent) for name in ("plain", kind))
+    assert_close(got, expected, (1e-11, 1e-10) if dtype == jnp.float64 else (1e-4, 1e-3))
+
+
+def test_a_large_product_is_onednns_and_has_a_forward_mode(rng):
+    arrays = draw(rng, [(3, 2048), (2048, 2048)], jnp.float32)
+
+    def tangent(x: Any, weight: Any) -> Any:
+        return jax.jvp(F.linear, (x, weight), (weight[:3], jnp.cos(weight)))[1]
+
+    def chosen(*arrays: Any) -> Any:
+        with kernels.use("onednn"):
+            return tangent(*arrays)
+
+    assert jax.jit(chosen).lower(*arrays).as_text().count("@__onednn$matmul") == 2
+    expected = tangent(*arrays)
+    np.testing.assert_allclose(jax.jit(chosen)(*arrays), expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_recurrent_forms_say_that_they_have_no_forward_mode(rng):
@@ -277,6 +301,8 @@ def test_a_call_that_would_end_the_process_is_an_error(operands, message):
 def test_products_that_do_not_fit_are_an_error():
     with pytest.raises(ValueError, match=r"shapes \(2, 3\) and \(2, 3\) do not fit"):
         onednn.matmul(jnp.ones((2, 3)), jnp.ones((2, 3)))
+    with pytest.raises(ValueError, match="transpose_a=False, transpose_b=True"):
+        onednn.matmul(jnp.ones((2, 3)), jnp.ones((3, 2)), transpose_b=True)
 
 
 SMALL = {

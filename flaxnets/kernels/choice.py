@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from flaxnets.kernels import onednn, probe
 from flaxnets.kernels.convolution import convolution
+from flaxnets.kernels.linear import linear
 from flaxnets.kernels.normalization import batch_norm
 from flaxnets.kernels.pooling import max_pool, sum_pool
 from flaxnets.kernels.recurrence import Cell, recurrence
@@ -92,6 +93,13 @@ def convolution_form(x: jax.Array, weight: jax.Array, groups: int) -> Form | Non
     pays = x.size > weight.size / 8
     is_onednn = _kind.get() == "onednn" and x.dtype == jnp.float32 and pays
     return functools.partial(convolution, library="onednn" if is_onednn else "xla")
+
+
+def linear_form(x: jax.Array, weight: jax.Array) -> Form | None:
+    """oneDNN's, for weights of 16 MB and more: XLA brings them into another order before it multiplies."""
+    if _kind.get() != "onednn" or weight.ndim != 2 or weight.size < 2**22 or not _is_fast(x, weight):
+        return None
+    return linear if x.dtype == weight.dtype == jnp.float32 else None
 
 
 def max_pool_form(x: jax.Array, windows: Windows) -> Form | None:

@@ -110,8 +110,8 @@ def convolution(
     return _call("__onednn$convolution", "onednn_conv_config", config, tuple(shape), x, kernel)
 
 
-def matmul(a: jax.Array, b: jax.Array, *, transpose_a: bool = False) -> jax.Array:
-    """Returns ``a @ b``, or ``a.T @ b``, for matrices of float32.
+def matmul(a: jax.Array, b: jax.Array, *, transpose_a: bool = False, transpose_b: bool = False) -> jax.Array:
+    """Returns ``a @ b`` for matrices of float32, either of which may be transposed before.
 
     Raises:
         ValueError: for what would end the process.
@@ -120,7 +120,8 @@ def matmul(a: jax.Array, b: jax.Array, *, transpose_a: bool = False) -> jax.Arra
     [[3.0, 3.0], [3.0, 3.0]]
     """
     inner, rows = a.shape if transpose_a else a.shape[::-1]
-    if inner != b.shape[0]:
-        raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit with {transpose_a=}")
-    config = {"transpose_a": transpose_a, "transpose_b": False}
-    return _call("__onednn$matmul", "onednn_matmul_config", config, (rows, b.shape[1]), a, b)
+    columns, depth = b.shape if transpose_b else b.shape[::-1]
+    if inner != depth:
+        raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit with {transpose_a=}, {transpose_b=}")
+    config = {"transpose_a": transpose_a, "transpose_b": transpose_b}
+    return _call("__onednn$matmul", "onednn_matmul_config", config, (rows, columns), a, b)

@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -18,6 +19,10 @@ import numpy as np
 from flaxnets.cache import cache_folder
 from flaxnets.kernels import onednn
 from flaxnets.kernels.convolution import convolution
+from flaxnets.kernels.linear import linear
+
+Shape = tuple[int, ...]
+Form = Callable[[jax.Array, jax.Array], jax.Array]
 
 # What the other process runs: it may crash without harm.
 PROGRAM = "from flaxnets.kernels import probe; probe.compare()"
@@ -34,6 +39,19 @@ _CONVOLUTIONS = (
     ((1, 1, 28, 28), (6, 1, 5, 5), (1, 1), ((2, 2), (2, 2)), (1, 1)),
     ((4, 64, 6, 6), (64, 64, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)),
 )
+# Input and weight.
+_PRODUCTS = (((16, 200), (120, 200)), ((3, 65), (33, 65)))
+# The files whose code is tried.
+_TRIED = ("onednn.py", "convolution.py", "linear.py", "probe.py")
+
+
+def _cases() -> Iterator[tuple[tuple[Shape, Shape], Form, Form]]:
+    """Shapes of both operands, and oneDNN's form and XLA's."""
+    for x, weight, stride, pads, dilation in _CONVOLUTIONS:
+        form = functools.partial(convolution, bias=None, stride=stride, pads=pads, dilation=dilation)
+        yield (x, weight), functools.partial(form, library="onednn"), functools.partial(form, library="xla")
+    for shapes in _PRODUCTS:
+        yield shapes, linear, lambda x, weight: x @ weight.T
 
 
 def compare() -> None:
@@ -43,15 +61,15 @@ def compare() -> None:
     ...     compare()
     """
     rng = np.random.default_rng(0)
-    operands = [[jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in case[:2]] for case in _CONVOLUTIONS]
+    operands = [[jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes] for shapes, *_ in _cases()]
 
     def results(operands: list[list[jax.Array]]) -> list[tuple[jax.Array, jax.Array]]:
         """Outputs, and gradients of the sum of their squares by both operands, of all cases in one program."""
         found = []
-        for (x, w), (_, _, stride, pads, dilation) in zip(operands, _CONVOLUTIONS, strict=True):
-            sizes, both = {"bias": None, "stride": stride, "pads": pads, "dilation": dilation}, []
-            for library in ("onednn", "xla"):
-                y, back = jax.vjp(functools.partial(convolution, **sizes, library=library), x, w)
+        for own, (_, *forms) in zip(operands, _cases(), strict=True):
+            both = []
+            for form in forms:
+                y, back = jax.vjp(form, *own)
                 both.append([y, *back(y)])
             found += zip(*both, strict=True)
         return found
@@ -61,6 +79,14 @@ def compare() -> None:
         error = float(abs(np.asarray(got) - np.asarray(expected)).max() / abs(np.asarray(expected)).max())
         if not error < _TOLERANCE:
             sys.exit(f"oneDNN is off by {error} for a result of shape {got.shape}")
+
+
+def _calls() -> str:
+    """A digest of the code that is tried."""
+    digest = hashlib.sha256()
+    for name in _TRIED:
+        digest.update((Path(__file__).parent / name).read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _processor() -> str:
@@ -111,15 +137,16 @@ def _try() -> bool | None:
 def passes() -> bool:
     """Whether oneDNN's calls give XLA's numbers here.
 
-    The answer is kept in ``$XDG_CACHE_HOME/flaxnets/onednn.json``, for each version of jaxlib and each processor. A
-    process that crashes, or differs, is a no; one that takes too long is one for now.
+    The answer is kept in ``$XDG_CACHE_HOME/flaxnets/onednn.json``, for each version of jaxlib, each processor
+    and each version of the code that makes the calls. A process that crashes, or differs, is a no; one that takes too
+    long is one for now.
 
     >>> passes() in (True, False)
     True
     """
     if not onednn.is_supported():
         return False
-    key, path = f"jaxlib {onednn.JAXLIB}, {_processor()}", _cache_file()
+    key, path = f"jaxlib {onednn.JAXLIB}, {_processor()}, calls {_calls()}", _cache_file()
     verdicts = _read(path)
     if isinstance(verdicts.get(key), bool):
         return verdicts[key]

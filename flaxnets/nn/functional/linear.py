@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
+from flaxnets import kernels
 from flaxnets.autocast import cast_operands
 from flaxnets.nn._arguments import along, as_float_like
 
@@ -38,7 +39,11 @@ def linear(
             f"linear: the last axis of the input must have {weight.shape[-1]} features, got an input of shape "
             f"{input.shape} for a weight of shape {weight.shape}"
         )
-    output = jax.lax.dot_general(input, weight, (((input.ndim - 1,), (weight.ndim - 1,)), ((), ())))
+    form = kernels.linear_form(input, weight)
+    if form is None:
+        output = jax.lax.dot_general(input, weight, (((input.ndim - 1,), (weight.ndim - 1,)), ((), ())))
+    else:
+        output = form(input, weight)
     if bias is None:
         return output
     bias = as_float_like(bias, weight, "linear")
