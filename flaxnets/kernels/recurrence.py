@@ -5,7 +5,8 @@ of all steps' gradients are computed at once, and the weights' gradients are one
 """
 
 import functools
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,14 +25,16 @@ class Cell(NamedTuple):
         forward: from the projected input, the product with the state, and the state before: the state after, and what
             is kept for the gradient. The first array of a state is also the output.
         factors: of all steps at once, from what was kept, and the states before and after.
-        backward: from one step's factors and the gradient of the state after: the gradient of the product, that of the
-            projected input if it is another one, and the gradient of the state before as far as it does not come
-            through the product.
+        backward: from one step's factors and the gradient of the state after: the gradient of the product and what
+            else :attr:`projected` takes, and the gradient of the state before as far as it does not come through the
+            product.
+        projected: of all steps at once, from what ``backward`` found: the gradient of the projected input.
     """
 
     forward: Callable[[jax.Array, jax.Array, Arrays], tuple[Arrays, Arrays]]
     factors: Callable[[Arrays, Arrays, Arrays], Arrays]
     backward: Callable[[Arrays, Arrays], tuple[Arrays, tuple[Any, ...]]]
+    projected: Callable[[Arrays], jax.Array] = operator.itemgetter(0)
 
 
 def _simple_backward(factors: Arrays, gradient: Arrays) -> tuple[Arrays, tuple[Any, ...]]:
@@ -54,26 +57,27 @@ def _gru_forward(projected: jax.Array, product: jax.Array, state: Arrays) -> tup
     reset, update, _ = jnp.split(jax.nn.sigmoid(projected + product), 3, -1)  # of whole rows it is faster than of parts
     new_product = jnp.split(product, 3, -1)[2]
     new = jnp.tanh(jnp.split(projected, 3, -1)[2] + reset * new_product)
-    return ((1 - update) * new + update * state[0],), (reset, update, new, new_product)
+    return ((1 - update) * new + update * state[0],), (jnp.concatenate([reset, update, new], -1), new_product)
 
 
 def _gru_factors(kept: Arrays, before: Arrays, after: Arrays) -> Arrays:
-    reset, update, new, new_product = kept
+    reset, update, new = jnp.split(kept[0], 3, -1)
     of_new = (1 - update) * (1 - jnp.square(new))
-    of_reset = of_new * new_product * reset * (1 - reset)
-    gates = jnp.concatenate([of_reset, (before[0] - new) * update * (1 - update)], -1)
-    return gates, of_new, of_new * reset, update
+    of_reset, of_update = of_new * kept[1] * reset * (1 - reset), (before[0] - new) * update * (1 - update)
+    return jnp.concatenate([of_reset, of_update, of_new * reset], -1), of_new, update
 
 
 def _gru_backward(factors: Arrays, gradient: Arrays) -> tuple[Arrays, tuple[Any, ...]]:
-    gates, of_new, of_new_product, update = factors
-    (h,) = gradient
-    both = jnp.tile(h, 2) * gates
-    product, projected = (jnp.concatenate([both, h * own], -1) for own in (of_new_product, of_new))
-    return (product, projected), (h * update,)
+    (of_product, of_new, update), (h,) = factors, gradient
+    return (jnp.tile(h, 3) * of_product, h * of_new), (h * update,)
 
 
-GRU = Cell(_gru_forward, _gru_factors, _gru_backward)
+def _gru_projected(found: Arrays) -> jax.Array:
+    reset, update, _ = jnp.split(found[0], 3, -1)
+    return jnp.concatenate([reset, update, found[1]], -1)
+
+
+GRU = Cell(_gru_forward, _gru_factors, _gru_backward, _gru_projected)
 
 
 def _lstm_forward(projected: jax.Array, product: jax.Array, state: Arrays) -> tuple[Arrays, Arrays]:
@@ -81,25 +85,55 @@ def _lstm_forward(projected: jax.Array, product: jax.Array, state: Arrays) -> tu
     input, forget, _, output = jnp.split(jax.nn.sigmoid(gates), 4, -1)
     cell = jnp.tanh(jnp.split(gates, 4, -1)[2])
     c = forget * state[1] + input * cell
-    return (output * jnp.tanh(c), c), (input, forget, cell, output)
+    return (output * jnp.tanh(c), c), (jnp.concatenate([input, forget, cell, output], -1),)
 
 
 def _lstm_factors(kept: Arrays, before: Arrays, after: Arrays) -> Arrays:
-    input, forget, cell, output = kept
+    input, forget, cell, output = jnp.split(kept[0], 4, -1)
     squashed = jnp.tanh(after[1])
     of_input, of_forget = cell * input * (1 - input), before[1] * forget * (1 - forget)
-    through_c = jnp.concatenate([of_input, of_forget, input * (1 - jnp.square(cell))], -1)
-    return through_c, squashed * output * (1 - output), output * (1 - jnp.square(squashed)), forget
+    of_cell, of_output = input * (1 - jnp.square(cell)), squashed * output * (1 - output)
+    return jnp.concatenate([of_input, of_forget, of_cell, of_output], -1), output * (1 - jnp.square(squashed)), forget
 
 
 def _lstm_backward(factors: Arrays, gradient: Arrays) -> tuple[Arrays, tuple[Any, ...]]:
-    through_c, of_output, of_c, forget = factors
-    h, c = gradient
+    (of_gates, of_c, forget), (h, c) = factors, gradient
     c = c + h * of_c
-    return (jnp.concatenate([jnp.tile(c, 3) * through_c, h * of_output], -1),), (0, c * forget)
+    return (jnp.concatenate([jnp.tile(c, 3), h], -1) * of_gates,), (0, c * forget)
 
 
 LSTM = Cell(_lstm_forward, _lstm_factors, _lstm_backward)
+
+
+def _scan(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inputs: Any, reverse: bool) -> tuple[Any, Any]:
+    """``lax.scan``, but that outputs are written in the place of inputs that are as large."""
+    inputs, structure = jax.tree.flatten(inputs)
+    length = len(inputs[0])
+
+    def at(inputs: Sequence[jax.Array], t: Any) -> Any:
+        return structure.unflatten([lax.dynamic_index_in_dim(array, t, keepdims=False) for array in inputs])
+
+    outputs, results = jax.tree.flatten(jax.eval_shape(step, carry, at(inputs, 0))[1])
+    places: list[int] = []
+    for output in outputs:
+        shape = (length, *output.shape)
+        fits = (i for i, x in enumerate(inputs) if i not in places and (x.shape, x.dtype) == (shape, output.dtype))
+        places.append(next(fits, len(inputs)))
+        if places[-1] == len(inputs):
+            inputs.append(jnp.zeros(shape, output.dtype))
+
+    def body(i: Any, carried: tuple[Any, list[jax.Array]]) -> tuple[Any, list[jax.Array]]:
+        carry, arrays = carried
+        t = length - 1 - i if reverse else i
+        every = list(inputs)
+        for place, array in zip(places, arrays, strict=True):
+            every[place] = array
+        carry, outputs = step(carry, at(every[: structure.num_leaves], t))
+        written = zip(arrays, jax.tree.leaves(outputs), strict=True)
+        return carry, [lax.dynamic_update_index_in_dim(array, output, t, 0) for array, output in written]
+
+    carry, arrays = lax.fori_loop(0, length, body, (carry, [inputs[place] for place in places]))
+    return carry, results.unflatten(arrays)
 
 
 def _plus(x: jax.Array, bias: jax.Array | None) -> jax.Array:
@@ -123,7 +157,7 @@ def _run_forward(
         after, kept = cell.forward(_plus(projected, biases[0]), _plus(state[0] @ weight.T, biases[1]), state)
         return after, (after, kept)
 
-    last, (states, kept) = lax.scan(advance, state, projected, reverse=reverse)
+    last, (states, kept) = _scan(advance, state, projected, reverse)
     return (states[0], last), (state, states, kept, weight, biases)
 
 
@@ -133,15 +167,14 @@ def _run_backward(cell: Cell, reverse: bool, residuals: Any, gradients: Any) -> 
     before = tuple(
         jnp.concatenate([s[1:], f[None]] if reverse else [f[None], s[:-1]]) for f, s in zip(first, after, strict=True)
     )
-    factors = cell.factors(kept, before, after)
 
-    def retreat(of_after: Arrays, step: tuple[jax.Array, Arrays]) -> tuple[Arrays, Arrays]:
-        of_output, own = step
+    def retreat(of_after: Arrays, step: tuple[Arrays, jax.Array]) -> tuple[Arrays, Arrays]:
+        own, of_output = step
         found, (h, *rest) = cell.backward(own, (of_after[0] + of_output, *of_after[1:]))
         return (found[0] @ weight + h, *rest), found
 
-    of_first, found = lax.scan(retreat, of_last, (of_outputs, factors), reverse=not reverse)
-    of_product, of_projected = found[0], found[-1]
+    of_first, found = _scan(retreat, of_last, (cell.factors(kept, before, after), of_outputs), not reverse)
+    of_product, of_projected = found[0], cell.projected(found)
     of_weight = of_product.reshape(-1, len(weight)).T @ before[0].reshape(-1, weight.shape[1])
     of_biases = tuple(
         None if bias is None else total(of[:, None])
