@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import NETWORKS
+from jax.experimental import rnn
 
 import flaxnets
 from flaxnets import kernels
@@ -17,7 +18,8 @@ from flaxnets.nn import functional as F
 from flaxnets.nn.functional.recurrent import KINDS as KINDS_OF_RECURRENCE
 from flaxnets.nn.functional.recurrent import LayerWeights, scan_layers
 from flaxnets.parity import assert_parity
-from flaxnets.training import Batch, TrainState, classification, make_train_step
+from flaxnets.training import TASKS, Batch, TrainState, classification, make_train_step
+from flaxnets.training.execution import compile_train_step
 
 # Gates of the design: outputs relative to their maximum, gradients to the norm of all gradients.
 GATES = {jnp.float64: (1e-12, 1e-10), jnp.float32: (1e-5, 1e-4)}
@@ -273,6 +275,67 @@ def test_recurrent_forms_say_that_they_have_no_forward_mode(rng):
         jax.jvp(function, arrays, arrays)
 
 
+@pytest.fixture
+def reference_cudnn(monkeypatch):
+    """JAX's own reference in cuDNN's place, with cuDNN's packed weights; the shapes of what it was called with."""
+    calls = []
+
+    def lstm(x: Any, h: Any, c: Any, weights: Any, lengths: Any, **sizes: Any) -> Any:
+        calls.append((x.shape, h.shape, c.shape))
+        about = [sizes[name] for name in ("input_size", "hidden_size", "num_layers", "bidirectional")]
+        unpacked = rnn.unpack_lstm_weights(weights, *about)
+        return rnn.lstm_ref(x, h, c, *unpacked, lengths, *about[:3], sizes["dropout"], about[3])
+
+    monkeypatch.setattr(rnn, "lstm", lstm)
+    return calls
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name.startswith("recurrent")])
+def test_cudnns_lstm_is_given_what_gives_the_plain_ones_numbers(name, rng, reference_cudnn):
+    function, shapes = FUNCTIONS[name]
+    arrays = draw(rng, shapes, jnp.float32)
+    (cotangent,) = draw(rng, [jax.eval_shape(function, *arrays).shape], jnp.float32)
+    expected, got = (results(kind, function, arrays, cotangent) for kind in ("plain", "cudnn"))
+    assert_close(got, expected, GATES[jnp.float32])
+    assert len(reference_cudnn) == {"recurrent, lstm": 4, "recurrent, lstm without bias": 1}.get(name, 0)
+    assert reference_cudnn[:1] in ([], [((3, 5, 4), (1, 3, 6), (1, 3, 6))])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.bfloat16])
+def test_cudnns_lstm_is_for_float32_alone(dtype, rng, reference_cudnn):
+    function, shapes = FUNCTIONS["recurrent, lstm"]
+    results("cudnn", function, arrays := draw(rng, shapes, dtype), jnp.zeros_like(function(*arrays)))
+    assert not reference_cudnn
+
+
+def test_a_train_step_takes_cudnns_lstm_where_there_is_one(monkeypatch, rng, reference_cudnn):
+    model, optimizer = flaxnets.create_model("lstm_lm"), flaxnets.optim.SGD(0.1)
+    characters = jnp.asarray(rng.integers(0, 28, (5, 2)))  # time first
+    batch, state = Batch(characters, characters.T, jnp.ones(2, jnp.float32)), TrainState.create(model, optimizer)
+    objective = TASKS["language"].objective
+    expected, _ = make_train_step(model, optimizer, objective, kernels="plain")(state, batch)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(rnn, "gpu_rnn", object())
+    step = make_train_step(model, optimizer, objective, kernels="cudnn")
+    state = TrainState.create(model, optimizer)
+    compiled = compile_train_step(step, state, batch, kernels="cudnn")
+    got = compiled.to_logical(compiled.step(compiled.to_physical(state), batch)[0])
+    assert reference_cudnn
+    for a, b in zip(jax.tree.leaves(got.params), jax.tree.leaves(expected.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("backend", "devices", "plugin"), [("cpu", 1, object()), ("gpu", 2, object()), ("gpu", 1, None)]
+)
+def test_cudnn_is_refused_where_it_cannot_work(backend, devices, plugin, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    monkeypatch.setattr(rnn, "gpu_rnn", plugin)
+    with pytest.raises(RuntimeError, match=f"one GPU and JAX's CUDA plugin, got {devices} device.*{backend}.*'auto'"):
+        kernels.choose("cudnn")
+
+
 def test_forms_run_eagerly(rng):
     arrays = draw(rng, BLOCK, jnp.float32)
     with kernels.use("onednn"):
@@ -345,7 +408,7 @@ def test_a_train_step_uses_what_is_chosen_and_takes_no_unknown_kind(monkeypatch)
     assert "__onednn$convolution" in step.lower(state, batch).as_text()
     monkeypatch.setattr(jax, "device_count", lambda: 2)
     assert "onednn" not in make_train_step(model, optimizer, classification).lower(state, batch).as_text()
-    with pytest.raises(ValueError, match="kernels must be auto, plain, xla or onednn, got 'mkl'"):
+    with pytest.raises(ValueError, match="kernels must be auto, plain, xla, onednn or cudnn, got 'mkl'"):
         make_train_step(model, optimizer, classification, kernels="mkl")
     monkeypatch.setattr(probe, "passes", lambda: False)
     with pytest.raises(RuntimeError, match=r"onednn.*does not work.*jaxlib 0.10.2"):

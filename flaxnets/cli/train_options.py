@@ -60,8 +60,9 @@ class Options:
     """How much of a moving average of the weights an update keeps; with it the average is evaluated and kept."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What products, convolutions and recurrent layers compute in; weights stay in float32."""
-    kernels: Literal["auto", "plain", "xla", "onednn"] = "auto"
-    """How layers compute on a CPU: as XLA does by itself, in forms that it is faster with, or with those of oneDNN."""
+    kernels: Literal["auto", "plain", "xla", "onednn", "cudnn"] = "auto"
+    """How layers compute: as XLA does by itself, on a CPU in forms that it is faster with or with those of oneDNN, on
+    a GPU with cuDNN's LSTM."""
     remat: bool = False
     """Compute the network's blocks again in the backward pass, which saves memory on a GPU or TPU."""
     nonfinite: Literal["stop", "skip", "ignore"] = "stop"

@@ -10,15 +10,15 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from flaxnets.kernels import onednn, probe
+from flaxnets.kernels import cudnn, onednn, probe
 from flaxnets.kernels.convolution import convolution
 from flaxnets.kernels.linear import linear
 from flaxnets.kernels.normalization import batch_norm
 from flaxnets.kernels.pooling import max_pool, sum_pool
-from flaxnets.kernels.recurrence import Cell, recurrence
+from flaxnets.kernels.recurrence import LSTM, Cell, recurrence
 from flaxnets.kernels.windows import Windows
 
-Kind = Literal["plain", "xla", "onednn"]
+Kind = Literal["plain", "xla", "onednn", "cudnn"]
 Form = Callable[..., Any]
 
 _kind: contextvars.ContextVar[Kind] = contextvars.ContextVar("kernels", default="plain")
@@ -26,19 +26,22 @@ _kind: contextvars.ContextVar[Kind] = contextvars.ContextVar("kernels", default=
 
 def _check(kind: str) -> None:
     if kind not in get_args(Kind):
-        raise ValueError(f"kernels must be auto, plain, xla or onednn, got {kind!r}")
+        raise ValueError(
+            f"kernels must be auto, {', '.join(get_args(Kind)[:-1])} or {get_args(Kind)[-1]}, got {kind!r}"
+        )
 
 
 @contextlib.contextmanager
 def use(kind: Kind) -> Iterator[None]:
-    """Within it layers compute in forms that are faster on CPUs, to the same numbers.
+    """Within it layers compute in forms that are faster, to the same numbers.
 
     It counts while a function is traced: enter it inside what is given to ``jax.jit``, or before the first call.
 
     Args:
-        kind: ``"plain"``: as everywhere else. ``"xla"``: forms that XLA compiles to faster programs. ``"onednn"``:
-            these, and convolutions of the oneDNN library inside jaxlib, where :func:`choose` says so; elsewhere a call
-            of them may end the process. Recurrent layers have no forward-mode derivatives within either.
+        kind: ``"plain"``: as everywhere else. ``"xla"``: forms that XLA compiles to faster programs on CPUs.
+            ``"onednn"``: these, and convolutions and large products of the oneDNN library inside jaxlib, where
+            :func:`choose` says so; elsewhere a call of them may end the process. ``"cudnn"``: cuDNN's LSTM on a GPU.
+            Recurrent layers have no forward-mode derivatives within any but the first.
 
     Raises:
         ValueError: for another kind.
@@ -63,7 +66,7 @@ def choose(kernels: Literal["auto"] | Kind = "auto") -> Kind:
 
     Raises:
         ValueError: for another kind.
-        RuntimeError: if oneDNN is asked for, and does not work.
+        RuntimeError: if oneDNN or cuDNN is asked for, and does not work.
 
     >>> choose() in ("plain", "xla", "onednn"), choose("plain")
     (True, 'plain')
@@ -71,6 +74,11 @@ def choose(kernels: Literal["auto"] | Kind = "auto") -> Kind:
     if kernels == "onednn" and not probe.passes():
         raise RuntimeError(
             f"kernels='onednn' does not work with jaxlib {onednn.JAXLIB} on this processor; take 'auto' or 'xla'"
+        )
+    if kernels == "cudnn" and not cudnn.is_present():
+        raise RuntimeError(
+            f"kernels='cudnn' takes one GPU and JAX's CUDA plugin, got {jax.device_count()} device of the backend "
+            f"{jax.default_backend()!r}; take 'auto'"
         )
     if kernels != "auto":
         _check(kernels)
@@ -81,9 +89,9 @@ def choose(kernels: Literal["auto"] | Kind = "auto") -> Kind:
 
 
 def _is_fast(*arrays: jax.Array | None) -> bool:
-    """The forms are for numbers that CPUs have, and arrays that have elements."""
+    """The forms for CPUs are for numbers that CPUs have, and arrays that have elements."""
     given = [array for array in arrays if array is not None]
-    return _kind.get() != "plain" and all(x.dtype in (jnp.float32, jnp.float64) and x.size for x in given)
+    return _kind.get() in ("xla", "onednn") and all(x.dtype in (jnp.float32, jnp.float64) and x.size for x in given)
 
 
 def convolution_form(x: jax.Array, weight: jax.Array, groups: int) -> Form | None:
@@ -128,3 +136,10 @@ def batch_norm_form(
 def recurrence_form(cell: Cell, projected: jax.Array, weight: jax.Array, is_projected: bool) -> Form | None:
     """For states that are not themselves projected."""
     return None if is_projected or not _is_fast(projected, weight) else functools.partial(recurrence, cell)
+
+
+def lstm_form(cell: Cell, input: jax.Array, weight: jax.Array, is_projected: bool) -> Form | None:
+    """cuDNN's, of float32 and states that are not themselves projected."""
+    if _kind.get() != "cudnn" or cell is not LSTM or is_projected or not input.size:
+        return None
+    return cudnn.lstm if input.dtype == weight.dtype == jnp.float32 else None

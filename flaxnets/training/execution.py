@@ -91,7 +91,7 @@ def compile_train_step(
         step: what :func:`make_train_step` returns.
         state: an example; only shapes and dtypes count.
         batch: an example; of :class:`Several`, if each execution shall take several steps.
-        kernels: as those of the step. The state of a plain one lies as it is named.
+        kernels: as those of the step. The state of a plain one, or cuDNN's, lies as it is named.
 
     Returns:
         The compiled step, and the ways to its states and back.
@@ -110,7 +110,7 @@ def compile_train_step(
     function = step.__wrapped__  # type: ignore[attr-defined]
     if isinstance(batch, Several):
         function = _take_several(function)
-    if forms.choose(kernels) == "plain":
+    if forms.choose(kernels) in ("plain", "cudnn"):
         made = PhysicalStep(
             jax.jit(function, donate_argnums=0, **jit_options()), lambda state: state, lambda state: state
         )

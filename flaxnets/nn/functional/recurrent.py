@@ -265,11 +265,13 @@ def _scan_time_first(
 def _run_direction(
     kind: Kind, input: jax.Array, state: State, weights: LayerWeights, reverse: bool
 ) -> tuple[jax.Array, State]:
-    form = kernels.recurrence_form(kind.cell, input, weights.weight_hh, weights.weight_hr is not None)
-    if form is None:
-        return scan_layer(kind.step, input, state, weights, reverse=reverse)
-    projected, biases = linear(input, weights.weight_ih), (weights.bias_ih, weights.bias_hh)
-    return form(projected, state, weights.weight_hh, biases, reverse)
+    given = kind.cell, input, weights.weight_hh, weights.weight_hr is not None
+    weight_ih, weight_hh, *biases, _ = weights
+    if form := kernels.lstm_form(*given):
+        return form(input, state, weight_ih, weight_hh, tuple(biases), reverse)
+    if form := kernels.recurrence_form(*given):
+        return form(linear(input, weight_ih), state, weight_hh, tuple(biases), reverse)
+    return scan_layer(kind.step, input, state, weights, reverse=reverse)
 
 
 def _check_input(layer: str, input: jax.Array, weight: jax.Array, time_axis: int) -> None:
