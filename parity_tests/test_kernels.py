@@ -46,7 +46,10 @@ CONV = {
     "more padding than kernel": ((2, 16, 4, 4), (4, 16, 2, 2), {"padding": 3}),
     "same": ((2, 3, 6, 6), (4, 3, 4, 3), {"padding": "same"}),
     "whole image": ((2, 16, 5, 5), (8, 16, 5, 5), {}),
-    "weights larger than images": ((1, 64, 2, 2), (64, 64, 3, 3), {"padding": 1}),
+    "many weights": ((1, 1024, 2, 3), (128, 1024, 3, 3), {"padding": 1}),
+    "many weights, strided": ((1, 256, 7, 6), (512, 256, 3, 3), {"stride": (2, 3), "padding": (2, 0)}),
+    "many weights, dilated": ((1, 512, 5, 4), (256, 512, 3, 3), {"dilation": (2, 1)}),
+    "many weights, padded far": ((1, 1024, 1, 2), (256, 1024, 2, 2), {"padding": 2}),
     "unbatched": ((3, 6, 6), (4, 3, 3, 3), {}),
     "groups": ((2, 4, 6, 6), (4, 2, 3, 3), {"groups": 2}),
 }

@@ -95,11 +95,10 @@ def _is_fast(*arrays: jax.Array | None) -> bool:
 
 
 def convolution_form(x: jax.Array, weight: jax.Array, groups: int) -> Form | None:
-    """For images and one group; oneDNN's unless there is too little work to bring 4 MB of weights into its own order."""
+    """For images and one group; oneDNN's of float32."""
     if x.ndim != 4 or groups != 1 or not _is_fast(x, weight):
         return None
-    pays = weight.size < 2**20 or x.size > weight.size / 8
-    is_onednn = _kind.get() == "onednn" and x.dtype == jnp.float32 and pays
+    is_onednn = _kind.get() == "onednn" and x.dtype == jnp.float32
     return functools.partial(convolution, library="onednn" if is_onednn else "xla")
 
 

@@ -4,6 +4,9 @@ Inside, images are NHWC and kernels HWIO. XLA writes the gradients of a convolut
 only once it has rewritten them, and within ``lax.scan`` it does not; here they are in the form it would make of them.
 """
 
+import functools
+import math
+import operator
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -49,6 +52,12 @@ class Convolution(NamedTuple):
         """Whether it makes few channels of one, by small windows."""
         kh, kw, channels_in, channels_out = self.kernel
         return channels_in == 1 and channels_out <= 16 and kh * kw <= 64 and self.dilation == (1, 1)
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether it has many weights for few pixels: to bring 4 MB of them into another order takes time."""
+        weights = math.prod(self.kernel)
+        return weights >= 2**20 and math.prod(self.x) <= weights / 8
 
     def input_pads(self) -> list[Pair]:
         """What pads the output's gradient, itself spread by the stride, for the input's."""
@@ -109,6 +118,8 @@ def _trimmed(x: jax.Array, pads: list[Pair]) -> tuple[jax.Array, list[Pair]]:
 def _onednn_output(x: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
     if conv.is_narrow:
         return _shifted(x, kernel, conv)
+    if conv.is_heavy:
+        return _output(x, kernel, conv)
     return onednn.convolution(
         x, kernel, stride=conv.stride, pads=conv.pads, dilation=conv.dilation,
         data_axes=DATA_AXES, kernel_axes=KERNEL_AXES,
@@ -116,6 +127,8 @@ def _onednn_output(x: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Ar
 
 
 def _onednn_input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
+    if conv.is_heavy:
+        return _heavy_input_gradient(g, kernel, conv)
     if conv.stride != (1, 1):
         return _input_gradient(g, kernel, conv)
     g, pads = _trimmed(g, conv.input_pads())
@@ -123,6 +136,23 @@ def _onednn_input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution) -
         g, lax.rev(kernel, (0, 1)), stride=(1, 1), pads=pads, dilation=conv.dilation,
         data_axes=DATA_AXES, kernel_axes=(3, 2, 0, 1),
     )  # fmt: skip
+
+
+def _heavy_input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
+    """One product with all weights as they lie, and its results for each element of the window put where it was."""
+    (kh, kw, channels, _), zero = conv.kernel, jnp.zeros((), g.dtype)
+    product = onednn.matmul(g.reshape(-1, g.shape[3]), kernel.reshape(-1, g.shape[3]), transpose_b=True)
+    parts = product.reshape(*g.shape[:3], kh, kw, channels)
+
+    def placed(*element: int) -> jax.Array:
+        pads = []
+        for i in (0, 1):
+            before = conv.dilation[i] * element[i] - conv.pads[i][0]
+            length = conv.stride[i] * (conv.size[i] - 1) + 1
+            pads.append((before, conv.x[1 + i] - before - length, conv.stride[i] - 1))
+        return lax.pad(parts[:, :, :, *element], zero, [(0, 0, 0), *pads, (0, 0, 0)])
+
+    return functools.reduce(operator.add, [placed(i, j) for i in range(kh) for j in range(kw)])
 
 
 def _onednn_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> jax.Array:
