@@ -127,9 +127,10 @@ def _onednn_output(x: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Ar
 
 
 def _onednn_input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
-    if conv.is_heavy:
-        return _heavy_input_gradient(g, kernel, conv)
-    if conv.stride != (1, 1):
+    strided = conv.stride != (1, 1)
+    if conv.is_heavy or (strided and math.prod(conv.kernel[:2]) <= 9):
+        return _scattered_input_gradient(g, kernel, conv)
+    if strided:
         return _input_gradient(g, kernel, conv)
     g, pads = _trimmed(g, conv.input_pads())
     return onednn.convolution(
@@ -138,7 +139,7 @@ def _onednn_input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution) -
     )  # fmt: skip
 
 
-def _heavy_input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
+def _scattered_input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
     """One product with all weights as they lie, and its results for each element of the window put where it was."""
     (kh, kw, channels, _), zero = conv.kernel, jnp.zeros((), g.dtype)
     product = onednn.matmul(g.reshape(-1, g.shape[3]), kernel.reshape(-1, g.shape[3]), transpose_b=True)
