@@ -46,7 +46,7 @@ def lstm(
 
     >>> state, biases = (jnp.zeros((1, 2)),) * 2, (None, None)
     >>> if is_present():
-    ...     lstm(jnp.ones((5, 1, 3)), state, jnp.ones((8, 3)), jnp.ones((8, 2)), biases, reverse=False)
+    ...     output, last = lstm(jnp.ones((5, 1, 3)), state, jnp.ones((8, 3)), jnp.ones((8, 2)), biases, reverse=False)
     """
     from jax.experimental import rnn  # it takes time that only its users should
 

@@ -143,21 +143,27 @@ def _plus(x: jax.Array, bias: jax.Array | None) -> jax.Array:
 Biases = tuple[jax.Array | None, jax.Array | None]
 
 
+def _advance(cell: Cell, weight: jax.Array, biases: Biases, state: Arrays, projected: jax.Array) -> tuple[Arrays, Any]:
+    after, kept = cell.forward(_plus(projected, biases[0]), _plus(state[0] @ weight.T, biases[1]), state)
+    return after, (after, kept)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _run(
     cell: Cell, reverse: bool, projected: jax.Array, state: Arrays, weight: jax.Array, biases: Biases
 ) -> tuple[jax.Array, Arrays]:
-    return _run_forward(cell, reverse, projected, state, weight, biases)[0]
+    def advance(state: Arrays, projected: jax.Array) -> tuple[Arrays, jax.Array]:
+        after, _ = _advance(cell, weight, biases, state, projected)
+        return after, after[0]
+
+    last, outputs = _scan(advance, state, projected, reverse)
+    return outputs, last
 
 
 def _run_forward(
     cell: Cell, reverse: bool, projected: jax.Array, state: Arrays, weight: jax.Array, biases: Biases
 ) -> tuple[tuple[jax.Array, Arrays], Any]:
-    def advance(state: Arrays, projected: jax.Array) -> tuple[Arrays, tuple[Arrays, Arrays]]:
-        after, kept = cell.forward(_plus(projected, biases[0]), _plus(state[0] @ weight.T, biases[1]), state)
-        return after, (after, kept)
-
-    last, (states, kept) = _scan(advance, state, projected, reverse)
+    last, (states, kept) = _scan(functools.partial(_advance, cell, weight, biases), state, projected, reverse)
     return (states[0], last), (state, states, kept, weight, biases)
 
 
