@@ -92,6 +92,7 @@ RECURRENT = {
     "gru without bias": ("GRU", {"bias": False}),
     "lstm": ("LSTM", {"layers": 2, "directions": 2}),
     "lstm without bias": ("LSTM", {"bias": False}),
+    "lstm, one sequence": ("LSTM", {"directions": 2, "batch": 1}),
     "lstm with projections": ("LSTM", {"directions": 2, "projection": 2}),
 }
 
@@ -107,8 +108,10 @@ def recurrent(mode: str, layers: int, directions: int, names: list[str], x: Any,
     return jnp.concatenate([output.ravel(), *(state.ravel() for state in last)])
 
 
-def recurrent_case(mode: str, layers: int = 1, directions: int = 1, bias: bool = True, projection: int = 0) -> Any:
-    steps, batch, size, hidden = 5, 3, 4, 6
+def recurrent_case(
+    mode: str, layers: int = 1, directions: int = 1, bias: bool = True, projection: int = 0, batch: int = 3
+) -> Any:
+    steps, size, hidden = 5, 4, 6
     kind, out = KINDS_OF_RECURRENCE[mode], projection or hidden
     gates, widths = kind.gates * hidden, [size] + [out * directions] * (layers - 1)
     states = [(layers * directions, batch, width) for width, _ in zip((out, hidden), kind.states, strict=False)]
@@ -300,8 +303,10 @@ def test_cudnns_lstm_is_given_what_gives_the_plain_ones_numbers(name, rng, refer
     (cotangent,) = draw(rng, [jax.eval_shape(function, *arrays).shape], jnp.float32)
     expected, got = (results(kind, function, arrays, cotangent) for kind in ("plain", "cudnn"))
     assert_close(got, expected, GATES[jnp.float32])
-    assert len(reference_cudnn) == {"recurrent, lstm": 4, "recurrent, lstm without bias": 1}.get(name, 0)
-    assert reference_cudnn[:1] in ([], [((3, 5, 4), (1, 3, 6), (1, 3, 6))])
+    calls = {"recurrent, lstm": 4, "recurrent, lstm without bias": 1, "recurrent, lstm, one sequence": 2}
+    batch = shapes[0][1]
+    assert len(reference_cudnn) == calls.get(name, 0)
+    assert reference_cudnn[:1] in ([], [((batch, 5, 4), (1, batch, 6), (1, batch, 6))])
 
 
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.bfloat16])
