@@ -446,8 +446,8 @@ def verdicts(tmp_path, monkeypatch):
 WRONG = """
 import jax
 from flaxnets.kernels import convolution, probe
-right = convolution._ONEDNN["kernel"]
-convolution._ONEDNN["kernel"] = lambda *arguments: 1.001 * right(*arguments)
+right = convolution._ONEDNN["weight"]
+convolution._ONEDNN["weight"] = lambda *arguments: 1.001 * right(*arguments)
 probe.compare()
 """
 

@@ -1,14 +1,15 @@
 """Operations that are opaque to autodiff, and linear in an operand whose transposes are given."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
-from jax.interpreters import batching, mlir
+from jax.interpreters import ad, batching, mlir
 
 Compute = Callable[..., jax.Array]
+Result = Literal["output", "input", "weight"]
 
 
 def primitive(name: str, compute: Compute, on_cpu: Compute | None = None) -> Primitive:
@@ -33,4 +34,28 @@ def primitive(name: str, compute: Compute, on_cpu: Compute | None = None) -> Pri
     mlir.register_lowering(new, mlir.lower_fun(compute, multiple_results=False))
     if on_cpu is not None:
         mlir.register_lowering(new, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
+    return new
+
+
+def trilinear(name: str, compute: Compute, on_cpu: Compute) -> Primitive:
+    """Returns a primitive of two operands, whose parameter ``result`` says which of three arrays it gives.
+
+    They are a map's output, and the gradients of its input and of its weight. Operands are input and weight; the
+    output's gradient and the weight; the input and the output's gradient. Each of the three is linear in both, and its
+    transposes are the two others.
+    """
+    new = primitive(name, compute, on_cpu)
+
+    def left(ct: jax.Array, a: jax.Array, b: jax.Array, *, result: Result, **params: Any) -> jax.Array:
+        if result == "weight":
+            return new.bind(b, ct, result="input", **params)
+        return new.bind(ct, b, result="input" if result == "output" else "output", **params)
+
+    def right(ct: jax.Array, a: jax.Array, b: jax.Array, *, result: Result, **params: Any) -> jax.Array:
+        if result == "weight":
+            return new.bind(a, ct, result="output", **params)
+        operands = (a, ct) if result == "output" else (ct, a)
+        return new.bind(*operands, result="weight", **params)
+
+    ad.defbilinear(new, left, right)
     return new

@@ -104,7 +104,7 @@ def convolution_form(x: jax.Array, weight: jax.Array, groups: int) -> Form | Non
 
 def linear_form(x: jax.Array, weight: jax.Array) -> Form | None:
     """oneDNN's, for weights of 16 MB and more: XLA brings them into another order before it multiplies."""
-    if _kind.get() != "onednn" or weight.ndim != 2 or weight.size < 2**22 or not _is_fast(x, weight):
+    if _kind.get() != "onednn" or weight.ndim != 2 or weight.size < 2**22 or not x.size:
         return None
     return linear if x.dtype == weight.dtype == jnp.float32 else None
 

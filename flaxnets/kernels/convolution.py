@@ -7,15 +7,14 @@ only once it has rewritten them, and within ``lax.scan`` it does not; here they 
 import functools
 import math
 import operator
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.interpreters import ad
 
 from flaxnets.kernels import onednn
-from flaxnets.kernels._primitives import primitive
+from flaxnets.kernels._primitives import Result, trilinear
 from flaxnets.kernels.reductions import spread
 
 Pair = tuple[int, int]
@@ -128,6 +127,7 @@ def _onednn_output(x: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Ar
 
 def _onednn_input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
     strided = conv.stride != (1, 1)
+    # Of larger windows the product would be many times as large as the image.
     if conv.is_heavy or (strided and math.prod(conv.kernel[:2]) <= 9):
         return _scattered_input_gradient(g, kernel, conv)
     if strided:
@@ -203,9 +203,8 @@ def _narrow_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> ja
     return sum(own[1:], own[0])[:, :, None]
 
 
-Result = Literal["output", "input", "kernel"]
-_XLA = {"output": _output, "input": _input_gradient, "kernel": _kernel_gradient}
-_ONEDNN = {"output": _onednn_output, "input": _onednn_input_gradient, "kernel": _onednn_kernel_gradient}
+_XLA = {"output": _output, "input": _input_gradient, "weight": _kernel_gradient}
+_ONEDNN = {"output": _onednn_output, "input": _onednn_input_gradient, "weight": _onednn_kernel_gradient}
 
 
 def _compute(a: jax.Array, b: jax.Array, *, result: Result, conv: Convolution, library: str) -> jax.Array:
@@ -216,25 +215,7 @@ def _compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, conv: Convolu
     return (_ONEDNN if library == "onednn" else _XLA)[result](a, b, conv)
 
 
-# Of input, kernel and output's gradient two are given, and the result is of the third's shape. Each of the three maps
-# is linear in both operands, and its transposes are the two others.
-_conv = primitive("conv_nhwc", _compute, _compute_on_cpu)
-
-
-def _left(ct: jax.Array, a: jax.Array, b: jax.Array, *, result: Result, **params: Any) -> jax.Array:
-    if result == "kernel":
-        return _conv.bind(b, ct, result="input", **params)
-    return _conv.bind(ct, b, result="input" if result == "output" else "output", **params)
-
-
-def _right(ct: jax.Array, a: jax.Array, b: jax.Array, *, result: Result, **params: Any) -> jax.Array:
-    if result == "kernel":
-        return _conv.bind(a, ct, result="output", **params)
-    operands = (a, ct) if result == "output" else (ct, a)
-    return _conv.bind(*operands, result="kernel", **params)
-
-
-ad.defbilinear(_conv, _left, _right)
+_conv = trilinear("conv_nhwc", _compute, _compute_on_cpu)
 
 
 def convolution(

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-Biases = tuple[jax.Array | None, jax.Array | None]
+from flaxnets.kernels.recurrence import Biases
 
 
 def is_present() -> bool:

@@ -42,7 +42,7 @@ _CONVOLUTIONS = (
 # Input and weight.
 _PRODUCTS = (((16, 200), (120, 200)), ((3, 65), (33, 65)))
 # The files whose code is tried.
-_TRIED = ("onednn.py", "convolution.py", "linear.py", "probe.py")
+_TRIED = ("onednn.py", "_primitives.py", "convolution.py", "linear.py", "probe.py")
 
 
 def _cases() -> Iterator[tuple[tuple[Shape, Shape], Form, Form]]:
