@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import jax
 from jax.core import ShapedArray
+from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -59,3 +60,21 @@ def trilinear(name: str, compute: Compute, on_cpu: Compute) -> Primitive:
 
     ad.defbilinear(new, left, right)
     return new
+
+
+def _call_of_its_own(x: jax.Array) -> jax.Array:
+    with set_xla_metadata(inlineable="false"):
+        return jax.jit(lambda x: x)(x)
+
+
+_materialized = primitive("materialized", lambda x: x, _call_of_its_own)
+ad.deflinear2(_materialized, lambda ct, x: [_materialized.bind(ct)])
+
+
+def materialized(x: jax.Array) -> jax.Array:
+    """Returns ``x``, which XLA on CPUs then computes once, and not again within each computation that takes it.
+
+    Unlike ``lax.optimization_barrier``, which XLA removes before it decides what to fuse, this is a call of a function
+    that does nothing and must not be inlined. The same holds for its derivative.
+    """
+    return _materialized.bind(x)

@@ -157,22 +157,37 @@ def _scattered_input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution
 
 
 def _onednn_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> jax.Array:
-    n, channels = x.shape[0], x.shape[3]
+    channels, out = conv.kernel[2:]
     if conv.is_product:
-        product = onednn.matmul(x.reshape(-1, channels), g.reshape(-1, g.shape[3]), transpose_a=True)
+        x, g = x.reshape(-1, channels), g.reshape(-1, out)
+        # It is faster with the fewer channels as the rows of the product.
+        product = onednn.matmul(g, x, transpose_a=True).T if out < channels else onednn.matmul(x, g, transpose_a=True)
         return product.reshape(conv.kernel)
     if conv.is_narrow:
         return _narrow_kernel_gradient(x, g, conv)
     if channels < 4:
         return _kernel_gradient(x, g, conv)
-    # In three dimensions, the last of them the channels: so the result is HWIO as it comes.
-    x, pads = _trimmed(x, conv.kernel_pads())
+    if out < channels and conv.stride == (1, 1):
+        # The gradient's images under a window as large as the input, which finds the last element first.
+        product = _correlated(g, conv.input_pads(), x, conv.dilation, (1, 1))
+        return lax.rev(product, (0, 1)).transpose(0, 1, 3, 2)
+    return _correlated(x, conv.kernel_pads(), g, conv.dilation, conv.stride)
+
+
+def _correlated(x: jax.Array, pads: list[Pair], window: jax.Array, stride: Pair, dilation: Pair) -> jax.Array:
+    """Cross-correlates each channel of ``x`` with each of ``window``, both NHWC, summed over images: ``(kh, kw, c, d)``.
+
+    In three dimensions, the last of them the channels of ``x``, which are brought into another order: so they should be
+    the fewer.
+    """
+    n = len(x)
+    x, pads = _trimmed(x, pads)
     volume = lax.optimization_barrier(x.reshape(n, -1).T).reshape(1, *x.shape[1:], n)
     out = onednn.convolution(
-        volume, g[:, :, :, None], stride=(*conv.dilation, 1), pads=(*pads, (0, 0)), dilation=(*conv.stride, 1),
+        volume, window[:, :, :, None], stride=(*stride, 1), pads=(*pads, (0, 0)), dilation=(*dilation, 1),
         data_axes=(0, 4, 1, 2, 3), kernel_axes=(0, 4, 1, 2, 3),
     )  # fmt: skip
-    return out.reshape(conv.kernel)
+    return out[0]
 
 
 def _narrow_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> jax.Array:

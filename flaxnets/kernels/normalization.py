@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from flaxnets.kernels._primitives import materialized
 from flaxnets.kernels.reductions import spread, total
 
 
@@ -27,6 +28,7 @@ def _normalize(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> 
 @_normalize.defjvp
 def _normalize_jvp(eps: float, primals: Any, tangents: Any) -> Any:
     (x, weight, _), (dx, dweight, dbias) = primals, tangents
+    dx = materialized(dx)  # else all that adds to the input's gradient computes it once more
     y, mean, var = _normalize(*primals, eps)
     count = x.size // x.shape[3]
     rate = lax.rsqrt(var + eps)
