@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from flaxnets.kernels._primitives import materialized
 from flaxnets.kernels.linear import times_transposed
 from flaxnets.kernels.reductions import total
 
@@ -81,16 +82,22 @@ def _gru_projected(found: Arrays) -> jax.Array:
 GRU = Cell(_gru_forward, _gru_factors, _gru_backward, _gru_projected)
 
 
+def _per_gate(values: Sequence[Any], like: jax.Array) -> jax.Array:
+    """A row with a value for each of the gates in a row of ``like``."""
+    return jnp.repeat(jnp.asarray(values), like.shape[-1] // len(values))
+
+
 def _lstm_forward(projected: jax.Array, product: jax.Array, state: Arrays) -> tuple[Arrays, Arrays]:
-    gates = projected + product
-    input, forget, _, output = jnp.split(jax.nn.sigmoid(gates), 4, -1)
-    cell = jnp.tanh(jnp.split(gates, 4, -1)[2])
-    c = forget * state[1] + input * cell
-    return (output * jnp.tanh(c), c), (jnp.concatenate([input, forget, cell, output], -1),)
+    # tanh(x) is 2 sigmoid(2 x) - 1: so all gates are one array, computed at once.
+    gates = jax.nn.sigmoid((projected + product) * _per_gate([1, 1, 2, 1], product))
+    input, forget, cell, output = jnp.split(gates, 4, -1)
+    c = forget * state[1] + input * (2 * cell - 1)
+    return (output * jnp.tanh(c), c), (gates,)
 
 
 def _lstm_factors(kept: Arrays, before: Arrays, after: Arrays) -> Arrays:
     input, forget, cell, output = jnp.split(kept[0], 4, -1)
+    cell = 2 * cell - 1
     squashed = jnp.tanh(after[1])
     of_input, of_forget = cell * input * (1 - input), before[1] * forget * (1 - forget)
     of_cell, of_output = input * (1 - jnp.square(cell)), squashed * output * (1 - output)
@@ -141,11 +148,21 @@ def _plus(x: jax.Array, bias: jax.Array | None) -> jax.Array:
     return x if bias is None else x + bias[None]
 
 
+def _times_transposed(weight: jax.Array, rows: int) -> Callable[[jax.Array], jax.Array]:
+    """``x @ weight.T`` for so many rows, to be taken many times: it is faster with a weight that lies transposed."""
+    if rows == 1:
+        return lambda x: times_transposed(x, weight)
+    transposed = materialized(weight.T)
+    return lambda x: x @ transposed
+
+
 Biases = tuple[jax.Array | None, jax.Array | None]
 
 
-def _advance(cell: Cell, weight: jax.Array, biases: Biases, state: Arrays, projected: jax.Array) -> tuple[Arrays, Any]:
-    product = _plus(times_transposed(state[0], weight), biases[1])
+def _advance(
+    cell: Cell, times_weight: Callable[[jax.Array], jax.Array], biases: Biases, state: Arrays, projected: jax.Array
+) -> tuple[Arrays, Any]:
+    product = _plus(times_weight(state[0]), biases[1])
     after, kept = cell.forward(_plus(projected, biases[0]), product, state)
     return after, (after, kept)
 
@@ -154,8 +171,10 @@ def _advance(cell: Cell, weight: jax.Array, biases: Biases, state: Arrays, proje
 def _run(
     cell: Cell, reverse: bool, projected: jax.Array, state: Arrays, weight: jax.Array, biases: Biases
 ) -> tuple[jax.Array, Arrays]:
+    times_weight = _times_transposed(weight, len(state[0]))
+
     def advance(state: Arrays, projected: jax.Array) -> tuple[Arrays, jax.Array]:
-        after, _ = _advance(cell, weight, biases, state, projected)
+        after, _ = _advance(cell, times_weight, biases, state, projected)
         return after, after[0]
 
     last, outputs = _scan(advance, state, projected, reverse)
@@ -165,7 +184,8 @@ def _run(
 def _run_forward(
     cell: Cell, reverse: bool, projected: jax.Array, state: Arrays, weight: jax.Array, biases: Biases
 ) -> tuple[tuple[jax.Array, Arrays], Any]:
-    last, (states, kept) = _scan(functools.partial(_advance, cell, weight, biases), state, projected, reverse)
+    times_weight = _times_transposed(weight, len(state[0]))
+    last, (states, kept) = _scan(functools.partial(_advance, cell, times_weight, biases), state, projected, reverse)
     return (states[0], last), (state, states, kept, weight, biases)
 
 
