@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxnets.kernels import cudnn, onednn, probe
+from flaxnets.kernels.activation import sigmoid
 from flaxnets.kernels.convolution import convolution
 from flaxnets.kernels.linear import linear
 from flaxnets.kernels.normalization import batch_norm
@@ -121,6 +122,11 @@ def sum_pool_form(x: jax.Array, windows: Windows) -> Form | None:
         return None
     inside = all(o * k <= s for o, k, s in zip(windows.output, windows.kernel, windows.size, strict=True))
     return sum_pool if inside and _is_fast(x) else None
+
+
+def sigmoid_form(x: jax.Array) -> Form | None:
+    """For images with fewer channels than two vectors hold."""
+    return sigmoid if x.ndim == 4 and x.shape[1] < 32 and _is_fast(x) else None
 
 
 def batch_norm_form(

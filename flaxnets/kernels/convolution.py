@@ -47,10 +47,14 @@ class Convolution(NamedTuple):
         return self.kernel[:2] == (1, 1) and self.stride == (1, 1) and self.pads == ((0, 0), (0, 0))
 
     @property
+    def is_stem(self) -> bool:
+        """Whether it has one to three channels, as the images of a dataset have, and small windows."""
+        return self.kernel[2] < 4 and math.prod(self.kernel[:2]) <= 64 and self.dilation == (1, 1)
+
+    @property
     def is_narrow(self) -> bool:
         """Whether it makes few channels of one, by small windows."""
-        kh, kw, channels_in, channels_out = self.kernel
-        return channels_in == 1 and channels_out <= 16 and kh * kw <= 64 and self.dilation == (1, 1)
+        return self.is_stem and self.kernel[2] == 1 and self.kernel[3] <= 16
 
     @property
     def is_heavy(self) -> bool:
@@ -163,8 +167,8 @@ def _onednn_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> ja
         # It is faster with the fewer channels as the rows of the product.
         product = onednn.matmul(g, x, transpose_a=True).T if out < channels else onednn.matmul(x, g, transpose_a=True)
         return product.reshape(conv.kernel)
-    if conv.is_narrow:
-        return _narrow_kernel_gradient(x, g, conv)
+    if conv.is_stem:
+        return _stem_kernel_gradient(x, g, conv)
     if channels < 4:
         return _kernel_gradient(x, g, conv)
     if out < channels and conv.stride == (1, 1):
@@ -175,10 +179,20 @@ def _onednn_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> ja
 
 
 def _correlated(x: jax.Array, pads: list[Pair], window: jax.Array, stride: Pair, dilation: Pair) -> jax.Array:
-    """Cross-correlates each channel of ``x`` with each of ``window``, both NHWC, summed over images: ``(kh, kw, c, d)``.
+    """Cross-correlates every channel of ``x`` with every one of ``window``, summed over the images.
 
-    In three dimensions, the last of them the channels of ``x``, which are brought into another order: so they should be
-    the fewer.
+    In three dimensions, the last of them the channels of ``x``, which is brought into another order for that: so it
+    should have the fewer of them.
+
+    Args:
+        x: NHWC.
+        pads: of ``x``, as the rest of a convolution's; a negative one cuts.
+        window: NHWC.
+        stride: of the window.
+        dilation: distance between the window's elements.
+
+    Returns:
+        ``(height, width, channels of x, channels of window)``.
     """
     n = len(x)
     x, pads = _trimmed(x, pads)
@@ -190,32 +204,32 @@ def _correlated(x: jax.Array, pads: list[Pair], window: jax.Array, stride: Pair,
     return out[0]
 
 
-def _narrow_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> jax.Array:
+def _stem_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> jax.Array:
     """A product of shifted images with the output's gradient.
 
-    With one pixel's channels a row it would have too few columns to be fast, so a row is four pixels; of their products
-    with the images under the four pixels' windows, those that lie outside of their own window are left out.
+    With one pixel's few channels a row it would have too few columns to be fast, so a row is four pixels then; of their
+    products with the images under the four pixels' windows, those that lie outside of their own window are left out.
     """
-    (kh, kw, _, channels), (height, width), (down, right) = conv.kernel, conv.size, conv.stride
-    pixels = 4
+    (kh, kw, channels, out), (height, width), (down, right) = conv.kernel, conv.size, conv.stride
+    pixels = 4 if out <= 16 else 1
     rows, reach = -(-width // pixels), (pixels - 1) * right + kw  # reach: how wide the four windows are together
     last = ((height - 1) * down + kh, (rows - 1) * pixels * right + reach)
     pads = [
         (before, end - size - before, 0) for (before, _), end, size in zip(conv.pads, last, x.shape[1:3], strict=True)
     ]
-    x = lax.pad(x[..., 0], jnp.zeros((), x.dtype), [(0, 0, 0), *pads])
+    x = lax.pad(x.transpose(3, 0, 1, 2), jnp.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), *pads])
     g = jnp.pad(g, ((0, 0), (0, 0), (0, rows * pixels - width), (0, 0)))
-    strides = (1, down, pixels * right)
+    strides = (1, 1, down, pixels * right)
 
     def shifted(i: int, j: int) -> jax.Array:
-        end = (len(x), i + (height - 1) * strides[1] + 1, j + (rows - 1) * strides[2] + 1)
-        return lax.slice(x, (0, i, j), end, strides)
+        end = (*x.shape[:2], i + (height - 1) * strides[2] + 1, j + (rows - 1) * strides[3] + 1)
+        return lax.slice(x, (0, 0, i, j), end, strides)
 
     images = jnp.stack([shifted(i, j) for i in range(kh) for j in range(reach)])
-    stacked = lax.optimization_barrier(images).reshape(kh * reach, -1)
-    products = onednn.matmul(stacked, g.reshape(-1, pixels * channels)).reshape(kh, reach, pixels, channels)
-    own = [products[:, right * pixel : right * pixel + kw, pixel] for pixel in range(pixels)]
-    return sum(own[1:], own[0])[:, :, None]
+    stacked = lax.optimization_barrier(images).reshape(kh * reach * channels, -1)
+    products = onednn.matmul(stacked, g.reshape(-1, pixels * out)).reshape(kh, reach, channels, pixels, out)
+    own = [products[:, right * pixel : right * pixel + kw, :, pixel] for pixel in range(pixels)]
+    return sum(own[1:], own[0])
 
 
 _XLA = {"output": _output, "input": _input_gradient, "weight": _kernel_gradient}

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, Shaped
 
+from flaxnets import kernels
 from flaxnets.nn.functional._elementwise import as_floating_or_complex, as_inexact, computed_wide, resolve_dim
 
 
@@ -17,7 +18,8 @@ def sigmoid(input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     >>> sigmoid(jnp.array([0.0])).tolist()
     [0.5]
     """
-    return jax.nn.sigmoid(input)
+    form = kernels.sigmoid_form(input) or jax.nn.sigmoid
+    return form(input)
 
 
 @computed_wide(as_inexact)
