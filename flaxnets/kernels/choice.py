@@ -95,17 +95,20 @@ def _is_fast(*arrays: jax.Array | None) -> bool:
     return _kind.get() in ("xla", "onednn") and all(x.dtype in (jnp.float32, jnp.float64) and x.size for x in given)
 
 
+def _library(x: jax.Array) -> Literal["xla", "onednn"]:
+    return "onednn" if _kind.get() == "onednn" and x.dtype == jnp.float32 else "xla"
+
+
 def convolution_form(x: jax.Array, weight: jax.Array, groups: int) -> Form | None:
     """For images and one group; oneDNN's of float32."""
     if x.ndim != 4 or groups != 1 or not _is_fast(x, weight):
         return None
-    is_onednn = _kind.get() == "onednn" and x.dtype == jnp.float32
-    return functools.partial(convolution, library="onednn" if is_onednn else "xla")
+    return functools.partial(convolution, library=_library(x))
 
 
 def linear_form(x: jax.Array, weight: jax.Array) -> Form | None:
-    """oneDNN's, for weights of 16 MB and more: XLA brings them into another order before it multiplies."""
-    if _kind.get() != "onednn" or weight.ndim != 2 or weight.size < 2**22 or not x.size:
+    """oneDNN's, for weights that are matrices of float32."""
+    if _kind.get() != "onednn" or weight.ndim != 2 or not x.size or not weight.size:
         return None
     return linear if x.dtype == weight.dtype == jnp.float32 else None
 
@@ -139,8 +142,10 @@ def batch_norm_form(
 
 
 def recurrence_form(cell: Cell, projected: jax.Array, weight: jax.Array, is_projected: bool) -> Form | None:
-    """For states that are not themselves projected."""
-    return None if is_projected or not _is_fast(projected, weight) else functools.partial(recurrence, cell)
+    """For states that are not themselves projected; oneDNN's gradient of a weight of float32."""
+    if is_projected or not _is_fast(projected, weight):
+        return None
+    return functools.partial(recurrence, cell, _library(projected))
 
 
 def lstm_form(cell: Cell, input: jax.Array, weight: jax.Array, is_projected: bool) -> Form | None:

@@ -1,4 +1,6 @@
-"""Products of vectors with a matrix so large that reading it takes the time."""
+"""Products of vectors with a matrix: those that oneDNN is faster at than XLA."""
+
+from typing import Literal
 
 import jax
 
@@ -21,9 +23,12 @@ def _compute(a: jax.Array, b: jax.Array, *, result: Result) -> jax.Array:
 
 
 def _compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result) -> jax.Array:
-    if result == "weight" or len(a) == 1:  # what XLA is faster at
-        return _compute(a, b, result=result)
-    return onednn.matmul(a, b, transpose_b=result == "output")
+    if result == "weight":
+        if len(a) * a.shape[1] * b.shape[1] >= 2**18:
+            return onednn.matmul(b, a, transpose_a=True)
+    elif len(a) > 1 and b.size >= 2**22:  # XLA brings so large a matrix into another order before it multiplies
+        return onednn.matmul(a, b, transpose_b=result == "output")
+    return _compute(a, b, result=result)
 
 
 _product = trilinear("linear", _compute, _compute_on_cpu)
@@ -38,3 +43,13 @@ def linear(x: jax.Array, weight: jax.Array) -> jax.Array:
     """
     rows = x.reshape(-1, x.shape[-1])
     return _product.bind(rows, weight, result="output").reshape(*x.shape[:-1], len(weight))
+
+
+def weight_gradient(x: jax.Array, g: jax.Array, library: Literal["xla", "onednn"]) -> jax.Array:
+    """Returns ``g.T @ x`` for ``x`` ``(rows, in)`` and the output's gradient ``(rows, out)``.
+
+    >>> import jax.numpy as jnp
+    >>> weight_gradient(jnp.ones((2, 3)), jnp.ones((2, 1)), "xla").tolist()
+    [[2.0, 2.0, 2.0]]
+    """
+    return _product.bind(x, g, result="weight") if library == "onednn" else _compute(x, g, result="weight")

@@ -7,17 +7,18 @@ of all steps' gradients are computed at once, and the weights' gradients are one
 import functools
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from flaxnets.kernels._primitives import materialized
-from flaxnets.kernels.linear import times_transposed
+from flaxnets.kernels.linear import times_transposed, weight_gradient
 from flaxnets.kernels.reductions import total
 
 Arrays = tuple[jax.Array, ...]
+Library = Literal["xla", "onednn"]
 
 
 class Cell(NamedTuple):
@@ -167,9 +168,9 @@ def _advance(
     return after, (after, kept)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _run(
-    cell: Cell, reverse: bool, projected: jax.Array, state: Arrays, weight: jax.Array, biases: Biases
+    cell: Cell, library: Library, reverse: bool, projected: jax.Array, state: Arrays, weight: jax.Array, biases: Biases
 ) -> tuple[jax.Array, Arrays]:
     times_weight = _times_transposed(weight, len(state[0]))
 
@@ -182,14 +183,14 @@ def _run(
 
 
 def _run_forward(
-    cell: Cell, reverse: bool, projected: jax.Array, state: Arrays, weight: jax.Array, biases: Biases
+    cell: Cell, library: Library, reverse: bool, projected: jax.Array, state: Arrays, weight: jax.Array, biases: Biases
 ) -> tuple[tuple[jax.Array, Arrays], Any]:
     times_weight = _times_transposed(weight, len(state[0]))
     last, (states, kept) = _scan(functools.partial(_advance, cell, times_weight, biases), state, projected, reverse)
     return (states[0], last), (state, states, kept, weight, biases)
 
 
-def _run_backward(cell: Cell, reverse: bool, residuals: Any, gradients: Any) -> tuple[Any, ...]:
+def _run_backward(cell: Cell, library: Library, reverse: bool, residuals: Any, gradients: Any) -> tuple[Any, ...]:
     first, after, kept, weight, biases = residuals
     of_outputs, of_last = gradients
     before = tuple(
@@ -203,7 +204,8 @@ def _run_backward(cell: Cell, reverse: bool, residuals: Any, gradients: Any) -> 
 
     of_first, found = _scan(retreat, of_last, (cell.factors(kept, before, after), of_outputs), not reverse)
     of_product, of_projected = found[0], cell.projected(found)
-    of_weight = of_product.reshape(-1, len(weight)).T @ before[0].reshape(-1, weight.shape[1])
+    rows = before[0].reshape(-1, weight.shape[1]), of_product.reshape(-1, len(weight))
+    of_weight = weight_gradient(*rows, library)
     of_biases = tuple(
         None if bias is None else total(of[:, None])
         for bias, of in zip(biases, (of_projected, of_product), strict=True)
@@ -214,14 +216,21 @@ def _run_backward(cell: Cell, reverse: bool, residuals: Any, gradients: Any) -> 
 _run.defvjp(_run_forward, _run_backward)
 
 
-@functools.partial(jax.jit, static_argnames=("cell", "reverse"))
+@functools.partial(jax.jit, static_argnames=("cell", "library", "reverse"))
 def recurrence(
-    cell: Cell, projected: jax.Array, state: Arrays, weight: jax.Array, biases: Biases, reverse: bool
+    cell: Cell,
+    library: Library,
+    projected: jax.Array,
+    state: Arrays,
+    weight: jax.Array,
+    biases: Biases,
+    reverse: bool,
 ) -> tuple[jax.Array, Arrays]:
     """Runs one direction of one layer over all time steps; it has no forward-mode derivative.
 
     Args:
         cell: such as ``LSTM``.
+        library: what computes the gradient of the weight on CPUs.
         projected: the input's products with its weights, ``(T, N, gates)``.
         state: before the first step, each array ``(N, hidden)``.
         weight: of the state, ``(gates, hidden)``.
@@ -232,7 +241,8 @@ def recurrence(
         The outputs ``(T, N, hidden)``, and the state after the last step taken.
 
     >>> one = jnp.ones((1, 1))
-    >>> recurrence(RNN_RELU, jnp.ones((3, 1, 1)), (jnp.zeros((1, 1)),), one, (None, None), False)[0].ravel().tolist()
+    >>> output, _ = recurrence(RNN_RELU, "xla", jnp.ones((3, 1, 1)), (0 * one,), one, (None, None), reverse=False)
+    >>> output.ravel().tolist()
     [1.0, 2.0, 3.0]
     """
-    return _run(cell, reverse, projected, state, weight, biases)
+    return _run(cell, library, reverse, projected, state, weight, biases)
