@@ -14,6 +14,7 @@ from jax.experimental import rnn
 import flaxnets
 from flaxnets import kernels
 from flaxnets.kernels import onednn, probe
+from flaxnets.kernels._primitives import materialized
 from flaxnets.nn import functional as F
 from flaxnets.nn.functional.recurrent import KINDS as KINDS_OF_RECURRENCE
 from flaxnets.nn.functional.recurrent import LayerWeights, scan_layers
@@ -32,9 +33,11 @@ KINDS = [
 
 CONV = {
     "3x3": ((2, 16, 9, 8), (5, 16, 3, 3), {"padding": 1}),
+    "more channels out": ((2, 8, 9, 8), (16, 8, 3, 3), {"padding": 1}),
     "strided": ((2, 3, 9, 10), (4, 3, 3, 3), {"stride": 2, "padding": 1}),
     "strided, kernel not reaching the end": ((2, 16, 12, 11), (4, 16, 3, 2), {"stride": (3, 2)}),
     "1x1": ((2, 5, 6, 7), (4, 5, 1, 1), {}),
+    "1x1, more channels out": ((2, 5, 6, 7), (8, 5, 1, 1), {}),
     "1x1 strided": ((2, 16, 7, 6), (4, 16, 1, 1), {"stride": 2}),
     "1x1 padded": ((2, 5, 4, 4), (4, 5, 1, 1), {"padding": 1}),
     "one channel": ((2, 1, 12, 11), (6, 1, 5, 5), {"padding": 2}),
@@ -93,6 +96,7 @@ RECURRENT = {
     "lstm": ("LSTM", {"layers": 2, "directions": 2}),
     "lstm without bias": ("LSTM", {"bias": False}),
     "lstm, one sequence": ("LSTM", {"directions": 2, "batch": 1}),
+    "lstm, wide": ("LSTM", {"hidden": 136}),
     "lstm with projections": ("LSTM", {"directions": 2, "projection": 2}),
 }
 
@@ -109,9 +113,15 @@ def recurrent(mode: str, layers: int, directions: int, names: list[str], x: Any,
 
 
 def recurrent_case(
-    mode: str, layers: int = 1, directions: int = 1, bias: bool = True, projection: int = 0, batch: int = 3
+    mode: str,
+    layers: int = 1,
+    directions: int = 1,
+    bias: bool = True,
+    projection: int = 0,
+    batch: int = 3,
+    hidden: int = 6,
 ) -> Any:
-    steps, size, hidden = 5, 4, 6
+    steps, size = 5, 4
     kind, out = KINDS_OF_RECURRENCE[mode], projection or hidden
     gates, widths = kind.gates * hidden, [size] + [out * directions] * (layers - 1)
     states = [(layers * directions, batch, width) for width, _ in zip((out, hidden), kind.states, strict=False)]
@@ -129,8 +139,13 @@ FUNCTIONS = {
     **{f"max_pool, {name}": (functools.partial(F.max_pool2d, **o), (x,)) for name, (x, o) in MAX_POOL.items()},
     **{f"avg_pool, {name}": (functools.partial(F.avg_pool2d, **o), (x,)) for name, (x, o) in AVG_POOL.items()},
     "linear, large": (F.linear, ((3, 2048), (2048, 2048), (2048,))),
+    "linear, small": (F.linear, ((3, 8), (4, 8), (4,))),
+    "linear, many rows": (F.linear, ((4, 64, 256), (128, 256), (128,))),
     "linear, one row": (F.linear, ((1, 1, 2050), (2049, 2050))),
     "linear, unbatched": (F.linear, ((2049,), (2050, 2049))),
+    "sigmoid": (F.sigmoid, ((2, 6, 5, 4),)),
+    "sigmoid of many channels": (F.sigmoid, ((2, 40, 3, 2),)),
+    "sigmoid of vectors": (F.sigmoid, ((5, 4),)),
     "batch_norm": (norm, ((3, 4, 5, 6), (4,), (4,))),
     "batch_norm of vectors": (norm, ((5, 4), (4,), (4,))),
     **{f"recurrent, {name}": recurrent_case(mode, **options) for name, (mode, options) in RECURRENT.items()},
@@ -191,7 +206,7 @@ def test_max_pool_takes_ties_infinities_and_nan_as_the_plain_form(kind, rng):
 
 def block(x: Any, weight: Any, bias: Any, matrix: Any) -> Any:
     """A convolution, a norm, a pool and a product; ``(n, 16, 6, 6)`` to ``(n, 16, 6, 6)``."""
-    x = F.batch_norm(F.conv2d(x, weight, bias, padding=1), None, None, bias, bias, training=True)
+    x = F.batch_norm(F.conv2d(F.sigmoid(x), weight, bias, padding=1), None, None, bias, bias, training=True)
     return F.linear(F.max_pool2d(F.relu(x), 3, stride=1, padding=1), matrix)
 
 
@@ -246,6 +261,7 @@ def mapped_over(function: Any, x: Any, *rest: Any) -> Any:
 OPAQUE = [
     *((name, "xla", jnp.float64) for name in FUNCTIONS if name.startswith("recurrent")),
     ("linear, large", "onednn", jnp.float32),
+    ("recurrent, lstm, wide", "onednn", jnp.float32),
 ]
 
 
@@ -272,6 +288,42 @@ def test_a_large_product_is_onednns_and_has_a_forward_mode(rng):
     assert jax.jit(chosen).lower(*arrays).as_text().count("@__onednn$matmul") == 2
     expected = tangent(*arrays)
     np.testing.assert_allclose(jax.jit(chosen)(*arrays), expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_of_a_small_product_the_weights_gradient_alone_is_onednns(rng):
+    def gradients(x: Any, weight: Any) -> Any:
+        with kernels.use("onednn"):
+            return jax.grad(lambda *arrays: jnp.square(F.linear(*arrays)).sum(), (0, 1))(x, weight)
+
+    arrays = draw(rng, [(64, 256), (128, 256)], jnp.float32)
+    assert jax.jit(gradients).lower(*arrays).as_text().count("@__onednn$matmul") == 1
+
+
+def sums_of_one(x: Any, w: Any) -> Any:
+    y = materialized(x * w)
+    return y[:4].sum() + jnp.square(y[2:]).sum()
+
+
+def test_what_is_materialized_is_computed_once_and_has_the_same_numbers_and_derivatives(rng):
+    arrays = draw(rng, [(16, 32), (16, 32)], jnp.float64)
+
+    def plain(x: Any, w: Any) -> Any:
+        y = x * w
+        return y[:4].sum() + jnp.square(y[2:]).sum()
+
+    def everything(function: Any) -> Any:
+        def found(*arrays: Any) -> Any:
+            values = jax.jvp(function, arrays, arrays)
+            second = jax.grad(lambda x: jnp.square(jax.grad(function)(x, arrays[1])).sum())(arrays[0])
+            return values, second, jax.vmap(function)(*(jnp.stack([a, -a]) for a in arrays))
+
+        return jax.jit(found)(*arrays)
+
+    for got, expected in zip(*(jax.tree.leaves(everything(f)) for f in (sums_of_one, plain)), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-13)
+    text = jax.jit(sums_of_one).lower(*arrays).compile().as_text()
+    assert " call(" in text
+    assert text.count(" multiply(") == 2  # the product, and the squares
 
 
 def test_recurrent_forms_say_that_they_have_no_forward_mode(rng):
@@ -303,10 +355,11 @@ def test_cudnns_lstm_is_given_what_gives_the_plain_ones_numbers(name, rng, refer
     (cotangent,) = draw(rng, [jax.eval_shape(function, *arrays).shape], jnp.float32)
     expected, got = (results(kind, function, arrays, cotangent) for kind in ("plain", "cudnn"))
     assert_close(got, expected, GATES[jnp.float32])
-    calls = {"recurrent, lstm": 4, "recurrent, lstm without bias": 1, "recurrent, lstm, one sequence": 2}
+    calls = {"": 4, " without bias": 1, ", one sequence": 2, ", wide": 1}
     batch = shapes[0][1]
-    assert len(reference_cudnn) == calls.get(name, 0)
-    assert reference_cudnn[:1] in ([], [((batch, 5, 4), (1, batch, 6), (1, batch, 6))])
+    assert len(reference_cudnn) == calls.get(name.removeprefix("recurrent, lstm"), 0)
+    hidden = shapes[1][2]
+    assert reference_cudnn[:1] in ([], [((batch, 5, 4), (1, batch, hidden), (1, batch, hidden))])
 
 
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.bfloat16])

@@ -24,7 +24,7 @@ def _compute(a: jax.Array, b: jax.Array, *, result: Result) -> jax.Array:
 
 def _compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result) -> jax.Array:
     if result == "weight":
-        if len(a) * a.shape[1] * b.shape[1] >= 2**18:
+        if len(a) * a.shape[1] * b.shape[1] >= 2**20:
             return onednn.matmul(b, a, transpose_a=True)
     elif len(a) > 1 and b.size >= 2**22:  # XLA brings so large a matrix into another order before it multiplies
         return onednn.matmul(a, b, transpose_b=result == "output")

@@ -83,14 +83,10 @@ def _gru_projected(found: Arrays) -> jax.Array:
 GRU = Cell(_gru_forward, _gru_factors, _gru_backward, _gru_projected)
 
 
-def _per_gate(values: Sequence[Any], like: jax.Array) -> jax.Array:
-    """A row with a value for each of the gates in a row of ``like``."""
-    return jnp.repeat(jnp.asarray(values), like.shape[-1] // len(values))
-
-
 def _lstm_forward(projected: jax.Array, product: jax.Array, state: Arrays) -> tuple[Arrays, Arrays]:
     # tanh(x) is 2 sigmoid(2 x) - 1: so all gates are one array, computed at once.
-    gates = jax.nn.sigmoid((projected + product) * _per_gate([1, 1, 2, 1], product))
+    scale = jnp.repeat(jnp.array([[1, 1, 2, 1]]), product.shape[1] // 4, 1)
+    gates = jax.nn.sigmoid((projected + product) * scale)
     input, forget, cell, output = jnp.split(gates, 4, -1)
     c = forget * state[1] + input * (2 * cell - 1)
     return (output * jnp.tanh(c), c), (gates,)

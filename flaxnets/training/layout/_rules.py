@@ -26,7 +26,6 @@ _WINDOW = {
 }
 _AXES = {
     **{name: {} for name in _ELEMENTWISE},
-    "materialized": {},
     **{name: {"axis": "one"} for name in ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "split")},
     "concatenate": {"dimension": "one"},
     "sort": {"dimension": "one"},
