@@ -238,10 +238,13 @@ def _all_finite(tree: Any) -> jax.Array:
 
 
 def _is_finite(array: jax.Array) -> jax.Array:
-    if array.ndim != 2:
-        return jnp.isfinite(array).all()
-    # 0 times what is infinite or NaN is NaN; as a product this takes a fifth of the time.
-    return (array @ jnp.zeros(array.shape[1], array.dtype) == 0).all()
+    # 0 times what is infinite or NaN is NaN; as sums and a product this takes a fifth of the time.
+    if array.ndim == 2:
+        return (array @ jnp.zeros(array.shape[1], array.dtype) == 0).all()
+    if array.ndim > 2:  # a convolution's weight, whose first axis lies innermost between the steps
+        summed = (0 * array).sum(tuple(range(2, array.ndim)))
+        return (jnp.zeros(len(array), array.dtype) @ summed == 0).all()
+    return jnp.isfinite(array).all()
 
 
 def make_eval_step(
