@@ -2,6 +2,9 @@
 
 import functools
 import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -458,6 +461,35 @@ def test_a_train_step_gives_the_same_state_with_all_kinds(rng):
     for kind in ("xla", "onednn"):
         for got, expected in zip(after[kind], after["plain"], strict=True):
             np.testing.assert_allclose(got, expected, atol=2e-5)
+
+
+ON_TWO_DEVICES = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+import flaxnets
+from flaxnets.training import Batch, TrainState, classification, make_train_step
+model, optimizer = flaxnets.create_model("lenet_batchnorm"), flaxnets.optim.SGD(0.1, momentum=0.9)
+images = jnp.asarray(np.random.default_rng(0).normal(size=(8, 1, 28, 28)), jnp.float32)
+batch = Batch(images, jnp.arange(8), jnp.ones(8))
+mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+whole, parts = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
+found = []
+for kind, sharded in (("plain", False), ("auto", True)):
+    state = TrainState.create(model, optimizer)
+    given = (jax.device_put(state, whole), jax.device_put(batch, parts)) if sharded else (state, batch)
+    step = make_train_step(model, optimizer, classification, kernels=kind)
+    text = step.lower(*given).compile().as_text()
+    found.append(jax.tree.leaves(step(*given)[0].params))
+assert " call(" in text and " all-reduce(" in text and " all-gather(" not in text and "onednn" not in text, text
+for got, expected in zip(*found, strict=True):
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+"""
+
+
+def test_a_train_step_on_two_devices_takes_xlas_forms_and_gathers_no_images():
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    done = subprocess.run([sys.executable, "-c", ON_TWO_DEVICES], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_train_step_uses_what_is_chosen_and_takes_no_unknown_kind(monkeypatch):
