@@ -47,6 +47,8 @@ CONV = {
     "one channel strided": ((2, 1, 13, 12), (6, 1, 4, 5), {"stride": (3, 2)}),
     "one channel, large window": ((2, 1, 12, 11), (6, 1, 9, 8), {"padding": 2}),
     "one channel, wide": ((2, 1, 16, 16), (20, 1, 7, 7), {"stride": 2, "padding": 3}),
+    "six channels in": ((2, 6, 9, 7), (16, 6, 5, 4), {"padding": (1, 2)}),
+    "three channels in, dilated": ((2, 3, 9, 7), (16, 3, 3, 3), {"dilation": 2}),
     "dilated": ((2, 16, 11, 11), (4, 16, 3, 3), {"dilation": 2, "padding": 2}),
     "dilated and strided": ((2, 3, 12, 11), (4, 3, 3, 2), {"dilation": (2, 3), "stride": (2, 1), "padding": 1}),
     "more padding than kernel": ((2, 16, 4, 4), (4, 16, 2, 2), {"padding": 3}),

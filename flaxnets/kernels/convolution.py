@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from flaxnets.kernels import onednn
-from flaxnets.kernels._primitives import Result, trilinear
+from flaxnets.kernels._primitives import Result, trilinear, with_materialized_gradient
 from flaxnets.kernels.reductions import spread
 
 Pair = tuple[int, int]
@@ -137,10 +137,18 @@ def _onednn_input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution) -
     if strided:
         return _input_gradient(g, kernel, conv)
     g, pads = _trimmed(g, conv.input_pads())
-    return onednn.convolution(
-        g, lax.rev(kernel, (0, 1)), stride=(1, 1), pads=pads, dilation=conv.dilation,
+    # So many neighbours in a row as fill a vector with their channels are one pixel of the result.
+    channels, width = kernel.shape[2], conv.x[2]
+    pixels = 16 // channels if 2 < channels <= 8 and conv.dilation == (1, 1) else 1
+    flipped = lax.rev(kernel, (0, 1))
+    each = [jnp.pad(flipped, ((0, 0), (i, pixels - 1 - i), (0, 0), (0, 0))) for i in range(pixels)]
+    count = -(-width // pixels)
+    out = onednn.convolution(
+        g, jnp.concatenate(each, 2), stride=(1, pixels),
+        pads=(pads[0], (pads[1][0], pads[1][1] + count * pixels - width)), dilation=conv.dilation,
         data_axes=DATA_AXES, kernel_axes=(3, 2, 0, 1),
     )  # fmt: skip
+    return out.reshape(*out.shape[:2], count * pixels, channels)[:, :, :width]
 
 
 def _scattered_input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
@@ -275,5 +283,5 @@ def convolution(
     conv = Convolution(x.shape, kernel.shape, stride, pads, dilation)
     y = _conv.bind(x, kernel, result="output", conv=conv, library=library)
     if bias is not None:
-        y = y + spread(bias, y)
+        y = with_materialized_gradient(y + spread(bias, y))
     return lax.transpose(y, (0, 3, 1, 2))
