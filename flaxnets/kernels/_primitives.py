@@ -10,6 +10,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 Compute = Callable[..., jax.Array]
+Library = Literal["xla", "onednn"]
 Result = Literal["output", "input", "weight"]
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxnets.kernels import cudnn, onednn, probe
+from flaxnets.kernels._primitives import Library
 from flaxnets.kernels.activation import sigmoid
 from flaxnets.kernels.convolution import convolution
 from flaxnets.kernels.linear import linear
@@ -95,7 +96,7 @@ def _is_fast(*arrays: jax.Array | None) -> bool:
     return _kind.get() in ("xla", "onednn") and all(x.dtype in (jnp.float32, jnp.float64) and x.size for x in given)
 
 
-def _library(x: jax.Array) -> Literal["xla", "onednn"]:
+def _library(x: jax.Array) -> Library:
     return "onednn" if _kind.get() == "onednn" and x.dtype == jnp.float32 else "xla"
 
 

@@ -7,14 +7,14 @@ only once it has rewritten them, and within ``lax.scan`` it does not; here they 
 import functools
 import math
 import operator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from flaxnets.kernels import onednn
-from flaxnets.kernels._primitives import Result, trilinear, with_materialized_gradient
+from flaxnets.kernels._primitives import Library, Result, trilinear, with_materialized_gradient
 from flaxnets.kernels.reductions import spread
 
 Pair = tuple[int, int]
@@ -262,7 +262,7 @@ def convolution(
     stride: Pair,
     pads: tuple[Pair, Pair],
     dilation: Pair,
-    library: Literal["xla", "onednn"],
+    library: Library,
 ) -> jax.Array:
     """Cross-correlates images ``(N, C_in, H, W)`` with a weight ``(C_out, C_in, kh, kw)``.
 

@@ -1,11 +1,9 @@
 """Products of vectors with a matrix: those that oneDNN is faster at than XLA."""
 
-from typing import Literal
-
 import jax
 
 from flaxnets.kernels import onednn
-from flaxnets.kernels._primitives import Result, trilinear
+from flaxnets.kernels._primitives import Library, Result, trilinear
 
 
 def times_transposed(x: jax.Array, weight: jax.Array) -> jax.Array:
@@ -45,7 +43,7 @@ def linear(x: jax.Array, weight: jax.Array) -> jax.Array:
     return _product.bind(rows, weight, result="output").reshape(*x.shape[:-1], len(weight))
 
 
-def weight_gradient(x: jax.Array, g: jax.Array, library: Literal["xla", "onednn"]) -> jax.Array:
+def weight_gradient(x: jax.Array, g: jax.Array, library: Library) -> jax.Array:
     """Returns ``g.T @ x`` for ``x`` ``(rows, in)`` and the output's gradient ``(rows, out)``.
 
     >>> import jax.numpy as jnp

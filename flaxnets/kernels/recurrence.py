@@ -7,18 +7,17 @@ of all steps' gradients are computed at once, and the weights' gradients are one
 import functools
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flaxnets.kernels._primitives import materialized
+from flaxnets.kernels._primitives import Library, materialized
 from flaxnets.kernels.linear import times_transposed, weight_gradient
 from flaxnets.kernels.reductions import total
 
 Arrays = tuple[jax.Array, ...]
-Library = Literal["xla", "onednn"]
 
 
 class Cell(NamedTuple):
