@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from flaxnets.kernels import onednn
-from flaxnets.kernels._primitives import Library, Result, trilinear, with_materialized_gradient
+from flaxnets.kernels._primitives import Library, Result, materialized, trilinear, with_materialized_gradient
 from flaxnets.kernels.reductions import spread
 
 Pair = tuple[int, int]
@@ -279,7 +279,7 @@ def convolution(
     >>> convolution(x, weight, None, (1, 1), ((0, 0), (0, 0)), (1, 1), "xla").ravel().tolist()
     [9.0, 9.0, 9.0, 9.0]
     """
-    x, kernel = lax.transpose(x, (0, 2, 3, 1)), lax.transpose(weight, (2, 3, 1, 0))
+    x, kernel = materialized(lax.transpose(x, (0, 2, 3, 1))), lax.transpose(weight, (2, 3, 1, 0))
     conv = Convolution(x.shape, kernel.shape, stride, pads, dilation)
     y = _conv.bind(x, kernel, result="output", conv=conv, library=library)
     if bias is not None:
