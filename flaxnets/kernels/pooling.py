@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.interpreters import ad
 
-from flaxnets.kernels._primitives import primitive
+from flaxnets.kernels._primitives import materialized, primitive
 from flaxnets.kernels.windows import Windows, larger
 
 
@@ -40,6 +40,8 @@ def _give(g: jax.Array, places: jax.Array, *, windows: Windows) -> jax.Array:
     """The transpose of :func:`_take`: for each of the positions between two windows, all that have it, added up."""
     size, kernel, stride, padding = windows.size, windows.kernel, windows.stride, windows.padding
     blocks = [-(-(size[i] + padding[i]) // stride[i]) for i in (0, 1)]
+    if kernel == stride:
+        return _give_side_by_side(g, places, windows, blocks)
     back = [-(-kernel[i] // stride[i]) - 1 for i in (0, 1)]  # so many windows before also reach a position
     pads = [(0, 0, 0), *((back[i], blocks[i] - windows.output[i], 0) for i in (0, 1)), (0, 0, 0)]
     g = lax.pad(g, jnp.zeros((), g.dtype), pads)
@@ -58,6 +60,20 @@ def _give(g: jax.Array, places: jax.Array, *, windows: Windows) -> jax.Array:
     rows = [jnp.stack([phase(row, column) for column in range(stride[1])], 3) for row in range(stride[0])]
     whole = jnp.stack(rows, 2).reshape(g.shape[0], blocks[0] * stride[0], blocks[1] * stride[1], g.shape[3])
     return whole[:, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
+
+
+def _give_side_by_side(g: jax.Array, places: jax.Array, windows: Windows, blocks: list[int]) -> jax.Array:
+    """Every position asks whether it is its only window's place."""
+    (kh, kw), (top, left), (height, width) = windows.kernel, windows.padding, windows.size
+    pads = [(0, 0, 0), *((0, blocks[i] - windows.output[i], 0) for i in (0, 1)), (0, 0, 0)]
+    shape = (len(g), blocks[0], kh, blocks[1], kw, g.shape[3])
+
+    def spread_out(x: jax.Array, fill: int) -> jax.Array:
+        return lax.broadcast_in_dim(lax.pad(x, jnp.asarray(fill, x.dtype), pads), shape, (0, 1, 3, 5))
+
+    own = lax.broadcasted_iota(jnp.uint8, shape, 2) * kw + lax.broadcasted_iota(jnp.uint8, shape, 4)
+    whole = jnp.where(spread_out(places, 255) == own, spread_out(g, 0), 0)
+    return whole.reshape(len(g), blocks[0] * kh, blocks[1] * kw, -1)[:, top : top + height, left : left + width]
 
 
 _take_p, _give_p = primitive("max_pool_take", _take), primitive("max_pool_give", _give)
@@ -85,7 +101,7 @@ def _max_pool(x: jax.Array, windows: Windows) -> jax.Array:
 @_max_pool.defjvp
 def _max_pool_jvp(windows: Windows, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     values, places = _maxima(primals[0], windows)
-    return values, _take_p.bind(tangents[0], places, windows=windows)
+    return values, _take_p.bind(tangents[0], materialized(places), windows=windows)
 
 
 def max_pool(x: jax.Array, windows: Windows) -> jax.Array:
