@@ -13,7 +13,7 @@ from benchmarks.job import LEARNING_RATE, MOMENTUM, Job, Unavailable
 from benchmarks.sizes import Size
 from flaxnets import optim
 from flaxnets.training import TASKS, Batch, TrainState, make_train_step
-from flaxnets.training.execution import compile_train_step
+from flaxnets.training.execution import compile_predict_step, compile_train_step
 from flaxnets.training.step import make_predict_step
 
 
@@ -68,10 +68,10 @@ def ours(size: Size, training: bool) -> Job:
     batch = Batch(inputs, targets.T if size.task == "language" else targets, jnp.ones(size.batch))
     if not training:
         _, params, model_state = nnx.split(model, nnx.Param, ...)
-        predict = make_predict_step(model)
+        predict = compile_predict_step(make_predict_step(model), params, model_state, batch)
 
         def logits() -> jax.Array:
-            outputs = predict(params, model_state, batch)
+            outputs = predict(batch)
             return outputs[0] if isinstance(outputs, tuple) else outputs
 
         return Job(logits, jax.block_until_ready)

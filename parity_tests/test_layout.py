@@ -20,8 +20,9 @@ from jax import lax
 import flaxnets
 from flaxnets import nn, state
 from flaxnets.training import Batch, TrainState, make_train_step
-from flaxnets.training.layout import make_physical_step, sink_transposes
-from flaxnets.training.step import jit_options
+from flaxnets.training.execution import compile_predict_step
+from flaxnets.training.layout import hold_physical, make_physical_step, sink_transposes
+from flaxnets.training.step import jit_options, make_predict_step
 
 CPU = jit_options()["compiler_options"]
 
@@ -355,6 +356,27 @@ def test_between_steps_weights_lie_as_kernels_want_them(convolutions):
     assert [leaf.shape for leaf in physical if leaf.ndim == 4] == [(3, 3, 3, 4), (3, 3, 4, 5)] * 2
     assert transposes(step, state, images(2)) == 11
     assert transposes(compiled.__wrapped__, physical, images(2)) == 2
+
+
+def test_held_weights_lie_as_kernels_want_them():
+    """What is left is one of the input, and one of the output."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, rngs=nnx.Rngs(0)), nn.ReLU(), nn.Conv2d(4, 5, 3, rngs=nnx.Rngs(1)))
+    _, params, model_state = nnx.split(model, nnx.Param, ...)
+    step = make_predict_step(model, kernels="xla").__wrapped__
+    held = hold_physical(lambda held, batch: step(*held, batch), (params, model_state), images(2))
+    assert (transposes(step, params, model_state, images(2)), transposes(held, images(2))) == (6, 2)
+    assert held(images(3)).shape == (3, 5, 4, 4)
+
+
+@pytest.mark.parametrize("kernels", ["plain", "xla"])
+@pytest.mark.parametrize("name", ["lenet_batchnorm", "mlp_dropout", "lstm_lm", "googlenet", "densenet"])
+def test_network_with_held_weights_predicts_the_same_numbers(name, kernels, rng):
+    with jax.enable_x64(True):
+        _, create, batch = training(BY_NAME[name], rng, jnp.float64)
+        params, model_state = create().params, create().model_state
+        step = make_predict_step(flaxnets.create_model(name, **BY_NAME[name].options), kernels=kernels)
+        predict = compile_predict_step(step, params, model_state, batch, kernels)
+        assert_same_numbers(predict(batch), step(params, model_state, batch))
 
 
 def test_physical_state_is_donated_and_shares_nothing(convolutions):

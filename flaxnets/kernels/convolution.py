@@ -87,7 +87,7 @@ def _output(x: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
 
 def _shifted(x: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
     """Of one channel: the sum of the shifted image's products with the kernel's elements."""
-    x = jnp.pad(x, ((0, 0), *conv.pads, (0, 0)))
+    x, kernel = jnp.pad(x, ((0, 0), *conv.pads, (0, 0))), materialized(kernel)
     (height, width), (down, right) = conv.size, conv.stride
     total = jnp.zeros((), x.dtype)
     for i in range(conv.kernel[0]):

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from flaxnets import nn
 from flaxnets.data import Split
 from flaxnets.training.batches import Batches, Stream
-from flaxnets.training.execution import total
+from flaxnets.training.execution import compile_predict_step, total
 from flaxnets.training.objectives import Objective, means
 from flaxnets.training.step import Kernels, make_eval_step, make_predict_step
 
@@ -83,5 +83,6 @@ def predict(
     batches = Batches(split, batch_size, transform)
     _, params, model_state = nnx.split(model, nnx.Param, ...)
     step = make_predict_step(model, batches, kernels=kernels, compute_dtype=compute_dtype)
-    outputs = [step(params, model_state, chosen) for chosen in batches.all()]
+    step = compile_predict_step(step, params, model_state, batches.example(), kernels)
+    outputs = [step(chosen) for chosen in batches.all()]
     return np.concatenate(jax.device_get(outputs))[: len(split)]

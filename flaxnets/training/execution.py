@@ -1,5 +1,6 @@
 """How a step is executed: compiled for states that lie as its kernels want them, alone or several at once."""
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -7,10 +8,11 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax.extend.core import jaxprs_in_params
 
 from flaxnets import kernels as forms
-from flaxnets.training.layout import PhysicalStep, make_physical_step
+from flaxnets.training.layout import PhysicalStep, hold_physical, make_physical_step
 from flaxnets.training.objectives import Metrics
 from flaxnets.training.step import Kernels, Step, TrainState, jit_options
 
@@ -118,6 +120,38 @@ def compile_train_step(
         made = make_physical_step(function, state, batch, **jit_options())
     example = jax.eval_shape(made.to_physical, state)
     return made._replace(step=made.step.lower(example, batch).compile())  # type: ignore[attr-defined]
+
+
+def compile_predict_step(
+    step: Callable[[nnx.State, nnx.State, Any], Any],
+    params: nnx.State,
+    model_state: nnx.State,
+    batch: Any,
+    kernels: Kernels = "auto",
+) -> Callable[[Any], Any]:
+    """Compiles a prediction of a batch by weights that do not change; copies of them lie as its kernels want them.
+
+    For few examples that is what counts: one image of resnet18 takes half the time.
+
+    Args:
+        step: what :func:`make_predict_step` returns.
+        params: the weights.
+        model_state: the model's other state.
+        batch: an example; only shapes and dtypes count.
+        kernels: as those of the step. The weights of a plain one, or cuDNN's, lie as they are named.
+
+    >>> import flaxnets, jax.numpy as jnp
+    >>> from flaxnets.training.step import Batch, make_predict_step
+    >>> model = flaxnets.create_model("mlp")
+    >>> _, params, model_state = nnx.split(model, nnx.Param, ...)
+    >>> batch = Batch(jnp.ones((4, 1, 28, 28)), jnp.zeros(4, int), jnp.ones(4))
+    >>> compile_predict_step(make_predict_step(model), params, model_state, batch)(batch).shape
+    (4, 10)
+    """
+    if forms.choose(kernels) in ("plain", "cudnn"):
+        return functools.partial(step, params, model_state)
+    function = step.__wrapped__  # type: ignore[attr-defined]
+    return hold_physical(lambda held, batch: function(*held, batch), (params, model_state), batch, **jit_options())
 
 
 def is_fast_in_loops(step: Step, state: TrainState, batch: Any) -> bool:

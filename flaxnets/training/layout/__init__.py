@@ -7,5 +7,6 @@ otherwise. In float64 all networks agree to 1e-12 after three steps.
 
 from flaxnets.training.layout._state import PhysicalState as PhysicalState
 from flaxnets.training.layout._state import PhysicalStep as PhysicalStep
+from flaxnets.training.layout._state import hold_physical as hold_physical
 from flaxnets.training.layout._state import make_physical_step as make_physical_step
 from flaxnets.training.layout._state import sink_transposes as sink_transposes

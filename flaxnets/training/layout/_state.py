@@ -1,4 +1,4 @@
-"""A training step whose state lies, from step to step, as the step leaves it."""
+"""Steps whose states lie, from step to step, as the step leaves them; calls whose weights lie as it wants them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -128,3 +128,38 @@ def make_physical_step(
         return structure.unflatten([jnp.copy(value.logical) for value in values_of(leaves, orders)])
 
     return PhysicalStep(jax.jit(physical_step, donate_argnums=0, **options), jax.jit(to_physical), jax.jit(to_logical))
+
+
+def hold_physical(function: Callable[..., Results], held: Any, *args: Any, **options: Any) -> Callable[..., Results]:
+    """Returns ``function``, compiled, without its first argument: ``held``, which lies as the function wants it.
+
+    Each array is kept in the first order that :func:`sink_transposes` brings it into.
+
+    Args:
+        function: not yet compiled, of ``held`` and what else it takes.
+        held: arrays, and trees of them.
+        args: examples of what else it takes; only shapes and dtypes count.
+        options: of :func:`jax.jit`.
+
+    >>> def product(weight, x):  # a kernel that wants the weight transposed
+    ...     return x @ weight.T
+    >>> hold_physical(product, jnp.ones((2, 3)), jnp.ones((1, 3)))(jnp.ones((4, 3))).shape
+    (4, 2)
+    """
+
+    def call(values: Sequence[Value], args: Sequence[Any]) -> Any:
+        closed, shapes = jax.make_jaxpr(function, return_shape=True)(held, *args)
+        outputs = evaluate(closed.jaxpr, closed.consts, [*values, *map(Value, jax.tree.leaves(args))])
+        return jax.tree.unflatten(jax.tree.structure(shapes), [value.logical for value in outputs])
+
+    def wanted(leaves: Sequence[Any], args: Sequence[Any]) -> None:
+        values = [Value(leaf) for leaf in leaves]
+        call(values, args)
+        orders[:] = [value.wanted for value in values]
+
+    orders: list[Order] = []
+    leaves = jax.tree.leaves(held)
+    jax.eval_shape(wanted, leaves, args)
+    physical = jax.jit(lambda leaves: arrays_of([Value(leaf) for leaf in leaves], orders))(leaves)
+    compiled = jax.jit(lambda leaves, args: call(values_of(leaves, orders), args), **options)
+    return lambda *args: compiled(physical, args)

@@ -62,6 +62,11 @@ class Value:
         """Whether the axes lie as they are named."""
         return self.order == identity(self.ndim)
 
+    @property
+    def wanted(self) -> Order:
+        """The first order but the logical one that somebody has asked for, else the logical one."""
+        return next((inverse(made) for made in self._arrays if made != identity(self.ndim)), identity(self.ndim))
+
     def transposed(self, permutation: Sequence[int]) -> "Value":
         """The same arrays with other names of the axes."""
         value = Value.__new__(Value)
