@@ -148,7 +148,7 @@ def hold_physical(function: Callable[..., Results], held: Any, *args: Any, **opt
     """
 
     def call(values: Sequence[Value], args: Sequence[Any]) -> Any:
-        closed, shapes = jax.make_jaxpr(function, return_shape=True)(held, *args)
+        closed, shapes = jax.make_jaxpr(function, return_shape=True)(example, *args)
         outputs = evaluate(closed.jaxpr, closed.consts, [*values, *map(Value, jax.tree.leaves(args))])
         return jax.tree.unflatten(jax.tree.structure(shapes), [value.logical for value in outputs])
 
@@ -158,7 +158,7 @@ def hold_physical(function: Callable[..., Results], held: Any, *args: Any, **opt
         orders[:] = [value.wanted for value in values]
 
     orders: list[Order] = []
-    leaves = jax.tree.leaves(held)
+    example, leaves = jax.eval_shape(lambda held: held, held), jax.tree.leaves(held)
     jax.eval_shape(wanted, leaves, args)
     physical = jax.jit(lambda leaves: arrays_of([Value(leaf) for leaf in leaves], orders))(leaves)
     compiled = jax.jit(lambda leaves, args: call(values_of(leaves, orders), args), **options)

@@ -64,7 +64,7 @@ class Value:
 
     @property
     def wanted(self) -> Order:
-        """The first order but the logical one that somebody has asked for, else the logical one."""
+        """The first order but the logical one that somebody has asked for, of a value that is given, not transposed."""
         return next((inverse(made) for made in self._arrays if made != identity(self.ndim)), identity(self.ndim))
 
     def transposed(self, permutation: Sequence[int]) -> "Value":
