@@ -1,6 +1,7 @@
 """Pooling of images whose gradients need no scatter; inside, images are NHWC."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -37,15 +38,30 @@ def _take(x: jax.Array, places: jax.Array, *, windows: Windows) -> jax.Array:
 
 
 def _give(g: jax.Array, places: jax.Array, *, windows: Windows) -> jax.Array:
-    """The transpose of :func:`_take`: for each of the positions between two windows, all that have it, added up."""
+    """The transpose of :func:`_take`."""
     size, kernel, stride, padding = windows.size, windows.kernel, windows.stride, windows.padding
     blocks = [-(-(size[i] + padding[i]) // stride[i]) for i in (0, 1)]
-    if kernel == stride:
-        return _give_side_by_side(g, places, windows, blocks)
     back = [-(-kernel[i] // stride[i]) - 1 for i in (0, 1)]  # so many windows before also reach a position
     pads = [(0, 0, 0), *((back[i], blocks[i] - windows.output[i], 0) for i in (0, 1)), (0, 0, 0)]
     g = lax.pad(g, jnp.zeros((), g.dtype), pads)
     places = lax.pad(places, jnp.uint8(255), pads)
+    whole = _side_by_side(g, places, kernel) if kernel == stride else _overlapping(g, places, windows, blocks, back)
+    whole = whole.reshape(g.shape[0], blocks[0] * stride[0], blocks[1] * stride[1], g.shape[3])
+    return whole[:, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
+
+
+def _side_by_side(g: jax.Array, places: jax.Array, kernel: Sequence[int]) -> jax.Array:
+    """``(N, blocks, kernel, blocks, kernel, C)``: each position asks whether it is its only window's place."""
+    n, height, width, channels = g.shape
+    shape = (n, height, kernel[0], width, kernel[1], channels)
+    own = lax.broadcasted_iota(jnp.uint8, shape, 2) * kernel[1] + lax.broadcasted_iota(jnp.uint8, shape, 4)
+    places, g = (lax.broadcast_in_dim(x, shape, (0, 1, 3, 5)) for x in (places, g))
+    return jnp.where(places == own, g, 0)
+
+
+def _overlapping(g: jax.Array, places: jax.Array, windows: Windows, blocks: list[int], back: list[int]) -> jax.Array:
+    """``(N, blocks, stride, blocks, stride, C)``: for each position between two windows, all that have it, added up."""
+    kernel, stride = windows.kernel, windows.stride
 
     def phase(row: int, column: int) -> jax.Array:
         total = jnp.zeros((), g.dtype)
@@ -58,22 +74,7 @@ def _give(g: jax.Array, places: jax.Array, *, windows: Windows) -> jax.Array:
         return jnp.broadcast_to(total, (g.shape[0], *blocks, g.shape[3]))
 
     rows = [jnp.stack([phase(row, column) for column in range(stride[1])], 3) for row in range(stride[0])]
-    whole = jnp.stack(rows, 2).reshape(g.shape[0], blocks[0] * stride[0], blocks[1] * stride[1], g.shape[3])
-    return whole[:, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
-
-
-def _give_side_by_side(g: jax.Array, places: jax.Array, windows: Windows, blocks: list[int]) -> jax.Array:
-    """Every position asks whether it is its only window's place."""
-    (kh, kw), (top, left), (height, width) = windows.kernel, windows.padding, windows.size
-    pads = [(0, 0, 0), *((0, blocks[i] - windows.output[i], 0) for i in (0, 1)), (0, 0, 0)]
-    shape = (len(g), blocks[0], kh, blocks[1], kw, g.shape[3])
-
-    def spread_out(x: jax.Array, fill: int) -> jax.Array:
-        return lax.broadcast_in_dim(lax.pad(x, jnp.asarray(fill, x.dtype), pads), shape, (0, 1, 3, 5))
-
-    own = lax.broadcasted_iota(jnp.uint8, shape, 2) * kw + lax.broadcasted_iota(jnp.uint8, shape, 4)
-    whole = jnp.where(spread_out(places, 255) == own, spread_out(g, 0), 0)
-    return whole.reshape(len(g), blocks[0] * kh, blocks[1] * kw, -1)[:, top : top + height, left : left + width]
+    return jnp.stack(rows, 2)
 
 
 _take_p, _give_p = primitive("max_pool_take", _take), primitive("max_pool_give", _give)

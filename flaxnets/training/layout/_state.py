@@ -40,13 +40,17 @@ def sink_transposes(function: Callable[..., Results]) -> Callable[..., Results]:
     (4, 0)
     """
 
-    def sunk(*args: Any, **kwargs: Any) -> Any:
-        closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args, **kwargs)
-        inputs = [Value(leaf) for leaf in jax.tree.leaves((args, kwargs))]
-        outputs = [value.logical for value in evaluate(closed.jaxpr, closed.consts, inputs)]
-        return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
+    def sunk(*args: Any, **kwargs: Any) -> Results:
+        return _results(function, [Value(leaf) for leaf in jax.tree.leaves((args, kwargs))], *args, **kwargs)
 
     return sunk
+
+
+def _results(function: Callable[..., Results], inputs: Sequence[Value], *args: Any, **kwargs: Any) -> Results:
+    """Those of ``function``, traced with examples of its arguments, for these values of their arrays."""
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args, **kwargs)
+    outputs = evaluate(closed.jaxpr, closed.consts, inputs)
+    return jax.tree.unflatten(jax.tree.structure(shapes), [value.logical for value in outputs])
 
 
 class PhysicalStep(NamedTuple, Generic[State]):
@@ -147,10 +151,8 @@ def hold_physical(function: Callable[..., Results], held: Any, *args: Any, **opt
     (4, 2)
     """
 
-    def call(values: Sequence[Value], args: Sequence[Any]) -> Any:
-        closed, shapes = jax.make_jaxpr(function, return_shape=True)(example, *args)
-        outputs = evaluate(closed.jaxpr, closed.consts, [*values, *map(Value, jax.tree.leaves(args))])
-        return jax.tree.unflatten(jax.tree.structure(shapes), [value.logical for value in outputs])
+    def call(values: Sequence[Value], args: Sequence[Any]) -> Results:
+        return _results(function, [*values, *map(Value, jax.tree.leaves(args))], example, *args)
 
     def wanted(leaves: Sequence[Any], args: Sequence[Any]) -> None:
         values = [Value(leaf) for leaf in leaves]
