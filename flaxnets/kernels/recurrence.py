@@ -7,7 +7,7 @@ of all steps' gradients are computed at once, and the weights' gradients are one
 import functools
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from flaxnets.kernels.linear import times_transposed, weight_gradient
 from flaxnets.kernels.reductions import total
 
 Arrays = tuple[jax.Array, ...]
+Pass = Literal["prediction", "forward", "backward"]
 
 
 class Cell(NamedTuple):
@@ -31,12 +32,15 @@ class Cell(NamedTuple):
             else :attr:`projected` takes, and the gradient of the state before as far as it does not come through the
             product.
         projected: of all steps at once, from what ``backward`` found: the gradient of the projected input.
+        halved: which passes are faster with the halves of a batch one after the other, so that one half's product runs
+            beside the other's gates: ``"prediction"``, ``"forward"``, ``"backward"``.
     """
 
     forward: Callable[[jax.Array, jax.Array, Arrays], tuple[Arrays, Arrays]]
     factors: Callable[[Arrays, Arrays, Arrays], Arrays]
     backward: Callable[[Arrays, Arrays], tuple[Arrays, tuple[Any, ...]]]
     projected: Callable[[Arrays], jax.Array] = operator.itemgetter(0)
+    halved: tuple[Pass, ...] = ()
 
 
 def _simple_backward(factors: Arrays, gradient: Arrays) -> tuple[Arrays, tuple[Any, ...]]:
@@ -79,7 +83,7 @@ def _gru_projected(found: Arrays) -> jax.Array:
     return jnp.concatenate([reset, update, found[1]], -1)
 
 
-GRU = Cell(_gru_forward, _gru_factors, _gru_backward, _gru_projected)
+GRU = Cell(_gru_forward, _gru_factors, _gru_backward, _gru_projected, ("prediction", "forward"))
 
 
 def _lstm_forward(projected: jax.Array, product: jax.Array, state: Arrays) -> tuple[Arrays, Arrays]:
@@ -106,38 +110,50 @@ def _lstm_backward(factors: Arrays, gradient: Arrays) -> tuple[Arrays, tuple[Any
     return (jnp.concatenate([jnp.tile(c, 3), h], -1) * of_gates,), (0, c * forget)
 
 
-LSTM = Cell(_lstm_forward, _lstm_factors, _lstm_backward)
+LSTM = Cell(_lstm_forward, _lstm_factors, _lstm_backward, halved=("forward", "backward"))
 
 
-def _scan(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inputs: Any, reverse: bool) -> tuple[Any, Any]:
-    """``lax.scan``, but that outputs are written in the place of inputs that are as large."""
+def _scan(
+    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inputs: Any, reverse: bool, halved: bool = False
+) -> tuple[Any, Any]:
+    """``lax.scan`` over ``(T, N, size)``, but that outputs are written in the place of inputs that are as large.
+
+    If halved, each step takes the halves of the batch one after the other.
+    """
     inputs, structure = jax.tree.flatten(inputs)
-    length = len(inputs[0])
+    length, rows = inputs[0].shape[:2]
+    rows = rows // 2 if halved else rows
+    carries = [jax.tree.map(operator.itemgetter(slice(i, i + rows)), carry) for i in range(0, inputs[0].shape[1], rows)]
 
-    def at(inputs: Sequence[jax.Array], t: Any) -> Any:
-        return structure.unflatten([lax.dynamic_index_in_dim(array, t, keepdims=False) for array in inputs])
+    def at(inputs: Sequence[jax.Array], t: Any, row: int) -> Any:
+        sizes = [(1, rows, array.shape[2]) for array in inputs]
+        taken = [lax.dynamic_slice(array, (t, row, 0), size)[0] for array, size in zip(inputs, sizes, strict=True)]
+        return structure.unflatten(taken)
 
-    outputs, results = jax.tree.flatten(jax.eval_shape(step, carry, at(inputs, 0))[1])
+    outputs, results = jax.tree.flatten(jax.eval_shape(step, carries[0], at(inputs, 0, 0))[1])
     places: list[int] = []
     for output in outputs:
-        shape = (length, *output.shape)
+        shape = (length, rows * len(carries), output.shape[1])
         fits = (i for i, x in enumerate(inputs) if i not in places and (x.shape, x.dtype) == (shape, output.dtype))
         places.append(next(fits, len(inputs)))
         if places[-1] == len(inputs):
             inputs.append(jnp.zeros(shape, output.dtype))
 
-    def body(i: Any, carried: tuple[Any, list[jax.Array]]) -> tuple[Any, list[jax.Array]]:
-        carry, arrays = carried
+    def body(i: Any, carried: tuple[list[Any], list[jax.Array]]) -> tuple[list[Any], list[jax.Array]]:
+        carries, arrays = carried
         t = length - 1 - i if reverse else i
-        every = list(inputs)
-        for place, array in zip(places, arrays, strict=True):
-            every[place] = array
-        carry, outputs = step(carry, at(every[: structure.num_leaves], t))
-        written = zip(arrays, jax.tree.leaves(outputs), strict=True)
-        return carry, [lax.dynamic_update_index_in_dim(array, output, t, 0) for array, output in written]
+        every, after = list(inputs), []
+        for half, carry in enumerate(carries):
+            for place, array in zip(places, arrays, strict=True):
+                every[place] = array
+            carry, outputs = step(carry, at(every[: structure.num_leaves], t, half * rows))
+            written = zip(arrays, jax.tree.leaves(outputs), strict=True)
+            arrays = [lax.dynamic_update_slice(array, output[None], (t, half * rows, 0)) for array, output in written]
+            after.append(carry)
+        return after, arrays
 
-    carry, arrays = lax.fori_loop(0, length, body, (carry, [inputs[place] for place in places]))
-    return carry, results.unflatten(arrays)
+    carries, arrays = lax.fori_loop(0, length, body, (carries, [inputs[place] for place in places]))
+    return jax.tree.map(lambda *halves: jnp.concatenate(halves), *carries), results.unflatten(arrays)
 
 
 def _plus(x: jax.Array, bias: jax.Array | None) -> jax.Array:
@@ -150,6 +166,11 @@ def _times_transposed(weight: jax.Array, rows: int) -> Callable[[jax.Array], jax
         return lambda x: times_transposed(x, weight)
     transposed = materialized(weight.T)
     return lambda x: x @ transposed
+
+
+def _halved(cell: Cell, library: Library, own: Pass, rows: int, weight: jax.Array) -> bool:
+    """On one device, which a batch is not divided over; larger weights would come from memory twice."""
+    return library == "onednn" and own in cell.halved and rows >= 32 and rows % 2 == 0 and weight.size <= 2**20
 
 
 Biases = tuple[jax.Array | None, jax.Array | None]
@@ -167,21 +188,23 @@ def _advance(
 def _run(
     cell: Cell, library: Library, reverse: bool, projected: jax.Array, state: Arrays, weight: jax.Array, biases: Biases
 ) -> tuple[jax.Array, Arrays]:
+    halved = _halved(cell, library, "prediction", len(state[0]), weight)
     times_weight = _times_transposed(weight, len(state[0]))
 
     def advance(state: Arrays, projected: jax.Array) -> tuple[Arrays, jax.Array]:
         after, _ = _advance(cell, times_weight, biases, state, projected)
         return after, after[0]
 
-    last, outputs = _scan(advance, state, projected, reverse)
+    last, outputs = _scan(advance, state, projected, reverse, halved)
     return outputs, last
 
 
 def _run_forward(
     cell: Cell, library: Library, reverse: bool, projected: jax.Array, state: Arrays, weight: jax.Array, biases: Biases
 ) -> tuple[tuple[jax.Array, Arrays], Any]:
-    times_weight = _times_transposed(weight, len(state[0]))
-    last, (states, kept) = _scan(functools.partial(_advance, cell, times_weight, biases), state, projected, reverse)
+    halved = _halved(cell, library, "forward", len(state[0]), weight)
+    advance = functools.partial(_advance, cell, _times_transposed(weight, len(state[0])), biases)
+    last, (states, kept) = _scan(advance, state, projected, reverse, halved)
     return (states[0], last), (state, states, kept, weight, biases)
 
 
@@ -197,7 +220,8 @@ def _run_backward(cell: Cell, library: Library, reverse: bool, residuals: Any, g
         found, (h, *rest) = cell.backward(own, (of_after[0] + of_output, *of_after[1:]))
         return (found[0] @ weight + h, *rest), found
 
-    of_first, found = _scan(retreat, of_last, (cell.factors(kept, before, after), of_outputs), not reverse)
+    halved = _halved(cell, library, "backward", len(first[0]), weight)
+    of_first, found = _scan(retreat, of_last, (cell.factors(kept, before, after), of_outputs), not reverse, halved)
     of_product, of_projected = found[0], cell.projected(found)
     rows = before[0].reshape(-1, weight.shape[1]), of_product.reshape(-1, len(weight))
     of_weight = weight_gradient(*rows, library)
