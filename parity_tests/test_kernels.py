@@ -98,10 +98,12 @@ RECURRENT = {
     "relu": ("RNN_RELU", {"directions": 2}),
     "gru": ("GRU", {"layers": 2, "directions": 2}),
     "gru without bias": ("GRU", {"bias": False}),
+    "gru, halves": ("GRU", {"directions": 2, "batch": 34}),
     "lstm": ("LSTM", {"layers": 2, "directions": 2}),
     "lstm without bias": ("LSTM", {"bias": False}),
     "lstm, one sequence": ("LSTM", {"directions": 2, "batch": 1}),
     "lstm, wide": ("LSTM", {"hidden": 136}),
+    "lstm, halves": ("LSTM", {"directions": 2, "batch": 34}),
     "lstm with projections": ("LSTM", {"directions": 2, "projection": 2}),
 }
 
@@ -328,6 +330,30 @@ def test_what_is_materialized_is_computed_once_and_has_the_same_numbers_and_deri
     assert text.count(" multiply(") == 2  # the product, and the squares
 
 
+# Of a kind and a batch: products with half the batch in the loops of a prediction, and of a gradient.
+HALVES = [("GRU", 34, 2, 2), ("LSTM", 34, 0, 4), ("LSTM", 33, 0, 0), ("LSTM", 30, 0, 0), ("RNN_TANH", 34, 0, 0)]
+
+
+@pytest.mark.parametrize(("mode", "batch", "in_prediction", "in_gradient"), HALVES)
+def test_recurrent_layers_with_gates_take_halves_of_large_even_batches(mode, batch, in_prediction, in_gradient, rng):
+    function, shapes = recurrent_case(mode, batch=batch)
+    arrays = draw(rng, shapes, jnp.float32)
+
+    def chosen(kind: kernels.Kind, *arrays: Any) -> Any:
+        with kernels.use(kind):
+            return function(*arrays)
+
+    def count(kind: kernels.Kind, transformed: Any) -> int:
+        text = jax.jit(transformed(functools.partial(chosen, kind))).lower(*arrays).as_text()
+        return sum("dot_general" in line and f"tensor<{batch // 2}x" in line for line in text.splitlines())
+
+    def gradient(f: Any) -> Any:
+        return jax.grad(lambda *arrays: f(*arrays).sum())
+
+    found = [count(kind, transformed) for kind in ("onednn", "xla") for transformed in (lambda f: f, gradient)]
+    assert found == [in_prediction, in_gradient, 0, 0]
+
+
 def test_recurrent_forms_say_that_they_have_no_forward_mode(rng):
     function, shapes = FUNCTIONS["recurrent, gru"]
     arrays = draw(rng, shapes, jnp.float32)
@@ -357,7 +383,7 @@ def test_cudnns_lstm_is_given_what_gives_the_plain_ones_numbers(name, rng, refer
     (cotangent,) = draw(rng, [jax.eval_shape(function, *arrays).shape], jnp.float32)
     expected, got = (results(kind, function, arrays, cotangent) for kind in ("plain", "cudnn"))
     assert_close(got, expected, GATES[jnp.float32])
-    calls = {"": 4, " without bias": 1, ", one sequence": 2, ", wide": 1}
+    calls = {"": 4, " without bias": 1, ", one sequence": 2, ", wide": 1, ", halves": 2}
     batch = shapes[0][1]
     assert len(reference_cudnn) == calls.get(name.removeprefix("recurrent, lstm"), 0)
     hidden = shapes[1][2]
