@@ -169,7 +169,7 @@ def _times_transposed(weight: jax.Array, rows: int) -> Callable[[jax.Array], jax
 
 
 def _halved(cell: Cell, library: Library, own: Pass, rows: int, weight: jax.Array) -> bool:
-    """On one device, which a batch is not divided over; larger weights would come from memory twice."""
+    """Not where a batch may be divided over devices; and larger weights would come from memory twice."""
     return library == "onednn" and own in cell.halved and rows >= 32 and rows % 2 == 0 and weight.size <= 2**20
 
 
@@ -249,7 +249,7 @@ def recurrence(
 
     Args:
         cell: such as ``LSTM``.
-        library: what computes the gradient of the weight on CPUs.
+        library: what computes the gradient of the weight on CPUs; ``"onednn"`` is for one device alone.
         projected: the input's products with its weights, ``(T, N, gates)``.
         state: before the first step, each array ``(N, hidden)``.
         weight: of the state, ``(gates, hidden)``.
