@@ -114,16 +114,16 @@ LSTM = Cell(_lstm_forward, _lstm_factors, _lstm_backward, halved=("forward", "ba
 
 
 def _scan(
-    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inputs: Any, reverse: bool, halved: bool = False
+    step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inputs: Any, reverse: bool, halved: bool
 ) -> tuple[Any, Any]:
     """``lax.scan`` over ``(T, N, size)``, but that outputs are written in the place of inputs that are as large.
 
     If halved, each step takes the halves of the batch one after the other.
     """
     inputs, structure = jax.tree.flatten(inputs)
-    length, rows = inputs[0].shape[:2]
-    rows = rows // 2 if halved else rows
-    carries = [jax.tree.map(operator.itemgetter(slice(i, i + rows)), carry) for i in range(0, inputs[0].shape[1], rows)]
+    length, batch = inputs[0].shape[:2]
+    rows = batch // 2 if halved else batch
+    carries = [jax.tree.map(operator.itemgetter(slice(row, row + rows)), carry) for row in range(0, batch, rows)]
 
     def at(inputs: Sequence[jax.Array], t: Any, row: int) -> Any:
         sizes = [(1, rows, array.shape[2]) for array in inputs]
@@ -133,7 +133,7 @@ def _scan(
     outputs, results = jax.tree.flatten(jax.eval_shape(step, carries[0], at(inputs, 0, 0))[1])
     places: list[int] = []
     for output in outputs:
-        shape = (length, rows * len(carries), output.shape[1])
+        shape = (length, batch, output.shape[1])
         fits = (i for i, x in enumerate(inputs) if i not in places and (x.shape, x.dtype) == (shape, output.dtype))
         places.append(next(fits, len(inputs)))
         if places[-1] == len(inputs):
@@ -143,14 +143,14 @@ def _scan(
         carries, arrays = carried
         t = length - 1 - i if reverse else i
         every, after = list(inputs), []
+        for place, array in zip(places, arrays, strict=True):
+            every[place] = array
         for half, carry in enumerate(carries):
-            for place, array in zip(places, arrays, strict=True):
-                every[place] = array
             carry, outputs = step(carry, at(every[: structure.num_leaves], t, half * rows))
-            written = zip(arrays, jax.tree.leaves(outputs), strict=True)
-            arrays = [lax.dynamic_update_slice(array, output[None], (t, half * rows, 0)) for array, output in written]
+            for place, output in zip(places, jax.tree.leaves(outputs), strict=True):
+                every[place] = lax.dynamic_update_slice(every[place], output[None], (t, half * rows, 0))
             after.append(carry)
-        return after, arrays
+        return after, [every[place] for place in places]
 
     carries, arrays = lax.fori_loop(0, length, body, (carries, [inputs[place] for place in places]))
     return jax.tree.map(lambda *halves: jnp.concatenate(halves), *carries), results.unflatten(arrays)
