@@ -19,8 +19,9 @@ from flaxnets import kernels
 from flaxnets.kernels import onednn, probe
 from flaxnets.kernels._primitives import materialized
 from flaxnets.nn import functional as F
-from flaxnets.nn.functional.recurrent import KINDS as KINDS_OF_RECURRENCE
-from flaxnets.nn.functional.recurrent import LayerWeights, scan_layers
+from flaxnets.nn.functional.recurrent import scan_layers
+from flaxnets.nn.functional.recurrent_steps import KINDS as KINDS_OF_RECURRENCE
+from flaxnets.nn.functional.recurrent_steps import LayerWeights
 from flaxnets.parity import assert_parity
 from flaxnets.training import TASKS, Batch, TrainState, classification, make_train_step
 from flaxnets.training.execution import compile_train_step

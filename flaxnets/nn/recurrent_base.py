@@ -15,7 +15,8 @@ from jaxtyping import Array, Bool
 
 from flaxnets.nn import functional as F
 from flaxnets.nn import init
-from flaxnets.nn.functional import recurrent as kernels
+from flaxnets.nn.functional.recurrent import scan_layers
+from flaxnets.nn.functional.recurrent_steps import KINDS, LayerWeights, State
 from flaxnets.nn.module import Module
 
 
@@ -58,8 +59,8 @@ class RNNBase(Module):
         _check_types(name, int, input_size=input_size, hidden_size=hidden_size)
         _check_types(name, numbers.Integral, num_layers=num_layers, proj_size=proj_size)
         _check_sizes(name, hidden_size, proj_size, input_size=input_size, num_layers=num_layers)
-        if mode not in kernels.KINDS:
-            raise ValueError(f"{name}: mode must be one of {list(kernels.KINDS)}, got {mode!r}")
+        if mode not in KINDS:
+            raise ValueError(f"{name}: mode must be one of {list(KINDS)}, got {mode!r}")
         self.mode = mode
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -79,7 +80,7 @@ class RNNBase(Module):
         return (f"l{layer}", f"l{layer}_reverse") if self.bidirectional else (f"l{layer}",)
 
     def _add_weights(self, layer: int, suffix: str, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
-        gates, out_size = kernels.KINDS[self.mode].gates * self.hidden_size, self.proj_size or self.hidden_size
+        gates, out_size = KINDS[self.mode].gates * self.hidden_size, self.proj_size or self.hidden_size
         in_size = self.input_size if layer == 0 else out_size * len(self._suffixes(layer))
         shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates, in_size), "weight_hh": (gates, out_size)}
         if self.bias:
@@ -90,9 +91,9 @@ class RNNBase(Module):
         for name, shape in shapes.items():
             setattr(self, f"{name}_{suffix}", nnx.Param(init.uniform(rngs.params(), shape, dtype, a=-bound, b=bound)))
 
-    def _weights(self, suffix: str) -> kernels.LayerWeights:
-        names = [name for name in kernels.LayerWeights._fields if hasattr(self, f"{name}_{suffix}")]
-        return kernels.LayerWeights(**{name: getattr(self, f"{name}_{suffix}")[...] for name in names})
+    def _weights(self, suffix: str) -> LayerWeights:
+        names = [name for name in LayerWeights._fields if hasattr(self, f"{name}_{suffix}")]
+        return LayerWeights(**{name: getattr(self, f"{name}_{suffix}")[...] for name in names})
 
     def draw_mask(self, shape: tuple[int, ...]) -> Bool[Array, "..."]:
         """Draws the next dropout mask: which elements of a layer's output of this shape are kept."""
@@ -104,13 +105,13 @@ class RNNBase(Module):
 
     def _run(
         self, input: jax.Array, hx: Sequence[jax.Array] | None, masks: Sequence[jax.Array] | None
-    ) -> tuple[jax.Array, kernels.State]:
+    ) -> tuple[jax.Array, State]:
         layer, sizes = type(self).__name__, (self.proj_size or self.hidden_size, self.hidden_size)
-        kind = kernels.KINDS[self.mode]
+        kind = KINDS[self.mode]
         weights = [[self._weights(suffix) for suffix in self._suffixes(k)] for k in range(self.num_layers)]
         states = dict(zip(kind.states, sizes, strict=False))
         drop = functools.partial(self._drop, masks=masks)
-        return kernels.scan_layers(layer, kind, input, hx, weights, states, self.batch_first, drop)
+        return scan_layers(layer, kind, input, hx, weights, states, self.batch_first, drop)
 
     def _drop(self, output: jax.Array, gap: int, masks: Sequence[jax.Array] | None) -> jax.Array:
         if not self.training or self.dropout == 0:

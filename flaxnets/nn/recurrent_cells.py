@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from flaxnets.nn import init
 from flaxnets.nn._arguments import check_sizes
-from flaxnets.nn.functional import recurrent as kernels
+from flaxnets.nn.functional.recurrent_steps import KINDS, LayerWeights, State, step_once
 from flaxnets.nn.module import Module
 
 
@@ -70,10 +70,10 @@ class RNNCellBase(Module):
         """Raises NotImplementedError: the base class computes nothing."""
         raise NotImplementedError(f"{type(self).__name__} cannot be called; use RNNCell, GRUCell or LSTMCell")
 
-    def _step(self, mode: str, input: jax.Array, hx: tuple[jax.Array, ...] | None) -> kernels.State:
+    def _step(self, mode: str, input: jax.Array, hx: tuple[jax.Array, ...] | None) -> State:
         biases = [None if bias is None else bias[...] for bias in (self.bias_ih, self.bias_hh)]
-        weights = kernels.LayerWeights(self.weight_ih[...], self.weight_hh[...], *biases)
-        return kernels.step_once(type(self).__name__, kernels.KINDS[mode], input, hx, weights)
+        weights = LayerWeights(self.weight_ih[...], self.weight_hh[...], *biases)
+        return step_once(type(self).__name__, KINDS[mode], input, hx, weights)
 
 
 class RNNCell(RNNCellBase):

@@ -23,10 +23,10 @@ from flaxnets.training.run import RunError as RunError
 from flaxnets.training.run import load_run as load_run
 from flaxnets.training.run import read_config as read_config
 from flaxnets.training.sampling import generate as generate
-from flaxnets.training.step import Batch as Batch
-from flaxnets.training.step import TrainState as TrainState
 from flaxnets.training.step import make_eval_step as make_eval_step
 from flaxnets.training.step import make_train_step as make_train_step
 from flaxnets.training.tasks import DEFAULTS as DEFAULTS
 from flaxnets.training.tasks import TASKS as TASKS
 from flaxnets.training.tasks import Task as Task
+from flaxnets.training.train_state import Batch as Batch
+from flaxnets.training.train_state import TrainState as TrainState

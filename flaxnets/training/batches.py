@@ -9,7 +9,7 @@ import numpy as np
 
 from flaxnets.data import Split
 from flaxnets.training.execution import Pace, Several
-from flaxnets.training.step import Batch
+from flaxnets.training.train_state import Batch
 
 Augment = Callable[[Any, Any, jax.Array], tuple[Any, Any]]
 

@@ -14,7 +14,8 @@ from jax.extend.core import jaxprs_in_params
 from flaxnets import kernels as forms
 from flaxnets.training.layout import PhysicalStep, hold_physical, make_physical_step
 from flaxnets.training.objectives import Metrics
-from flaxnets.training.step import Kernels, Step, TrainState, jit_options
+from flaxnets.training.step import Kernels, Step, jit_options
+from flaxnets.training.train_state import TrainState
 
 # How many steps an execution takes at most; and the seconds below which it may take twice as many.
 _SEVERAL, _SHORT = 32, 0.01
@@ -146,7 +147,8 @@ def compile_predict_step(
         kernels: as those of the step. The weights of a plain one, or cuDNN's, lie as they are named.
 
     >>> import flaxnets, jax.numpy as jnp
-    >>> from flaxnets.training.step import Batch, make_predict_step
+    >>> from flaxnets.training.step import make_predict_step
+    >>> from flaxnets.training.train_state import Batch
     >>> model = flaxnets.create_model("mlp")
     >>> _, params, model_state = nnx.split(model, nnx.Param, ...)
     >>> batch = Batch(jnp.ones((4, 1, 28, 28)), jnp.zeros(4, int), jnp.ones(4))

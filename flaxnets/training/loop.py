@@ -22,7 +22,8 @@ from flaxnets.training.evaluation import EVALUATION_BATCH, Evaluator, Record
 from flaxnets.training.execution import Pace, columns, compile_train_step, is_fast_in_loops, total
 from flaxnets.training.objectives import Metrics, Objective, means
 from flaxnets.training.remat import Blocks
-from flaxnets.training.step import Kernels, NonFinite, TrainState, make_train_step
+from flaxnets.training.step import Kernels, NonFinite, make_train_step
+from flaxnets.training.train_state import TrainState
 
 # How many executions behind the last one the loop looks for a loss that is not finite.
 _LAG = 3

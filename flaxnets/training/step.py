@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from flaxnets import nn
 from flaxnets.autocast import autocast
 from flaxnets.training.objectives import Metrics, Objective, as_objective
 from flaxnets.training.remat import Blocks, checkpoint
+from flaxnets.training.train_state import Batch, TrainState, accumulated
 
 NonFinite = Literal["ignore", "skip", "stop"]
 
@@ -22,87 +23,9 @@ NonFinite = Literal["ignore", "skip", "stop"]
 # weights by a factor of a hundred, are its products together with what surrounds them.
 _COMPILER_OPTIONS = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}}
 
-Step = Callable[["TrainState", Any], tuple["TrainState", Metrics]]
-Kernels = Literal["auto"] | forms.Kind
-
-
-class Batch(NamedTuple):
-    """What a step sees: inputs, targets, and the weight of each example (0 for one that only fills up)."""
-
-    inputs: Any
-    targets: Any
-    weights: jax.Array
-
-
+Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 Transform = Callable[[Any, jax.Array], Batch]
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class TrainState:
-    """All that changes from step to step, as a pytree: to continue a run takes this and its data.
-
-    Attributes:
-        params: the ``nnx.Param`` state of the model.
-        model_state: its other state: batch statistics, buffers, random streams.
-        opt_state: the optimizer's state.
-        step: how many times the parameters were updated.
-        position: how many batches were drawn, over all epochs; more than ``step`` where gradients are accumulated.
-        key: what the randomness of the batches is derived from, with ``position``.
-        ema_params: the moving average of the parameters; None without one.
-    """
-
-    params: nnx.State
-    model_state: nnx.State
-    opt_state: optax.OptState
-    step: jax.Array
-    position: jax.Array
-    key: jax.Array
-    ema_params: nnx.State | None = None
-
-    @classmethod
-    def create(
-        cls,
-        model: nnx.Module,
-        optimizer: optax.GradientTransformation,
-        *,
-        accumulate: int = 1,
-        ema: bool = False,
-        seed: int = 0,
-    ) -> Self:
-        """Returns the state before the first step, in arrays of its own: a step gives its old state away.
-
-        Args:
-            model: whose state it begins with.
-            optimizer: that of the step.
-            accumulate: as that of the step.
-            ema: whether the step has an ``ema_decay``.
-            seed: of ``key``.
-        """
-        _, params, model_state = jax.tree.map(jnp.copy, nnx.split(model, nnx.Param, ...))
-        opt_state = _accumulated(optimizer, accumulate).init(params)
-        counts = jnp.zeros((), int), jnp.zeros((), int)
-        ema_params = jax.tree.map(jnp.copy, params) if ema else None
-        return cls(params, model_state, opt_state, *counts, jax.random.key(seed), ema_params)
-
-    @property
-    def eval_params(self) -> nnx.State:
-        """The parameters to evaluate and to keep: the moving average if there is one."""
-        return self.params if self.ema_params is None else self.ema_params
-
-    def update_model(self, model: nnx.Module) -> None:
-        """Copies the parameters (the moving average of them, if there is one) and the other state into ``model``."""
-        nnx.update(model, *jax.tree.map(jnp.copy, (self.eval_params, self.model_state)))
-
-
-def _accumulated(optimizer: optax.GradientTransformation, batches: int) -> optax.GradientTransformation:
-    if batches < 1:
-        raise ValueError(f"accumulate must be at least 1, got {batches}")
-    if batches == 1:
-        return optimizer
-    # None is the precision of the gradients, though the annotation leaves it out; optax would take float32.
-    steps = optax.MultiSteps(optimizer, batches, accumulator_dtype=None)  # pyright: ignore[reportArgumentType]
-    return steps.gradient_transformation()
+Kernels = Literal["auto"] | forms.Kind
 
 
 def _graphdef(model: nnx.Module, training: bool, remat: Blocks = False) -> nnx.GraphDef:
@@ -174,7 +97,7 @@ def make_train_step(
     >>> int(state.step), int(metrics["count"])
     (1, 4)
     """
-    graphdef, update = _graphdef(model, True, remat), _accumulated(optimizer, accumulate).update
+    graphdef, update = _graphdef(model, True, remat), accumulated(optimizer, accumulate).update
     measure = as_objective(objective)
     kind = forms.choose(kernels)
 
