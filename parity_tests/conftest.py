@@ -32,7 +32,7 @@ jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-# JAX makes a context for each program, which takes three times as long as to write a small program down in it.
+# JAX makes a context for each program, which takes twice as long as to write a small program down in it.
 if hasattr(mlir, "make_ir_context"):  # no part of JAX's interface: a version without it is slower here, and no more
     mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
