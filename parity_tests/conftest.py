@@ -1,5 +1,6 @@
 """Strict numerics, one seed, and compiled programs kept between runs."""
 
+import contextlib
 import functools
 import os
 import zlib
@@ -17,7 +18,6 @@ os.environ["XLA_FLAGS"] = " ".join(
 import jax
 import numpy as np
 import pytest
-from jax._src.interpreters import mlir
 from report import layers_report
 
 # What XLA compiles with where nothing else is said; the networks are tested so.
@@ -32,8 +32,11 @@ jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-# JAX makes a context for each program, which takes twice as long as to write a small program down in it.
-if hasattr(mlir, "make_ir_context"):  # no part of JAX's interface: a version without it is slower here, and no more
+# JAX makes a context for each program, which takes twice as long as to write a small program down in it. This is no
+# part of its interface: a version that has it elsewhere is slower here, and no more.
+with contextlib.suppress(ImportError, AttributeError):
+    from jax._src.interpreters import mlir
+
     mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 
