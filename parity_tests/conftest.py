@@ -51,6 +51,18 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--layers-report", metavar="FILE", help="write what the layer cases measured to a Markdown table")
+    parser.addoption(
+        "--layer-sample", type=float, default=1.0, metavar="PART", help="run this part of the layer cases, by the seed"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    part, kept, dropped = config.getoption("--layer-sample"), [], []
+    for item in items:
+        chosen = item.path.name != "test_layers.py" or zlib.crc32(f"{SEED} {item.name}".encode()) < part * 2**32
+        (kept if chosen else dropped).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=dropped)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
