@@ -1,5 +1,6 @@
 """Operations that are opaque to autodiff, and linear in an operand whose transposes are given."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -30,7 +31,11 @@ def primitive(name: str, compute: Compute, on_cpu: Compute | None = None) -> Pri
     def batched(operands: Any, dims: Any, **params: Any) -> tuple[jax.Array, int]:
         return jax.vmap(lambda *arrays: compute(*arrays, **params), in_axes=tuple(dims))(*operands), 0
 
-    new.def_impl(lambda *operands, **params: jax.jit(lambda *arrays: new.bind(*arrays, **params))(*operands))
+    @functools.cache
+    def compiled(**params: Any) -> Compute:
+        return jax.jit(functools.partial(new.bind, **params))
+
+    new.def_impl(lambda *operands, **params: compiled(**params)(*operands))
     new.def_abstract_eval(abstract)
     batching.primitive_batchers[new] = batched
     mlir.register_lowering(new, mlir.lower_fun(compute, multiple_results=False))
@@ -39,14 +44,16 @@ def primitive(name: str, compute: Compute, on_cpu: Compute | None = None) -> Pri
     return new
 
 
-def trilinear(name: str, compute: Compute, on_cpu: Compute) -> Primitive:
+def trilinear(name: str, compute: Compute, on_cpu: Compute, batched: Callable[..., Any] | None = None) -> Primitive:
     """Returns a primitive of two operands, whose parameter ``result`` says which of three arrays it gives.
 
     They are a map's output, and the gradients of its input and of its weight. Operands are input and weight; the
     output's gradient and the weight; the input and the output's gradient. Each of the three is linear in both, and its
-    transposes are the two others.
+    transposes are the two others. ``batched`` is the rule of :mod:`jax.interpreters.batching`, if there is a better one.
     """
     new = primitive(name, compute, on_cpu)
+    if batched is not None:
+        batching.primitive_batchers[new] = batched
 
     def left(ct: jax.Array, a: jax.Array, b: jax.Array, *, result: Result, **params: Any) -> jax.Array:
         if result == "weight":

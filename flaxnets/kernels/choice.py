@@ -9,11 +9,13 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType
 
 from flaxnets.kernels import cudnn, onednn, probe
 from flaxnets.kernels._primitives import Library
 from flaxnets.kernels.activation import sigmoid
 from flaxnets.kernels.convolution import convolution
+from flaxnets.kernels.convolution_nd import Window, convolution_nd, native_convolution
 from flaxnets.kernels.linear import linear
 from flaxnets.kernels.normalization import batch_norm
 from flaxnets.kernels.pooling import max_pool, sum_pool
@@ -100,11 +102,32 @@ def _library(x: jax.Array) -> Library:
     return "onednn" if _kind.get() == "onednn" and x.dtype == jnp.float32 else "xla"
 
 
-def convolution_form(x: jax.Array, weight: jax.Array, groups: int) -> Form | None:
-    """For images and one group; oneDNN's of float32."""
-    if x.ndim != 4 or groups != 1 or not _is_fast(x, weight):
-        return None
-    return functools.partial(convolution, library=_library(x))
+def convolution_form(
+    x: jax.Array, weight: jax.Array, window: Window, result: Literal["output", "input"] = "output"
+) -> Form:
+    """A function of input, weight and bias; ``result="input"`` is the transposed convolution.
+
+    By default ``lax.conv_general_dilated`` for one group in one or two dimensions, and for arrays that a CPU
+    implementation is not made for. All others have one for CPUs that replaces it. Within :func:`use` XLA's or oneDNN's
+    implementation for images and one group, of float32 and float64.
+    """
+    if _is_fast(x, weight):
+        if x.ndim == 4 and window.groups == 1 and result == "output":
+            sizes = {"stride": window.stride, "pads": window.pads, "dilation": window.dilation}
+            return functools.partial(convolution, **sizes, library=_library(x))
+        return functools.partial(convolution_nd, result=result, window=window._replace(channels_last=True))
+    is_slow = result == "input" or window.groups > 1 or x.ndim == 5 or (window.is_blocks and max(window.kernel) > 1)
+    implementation = convolution_nd if is_slow and _is_plain_float(x, weight) else native_convolution
+    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    return functools.partial(implementation, result=result, window=window._replace(precision=precision))
+
+
+def _is_plain_float(*arrays: jax.Array) -> bool:
+    """Whether CPU implementations know the dtypes, and the compiler alone divides the arrays among devices."""
+    known = (jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64)
+    meshes = [jax.typeof(x).sharding.mesh for x in arrays]
+    is_auto = all(kind == AxisType.Auto for mesh in meshes for kind in mesh.axis_types)
+    return is_auto and all(x.dtype in known and x.size for x in arrays)
 
 
 def linear_form(x: jax.Array, weight: jax.Array) -> Form | None:

@@ -8,7 +8,8 @@ from jaxtyping import Array, Num
 
 from flaxnets import kernels
 from flaxnets.autocast import cast_operands
-from flaxnets.nn._arguments import along, as_float_like, check_ndim, to_ints
+from flaxnets.kernels.convolution_nd import Window, add_bias
+from flaxnets.nn._arguments import as_float_like, check_ndim, to_ints
 
 Size = int | Sequence[int]
 
@@ -84,15 +85,6 @@ def _pads(
     return [(size, size) for size in sizes]
 
 
-def add_bias(output: jax.Array, bias: jax.Array | None, axis: int) -> jax.Array:
-    """Adds along ``axis``; half precision in float32, in which the bias's gradient, a long sum, is then taken too."""
-    if bias is None:
-        return output
-    is_float = jnp.issubdtype(output.dtype, jnp.floating)
-    wide = jnp.promote_types(output.dtype, jnp.float32) if is_float else output.dtype
-    return (output.astype(wide) + along(bias.astype(wide), axis, output.ndim)).astype(output.dtype)
-
-
 def conv_nd(
     input: jax.Array,
     weight: jax.Array,
@@ -121,21 +113,8 @@ def conv_nd(
                 f"(input of shape {input.shape}, padding {padding!r})"
             )
     x = input if input.ndim == n + 2 else input[None]
-    form = kernels.convolution_form(x, weight, groups)
-    if form is not None:
-        output = form(x, weight, bias, stride, tuple(pads), dilation)
-    else:
-        axes = "NC" + "DHW"[-n:]
-        output = jax.lax.conv_general_dilated(
-            x,
-            weight,
-            stride,
-            pads,
-            rhs_dilation=dilation,
-            dimension_numbers=(axes, "OI" + axes[2:], axes),
-            feature_group_count=groups,
-        )
-        output = add_bias(output, bias, 1)
+    window = Window(x.shape[2:], kernel_size, stride, tuple(pads), dilation, groups, channels_last=False)
+    output = kernels.convolution_form(x, weight, window)(x, weight, bias)
     if weight.shape[1] == 0:
         output = output[:, :0]  # torch gives no channels for no channels, whatever the weight says
     return output if input.ndim == n + 2 else output[0]

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Num
 
+from flaxnets import kernels
 from flaxnets.autocast import cast_operands
+from flaxnets.kernels.convolution_nd import Window
 from flaxnets.nn._arguments import as_float_like
-from flaxnets.nn.functional.conv import Size, add_bias, check_operands, check_window, to_sizes
+from flaxnets.nn.functional.conv import Size, check_operands, check_window, to_sizes
 
 
 def conv_transpose_nd(
@@ -38,34 +40,19 @@ def conv_transpose_nd(
             f"with stride {stride} and dilation {dilation}"
         )
     reach = [d * (k - 1) for k, d in zip(weight.shape[2:], dilation, strict=True)]
-    pads = [(r - p, r - p + e) for r, p, e in zip(reach, padding, extra, strict=True)]
-    sizes = zip(input.shape[-n:], stride, reach, pads, strict=True)
-    output_size = [(size - 1) * s + 1 - r + before + after for size, s, r, (before, after) in sizes]
+    sizes = zip(input.shape[-n:], stride, reach, padding, extra, strict=True)
+    output_size = [(size - 1) * s + 1 + r - 2 * p + e for size, s, r, p, e in sizes]
     if min(output_size) < 1:
         raise RuntimeError(
             f"{name}: the output would have the size {output_size}, for an input of shape {input.shape}, "
             f"a weight of shape {weight.shape} and padding {padding}"
         )
-    axes = "NC" + "DHW"[-n:]
-    output = jax.lax.conv_general_dilated(
-        input if input.ndim == n + 2 else input[None],
-        _as_convolution(weight, groups),
-        (1,) * n,
-        pads,
-        lhs_dilation=stride,
-        rhs_dilation=dilation,
-        dimension_numbers=(axes, "OI" + axes[2:], axes),
-        feature_group_count=groups,
-    )
-    output = add_bias(output, bias, 1)
+    x = input if input.ndim == n + 2 else input[None]
+    # The convolution that takes the output back to the input's size: its gradient is the transposed one.
+    pads = tuple((p, p - e) for p, e in zip(padding, extra, strict=True))
+    window = Window(tuple(output_size), weight.shape[2:], stride, pads, dilation, groups, channels_last=False)
+    output = kernels.convolution_form(x, weight, window, "input")(x, weight, bias)
     return output if input.ndim == n + 2 else output[0]
-
-
-def _as_convolution(weight: jax.Array, groups: int) -> jax.Array:
-    """The weight ``(out, in / groups, *kernel)`` of the convolution over the dilated input that does the same."""
-    into, out_of, *kernel_size = weight.shape
-    grouped = weight.reshape(groups, into // groups, out_of, *kernel_size).swapaxes(1, 2)
-    return jnp.flip(grouped.reshape(groups * out_of, into // groups, *kernel_size), range(2, weight.ndim))
 
 
 def conv_transpose1d(

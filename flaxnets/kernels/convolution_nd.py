@@ -1,0 +1,465 @@
+"""Convolutions with groups, of volumes, with windows side by side, and transposed ones: implementations for CPUs.
+
+XLA's CPU backend runs these convolutions, or their gradients, 10 to 1,000 times slower than a one-group convolution of
+images. One primitive computes the output and both gradients. On GPU and TPU the primitive is
+``lax.conv_general_dilated``; on CPUs it is made of dense convolutions, matrix products and sums of shifted products:
+
+- A convolution with as many groups as channels is a sum of shifted products.
+- Other groups are merged into dense convolutions of about ``WIDTH`` channels, with zeros between the groups.
+- The depth of a kernel of three axes becomes channels of a two-dimensional convolution.
+- Windows that do not overlap are rows of a matrix.
+- The input's gradient, which is also a transposed convolution, is a convolution of stride 1 that computes as many
+  channels as the stride has positions; their pixels are then interleaved.
+
+Inside, data is ``(N, *spatial, C)`` and kernels are ``(*spatial, C_in / groups, C_out)``.
+"""
+
+import functools
+import itertools
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from flaxnets.kernels._primitives import Result, materialized, trilinear, with_materialized_gradient
+from flaxnets.kernels.reductions import spread
+
+Shape = tuple[int, ...]
+Pads = tuple[tuple[int, int], ...]
+Tap = Any  # one position in the kernel: a tuple of ints, or an array inside a loop
+
+WIDTH = 16  # channels of a dense convolution that groups are merged into
+UNROLLED = 32  # so many taps or convolutions at most are written out; more are a loop, which bounds the compile time
+
+
+class Window(NamedTuple):
+    """The sizes of a convolution, apart from batch and channels; hashable.
+
+    Attributes:
+        size: spatial shape of the input.
+        kernel: spatial shape of the kernel.
+        stride: step of the kernel.
+        pads: zeros before and after each axis of the input; negative ones remove elements.
+        dilation: distance between the kernel's elements.
+        groups: number of blocks that the channels are divided into.
+        channels_last: whether operands and result are channels-last, instead of as torch has them.
+        precision: of the products, as ``jax.default_matmul_precision`` names it.
+    """
+
+    size: Shape
+    kernel: Shape
+    stride: Shape
+    pads: Pads
+    dilation: Shape
+    groups: int = 1
+    channels_last: bool = True
+    precision: str | None = None
+
+    @property
+    def output(self) -> Shape:
+        """Spatial shape of the output."""
+        sizes = zip(self.size, self.kernel, self.stride, self.pads, self.dilation, strict=True)
+        return tuple((size + sum(pads) - d * (k - 1) - 1) // s + 1 for size, k, s, pads, d in sizes)
+
+    @property
+    def is_blocks(self) -> bool:
+        """Whether no two windows overlap, and each is a block of neighbours."""
+        sizes = zip(self.kernel, self.stride, self.dilation, strict=True)
+        return all(k <= s and (k == 1 or d == 1) for k, s, d in sizes)
+
+    def padding(self) -> list[tuple[int, int, int]]:
+        """Argument of ``lax.pad`` that leaves exactly the input's elements that the windows cover."""
+        sizes = zip(self.size, self.kernel, self.stride, self.pads, self.dilation, self.output, strict=True)
+        pads = [(before, (o - 1) * s + d * (k - 1) + 1 - size - before, 0) for size, k, s, (before, _), d, o in sizes]
+        return [(0, 0, 0), *pads, (0, 0, 0)]
+
+    def slice(self, x: jax.Array, tap: Tap) -> jax.Array:
+        """The padded input's elements that one element of the kernel is multiplied with, in the output's shape."""
+        lengths = [(o - 1) * s + 1 for o, s in zip(self.output, self.stride, strict=True)]
+        starts = [tap[axis] * d for axis, d in enumerate(self.dilation)]
+        x = lax.dynamic_slice(x, (0, *starts, 0), (x.shape[0], *lengths, x.shape[-1]))
+        return lax.slice(x, (0,) * x.ndim, x.shape, (1, *self.stride, 1))
+
+    def taps(self) -> list[tuple[int, ...]]:
+        """The positions in the kernel."""
+        return list(itertools.product(*map(range, self.kernel)))
+
+
+def _pad(x: jax.Array, padding: Sequence[tuple[int, int, int]]) -> jax.Array:
+    return lax.pad(x, jnp.zeros((), x.dtype), padding) if any(map(any, padding)) else x
+
+
+def _sum(term: Callable[[Tap], jax.Array], taps: list[tuple[int, ...]]) -> jax.Array:
+    """Adds a term for each tap."""
+
+    def added(taps: Any) -> jax.Array:
+        return functools.reduce(operator.add, map(term, taps))
+
+    first = len(taps) % UNROLLED or UNROLLED
+    total = added(taps[:first])
+    if len(taps) == first:
+        return total
+    rest = jnp.asarray(taps[first:]).reshape(-1, UNROLLED, len(taps[0]))
+    return lax.scan(lambda total, taps: (total + added(taps), None), total, rest)[0]
+
+
+def _stack(term: Callable[[Tap], jax.Array], taps: list[tuple[int, ...]]) -> jax.Array:
+    """Stacks a term for each tap along the first axis."""
+    return jnp.stack([*map(term, taps)]) if len(taps) <= UNROLLED else lax.map(term, jnp.asarray(taps))
+
+
+def _blocks(x: jax.Array, window: Window) -> jax.Array:
+    """The windows as rows: ``(N * outputs, kernel * C)``."""
+    n, *_, channels = x.shape
+    axes, kernel, stride, output = range(len(window.size)), window.kernel, window.stride, window.output
+    sizes = zip(window.size, window.pads, stride, output, strict=True)
+    pads = [(before, o * s - size - before, 0) for size, (before, _), s, o in sizes]
+    x = _pad(x, [(0, 0, 0), *pads, (0, 0, 0)])
+    x = x.reshape(n, *itertools.chain(*zip(output, stride, strict=True)), channels)
+    x = x[(slice(None), *itertools.chain(*((slice(None), slice(k)) for k in kernel)))]
+    x = x.transpose(0, *(1 + 2 * i for i in axes), *(2 + 2 * i for i in axes), x.ndim - 1)
+    return materialized(x.reshape(n * math.prod(output), math.prod(kernel) * channels))
+
+
+def _interleaved(y: jax.Array, stride: Shape, groups: int) -> jax.Array:
+    """Channels ``(groups, *stride, rest)`` as pixels: the spatial axes become ``stride`` times as long."""
+    (n, *sizes, _), axes = y.shape, range(len(stride))
+    y = y.reshape(n, *sizes, groups, *stride, y.shape[-1] // (groups * math.prod(stride)))
+    pairs = itertools.chain(*((1 + i, 2 + len(sizes) + i) for i in axes))
+    y = y.transpose(0, *pairs, 1 + len(sizes), y.ndim - 1)
+    return y.reshape(n, *(size * s for size, s in zip(sizes, stride, strict=True)), -1)
+
+
+def _folded(x: jax.Array, window: Window) -> tuple[jax.Array, Window]:
+    """A volume as images, one for each depth of the output, that have all of the kernel's depths as channels."""
+    n, _, *size, channels = x.shape
+    depth, kernel = window.output[0], window.kernel[0]
+    along = Window(window.size[:1], (kernel,), window.stride[:1], window.pads[:1], window.dilation[:1])
+    x = _pad(x.reshape(n, window.size[0], -1), along.padding())
+    x = jnp.stack([along.slice(x, tap).reshape(n * depth, *size, channels) for tap in along.taps()], -2)
+    flat = Window(*(field[1:] for field in window[:5]))
+    return materialized(x.reshape(n * depth, *size, kernel * channels)), flat
+
+
+def _dense(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """The output for one group."""
+    shape = (x.shape[0], *window.output, kernel.shape[-1])
+    if window.is_blocks:
+        return (_blocks(x, window) @ kernel.reshape(-1, shape[-1])).reshape(shape)
+    if x.ndim == 5:
+        x, flat = _folded(x, window)
+        return _dense(x, jnp.moveaxis(kernel, 0, 2).reshape(*flat.kernel, -1, shape[-1]), flat).reshape(shape)
+    if x.dtype == jnp.float64:  # XLA has no fast convolution of float64
+        x = _pad(x, window.padding())
+        return _sum(lambda tap: window.slice(x, tap) @ _element(kernel, tap), window.taps())
+    x, pads = _pad(x, [(min(a, 0), min(b, 0), 0) for a, b in ((0, 0), *window.pads, (0, 0))]), window.pads
+    return lax.conv_general_dilated(
+        x, kernel, window.stride, [(max(a, 0), max(b, 0)) for a, b in pads], None, window.dilation, _axes(x.ndim)
+    )
+
+
+def _axes(ndim: int) -> tuple[str, str, str]:
+    spatial = "DHW"[5 - ndim :]
+    return f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"
+
+
+def _element(kernel: jax.Array, tap: Tap) -> jax.Array:
+    """The kernel's matrix at one tap."""
+    matrix = kernel.shape[-2:]
+    starts = (*(tap[axis] for axis in range(kernel.ndim - 2)), 0, 0)
+    return lax.dynamic_slice(kernel, starts, (1,) * (kernel.ndim - 2) + matrix).reshape(matrix)
+
+
+def _dense_kernel(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
+    """The kernel's gradient for one group."""
+    channels, outputs = x.shape[-1], g.shape[-1]
+    shape = (*window.kernel, channels, outputs)
+    if window.is_blocks:
+        return (_blocks(x, window).T @ g.reshape(-1, outputs)).reshape(shape)
+    if x.ndim == 5:
+        images, flat = _folded(x, window)
+        kernel = _dense_kernel(images, g.reshape(-1, *g.shape[2:]), flat)
+        return jnp.moveaxis(kernel.reshape(*flat.kernel, window.kernel[0], channels, outputs), 2, 0)
+    x, matrix = materialized(_pad(x, window.padding())), g.reshape(-1, outputs)
+    taps = _stack(lambda tap: window.slice(x, tap).reshape(-1, channels).T @ matrix, window.taps())
+    return taps.reshape(shape)
+
+
+def _shifted(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """The output for as many groups as channels: a sum of shifted products."""
+    channels, shape = x.shape[-1], (x.shape[0], *window.output, kernel.shape[-1])
+    # The channels are the innermost axis also where each has several outputs, so that a vector holds neighbours.
+    kernel = materialized(kernel.reshape(*window.kernel, channels, -1).swapaxes(-1, -2))
+    x = materialized(_pad(x, window.padding()))
+    y = _sum(lambda tap: window.slice(x, tap)[..., None, :] * _element(kernel, tap), window.taps())
+    return y.swapaxes(-1, -2).reshape(shape)
+
+
+def _shifted_kernel(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
+    """The kernel's gradient for as many groups as channels.
+
+    Products of some rows of pixels are added one by one, and the sums over the rest are a product with ones: a sum
+    over all pixels is not vectorized by XLA.
+    """
+    n, rows, *rest, outputs = g.shape
+    blocks = -(-rows // 8)
+    each = -(-rows // blocks)
+    more = blocks * each - rows
+    (before, after), *pads = window.pads
+    window = window._replace(pads=((before, after + more * window.stride[0]), *pads))
+    x = materialized(_pad(jnp.repeat(x, outputs // x.shape[-1], -1), window.padding()))
+    g = _pad(g, [(0, 0, 0), (0, more, 0), *((0, 0, 0) for _ in (*rest, 0))]).reshape(n, blocks, each, *rest, outputs)
+    ones = jnp.ones((1, n * blocks * math.prod(rest)), x.dtype)
+
+    def term(tap: Tap) -> jax.Array:
+        elements = window.slice(x, tap).reshape(g.shape)
+        products = [elements[:, :, i] * g[:, :, i] for i in range(each)]
+        return ones @ materialized(functools.reduce(operator.add, products).reshape(-1, outputs))
+
+    return _stack(term, window.taps()).reshape(*window.kernel, 1, outputs)
+
+
+def _merged(groups: int, channels: int) -> int:
+    """How many groups are computed as one."""
+    return max(count for count in range(1, max(1, WIDTH // channels) + 1) if groups % count == 0)
+
+
+def _split(x: jax.Array, chunks: int) -> jax.Array:
+    """Chunks of channels, along a new first axis."""
+    return materialized(jnp.moveaxis(x.reshape(*x.shape[:-1], chunks, -1), -2, 0))
+
+
+def _each(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
+    """Maps over the first axis."""
+    if len(arrays[0]) > UNROLLED:
+        return lax.map(lambda arrays: function(*arrays), arrays)
+    return jnp.stack([function(*slices) for slices in zip(*arrays, strict=True)])
+
+
+def _output(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    groups, (inputs, outputs) = window.groups, kernel.shape[-2:]
+    if groups == 1:
+        return _dense(x, kernel, window)
+    if inputs == 1:
+        return _shifted(x, kernel, window)
+    merged = _merged(groups, max(inputs, outputs // groups))
+    chunks, one = groups // merged, window._replace(groups=1)
+    kernel = kernel.reshape(*window.kernel, 1, inputs, chunks, merged, outputs // groups)
+    own = jnp.eye(merged, dtype=bool).reshape(merged, 1, 1, merged, 1)
+    kernel = jnp.where(own, kernel, 0).reshape(*window.kernel, merged * inputs, outputs)
+    y = _each(lambda x, kernel: _dense(x, kernel, one), _split(x, chunks), _split(kernel, chunks))
+    return jnp.moveaxis(y, 0, -2).reshape(x.shape[0], *window.output, outputs)
+
+
+def _kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
+    groups, inputs, outputs = window.groups, x.shape[-1] // window.groups, g.shape[-1]
+    if groups == 1:
+        return _dense_kernel(x, g, window)
+    if inputs == 1:
+        return _shifted_kernel(x, g, window)
+    merged = _merged(groups, max(inputs, outputs // groups))
+    chunks, one = groups // merged, window._replace(groups=1)
+    kernel = _each(lambda x, g: _dense_kernel(x, g, one), _split(x, chunks), _split(g, chunks))
+    kernel = kernel.reshape(chunks, *window.kernel, merged, inputs, merged, outputs // groups)
+    kernel = jnp.diagonal(kernel, axis1=-4, axis2=-2)  # (chunks, *kernel, inputs, outputs of a group, merged)
+    return jnp.moveaxis(kernel, (0, -1), (-3, -2)).reshape(*window.kernel, inputs, outputs)
+
+
+def _input_gradient(g: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    groups, inputs, stride = window.groups, kernel.shape[-2], window.stride
+    axes = range(len(stride))
+    if max(stride) > 1 and max(window.dilation) > 1:
+        g = _pad(g, [(0, 0, 0), *((0, 0, s - 1) for s in stride), (0, 0, 0)])
+        stride = (1,) * len(stride)
+    taps = [-(-k // s) for k, s in zip(window.kernel, stride, strict=True)]
+    more = [(0, t * s - k, 0) for t, s, k in zip(taps, stride, window.kernel, strict=True)]
+    kernel = _pad(kernel, [*more, (0, 0, 0), (0, 0, 0)])
+    kernel = kernel.reshape(*itertools.chain(*zip(taps, stride, strict=True)), inputs, groups, -1)
+    order = (*(2 * i for i in axes), -1, -2, *(1 + 2 * i for i in axes), -3)
+    kernel = lax.rev(kernel.transpose(*(axis % kernel.ndim for axis in order)), tuple(axes))
+    kernel = materialized(kernel.reshape(*taps, kernel.shape[len(taps)], -1))
+    # Blocks of `stride` pixels, from the first to the last that the input has a pixel of.
+    first = [before // s for (before, _), s in zip(window.pads, stride, strict=True)]
+    last = [-(-(size + p[0]) // s) for size, p, s in zip(window.size, window.pads, stride, strict=True)]
+    pads = tuple(
+        (d * (t - 1) - a, b - size)
+        for d, t, a, b, size in zip(window.dilation, taps, first, last, g.shape[1:-1], strict=True)
+    )
+    back = Window(g.shape[1:-1], tuple(taps), (1,) * len(taps), pads, window.dilation, groups)
+    x = _interleaved(_output(g, kernel, back), stride, groups)
+    starts = [before - a * s for (before, _), a, s in zip(window.pads, first, stride, strict=True)]
+    return lax.slice(x, (0, *starts, 0), (x.shape[0], *map(operator.add, starts, window.size), x.shape[-1]))
+
+
+_CPU = {"output": _output, "input": _input_gradient, "weight": _kernel_gradient}
+
+
+def _compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, window: Window) -> jax.Array:
+    if 0 in (*a.shape, *b.shape):
+        return native(a, b, result=result, window=window)
+    dtype = a.dtype  # half precision is computed in float32, as XLA's own convolution is
+    a, b = (array.astype(jnp.promote_types(dtype, jnp.float32)) for array in (a, b))
+    if not window.channels_last:
+        a = jnp.moveaxis(a, 1, -1)
+        b = jnp.moveaxis(b, 1, -1) if result == "weight" else _moved_last(b)
+    y = _CPU[result](a, b, window).astype(dtype)
+    if window.channels_last:
+        return y
+    return _moved_first(y) if result == "weight" else jnp.moveaxis(y, -1, 1)
+
+
+def _moved_last(weight: jax.Array) -> jax.Array:
+    """``(C_out, C_in, *spatial)`` to ``(*spatial, C_in, C_out)``."""
+    return jnp.moveaxis(weight, (0, 1), (-1, -2))
+
+
+def _moved_first(kernel: jax.Array) -> jax.Array:
+    return jnp.moveaxis(kernel, (-1, -2), (0, 1))
+
+
+def native(a: jax.Array, b: jax.Array, *, result: Result, window: Window) -> jax.Array:
+    """Compute an output, or a gradient, with ``lax.conv_general_dilated``, of any dtype.
+
+    Args:
+        a: the input, or for ``result="input"`` the output's gradient.
+        b: the weight, or for ``result="weight"``, of floating-point numbers alone, the output's gradient.
+        result: ``"output"``, or the gradient of the ``"input"`` or the ``"weight"``.
+        window: the sizes.
+    """
+    spatial = "DHW"[-len(window.size) :]
+    data = f"N{spatial}C" if window.channels_last else f"NC{spatial}"
+    convolve = functools.partial(
+        lax.conv_general_dilated, rhs_dilation=window.dilation, dimension_numbers=(data, f"OI{spatial}", data),
+        feature_group_count=window.groups, precision=window.precision,
+    )  # fmt: skip
+
+    def output(x: jax.Array, weight: jax.Array) -> jax.Array:
+        weight = _moved_first(weight) if window.channels_last else weight
+        return convolve(x, weight, window.stride, window.pads)
+
+    if result == "output":
+        return output(a, b)
+    if result == "input":
+        pads = []
+        sizes = zip(window.size, window.kernel, window.stride, window.pads, window.dilation, window.output, strict=True)
+        for size, k, s, (before, _), d, o in sizes:
+            pads.append((d * (k - 1) - before, size - (o - 1) * s - 1 + before))
+        weight = _exchanged(_moved_first(b) if window.channels_last else b, window.groups)
+        return convolve(a, weight, (1,) * len(pads), pads, lhs_dilation=window.stride)
+    channels, outputs = (array.shape[-1 if window.channels_last else 1] for array in (a, b))
+    channels //= window.groups
+    last, first = (*window.kernel, channels, outputs), (outputs, channels, *window.kernel)
+    weight = jax.ShapeDtypeStruct(last if window.channels_last else first, a.dtype)
+    return jax.linear_transpose(functools.partial(output, a), weight)(b)[0]
+
+
+def _exchanged(weight: jax.Array, groups: int) -> jax.Array:
+    """The weight of the convolution over the spread output that computes the input's gradient."""
+    outputs, inputs, *kernel = weight.shape
+    grouped = weight.reshape(groups, outputs // groups, inputs, *kernel).swapaxes(1, 2)
+    return jnp.flip(grouped.reshape(groups * inputs, outputs // groups, *kernel), range(2, weight.ndim))
+
+
+# Of each array: the axes of batch, input channels and output channels, channels-last and as torch has them.
+_AXES: dict[bool, dict[str, dict[str, int]]] = {
+    True: {"x": {"n": 0, "i": -1}, "w": {"i": -2, "o": -1}, "y": {"n": 0, "o": -1}},
+    False: {"x": {"n": 0, "i": 1}, "w": {"i": 1, "o": 0}, "y": {"n": 0, "o": 1}},
+}
+_ARRAYS: dict[Result, tuple[str, str, str]] = {
+    "output": ("x", "w", "y"), "input": ("y", "w", "x"), "weight": ("x", "y", "w"),
+}  # fmt: skip
+
+
+def _batched(
+    operands: Sequence[jax.Array], dims: Sequence[int | None], *, result: Result, window: Window
+) -> tuple[jax.Array, int]:
+    """Maps by one larger convolution.
+
+    The mapped axis of one operand joins the batch or the channels, whichever this operand shares with the result. A
+    mapped axis of both operands is more groups.
+    """
+    names, axes = _ARRAYS[result], _AXES[window.channels_last]
+    count = next(x.shape[dim] for x, dim in zip(operands, dims, strict=True) if dim is not None)
+    if None in dims:
+        (letter,) = axes[names[1 - dims.index(None)]].keys() & axes[names[2]].keys()
+        letters, blocks, groups = dict.fromkeys("xwy", letter), window.groups, window.groups
+    else:
+        letters, blocks, groups = {"x": "i", "w": "o", "y": "o"}, 1, window.groups * count
+
+    def place(name: str) -> tuple[int, int]:
+        """The axis to join, and how many blocks of it: the input channels of a weight are those of one group."""
+        letter = letters[name]
+        return axes[name][letter], blocks if letter == "o" or (name, letter) == ("x", "i") else 1
+
+    joined = [
+        x if dim is None else _joined(x, dim, *place(name)) for x, dim, name in zip(operands, dims, names, strict=False)
+    ]
+    out = _conv.bind(*joined, result=result, window=window._replace(groups=groups))
+    axis, parts = place(names[2])
+    axis %= out.ndim
+    return out.reshape(*out.shape[:axis], parts, count, -1, *out.shape[axis + 1 :]), axis + 1
+
+
+def _joined(x: jax.Array, dim: int, axis: int, blocks: int) -> jax.Array:
+    """``x`` with the axis ``dim`` inside another one, between its blocks and their elements."""
+    x = jnp.moveaxis(x, dim, 0)
+    count, axis = x.shape[0], axis % (x.ndim - 1)
+    shape = x.shape[1:]
+    x = x.reshape(count, *shape[:axis], blocks, shape[axis] // blocks, *shape[axis + 1 :])
+    return jnp.moveaxis(x, 0, axis + 1).reshape(*shape[:axis], count * shape[axis], *shape[axis + 1 :])
+
+
+_conv = trilinear("convolution_nd", native, _compute_on_cpu, _batched)
+
+
+def add_bias(output: jax.Array, bias: jax.Array | None, axis: int) -> jax.Array:
+    """Adds along ``axis``; half precision in float32, in which the bias's gradient, a long sum, is then taken too."""
+    if bias is None:
+        return output
+    is_float = jnp.issubdtype(output.dtype, jnp.floating)
+    wide = jnp.promote_types(output.dtype, jnp.float32) if is_float else output.dtype
+    vector = bias.astype(wide).reshape(*(-1 if i == axis else 1 for i in range(output.ndim)))
+    return (output.astype(wide) + vector).astype(output.dtype)
+
+
+def convolution_nd(
+    a: jax.Array, weight: jax.Array, bias: jax.Array | None, *, result: Literal["output", "input"], window: Window
+) -> jax.Array:
+    """Cross-correlates ``(N, C_in, *spatial)`` with a weight ``(C_out, C_in / groups, *kernel)``, or the transpose.
+
+    Args:
+        a: of float16, bfloat16, float32 or float64; for ``result="input"`` ``(N, C_out, *spatial)``.
+        weight: of the same dtype.
+        bias: a vector for the channels of the result.
+        result: ``"output"``, or ``"input"`` for the transposed convolution.
+        window: the sizes. Operands are as torch has them; ``channels_last`` says in which order to compute.
+
+    >>> x, weight = jnp.ones((1, 2, 4)), jnp.ones((2, 1, 3))
+    >>> window = Window((4,), (3,), (1,), ((0, 0),), (1,), groups=2)
+    >>> convolution_nd(x, weight, None, result="output", window=window).tolist()
+    [[[3.0, 3.0], [3.0, 3.0]]]
+    """
+    if not window.channels_last:
+        return add_bias(_conv.bind(a, weight, result=result, window=window), bias, 1)
+    y = _conv.bind(materialized(jnp.moveaxis(a, 1, -1)), _moved_last(weight), result=result, window=window)
+    if bias is not None:
+        rows = y.reshape(len(y), -1, *y.shape[-2:])
+        y = with_materialized_gradient((rows + spread(bias, rows)).reshape(y.shape))
+    return jnp.moveaxis(y, -1, 1)
+
+
+def native_convolution(
+    a: jax.Array, weight: jax.Array, bias: jax.Array | None, *, result: Literal["output", "input"], window: Window
+) -> jax.Array:
+    """The same by ``lax.conv_general_dilated`` on every backend, of any dtype.
+
+    >>> x, weight = jnp.ones((1, 2, 4), int), jnp.ones((2, 1, 3), int)
+    >>> window = Window((4,), (3,), (1,), ((0, 0),), (1,), groups=2, channels_last=False)
+    >>> native_convolution(x, weight, None, result="output", window=window).tolist()
+    [[[3, 3], [3, 3]]]
+    """
+    return add_bias(native(a, weight, result=result, window=window), bias, 1)
