@@ -49,7 +49,7 @@ def trilinear(name: str, compute: Compute, on_cpu: Compute, batched: Callable[..
 
     They are a map's output, and the gradients of its input and of its weight. Operands are input and weight; the
     output's gradient and the weight; the input and the output's gradient. Each of the three is linear in both, and its
-    transposes are the two others. ``batched`` is the rule of :mod:`jax.interpreters.batching`, if there is a better one.
+    transposes are the two others. ``batched`` is a rule of :mod:`jax.interpreters.batching`, if there is a better one.
     """
     new = primitive(name, compute, on_cpu)
     if batched is not None:

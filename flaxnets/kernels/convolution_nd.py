@@ -195,7 +195,11 @@ def _shifted(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     # The channels are the innermost axis also where each has several outputs, so that a vector holds neighbours.
     kernel = materialized(kernel.reshape(*window.kernel, channels, -1).swapaxes(-1, -2))
     x = materialized(_pad(x, window.padding()))
-    y = _sum(lambda tap: window.slice(x, tap)[..., None, :] * _element(kernel, tap), window.taps())
+    ones = (1,) * (x.ndim - 1)
+    y = _sum(
+        lambda tap: window.slice(x, tap)[..., None, :] * _element(kernel, tap).reshape(*ones, -1, channels),
+        window.taps(),
+    )
     return y.swapaxes(-1, -2).reshape(shape)
 
 
@@ -249,7 +253,7 @@ def _output(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     merged = _merged(groups, max(inputs, outputs // groups))
     chunks, one = groups // merged, window._replace(groups=1)
     kernel = kernel.reshape(*window.kernel, 1, inputs, chunks, merged, outputs // groups)
-    own = jnp.eye(merged, dtype=bool).reshape(merged, 1, 1, merged, 1)
+    own = jnp.eye(merged, dtype=bool).reshape(*(1 for _ in window.kernel), merged, 1, 1, merged, 1)
     kernel = jnp.where(own, kernel, 0).reshape(*window.kernel, merged * inputs, outputs)
     y = _each(lambda x, kernel: _dense(x, kernel, one), _split(x, chunks), _split(kernel, chunks))
     return jnp.moveaxis(y, 0, -2).reshape(x.shape[0], *window.output, outputs)
@@ -384,6 +388,8 @@ def _batched(
     """
     names, axes = _ARRAYS[result], _AXES[window.channels_last]
     count = next(x.shape[dim] for x, dim in zip(operands, dims, strict=True) if dim is not None)
+    if count == 0:
+        return jax.vmap(functools.partial(native, result=result, window=window), dims)(*operands), 0
     if None in dims:
         (letter,) = axes[names[1 - dims.index(None)]].keys() & axes[names[2]].keys()
         letters, blocks, groups = dict.fromkeys("xwy", letter), window.groups, window.groups
@@ -400,8 +406,10 @@ def _batched(
     ]
     out = _conv.bind(*joined, result=result, window=window._replace(groups=groups))
     axis, parts = place(names[2])
-    axis %= out.ndim
-    return out.reshape(*out.shape[:axis], parts, count, -1, *out.shape[axis + 1 :]), axis + 1
+    axis, size = axis % out.ndim, out.shape[axis] // count
+    out = out.reshape(*out.shape[:axis], parts, count, size // parts, *out.shape[axis + 1 :])
+    out = jnp.moveaxis(out, axis + 1, 0)
+    return out.reshape(count, *out.shape[1 : 1 + axis], size, *out.shape[3 + axis :]), 0
 
 
 def _joined(x: jax.Array, dim: int, axis: int, blocks: int) -> jax.Array:
