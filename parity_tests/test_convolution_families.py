@@ -239,7 +239,9 @@ def test_integers_and_complex_numbers_keep_xlas_convolution(name, dtype, rng):
     x, weight = (jnp.asarray(rng.integers(-4, 5, shape), dtype) for shape in (x, weight))
     got = function(x, weight, **options)
     assert got.dtype == dtype
-    np.testing.assert_array_equal(got, function(x.real.astype(float), weight.real.astype(float), **options).astype(dtype))
+    np.testing.assert_array_equal(
+        got, function(x.real.astype(float), weight.real.astype(float), **options).astype(dtype)
+    )
 
 
 def test_calls_outside_of_jit_are_compiled_once():

@@ -156,15 +156,17 @@ def _dense(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     if x.dtype == jnp.float64:  # XLA has no fast convolution of float64
         x = _pad(x, window.padding())
         return _sum(lambda tap: window.slice(x, tap) @ _element(kernel, tap), window.taps())
-    x, pads = _pad(x, [(min(a, 0), min(b, 0), 0) for a, b in ((0, 0), *window.pads, (0, 0))]), window.pads
-    return lax.conv_general_dilated(
-        x, kernel, window.stride, [(max(a, 0), max(b, 0)) for a, b in pads], None, window.dilation, _axes(x.ndim)
-    )
+    return _convolve(x, kernel, window.stride, window.dilation, window)
 
 
-def _axes(ndim: int) -> tuple[str, str, str]:
-    spatial = "DHW"[5 - ndim :]
-    return f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"
+def _convolve(x: jax.Array, kernel: jax.Array, stride: Shape, dilation: Shape, window: Window) -> jax.Array:
+    """XLA's convolution of what the windows cover. It is fast for channels-last operands and padding of at least 0."""
+    padding = window.padding()
+    x = _pad(x, [(min(before, 0), min(after, 0), 0) for before, after, _ in padding])
+    pads = [(max(before, 0), max(after, 0)) for before, after, _ in padding[1:-1]]
+    spatial = "DHW"[5 - x.ndim :]
+    axes = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
+    return lax.conv_general_dilated(x, kernel, stride, pads, None, dilation, axes)
 
 
 def _element(kernel: jax.Array, tap: Tap) -> jax.Array:
@@ -184,9 +186,14 @@ def _dense_kernel(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
         images, flat = _folded(x, window)
         kernel = _dense_kernel(images, g.reshape(-1, *g.shape[2:]), flat)
         return jnp.moveaxis(kernel.reshape(*flat.kernel, window.kernel[0], channels, outputs), 2, 0)
-    x, matrix = materialized(_pad(x, window.padding())), g.reshape(-1, outputs)
-    taps = _stack(lambda tap: window.slice(x, tap).reshape(-1, channels).T @ matrix, window.taps())
-    return taps.reshape(shape)
+    if x.dtype == jnp.float64:
+        x, matrix = materialized(_pad(x, window.padding())), g.reshape(-1, outputs)
+        return _stack(lambda tap: window.slice(x, tap).reshape(-1, channels).T @ matrix, window.taps()).reshape(shape)
+    # The channels are images, and the batch is their channels. The barriers keep XLA from merging the transposes into
+    # the convolution, which then is a slow one.
+    images, kernel = lax.optimization_barrier((jnp.moveaxis(x, (0, -1), (-1, 0)), jnp.moveaxis(g, 0, -2)))
+    out = _convolve(images, kernel, window.dilation, window.stride, window)
+    return jnp.moveaxis(lax.optimization_barrier(out), 0, -2)
 
 
 def _shifted(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
