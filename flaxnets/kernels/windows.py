@@ -25,21 +25,27 @@ class Windows:
         """The spatial axes, as negative numbers."""
         return range(-len(self.kernel), 0)
 
-    def slices(self, x: jax.Array, axis: int, fill: float, behind: int = 0) -> list[jax.Array]:
-        """For each position in the window, what all windows along ``axis`` hold there.
+    def padded(self, x: jax.Array, axis: int, fill: float, behind: int = 0) -> jax.Array:
+        """What all windows along ``axis`` hold, from the first to the last one.
 
         ``behind`` is the number of axes behind the spatial ones: 1 where channels come last.
         """
-        stride, dilation, last = self.stride[axis], self.dilation[axis], (self.output[axis] - 1) * self.stride[axis]
-        length = last + dilation * (self.kernel[axis] - 1) + 1
+        length = (self.output[axis] - 1) * self.stride[axis] + self.dilation[axis] * (self.kernel[axis] - 1) + 1
         pads = [(0, 0, 0)] * x.ndim
         # A negative end cuts what no window reaches.
         pads[axis - behind] = (self.padding[axis], length - self.padding[axis] - self.size[axis], 0)
-        x = jax.lax.pad(x, jnp.asarray(fill, x.dtype), pads)
-        return [
-            jax.lax.slice_in_dim(x, dilation * k, dilation * k + last + 1, stride, x.ndim + axis - behind)
-            for k in range(self.kernel[axis])
-        ]
+        return jax.lax.pad(x, jnp.asarray(fill, x.dtype), pads)
+
+    def starts(self, x: jax.Array, axis: int, position: int, behind: int = 0) -> jax.Array:
+        """What all windows along ``axis`` hold at one position, of the padded array."""
+        start, stride = self.dilation[axis] * position, self.stride[axis]
+        end = start + (self.output[axis] - 1) * stride + 1
+        return jax.lax.slice_in_dim(x, start, end, stride, x.ndim + axis - behind)
+
+    def slices(self, x: jax.Array, axis: int, fill: float, behind: int = 0) -> list[jax.Array]:
+        """For each position in the window, what all windows along ``axis`` hold there."""
+        x = self.padded(x, axis, fill, behind)
+        return [self.starts(x, axis, position, behind) for position in range(self.kernel[axis])]
 
     def first(self, axis: int, position: int, shape: tuple[int, ...], behind: int = 0) -> jax.Array | None:
         """Which windows along ``axis`` have nothing but padding before this position; None if none has."""

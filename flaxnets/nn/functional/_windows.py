@@ -1,10 +1,11 @@
 """The windows of a pooling, and their reduction one spatial axis after the other.
 
 The maximum and the sum of a box are those of its rows' maxima and sums, so a window of ``k**n`` elements costs
-``n*k`` slices. Among equal maxima the first in reading order wins, and gets the whole gradient, as in torch; among
-several NaN the last.
+``n*k`` slices, or about ``n*log2(k)`` where it is long. Among equal maxima the first in reading order wins, and gets
+the whole gradient, as in torch; among several NaN the last.
 """
 
+import dataclasses
 import functools
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxnets.kernels._primitives import materialized
 from flaxnets.kernels.windows import Arrays, Windows
 from flaxnets.nn._arguments import along, check_ndim
 
@@ -109,11 +111,41 @@ def reduce_windows(arrays: Arrays, windows: Windows, fills: tuple[Number, ...], 
     """Reduces each window of the arrays; ``fills`` says what each array's padding is made of."""
     # The last axis first: rows are read before columns, which decides whose a tie is.
     for axis in reversed(windows.axes):
-        slices = zip(*(windows.slices(x, axis, fill) for x, fill in zip(arrays, fills, strict=True)), strict=True)
-        arrays = next(slices)
-        for position, other in enumerate(slices, 1):
-            arrays = combine(arrays, other, windows.first(axis, position, other[0].shape))
+        reduce = _reduce_long if windows.kernel[axis] > 8 else _reduce_short
+        arrays = reduce(arrays, windows, fills, combine, axis)
     return arrays
+
+
+def _reduce_short(arrays: Arrays, windows: Windows, fills: tuple[Number, ...], combine: Combine, axis: int) -> Arrays:
+    """One slice for each position in the window."""
+    slices = zip(*(windows.slices(x, axis, fill) for x, fill in zip(arrays, fills, strict=True)), strict=True)
+    arrays = next(slices)
+    for position, other in enumerate(slices, 1):
+        arrays = combine(arrays, other, windows.first(axis, position, other[0].shape))
+    return arrays
+
+
+def _reduce_long(arrays: Arrays, windows: Windows, fills: tuple[Number, ...], combine: Combine, axis: int) -> Arrays:
+    """Windows of 1, 2, 4, ... elements, each made of two shorter ones; a window is made of its binary digits'.
+
+    A slice for each position would be hundreds of them, whose gradient XLA compiles for minutes.
+    """
+    kernel, dilation = windows.kernel[axis], windows.dilation[axis]
+    dense = dataclasses.replace(windows, stride=(1,) * len(windows.stride))
+    blocks = tuple(windows.padded(x, axis, fill) for x, fill in zip(arrays, fills, strict=True))
+    done, span, total = 0, 1, ()
+    while True:
+        if kernel & span:
+            part = tuple(windows.starts(x, axis, done) for x in blocks)
+            total = combine(total, part, windows.first(axis, done, part[0].shape)) if done else part
+            done += span
+        if done == kernel:
+            return total
+        before = tuple(jax.lax.slice_in_dim(x, 0, x.shape[axis] - dilation * span, axis=axis) for x in blocks)
+        after = tuple(jax.lax.slice_in_dim(x, dilation * span, x.shape[axis], axis=axis) for x in blocks)
+        # XLA would compute the shorter ones twice in each longer one, again and again.
+        blocks = tuple(map(materialized, combine(before, after, dense.first(axis, span, before[0].shape))))
+        span *= 2
 
 
 def added(total: Arrays, other: Arrays, first: jax.Array | None) -> Arrays:
