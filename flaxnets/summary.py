@@ -242,7 +242,7 @@ class _Trace:
 def _read(jaxpr: Any, trace: _Trace, outer: frozenset[int] = frozenset(), times: int = 1) -> _Trace:
     for eqn in jaxpr.eqns:
         name, modules = eqn.primitive.name, outer | set(map(int, _SCOPES.findall(str(eqn.source_info.name_stack))))
-        if name in ("dot_general", "conv_general_dilated"):
+        if name in ("dot_general", "conv_general_dilated", "convolution_nd"):
             trace.multiply_adds[modules] += times * _products(eqn)
         elif name == "name" and (output := _IS_OUTPUT.fullmatch(eqn.params["name"])):
             leaf, number = map(int, output.groups())
@@ -264,6 +264,8 @@ def _read(jaxpr: Any, trace: _Trace, outer: frozenset[int] = frozenset(), times:
 
 def _products(eqn: Any) -> int:
     first, second = (var.aval.shape for var in eqn.invars)
+    if eqn.primitive.name == "convolution_nd":
+        return first[0] * math.prod(eqn.params["window"].output) * math.prod(second)
     output, dimensions = eqn.outvars[0].aval.shape, eqn.params["dimension_numbers"]
     if eqn.primitive.name == "dot_general":
         return math.prod(output) * math.prod(first[axis] for axis in dimensions[0][0])
