@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import flaxnets
 import torchref
 from flaxnets import nn
+from flaxnets.nn import functional as F
 from flaxnets.nn.recurrent import GRU, LSTM, RNN
 from flaxnets.registry import get_entry
 from flaxnets.summary import summary
@@ -114,6 +115,16 @@ PRODUCTS = {
     "batched": (lambda x, y: x @ y, [(7, 2, 3), (7, 3, 5)], 7 * 2 * 3 * 5),
     "einsum": (lambda x, y: jnp.einsum("bhqd,bhkd->bhqk", x, y), [(2, 3, 4, 5), (2, 3, 6, 5)], 2 * 3 * 4 * 6 * 5),
     "transposed convolution": (_transposed, [(2, 4, 5, 5)], 2 * 4 * 5 * 5 * 6 * 9),
+    "transposed, by the function": (
+        lambda x, w: F.conv_transpose2d(x, w, stride=3, output_padding=1, groups=2),
+        [(2, 4, 5, 5), (4, 3, 2, 3)],
+        2 * 4 * 5 * 5 * 3 * 6,
+    ),
+    "groups of volumes": (
+        lambda x, w: F.conv3d(x, w, groups=2),
+        [(2, 4, 5, 5, 5), (6, 2, 2, 3, 1)],
+        2 * 60 * 6 * 2 * 6,
+    ),
     "one-dimensional": (lambda x: lax.conv(x, jnp.ones((6, 3, 2)), (1,), "VALID"), [(2, 3, 8)], 2 * 6 * 7 * 3 * 2),
     "empty": (lambda x, y: x @ y, [(0, 3), (3, 4)], 0),
     "elementwise": (lambda x: jnp.tanh(x) * x, [(3, 3)], 0),

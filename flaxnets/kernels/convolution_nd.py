@@ -141,7 +141,7 @@ def _folded(x: jax.Array, window: Window) -> tuple[jax.Array, Window]:
     along = Window(window.size[:1], (kernel,), window.stride[:1], window.pads[:1], window.dilation[:1])
     x = _pad(x.reshape(n, window.size[0], -1), along.padding())
     x = jnp.stack([along.slice(x, tap).reshape(n * depth, *size, channels) for tap in along.taps()], -2)
-    flat = Window(*(field[1:] for field in window[:5]))
+    flat = Window(window.size[1:], window.kernel[1:], window.stride[1:], window.pads[1:], window.dilation[1:])
     return materialized(x.reshape(n * depth, *size, kernel * channels)), flat
 
 
