@@ -107,9 +107,9 @@ def convolution_form(
 ) -> Form:
     """A function of input, weight and bias; ``result="input"`` is the transposed convolution.
 
-    By default ``lax.conv_general_dilated`` for one group in one or two dimensions, and for arrays that a CPU
-    implementation is not made for. All others have one for CPUs that replaces it. Within :func:`use` XLA's or oneDNN's
-    implementation for images and one group, of float32 and float64.
+    By default one with implementations for CPUs, beside ``lax.conv_general_dilated``, which computes one group in one
+    or two dimensions there, too, and arrays that these implementations are not made for. Within :func:`use` XLA's or
+    oneDNN's implementation for images and one group, of float32 and float64.
     """
     if _is_fast(x, weight):
         if x.ndim == 4 and window.groups == 1 and result == "output":
@@ -117,9 +117,11 @@ def convolution_form(
             return functools.partial(convolution, **sizes, library=_library(x))
         return functools.partial(convolution_nd, result=result, window=window._replace(channels_last=True))
     is_slow = result == "input" or window.groups > 1 or x.ndim == 5 or (window.is_blocks and max(window.kernel) > 1)
-    implementation = convolution_nd if is_slow and _is_plain_float(x, weight) else native_convolution
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    return functools.partial(implementation, result=result, window=window._replace(precision=precision))
+    implementation = convolution_nd if _is_plain_float(x, weight) else native_convolution
+    return functools.partial(
+        implementation, result=result, window=window._replace(precision=precision, is_fast=not is_slow)
+    )
 
 
 def _is_plain_float(*arrays: jax.Array) -> bool:

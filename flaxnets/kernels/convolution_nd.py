@@ -48,6 +48,7 @@ class Window(NamedTuple):
         groups: number of blocks that the channels are divided into.
         channels_last: whether operands and result are channels-last, instead of as torch has them.
         precision: of the products, as ``jax.default_matmul_precision`` names it.
+        is_fast: whether XLA is fast with this convolution on CPUs, too, unless it is mapped over both operands.
     """
 
     size: Shape
@@ -58,6 +59,7 @@ class Window(NamedTuple):
     groups: int = 1
     channels_last: bool = True
     precision: str | None = None
+    is_fast: bool = False
 
     @property
     def output(self) -> Shape:
@@ -310,7 +312,7 @@ _CPU = {"output": _output, "input": _input_gradient, "weight": _kernel_gradient}
 
 
 def _compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, window: Window) -> jax.Array:
-    if 0 in (*a.shape, *b.shape):
+    if window.is_fast or 0 in (*a.shape, *b.shape):
         return native(a, b, result=result, window=window)
     dtype = a.dtype  # half precision is computed in float32, as XLA's own convolution is
     a, b = (array.astype(jnp.promote_types(dtype, jnp.float32)) for array in (a, b))
@@ -346,13 +348,13 @@ def native(a: jax.Array, b: jax.Array, *, result: Result, window: Window) -> jax
     spatial = "DHW"[-len(window.size) :]
     data = f"N{spatial}C" if window.channels_last else f"NC{spatial}"
     convolve = functools.partial(
-        lax.conv_general_dilated, rhs_dilation=window.dilation, dimension_numbers=(data, f"OI{spatial}", data),
-        feature_group_count=window.groups, precision=window.precision,
+        lax.conv_general_dilated, rhs_dilation=window.dilation, feature_group_count=window.groups,
+        precision=window.precision,
     )  # fmt: skip
 
     def output(x: jax.Array, weight: jax.Array) -> jax.Array:
         weight = _moved_first(weight) if window.channels_last else weight
-        return convolve(x, weight, window.stride, window.pads)
+        return convolve(x, weight, window.stride, window.pads, dimension_numbers=(data, f"OI{spatial}", data))
 
     if result == "output":
         return output(a, b)
@@ -362,7 +364,8 @@ def native(a: jax.Array, b: jax.Array, *, result: Result, window: Window) -> jax
         for size, k, s, (before, _), d, o in sizes:
             pads.append((d * (k - 1) - before, size - (o - 1) * s - 1 + before))
         weight = _exchanged(_moved_first(b) if window.channels_last else b, window.groups)
-        return convolve(a, weight, (1,) * len(pads), pads, lhs_dilation=window.stride)
+        axes = (data, f"IO{spatial}", data)
+        return convolve(a, weight, (1,) * len(pads), pads, lhs_dilation=window.stride, dimension_numbers=axes)
     channels, outputs = (array.shape[-1 if window.channels_last else 1] for array in (a, b))
     channels //= window.groups
     last, first = (*window.kernel, channels, outputs), (outputs, channels, *window.kernel)
@@ -371,10 +374,10 @@ def native(a: jax.Array, b: jax.Array, *, result: Result, window: Window) -> jax
 
 
 def _exchanged(weight: jax.Array, groups: int) -> jax.Array:
-    """The weight of the convolution over the spread output that computes the input's gradient."""
+    """The weight ``(in, out, *kernel)`` of the convolution over the spread output that is the input's gradient."""
     outputs, inputs, *kernel = weight.shape
-    grouped = weight.reshape(groups, outputs // groups, inputs, *kernel).swapaxes(1, 2)
-    return jnp.flip(grouped.reshape(groups * inputs, outputs // groups, *kernel), range(2, weight.ndim))
+    weight = jnp.moveaxis(weight.reshape(groups, outputs // groups, inputs, *kernel), 0, 1) if groups > 1 else weight
+    return lax.rev(weight.reshape(outputs // groups, groups * inputs, *kernel), tuple(range(2, 2 + len(kernel))))
 
 
 # Of each array: the axes of batch, input channels and output channels, channels-last and as torch has them.
@@ -401,9 +404,10 @@ def _batched(
         return jax.vmap(functools.partial(native, result=result, window=window), dims)(*operands), 0
     if None in dims:
         (letter,) = axes[names[1 - dims.index(None)]].keys() & axes[names[2]].keys()
-        letters, blocks, groups = dict.fromkeys("xwy", letter), window.groups, window.groups
+        letters, blocks, larger = dict.fromkeys("xwy", letter), window.groups, window
     else:
-        letters, blocks, groups = {"x": "i", "w": "o", "y": "o"}, 1, window.groups * count
+        letters, blocks = {"x": "i", "w": "o", "y": "o"}, 1
+        larger = window._replace(groups=window.groups * count, is_fast=False)
 
     def place(name: str) -> tuple[int, int]:
         """The axis to join, and how many blocks of it: the input channels of a weight are those of one group."""
@@ -413,7 +417,7 @@ def _batched(
     joined = [
         x if dim is None else _joined(x, dim, *place(name)) for x, dim, name in zip(operands, dims, names, strict=False)
     ]
-    out = _conv.bind(*joined, result=result, window=window._replace(groups=groups))
+    out = _conv.bind(*joined, result=result, window=larger)
     axis, parts = place(names[2])
     axis, size = axis % out.ndim, out.shape[axis] // count
     out = out.reshape(*out.shape[:axis], parts, count, size // parts, *out.shape[axis + 1 :])

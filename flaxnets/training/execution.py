@@ -172,8 +172,12 @@ def is_fast_in_loops(step: Step, state: TrainState, batch: Any) -> bool:
         batch: an example.
     """
 
+    def is_xlas(eqn: Any) -> bool:
+        name = eqn.primitive.name
+        return name == "conv_general_dilated" or (name == "convolution_nd" and eqn.params["window"].is_fast)
+
     def has_convolution(jaxpr: Any) -> bool:
-        return any(eqn.primitive.name == "conv_general_dilated" for eqn in jaxpr.eqns) or any(
+        return any(map(is_xlas, jaxpr.eqns)) or any(
             has_convolution(inner) for eqn in jaxpr.eqns for inner in jaxprs_in_params(eqn.params)
         )
 
