@@ -114,6 +114,20 @@ def test_outputs_and_gradients_are_those_of_xlas_convolution(name, result, rng):
     assert error(got_gradients, gradients) <= 1e-10
 
 
+@pytest.mark.parametrize("result", ["output", "input"])
+@pytest.mark.parametrize("name", ["2-d, overlapping", "2-d, negative padding", "2-d groups, dilated", "3-d, dilated"])
+def test_float32_which_xla_convolves_itself_has_the_same_numbers(name, result, rng):
+    arrays = CASES[name].arrays(rng, result, jnp.float32)
+    made, native = functions(name, result)
+
+    def both(function: Any) -> Any:
+        output, back = jax.vjp(function, *arrays)
+        return output, back(output)
+
+    got, expected = jax.jit(lambda: (both(made), both(native)))()
+    assert error(got, expected) <= 1e-5
+
+
 MAPPED = ["2-d groups, strided", "2-d depthwise", "3-d, strided", "2-d depthwise with a multiplier"]
 
 
@@ -143,6 +157,28 @@ def test_vmap_maps_outputs_and_gradients(name, result, axes, rng):
 
     got, expected = jax.jit(lambda: (both(made), slow()))()
     assert error(got, expected) <= 1e-10
+
+
+@pytest.mark.parametrize("name", ["images", "sequences"])
+def test_ensembles_and_gradients_by_example_of_one_group_are_no_groups_of_xla(name, rng):
+    function, x, weight, options, _ = CHOICES[name]
+    x, weight = (jnp.asarray(rng.normal(size=(3, *shape))) for shape in (x, weight))
+
+    def loss(x: jax.Array, weight: jax.Array) -> jax.Array:
+        return jnp.sin(function(x, weight, **options)).sum()
+
+    def ensemble(x: jax.Array, weight: jax.Array) -> Any:
+        return jax.vmap(jax.value_and_grad(loss, (0, 1)))(x, weight)
+
+    def by_example(x: jax.Array, weight: jax.Array) -> Any:
+        return jax.vmap(jax.grad(loss, 1), in_axes=(0, None))(x, weight[0])
+
+    for mapped, weights in ((ensemble, weight), (by_example, weight[:1].repeat(3, 0))):
+        lowered = jax.jit(mapped).lower(x, weight)
+        assert "_group_count = 3" not in lowered.as_text()
+        each = [jax.value_and_grad(loss, (0, 1))(*pair) for pair in zip(x, weights, strict=True)]
+        expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+        assert error(lowered.compile()(x, weight), expected if mapped is ensemble else expected[1][1]) <= 1e-10
 
 
 def test_vmap_over_no_examples_gives_none():
@@ -180,7 +216,9 @@ def test_forward_second_and_mixed_derivatives_and_scan(name, result, rng):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32], ids=lambda dtype: dtype.__name__)
-@pytest.mark.parametrize("name", ["2-d depthwise", "2-d groups", "3-d", "2-d patches", "1-d depthwise, many taps"])
+@pytest.mark.parametrize(
+    "name", ["2-d depthwise", "2-d groups", "3-d, strided", "2-d patches", "1-d, many taps, strided"]
+)
 def test_lower_precision_is_no_further_off_than_xlas_convolution(name, dtype, rng):
     results = []
     for result in ("output", "input"):
