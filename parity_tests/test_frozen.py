@@ -57,6 +57,7 @@ class Run:
     """A linear layer here and in torch, with the same weights, which both get the same gradients."""
 
     def __init__(self, name: str, options: dict[str, Any]):
+        torch.manual_seed(0)
         self.twin, self.model = torch.nn.Linear(4, 3), nn.Linear(4, 3, rngs=nnx.Rngs(0)).double()
         self.model.weight = nn.Parameter(self.model.weight[...])
         self.model.bias = nn.Parameter(self.model.bias[...])
@@ -141,7 +142,7 @@ def test_slots_of_what_was_always_frozen_are_empty():
     run.freeze({"weight"})
     run.flax_step(run.gradients())
     sizes = {slot: {key: tree[key].size for key in ("weight", "bias")} for slot, tree in run.opt_state.slots.items()}
-    assert sizes == dict.fromkeys(("exp_avg", "exp_avg_sq"), {"weight": 0, "bias": 3})
+    assert sizes == {slot: {"weight": 0, "bias": 3} for slot in ("exp_avg", "exp_avg_sq")}
     run.freeze(set())
     run.flax_step(run.gradients())
     assert run.opt_state.slots["exp_avg"]["weight"].shape == (3, 4)
@@ -199,10 +200,10 @@ def test_clipping_does_not_count_the_gradients_of_frozen_parameters():
     run.ours = optax.chain(optim.clip_grad_norm(0.7), optim.SGD(LR))
     run.flax_step(gradients)
     np.testing.assert_allclose(run.model.bias[...], run.twin.bias.detach().numpy(), rtol=GATE)
-    clip, params = optim.clip_grad_norm(0.7), nnx.state(run.model, nnx.Param)
+    clip, params = optim.clip_grad_norm(1e-3), nnx.state(run.model, nnx.Param)
     for given in ((nnx.as_pure(params), params), (params, None)):  # the variables are in either of the two
         clipped, _ = clip.update(given[0], clip.init(None), given[1])
-        assert float(jnp.linalg.norm(jax.tree.leaves(clipped)[0])) == pytest.approx(0.7, rel=1e-5)
+        assert float(jnp.linalg.norm(jax.tree.leaves(clipped)[0])) == pytest.approx(1e-3, rel=1e-2)
 
 
 def test_optax_masks_are_frozen_parameters():

@@ -12,6 +12,7 @@ import optax
 from flax import nnx
 
 from flaxnets.nn import utils
+from flaxnets.optim.arguments import check_settings
 from flaxnets.optim.frozen import array_of, is_node, with_array
 from flaxnets.optim.rules import Settings, Slots
 from flaxnets.state import is_frozen
@@ -37,6 +38,25 @@ class OptimizerState(NamedTuple):
     missed: dict[str, jax.Array] = {}  # noqa: RUF012  (a pytree without leaves, never changed)
 
 
+_UPDATE = "updates, opt_state = optimizer.update(gradients, opt_state, params)"
+_STATE = "the state is a value of its own. Fix: opt_state = optimizer.init(nnx.state(model, nnx.Param))"
+
+# What torch's optimizers have, and what there is to write instead.
+_TORCHS_ATTRIBUTES = {
+    "zero_grad": "gradients are values that every step computes anew. Fix: leave the line out",
+    "step": f"an optimizer changes nothing in place. Fix: {_UPDATE}; params = optax.apply_updates(params, updates); or "
+    "flaxnets.training.make_train_step",
+    "param_groups": "it does not hold parameters. Fix: read optimizer.settings and optimizer.groups; for a learning "
+    "rate that changes, give a schedule of flaxnets.optim.lr_scheduler as lr",
+    "add_param_group": "it does not hold parameters. Fix: give groups={'*bias': {'lr': 0.01}} when it is made",
+    "state": _STATE,
+    "state_dict": f"{_STATE}, and flaxnets.optim.to_torch(optimizer, opt_state, model)",
+    "load_state_dict": "the state is a value of its own. Fix: opt_state = flaxnets.optim.from_torch(optimizer, "
+    "state_dict, model)",
+    "defaults": "its settings have another name. Fix: optimizer.settings",
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
     """One of torch's optimizers as an ``optax.GradientTransformation``: it has ``init`` and ``update``.
@@ -54,6 +74,12 @@ class Optimizer:
     groups: tuple[tuple[Filter, Settings], ...]
     rule: Rule
     slots_of: Callable[[jax.Array, Settings], Slots]
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _TORCHS_ATTRIBUTES:
+            kind = vars(self).get("name", "Optimizer")
+            raise AttributeError(f"{kind} has no {name}: {_TORCHS_ATTRIBUTES[name]}", name=name, obj=self)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def group_of(self, name: str) -> int:
         """Returns which group a parameter is in; 0 is that of no filter."""
@@ -199,36 +225,23 @@ def make(
     """Returns an optimizer, with its settings checked as torch checks them.
 
     Raises:
+        TypeError: for a setting that is no number, or not as many as there must be.
         ValueError: for a setting out of its range, or a setting in a group that the optimizer does not have.
     """
-    groups = dict(groups or {})
-    for number, given in enumerate([{}, *groups.values()]):
-        where = f"{name}" + (f", group {list(groups)[number - 1]!r}" if number else "")
+    groups = {} if groups is None else groups
+    if not isinstance(groups, Mapping) or not all(isinstance(given, Mapping) for given in groups.values()):
+        raise TypeError(
+            f"{name}: groups must map patterns to settings, such as {{'*bias': {{'lr': 0.1}}}}, got {groups!r}"
+        )
+    chosen = []
+    for key, given in [(None, {}), *groups.items()]:
+        where = name if key is None else f"{name}, group {key!r}"
         unknown = sorted(set(given) - set(settings))
         if unknown:
             raise ValueError(f"{where}: unknown setting {', '.join(map(repr, unknown))}; known: {', '.join(settings)}")
-        _check(where, {**settings, **given})
-    return Optimizer(name, dict(settings), tuple((key, dict(value)) for key, value in groups.items()), rule, slots_of)
-
-
-# Smallest and largest value of each setting; the largest itself is allowed only where it is infinite.
-_RANGES = {
-    "lr": (0, jnp.inf), "momentum": (0, jnp.inf), "weight_decay": (0, jnp.inf), "eps": (0, jnp.inf),
-    "betas": (0, 1), "rho": (0, 1), "alpha": (0, jnp.inf), "lr_decay": (0, jnp.inf), "momentum_decay": (0, jnp.inf),
-    "initial_accumulator_value": (0, jnp.inf),
-}  # fmt: skip
-
-
-def _check(where: str, settings: Settings) -> None:
-    for name, value in settings.items():
-        low, high = _RANGES.get(name, (-jnp.inf, jnp.inf))
-        for number in value if isinstance(value, tuple) else (value,):
-            if not callable(number) and number is not None and not (low <= number < high or number == high == jnp.inf):
-                raise ValueError(f"{where}: {name} must be at least {low} and below {high}, got {value}")
-    if settings.get("nesterov") and (not settings["momentum"] or settings["dampening"]):
-        raise ValueError(f"{where}: nesterov needs a momentum and zero dampening, got {dict(settings)}")
-    if "etas" in settings and not 0 < settings["etas"][0] < 1 < settings["etas"][1]:
-        raise ValueError(f"{where}: etas must lie below and above 1, got {settings['etas']}")
+        checked = check_settings(where, {**settings, **given})
+        chosen.append(checked if key is None else {option: checked[option] for option in given})
+    return Optimizer(name, chosen[0], tuple(zip(groups, chosen[1:], strict=True)), rule, slots_of)
 
 
 def clip_grad_norm(max_norm: float) -> optax.GradientTransformation:
