@@ -323,6 +323,27 @@ def test_a_train_state_goes_on_when_parameters_are_frozen_and_thawed(optimizer: 
             assert relative_error(value.numpy(), np.asarray(model.state_dict()[name])) <= 1e-10, name
 
 
+class Steep(nn.Module):
+    """A frozen parameter whose gradient would be infinite."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.offset = nn.Parameter(jnp.zeros(()), requires_grad=False)
+        self.fc = nn.Linear(4, 2, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.fc(x) + jnp.sqrt(self.offset[...])
+
+
+def test_gradients_that_frozen_parameters_would_have_are_not_looked_at():
+    model, optimizer = Steep(nnx.Rngs(0)).double(), optax.chain(optim.clip_grad_norm(1.0), optim.SGD(LR))
+    step = make_train_step(model, optimizer, classification, nonfinite="skip")
+    inputs, targets = batches(1)[0]
+    state, metrics = step(TrainState.create(model, optimizer), Batch(inputs, targets, jnp.ones(6)))
+    assert int(metrics["nonfinite"]) == 0
+    assert int(state.step) == 1
+    assert np.isfinite(state.params["fc"]["weight"][...]).all()
+
+
 class Masked(nn.Module):
     """Parameters that no optimizer could move: whole numbers, and a mask that is infinite."""
 

@@ -32,6 +32,7 @@ PARAMETERS: dict[str, Callable[[Any], Any]] = {
     "parameter": lambda model: model.weight,
     "state": lambda model: nnx.state(model, nnx.Param),
     "state dict": lambda model: model.state_dict(),
+    "method": lambda model: model.parameters,
     "torch's": lambda model: torch.nn.Linear(2, 1).parameters(),
 }
 

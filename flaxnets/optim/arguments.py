@@ -45,6 +45,8 @@ def holds_parameters(value: Any) -> bool:
     """Returns whether this is a model, a parameter, or some of them."""
     if isinstance(value, (nnx.Module, nnx.Variable)) or hasattr(value, "parameters"):
         return True
+    if getattr(value, "__name__", None) in ("parameters", "named_parameters"):  # methods that were not called
+        return True
     return isinstance(value, Iterable) and not isinstance(value, str) and not hasattr(value, "shape")
 
 
