@@ -206,6 +206,22 @@ def test_clipping_does_not_count_the_gradients_of_frozen_parameters():
         assert float(jnp.linalg.norm(jax.tree.leaves(clipped)[0])) == pytest.approx(1e-3, rel=1e-2)
 
 
+@pytest.mark.parametrize(("name", "options"), OPTIMIZERS, ids=str)
+def test_a_parameter_without_a_gradient_misses_the_step(name: str, options: dict[str, Any]):
+    run = Run(name, options)
+    params = {key: jnp.asarray(value.detach().numpy()) for key, value in run.twin.named_parameters()}
+    opt_state = run.ours.init(params)
+    for step in range(4):
+        gradients: dict[str, Any] = run.gradients()
+        run.freeze({"weight"} if step == 1 else set())
+        run.torch_step(gradients)
+        given = {**gradients, **({"weight": None} if step == 1 else {})}
+        updates, opt_state = run.ours.update(given, opt_state, params)
+        params = optax.apply_updates(params, updates)
+    for key, value in run.twin.named_parameters():
+        np.testing.assert_allclose(params[key], value.detach().numpy(), rtol=GATE)
+
+
 def test_optax_masks_are_frozen_parameters():
     params = {"weight": jnp.ones((3, 4)), "bias": jnp.ones(3)}
     masked = optax.masked(optim.AdamW(0.1, groups={"weight": {"lr": 1.0}}), {"weight": False, "bias": True})

@@ -30,7 +30,8 @@ class OptimizerState(NamedTuple):
         step: how many steps were taken.
         slots: by torch's name of the slot (``exp_avg``, ...), a tree as that of the parameters; the slots of a
             parameter that was always frozen are empty.
-        missed: by name, how many of the steps a parameter was frozen in; of those that were ever frozen.
+        missed: by name, how many of the steps a parameter took no part in; of those that were frozen at the beginning,
+            or later if they have slots.
     """
 
     step: jax.Array
@@ -146,7 +147,8 @@ class Optimizer:
             # Variables say whether they are frozen now; an array does so by having no slots yet.
             always_frozen = name in missed and not own and not isinstance(node, nnx.Variable)
             if p is None or g is None or is_frozen(node) or always_frozen:
-                missed[name] = missed.get(name, jnp.zeros_like(state.step)) + 1
+                if own or name in missed:
+                    missed[name] = missed.get(name, jnp.zeros_like(state.step)) + 1
                 steps.append(node if p is None else with_array(node, jnp.zeros_like(p)))
                 continue
             t = (state.step + 1 - missed.get(name, 0)).astype(jnp.finfo(p.dtype).dtype)
