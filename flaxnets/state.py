@@ -251,18 +251,18 @@ def _assign(name: str, variable: nnx.Variable, value: Any, options: Mapping[str,
     except TypeError as error:
         expected = "any" if isinstance(old, Uninitialized) else tuple(old.shape)
         return [f"{name!r}: expected an array of shape {expected}, got {error}"]
-    assign = options.get("assign_to_params_buffers", False)
+    assign, dtype = options.get("assign_to_params_buffers", False), _conversion.dtype_of(value)
     problems = list(_mismatches(name, value, old, assign or options.get(_CAST, True)))
-    if assign and isinstance(variable, nnx.Param) and not jnp.issubdtype(_conversion.dtype_of(value), jnp.inexact):
-        problems.append(
-            f"{name!r}: expected a floating-point or complex parameter, got dtype {_conversion.dtype_of(value)}"
-        )
+    lost = jnp.issubdtype(old.dtype, jnp.inexact) and not jnp.issubdtype(dtype, jnp.inexact)
+    if assign and lost and isinstance(variable, nnx.Param):
+        problems.append(f"{name!r}: expected a floating-point or complex parameter, got dtype {dtype}")
     if problems:
         return problems
     try:
         array = _conversion.to_array(value)
     except (TypeError, RuntimeError, NotImplementedError) as error:  # a subclass of torch.Tensor, of any behaviour
-        return [f"{name!r}: a {type(value).__name__} cannot be converted: {str(error).partition(chr(10))[0]}"]
+        cause = str(error).splitlines()[0]
+        return [f"{name!r}: a {type(value).__name__} cannot be converted: {cause}"]
     shape = array.shape if isinstance(old, Uninitialized) else old.shape
     new_dtype = jax.dtypes.canonicalize_dtype(dtype) if assign else old.dtype
     variable.set_value(_placed_like(array.reshape(shape), old, new_dtype))
