@@ -374,6 +374,9 @@ def load_state_dict(
     """
     if not isinstance(mapping, Mapping):
         raise TypeError(f"load_state_dict: expected a mapping of names to arrays, got {type(mapping).__name__}")
+    for key in mapping:
+        if not isinstance(key, str):
+            raise TypeError(f"load_state_dict: expected names as keys, got {key!r}, of type {type(key).__name__}")
     keys, errors = IncompatibleKeys([], []), []
     snapshot = _Snapshot(module)
     try:
