@@ -665,5 +665,5 @@ def test_a_plain_flax_module_takes_arrays_without_hooks():
 def test_keys_that_are_no_names_are_refused(mapping):
     with pytest.raises((AttributeError, TypeError)):
         torch.nn.Linear(2, 1).load_state_dict(mapping)
-    with pytest.raises(TypeError, match="expected names as keys, got (0|None)"):
+    with pytest.raises(TypeError, match=r"expected names as keys, got (0|None)"):
         flax_nn.Linear(2, 1, rngs=nnx.Rngs(0)).load_state_dict(mapping)
