@@ -4,7 +4,6 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -45,7 +44,7 @@ class Options:
 def main(arguments: Sequence[str], prog: str) -> int:
     """Runs the command; returns the exit status."""
     options = parse(Options, arguments, prog)
-    from flaxnets.data import DataError
+    from flaxnets.data import DataError, read_image
 
     if options.top < 1:
         raise UsageError(f"--top must be positive, got {options.top}")
@@ -59,7 +58,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     predict, failed = _classifier(run), False
     for path in options.images:
         try:
-            probabilities = predict(read_image(path, run))
+            probabilities = predict(read_image(path, image_shape(run)))
         except DataError as error:
             print(f"{prog}: error: {error}", file=sys.stderr)
             failed = True
@@ -83,27 +82,3 @@ def _classifier(run: "LoadedRun") -> Callable[["np.ndarray"], "np.ndarray"]:
 
     forward = jax.jit(lambda images: jax.nn.softmax(run.model(run.transform(images)), axis=-1))
     return lambda image: np.asarray(forward(image[None])[0])
-
-
-def read_image(path: str, run: "LoadedRun") -> "np.ndarray":
-    """Reads an image as a run's network sees images in files: its middle, as channels, height and width in uint8.
-
-    Args:
-        path: the file.
-        run: the run.
-
-    Raises:
-        DataError: for a file that cannot be used to train on either: not there, damaged, of 16 bits, and so on.
-    """
-    import numpy as np
-
-    from flaxnets.data import Augmentation, DataError
-    from flaxnets.data.image_checks import check_images, decode_image
-
-    channels, *size = image_shape(run)
-    (problem,) = check_images([Path(path)])
-    if problem is not None:
-        raise DataError(f"{path}: {problem}")
-    image = decode_image(Path(path), "L" if channels == 1 else "RGB")
-    image = Augmentation().crop_and_flip(image, (size[0], size[1]), np.random.default_rng(0))
-    return np.asarray(image).reshape(*size, channels).transpose(2, 0, 1)
