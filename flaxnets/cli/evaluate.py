@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from flaxnets.cli.common import UsageError, examples_to_test, open_dataset, open_run, parse
+from flaxnets.cli.common import UsageError, class_names, examples_to_test, open_dataset, open_run, parse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Print a trained network's metrics on the test part of a dataset, and those of each class.
+
+    Classes are matched by their names. A class that the network does not know is an error; the dataset may lack some.
 
     Examples:
       flaxnets evaluate runs/lenet-demo
@@ -28,6 +30,10 @@ class Options:
     """What to evaluate on; if not given, what the run was trained on."""
     data_dir: str | None = None
     """The folder with the files of the dataset; if not given, that of the run."""
+    csv_image_column: str | None = None
+    """The column of the images of a csv:FILE: its name, or its number from 1."""
+    csv_label_column: str | None = None
+    """The column of the labels of a csv:FILE: its name, or its number from 1."""
     weights: Literal["best", "last"] = "best"
     """Those of the best epoch in test, or those at the end of training."""
     plot: bool = False
@@ -48,19 +54,19 @@ def main(arguments: Sequence[str], prog: str) -> int:
     images = run.config["task"] == "classification"
     if options.plot and not images:
         raise UsageError(f"--plot is for networks for images; {options.run} is for {run.config['task']}")
-    data = open_dataset(run, options.dataset, options.data_dir)
+    data = open_dataset(run, options.dataset, options.data_dir, (options.csv_image_column, options.csv_label_column))
     task, part = TASKS[data.task], examples_to_test(run, data)
     if not images:
         record = evaluate(run.model, part, objective=task.objective, transform=run.transform)
         print(f"{data.name}: {describe(record, 'test')}  {len(part):,} examples")
         return 0
     outputs, known = predict(run.model, part, transform=run.transform), data.model_options["num_classes"]
-    if outputs.shape[-1] < known:
+    if outputs.shape[-1] < known or (outputs.shape[-1] > known and not run.config.get("classes")):
         raise UsageError(f"--dataset {data.name} has {known} classes, and the network knows {outputs.shape[-1]}")
     record = means(task.objective(jnp.asarray(outputs), jnp.asarray(part.targets), jnp.ones(len(part))), "test")
     print(f"{data.name}: {describe(record, 'test')}  {len(part):,} examples")
     matrix = confusion_matrix(outputs.argmax(-1), part.targets, outputs.shape[-1])
-    names = run.config.get("classes") or [str(i) for i in range(len(matrix))]
+    names = class_names(run, len(matrix))
     _print_classes(matrix, names)
     if options.plot:
         path = run.path / "confusion.png"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from flaxnets.cli.common import UsageError, image_shape, open_run, parse
+from flaxnets.cli.common import UsageError, class_names, image_shape, open_run, parse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
             print(f"{prog}: error: {error}", file=sys.stderr)
             failed = True
             continue
-        names = run.config.get("classes") or [str(i) for i in range(len(probabilities))]
+        names = class_names(run, len(probabilities))
         order = (-probabilities).argsort(kind="stable")[: options.top]
         found = [(names[i], float(probabilities[i])) for i in order]
         if options.json:

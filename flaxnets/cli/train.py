@@ -29,6 +29,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
         print_models()
         return 0
     from flaxnets.cli.devices import choose_device, keep_compiled
+    from flaxnets.training import read_config
 
     choose_device(options.device)
     keep_compiled(options.cache_dir)
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
     if run and run.is_finished():
         print(f"{run.path} is finished; there is nothing to resume")
         return 0
+    if run:
+        plan = plan.with_classes(read_config(run.path).get("classes"))
     with Stopping(options.time_limit, options.patience) as stopping:
         return _train(plan, run, stopping)
 

@@ -76,6 +76,10 @@ class Options:
     """Fetch these from OpenML where their files are not there."""
     bad_files: Literal["stop", "skip"] = "stop"
     """What images or lines that cannot be used do: end the run before it begins, or be left out; each is named."""
+    csv_image_column: str | None = None
+    """The column of the images of a csv:FILE: its name, or its number from 1."""
+    csv_label_column: str | None = None
+    """The column of the labels of a csv:FILE: its name, or its number from 1."""
     workers: int = 2
     """How many threads decode images of folders ahead."""
     train_examples: int | None = None

@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flaxnets.cli.common import UsageError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _AUGMENTATION = ("crop_area", "crop_padding", "flip", "erase", "mixup")
 # These are kept, but do not decide what comes out of a run, so that it can be resumed with others.
 _FREE = (
-    "options", "classes", "data_dir", "download", "workers", "patience", "time_limit", "out", "resume",
+    "options", "classes", "vocabulary", "data_dir", "download", "workers", "patience", "time_limit", "out", "resume",
     "checkpoint_every", "compare_torch", "tensorboard", "device", "cache_dir",
 )  # fmt: skip
 # Examples a step of a dry run: the largest networks take seconds for more.
@@ -133,9 +133,31 @@ class Plan:
 
     def differences(self, config: Mapping[str, Any]) -> list[str]:
         """Says in which settings another run, of which this is the ``config.json``, is another one."""
+        from flaxnets.data.class_names import composed
+        from flaxnets.data.complaints import listed
+
         ours = json.loads(json.dumps(self.config))
         names = [name for name in {**ours, **config} if name not in _FREE and ours.get(name) != config.get(name)]
-        return [f"{name} is {config.get(name)!r} there and {ours.get(name)!r} here" for name in names]
+        differences = [f"{name} is {config.get(name)!r} there and {ours.get(name)!r} here" for name in names]
+        for kind in ("classes", "vocabulary"):
+            there, here = ({*map(composed, names.get(kind) or ())} for names in (config, ours))
+            words = [
+                f"{listed(sorted(names))} {what}"
+                for names, what in ((there - here, "missing"), (here - there, "new"))
+                if names
+            ]
+            if there and words:
+                differences.append(f"{kind}: {', '.join(words)} here")
+        return differences
+
+    def with_classes(self, names: Sequence[str] | None) -> "Plan":
+        """Returns the plan with labels in the order of these names, such as those of a run that goes on."""
+        from flaxnets.data import relabel
+
+        if names is None or self.data.classes is None:
+            return self
+        data = relabel(self.data, names)
+        return dataclasses.replace(self, data=data, config={**self.config, "classes": data.classes})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +249,10 @@ def _load(options: Options, warn: Callable[[str], None]) -> "Dataset":
         what = f"--dataset {name} is not for {entry.task}, which {arch} is for" if name else f"{arch} has no dataset"
         raise UsageError(f"{what}; use --dataset {' or '.join(list_datasets(entry.task))}")
     try:
-        data = load(name or "", options.data_dir, download=options.download, bad_files=options.bad_files, warn=warn)
+        data = load(
+            name or "", options.data_dir, download=options.download, bad_files=options.bad_files, warn=warn,
+            csv_columns=(options.csv_image_column, options.csv_label_column),
+        )  # fmt: skip
     except (ImportError, OSError, ValueError) as error:
         raise UsageError(f"--dataset {name}: {error}") from error
     examples = options.train_examples or len(data.train)
@@ -254,6 +279,7 @@ def _config(options: Options, data: "Dataset") -> tuple[dict[str, Any], Any]:
     mean, std = channel_statistics(data.train, shape) if options.normalize else (None, None)
     config |= {
         "dataset": options.dataset or entry.dataset, "task": data.task, "classes": data.classes,
+        "vocabulary": "".join(data.vocabulary.tokens[1:]) if data.vocabulary else None,
         "model_options": model_options, "input_shape": input_shape, "mean": mean, "std": std,
         "options": {name: value for name, value in asked.items() if value != getattr(Options, name)},
     }  # fmt: skip

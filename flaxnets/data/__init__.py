@@ -4,6 +4,7 @@ from flaxnets.data.augmentation import Augmentation as Augmentation
 from flaxnets.data.class_names import relabel as relabel
 from flaxnets.data.datasets import list_datasets as list_datasets
 from flaxnets.data.datasets import load as load
+from flaxnets.data.datasets import task_of as task_of
 from flaxnets.data.examples import Dataset as Dataset
 from flaxnets.data.examples import Part as Part
 from flaxnets.data.examples import Split as Split

@@ -73,9 +73,9 @@ def relabel(data: Dataset, names: Sequence[str]) -> Dataset:
         DataError: for classes that are not among them.
 
     >>> from flaxnets.data import load
-    >>> reversed_digits = relabel(load("digits"), [*"9876543210"])
-    >>> load("digits").test.targets[:4].tolist(), reversed_digits.test.targets[:4].tolist()
-    ([5, 2, 8, 1], [4, 7, 1, 8])
+    >>> digits = load("digits")
+    >>> bool((relabel(digits, "9876543210").test.targets == 9 - digits.test.targets).all())
+    True
     """
     classes, held_out = data.classes or (), data.held_out
     if tuple(names) == classes:

@@ -117,12 +117,23 @@ def list_datasets(task: str | None = None) -> list[str]:
     >>> list_datasets("regression")
     ['diabetes', 'line']
     """
-    tasks = {name: task for name, (task, _) in _LOADERS.items()} | dict.fromkeys(PUBLISHED, "classification")
-    tasks["topics"] = "language"
-    return sorted(name for name, its_task in tasks.items() if task in (None, its_task))
+    return sorted(name for name in [*PUBLISHED, *_LOADERS, "topics"] if task in (None, task_of(name)))
 
 
-_PLACES = ("csv:FILE", "folder:PATH", "text:FILE")
+_PLACES = {"csv:FILE": "classification", "folder:PATH": "classification", "text:FILE": "language"}
+
+
+def task_of(name: str) -> str | None:
+    """Returns the task that a dataset is for, None for an unknown name.
+
+    >>> task_of("folder:pets"), task_of("topics"), task_of("pets")
+    ('classification', 'language', None)
+    """
+    if name in _LOADERS:
+        return _LOADERS[name][0]
+    kind, colon, _ = name.partition(":")
+    places = {place.partition(":")[0] + ":": task for place, task in _PLACES.items()}
+    return (dict.fromkeys(PUBLISHED, "classification") | {"topics": "language"} | places).get(kind + colon)
 
 
 def load(

@@ -203,7 +203,7 @@ def _scaled(image: Image.Image, upright: Image.Image) -> Image.Image:
     elif upright.mode == "I" and image.format == "TIFF":
         top = 255 if high <= 255 else 65535
     else:
-        top = 2 ** image.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0] - 1 if image.format == "TIFF" else 65535
+        top = 2 ** getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0] - 1
     if not (low >= 0 and high <= top):
         raise DataError(f"gray values from {low} to {high}, expected 0 to {top}")
     return Image.fromarray(np.round(values * (255 / top)).astype(np.uint8))
