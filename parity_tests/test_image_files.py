@@ -1,34 +1,23 @@
 """Images in files: what is complained of, what is never opened, and what batches are made of."""
 
 import contextlib
-import io
 import itertools
 import os
 import re
 import socket
-import struct
 import sys
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from image_data import PICTURE, encoded, fill, raw_png
 from PIL import Image
 
 from flaxnets.cli import train
 from flaxnets.cli.command import run
 from flaxnets.data import Augmentation, DataError, ImageFiles, channel_statistics, load
-
-GRADIENT = np.stack(np.broadcast_arrays(np.arange(0, 240, 10)[None], np.arange(0, 200, 10)[:, None], 7), 2)
-PICTURE = Image.fromarray(GRADIENT.astype(np.uint8))  # 24 x 20
-
-
-def encoded(form: str = "PNG", image: Image.Image = PICTURE, **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
 
 
 def noise(form: str) -> bytes:
@@ -37,20 +26,6 @@ def noise(form: str) -> bytes:
 
 def changed(content: bytes, at: int) -> bytes:
     return content[:at] + bytes([content[at] ^ 0x55]) + content[at + 1 :]
-
-
-def raw_png(size: tuple[int, int], depth: int, color: int, pixels: bytes) -> bytes:
-    """A PNG that Pillow does not write."""
-    parts = {
-        b"IHDR": struct.pack(">IIBBBBB", *size, depth, color, 0, 0, 0),
-        b"IDAT": zlib.compress(pixels),
-        b"IEND": b"",
-    }
-    chunks = [
-        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        for kind, content in parts.items()
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def grey_tiff(kind: type, low: float, high: float) -> bytes:
@@ -85,7 +60,7 @@ BAD_CONTENT: dict[str, tuple[bytes, str]] = {
     "bit_flip.png": (changed(noise("PNG"), 3000), "damaged"),
     "pixel_flip.png": (changed(encoded(compress_level=0), 300), "damaged"),
     "header_flip.png": (changed(encoded(), 20), "damaged|no image"),
-    "half_cmyk.jpg": (encoded("JPEG", CMYK)[:-200], "truncated"),
+    "half_cmyk.jpg": (encoded("JPEG", CMYK)[:-200], "truncated|damaged"),
     "half_deep.png": (encoded("PNG", NOISE_16)[:2000], "damaged|truncated"),
     "half_deep.pgm": (encoded("PPM", GREY_16)[:-9], "truncated"),
     "negative.tif": (grey_tiff(np.int32, -5, 9), "gray values from -5 to 9, expected 0 to 255"),
@@ -329,14 +304,6 @@ def test_nothing_but_stop_and_skip_can_be_done_with_bad_files(folder):
         load(f"folder:{folder}", bad_files="keep")  # type: ignore[arg-type]
 
 
-def fill(root: Path, files: dict[str, int]) -> Path:
-    for name, count in files.items():
-        (root / name).mkdir(parents=True, exist_ok=True)
-        for i in range(count):
-            (root / name / f"{i}.png").write_bytes(encoded("PNG", Image.new("RGB", (3, 2))))
-    return root
-
-
 LAYOUTS: dict[str, tuple[dict[str, int], dict[str, int], dict[str, int]]] = {
     "one folder": ({"a": 12, "b": 2, "c": 5}, {"a": 10, "b": 1, "c": 4}, {"a": 2, "b": 1, "c": 1}),
     "val": ({"train/a": 3, "train/b": 1, "val/a": 1, "val/b": 2, "test/b": 9}, {"a": 3, "b": 1}, {"a": 1, "b": 2}),
@@ -462,26 +429,6 @@ def test_a_file_that_is_not_there_or_would_block_is_named(kind, tmp_path):
 
 
 COLOURS = np.random.default_rng(1).integers(0, 256, (30, 40, 3), np.uint8)
-MODES: dict[str, tuple[Image.Image, str, np.ndarray]] = {
-    "RGB": (Image.fromarray(COLOURS), "png", COLOURS),
-    "RGBA": (Image.fromarray(np.dstack([COLOURS, COLOURS[..., 0]])), "png", COLOURS),
-    "L": (Image.fromarray(COLOURS[..., 0]), "png", np.repeat(COLOURS[..., :1], 3, 2)),
-    "LA": (Image.fromarray(COLOURS[..., :2], "LA"), "png", np.repeat(COLOURS[..., :1], 3, 2)),
-    "1": (Image.fromarray(COLOURS[..., 0] > 99), "bmp", np.repeat(255 * (COLOURS[..., :1] > 99), 3, 2)),
-    "P": (Image.fromarray(COLOURS // 86 * 127).quantize(27), "gif", COLOURS // 86 * 127),
-}
-
-
-@pytest.mark.parametrize(("image", "ending", "expected"), MODES.values(), ids=MODES)
-def test_every_mode_that_loses_nothing_becomes_rgb(image, ending, expected, tmp_path):
-    fill(tmp_path, {"a": 2, "b": 2})
-    path = tmp_path / "a" / f"x.{ending}"
-    image.save(path)
-    data = load(f"folder:{tmp_path}")
-    files = ImageFiles(tuple(p for p in (*data.train.paths, *data.test.paths) if p.stem == "x"), np.zeros(1, np.int32))
-    ((images, targets),) = files.batches(np.array([0]), 4, image_shape=(3, 30, 40))
-    np.testing.assert_array_equal(images[0], expected.transpose(2, 0, 1))
-    assert (images.dtype, targets.dtype) == (np.uint8, np.int32)
 
 
 @pytest.fixture

@@ -176,6 +176,8 @@ def ignore_pillow_warnings() -> None:
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:
+    if image.format == "TIFF":
+        image.filename = ""  # pyright: ignore[reportAttributeAccessIssue]  (else Pillow maps turned rows wrongly)
     image.load()
     upright = _upright(image)
     if upright.mode[0] in "IF":

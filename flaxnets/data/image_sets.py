@@ -144,15 +144,15 @@ def _parts(tree: _Tree, names: Sequence[str] | None) -> dict[str, Path]:
         part = _part(folder)
         if part is not None:
             parts.setdefault(part, []).append(folder)
-    others = [folder for folder in folders if _part(folder) is None]
     if not parts or (names is not None and {*map(composed, folders)} <= {*map(composed, names)}):
         return {}
+    others = [folder for folder in folders if _part(folder) is None and _has_images(tree, tree.top / folder)]
     if others:
         its_parts = [folder for each in parts.values() for folder in each]
         raise DataError(
-            f"{tree.top}: {listed(its_parts)} beside {listed(others)}. Expected parts alone (train, val, test), or "
-            f"classes alone. Fix: move {listed(others)} elsewhere; or, if {its_parts[0]!r} is a class, rename it or "
-            f"move all classes into {tree.top / 'train'}"
+            f"{tree.top}: {listed(its_parts)} are parts of a dataset, {listed(others)} are not. Expected folders of "
+            f"parts alone (train, val, test), or of classes alone. Fix: move {listed(others)} elsewhere; or, if "
+            f"{its_parts[0]!r} is a class, rename it or move all classes into {tree.top / 'train'}"
         )
     for part, claims in parts.items():
         if len(claims) > 1:
@@ -231,6 +231,10 @@ def _files_below(tree: _Tree, folder: Path, seen: set[Path]) -> Iterator[tuple[P
             yield from _files_below(tree, Path(entry.path), seen)
         else:
             yield Path(entry.path), ""
+
+
+def _has_images(tree: _Tree, folder: Path) -> bool:
+    return any(path.suffix.lower() in FORMATS for path, _ in _files_below(tree, folder, set()))
 
 
 def image_table(name: str, table: Path, reading: Reading) -> Dataset:
