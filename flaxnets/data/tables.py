@@ -23,9 +23,9 @@ _IMAGE_NAMES = (
 _LABEL_NAMES = (
     {
         "breed", "category", "categoryname", "class", "classlabel", "classname", "groundtruth", "label", "labelname",
-        "labels", "species", "tag", "target", "y",
+        "labels", "species", "tag", "target",
     },
-    {"categoryid", "classid", "classindex", "labelid", "labelindex", "targetid"},
+    {"categoryid", "classid", "classindex", "labelid", "labelindex", "targetid", "y"},
 )  # fmt: skip
 _FIX = "Fix: --csv-image-column and --csv-label-column, each with a name or a number from 1"
 _SAMPLE = 100  # lines that decide on the delimiter and the columns
