@@ -22,7 +22,7 @@ TABLES: dict[str, tuple[str, tuple[str | None, str | None], list[tuple[str, str]
     "semicolons, no header": ("a/1.png;cat\nb/2.png;dog", AUTO, [("a/1.png", "cat"), ("b/2.png", "dog")]),
     "tabs": ("filename\tclass\na/1.png\tcat\n", AUTO, [("a/1.png", "cat")]),
     "tabs, no header": ("a/1.png\tcat\n", AUTO, [("a/1.png", "cat")]),
-    "commas in labels of semicolons": ("1.png;cats, a\n2.png;dogs, b\n", AUTO, [("1.png", "cats, a"), ("2.png", "dogs, b")]),
+    "commas in labels": ("1.png;cats, a\n2.png;dogs, b\n", AUTO, [("1.png", "cats, a"), ("2.png", "dogs, b")]),
     "semicolons in labels of commas": ("a/1.png,cats; young\n", AUTO, [("a/1.png", "cats; young")]),
     "commas in paths of tabs": ("a,b;c/1.png\tcat\n", AUTO, [("a,b;c/1.png", "cat")]),
     "decimal commas": ("image;width;label\n1.png;2,5;cat\n2.png;3,5;dog\n", AUTO, [("1.png", "cat"), ("2.png", "dog")]),
