@@ -30,10 +30,12 @@ class Options:
     """What to evaluate on; if not given, what the run was trained on."""
     data_dir: str | None = None
     """The folder with the files of the dataset; if not given, that of the run."""
+    bad_files: Literal["stop", "skip"] | None = None
+    """What images or lines that cannot be used do; if not given, as in the run."""
     csv_image_column: str | None = None
-    """The column of the images of a csv:FILE: its name, or its number from 1."""
+    """The column of the images of a csv:FILE: its name, or its number from 1; if not given, that of the run."""
     csv_label_column: str | None = None
-    """The column of the labels of a csv:FILE: its name, or its number from 1."""
+    """The column of the labels of a csv:FILE: its name, or its number from 1; if not given, that of the run."""
     weights: Literal["best", "last"] = "best"
     """Those of the best epoch in test, or those at the end of training."""
     plot: bool = False
@@ -54,7 +56,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
     images = run.config["task"] == "classification"
     if options.plot and not images:
         raise UsageError(f"--plot is for networks for images; {options.run} is for {run.config['task']}")
-    data = open_dataset(run, options.dataset, options.data_dir, (options.csv_image_column, options.csv_label_column))
+    columns = options.csv_image_column, options.csv_label_column
+    data = open_dataset(run, options.dataset, options.data_dir, columns, options.bad_files)
     task, part = TASKS[data.task], examples_to_test(run, data)
     if not images:
         record = evaluate(run.model, part, objective=task.objective, transform=run.transform)

@@ -44,7 +44,7 @@ class Options:
 def main(arguments: Sequence[str], prog: str) -> int:
     """Runs the command; returns the exit status."""
     options = parse(Options, arguments, prog)
-    from flaxnets.data import DataError, read_image
+    from flaxnets.data import DataError
 
     if options.top < 1:
         raise UsageError(f"--top must be positive, got {options.top}")
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     predict, failed = _classifier(run), False
     for path in options.images:
         try:
-            probabilities = predict(read_image(path, image_shape(run)))
+            probabilities = predict(read_image(path, run))
         except DataError as error:
             print(f"{prog}: error: {error}", file=sys.stderr)
             failed = True
@@ -82,3 +82,18 @@ def _classifier(run: "LoadedRun") -> Callable[["np.ndarray"], "np.ndarray"]:
 
     forward = jax.jit(lambda images: jax.nn.softmax(run.model(run.transform(images)), axis=-1))
     return lambda image: np.asarray(forward(image[None])[0])
+
+
+def read_image(path: str, run: "LoadedRun") -> "np.ndarray":
+    """Reads an image as a run's network sees images in files: its middle, as channels, height and width in uint8.
+
+    Args:
+        path: the file.
+        run: the run.
+
+    Raises:
+        DataError: for a file that cannot be used to train on either: missing, damaged, and so on.
+    """
+    from flaxnets import data
+
+    return data.read_image(path, image_shape(run))
