@@ -100,9 +100,11 @@ def _scratch(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: if there can be none.
     """
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as scratch:
-        with _startup.undone_at_end(lambda: shutil.rmtree(scratch, ignore_errors=True)):
-            yield Path(scratch)
+    with (
+        tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as scratch,
+        _startup.undone_at_end(lambda: shutil.rmtree(scratch, ignore_errors=True)),
+    ):
+        yield Path(scratch)
 
 
 def describe_interface(run: "LoadedRun") -> dict[str, Any]:
