@@ -46,9 +46,7 @@ def make_schedule(
     [0.1, 0.05, 0.0]
     """
     if start:
-        rest = make_schedule(
-            name, lr, total_steps - start, warmup_steps=warmup_steps, step_size=step_size, gamma=gamma
-        )
+        rest = make_schedule(name, lr, total_steps - start, warmup_steps=warmup_steps, step_size=step_size, gamma=gamma)
         return lambda step: rest(jnp.maximum(step - start, 0))
     if name not in SCHEDULES:
         raise ValueError(f"unknown schedule {name!r}; {suggest(name, list(SCHEDULES))}")

@@ -106,9 +106,13 @@ class Run:
         with (self.path / f"{of}{METRICS}").open("a") as file:
             file.write(json.dumps(record) + "\n")
         table = self.path / f"{of}{TABLE}"
+        columns = list(record)
+        if table.exists():  # a record of a resumed run has its names in another order
+            with table.open(newline="") as file:
+                columns = next(csv.reader(file), columns)
         new = not table.exists()
         with table.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(record))
+            writer = csv.DictWriter(file, columns)
             if new:
                 writer.writeheader()
             writer.writerow(record)
