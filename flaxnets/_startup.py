@@ -4,18 +4,16 @@ Python imports this package before ``__main__``, and JAX takes a second: a handl
 would come too late. In a program that only uses the package, nothing here has an effect.
 """
 
-import contextlib
+# Few modules, all of them quick to import: until they are there, a signal is a traceback.
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any
 
 EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-_TRAIN = Path(__file__).parents[1] / "train.py"
+_HERE = os.path.dirname(os.path.abspath(__file__))
 
 _undo: list[Callable[[], object]] = []
 
@@ -26,21 +24,13 @@ def command_name() -> str | None:
     >>> command_name()
     """
     program = sys.argv[0] if sys.argv else ""
-    module = sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] if "-m" in sys.orig_argv else []
     if program == "-m":  # while Python imports the package to find its __main__
+        module = sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] if "-m" in sys.orig_argv else []
         return "flaxnets" if module == ["flaxnets"] else None
-    path = Path(program)
-    if path == Path(__file__).with_name("__main__.py") or path.name in ("flaxnets", "flaxnets.exe"):
+    path = os.path.abspath(program)
+    if path == os.path.join(_HERE, "__main__.py") or os.path.basename(path) in ("flaxnets", "flaxnets.exe"):
         return "flaxnets"
-    return "train.py" if path.name == _TRAIN.name and path.resolve() == _TRAIN else None
-
-
-def _begin() -> None:
-    """Handles signals and errors of imports from now on, if this process runs a command."""
-    if command_name() is not None:
-        for number in EXIT_STATUS:
-            signal.signal(number, end)
-        sys.excepthook = _end_with_error
+    return "train.py" if path == os.path.join(os.path.dirname(_HERE), "train.py") else None
 
 
 def begun() -> None:
@@ -51,7 +41,7 @@ def begun() -> None:
     sys.excepthook = sys.__excepthook__
 
 
-def end(number: int, frame: Any = None) -> None:
+def end(number: int, frame: object = None) -> None:
     """End the process at once, with a line and the exit status of a signal.
 
     Args:
@@ -59,21 +49,25 @@ def end(number: int, frame: Any = None) -> None:
         frame: where the signal came; not used.
     """
     for undo in reversed(_undo):
-        with contextlib.suppress(Exception):
-            undo()
-    with contextlib.suppress(Exception):  # the signal may have come in the middle of a print
-        sys.stdout.flush()
-    with contextlib.suppress(OSError):
-        if os.isatty(1):
-            os.write(1, b"\x1b[?25h")  # a progress bar hides the cursor
-        after = b"\n" if os.isatty(2) else b""  # the terminal has written ^C
-        os.write(2, after + f"{command_name() or 'flaxnets'}: {_WORDS[signal.Signals(number)]}\n".encode())
+        _try(undo)
+    _try(sys.stdout.flush)  # which fails if the signal came in the middle of a print
+    if os.isatty(1):
+        _try(lambda: os.write(1, b"\x1b[?25h"))  # a progress bar hides the cursor
+    after = "\n" if os.isatty(2) else ""  # the terminal has written ^C
+    line = f"{after}{command_name() or 'flaxnets'}: {_WORDS[signal.Signals(number)]}\n"
+    _try(lambda: os.write(2, line.encode()))
     os._exit(EXIT_STATUS[signal.Signals(number)])
 
 
-@contextlib.contextmanager
-def undone_at_end(undo: Callable[[], object]) -> Iterator[None]:
-    """Call a function if a signal ends the process within the block.
+def _try(function: Callable[[], object]) -> None:
+    try:  # noqa: SIM105  (contextlib is no module that is quick to import)
+        function()
+    except Exception:  # whatever it is, the process ends
+        pass
+
+
+class undone_at_end:
+    """Call a function if a signal ends the process within a block.
 
     Args:
         undo: removes what must not be left behind; may be called in another thread.
@@ -81,11 +75,15 @@ def undone_at_end(undo: Callable[[], object]) -> Iterator[None]:
     >>> with undone_at_end(lambda: print("not called")):
     ...     pass
     """
-    _undo.append(undo)
-    try:
-        yield
-    finally:
-        _undo.remove(undo)
+
+    def __init__(self, undo: Callable[[], object]):
+        self._undo = undo
+
+    def __enter__(self) -> None:
+        _undo.append(self._undo)
+
+    def __exit__(self, *_: object) -> None:
+        _undo.remove(self._undo)
 
 
 def _end_with_error(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
@@ -95,4 +93,7 @@ def _end_with_error(kind: type[BaseException], error: BaseException, traceback: 
     os._exit(2)
 
 
-_begin()
+if command_name() is not None:
+    for _number in EXIT_STATUS:
+        signal.signal(_number, end)
+    sys.excepthook = _end_with_error

@@ -38,7 +38,7 @@ class Options:
       flaxnets predict runs/lenet-demo cat.png
       flaxnets predict runs/lenet-demo cat.png dog.jpg --top 3
       flaxnets predict runs/lenet-demo cat.png --json --weights last
-      flaxnets predict runs/lenet-demo "*.png" --output predictions.csv
+      flaxnets predict runs/lenet-demo "cat*.png" --output predictions.csv
     """
 
     run: RunFolder
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
             write({"image": path, "classes": classes})
             done += 1
     if options.output:
-        print(f"{options.output}: {done:,} images")
+        print(f"{options.output}: {done:,} image{'s' * (done != 1)}")
     return 1 if failed else 0
 
 

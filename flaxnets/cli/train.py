@@ -39,7 +39,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     device = choose_device(options.device)
     check_compiles()
     keep_compiled(options.cache_dir)
-    if options.dataset and ":" in options.dataset:
+    if options.dataset and ":" in options.dataset and sys.stdout.isatty():
         print(f"reading {options.dataset}", flush=True)  # every image is decoded once, which takes time
     plan = make_plan(options, warn=lambda words: print(words, file=sys.stderr))
     plan, run = (plan, None) if options.dry_run else _open_run(plan)
@@ -180,7 +180,7 @@ def _is_python(name: str) -> bool:
 def _where(run: "Run | None") -> str:
     if run is None:
         return "a dry run keeps nothing"
-    return f"what was kept is in {run.path}" if run.has_begun() else "nothing was kept"
+    return f"what was kept is {f'in {run.path}' if run.has_begun() else 'nothing: no step was done'}"
 
 
 @contextlib.contextmanager
