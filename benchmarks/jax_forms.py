@@ -61,14 +61,16 @@ def _predict(model: Any, inputs: jax.Array) -> jax.Array:
     return model(inputs)
 
 
-def ours(size: Size, training: bool) -> Job:
+def ours(size: Size, training: bool, compute_dtype: str | None = None) -> Job:
     """The compiled steps that ``flaxnets.training.fit`` and ``predict`` make, with the settings of ``fit``."""
     model = flaxnets.create_model(size.network, **size.options)
     inputs, targets = map(jnp.asarray, size.data())
     batch = Batch(inputs, targets.T if size.task == "language" else targets, jnp.ones(size.batch))
     if not training:
         _, params, model_state = nnx.split(model, nnx.Param, ...)
-        predict = compile_predict_step(make_predict_step(model), params, model_state, batch)
+        predict = compile_predict_step(
+            make_predict_step(model, compute_dtype=compute_dtype), params, model_state, batch
+        )
 
         def logits() -> jax.Array:
             outputs = predict(batch)
@@ -76,7 +78,8 @@ def ours(size: Size, training: bool) -> Job:
 
         return Job(logits, jax.block_until_ready)
     optimizer = optim.SGD(LEARNING_RATE, momentum=MOMENTUM)
-    step = make_train_step(model, optimizer, TASKS[size.task].objective, nonfinite="stop")
+    objective = TASKS[size.task].objective
+    step = make_train_step(model, optimizer, objective, nonfinite="stop", compute_dtype=compute_dtype)
     compiled, state = None, TrainState.create(model, optimizer)
 
     def run() -> jax.Array:

@@ -40,7 +40,7 @@ forms; *plain NNX* is the network in Flax's own layers with `nnx.jit`, as Flax's
 (`benchmarks/plain_nnx.py`); *flaxnets* is the step of `flaxnets.training.fit`. Ratios above 1 mean that flaxnets is
 faster; they are formed in each round, so that what slows a whole round down does not count.
 
-Made by `python -m benchmarks.training`, `.inference`, `.scaling`, `.dispatch` and `.startup`."""
+Made by `python -m benchmarks.training`, `.versions`, `.inference`, `.scaling`, `.dispatch` and `.startup`."""
 
 _TRAINING = """## Training
 
@@ -51,6 +51,11 @@ The GEMM ceiling is the fastest float32 matrix product of numpy, torch and XLA i
 taken for three times the multiply-adds of `flaxnets.summary` (forward, gradients of inputs, gradients of weights),
 each two operations; that counts a gradient of the images which nothing computes. Compile time is what the first step
 takes longer than the others, caches empty; peak memory that of the whole process, libraries included."""
+
+_VERSIONS = """## Versions of JAX
+
+Milliseconds a training step of flaxnets, one column for each environment, and of the faster of PyTorch's two eager
+forms. The ratio is formed in each round and is above 1 where the last environment is faster than the first."""
 
 _INFERENCE = """## Inference
 
@@ -75,7 +80,7 @@ Seconds from the start of a process to its end."""
 def write(out: Path) -> None:
     """Writes both files from what was measured so far."""
     found = rounds.load(out)
-    sections = {"training": _training, "inference": _inference, "scaling": _scaling}
+    sections = {"training": _training, "versions": _versions, "inference": _inference, "scaling": _scaling}
     sections |= {"dispatch": _dispatch, "startup": _startup}
     parts = [_INTRODUCTION]
     for name, section in sections.items():
@@ -133,8 +138,12 @@ def _ratio_cells(record: Row) -> list[str]:
     cells = []
     for name in ("torch", "nnx"):
         ratio = made.get(name)
-        cells.append(f"**{ratio['median']:.2f}** ({ratio['min']:.2f}-{ratio['max']:.2f})" if ratio else "-")
+        cells.append(_spread_cell(ratio) if ratio else "-")
     return cells
+
+
+def _spread_cell(ratio: Row) -> str:
+    return f"**{ratio['median']:.2f}** ({ratio['min']:.2f}-{ratio['max']:.2f})"
 
 
 def _reasons(records: Mapping[str, Row]) -> list[str]:
@@ -215,6 +224,24 @@ def _significant(value: float) -> str:
 
 def _milliseconds(row: Row) -> str:
     return _significant(row["seconds"]["median"] * 1e3)
+
+
+def _versions(records: Mapping[str, Row]) -> list[str]:
+    records = _ordered(records)
+    labels = list(dict.fromkeys(label for record in records.values() for label in record["versions"]))
+    rows = []
+    for name, record in records.items():
+        forms, torch = available(record), best_torch(record)
+        cells = [_milliseconds(forms[label]) if label in forms else "-" for label in labels]
+        ratio = "-"
+        if labels[0] in forms and labels[-1] in forms:
+            first, last = (forms[label]["seconds"]["rounds"] for label in (labels[0], labels[-1]))
+            ratio = _spread_cell(rounds.spread(a / b for a, b in zip(first, last, strict=True)))
+        network, dtype = name.split()
+        rows.append(
+            [f"`{network}`", dtype, record["size"], _milliseconds(forms[torch]) if torch else "-", *cells, ratio]
+        )
+    return [_VERSIONS, _table(["network", "computed in", "batch x input", "torch", *labels, "ratio"], rows)]
 
 
 def _inference(records: Mapping[str, Row]) -> list[str]:

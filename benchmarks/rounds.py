@@ -52,19 +52,19 @@ def environment(allocator: str, caches: str) -> dict[str, str]:
     return kept | {"TORCHINDUCTOR_CACHE_DIR": f"{caches}/inductor", "PYTHONPATH": path} | ALLOCATORS[allocator]
 
 
-def fresh(arguments: Sequence[str], env: Mapping[str, str]) -> dict[str, Any]:
-    """What a new Python process prints as its last line, or ``unavailable`` with the last line of its error."""
-    done = subprocess.run([sys.executable, *arguments], env=dict(env), cwd=ROOT, capture_output=True, text=True)
+def fresh(command: Sequence[str], env: Mapping[str, str]) -> dict[str, Any]:
+    """What a new process prints as its last line, or ``unavailable`` with the last line of its error."""
+    done = subprocess.run(command, env=dict(env), cwd=ROOT, capture_output=True, text=True)
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     return {"unavailable": f"exit status {done.returncode}: {lines[-1] if lines else 'no message'}"}
 
 
-def worker(form: str, network: str, options: argparse.Namespace, *more: str) -> list[str]:
+def worker(form: str, network: str, options: argparse.Namespace, *more: str, python: str = sys.executable) -> list[str]:
     """The command line of a worker."""
     common = ["--seconds", str(options.seconds), "--threads", str(options.threads)]
-    return ["-m", "benchmarks.worker", form, network, *common, *more]
+    return [python, "-m", "benchmarks.worker", form, network, *common, *more]
 
 
 def measure(
@@ -95,7 +95,9 @@ def measure(
 
 
 def _gemm(library: str, threads: int, env: Mapping[str, str]) -> float:
-    return fresh(["-m", "benchmarks.ceiling", library, "--threads", str(threads)], env).get("gflops", 0.0)
+    return fresh([sys.executable, "-m", "benchmarks.ceiling", library, "--threads", str(threads)], env).get(
+        "gflops", 0.0
+    )
 
 
 def _shown(result: Mapping[str, Any]) -> str:

@@ -10,18 +10,20 @@ from typing import Any
 # One thread of torch for each of pytest's processes: more wait for each other, and take ten times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# The reference runs one operation at a time, each a program of its own: what takes XLA long is off for them.
-os.environ["XLA_FLAGS"] = " ".join(
-    [os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"]
-)
-
 import jax
 import numpy as np
 import pytest
 from report import layers_report
 
-# What XLA compiles with where nothing else is said; the networks are tested so.
-PRODUCTION = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+from flaxnets import xla
+
+# The reference runs one operation at a time, and each is one program: XLA's slow passes are off for them. XLA reads
+# the variable when the first array is made.
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+os.environ["XLA_FLAGS"] = " ".join(filter(None, [os.environ.get("XLA_FLAGS"), xla.flags(QUICK)]))
+
+# The defaults of XLA, with which the networks are tested.
+PRODUCTION = xla.compiler_options({"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True})
 
 SEED = int(os.environ.get("FLAXNETS_TEST_SEED", "0"))
 
@@ -49,6 +51,18 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--layers-report", metavar="FILE", help="write what the layer cases measured to a Markdown table")
+    parser.addoption(
+        "--layer-sample", type=float, default=1.0, metavar="PART", help="run this part of the layer cases, by the seed"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    part, kept, dropped = config.getoption("--layer-sample"), [], []
+    for item in items:
+        chosen = item.path.name != "test_layers.py" or zlib.crc32(f"{SEED} {item.name}".encode()) < part * 2**32
+        (kept if chosen else dropped).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=dropped)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

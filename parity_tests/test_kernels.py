@@ -530,7 +530,7 @@ def test_a_train_step_uses_what_is_chosen_and_takes_no_unknown_kind(monkeypatch)
     with pytest.raises(ValueError, match="kernels must be auto, plain, xla, onednn or cudnn, got 'mkl'"):
         make_train_step(model, optimizer, classification, kernels="mkl")
     monkeypatch.setattr(probe, "passes", lambda: False)
-    with pytest.raises(RuntimeError, match=r"onednn.*does not work.*jaxlib 0.10.2"):
+    with pytest.raises(RuntimeError, match=rf"onednn.*does not work.*jaxlib {onednn.JAXLIB}"):
         make_train_step(model, optimizer, classification, kernels="onednn")
 
 
@@ -589,10 +589,10 @@ def test_a_verdict_of_another_version_does_not_count(kept, verdicts, monkeypatch
 
 
 def test_other_versions_of_jaxlib_are_not_tried(verdicts, monkeypatch):
-    monkeypatch.setattr(onednn, "JAXLIB", "0.11.0")
+    monkeypatch.setattr(onednn, "JAXLIB", "0.10.9")
     assert probe.passes() is False
     assert not verdicts.exists()
-    with pytest.raises(ValueError, match=r"one of the versions \('0.10.2',\), got 0.11.0"):
+    with pytest.raises(ValueError, match=r"one of the versions \('0.10.2', .*\), got 0.10.9"):
         onednn.matmul(jnp.ones((2, 2), jnp.float32), jnp.ones((2, 2), jnp.float32))
 
 

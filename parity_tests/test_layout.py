@@ -3,7 +3,7 @@
 import functools
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import hypothesis
 import jax
@@ -16,12 +16,16 @@ from conftest import PRODUCTION
 from flax import nnx
 from hypothesis import strategies as st
 from jax import lax
+from jax.extend import core as jex
 
 import flaxnets
 from flaxnets import nn, state
 from flaxnets.training import Batch, TrainState, make_train_step
 from flaxnets.training.execution import compile_predict_step
-from flaxnets.training.layout import hold_physical, make_physical_step, sink_transposes
+from flaxnets.training.layout import _interpreter, hold_physical, make_physical_step, sink_transposes
+from flaxnets.training.layout._interpreter import evaluate
+from flaxnets.training.layout._rules import Rule
+from flaxnets.training.layout._values import Value
 from flaxnets.training.step import jit_options, make_predict_step
 
 CPU = jit_options()["compiler_options"]
@@ -146,7 +150,7 @@ RULES: dict[str, tuple[Callable[[jax.Array], Any], int]] = {
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_rule_keeps_the_numbers_and_needs_so_many_transposes(name, rng):
+def test_rule_keeps_the_numbers_and_needs_so_many_transposes(name, rng, caplog):
     """Whole numbers, so that sums are exact in every order."""
     inner, count = RULES[name]
 
@@ -156,7 +160,86 @@ def test_rule_keeps_the_numbers_and_needs_so_many_transposes(name, rng):
 
     x = jnp.asarray(rng.integers(-3, 4, (2, 4, 5, 3)), jnp.float32)
     assert differing(jax.jit(sink_transposes(function))(x), jax.jit(function)(x)) == []
+    assert caplog.text == ""
     assert transposes(sink_transposes(function), x) == count
+
+
+class Changed(NamedTuple):
+    """A primitive as another version of JAX might have it: with parameters of other names or of other meanings."""
+
+    primitive: Any
+    there: Callable[[dict[str, Any]], dict[str, Any]]
+    back: Callable[[dict[str, Any]], dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        return self.primitive.name
+
+    @property
+    def multiple_results(self) -> bool:
+        return self.primitive.multiple_results
+
+    def get_bind_params(self, params: dict[str, Any]) -> dict[str, Any]:
+        return self.primitive.get_bind_params(self.back(params))
+
+    def bind(self, *operands: Any, **params: Any) -> Any:
+        return self.primitive.bind(*operands, **params)
+
+
+CHANGES = {
+    "another name": (
+        lambda params: {f"new_{name}": value for name, value in params.items()},
+        lambda params: {name.removeprefix("new_"): value for name, value in params.items()},
+    ),
+    "one more": (
+        lambda params: {**params, "new": None},
+        lambda params: {name: value for name, value in params.items() if name != "new"},
+    ),
+    "another meaning": (
+        lambda params: {name: lambda value=value: value for name, value in params.items()},
+        lambda params: {name: value() for name, value in params.items()},
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("name", RULES)
+def test_parameters_of_an_unknown_version_keep_the_numbers(name, change, rng):
+    inner, _ = RULES[name]
+    there, back = CHANGES[change]
+
+    def function(x: jax.Array) -> Any:
+        return inner(lax.transpose(x, (0, 3, 1, 2)))
+
+    x = jnp.asarray(rng.integers(-3, 4, (2, 4, 5, 3)), jnp.float32)
+    closed = jax.make_jaxpr(function)(x)
+    eqns = [
+        eqn.replace(primitive=Changed(eqn.primitive, there, back), params=there(eqn.params))
+        for eqn in closed.jaxpr.eqns
+    ]
+    for value in (Value(x), Value(x.transpose(0, 3, 1, 2), (0, 2, 3, 1))):
+        outputs = evaluate(closed.jaxpr.replace(eqns=eqns), closed.consts, [value])
+        assert differing([value.logical for value in outputs], jax.tree.leaves(function(x))) == []
+
+
+def test_a_primitive_that_nobody_knows_keeps_the_numbers():
+    made_up = jex.Primitive("made_up")
+    made_up.def_impl(lambda x, *, axis: jnp.cumsum(x, axis) + x.shape[axis])
+    made_up.def_abstract_eval(lambda x, *, axis: x)
+    x = jnp.arange(24.0).reshape(2, 3, 4)
+
+    def function(x: jax.Array) -> jax.Array:
+        return jnp.abs(made_up.bind(jnp.abs(x.transpose(2, 0, 1)), axis=1)).transpose(1, 2, 0)
+
+    np.testing.assert_array_equal(sink_transposes(function)(x), function(x))
+
+
+def test_a_rule_that_gives_another_shape_is_not_used(monkeypatch, caplog):
+    monkeypatch.setitem(_interpreter._RULES, "abs", Rule(lambda eqn, inputs: [inputs[0].transposed((1, 0))]))
+    x = -jnp.ones((2, 3))
+    np.testing.assert_array_equal(sink_transposes(jnp.abs)(x), jnp.ones((2, 3)))
+    assert "rule of abs gives other types" in caplog.text
+    caplog.clear()
 
 
 def permutation(ndim: int) -> st.SearchStrategy[tuple[int, ...]]:

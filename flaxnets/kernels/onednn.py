@@ -4,7 +4,6 @@ Its custom calls are neither documented nor stable, and one that does not fit en
 jaxlib count that they were tested with, and every call is checked before it is made.
 """
 
-import importlib.metadata
 import json
 import math
 import platform
@@ -15,9 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# jaxlib's versions that these calls were tested with.
-VERSIONS = ("0.10.2",)
-JAXLIB = importlib.metadata.version("jaxlib")
+from flaxnets.xla import JAXLIB
+
+# The versions of jaxlib with which these calls were tested.
+VERSIONS = ("0.10.2", "0.11.2", "0.12.0.1")
 
 Pads = Sequence[tuple[int, int]]
 

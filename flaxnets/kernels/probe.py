@@ -20,6 +20,7 @@ from flaxnets.cache import cache_folder
 from flaxnets.kernels import onednn
 from flaxnets.kernels.convolution import convolution
 from flaxnets.kernels.linear import linear
+from flaxnets.xla import compiler_options
 
 Shape = tuple[int, ...]
 Form = Callable[[jax.Array, jax.Array], jax.Array]
@@ -76,7 +77,8 @@ def compare() -> None:
             found += zip(*both, strict=True)
         return found
 
-    options = {"xla_backend_optimization_level": 0}  # what XLA compiles is small, and oneDNN's is not its business
+    # XLA compiles little here, and its optimizations do not reach into oneDNN's calls.
+    options = compiler_options({"xla_backend_optimization_level": 0})
     for got, expected in jax.jit(results, compiler_options=options)(operands):
         error = float(abs(np.asarray(got) - np.asarray(expected)).max() / abs(np.asarray(expected)).max())
         if not error < _TOLERANCE:

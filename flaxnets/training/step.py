@@ -16,6 +16,7 @@ from flaxnets.autocast import autocast
 from flaxnets.training.objectives import Metrics, Objective, as_objective
 from flaxnets.training.remat import Blocks, checkpoint
 from flaxnets.training.train_state import Batch, TrainState, accumulated
+from flaxnets.xla import compiler_options
 
 NonFinite = Literal["ignore", "skip", "stop"]
 
@@ -41,7 +42,7 @@ def jit_options() -> dict[str, Any]:
     >>> sorted(jit_options())
     ['compiler_options']
     """
-    return {"compiler_options": _COMPILER_OPTIONS.get(jax.default_backend())}
+    return {"compiler_options": compiler_options(_COMPILER_OPTIONS.get(jax.default_backend(), {}))}
 
 
 def make_train_step(

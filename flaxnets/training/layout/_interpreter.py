@@ -1,14 +1,18 @@
 """A traced function evaluated on arrays whose axes lie in another order, the bodies of its equations too."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 from jax.extend import core as jex
 
 from flaxnets.training.layout._rules import RULES, Rule
 from flaxnets.training.layout._values import Order, Value, apply_logical, bind, identity, inverse, ranks
+
+_LOGGER = logging.getLogger(__name__)
 
 Body = Callable[[Sequence[Value]], list[Value]]
 
@@ -25,11 +29,39 @@ def evaluate(jaxpr: jex.Jaxpr, consts: Sequence[Any], inputs: Sequence[Value]) -
         return Value(atom.val) if isinstance(atom, jex.Literal) else values[atom]
 
     for eqn in jaxpr.eqns:
-        rule = apply_logical if _is_sharded(eqn) else _RULES.get(eqn.primitive.name, apply_logical)
         with eqn.ctx.manager:
-            outputs = rule(eqn, [read(atom) for atom in eqn.invars])
+            outputs = _apply(eqn, [read(atom) for atom in eqn.invars])
         values.update(zip(eqn.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
+
+
+def _apply(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
+    """Apply the rule of an equation, or the equation itself where no rule fits this version of JAX."""
+    rule = _RULES.get(eqn.primitive.name)
+    if rule is not None and rule.holds(eqn.params) and not _is_sharded(eqn):
+        try:
+            outputs = rule.apply(eqn, inputs)
+            if _have_types(outputs, eqn.outvars):
+                return outputs
+            _LOGGER.warning("layout: rule of %s gives other types with JAX %s", eqn.primitive, jax.__version__)
+        except Exception:  # parameters of another meaning fail in any way; the equation itself is always right
+            _LOGGER.warning("layout: rule of %s fails with JAX %s", eqn.primitive, jax.__version__, exc_info=True)
+    return apply_logical(eqn, inputs)
+
+
+def _have_types(values: Sequence[Value], variables: Sequence[Any]) -> bool:
+    """Return whether values have the logical shapes and dtypes of an equation's outputs."""
+    if len(values) != len(variables):
+        return False
+    for value, variable in zip(values, variables, strict=True):
+        if value.flexible:  # has no array before one is requested
+            continue
+        shape = np.shape(value.native)
+        if tuple(shape[axis] for axis in value.order) != variable.aval.shape:
+            return False
+        if jax.typeof(value.native).dtype != variable.aval.dtype:
+            return False
+    return True
 
 
 def _is_sharded(eqn: Any) -> bool:
@@ -126,9 +158,14 @@ def _carry_orders(body: Body, carry: Sequence[Value], avals: Sequence[Any], othe
 
 def _scan(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
     params = eqn.params
-    first, last = params["num_consts"], params["num_consts"] + params["num_carry"]
-    body, carry, xs = _bodies(params["jaxpr"], inputs[:first]), inputs[first:last], inputs[last:]
+    # Which inputs are constants, carried and scanned shows in their shapes; the parameters that say so differ between
+    # versions of JAX.
     avals = params["jaxpr"].in_avals
+    last = sum(len(v.aval.shape) == len(a.shape) for v, a in zip(eqn.invars, avals, strict=True))
+    first = last - sum(
+        len(v.aval.shape) == len(a.shape) for v, a in zip(eqn.outvars, params["jaxpr"].out_avals, strict=True)
+    )
+    body, carry, xs = _bodies(params["jaxpr"], inputs[:first]), inputs[first:last], inputs[last:]
     slices = [ranks(value.order[1:]) for value in xs]  # the axis that is scanned comes first
     stacked = arrays_of(xs, [_behind_first(order) for order in slices])
     others = [(physical_shape(aval, order), order) for aval, order in zip(avals[last:], slices, strict=True)]
@@ -177,11 +214,19 @@ def _cond(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
     return values_of(lax.switch(inputs[0].logical, branches, *operands), orders)
 
 
+_CALLS = {"jit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+_OF_CALLS = frozenset({
+    "bwd", "compiler_options_kvs", "ctx_mesh", "donated_invars", "fwd_jaxpr_thunk", "in_layouts", "in_shardings",
+    "inline", "jvp_jaxpr_fun", "keep_unused", "name", "num_consts", "out_layouts", "out_shardings", "out_trees",
+    "symbolic_zeros",
+})  # fmt: skip
+_OF_SCANS = frozenset({"ft_in", "ft_out", "linear", "num_carry", "num_consts"})
+
 _RULES: dict[str, Rule] = {
     **RULES,
-    **dict.fromkeys(("jit", "closed_call", "custom_jvp_call", "custom_vjp_call"), _inline),
-    "remat2": _checkpoint,
-    "scan": _scan,
-    "while": _while,
-    "cond": _cond,
+    **{name: Rule(_inline, (body,), _OF_CALLS) for name, body in _CALLS.items()},
+    "remat2": Rule(_checkpoint, ("jaxpr", "prevent_cse"), frozenset({"differentiated", "policy"})),
+    "scan": Rule(_scan, ("jaxpr", "length", "reverse", "unroll"), _OF_SCANS),
+    "while": Rule(_while, ("cond_jaxpr", "cond_nconsts", "body_jaxpr", "body_nconsts"), frozenset()),
+    "cond": Rule(_cond, ("branches",), frozenset()),
 }

@@ -1,14 +1,43 @@
 """How single primitives work on arrays whose axes lie in another order."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from jax import lax
 
 from flaxnets.training.layout._values import Order, Value, apply_logical, bind, common_order, inverse, ranks
 
-Rule = Callable[[Any, Sequence[Value]], list[Value]]
+# Parameters that do not refer to axes, of any primitive with a rule, in every tested version of JAX.
+_NEUTRAL = frozenset({
+    "accuracy", "consts", "exponent_bits", "index_dtype", "input_dtype", "is_stable", "jaxpr", "mantissa_bits", "name",
+    "new_dtype", "num_keys", "out_dtype", "out_sharding", "reverse", "rounding_method", "select_prim", "sharding",
+    "sizes", "weak_type", "y",
+})  # fmt: skip
+
+
+class Rule(NamedTuple):
+    """How one primitive works on arrays whose axes are in another order.
+
+    Attributes:
+        apply: takes the equation and its input values, and returns its output values.
+        reads: the parameters that ``apply`` needs.
+        ignores: the other parameters that the equation may have. They do not refer to axes.
+    """
+
+    apply: Callable[[Any, Sequence[Value]], list[Value]]
+    reads: tuple[str, ...] = ()
+    ignores: frozenset[str] = _NEUTRAL
+
+    def holds(self, params: Mapping[str, Any]) -> bool:
+        """Return whether the rule knows every parameter of an equation, which depends on the version of JAX.
+
+        >>> rule = Rule(lambda eqn, inputs: list(inputs), reads=("axes",))
+        >>> rule.holds({"axes": (0,), "accuracy": None}), rule.holds({"dims": (0,)}), rule.holds({"axes": (), "new": 1})
+        (True, False, False)
+        """
+        return set(self.reads) <= params.keys() <= {*self.reads, *self.ignores}
+
 
 _ELEMENTWISE = [
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e",
@@ -21,9 +50,8 @@ _ELEMENTWISE = [
 ]  # fmt: skip
 
 # The parameters that speak of axes: one axis, several, or one entry for each.
-_WINDOW = {
-    name: "each" for name in ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
-}
+_WINDOW = {name: "each" for name in ("window_dimensions", "window_strides", "padding")}
+_DILATED_WINDOW = {**_WINDOW, "base_dilation": "each", "window_dilation": "each"}
 _AXES = {
     **{name: {} for name in _ELEMENTWISE},
     **{name: {"axis": "one"} for name in ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "split")},
@@ -32,7 +60,7 @@ _AXES = {
     "rev": {"dimensions": "several"},
     "pad": {"padding_config": "each"},
     "slice": {"start_indices": "each", "limit_indices": "each", "strides": "each"},
-    **{f"reduce_window{kind}": _WINDOW for kind in ("", "_sum", "_max", "_min")},
+    **{f"reduce_window{kind}": _DILATED_WINDOW for kind in ("", "_sum", "_max", "_min")},
     "select_and_scatter_add": _WINDOW,
 }
 _EXACT_REDUCTIONS = ("reduce_max", "reduce_min", "reduce_and", "reduce_or", "reduce_xor", "argmax", "argmin")
@@ -154,14 +182,14 @@ def _reshape(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
 
 
 RULES: dict[str, Rule] = {
-    **{name: _axiswise for name in _AXES},
-    **{name: _reduce for name in ("reduce_sum", "reduce_prod", *_EXACT_REDUCTIONS)},
-    "transpose": _transpose,
-    "squeeze": _squeeze,
-    "broadcast_in_dim": _broadcast_in_dim,
-    "stack": _stack,
-    "dynamic_slice": _dynamic_slice,
-    "dynamic_update_slice": _dynamic_slice,
-    "optimization_barrier": _optimization_barrier,
-    "reshape": _reshape,
+    **{name: Rule(_axiswise, reads=tuple(parameters)) for name, parameters in _AXES.items()},
+    **{name: Rule(_reduce, reads=("axes",)) for name in ("reduce_sum", "reduce_prod", *_EXACT_REDUCTIONS)},
+    "transpose": Rule(_transpose, reads=("permutation",)),
+    "squeeze": Rule(_squeeze, reads=("dimensions",)),
+    "broadcast_in_dim": Rule(_broadcast_in_dim, reads=("shape", "broadcast_dimensions")),
+    "stack": Rule(_stack, reads=("axis",)),
+    "dynamic_slice": Rule(_dynamic_slice, reads=("slice_sizes",)),
+    "dynamic_update_slice": Rule(_dynamic_slice),
+    "optimization_barrier": Rule(_optimization_barrier),
+    "reshape": Rule(_reshape, reads=("new_sizes", "dimensions")),
 }
