@@ -2,6 +2,9 @@
 
 from flaxnets.nn.utils import parametrizations as parametrizations
 from flaxnets.nn.utils import parametrize as parametrize
+from flaxnets.nn.utils.checkpoints import (
+    consume_prefix_in_state_dict_if_present as consume_prefix_in_state_dict_if_present,
+)
 from flaxnets.nn.utils.clip_grad import clip_grad_norm as clip_grad_norm
 from flaxnets.nn.utils.clip_grad import clip_grad_value as clip_grad_value
 from flaxnets.nn.utils.clip_grad import clip_grads_with_norm as clip_grads_with_norm
