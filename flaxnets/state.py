@@ -5,6 +5,7 @@ itself (``_order``, kept by :class:`flaxnets.nn.Module`). A module of plain Flax
 """
 
 import dataclasses
+import functools
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -202,6 +203,7 @@ def state_dict(module: nnx.Module) -> dict[str, Any]:
     """
     arrays: Any = OrderedDict()
     arrays._metadata = OrderedDict()
+    node: Any
     for path, node in named_modules(module, remove_duplicate=False):
         arrays._metadata[path] = {"version": getattr(node, "_version", 1)}
         for name, variable in _persistent_variables(node):
@@ -407,11 +409,8 @@ def _load(
 
     def load(node: Any, names: MutableMapping[str, Any], path: str) -> None:
         prefix = _prefix(path)
-        arguments = (names, prefix, {**metadata.get(path, {}), **options}, True, *keys, errors)
-        if hasattr(node, "_load_from_state_dict"):
-            node._load_from_state_dict(*arguments)
-        else:
-            load_from_state_dict(node, *arguments)
+        loader = getattr(node, "_load_from_state_dict", functools.partial(load_from_state_dict, node))
+        loader(names, prefix, {**metadata.get(path, {}), **options}, True, *keys, errors)
         for name, child in own_modules(node):
             child_path = _join(path, name)
             load(child, OrderedDict((k, v) for k, v in names.items() if k.startswith(child_path + ".")), child_path)

@@ -133,8 +133,9 @@ def read_weights(path: str | os.PathLike, entry: str | None = None) -> dict[str,
     except ValueError as error:
         raise WeightsError(f"{path}: {error}") from error
     weights: Any = OrderedDict(state_dict)
-    if hasattr(state_dict, "_metadata"):
-        weights._metadata = state_dict._metadata
+    metadata = getattr(state_dict, "_metadata", None)
+    if metadata is not None:
+        weights._metadata = metadata
     return weights
 
 

@@ -53,7 +53,7 @@ def _check_archive(path: str | os.PathLike) -> None:
             sizes = [entry.file_size for entry in pickles]
             raise ValueError(f"expected one data.pkl of up to {_PICKLE_LIMIT} bytes, found ones of {sizes}")
         content = archive.read(pickles[0])
-    named = {argument for opcode, argument, _ in pickletools.genops(content) if opcode.name == "GLOBAL"}
+    named = {str(argument) for opcode, argument, _ in pickletools.genops(content) if opcode.name == "GLOBAL"}
     if named - _NAMES:
         raise ValueError(_describe_foreign(content, sorted(named - _NAMES)))
 
@@ -98,7 +98,7 @@ def _describe_foreign(content: bytes, named: list[str]) -> str:
         found = [f"{path} is made by {name}" for path, name in _foreign("", _Structure(io.BytesIO(content)).load())]
     except Exception:  # a pickle that cannot be read is described by its names alone
         found = []
-    foreign = ", ".join(str(name).replace(" ", ".") for name in named)
+    foreign = ", ".join(name.replace(" ", ".") for name in named)
     objects = f" ({'; '.join(found)})" if found else ""
     return (
         f"it names {foreign}, and no state dict does{objects}. Fix: in torch, save the state dict alone, with strided "
