@@ -7,7 +7,7 @@ itself (``_order``, kept by :class:`flaxnets.nn.Module`). A module of plain Flax
 import dataclasses
 import functools
 import warnings
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
@@ -411,9 +411,12 @@ def _load(
         prefix = _prefix(path)
         loader = getattr(node, "_load_from_state_dict", functools.partial(load_from_state_dict, node))
         loader(names, prefix, {**metadata.get(path, {}), **options}, True, *keys, errors)
+        below: dict[str, Any] = defaultdict(OrderedDict)
+        for key in names:
+            if key.startswith(prefix):
+                below[key.removeprefix(prefix).partition(".")[0]][key] = names[key]
         for name, child in own_modules(node):
-            child_path = _join(path, name)
-            load(child, OrderedDict((k, v) for k, v in names.items() if k.startswith(child_path + ".")), child_path)
+            load(child, below[name], _join(path, name))
         for hook in getattr(node, "_load_state_dict_post_hooks", ()):
             if hook.function(node, keys) is not None:
                 raise AssertionError(f"the hook {hook.function!r} must return None; it may change the lists in place")

@@ -28,9 +28,12 @@ def _skew(x: jax.Array) -> jax.Array:
     return lower - _adjoint(lower)
 
 
+def _eye_like(x: jax.Array) -> jax.Array:
+    return jnp.broadcast_to(jnp.eye(*x.shape[-2:], dtype=x.dtype), x.shape)
+
+
 def _cayley(a: jax.Array) -> jax.Array:
-    identity = jnp.eye(a.shape[-1], dtype=a.dtype)
-    identity = jnp.broadcast_to(identity, a.shape)
+    identity = _eye_like(a)
     return jnp.linalg.solve(identity - a / 2, identity + a / 2)
 
 
@@ -40,20 +43,18 @@ def _householder(x: jax.Array) -> jax.Array:
     In the form of Schreiber and Van Loan, I - V T V^T, one triangular system is solved instead of one reflection after
     the other.
     """
-    n, k = x.shape[-2:]
-    eye = jnp.broadcast_to(jnp.eye(n, k, dtype=x.dtype), x.shape)
-    v = jnp.tril(x, -1) + eye
+    v = jnp.tril(x, -1) + _eye_like(x)
     gram = v.mT @ v
-    system = jnp.triu(gram, 1) + gram * jnp.eye(k, dtype=x.dtype) / 2
-    q = eye - v @ solve_triangular(system, v[..., :k, :].mT)
+    system = jnp.triu(gram, 1) + gram * _eye_like(gram) / 2
+    q = _eye_like(x) - v @ solve_triangular(system, v[..., : x.shape[-1], :].mT)
     signs = jnp.diagonal(x, axis1=-2, axis2=-1).astype(int)  # integers have no gradients
     return q * signs[..., None, :].astype(x.dtype)
 
 
 def _is_orthogonal(q: jax.Array) -> bool:
-    n, k = q.shape[-2:]
-    close = jnp.abs(_adjoint(q) @ q - jnp.eye(k, dtype=q.dtype)) <= 10 * n * jnp.finfo(q.dtype).eps + 1e-5 * jnp.eye(k)
-    return not isinstance(close, Tracer) and bool(close.all())
+    identity = _eye_like(q)
+    tolerance = 10 * q.shape[-1] * jnp.finfo(q.dtype).eps + 1e-5 * identity.real
+    return not isinstance(q, Tracer) and bool((jnp.abs(_adjoint(q) @ q - identity) <= tolerance).all())
 
 
 def _make_orthogonal(a: jax.Array) -> jax.Array:
@@ -108,17 +109,15 @@ class _Orthogonal(Module):
             self.base = Buffer(base)
         else:
             self.base.set_value(base)
-        return jnp.broadcast_to(-jnp.eye(*q.shape[-2:], dtype=q.dtype), q.shape)
+        return -_eye_like(q)
 
 
 def _reflections(a: jax.Array) -> jax.Array:
     """The reflections of a QR decomposition below the diagonal, and the signs of the triangular factor on it."""
     h, tau = jnp.linalg.qr(a, mode="raw")
     reflections = h.mT  # numpy's raw mode returns the transposed matrix
-    k = a.shape[-1]
     diagonal = jnp.sign(jnp.diagonal(reflections, axis1=-2, axis2=-1)) * jnp.where(tau == 0, -1, 1)
-    on_diagonal = jnp.arange(a.shape[-2])[:, None] == jnp.arange(k)
-    return jnp.where(on_diagonal, diagonal[..., None, :].astype(a.dtype), reflections)
+    return jnp.where(_eye_like(a) == 1, diagonal[..., None, :].astype(a.dtype), reflections)
 
 
 def orthogonal(
