@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-import jax  # noqa: F401  (used by the example)
+import jax
 from flax import nnx
 
 from flaxnets import state
@@ -43,9 +43,13 @@ def _set(module: nnx.Module, name: str, value: Any, tie_weights: bool) -> None:
     """Sets a variable of the module, for itself alone unless ``tie_weights``."""
     path, _, attribute = name.rpartition(".")
     owner = dict(state.named_modules(module, remove_duplicate=False)).get(path)
-    variable = dict(state.own_variables(owner)).get(attribute) if owner is not None else None
+    if owner is None:
+        raise AttributeError(
+            f"functional_call: {type(module).__name__} has no submodule {path!r}, got the name {name!r}"
+        )
+    variable = dict(state.own_variables(owner)).get(attribute)
     if variable is None:
-        return  # as in torch, names that the module does not have are no error unless strict
+        return  # as in torch, names that a module does not have are no error unless strict
     if tie_weights:
         variable.set_value(value)
     else:
@@ -80,6 +84,7 @@ def functional_call(
     Raises:
         ValueError: for different arrays for names of one shared parameter, unless ``tie_weights=False``.
         RuntimeError: for names that are missing or unexpected, if ``strict``.
+        AttributeError: for names of modules that there are not.
 
     See `torch.func.functional_call
     <https://docs.pytorch.org/docs/stable/generated/torch.func.functional_call.html>`_, which
@@ -98,7 +103,7 @@ def functional_call(
     for name, value in parameters_and_buffers.items():
         _set(copy, name, value, tie_weights)
     started = {name: variable.get_raw_value() for name, variable in state.named_variables(copy)}
-    streams = nnx.state(copy, nnx.RngState)
+    streams = jax.tree.leaves(nnx.state(copy, nnx.RngState))
     output = copy(*(args if isinstance(args, tuple) else () if args is None else (args,)), **(kwargs or {}))
     own_variables = dict(state.named_variables(module))
     for name, variable in state.named_variables(copy):
@@ -107,6 +112,7 @@ def functional_call(
             parameters_and_buffers[name] = value
         elif value is not started[name]:
             own_variables[name].set_value(value)
-    if nnx.state(copy, nnx.RngState) != streams:
-        nnx.update(module, nnx.state(copy, nnx.RngState))
+    new_streams = nnx.state(copy, nnx.RngState)
+    if any(new is not old for new, old in zip(jax.tree.leaves(new_streams), streams, strict=True)):
+        nnx.update(module, new_streams)
     return output
