@@ -163,29 +163,72 @@ def open_run(path: str, weights: Literal["best", "last"], device: str = "auto") 
         raise UsageError(" ".join(str(error).split())) from error
 
 
-def open_dataset(run: "LoadedRun", name: str | None, data_dir: str | None) -> "Dataset":
+def open_dataset(
+    run: "LoadedRun",
+    name: str | None,
+    data_dir: str | None,
+    csv_columns: tuple[str | None, str | None] = (None, None),
+) -> "Dataset":
     """Loads a dataset, the run's own if none is named; it must be for the run's task.
+
+    Labels, or ids of characters, are those that the run's network knows by the same names.
+
+    Args:
+        run: the run.
+        name: of the dataset.
+        data_dir: the folder with the files of published datasets; that of the run if not given.
+        csv_columns: as that of :func:`flaxnets.data.load`; those of the run if not given.
 
     Raises:
         UsageError: if it cannot be used.
     """
-    from flaxnets.data import Split, load
+    from flaxnets.data import Split, load, task_of
     from flaxnets.training import TASKS
 
-    name = name or run.config.get("dataset")
+    config = run.config
+    name = name or config.get("dataset")
     if name is None:
         raise UsageError(f"{run.path} does not say what it was trained on; use --dataset")
-    place, bad_files = data_dir or run.config.get("data_dir", "data"), run.config.get("bad_files", "stop")
+    task = task_of(name) or config["task"]
+    if task != config["task"]:
+        raise UsageError(f"--dataset {name} is for {task}, and {run.path} for {config['task']}")
+    place, bad_files = data_dir or config.get("data_dir", "data"), config.get("bad_files", "stop")
+    if name.startswith("csv:") and csv_columns == (None, None):
+        csv_columns = config.get("csv_image_column"), config.get("csv_label_column")
     try:
-        data = load(name, place, bad_files=bad_files, warn=lambda words: print(words, file=sys.stderr))
+        data = load(
+            name, place, bad_files=bad_files, warn=lambda words: print(words, file=sys.stderr),
+            csv_columns=csv_columns, names=_known_names(run, name),
+        )  # fmt: skip
     except (ImportError, OSError, ValueError) as error:
         raise UsageError(f"--dataset {name}: {error}") from error
-    if data.task != run.config["task"]:
-        raise UsageError(f"--dataset {name} is for {data.task}, and {run.path} for {run.config['task']}")
-    expected = tuple(run.config["input_shape"])
+    expected = tuple(config["input_shape"])
     if isinstance(data.test, Split) and not TASKS[data.task].fits_inputs and data.test.inputs.shape[1:] != expected:
         raise UsageError(f"--dataset {name} has examples of {data.test.inputs.shape[1:]}, and {run.path} of {expected}")
+    size, known = data.model_options.get("vocab_size"), config["model_options"].get("vocab_size")
+    if known is not None and size != known:
+        raise UsageError(f"--dataset {name} has {size} characters, and {run.path} knows {known}")
     return data
+
+
+def _known_names(run: "LoadedRun", name: str) -> Sequence[str] | None:
+    """Returns the classes or characters that a run's network knows, None if they are those of the dataset."""
+    from flaxnets.data import load
+
+    own, names = run.config.get("dataset"), run.config.get("classes") or run.config.get("vocabulary")
+    if names is None and run.config["task"] == "language" and own not in (None, name):  # of an older version
+        try:
+            vocabulary = load(own).vocabulary
+        except (ImportError, OSError, ValueError) as error:
+            raise UsageError(f"{run.path} does not say which characters it knows, those of {own}: {error}") from error
+        names = vocabulary.tokens[1:] if vocabulary else None
+    return names
+
+
+def class_names(run: "LoadedRun", count: int) -> list[str]:
+    """Returns the names of a network's outputs: numbers where its run has none."""
+    names = (run.config.get("classes") or [])[:count]
+    return [*names, *map(str, range(len(names), count))]
 
 
 def examples_to_test(run: "LoadedRun", data: "Dataset", count: int | None = None) -> "Split":

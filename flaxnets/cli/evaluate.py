@@ -2,7 +2,9 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
 
 from flaxnets.cli.common import (
     DatasetName,
@@ -11,6 +13,7 @@ from flaxnets.cli.common import (
     Folder,
     RunFolder,
     UsageError,
+    class_names,
     image_shape,
     open_dataset,
     open_run,
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 class Options:
     """Print a trained network's metrics on a part of a dataset, and those of each class.
 
+    Classes are matched by their names. A class that the network does not know is an error; the dataset may lack some.
+
     Examples:
       flaxnets evaluate runs/lenet-demo
       flaxnets evaluate runs/lenet-demo --weights last --plot
@@ -40,6 +45,10 @@ class Options:
     """The part; the one that the run tested on if not given."""
     data_dir: Folder = None
     """The folder of the dataset's files; the run's if not given."""
+    csv_image_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """The column of the images of a csv:FILE: its name, or its number from 1."""
+    csv_label_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """The column of the labels of a csv:FILE: its name, or its number from 1."""
     weights: Literal["best", "last"] = "best"
     """Of the best epoch in test, or of the end."""
     plot: bool = False
@@ -64,7 +73,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
     images = run.config["task"] == "classification"
     if options.plot and not images:
         raise UsageError(f"--plot is for networks for images; {options.run} is for {run.config['task']}")
-    data, name = open_dataset(run, options.dataset, options.data_dir), options.split or "test"
+    data = open_dataset(run, options.dataset, options.data_dir, (options.csv_image_column, options.csv_label_column))
+    name = options.split or "test"
     try:
         part = data.part(options.split) if options.split else data.test
     except DataError as error:
@@ -79,12 +89,12 @@ def main(arguments: Sequence[str], prog: str) -> int:
         outputs, known = predict(run.model, source, transform=run.transform), data.model_options["num_classes"]
     except DataError as error:  # a file that cannot be read any more
         raise UsageError(error) from error
-    if outputs.shape[-1] < known:
+    if outputs.shape[-1] < known or (outputs.shape[-1] > known and not run.config.get("classes")):
         raise UsageError(f"--dataset {data.name} has {known} classes, and the network knows {outputs.shape[-1]}")
     record = means(task.objective(jnp.asarray(outputs), jnp.asarray(part.targets), jnp.ones(len(part))), name)
     print(f"{data.name}: {describe(record, name)}  {len(part):,} examples")
     matrix = confusion_matrix(outputs.argmax(-1), part.targets, outputs.shape[-1])
-    names = run.config.get("classes") or [str(i) for i in range(len(matrix))]
+    names = class_names(run, len(matrix))
     _print_classes(matrix, names)
     if options.plot:
         path = run.path / "confusion.png"

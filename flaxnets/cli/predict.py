@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 import tyro
 
 from flaxnets import _startup
-from flaxnets.cli.common import IS_PATH, Device, File, RunFolder, UsageError, image_shape, open_run, parse
+from flaxnets.cli.common import (
+    IS_PATH,
+    Device,
+    File,
+    RunFolder,
+    UsageError,
+    class_names,
+    image_shape,
+    open_run,
+    parse,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +70,7 @@ class Options:
 def main(arguments: Sequence[str], prog: str) -> int:
     """Runs the command; returns the exit status."""
     options = parse(Options, arguments, prog)
-    from flaxnets.data import DataError
+    from flaxnets.data import DataError, read_image
 
     if options.top < 1:
         raise UsageError(f"--top must be positive, got {options.top}")
@@ -78,12 +88,12 @@ def main(arguments: Sequence[str], prog: str) -> int:
         write = stack.enter_context(_written(options.output)) if options.output else _print(options.json)
         for path in _files(options.images):
             try:
-                probabilities = predict(read_image(path, run))
+                probabilities = predict(read_image(path, image_shape(run)))
             except DataError as error:
                 print(f"{prog}: error: {error}", file=sys.stderr)
                 failed += 1
                 continue
-            names = run.config.get("classes") or [str(i) for i in range(len(probabilities))]
+            names = class_names(run, len(probabilities))
             order = (-probabilities).argsort(kind="stable")[: options.top]
             classes = [{"class": names[i], "probability": float(probabilities[i])} for i in order]
             write({"image": path, "classes": classes})
@@ -172,27 +182,3 @@ def _classifier(run: "LoadedRun") -> Callable[["np.ndarray"], "np.ndarray"]:
 
     forward = jax.jit(lambda images: jax.nn.softmax(run.model(run.transform(images)), axis=-1))
     return lambda image: np.asarray(forward(image[None])[0])
-
-
-def read_image(path: str, run: "LoadedRun") -> "np.ndarray":
-    """Reads an image as a run's network sees images in files: its middle, as channels, height and width in uint8.
-
-    Args:
-        path: the file.
-        run: the run.
-
-    Raises:
-        DataError: for a file that cannot be used to train on either: not there, damaged, of 16 bits, and so on.
-    """
-    import numpy as np
-
-    from flaxnets.data import Augmentation, DataError
-    from flaxnets.data.image_checks import check_images, decode_image
-
-    channels, *size = image_shape(run)
-    (problem,) = check_images([Path(path)])
-    if problem is not None:
-        raise DataError(f"{path}: {problem}")
-    image = decode_image(Path(path), "L" if channels == 1 else "RGB")
-    image = Augmentation().crop_and_flip(image, (size[0], size[1]), np.random.default_rng(0))
-    return np.asarray(image).reshape(*size, channels).transpose(2, 0, 1)

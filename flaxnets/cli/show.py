@@ -17,11 +17,11 @@ from flaxnets.cli.common import (
     RunFolder,
     UsageError,
     examples_to_test,
+    image_shape,
     open_dataset,
     open_run,
     parse,
 )
-from flaxnets.cli.predict import read_image
 
 if TYPE_CHECKING:
     import jax
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     options = parse(Options, arguments, prog)
     import numpy as np
 
-    from flaxnets.data import DataError
+    from flaxnets.data import DataError, read_image
     from flaxnets.training.plots import plot_activations, plot_filters
 
     run = open_run(options.run, options.weights, options.device)
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
         image = examples_to_test(run, open_dataset(run, None, None), 1).inputs[0]
     else:
         try:
-            image = read_image(options.image, run)
+            image = read_image(options.image, image_shape(run))
         except DataError as error:
             raise UsageError(error) from error
     inputs = run.transform(np.asarray(image)[None])

@@ -65,6 +65,10 @@ class Options:
     """Fetch these from OpenML where their files are not there."""
     bad_files: Literal["stop", "skip"] = "stop"
     """On images or lines that cannot be used: stop before training, or skip them. Each one is named."""
+    csv_image_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """The column of the images of a csv:FILE: its name, or its number from 1."""
+    csv_label_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """The column of the labels of a csv:FILE: its name, or its number from 1."""
     workers: int = 2
     """How many threads decode images in files ahead."""
     train_examples: int | None = None

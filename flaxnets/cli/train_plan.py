@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _AUGMENTATION = ("crop_area", "crop_padding", "flip", "erase", "mixup")
 # These are kept, but do not decide what comes out of a run, so that it can be resumed with others.
 _FREE = (
-    "options", "phases", "classes", "data_dir", "download", "workers", "patience", "time_limit", "out", "config",
-    "resume", "checkpoint_every", "compare_torch", "tensorboard", "device", "cache_dir",
+    "options", "phases", "classes", "vocabulary", "data_dir", "download", "workers", "patience", "time_limit", "out",
+    "config", "resume", "checkpoint_every", "compare_torch", "tensorboard", "device", "cache_dir",
 )  # fmt: skip
 # With others of these a run goes on in a new phase: the state of the network and the optimizer does not depend on them.
 _PHASE = (
@@ -176,20 +176,43 @@ class Plan:
 
     def differences(self, config: Mapping[str, Any]) -> dict[str, str]:
         """Says in which settings another run, of which this is the ``config.json``, is another one."""
+        from flaxnets.data.class_names import composed
+        from flaxnets.data.complaints import listed
+
         ours, theirs = json.loads(json.dumps(self.config)), dict(config)
         if theirs.get("dataset"):
             theirs["dataset"] = resolved_dataset(theirs["dataset"])
         for name in ours.keys() - theirs.keys():  # an option that there was not yet
             theirs[name] = json.loads(json.dumps(getattr(Options, name, None)))
         if self.options.warmup_steps is None:  # follows from the others
-            del theirs["warmup_steps"]
+            theirs.pop("warmup_steps", None)
         names = [name for name in theirs if name not in _FREE and ours.get(name) != theirs[name]]
-        return {name: f"{name} is {theirs[name]!r} there and {ours.get(name)!r} here" for name in names}
+        differences = {name: f"{name} is {theirs[name]!r} there and {ours.get(name)!r} here" for name in names}
+        for kind in ("classes", "vocabulary"):
+            there, here = ({*map(composed, names.get(kind) or ())} for names in (theirs, ours))
+            words = [
+                f"{listed(sorted(names))} {what}"
+                for names, what in ((there - here, "missing"), (here - there, "new"))
+                if names
+            ]
+            if there and words:
+                differences[kind] = f"{kind}: {', '.join(words)} here"
+        return differences
 
     def continued(self, config: Mapping[str, Any]) -> "Plan":
         """Returns the plan for the rest of a run, of which this is the ``config.json``, in its last phase."""
-        settings = {**self.config, "warmup_steps": config["warmup_steps"]}
-        return dataclasses.replace(self, config=settings, phases=tuple(config.get("phases", ())))
+        settings = {**self.config, "warmup_steps": config.get("warmup_steps", 0)}
+        plan = dataclasses.replace(self, config=settings, phases=tuple(config.get("phases", ())))
+        return plan.with_classes(config.get("classes"))
+
+    def with_classes(self, names: Sequence[str] | None) -> "Plan":
+        """Returns the plan with labels in the order of these names, such as those of a run that goes on."""
+        from flaxnets.data import relabel
+
+        if names is None or self.data.classes is None:
+            return self
+        data = relabel(self.data, names)
+        return dataclasses.replace(self, data=data, config={**self.config, "classes": data.classes})
 
     def next_phase(self, config: Mapping[str, Any], progress: Mapping[str, Any] | None) -> "Plan":
         """Returns the plan for a new phase of a run, which begins where the run is.
@@ -210,7 +233,7 @@ class Plan:
             )
         # The warm-up of a run is for its beginning; only another one is for this phase.
         asked = self.options.warmup_steps
-        warmup = 0 if asked in (None, config["warmup_steps"]) else asked
+        warmup = 0 if asked in (None, config.get("warmup_steps")) else asked
         if warmup >= self.updates - update:
             raise UsageError(
                 f"--warmup-steps must be below the {self.updates - update} updates of this phase, got {warmup}"
@@ -220,7 +243,8 @@ class Plan:
         first = {"update": 0, "epoch": 1, "step": 0, **{name: config[name] for name in _PHASE if name in config}}
         new = {"update": update, "epoch": epoch, "step": step} | {n: settings[n] for n in _PHASE if n in settings}
         phases = (*(config.get("phases") or [first]), new)
-        return dataclasses.replace(self, config=settings, phases=phases, is_new_phase=True)
+        plan = dataclasses.replace(self, config=settings, phases=phases, is_new_phase=True)
+        return plan.with_classes(config.get("classes"))
 
     @staticmethod
     def can_change(names: Iterable[str]) -> bool:
@@ -328,7 +352,10 @@ def _load(options: Options, warn: Callable[[str], None]) -> "Dataset":
         what = f"--dataset {name} is not for {entry.task}, which {arch} is for" if name else f"{arch} has no dataset"
         raise UsageError(f"{what}; use --dataset {' or '.join(list_datasets(entry.task))}")
     try:
-        data = load(name or "", options.data_dir, download=options.download, bad_files=options.bad_files, warn=warn)
+        data = load(
+            name or "", options.data_dir, download=options.download, bad_files=options.bad_files, warn=warn,
+            csv_columns=(options.csv_image_column, options.csv_label_column),
+        )  # fmt: skip
     except (ImportError, OSError, ValueError) as error:
         raise UsageError(f"--dataset {name}: {error}") from error
     examples = options.train_examples or len(data.train)
@@ -358,6 +385,7 @@ def _config(options: Options, data: "Dataset") -> tuple[dict[str, Any], Any]:
         "data_dir": os.path.abspath(options.data_dir), "freeze": sorted({*options.freeze}),
         "init_from": options.init_from and os.path.abspath(options.init_from),
         "task": data.task, "classes": data.classes,
+        "vocabulary": "".join(data.vocabulary.tokens[1:]) if data.vocabulary else None,
         "model_options": model_options, "input_shape": input_shape, "mean": mean, "std": std,
         "options": given_options(options),
     }  # fmt: skip

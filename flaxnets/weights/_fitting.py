@@ -10,8 +10,6 @@ from flax import nnx
 
 from flaxnets import state
 from flaxnets.weights._errors import WeightsError
-from flaxnets.weights._safetensors import read_safetensors
-from flaxnets.weights._torch import read_torch
 
 _LISTED = 10  # names in a line
 
@@ -82,8 +80,10 @@ def load_fitting_weights(module: nnx.Module, path: str | os.PathLike) -> Fitted:
     >>> fitted.loaded, [*fitted.misfits]
     (['1.weight', '1.bias'], ['3.weight', '3.bias'])
     """
+    from flaxnets.weights import read_weights
+
     own = state.state_dict(module)
-    weights, prefix = _without_prefix(_read(path), own)
+    weights, prefix = _without_prefix(read_weights(path), own)
     common = [name for name in own if name in weights and hasattr(weights[name], "shape")]
     shapes = {name: (tuple(weights[name].shape), tuple(own[name].shape)) for name in common}
     misfits = {name: pair for name, pair in shapes.items() if pair[0] != pair[1] and pair != ((1,), ())}
@@ -106,12 +106,6 @@ def load_fitting_weights(module: nnx.Module, path: str | os.PathLike) -> Fitted:
 def _few(arrays: Mapping[str, Any]) -> str:
     shown = [f"{name} {tuple(array.shape)}" for name, array in arrays.items() if hasattr(array, "shape")]
     return ", ".join([*shown[:3], *(["..."] if len(shown) > 3 else [])]) or "no arrays"
-
-
-def _read(path: str | os.PathLike) -> Mapping[str, Any]:
-    with open(path, "rb") as file:
-        is_archive = file.read(4) == b"PK\3\4"
-    return read_torch(path) if is_archive else read_safetensors(path)
 
 
 def _without_prefix(weights: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
