@@ -6,9 +6,11 @@
 ['0.0.weight', '0.0.bias']
 """
 
+from flaxnets import _startup as _startup  # before the imports that take seconds
 from flaxnets import models as models
 from flaxnets import nn as nn
 from flaxnets import state as state
+from flaxnets._version import __version__ as __version__
 from flaxnets.autocast import autocast as autocast
 from flaxnets.registry import create_model as create_model
 from flaxnets.registry import list_models as list_models

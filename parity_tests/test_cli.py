@@ -106,7 +106,7 @@ PREDICT = ["predict", "runs/mlp", "cat.png"]
 # Arguments, exit status, and what is said in one line.
 ERRORS = {
     "no command": ([], 2, "flaxnets: error: no command was given; known: train, list, summary"),
-    "no option": (["--version"], 2, "flaxnets: error: unknown option '--version'; known: --help"),
+    "no option": (["--verzion"], 2, "flaxnets: error: unknown option '--verzion'; did you mean '--version'"),
     "no such shell": (["--tyro-print-completion", "bsh"], 2, "--tyro-print-completion needs a shell, one of bash"),
     "no shell": (["--tyro-write-completion"], 2, "--tyro-write-completion needs a shell, one of bash, zsh"),
     "no place": (["--tyro-write-completion", "bash", "x/y"], 2, "bash x/y: cannot write there: No such file or dir"),
@@ -543,7 +543,8 @@ def test_pictures_are_drawn_of_all_kinds_of_networks(run, inside, tmp_path, caps
 
 def test_networks_are_listed_by_pattern_and_task(capsys):
     assert main(["list", "l*", "--task", "language"]) == 0
-    (line,) = capsys.readouterr().out.splitlines()
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.split() == ["network", "task", "parameters", "input", "paper", "data"]
     assert line.split()[:4] == ["lstm_lm", "language", "300,060", "35"]
 
 

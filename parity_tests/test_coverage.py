@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import typing
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,10 +16,13 @@ from cases import (
     NOT_IN_FLAXNETS,
     REACHED_BY,
     SWEEPS,
+    UTILS,
+    UTILS_REFUSED,
     WITHOUT_PARITY,
 )
 
 import flaxnets
+import flaxnets.weights
 import torchref
 from flaxnets import nn
 
@@ -68,6 +72,37 @@ def test_every_function_is_reached_by_a_row():
     assert unreached - REACHED_BY.keys() == set()
 
 
+UTILS_MODULES = ("", "rnn", "parametrize", "parametrizations", "prune", "stateless")
+
+
+def _utils(package):
+    """The public functions and classes of nn.utils and of its modules, under their names from nn.utils on."""
+    for name in UTILS_MODULES:
+        module = importlib.import_module(f"{package}.nn.utils.{name}".rstrip("."))
+        public = getattr(module, "__all__", None) or [
+            public_name
+            for public_name, value in vars(module).items()
+            if not public_name.startswith("_")
+            and (value.__module__ if callable(value) else "").startswith(f"{package}.nn.utils")
+            and (not name or value.__module__ in (module.__name__, f"{package}.nn.utils._refused"))
+        ]
+        yield from (
+            f"{name}.{public_name}".lstrip(".") for public_name in public if callable(getattr(module, public_name))
+        )
+
+
+def test_every_name_of_torch_nn_utils_is_here_or_says_why_not_and_has_tests():
+    # These exist in torch's module of the maps, whose functions are one file each here.
+    here = set(_utils("flaxnets")) | {"parametrizations.orthogonal"}
+    assert set(_utils("torch")) - here == set()
+    assert here == UTILS.keys() | UTILS_REFUSED.keys()
+
+
+@pytest.mark.parametrize(("name", "file"), UTILS.items(), ids=UTILS)
+def test_the_tests_of_a_utility_call_it(name, file):
+    assert name.rpartition(".")[2] in (Path(__file__).parent / file).read_text()
+
+
 def test_catalogue_has_fifteen_hundred_cases():
     assert len(LAYERS) + len(FUNCTIONS) + sum(sweep.examples for sweep in SWEEPS) >= 1_500
 
@@ -88,7 +123,8 @@ def _public(package):
 
 
 # Where the package's surface is: what people call directly has an example; inner helpers need only words.
-SURFACE = (flaxnets, flaxnets.nn, flaxnets.nn.functional, flaxnets.nn.init, flaxnets.state)
+SURFACE = (flaxnets, flaxnets.nn, flaxnets.nn.functional, flaxnets.nn.init, flaxnets.state, flaxnets.weights)
+SURFACE += tuple(importlib.import_module(f"flaxnets.nn.utils.{name}".rstrip(".")) for name in UTILS_MODULES)
 
 
 @pytest.mark.parametrize("package", SURFACE, ids=lambda module: module.__name__)
@@ -99,6 +135,7 @@ def test_everything_people_call_has_an_example(package):
         if (inspect.isclass(value) or inspect.isfunction(value))
         and not name.startswith("_")
         and (value.__module__ or "").startswith("flaxnets")
+        and value.__module__ != "flaxnets.nn.utils._refused"
     }
     helpers = {
         f"flaxnets.state.{name}" for name in ("own_modules", "own_variables", "named_variables", "IncompatibleKeys")

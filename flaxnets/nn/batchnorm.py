@@ -1,5 +1,8 @@
 """Batch normalisation layers."""
 
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -14,6 +17,8 @@ from flaxnets.state import named_children
 
 class NormBase(Module):
     """Parameters and running statistics of batch and instance normalisation."""
+
+    _version = 2
 
     def __init__(
         self,
@@ -39,6 +44,20 @@ class NormBase(Module):
         self.running_mean = nnx.BatchStat(jnp.zeros(num_features, dtype)) if tracked else None
         self.running_var = nnx.BatchStat(jnp.ones(num_features, dtype)) if tracked else None
         self.num_batches_tracked = nnx.BatchStat(jnp.zeros((), int)) if tracked else None
+
+    def _load_from_state_dict(
+        self,
+        state_dict: MutableMapping[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        *arguments: Any,
+    ) -> None:
+        # The counter is new in version 2: before, and without metadata, the module's own one serves.
+        if (local_metadata.get("version") or 1) < 2 and self.num_batches_tracked is not None:
+            count = self.num_batches_tracked.get_value()
+            is_abstract = isinstance(count, jax.ShapeDtypeStruct)
+            state_dict.setdefault(f"{prefix}num_batches_tracked", jnp.zeros((), int) if is_abstract else count)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *arguments)
 
 
 class _BatchNorm(NormBase):

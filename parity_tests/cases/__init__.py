@@ -85,3 +85,42 @@ REACHED_BY = {
     "fractional_max_pool3d_with_indices": "FractionalMaxPool3d with return_indices",
     "gumbel_softmax": "test_activations.py: torch draws its noise inside",
 }
+
+# Public names of torch.nn.utils that cannot exist in JAX: here they can be called, and say why not. test_utils_calls.py
+# calls each of them.
+UTILS_REFUSED = {
+    "clip_grad_norm_": "gradients are values, which nothing can change in place",
+    "clip_grad_value_": "the same",
+    "clip_grads_with_norm_": "the same",
+    "rnn.PackedSequence": "XLA compiles for arrays of fixed shapes",
+    "rnn.pack_padded_sequence": "the same",
+    "rnn.pack_sequence": "the same",
+    "rnn.pad_packed_sequence": "the same",
+    "rnn.unpack_sequence": "the same",
+}
+
+# Every other public name of torch.nn.utils and of flaxnets.nn.utils, and the file of the tests that hold it.
+_OF_FILES = {
+    "test_utils.py": """
+        clip_grad_norm clip_grad_value clip_grads_with_norm get_total_norm parameters_to_vector vector_to_parameters
+        fuse_conv_bn_eval fuse_conv_bn_weights fuse_linear_bn_eval fuse_linear_bn_weights
+        is_parametrized register_parametrization remove_parametrizations
+        parametrizations.spectral_norm parametrizations.weight_norm parametrize.ParametrizationList
+        parametrize.is_parametrized parametrize.register_parametrization parametrize.remove_parametrizations
+        parametrize.type_before_parametrizations
+    """,
+    "test_computed_weights.py": """
+        spectral_norm weight_norm remove_spectral_norm remove_weight_norm parametrizations.orthogonal
+        parametrize.cached parametrize.transfer_parametrizations_and_params
+        prune.BasePruningMethod prune.PruningContainer prune.Identity prune.RandomUnstructured prune.L1Unstructured
+        prune.RandomStructured prune.LnStructured prune.CustomFromMask prune.identity prune.random_unstructured
+        prune.l1_unstructured prune.random_structured prune.ln_structured prune.global_unstructured
+        prune.custom_from_mask prune.remove prune.is_pruned
+    """,
+    "test_utils_calls.py": """
+        rnn.pad_sequence rnn.unpad_sequence rnn.invert_permutation stateless.functional_call skip_init
+        convert_conv2d_weight_memory_format convert_conv3d_weight_memory_format
+    """,
+    "test_loading.py": "consume_prefix_in_state_dict_if_present",
+}
+UTILS = {name: file for file, names in _OF_FILES.items() for name in names.split()}
