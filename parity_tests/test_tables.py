@@ -169,5 +169,5 @@ def test_a_png_in_a_table_may_be_called_jpg(tmp_path):
     (tmp_path / "a.jpg").write_bytes(encoded("PNG"))
     fill(tmp_path, {"b": 3})
     (tmp_path / "pets.csv").write_text("a.jpg;a\nb/0.png;a\nb/1.png;b\nb/2.png;b")
-    with pytest.warns(UserWarning, match=r"1 images have another format .* such as .*pets\.csv:1: a\.jpg, a PNG"):
+    with pytest.warns(UserWarning, match=r"another format than .*: 1, such as .*pets\.csv:1: a\.jpg, a PNG"):
         load(f"csv:{tmp_path / 'pets.csv'}")
