@@ -1,5 +1,6 @@
 """Weight files: what one side saves the other loads, shared arrays included."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -128,6 +129,17 @@ def test_tensors_of_torch_that_cannot_be_read_are_all_named_with_their_keys(conv
     with pytest.raises(error, match=f"(?s)weights.pt: .*{words.format('weight')}.*{words.format('bias')}"):
         load_weights(model, path)
     assert all(array is before[name] for name, array in model.state_dict().items())
+
+
+def test_what_keeps_a_checkpoint_from_being_read_is_named_with_its_place(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    arguments = argparse.Namespace(lr=0.1)
+    torch.save({"state_dict": torch.nn.Linear(1, 1).state_dict(), "hyper_parameters": {"args": arguments}}, path)
+    words = (
+        r"\['hyper_parameters'\]\['args'\] is made by argparse\.Namespace\)\. Fix: .*torch\.save\(module\.state_dict"
+    )
+    with pytest.raises(WeightsError, match=words):
+        load_weights(nn.Linear(1, 1, rngs=nnx.Rngs(0)), path)
 
 
 CONVERTED = {

@@ -59,26 +59,34 @@ def _check_archive(path: str | os.PathLike) -> None:
 
 
 class _Inert:
-    """What every object of a pickle becomes when only the structure matters: does nothing and keeps its arguments."""
+    """What every object of a pickle becomes where only the structure matters: remembers names, and does nothing."""
 
-    def __init__(self, name: str, *arguments: Any):
-        self.names = {name} - _NAMES
+    name = ""
+
+    def __init__(self, *arguments: Any):
+        self.names = {self.name} - _NAMES
         for argument in arguments:
             if isinstance(argument, _Inert):
                 self.names |= argument.names
-
-    def __call__(self, *arguments: Any) -> "_Inert":
-        return _Inert("collections OrderedDict", self, *arguments)
+            elif isinstance(argument, type) and issubclass(argument, _Inert):
+                self.names |= {argument.name} - _NAMES
 
     def __setstate__(self, state: Any) -> None:
         pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, value: Any) -> None:
+        """Does nothing."""
 
 
 class _Structure(pickle.Unpickler):
     """Reads which names a pickle has objects under, and neither imports nor runs anything that the pickle names."""
 
     def find_class(self, module: str, name: str) -> Any:
-        return OrderedDict if (module, name) == ("collections", "OrderedDict") else _Inert(f"{module} {name}")
+        is_dict = (module, name) == ("collections", "OrderedDict")
+        return OrderedDict if is_dict else type("_Inert", (_Inert,), {"name": f"{module} {name}"})
 
     def persistent_load(self, pid: Any) -> None:
         return None
