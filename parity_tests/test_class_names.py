@@ -147,6 +147,36 @@ def test_outputs_without_a_name_are_numbers(tmp_path, capsys):
     assert {each["class"] for each in json.loads(line)["classes"]} == {"cat", "dog", "2", "3"}
 
 
+def test_a_run_evaluates_with_its_columns_and_may_skip_bad_files(tmp_path, capsys):
+    write_images(tmp_path / "pets", {"cat": 5, "dog": 5})
+    rows = [f"{name}/{i}.png;{i};{name}" for name in ("cat", "dog") for i in range(5)]
+    (tmp_path / "pets/pets.csv").write_text("\n".join(["snap;age;what", *rows]))
+    dataset, columns = f"csv:{tmp_path / 'pets/pets.csv'}", {"csv_image_column": "snap", "csv_label_column": "what"}
+    run = make_run(tmp_path / "run", "mlp", dataset, {"num_classes": 2}, classes=["dog", "cat"], **columns)
+    assert evaluated(capsys, run)[0].endswith("2 examples")
+    (tmp_path / "pets/cat/1.png").write_bytes(b"")
+    assert main(["evaluate", str(run), "--split", "all"]) == 2
+    assert f"1 cannot be used. Fix: repair them, or leave them out with --bad-files skip:\n{tmp_path}" in (
+        capsys.readouterr().err
+    )
+    head, rows = evaluated(capsys, run, "--split", "all", "--bad-files", "skip")
+    assert head.endswith("9 examples")
+    assert [(name, numbers[0]) for name, numbers in rows.items()] == [("dog", "5"), ("cat", "4")]
+    assert main(["evaluate", str(run), "--csv-label-column", "breed"]) == 2
+    assert "no column 'breed'. Expected one of 'snap', 'age', 'what'" in capsys.readouterr().err
+
+
+def test_a_folder_is_predicted_as_a_dataset_reads_it(tmp_path, capsys):
+    write_images(tmp_path / "pets", {"cat": 2, "@eaDir": 1, ".hidden": 1, "__MACOSX/cat": 1})
+    (tmp_path / "pets/cat/Thumbs.db").write_bytes(b"")
+    (tmp_path / "pets/cat/notes.txt").write_text("no image")
+    (tmp_path / "pets/more").symlink_to("cat")
+    run = make_run(tmp_path / "run", "mlp", None, {"num_classes": 2}, classes=["dog", "cat"])
+    assert main(["predict", str(run), str(tmp_path / "pets"), "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["image"] for line in lines] == [f"{tmp_path}/pets/cat/{i}.png" for i in range(2)]
+
+
 def test_labels_of_every_kind_of_examples_are_renamed(tmp_path):
     write_images(tmp_path, {f"{part}/{name}": 2 for part in ("train", "val", "test") for name in PETS})
     for data in (load(f"folder:{tmp_path}"), load("digits")):

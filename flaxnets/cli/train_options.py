@@ -64,7 +64,7 @@ class Options:
     download: bool = False
     """Fetch these from OpenML where their files are not there."""
     bad_files: Literal["stop", "skip"] = "stop"
-    """On images or lines that cannot be used: stop before training, or skip them. Each one is named."""
+    """On images or lines that cannot be used: stop before training, or skip them. Ten are named; more are in a file."""
     csv_image_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
     """The column of the images of a csv:FILE: its name, or its number from 1."""
     csv_label_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
