@@ -62,14 +62,13 @@ class _Inert:
     """What every object of a pickle becomes where only the structure matters: remembers names, and does nothing."""
 
     name = ""
+    names: set[str]
 
-    def __init__(self, *arguments: Any):
-        self.names = {self.name} - _NAMES
-        for argument in arguments:
-            if isinstance(argument, _Inert):
-                self.names |= argument.names
-            elif isinstance(argument, type) and issubclass(argument, _Inert):
-                self.names |= {argument.name} - _NAMES
+    def __new__(cls, *arguments: Any) -> "_Inert":
+        self = super().__new__(cls)
+        self.names = {cls.name}.union(*(argument.names for argument in arguments if isinstance(argument, _Inert)))
+        self.names -= _NAMES
+        return self
 
     def __setstate__(self, state: Any) -> None:
         pass
