@@ -116,6 +116,11 @@ NOT_CONVERTED = {
         WeightsError,
         r"\['{}'\] is made by .*_rebuild_nested_tensor",
     ),
+    "nested by jags": (
+        lambda t: torch.nested.nested_tensor([t], layout=torch.jagged),
+        WeightsError,
+        r"\['{}'\] is made by torch\._dynamo",
+    ),
     "meta": (lambda t: t.to("meta"), RuntimeError, r"'{}': expected an array of shape .*torch's meta device"),
 }
 

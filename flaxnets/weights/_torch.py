@@ -66,8 +66,7 @@ class _Inert:
 
     def __new__(cls, *arguments: Any) -> "_Inert":
         self = super().__new__(cls)
-        self.names = {cls.name}.union(*(argument.names for argument in arguments if isinstance(argument, _Inert)))
-        self.names -= _NAMES
+        self.names = {cls.name}.union(*map(_names, arguments)) - _NAMES
         return self
 
     def __setstate__(self, state: Any) -> None:
@@ -78,6 +77,14 @@ class _Inert:
 
     def append(self, value: Any) -> None:
         """Does nothing."""
+
+
+def _names(argument: Any) -> set[str]:
+    if isinstance(argument, tuple):
+        return set().union(*map(_names, argument))
+    if isinstance(argument, type):
+        return {argument.name} if issubclass(argument, _Inert) else set()
+    return argument.names if isinstance(argument, _Inert) else set()
 
 
 class _Structure(pickle.Unpickler):
