@@ -119,7 +119,7 @@ NOT_CONVERTED = {
     "nested by jags": (
         lambda t: torch.nested.nested_tensor([t], layout=torch.jagged),
         WeightsError,
-        r"\['{}'\] is made by torch\._dynamo",
+        r"\['{}'\] is made by torch\.nested\._internal",
     ),
     "meta": (lambda t: t.to("meta"), RuntimeError, r"'{}': expected an array of shape .*torch's meta device"),
 }
