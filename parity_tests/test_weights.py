@@ -110,7 +110,7 @@ NOT_CONVERTED = {
         WeightsError,
         r"\['{}'\].*_rebuild_qtensor",
     ),
-    "sparse": (lambda t: t.to_sparse(), WeightsError, r"\['{}'\] is made by torch\._utils\._rebuild_sparse_tensor"),
+    "sparse": (lambda t: t.to_sparse(), WeightsError, r"\['{}'\] is made by [^;]*_rebuild_sparse_tensor"),
     "nested": (
         lambda t: torch.nested.nested_tensor([t]),
         WeightsError,
