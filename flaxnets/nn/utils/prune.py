@@ -12,7 +12,7 @@ from flax import nnx
 
 from flaxnets import state
 from flaxnets.nn.module import Buffer
-from flaxnets.nn.utils._computed import Computation, check_parameter, compute, computations_of, stop_computing
+from flaxnets.nn.utils._computed import Computation, check_parameter, computations_of, compute, stop_computing
 from flaxnets.nn.utils.convert_parameters import parameters_to_vector
 
 M = TypeVar("M", bound=nnx.Module)
