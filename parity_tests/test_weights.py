@@ -110,11 +110,16 @@ NOT_CONVERTED = {
         WeightsError,
         r"\['{}'\].*_rebuild_qtensor",
     ),
-    "sparse": (lambda t: t.to_sparse(), WeightsError, r"\['{}'\] is made by torch\._utils\._rebuild_sparse_tensor"),
+    "sparse": (lambda t: t.to_sparse(), WeightsError, r"\['{}'\] is made by [^;]*_rebuild_sparse_tensor"),
     "nested": (
         lambda t: torch.nested.nested_tensor([t]),
         WeightsError,
         r"\['{}'\] is made by .*_rebuild_nested_tensor",
+    ),
+    "nested by jags": (
+        lambda t: torch.nested.nested_tensor([t], layout=torch.jagged),
+        WeightsError,
+        r"\['{}'\] is made by torch\.nested\._internal",
     ),
     "meta": (lambda t: t.to("meta"), RuntimeError, r"'{}': expected an array of shape .*torch's meta device"),
 }
