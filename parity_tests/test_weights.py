@@ -261,6 +261,11 @@ def test_a_checkpoint_of_several_state_dicts_must_be_told_which(tmp_path):
         load_weights(model, tmp_path / "checkpoint.pt")
     with pytest.raises(WeightsError, match=r"no state dict under 'ema'\. Expected one of 'model', 'model_ema'"):
         load_weights(model, tmp_path / "checkpoint.pt", entry="ema")
+    save_weights(model, tmp_path / "model.safetensors")
+    with pytest.raises(
+        WeightsError, match=r"no state dict under 'ema'\. Expected no entry, as the file is no checkpoint"
+    ):
+        load_weights(model, tmp_path / "model.safetensors", entry="ema")
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
