@@ -253,7 +253,7 @@ def _all_fit(array: Any, dtype: Any) -> bool:
 
 
 def _assign(name: str, variable: nnx.Variable, value: Any, options: Mapping[str, Any]) -> list[str]:
-    """Sets ``variable`` to ``value``, or returns what keeps it from doing so."""
+    """Set ``variable`` to ``value``, or return what keeps it from doing so."""
     old = variable.get_value()
     if isinstance(old, Uninitialized) and isinstance(value, Uninitialized):
         return []
@@ -290,7 +290,7 @@ def load_from_state_dict(
     unexpected_keys: list[str],
     error_msgs: list[str],
 ) -> None:
-    """Sets the module's own parameters and buffers, without those of its children, from a state dict.
+    """Set the module's own parameters and buffers, without those of its children, from a state dict.
 
     This is what ``Module._load_from_state_dict`` does when no subclass overrides it; the arguments are torch's.
 
@@ -419,7 +419,7 @@ def _advice(module: nnx.Module, mapping: Mapping[str, Any]) -> str | None:
 def _load(
     module: nnx.Module, mapping: Mapping[str, Any], options: dict[str, Any], keys: IncompatibleKeys, errors: list[str]
 ) -> None:
-    """Loads into ``module`` and, recursively, into its children."""
+    """Load into ``module`` and, recursively, into its children."""
     metadata = getattr(mapping, "_metadata", None) or {}
 
     def load(node: Any, names: MutableMapping[str, Any], path: str) -> None:

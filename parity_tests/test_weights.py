@@ -235,6 +235,8 @@ CHECKPOINTS = {
         lambda s: {"state_dict": s, "loops": {"fit_loop": {"state_dict": {}}}, "optimizer_states": [{"state": {}}]},
         None,
     ),
+    "beside metrics": (lambda s: {"model": s, "metrics": {"accuracy": torch.tensor(0.5)}}, None),
+    "beside a step": (lambda s: {"checkpoint": {"model": s, "step": torch.ones(1)}}, None),
     "one of two": (lambda s: {"model": _halved(s), "model_ema": s}, "model_ema"),
     "one that is nested": (lambda s: {"model": _halved(s), "ema": {"module": s}}, "ema.module"),
 }

@@ -95,7 +95,7 @@ class Module(nnx.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Loads this module's own parameters and buffers; subclasses override it to load old state dicts.
+        """Load this module's own parameters and buffers; subclasses override it to load old state dicts.
 
         As in torch, an override changes ``state_dict``, which is a copy, and then calls this method. ``_version`` of
         the module that was saved is ``local_metadata.get("version")``, if the state dict has metadata. The arguments
@@ -107,7 +107,7 @@ class Module(nnx.Module):
         state.load_from_state_dict(self, *arguments)
 
     def register_load_state_dict_pre_hook(self, hook: Callable[..., None]) -> hooks.RemovableHandle:
-        """Calls ``hook`` before this module's own parameters and buffers are loaded.
+        """Call ``hook`` before this module's own parameters and buffers are loaded.
 
         Its arguments are this module and those of ``_load_from_state_dict``: ``hook(module, state_dict, prefix,
         local_metadata, strict, missing_keys, unexpected_keys, error_msgs)``. It may change the state dict, which is a
@@ -118,12 +118,12 @@ class Module(nnx.Module):
     def _register_load_state_dict_pre_hook(
         self, hook: Callable[..., None], with_module: bool = False
     ) -> hooks.RemovableHandle:
-        """Calls ``hook`` as :meth:`register_load_state_dict_pre_hook` does, without the module as first argument."""
+        """Call ``hook`` as :meth:`register_load_state_dict_pre_hook` does, without the module as first argument."""
         registered = hooks.RegisteredHook(hook, with_kwargs=with_module)
         return hooks.register(self, "_load_state_dict_pre_hooks", registered, prepend=False)
 
     def register_load_state_dict_post_hook(self, hook: Callable[..., None]) -> hooks.RemovableHandle:
-        """Calls ``hook(module, incompatible_keys)`` after this module and all below it have been loaded.
+        """Call ``hook(module, incompatible_keys)`` after this module and all below it have been loaded.
 
         The hook may change the two lists in place; what they have then is what is missing or unexpected.
         """

@@ -102,7 +102,7 @@ def _state_dict(checkpoint: Mapping[Any, Any], entry: str | None) -> Mapping[str
 
 
 def read_weights(path: str | os.PathLike, entry: str | None = None) -> dict[str, Any]:
-    """Reads the state dict of a weight file, for names to be changed before a module loads it.
+    """Read the state dict of a weight file, for names to be changed before a module loads it.
 
     :func:`load_weights` says which files can be read.
 
