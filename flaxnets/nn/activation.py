@@ -102,6 +102,8 @@ class Softplus(Module):
     [0.0, 30.0]
     """
 
+    _extra_repr = "beta={beta}, threshold={threshold}"
+
     def __init__(self, beta: float = 1.0, threshold: float = 20.0):
         self.beta = beta
         self.threshold = threshold
@@ -164,6 +166,8 @@ class GELU(Module):
     [0.0, 20.0]
     """
 
+    _extra_repr = "approximate={approximate!r}"
+
     def __init__(self, approximate: str = "none"):
         self.approximate = approximate
 
@@ -189,6 +193,8 @@ class GLU(Module):
     >>> GLU()(jnp.ones((2, 6))).shape
     (2, 3)
     """
+
+    _extra_repr = "dim={dim}"
 
     def __init__(self, dim: int = -1):
         self.dim = dim

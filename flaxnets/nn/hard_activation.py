@@ -29,6 +29,8 @@ class Hardtanh(Module):
     [-1.0, 0.5, 1.0]
     """
 
+    _extra_repr = "min_val={min_val}, max_val={max_val}"
+
     def __init__(
         self,
         min_val: float = -1.0,
@@ -62,6 +64,8 @@ class ReLU6(Hardtanh):
     >>> ReLU6()(jnp.array([-2.0, 0.5, 8.0])).tolist()
     [0.0, 0.5, 6.0]
     """
+
+    _extra_repr = ""
 
     def __init__(self):
         super().__init__(0.0, 6.0)
@@ -117,6 +121,8 @@ class Hardshrink(Module):
     [-2.0, 0.0]
     """
 
+    _extra_repr = "{lambd}"
+
     def __init__(self, lambd: float = 0.5):
         self.lambd = lambd
 
@@ -140,6 +146,8 @@ class Softshrink(Module):
     >>> Softshrink()(jnp.array([-2.0, 0.5])).tolist()
     [-1.5, 0.0]
     """
+
+    _extra_repr = "{lambd}"
 
     def __init__(self, lambd: float = 0.5):
         self.lambd = lambd

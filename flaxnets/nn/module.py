@@ -54,6 +54,7 @@ class Module(nnx.Module):
     """
 
     training: bool = True
+    _extra_repr: str = ""  # the text of extra_repr, with attributes in braces
     _order: tuple[str, ...] = ()
     _empty: tuple[_Empty, ...] = ()
     _forward_pre_hooks: tuple[hooks.RegisteredHook, ...] = ()
@@ -188,7 +189,8 @@ class Module(nnx.Module):
             persistent: whether it is part of the state dict.
         """
         if isinstance(tensor, nnx.Variable) and not isinstance(tensor, nnx.Param):
-            tensor.set_metadata(persistent=persistent)
+            if tensor.get_metadata("persistent", True) != persistent:
+                tensor.set_metadata(persistent=persistent)
         elif _is_array(tensor) or isinstance(tensor, nnx.Param):
             tensor = Buffer(jnp.array(tensor[...]), persistent=persistent)
         elif tensor is not None:
@@ -538,7 +540,7 @@ class Module(nnx.Module):
 
     def extra_repr(self) -> str:
         """Return what ``repr`` prints between the parentheses, before the modules below this one."""
-        return ""
+        return self._extra_repr.format_map(vars(self))
 
     def _get_name(self) -> str:
         return type(self).__name__
@@ -552,7 +554,8 @@ class Module(nnx.Module):
         inner = lines[0] if is_leaf else "".join(f"\n  {line}" for line in lines) + "\n" * bool(lines)
         return f"{self._get_name()}({inner})"
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        return repr(self)
 
     def _registered_modules(self) -> Iterator[tuple[str, nnx.Module | None]]:
         """The children under all their names, those that are None too."""

@@ -88,6 +88,12 @@ class Parameter(nnx.Param):
             return jax.lax.stop_gradient(value)
         return value
 
+    def __getattr__(self, name: str) -> Any:
+        # Attributes and methods of the array, such as weight.T, have to come from the constant.
+        if not name.startswith("_") and self.get_metadata("frozen", False) and not self.has_metadata(name):
+            return getattr(self.get_value(), name)
+        return super().__getattr__(name)
+
     def set_value(self, value: Any, **index: Any) -> None:
         """Sets the array, or the part of it at an index."""
         if isinstance(self.get_raw_value(), jax.ShapeDtypeStruct):
@@ -250,3 +256,30 @@ def is_lazy(param: Any) -> bool:
     (True, False)
     """
     return isinstance(param, _Uninitialized)
+
+
+def reserved(*shape: int, dtype: DTypeLike) -> Parameter:
+    """A parameter with shape and dtype, whose value ``reset_parameters`` draws."""
+    return Parameter(abstract(shape, dtype))
+
+
+def abstract(shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of an array; Python's ``float`` is JAX's default float."""
+    is_default = isinstance(dtype, type) and dtype in (int, float, complex)
+    return jax.ShapeDtypeStruct(shape, jnp.result_type(dtype) if is_default else dtype)
+
+
+def redraw(module: nnx.Module, name: str, draw: Callable[[tuple[int, ...], Any], jax.Array]) -> None:
+    """Sets a parameter, unless it is None, to ``draw(shape, dtype)``, where the old value was."""
+    old: Any = getattr(module, name)
+    if old is None:
+        return
+    new = draw(old.shape, old.dtype)
+    variable = vars(module).get(name)
+    if not isinstance(variable, nnx.Variable):  # computed by a parametrization, which has an inverse
+        setattr(module, name, new)
+        return
+    value = variable.get_raw_value()
+    if isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer) and value.sharding != new.sharding:
+        new = jax.device_put(new, value.sharding)
+    variable.set_value(new)

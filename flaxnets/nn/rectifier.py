@@ -10,6 +10,7 @@ from flaxnets.nn import functional as F
 from flaxnets.nn._arguments import check_sizes
 from flaxnets.nn.functional._elementwise import as_floating
 from flaxnets.nn.module import Module
+from flaxnets.nn.parameter import redraw, reserved
 
 
 class ReLU(Module):
@@ -46,6 +47,8 @@ class Threshold(Module):
     [-3.0, 2.0]
     """
 
+    _extra_repr = "threshold={threshold}, value={value}"
+
     def __init__(self, threshold: float, value: float):
         self.threshold = threshold
         self.value = value
@@ -69,6 +72,8 @@ class LeakyReLU(Module):
     >>> LeakyReLU(0.5)(jnp.array([-2.0, 2.0])).tolist()
     [-1.0, 2.0]
     """
+
+    _extra_repr = "negative_slope={negative_slope}"
 
     def __init__(self, negative_slope: float = 0.01):
         self.negative_slope = negative_slope
@@ -99,11 +104,18 @@ class PReLU(Module):
     [-0.5, 2.0]
     """
 
+    _extra_repr = "num_parameters={num_parameters}"
+
     def __init__(self, num_parameters: int = 1, init: float = 0.25, dtype: DTypeLike = jnp.float32):
         check_sizes("PReLU", num_parameters=num_parameters)
         self.num_parameters = num_parameters
         self.init = init
-        self.weight = nnx.Param(jnp.full(num_parameters, init, dtype))
+        self.weight = reserved(num_parameters, dtype=dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self, *, rngs: nnx.Rngs | None = None) -> None:
+        """Set the slopes to ``init``; draws nothing."""
+        redraw(self, "weight", lambda shape, dtype: jnp.full(shape, self.init, dtype))
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Returns the input, flatter below zero."""
@@ -131,6 +143,8 @@ class RReLU(Module):
     >>> RReLU(0.25, 0.75, rngs=nnx.Rngs(0)).eval()(jnp.array([-2.0, 2.0])).tolist()
     [-1.0, 2.0]
     """
+
+    _extra_repr = "lower={lower}, upper={upper}"
 
     def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, *, rngs: nnx.Rngs):
         self.lower = lower
@@ -166,6 +180,8 @@ class ELU(Module):
     >>> ELU()(jnp.array([-200.0, 2.0])).tolist()
     [-1.0, 2.0]
     """
+
+    _extra_repr = "alpha={alpha}"
 
     def __init__(self, alpha: float = 1.0):
         self.alpha = alpha
@@ -209,6 +225,8 @@ class CELU(Module):
     >>> CELU(3.0)(jnp.array([-200.0, 2.0])).tolist()
     [-3.0, 2.0]
     """
+
+    _extra_repr = "alpha={alpha}"
 
     def __init__(self, alpha: float = 1.0):
         self.alpha = alpha

@@ -5,7 +5,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num
 
 from flaxnets.nn import functional as F
-from flaxnets.nn.losses._base import Loss, WeightedLoss, optional_buffer, value
+from flaxnets.nn.losses._base import Loss, WeightedLoss, optional_array, value
 
 
 class BCELoss(WeightedLoss):
@@ -66,7 +66,7 @@ class BCEWithLogitsLoss(WeightedLoss):
         pos_weight: ArrayLike | None = None,
     ):
         super().__init__(weight, size_average, reduce, reduction)
-        self.pos_weight = optional_buffer(pos_weight)
+        self.register_buffer("pos_weight", optional_array(pos_weight))
 
     def __call__(self, input: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
         """Compares logits with probabilities, of any shape."""
