@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from flaxnets.nn.linear import Linear
 from flaxnets.nn.module import Module
-from flaxnets.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
+from flaxnets.nn.parameter import Parameter, UninitializedBuffer, UninitializedParameter, is_lazy
 from flaxnets.state import own_variables
 
 _EAGER = TraceState()  # what is so wherever no transformation traces
@@ -89,10 +89,9 @@ class LazyModuleMixin(Module):
         for name, variable in new.items():
             if name in loaded:
                 variable.set_value(loaded[name].get_value())
-            if isinstance(old[name], nnx.Param):  # the same object, which may be frozen or shared
-                old[name].set_value(variable.get_value())
-            else:
-                setattr(self, name, variable)
+            if isinstance(variable, Parameter):
+                variable.requires_grad = old[name].requires_grad
+            setattr(self, name, variable)
         setattr(self, self.inferred, size)
 
     def _become(self, *args: Any, **kwargs: Any) -> None:

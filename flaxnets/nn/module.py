@@ -198,18 +198,21 @@ class Module(nnx.Module):
         self._set_registered(_Empty(name, Buffer, persistent), tensor)
 
     def _set_registered(self, slot: _Empty, value: Any) -> None:
-        name = slot.name
+        known = self._slot(slot.name)
+        if known is None or _group(known.kind) != _group(slot.kind):
+            self._check_new_name(slot.name)
+        if value is None:
+            self._register_none(slot)
+        else:
+            setattr(self, slot.name, value)
+
+    def _check_new_name(self, name: str) -> None:
         if not isinstance(name, str):
             raise TypeError(f"a name must be a string, got {name!r}")
         if name == "" or "." in name:
             raise KeyError(f"a name must be neither empty nor have a dot, got {name!r}")
-        known = self._slot(name)
-        if hasattr(self, name) and (known is None or _group(known.kind) != _group(slot.kind)):
+        if hasattr(self, name):
             raise KeyError(f"{type(self).__name__} has an attribute {name!r} already")
-        if value is None:
-            self._register_none(slot)
-        else:
-            setattr(self, name, value)
 
     # Hooks.
 
