@@ -102,7 +102,7 @@ class Module(nnx.Module):
         elif value is None:
             self._register_none(slot)
         else:
-            vars(self)[name].set_value(jnp.array(value))
+            vars(self)[name].set_value(_own(value))
 
     def _slot(self, name: str) -> _Empty | None:
         """What ``name`` is registered as, whether or not it has a value."""
@@ -118,18 +118,22 @@ class Module(nnx.Module):
         if value is None or isinstance(value, nnx.Param):
             return value
         if issubclass(slot.kind, nnx.Param):
-            raise _wrong_type(value, "parameter", slot.name, "a Parameter or None", "parameter.set_value(array)")
+            raise _wrong_type(value, "parameter", slot.name, "a Parameter or None", f"module.{slot.name}.set_value(array)")
         if isinstance(value, nnx.Module):
             return value
         if issubclass(slot.kind, nnx.Module):
-            raise _wrong_type(value, "child module", slot.name, "a Module or None", "delete the attribute first")
+            raise _wrong_type(value, "child module", slot.name, "a Module or None", f"del module.{slot.name}")
         if isinstance(value, nnx.Variable):
-            return value
+            # torch would keep one array under two names, and another one as soon as either is assigned to.
+            is_others = any(held is value for name, held in vars(self).items() if name != slot.name)
+            if not is_others:
+                return value
+            value = value.get_value()
         if not _is_array(value):
             raise _wrong_type(value, "buffer", slot.name, "an array, a Buffer or None", "jnp.asarray(value)")
         if vars(self).get(slot.name) is not None:
             return value
-        return slot.kind(jnp.array(value), **({} if slot.persistent else {"persistent": False}))
+        return slot.kind(_own(value), **({} if slot.persistent else {"persistent": False}))
 
     def _register(self, slot: _Empty | None, name: str, value: nnx.Variable | nnx.Module) -> None:
         current = vars(self).get(name)
@@ -168,7 +172,9 @@ class Module(nnx.Module):
         """
         if module is not None and not isinstance(module, nnx.Module):
             raise TypeError(f"{name!r} must be a Module or None, got {type(module).__name__}")
-        self._set_registered(_Empty(name, nnx.Module), module)
+        slot = _Empty(name, nnx.Module)
+        self._check_slot(slot)
+        self._set_registered(slot, module)
 
     def register_module(self, name: str, module: nnx.Module | None) -> None:
         """Register a child; the same as :meth:`add_module`."""
@@ -176,9 +182,11 @@ class Module(nnx.Module):
 
     def register_parameter(self, name: str, param: nnx.Param | None) -> None:
         """Register ``param`` as the parameter ``name``; raises as :meth:`add_module` does."""
+        slot = _Empty(name, Parameter)
+        self._check_slot(slot)
         if param is not None and not isinstance(param, nnx.Param):
             raise TypeError(f"{name!r} must be a Parameter, an nnx.Param or None, got {type(param).__name__}")
-        self._set_registered(_Empty(name, Parameter), param)
+        self._set_registered(slot, param)
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """Register an array, a Buffer or None as the buffer ``name``; raises as :meth:`add_module`.
@@ -188,19 +196,23 @@ class Module(nnx.Module):
             tensor: its value.
             persistent: whether it is part of the state dict.
         """
+        slot = _Empty(name, Buffer, persistent)
+        self._check_slot(slot)
         if isinstance(tensor, nnx.Variable) and not isinstance(tensor, nnx.Param):
             if tensor.get_metadata("persistent", True) != persistent:
                 tensor.set_metadata(persistent=persistent)
         elif _is_array(tensor) or isinstance(tensor, nnx.Param):
-            tensor = Buffer(jnp.array(tensor[...]), persistent=persistent)
+            tensor = Buffer(_own(tensor[...]), persistent=persistent)
         elif tensor is not None:
             raise TypeError(f"{name!r} must be an array, a Buffer or None, got {tensor!r} ({type(tensor).__name__})")
-        self._set_registered(_Empty(name, Buffer, persistent), tensor)
+        self._set_registered(slot, tensor)
 
-    def _set_registered(self, slot: _Empty, value: Any) -> None:
+    def _check_slot(self, slot: _Empty) -> None:
         known = self._slot(slot.name)
         if known is None or _group(known.kind) != _group(slot.kind):
             self._check_new_name(slot.name)
+
+    def _set_registered(self, slot: _Empty, value: Any) -> None:
         if value is None:
             self._register_none(slot)
         else:
@@ -598,6 +610,11 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, (jax.Array, np.ndarray, np.generic))
 
 
+def _own(array: Any) -> jax.Array:
+    """A JAX array that nobody else can change: numpy's own arrays are copied."""
+    return array if isinstance(array, jax.Array) else jnp.array(array)
+
+
 def _group(kind: Any) -> str:
     if issubclass(kind, nnx.Module):
         return "module"
@@ -609,6 +626,5 @@ def _without(names: tuple[str, ...], name: str) -> tuple[str, ...]:
 
 
 def _wrong_type(value: Any, group: str, name: str, expected: str, fix: str) -> TypeError:
-    return TypeError(
-        f"cannot assign {type(value).__name__!r} as {group} {name!r} ({expected} expected). Fix: {fix}."
-    )
+    kind = "Array" if isinstance(value, jax.Array) else type(value).__name__
+    return TypeError(f"cannot assign {kind!r} as {group} {name!r} ({expected} expected). Fix: {fix}.")
