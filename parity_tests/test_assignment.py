@@ -145,7 +145,7 @@ SEQUENCES: dict[str, Callable[[Any, Any], Any]] = {
     "in place, another kind of dtype": lambda m, lib: exec("m.mean = lib.array(2, dtype='int32'); m.mean += 1.5"),
     "in place, a narrower dtype": lambda m, lib: exec("m.mean = lib.array(2, dtype='float16'); m.mean += m.scratch"),
     "one buffer's value for another": lambda m, lib: exec("m.mean = m.scratch; m.scratch = 2 * m.scratch"),
-    "a buffer's value for an empty one": lambda m, lib: setattr(m, "mean_none", m.scratch),
+    "a buffer's value for an empty one": lambda m, lib: exec("m.mean_none = m.scratch; m.scratch = 2 * m.scratch"),
 }  # fmt: skip
 
 

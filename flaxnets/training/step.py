@@ -109,7 +109,7 @@ def make_train_step(
             merged = nnx.merge(graphdef, params, state.model_state, copy=True)
             outputs = _call(merged, inputs, kind, compute_dtype)
             metrics = measure(outputs, targets, weights)
-            loss = metrics["loss"] / metrics["count"] + (penalty(params) if penalty is not None else 0)
+            loss = metrics["loss"] / metrics["count"] + (penalty(_as_read(params)) if penalty is not None else 0)
             _, after, model_state = nnx.split(merged, nnx.Param, ...)  # a call may change parameters, too
             return loss, (metrics, after, model_state)
 
@@ -139,6 +139,12 @@ def make_train_step(
         return new, metrics
 
     return jax.jit(step, donate_argnums=0, **jit_options())
+
+
+def _as_read(params: nnx.State) -> nnx.State:
+    """The parameters as layers read them: frozen ones are constants."""
+    is_variable = lambda node: isinstance(node, nnx.Variable)  # noqa: E731
+    return jax.tree.map(lambda p: p.replace(p.get_value()) if is_variable(p) else p, params, is_leaf=is_variable)
 
 
 def _call(merged: nnx.Module, inputs: Any, kind: forms.Kind, dtype: DTypeLike | None) -> Any:
