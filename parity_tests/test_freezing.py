@@ -20,9 +20,7 @@ from flaxnets.summary import summary
 from flaxnets.training import TrainState, l2_penalty, make_train_step, regression
 from flaxnets.training.train_state import Batch
 
-WITH_PARAMETERS = {
-    case.name: case for case in reversed(LAYERS) if next(case.pair()[0].parameters(), None) is not None
-}
+WITH_PARAMETERS = {case.name: case for case in reversed(LAYERS) if next(case.pair()[0].parameters(), None) is not None}
 
 
 def flags(module: Any) -> list[tuple[str, bool]]:
@@ -61,7 +59,7 @@ class Net(nn.Module):
 
     def __call__(self, x: Any) -> Any:
         x = self.normed(self.stack[0](self.flax(self.norm(self.stem(x)))))
-        return (self.tied(self.head(x)) @ self.scale)
+        return self.tied(self.head(x)) @ self.scale
 
 
 def gradient_by_nnx(model: Net, x: jax.Array) -> dict[str, jax.Array]:
@@ -194,7 +192,11 @@ def test_parameters_of_integers_cannot_be_trained():
     model = nn.Module()
     model.table = nnx.Param(jnp.arange(3))  # Flax allows such parameters
     assert not model.table.requires_grad
-    for change in (model.requires_grad_, model.table.requires_grad_, lambda: setattr(model.table, "requires_grad", True)):
+    for change in (
+        model.requires_grad_,
+        model.table.requires_grad_,
+        lambda: setattr(model.table, "requires_grad", True),
+    ):
         with pytest.raises(RuntimeError, match="got dtype int32"):
             change()
     model.requires_grad_(False)

@@ -58,7 +58,9 @@ class Fold(Module):
     (2, 3, 4, 5)
     """
 
-    _extra_repr = "output_size={output_size}, kernel_size={kernel_size}, dilation={dilation}, padding={padding}, stride={stride}"
+    _extra_repr = (
+        "output_size={output_size}, kernel_size={kernel_size}, dilation={dilation}, padding={padding}, stride={stride}"
+    )
 
     def __init__(self, output_size: Size, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1):
         self.output_size = output_size

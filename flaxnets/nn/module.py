@@ -118,7 +118,9 @@ class Module(nnx.Module):
         if value is None or isinstance(value, nnx.Param):
             return value
         if issubclass(slot.kind, nnx.Param):
-            raise _wrong_type(value, "parameter", slot.name, "a Parameter or None", f"module.{slot.name}.set_value(array)")
+            raise _wrong_type(
+                value, "parameter", slot.name, "a Parameter or None", f"module.{slot.name}.set_value(array)"
+            )
         if isinstance(value, nnx.Module):
             return value
         if issubclass(slot.kind, nnx.Module):

@@ -28,7 +28,6 @@ class _Pad(Module):
 
 
 class _ConstantPad(_Pad):
-
     _extra_repr = "padding={padding}, value={value}"
 
     mode = "constant"

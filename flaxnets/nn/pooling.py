@@ -16,7 +16,9 @@ Size = int | Sequence[int]
 class _MaxPool(Module):
     """What the max-poolings of every number of spatial axes have in common."""
 
-    _extra_repr = "kernel_size={kernel_size}, stride={stride}, padding={padding}, dilation={dilation}, ceil_mode={ceil_mode}"
+    _extra_repr = (
+        "kernel_size={kernel_size}, stride={stride}, padding={padding}, dilation={dilation}, ceil_mode={ceil_mode}"
+    )
 
     def __init__(
         self,
