@@ -112,9 +112,9 @@ def test_every_value_over_every_attribute_is_what_it_is_in_torch(name: str, kind
     assert outcome(Flax, lambda target: setattr(target, name, value(kind, Flax))) == expected
 
 
-@pytest.mark.parametrize("kind", ("array", "parameter", "buffer", "module", "none", "number"))
+@pytest.mark.parametrize("kind", ["array", "parameter", "buffer", "module", "none", "number"])
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("method", ("register_buffer", "register_parameter", "add_module"))
+@pytest.mark.parametrize("method", ["register_buffer", "register_parameter", "add_module"])
 def test_every_registration_over_every_attribute_is_what_it_is_in_torch(method: str, name: str, kind: str):
     if (method, kind) == ("register_buffer", "parameter"):
         pytest.skip("torch keeps a parameter as a buffer, which it lists among the buffers of its subclass Parameter")
@@ -288,8 +288,8 @@ def set_item(container: Any, value: Any) -> None:
     container[0 if hasattr(container, "append") else "0"] = value
 
 
-@pytest.mark.parametrize("kind", ("array", "another shape", "parameter", "none", "number", "string", "module"))
-@pytest.mark.parametrize("assign", (set_item, lambda container, value: setattr(container, "0", value)))
+@pytest.mark.parametrize("kind", ["array", "another shape", "parameter", "none", "number", "string", "module"])
+@pytest.mark.parametrize("assign", [set_item, lambda container, value: setattr(container, "0", value)])
 @pytest.mark.parametrize("make", CONTAINERS.values(), ids=CONTAINERS)
 def test_containers_of_parameters_take_what_torchs_take(make: Callable, assign: Callable, kind: str):
     def run(lib: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What torch's users do with any module: hooks, forward, devices and dtypes, names, text; held against torch.nn.Module."""
+"""What torch's users do with any module: hooks, forward, devices, dtypes, names, text; held against torch.nn.Module."""
 
 import copy
 import gc

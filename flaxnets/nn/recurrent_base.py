@@ -20,7 +20,6 @@ from flaxnets.nn.functional.recurrent import scan_layers
 from flaxnets.nn.functional.recurrent_steps import KINDS, LayerWeights, State
 from flaxnets.nn.module import Module
 from flaxnets.nn.parameter import redraw, reserved
-from flaxnets.nn.parameter import redraw, reserved
 
 
 class RNNBase(Module):
