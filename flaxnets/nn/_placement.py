@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 _PLATFORMS = {"cuda": "gpu", "hip": "gpu"}
 
@@ -96,5 +97,5 @@ def moved(array: Any, device: Any) -> Any:
     """The array on that device or in that sharding; the same object if it is there already."""
     if not isinstance(array, jax.Array):
         return array
-    there = isinstance(device, jax.Device) and not isinstance(array, jax.core.Tracer) and array.devices() == {device}
+    there = isinstance(device, jax.Device) and not isinstance(array, Tracer) and array.devices() == {device}
     return array if there else jax.device_put(array, device)

@@ -94,8 +94,8 @@ class AdaptiveLogSoftmaxWithLoss(Module):
     def reset_parameters(self, *, rngs: nnx.Rngs) -> None:
         """Draw the parameters of the head and of all clusters anew."""
         self.head.reset_parameters(rngs=rngs)
-        for cluster in self.tail:
-            for projection in cluster:
+        for projection in self.tail.modules():
+            if isinstance(projection, Linear):
                 projection.reset_parameters(rngs=rngs)
 
     def __call__(self, input_: Float[Array, "*n features"], target_: Int[Array, "*n"]) -> TargetLogProbability:

@@ -61,6 +61,10 @@ class MultiheadAttention(Module):
     ((3, 5, 4), (5, 3, 3))
     """
 
+    in_proj_bias: Parameter | None
+    bias_k: Parameter | None
+    bias_v: Parameter | None
+
     def __init__(
         self,
         embed_dim: int,

@@ -9,12 +9,18 @@ from jaxtyping import Array, Float
 from flaxnets.nn import functional as F
 from flaxnets.nn._arguments import check_ndim, check_sizes
 from flaxnets.nn.module import Module
-from flaxnets.nn.parameter import abstract, redraw, reserved
+from flaxnets.nn.parameter import Parameter, abstract, redraw, reserved
 from flaxnets.state import named_children
 
 
 class NormBase(Module):
     """Parameters and running statistics of batch and instance normalisation."""
+
+    weight: Parameter | None
+    bias: Parameter | None
+    running_mean: nnx.Variable | None
+    running_var: nnx.Variable | None
+    num_batches_tracked: nnx.Variable | None
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from flaxnets.nn import init
 from flaxnets.nn._arguments import changed, check_sizes, to_ints
 from flaxnets.nn.functional.conv import conv_nd, same_padding, to_sizes
 from flaxnets.nn.module import Module
-from flaxnets.nn.parameter import redraw, reserved
+from flaxnets.nn.parameter import Parameter, redraw, reserved
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
@@ -28,6 +28,7 @@ def repeated(value: Any, n: int) -> tuple[Any, ...]:
 class ConvBase(Module):
     """What convolutions and transposed convolutions of every number of spatial axes have in common."""
 
+    bias: Parameter | None
     spatial_axes: int
     transposed: bool
     padding: Any

@@ -12,7 +12,7 @@ from flaxnets.nn import functional as F
 from flaxnets.nn import init
 from flaxnets.nn._arguments import check_sizes
 from flaxnets.nn.module import Module
-from flaxnets.nn.parameter import redraw, reserved
+from flaxnets.nn.parameter import Parameter, redraw, reserved
 
 
 class Identity(Module):
@@ -64,6 +64,8 @@ class Linear(Module):
     >>> layer(jnp.ones((4, 3))).shape
     (4, 2)
     """
+
+    bias: Parameter | None
 
     def __init__(
         self,
@@ -118,6 +120,8 @@ class Bilinear(Module):
     >>> layer(jnp.ones((5, 3)), jnp.ones((5, 4))).shape
     (5, 2)
     """
+
+    bias: Parameter | None
 
     def __init__(
         self,

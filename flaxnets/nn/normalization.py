@@ -11,7 +11,7 @@ from flaxnets.nn import functional as F
 from flaxnets.nn._arguments import check_sizes
 from flaxnets.nn.functional.response import cross_map_lrn2d
 from flaxnets.nn.module import Module
-from flaxnets.nn.parameter import redraw, reserved
+from flaxnets.nn.parameter import Parameter, redraw, reserved
 
 
 class GroupNorm(Module):
@@ -41,6 +41,9 @@ class GroupNorm(Module):
     >>> GroupNorm(2, 4, eps=1e-9)(jnp.array([[1.0, 3.0, 5.0, 9.0]])).tolist()
     [[-1.0, 1.0, -1.0, 1.0]]
     """
+
+    weight: Parameter | None
+    bias: Parameter | None
 
     def __init__(
         self,
@@ -117,6 +120,9 @@ class LayerNorm(Module):
     [[-1.0, 1.0], [1.0, -1.0]]
     """
 
+    weight: Parameter | None
+    bias: Parameter | None
+
     def __init__(
         self,
         normalized_shape: int | Sequence[int],
@@ -174,6 +180,7 @@ class RMSNorm(Module):
     [[1.0, 1.0], [-1.0, 1.0]]
     """
 
+    weight: Parameter | None
     _extra_repr = "{normalized_shape}, eps={eps}, elementwise_affine={elementwise_affine}"
 
     def __init__(

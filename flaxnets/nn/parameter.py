@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
 from flaxnets.state import Uninitialized
@@ -38,7 +39,10 @@ class Parameter(nnx.Param):
     """
 
     def __init__(
-        self, data: ArrayLike | jax.ShapeDtypeStruct | None = None, requires_grad: bool = True, **metadata: Any
+        self,
+        data: ArrayLike | jax.ShapeDtypeStruct | Uninitialized | None = None,
+        requires_grad: bool = True,
+        **metadata: Any,
     ):
         if data is None:
             data = jnp.zeros(0)
@@ -125,7 +129,7 @@ def adopt(variable: nnx.Variable) -> None:
         object.__setattr__(variable, "__class__", Parameter)
 
 
-def _in_place(operation: Callable[[Any, Any], Any]) -> Callable[["Buffer", Any], "Buffer"]:
+def _in_place(operation: Callable[[Any, Any], Any]) -> Any:
     """The method of ``buffer += other`` and the like; as in torch, shape and kind of dtype stay."""
 
     def method(self: "Buffer", other: Any) -> "Buffer":
@@ -280,6 +284,6 @@ def redraw(module: nnx.Module, name: str, draw: Callable[[tuple[int, ...], Any],
         setattr(module, name, new)
         return
     value = variable.get_raw_value()
-    if isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer) and value.sharding != new.sharding:
+    if isinstance(value, jax.Array) and not isinstance(value, Tracer) and value.sharding != new.sharding:
         new = jax.device_put(new, value.sharding)
     variable.set_value(new)

@@ -13,7 +13,7 @@ from flaxnets.nn import init
 from flaxnets.nn._arguments import changed, check_sizes
 from flaxnets.nn.functional.recurrent_steps import KINDS, LayerWeights, State, step_once
 from flaxnets.nn.module import Module
-from flaxnets.nn.parameter import redraw, reserved
+from flaxnets.nn.parameter import Parameter, redraw, reserved
 
 
 class RNNCellBase(Module):
@@ -41,6 +41,9 @@ class RNNCellBase(Module):
     >>> RNNCellBase(3, 4, False, 2, rngs=nnx.Rngs(0)).weight_ih.shape
     (8, 3)
     """
+
+    bias_ih: Parameter | None
+    bias_hh: Parameter | None
 
     def __init__(
         self,

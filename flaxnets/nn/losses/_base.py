@@ -28,6 +28,8 @@ class Loss(Module):
 class WeightedLoss(Loss):
     """A layer with a weight as well."""
 
+    weight: Buffer | None
+
     def __init__(
         self,
         weight: ArrayLike | None = None,

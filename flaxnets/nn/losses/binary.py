@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, Num
 
 from flaxnets.nn import functional as F
 from flaxnets.nn.losses._base import Loss, WeightedLoss, optional_array, value
+from flaxnets.nn.module import Buffer
 
 
 class BCELoss(WeightedLoss):
@@ -56,6 +57,8 @@ class BCEWithLogitsLoss(WeightedLoss):
     >>> round(float(BCEWithLogitsLoss()(jnp.zeros(2), jnp.ones(2))), 4)
     0.6931
     """
+
+    pos_weight: Buffer | None
 
     def __init__(
         self,
