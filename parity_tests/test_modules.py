@@ -205,6 +205,24 @@ class JittedCall(nn.Module):
         return x + 1
 
 
+class Prepares(nn.Module):
+    def __call__(self, x: Any) -> Any:
+        return self.forward(x) + 1
+
+    def forward(self, x: Any) -> Any:
+        raise NotImplementedError
+
+
+class ForwardOfPrepared(Prepares):
+    def forward(self, x: Any) -> Any:
+        return x
+
+
+class CallOfPrepared(ForwardOfPrepared):
+    def __call__(self, x: Any) -> Any:
+        return super().__call__(x) * 1
+
+
 class OfTwoParents(InheritsCall, ByForward):
     pass
 
@@ -224,6 +242,13 @@ def test_call_and_forward_are_each_there_and_hooks_run_once_a_call(kind: type[An
     assert seen == []
     assert module(1) == 2
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("kind", [ForwardOfPrepared, CallOfPrepared])
+def test_a_call_that_calls_forward_is_kept_where_forward_is_overridden(kind: type[Any]):
+    module, seen = kind(), []
+    module.register_forward_hook(lambda module, args, output: seen.append(output))
+    assert (module(1), module.forward(1), seen) == (2, 1, [2])
 
 
 def test_a_module_without_either_says_so():

@@ -55,12 +55,34 @@ class RemovableHandle:
 
 def register(module: Any, kind: str, hook: RegisteredHook, prepend: bool) -> RemovableHandle:
     """Adds a hook to the module's attribute ``kind``, a static tuple."""
+    enable()
     hooks = getattr(module, kind)
     object.__setattr__(module, kind, (hook, *hooks) if prepend else (*hooks, hook))
     return RemovableHandle(module, kind, hook)
 
 
-def calling_hooks(call: Callable[..., Any]) -> Callable[..., Any]:
+# Classes with their forward computations, whose calls run hooks once the first hook of the process is registered:
+# until then calls are as quick, and tracebacks as short, as if there were no hooks.
+computations: dict[Any, Callable[..., Any]] = {}
+_enabled = False
+
+
+def set_call(kind: Any, compute: Callable[..., Any]) -> None:
+    """Makes ``compute`` what a call of the class's instances does, between the hooks."""
+    computations[kind] = compute
+    kind.__call__ = _calling_hooks(compute) if _enabled else compute
+
+
+def enable() -> None:
+    """Makes calls run hooks, also those of classes that are defined later."""
+    global _enabled
+    if not _enabled:
+        _enabled = True
+        for kind, compute in list(computations.items()):
+            set_call(kind, compute)
+
+
+def _calling_hooks(call: Callable[..., Any]) -> Callable[..., Any]:
     """The method ``__call__`` of a class whose forward computation is ``call``."""
 
     @functools.wraps(call)

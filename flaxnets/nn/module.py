@@ -65,11 +65,14 @@ class Module(nnx.Module):
         owner: type = next(base for base in cls.__mro__ if {"__call__", "forward"} & vars(base).keys())
         if owner is not cls and issubclass(owner, Module):
             return  # both were set when the owner was defined
-        members = vars(owner)
-        compute = members["__call__"] if "__call__" in members else members["forward"]
-        if "forward" not in members:
-            cls.forward = compute
-        cls.__call__ = hooks.calling_hooks(compute)
+        call, forward = vars(owner).get("__call__"), vars(owner).get("forward")
+        parent = next(base for base in cls.__mro__[1:] if base in hooks.computations)
+        if hooks.computations[parent] is parent.forward:  # else the parent's __call__ calls forward, and stays so
+            call, forward = call or forward, forward or call
+        if forward is not None:
+            cls.forward = forward
+        if call is not None:
+            hooks.set_call(cls, call)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the output; a subclass defines this method or ``__call__``. Hooks run in ``__call__`` only.
@@ -81,7 +84,12 @@ class Module(nnx.Module):
             f"{type(self).__name__} has no forward computation. Fix: define the method forward or __call__."
         )
 
-    __call__ = hooks.calling_hooks(forward)
+    __call__ = forward
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self._forward_hooks or self._forward_pre_hooks:
+            hooks.enable()  # the module may come from another process
 
     # Registration of parameters, buffers and modules.
 
@@ -597,6 +605,9 @@ class Module(nnx.Module):
     def float(self: M) -> M:
         """Cast the floating-point parameters and buffers to float32."""
         return self.to(jnp.float32)
+
+
+hooks.set_call(Module, Module.forward)
 
 
 def adopt_all(value: Any) -> None:
