@@ -14,6 +14,8 @@ import numpy as np
 from flax import nnx
 from jax.core import Tracer
 
+EXTRA_STATE = "_extra_state"  # torch's key of what get_extra_state returns
+
 # Variables that are bookkeeping of Flax and that torch would not call parameters or buffers.
 _NOT_STATE = (nnx.RngState, nnx.Intermediate, nnx.Cache)
 
@@ -209,8 +211,34 @@ def state_dict(module: nnx.Module, prefix: str = "", keep_vars: bool = False) ->
     >>> list(state_dict(nn.Sequential(nn.Flatten(), nn.Linear(4, 2, rngs=nnx.Rngs(0)))))
     ['1.weight', '1.bias']
     """
-    named = _persistent_variables(module)
-    return {prefix + name: variable if keep_vars else variable.get_value() for name, variable in named}
+    result: dict[str, Any] = {}
+    _save(module, prefix, keep_vars, result)
+    return result
+
+
+def _save(module: nnx.Module, prefix: str, keep_vars: bool, result: dict[str, Any]) -> None:
+    for hook in getattr(module, "_state_dict_pre_hooks", ()):
+        hook.function(module, prefix, keep_vars)
+    for name, variable in own_variables(module):
+        if variable.get_metadata("persistent", True):
+            result[prefix + name] = variable if keep_vars else variable.get_value()
+    if getattr(module, "_has_extra_state", False):
+        result[prefix + EXTRA_STATE] = module.get_extra_state()  # type: ignore[attr-defined]
+    for name, child in own_modules(module):
+        _save(child, f"{prefix}{name}.", keep_vars, result)
+    for hook in getattr(module, "_state_dict_hooks", ()):
+        returned = hook.function(module, result, prefix, {})
+        if returned is not None:
+            raise RuntimeError(
+                f"a state_dict post-hook must change the dict in place and return None, got {returned!r}"
+            )
+
+
+def _extra_states(module: nnx.Module) -> Iterator[tuple[str, Any]]:
+    """The keys of extra state, and the modules that have it."""
+    for path, node in named_modules(module, remove_duplicate=False):
+        if getattr(node, "_has_extra_state", False):
+            yield _join(path, EXTRA_STATE), node
 
 
 def _to_array(value: Any) -> Any:
@@ -275,8 +303,9 @@ def load_state_dict(
     if not isinstance(mapping, Mapping):
         raise TypeError(f"load_state_dict: expected a mapping of names to arrays, got {type(mapping).__name__}")
     variables = dict(_persistent_variables(module))
-    missing = [name for name in variables if name not in mapping]
-    unexpected = [name for name in mapping if name not in variables]
+    extras = dict(_extra_states(module))
+    missing = [name for name in [*variables, *extras] if name not in mapping]
+    unexpected = [name for name in mapping if name not in variables and name not in extras]
     problems = []
     if strict and unexpected:
         problems.append("unexpected keys: " + ", ".join(map(repr, unexpected)))
@@ -302,6 +331,8 @@ def load_state_dict(
     for name, variable in variables.items():
         if name in arrays:
             variable.set_value(_placed_like(arrays[name], variable.get_value()))
+    for name in extras.keys() & mapping.keys():
+        extras[name].set_extra_state(mapping[name])
     return IncompatibleKeys(missing, unexpected)
 
 

@@ -640,3 +640,57 @@ def test_running_statistics_are_reset():
     layer(jnp.arange(4.0).reshape(2, 2))
     layer.reset_running_stats()
     assert [array.sum() for array in layer.state_dict().values()] == [2, 0, 0, 2, 0]
+
+
+# State beside arrays.
+
+
+def with_extra_state(lib: Any) -> Any:
+    class Counting(lib.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls = 0
+
+        def get_extra_state(self) -> Any:
+            return {"calls": self.calls}
+
+        def set_extra_state(self, state: Any) -> None:
+            self.calls = state["calls"]
+
+    return lib.Sequential(Counting(), lib.BatchNorm1d(1), Counting())
+
+
+@pytest.mark.parametrize("lib", [torch.nn, nn])
+def test_extra_state_is_saved_and_loaded(lib: Any):
+    source, target = with_extra_state(lib), with_extra_state(lib)
+    source[2].calls = 3
+    state = source.state_dict()
+    assert [name for name in state if "extra" in name] == ["0._extra_state", "2._extra_state"]
+    assert list(state)[-1] == "2._extra_state"
+    target.load_state_dict(state)
+    assert target[2].calls == 3
+    del state["0._extra_state"]
+    with pytest.raises(RuntimeError, match=r"0\._extra_state"):
+        target.load_state_dict(state)
+    assert target.load_state_dict(state | {"1._extra_state": 1}, strict=False)[:2] == (
+        ["0._extra_state"],
+        ["1._extra_state"],
+    )
+
+
+@pytest.mark.parametrize("lib", [torch.nn, nn])
+def test_hooks_of_the_state_dict(lib: Any):
+    model, log = lib.Sequential(lib.BatchNorm1d(1, affine=False), lib.ReLU()), []
+    model[0].register_state_dict_pre_hook(lambda module, prefix, keep_vars: log.append((prefix, keep_vars)))
+    handle = model[0].register_state_dict_post_hook(lambda module, state, prefix, _: state.pop(f"{prefix}running_var"))
+    with pytest.raises(RuntimeError, match="None"):
+        model.state_dict()
+    handle.remove()
+    model.register_state_dict_post_hook(lambda module, state, prefix, _: state.update({f"{prefix}extra": 1}))
+    assert list(model.state_dict(prefix="a.")) == [
+        "a.0.running_mean",
+        "a.0.running_var",
+        "a.0.num_batches_tracked",
+        "a.extra",
+    ]
+    assert log == [("0.", False), ("a.0.", False)]

@@ -15,7 +15,7 @@ class RegisteredHook:
     """A hook with its options; compared by identity, so that jit takes the same hook for the same program."""
 
     function: Hook
-    with_kwargs: bool
+    with_kwargs: bool = False
     always_call: bool = False
 
 

@@ -59,9 +59,13 @@ class Module(nnx.Module):
     _empty: tuple[_Empty, ...] = ()
     _forward_pre_hooks: tuple[hooks.RegisteredHook, ...] = ()
     _forward_hooks: tuple[hooks.RegisteredHook, ...] = ()
+    _state_dict_pre_hooks: tuple[hooks.RegisteredHook, ...] = ()
+    _state_dict_hooks: tuple[hooks.RegisteredHook, ...] = ()
+    _has_extra_state: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        cls._has_extra_state = cls.get_extra_state is not Module.get_extra_state
         owner: type = next(base for base in cls.__mro__ if {"__call__", "forward"} & vars(base).keys())
         if owner is not cls and issubclass(owner, Module):
             return  # both were set when the owner was defined
@@ -351,6 +355,22 @@ class Module(nnx.Module):
         """See :func:`flaxnets.state.load_state_dict`."""
         return state.load_state_dict(self, state_dict, strict)
 
+    def get_extra_state(self) -> Any:
+        """Return what the state dict has beside arrays; a subclass that defines it defines ``set_extra_state`` too."""
+        raise NotImplementedError(f"{type(self).__name__} has no extra state. Fix: define get_extra_state.")
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take what ``get_extra_state`` returned; called by ``load_state_dict``."""
+        raise NotImplementedError(f"{type(self).__name__} takes no extra state. Fix: define set_extra_state.")
+
+    def register_state_dict_pre_hook(self, hook: hooks.Hook) -> hooks.RemovableHandle:
+        """Call ``hook(module, prefix, keep_vars)`` before the module's part of a state dict is made."""
+        return hooks.register(self, "_state_dict_pre_hooks", hooks.RegisteredHook(hook), prepend=False)
+
+    def register_state_dict_post_hook(self, hook: hooks.Hook) -> hooks.RemovableHandle:
+        """Call ``hook(module, state_dict, prefix, local_metadata)`` after it; the hook changes the dict in place."""
+        return hooks.register(self, "_state_dict_hooks", hooks.RegisteredHook(hook), prepend=False)
+
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nnx.Param]]:
@@ -497,9 +517,7 @@ class Module(nnx.Module):
         if dtype is not None:
             state.cast(self, dtype)
         if device is not None:
-            for _, node in nnx.iter_graph(self):
-                if isinstance(node, nnx.Variable):
-                    node.set_value(jax.tree.map(lambda array: _placement.moved(array, device), node.get_raw_value()))
+            nnx.update(self, jax.tree.map(lambda array: _placement.moved(array, device), nnx.state(self)))
         return self
 
     def cuda(self: M, device: Any = None) -> M:
