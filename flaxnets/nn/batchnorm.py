@@ -1,5 +1,8 @@
 """Batch normalisation layers."""
 
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -21,6 +24,8 @@ class NormBase(Module):
     running_mean: nnx.Variable | None
     running_var: nnx.Variable | None
     num_batches_tracked: nnx.Variable | None
+
+    _version = 2
 
     def __init__(
         self,
@@ -67,6 +72,20 @@ class NormBase(Module):
         """Return the arguments."""
         options = f"eps={self.eps}, momentum={self.momentum}, affine={self.affine}, bias={self.bias is not None}"
         return f"{self.num_features}, {options}, track_running_stats={self.track_running_stats}"
+
+    def _load_from_state_dict(
+        self,
+        state_dict: MutableMapping[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        *arguments: Any,
+    ) -> None:
+        # The counter is new in version 2: before, and without metadata, the module's own one serves.
+        if (local_metadata.get("version") or 1) < 2 and self.num_batches_tracked is not None:
+            count = self.num_batches_tracked.get_value()
+            is_abstract = isinstance(count, jax.ShapeDtypeStruct)
+            state_dict.setdefault(f"{prefix}num_batches_tracked", jnp.zeros((), int) if is_abstract else count)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *arguments)
 
 
 class _BatchNorm(NormBase):

@@ -1,4 +1,4 @@
-"""Functions that are called before and after a module's forward computation, as torch's forward hooks are."""
+"""Functions that are called around a module's forward computation and its state dict, as torch's hooks are."""
 
 import dataclasses
 import functools

@@ -1,6 +1,6 @@
 """The base class of every layer and network: ``nnx.Module`` that remembers torch's order and speaks torch's names."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import jax
@@ -61,6 +61,9 @@ class Module(nnx.Module):
     _forward_hooks: tuple[hooks.RegisteredHook, ...] = ()
     _state_dict_pre_hooks: tuple[hooks.RegisteredHook, ...] = ()
     _state_dict_hooks: tuple[hooks.RegisteredHook, ...] = ()
+    _version: int = 1
+    _load_state_dict_pre_hooks: tuple[hooks.RegisteredHook, ...] = ()
+    _load_state_dict_post_hooks: tuple[hooks.RegisteredHook, ...] = ()
     _has_extra_state: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -347,13 +350,62 @@ class Module(nnx.Module):
             prefix: put before every name as it is, as in torch: ``"model."``.
             keep_vars: whether the values are the variables themselves.
         """
-        result = {} if destination is None else destination
-        result.update(state.state_dict(self, prefix, keep_vars))
-        return result
+        result = state.state_dict(self, prefix, keep_vars)
+        if destination is None:
+            return result
+        destination.update(result)
+        return destination
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> state.IncompatibleKeys:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> state.IncompatibleKeys:
         """See :func:`flaxnets.state.load_state_dict`."""
-        return state.load_state_dict(self, state_dict, strict)
+        return state.load_state_dict(self, state_dict, strict, assign=assign)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: MutableMapping[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Load this module's own parameters and buffers; subclasses override it to load old state dicts.
+
+        As in torch, an override changes ``state_dict``, which is a copy, and then calls this method. ``_version`` of
+        the module that was saved is ``local_metadata.get("version")``, if the state dict has metadata. The arguments
+        are those of :func:`flaxnets.state.load_from_state_dict`.
+        """
+        arguments = (state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        for hook in self._load_state_dict_pre_hooks:
+            hook.function(*(self,) * hook.with_kwargs, *arguments)
+        state.load_from_state_dict(self, *arguments)
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., None]) -> hooks.RemovableHandle:
+        """Call ``hook`` before this module's own parameters and buffers are loaded.
+
+        Its arguments are this module and those of ``_load_from_state_dict``: ``hook(module, state_dict, prefix,
+        local_metadata, strict, missing_keys, unexpected_keys, error_msgs)``. It may change the state dict, which is a
+        copy, and the lists.
+        """
+        return self._register_load_state_dict_pre_hook(hook, with_module=True)
+
+    def _register_load_state_dict_pre_hook(
+        self, hook: Callable[..., None], with_module: bool = False
+    ) -> hooks.RemovableHandle:
+        """Call ``hook`` as :meth:`register_load_state_dict_pre_hook` does, without the module as first argument."""
+        registered = hooks.RegisteredHook(hook, with_kwargs=with_module)
+        return hooks.register(self, "_load_state_dict_pre_hooks", registered, prepend=False)
+
+    def register_load_state_dict_post_hook(self, hook: Callable[..., None]) -> hooks.RemovableHandle:
+        """Call ``hook(module, incompatible_keys)`` after this module and all below it have been loaded.
+
+        The hook may change the two lists in place; what they have then is what is missing or unexpected.
+        """
+        registered = hooks.RegisteredHook(hook, with_kwargs=False)
+        return hooks.register(self, "_load_state_dict_post_hooks", registered, prepend=False)
 
     def get_extra_state(self) -> Any:
         """Return what the state dict has beside arrays; a subclass that defines it defines ``set_extra_state`` too."""

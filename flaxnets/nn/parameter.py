@@ -274,16 +274,12 @@ def abstract(shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
 
 
 def redraw(module: nnx.Module, name: str, draw: Callable[[tuple[int, ...], Any], jax.Array]) -> None:
-    """Sets a parameter, unless it is None, to ``draw(shape, dtype)``, where the old value was."""
-    old: Any = getattr(module, name)
-    if old is None:
-        return
-    new = draw(old.shape, old.dtype)
+    """Sets a parameter to ``draw(shape, dtype)``, where the old value was; as in torch, not one that is computed."""
     variable = vars(module).get(name)
-    if not isinstance(variable, nnx.Variable):  # computed by a parametrization, which has an inverse
-        setattr(module, name, new)
+    if not isinstance(variable, nnx.Variable):
         return
-    value = variable.get_raw_value()
+    value: Any = variable.get_raw_value()
+    new = draw(value.shape, value.dtype)
     if isinstance(value, jax.Array) and not isinstance(value, Tracer) and value.sharding != new.sharding:
         new = jax.device_put(new, value.sharding)
     variable.set_value(new)

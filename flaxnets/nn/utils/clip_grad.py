@@ -8,7 +8,20 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from flaxnets.nn.utils import _refused
+
 Gradients = TypeVar("Gradients")
+
+_REASON = "gradients are values in JAX, which nothing can change in place. Fix: {}(gradients, {})"
+clip_grad_norm_: Any = _refused.refused(
+    "clip_grad_norm_", _REASON.format("gradients, norm = clip_grad_norm", "max_norm")
+)
+clip_grad_value_: Any = _refused.refused(
+    "clip_grad_value_", _REASON.format("gradients = clip_grad_value", "clip_value")
+)
+clip_grads_with_norm_: Any = _refused.refused(
+    "clip_grads_with_norm_", _REASON.format("gradients = clip_grads_with_norm", "max_norm, total_norm")
+)
 
 
 def _norm(array: jax.Array, norm_type: float) -> jax.Array:
