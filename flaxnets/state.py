@@ -60,6 +60,17 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
+def is_frozen(variable: Any) -> bool:
+    """Returns whether this is a variable that no gradient flows into, such as one with ``requires_grad=False``.
+
+    >>> from flaxnets import nn
+    >>> parameter = nn.Parameter(jnp.ones(2), requires_grad=False)
+    >>> is_frozen(parameter), is_frozen(nnx.Param(jnp.ones(2)))
+    (True, False)
+    """
+    return isinstance(variable, nnx.Variable) and bool(variable.get_metadata().get("frozen", False))
+
+
 def _attributes(module: nnx.Module) -> Iterator[tuple[str, Any]]:
     attributes = vars(module)
     order = attributes.get("_order", ())

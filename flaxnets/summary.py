@@ -22,7 +22,7 @@ from rich import box
 from rich.console import Group
 from rich.table import Table
 
-from flaxnets.state import named_buffers, named_parameters, own_modules, own_variables
+from flaxnets.state import is_frozen, named_buffers, named_parameters, own_modules, own_variables
 
 Names = tuple[str, ...]
 
@@ -159,7 +159,7 @@ def summary(model: nnx.Module, /, *inputs: Any, **options: Any) -> Summary:
     return Summary(
         rows=tuple(_rows(model, trace)),
         parameters=sum(map(_size, parameters)),
-        trainable_parameters=sum(map(_size, filter(_is_trainable, parameters))),
+        trainable_parameters=sum(_size(parameter) for parameter in parameters if not is_frozen(parameter)),
         buffers=sum(_size(buffer) for _, buffer in named_buffers(model)),
         multiply_adds=trace.multiply_adds.total(),
         megabytes=sum(_size(parameter) * parameter.get_value().dtype.itemsize for parameter in parameters) / 1e6,
@@ -168,10 +168,6 @@ def summary(model: nnx.Module, /, *inputs: Any, **options: Any) -> Summary:
 
 def _size(variable: nnx.Variable) -> int:
     return math.prod(variable.get_value().shape)
-
-
-def _is_trainable(parameter: nnx.Param) -> bool:
-    return getattr(parameter, "requires_grad", True)
 
 
 def _is_shape(value: Any) -> bool:
