@@ -633,6 +633,7 @@ def test_drawing_anew_needs_a_source_of_random_numbers_and_keeps_the_dtype():
     assert (layer.weight[...] != before).any()
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
 @pytest.mark.parametrize("norm", ["weight_norm", "parametrizations.weight_norm"])
 def test_what_is_computed_is_not_drawn_anew_as_in_torch(norm: str):
     for lib, options in ((torch.nn, {}), (nn, {"rngs": nnx.Rngs(0)})):
