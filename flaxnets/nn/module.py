@@ -608,7 +608,7 @@ class Module(nnx.Module):
                 variable.set_value(jnp.zeros(value.shape, value.dtype, device=device))
         return self
 
-    def share_memory(self: M) -> NoReturn:
+    def share_memory(self) -> NoReturn:
         """Raise NotImplementedError: JAX arrays are not shared between processes."""
         raise NotImplementedError(
             "share_memory: JAX arrays are not shared between processes. Fix: pass state_dict() as numpy arrays, or use "
