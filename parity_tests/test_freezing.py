@@ -204,6 +204,14 @@ def test_parameters_of_integers_cannot_be_trained():
         torch.nn.Parameter(torch.arange(3), requires_grad=False).requires_grad_()
 
 
+def test_parameters_of_pythons_numbers_can_be_frozen():
+    model = nn.Module()
+    model.scale = nnx.Param(2.0)  # Flax allows such parameters
+    assert model.scale.requires_grad
+    assert not model.requires_grad_(False).scale.requires_grad
+    assert jax.grad(lambda p: 3 * p.get_value())(model.scale).get_raw_value() == 0
+
+
 def test_kinds_of_parameters_that_cannot_be_frozen_say_so():
     model = nn.Module()
     model.adapter = nnx.LoRAParam(jnp.ones(2))

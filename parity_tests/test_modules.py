@@ -571,6 +571,14 @@ def test_networks_print_as_torchs(name: str):
     assert repr(ours) == repr(theirs).replace("torch.", "").replace("meta.FloatTensor", "float32")
 
 
+def test_parametrised_modules_print_as_torchs():
+    texts = []
+    for lib, options in ((torch.nn, {}), (nn, {"rngs": nnx.Rngs(0)})):
+        layer = lib.utils.parametrizations.weight_norm(lib.Linear(3, 2, **options))
+        texts.append(repr(lib.Sequential(layer, lib.ReLU(inplace=True), lib.Dropout(0.5, True, **options))))
+    assert texts[0] == texts[1]
+
+
 class Nested(nn.Module):
     def __init__(self):
         self.layers = nn.ModuleList([nn.ReLU(), nn.ReLU(), nn.Tanh()])

@@ -106,7 +106,8 @@ class Parameter(nnx.Param):
 
 
 def _is_differentiable(value: Any) -> bool:
-    return jnp.issubdtype(value.dtype, jnp.inexact)
+    dtype = value.dtype if hasattr(value, "dtype") else jnp.result_type(value)  # Flax allows Python's numbers
+    return jnp.issubdtype(dtype, jnp.inexact)
 
 
 def _check_differentiable(value: Any) -> None:
