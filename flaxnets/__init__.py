@@ -10,9 +10,11 @@ import importlib as _importlib
 import pkgutil as _pkgutil
 from typing import Any as _Any
 
+from flaxnets import _startup as _startup  # before the imports that take seconds
 from flaxnets import models as models
 from flaxnets import nn as nn
 from flaxnets import state as state
+from flaxnets._version import __version__ as __version__
 from flaxnets.autocast import autocast as autocast
 from flaxnets.registry import create_model as create_model
 from flaxnets.registry import list_models as list_models

@@ -1,5 +1,6 @@
 """The state of a run on disk: whole or not there, verified when it is read."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -179,6 +180,13 @@ class Checkpoints:
                 warnings.warn(f"{error}; trying the one before", stacklevel=2)
         if first is not None:
             raise first
+        return None
+
+    def latest_progress(self) -> dict[str, Any] | None:
+        """Returns what was saved beside the last state whose manifest can be read; None if there is none."""
+        for step in reversed(self.steps()):
+            with contextlib.suppress(CheckpointError):
+                return read_manifest(self._path(step))["progress"]
         return None
 
     def _path(self, step: int) -> Path:

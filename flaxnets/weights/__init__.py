@@ -17,6 +17,8 @@ from flax import nnx
 from flaxnets import state
 from flaxnets._checkpoints import entries
 from flaxnets.weights._errors import WeightsError as WeightsError
+from flaxnets.weights._fitting import Fitted as Fitted
+from flaxnets.weights._fitting import load_fitting_weights as load_fitting_weights
 from flaxnets.weights._safetensors import digest as digest
 from flaxnets.weights._safetensors import read_safetensors, to_bytes
 from flaxnets.weights._torch import read_torch

@@ -31,7 +31,7 @@ class _WeightNorm(Module):
         """Returns magnitude and direction."""
         return magnitude(weight, self.dim), weight
 
-    def before_load(self, state_dict: MutableMapping[str, Any], prefix: str, name: str) -> None:
+    def _rename_old(self, state_dict: MutableMapping[str, Any], prefix: str, name: str) -> None:
         """Renames ``weight_g`` and ``weight_v``, as torch's ``nn.utils.weight_norm`` has them."""
         new = f"{prefix}parametrizations.{name}.original"
         rename(state_dict, {f"{prefix}{name}_g": f"{new}0", f"{prefix}{name}_v": f"{new}1"})
