@@ -188,6 +188,19 @@ def test_parametrised_weights_follow_what_they_are_computed_from():
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("frozen", [("weight",), ("bias",), ()])
+def test_fused_layers_are_frozen_as_torchs(frozen: tuple[str, ...], bias: bool):
+    def fused(lib: Any, **options: Any) -> Any:
+        layer, norm = lib.Linear(3, 2, bias=bias, **options), lib.BatchNorm1d(2)
+        for name in frozen:
+            if getattr(layer, name) is not None:
+                getattr(layer, name).requires_grad = False
+        return lib.utils.fuse_linear_bn_eval(layer.eval(), norm.eval())
+
+    assert flags(fused(nn, rngs=nnx.Rngs(0))) == flags(fused(torch.nn))
+
+
 def test_parameters_of_integers_cannot_be_trained():
     model = nn.Module()
     model.table = nnx.Param(jnp.arange(3))  # Flax allows such parameters
