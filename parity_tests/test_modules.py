@@ -425,6 +425,13 @@ def test_what_cannot_be_says_what_can(move: Callable[[Any], Any], error: type[Ex
     assert dtypes(layer) == before
 
 
+@pytest.mark.parametrize("module", [torch.nn.ReLU(), nn.ReLU()])
+def test_a_mode_is_a_bool(module: Any):
+    assert [module.train(mode).training for mode in (False, True)] == [False, True]
+    with pytest.raises(ValueError, match=r"mode|boolean"):
+        module.train("off")
+
+
 def test_random_streams_move_with_their_module():
     layer = nn.Dropout(0.5, rngs=nnx.Rngs(0)).to(jax.devices()[0])
     assert layer(jnp.ones(100)).shape == (100,)

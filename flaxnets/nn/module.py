@@ -301,7 +301,13 @@ class Module(nnx.Module):
     # Modes, gradients.
 
     def train(self: M, mode: bool = True, **attributes: Any) -> M:
-        """Put this module and all below it in training mode, or in evaluation mode with ``mode=False``."""
+        """Put this module and all below it in training mode, or in evaluation mode with ``mode=False``.
+
+        Raises:
+            ValueError: if the mode is no bool.
+        """
+        if not isinstance(mode, bool):
+            raise ValueError(f"train: expected mode to be True or False, got {mode!r}")
         if not mode:
             return self.eval(**attributes)
         super().train(training=True, **attributes)
