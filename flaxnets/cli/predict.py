@@ -106,13 +106,13 @@ def main(arguments: Sequence[str], prog: str) -> int:
 def _files(images: Sequence[str]) -> Iterator[str]:
     """Yields the files of folders and patterns; all else as it is, for an error if it is no image."""
     from flaxnets.data.image_checks import FORMATS
+    from flaxnets.data.image_sets import is_leftover
 
     for name in images:
         path = Path(name)
         if path.is_dir():
-            below = (each for each in path.rglob("*") if each.suffix.lower() in FORMATS and each.is_file())
-            hidden = len(path.parts)
-            files = sorted(str(each) for each in below if not any(p.startswith(".") for p in each.parts[hidden:]))
+            below = sorted(each for each in path.rglob("*") if each.suffix.lower() in FORMATS and each.is_file())
+            files = [str(each) for each in below if not any(map(is_leftover, each.relative_to(path).parts))]
         elif glob.has_magic(name) and not path.exists():
             files = sorted(each for each in glob.glob(name, recursive=True) if Path(each).is_file())
         else:
