@@ -101,7 +101,7 @@ def test_a_phase_that_is_broken_off_ends_with_the_bits_of_one_that_is_not(here, 
 REFUSED = {
     "no more epochs": (["--lr", 0.5], "has done 1 whole epochs, and --epochs is 1; use --epochs 2 or more; lr is 0.03"),
     "fewer epochs": (["--epochs", 1, "--flip", 0.5], "--flip is for images; linear_regression is for regression"),
-    "another batch": (["--batch-size", 5, "--epochs", 3], "another one: batch_size is 10 there and 5 here"),
+    "another batch": (["--batch-size", 5, "--epochs", 3], "there and 3 here; batch_size is 10 there and 5 here"),
     "another optimizer": (["--optimizer", "adam", "--epochs", 3], "optimizer is 'sgd' there and 'adam' here"),
     "a long warm-up": (["--epochs", 2, "--warmup-steps", 15], "must be below the 10 updates of this phase, got 15"),
     "PyTorch beside it": (["--epochs", 2, "--compare-torch"], "--compare-torch is not for a run in phases"),
@@ -179,18 +179,18 @@ FILES = {
         ["10 of 10 arrays loaded", "cast from bfloat16: 10"],
     ),
     "another head": (
-        lambda state: {**state, "11.weight": torch.zeros(1000, 84), "11.bias": torch.zeros(1000)},
+        lambda state: {**state, "fc3.weight": torch.zeros(1000, 84), "fc3.bias": torch.zeros(1000)},
         ["8 of 10 arrays loaded",
-         "left out, of another shape: 11.weight (1000, 84) there and (10, 84) here; 11.bias (1000,) there and (10,) "
+         "left out, of another shape: fc3.weight (1000, 84) there and (10, 84) here; fc3.bias (1000,) there and (10,) "
          "here"],
     ),
     "no head": (
-        lambda state: {name: array for name, array in state.items() if not name.startswith("11.")},
-        ["8 of 10 arrays loaded", "missing there: 11.weight, 11.bias"],
+        lambda state: {name: array for name, array in state.items() if not name.startswith("fc3.")},
+        ["8 of 10 arrays loaded", "missing there: fc3.weight, fc3.bias"],
     ),
     "more": (
-        lambda state: {**state, **{f"aux.{i}": torch.zeros(1) for i in range(12)}},
-        ["10 of 10 arrays loaded", "unknown here: " + ", ".join(f"aux.{i}" for i in range(10)) + ", and 2 more"],
+        lambda state: {**state, **{f"aux.{i}": torch.zeros(1) for i in range(10, 22)}},
+        ["10 of 10 arrays loaded", "unknown here: " + ", ".join(f"aux.{i}" for i in range(10, 20)) + ", and 2 more"],
     ),
 }  # fmt: skip
 
@@ -247,7 +247,7 @@ def test_a_run_begins_with_the_weights_of_another_and_keeps_the_frozen_ones(here
 
 # Arguments of a network, and what is wrong with them.
 WRONG = {
-    "a pattern that nothing matches": (["--freeze", "l.*"], "--freeze: no parameter or module matches 'l.*'; known: 1,"),
+    "no match": (["--freeze", "l.*"], "--freeze: no parameter or module matches 'l.*'; known: 1,"),
     "a mistyped name": (["--freeze", "1.wieght"], "no parameter or module matches '1.wieght'; did you mean '1.weight'"),
     "all": (["--freeze", "*"], "--freeze: '*' freezes all 4 parameters; nothing is left to train"),
     "all in parts": (["--freeze", "1", "--freeze", "3.*"], "freezes all 4 parameters; nothing is left to train"),
@@ -269,7 +269,7 @@ def test_weights_and_patterns_that_do_not_fit_are_one_line_and_no_files(here, tm
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("pattern", ["0.0", "0.*", "*.bias", "1", "*0.weight"])
+@pytest.mark.parametrize("pattern", ["0", "1*", "*.bias", "1", "*0.weight"])
 def test_a_pattern_is_of_names_of_parameters_and_of_modules(pattern):
     model = flaxnets.create_model("lenet_batchnorm")
     frozen = freeze(model, [pattern])
