@@ -82,7 +82,7 @@ ENVIRONMENTS = {
     "a device beside it": ("JAX_PLATFORMS=cuda", "train --arch mlp --dry-run --device cpu", 0, ""),
     "nothing compiled": ("JAX_DISABLE_JIT=1", "train --arch mlp", 2, "JAX_DISABLE_JIT=1: "),
     "no truth value": ("JAX_ENABLE_X64=maybe", "list", 2, "cannot start: invalid truth value 'maybe'"),
-    "NaN": ("JAX_DEBUG_NANS=1", "train --arch mlp --lr 1e38 --train-examples 128 --schedule constant", 1, "NaN at step 2"),
+    "NaN": ("JAX_DEBUG_NANS=1", "train --arch mlp --lr 1e38 --train-examples 128 --schedule constant", 1, "at step 2"),
 }  # fmt: skip
 
 
