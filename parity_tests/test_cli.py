@@ -578,7 +578,7 @@ def test_images_of_folders_and_patterns_are_predicted_into_a_file(inside, tmp_pa
         assert main(["predict", "runs/mlp", f"{tmp_path}/pets", "--top", "2", "--output", str(output)]) == 0
         assert capsys.readouterr().out == f"{output}: 3 images\n"
         if suffix == "csv":
-            rows = list(csv.DictReader(output.open(newline="")))
+            rows = list(csv.DictReader(output.read_text().splitlines()))
             assert [(row["image"], int(row["rank"]), row["class"], float(row["probability"])) for row in rows] == [
                 (record["image"], rank, each["class"], each["probability"])
                 for record in records
