@@ -17,8 +17,7 @@ import numpy as np
 from flax import nnx
 from jax.core import Tracer
 
-from flaxnets import _checkpoints
-from flaxnets._conversion import check_convertible, dtype_of, to_array
+from flaxnets import _checkpoints, _conversion
 
 # Variables that are bookkeeping of Flax and that torch would not call parameters or buffers.
 _NOT_STATE = (nnx.RngState, nnx.Intermediate, nnx.Cache)
@@ -59,6 +58,17 @@ class IncompatibleKeys(NamedTuple):
 
     missing_keys: list[str]
     unexpected_keys: list[str]
+
+
+def is_frozen(variable: Any) -> bool:
+    """Returns whether this is a variable that no gradient flows into, such as one with ``requires_grad=False``.
+
+    >>> from flaxnets import nn
+    >>> parameter = nn.Parameter(jnp.ones(2), requires_grad=False)
+    >>> is_frozen(parameter), is_frozen(nnx.Param(jnp.ones(2)))
+    (True, False)
+    """
+    return isinstance(variable, nnx.Variable) and bool(variable.get_metadata().get("frozen", False))
 
 
 def _attributes(module: nnx.Module) -> Iterator[tuple[str, Any]]:
@@ -227,9 +237,9 @@ def _mismatches(name: str, value: Any, old: Any, cast: bool) -> Iterator[str]:
     fits = isinstance(old, Uninitialized) or tuple(value.shape) in _shapes(old)
     if not fits:
         yield f"size mismatch for {name!r}: expected {tuple(old.shape)}, got {tuple(value.shape)}"
-    dtype = dtype_of(value)
+    dtype = _conversion.dtype_of(value)
     integers = fits and all(jnp.issubdtype(kind, jnp.integer) for kind in (dtype, old.dtype))
-    if not (cast or dtype == old.dtype or (integers and _all_fit(to_array(value), old.dtype))):
+    if not (cast or dtype == old.dtype or (integers and _all_fit(_conversion.to_array(value), old.dtype))):
         yield f"dtype mismatch for {name!r}: expected {old.dtype}, got {dtype}; cast=True casts it"
 
 
@@ -248,23 +258,25 @@ def _assign(name: str, variable: nnx.Variable, value: Any, options: Mapping[str,
     if isinstance(old, Uninitialized) and isinstance(value, Uninitialized):
         return []
     try:
-        check_convertible(value)
+        _conversion.check_convertible(value)
     except TypeError as error:
         expected = "any" if isinstance(old, Uninitialized) else tuple(old.shape)
         return [f"{name!r}: expected an array of shape {expected}, got {error}"]
-    assign = options.get("assign_to_params_buffers", False)
+    assign, dtype = options.get("assign_to_params_buffers", False), _conversion.dtype_of(value)
     problems = list(_mismatches(name, value, old, assign or options.get(_CAST, True)))
-    if assign and isinstance(variable, nnx.Param) and not jnp.issubdtype(dtype_of(value), jnp.inexact):
-        problems.append(f"{name!r}: expected a floating-point or complex parameter, got dtype {dtype_of(value)}")
+    lost = jnp.issubdtype(old.dtype, jnp.inexact) and not jnp.issubdtype(dtype, jnp.inexact)
+    if assign and lost and isinstance(variable, nnx.Param):
+        problems.append(f"{name!r}: expected a floating-point or complex parameter, got dtype {dtype}")
     if problems:
         return problems
     try:
-        array = to_array(value)
+        array = _conversion.to_array(value)
     except (TypeError, RuntimeError, NotImplementedError) as error:  # a subclass of torch.Tensor, of any behaviour
-        return [f"{name!r}: a {type(value).__name__} cannot be converted: {str(error).partition(chr(10))[0]}"]
-    dtype = jax.dtypes.canonicalize_dtype(array.dtype) if assign else old.dtype
+        cause = str(error).splitlines()[0]
+        return [f"{name!r}: a {type(value).__name__} cannot be converted: {cause}"]
     shape = array.shape if isinstance(old, Uninitialized) else old.shape
-    variable.set_value(_placed_like(array.reshape(shape), old, dtype))
+    new_dtype = jax.dtypes.canonicalize_dtype(dtype) if assign else old.dtype
+    variable.set_value(_placed_like(array.reshape(shape), old, new_dtype))
     return []
 
 
@@ -373,6 +385,9 @@ def load_state_dict(
     """
     if not isinstance(mapping, Mapping):
         raise TypeError(f"load_state_dict: expected a mapping of names to arrays, got {type(mapping).__name__}")
+    for key in mapping:
+        if not isinstance(key, str):
+            raise TypeError(f"load_state_dict: expected names as keys, got {key!r}, of type {type(key).__name__}")
     keys, errors = IncompatibleKeys([], []), []
     snapshot = _Snapshot(module)
     try:

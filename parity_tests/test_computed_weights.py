@@ -171,6 +171,21 @@ def test_a_pruned_layer_can_be_parametrised_too_and_taken_apart_in_any_order():
         assert sorted(layer.state_dict()) == ["bias", "weight"]
 
 
+COMPUTED = {
+    "weight_norm": (nn.utils.weight_norm, RuntimeError, "'weight' of Linear is computed"),
+    "parametrizations": (nn.utils.parametrizations.weight_norm, ValueError, "no parameter 'weight'"),
+}
+
+
+@pytest.mark.parametrize(("normalize", "error", "words"), COMPUTED.values(), ids=COMPUTED)
+def test_a_weight_that_is_computed_is_not_pruned(normalize, error, words):
+    layer = normalize(nn.Linear(3, 2, rngs=nnx.Rngs(0)))
+    before = list(layer.state_dict())
+    with pytest.raises(error, match=f"prune: .*{words}"):
+        prune.l1_unstructured(layer, "weight", 1)
+    assert list(layer.state_dict()) == before
+
+
 @pytest.mark.parametrize("utility", ["weight_norm", "spectral_norm"])
 def test_older_norms_are_trained_as_torch_trains_them(utility, rng):
     torch_layer, layer = normalized(utility, make("Linear", 3, 4))

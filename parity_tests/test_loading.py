@@ -659,3 +659,11 @@ def test_a_buffer_outside_the_state_dict_is_neither_missing_nor_loaded():
 def test_a_plain_flax_module_takes_arrays_without_hooks():
     layer = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
     assert state.load_state_dict(layer, {"kernel": np.ones((2, 1)), "bias": np.zeros(1)}) == ([], [])
+
+
+@pytest.mark.parametrize("mapping", [{0: np.ones(1)}, {"weight": np.ones((1, 2)), None: np.ones(1)}])
+def test_keys_that_are_no_names_are_refused(mapping):
+    with pytest.raises((AttributeError, TypeError)):
+        torch.nn.Linear(2, 1).load_state_dict(mapping)
+    with pytest.raises(TypeError, match=r"expected names as keys, got (0|None)"):
+        flax_nn.Linear(2, 1, rngs=nnx.Rngs(0)).load_state_dict(mapping)

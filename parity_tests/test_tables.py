@@ -156,6 +156,13 @@ def test_the_command_takes_columns_and_keeps_them(tmp_path, monkeypatch, capsys)
     assert "--dataset mnist: columns of the image and the label are for csv:FILE, got mnist" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_one_error(encoding, tmp_path):
+    (tmp_path / "pets.csv").write_bytes("\ufeff1.png\tcat\n".encode(encoding))
+    with pytest.raises(DataError, match=r"pets\.csv: UTF-16, expected UTF-8"):
+        load(f"csv:{tmp_path / 'pets.csv'}")
+
+
 def test_labels_of_a_table_are_sorted_as_numbers(tmp_path):
     fill(tmp_path, {"a": 24})
     (tmp_path / "pets.csv").write_text("\n".join(f"a/{i}.png\t{i // 2}" for i in range(24)))
@@ -169,5 +176,5 @@ def test_a_png_in_a_table_may_be_called_jpg(tmp_path):
     (tmp_path / "a.jpg").write_bytes(encoded("PNG"))
     fill(tmp_path, {"b": 3})
     (tmp_path / "pets.csv").write_text("a.jpg;a\nb/0.png;a\nb/1.png;b\nb/2.png;b")
-    with pytest.warns(UserWarning, match=r"1 images have another format .* such as .*pets\.csv:1: a\.jpg, a PNG"):
+    with pytest.warns(UserWarning, match=r"another format than .*: 1, such as .*pets\.csv:1: a\.jpg, a PNG"):
         load(f"csv:{tmp_path / 'pets.csv'}")

@@ -1,5 +1,6 @@
 """Weight files: what one side saves the other loads, shared arrays included."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -109,11 +110,16 @@ NOT_CONVERTED = {
         WeightsError,
         r"\['{}'\].*_rebuild_qtensor",
     ),
-    "sparse": (lambda t: t.to_sparse(), WeightsError, r"\['{}'\] is made by torch\._utils\._rebuild_sparse_tensor"),
+    "sparse": (lambda t: t.to_sparse(), WeightsError, r"\['{}'\] is made by [^;]*_rebuild_sparse_tensor"),
     "nested": (
         lambda t: torch.nested.nested_tensor([t]),
         WeightsError,
         r"\['{}'\] is made by .*_rebuild_nested_tensor",
+    ),
+    "nested by jags": (
+        lambda t: torch.nested.nested_tensor([t], layout=torch.jagged),
+        WeightsError,
+        r"\['{}'\] is made by torch\.nested\._internal",
     ),
     "meta": (lambda t: t.to("meta"), RuntimeError, r"'{}': expected an array of shape .*torch's meta device"),
 }
@@ -128,6 +134,17 @@ def test_tensors_of_torch_that_cannot_be_read_are_all_named_with_their_keys(conv
     with pytest.raises(error, match=f"(?s)weights.pt: .*{words.format('weight')}.*{words.format('bias')}"):
         load_weights(model, path)
     assert all(array is before[name] for name, array in model.state_dict().items())
+
+
+def test_what_keeps_a_checkpoint_from_being_read_is_named_with_its_place(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    arguments = argparse.Namespace(lr=0.1)
+    torch.save({"state_dict": torch.nn.Linear(1, 1).state_dict(), "hyper_parameters": {"args": arguments}}, path)
+    words = (
+        r"\['hyper_parameters'\]\['args'\] is made by argparse\.Namespace\)\. Fix: .*torch\.save\(module\.state_dict"
+    )
+    with pytest.raises(WeightsError, match=words):
+        load_weights(nn.Linear(1, 1, rngs=nnx.Rngs(0)), path)
 
 
 CONVERTED = {

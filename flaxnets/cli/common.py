@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from flaxnets.data import Augmentation, Dataset, ImageFiles, Split
+    from flaxnets.data.complaints import BadFiles
     from flaxnets.training import LoadedRun
 
 Options = TypeVar("Options")
@@ -168,6 +169,7 @@ def open_dataset(
     name: str | None,
     data_dir: str | None,
     csv_columns: tuple[str | None, str | None] = (None, None),
+    bad_files: "BadFiles | None" = None,
 ) -> "Dataset":
     """Loads a dataset, the run's own if none is named; it must be for the run's task.
 
@@ -178,6 +180,7 @@ def open_dataset(
         name: of the dataset.
         data_dir: the folder with the files of published datasets; that of the run if not given.
         csv_columns: as that of :func:`flaxnets.data.load`; those of the run if not given.
+        bad_files: as that of :func:`flaxnets.data.load`; that of the run if not given.
 
     Raises:
         UsageError: if it cannot be used.
@@ -192,14 +195,18 @@ def open_dataset(
     task = task_of(name) or config["task"]
     if task != config["task"]:
         raise UsageError(f"--dataset {name} is for {task}, and {run.path} for {config['task']}")
-    place, bad_files = data_dir or config.get("data_dir", "data"), config.get("bad_files", "stop")
-    if name.startswith("csv:") and csv_columns == (None, None):
-        csv_columns = config.get("csv_image_column"), config.get("csv_label_column")
+    if name.startswith("csv:"):
+        image, label = csv_columns
+        csv_columns = image or config.get("csv_image_column"), label or config.get("csv_label_column")
     try:
         data = load(
-            name, place, bad_files=bad_files, warn=lambda words: print(words, file=sys.stderr),
-            csv_columns=csv_columns, names=_known_names(run, name),
-        )  # fmt: skip
+            name,
+            data_dir or config.get("data_dir", "data"),
+            bad_files=bad_files or config.get("bad_files", "stop"),
+            warn=lambda words: print(words, file=sys.stderr),
+            csv_columns=csv_columns,
+            names=_known_names(run, name),
+        )
     except (ImportError, OSError, ValueError) as error:
         raise UsageError(f"--dataset {name}: {error}") from error
     expected = tuple(config["input_shape"])

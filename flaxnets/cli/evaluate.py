@@ -45,10 +45,12 @@ class Options:
     """The part; the one that the run tested on if not given."""
     data_dir: Folder = None
     """The folder of the dataset's files; the run's if not given."""
+    bad_files: Literal["stop", "skip"] | None = None
+    """What unusable images or lines do; as in the run if not given."""
     csv_image_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
-    """The column of the images of a csv:FILE: its name, or its number from 1."""
+    """The column of images in a csv:FILE, by name or number from 1; the run's if not given."""
     csv_label_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
-    """The column of the labels of a csv:FILE: its name, or its number from 1."""
+    """The column of labels in a csv:FILE, by name or number from 1; the run's if not given."""
     weights: Literal["best", "last"] = "best"
     """Of the best epoch in test, or of the end."""
     plot: bool = False
@@ -73,7 +75,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
     images = run.config["task"] == "classification"
     if options.plot and not images:
         raise UsageError(f"--plot is for networks for images; {options.run} is for {run.config['task']}")
-    data = open_dataset(run, options.dataset, options.data_dir, (options.csv_image_column, options.csv_label_column))
+    columns = options.csv_image_column, options.csv_label_column
+    data = open_dataset(run, options.dataset, options.data_dir, columns, options.bad_files)
     name = options.split or "test"
     try:
         part = data.part(options.split) if options.split else data.test

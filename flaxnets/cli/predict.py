@@ -105,14 +105,12 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 def _files(images: Sequence[str]) -> Iterator[str]:
     """Yields the files of folders and patterns; all else as it is, for an error if it is no image."""
-    from flaxnets.data.image_checks import FORMATS
-    from flaxnets.data.image_sets import is_leftover
+    from flaxnets.data import list_images
 
     for name in images:
         path = Path(name)
         if path.is_dir():
-            below = sorted(each for each in path.rglob("*") if each.suffix.lower() in FORMATS and each.is_file())
-            files = [str(each) for each in below if not any(map(is_leftover, each.relative_to(path).parts))]
+            files = [*map(str, list_images(path))]
         elif glob.has_magic(name) and not path.exists():
             files = sorted(each for each in glob.glob(name, recursive=True) if Path(each).is_file())
         else:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flaxnets.cli.common import Failure, UsageError
+from flaxnets.cli.common import Failure, UsageError, class_names
 from flaxnets.cli.stopping import Stopping
 from flaxnets.cli.train_options import Options as Options
 from flaxnets.cli.train_options import parse_options
@@ -398,9 +398,9 @@ def _draw(
     plot_curves(records, run.path / "curves.png", torch_records)
     if plan.data.task == "classification":
         best, (_, test) = load_run(run.path), plan.sources()
-        predictions = predict(best.model, test, transform=plan.transform(), kernels=_kernels(plan)).argmax(-1)
-        names = plan.data.classes or [str(i) for i in range(plan.data.model_options["num_classes"])]
-        matrix = confusion_matrix(predictions, plan.data.test.targets, len(names))
+        outputs = predict(best.model, test, transform=plan.transform(), kernels=_kernels(plan))
+        names = class_names(best, outputs.shape[-1])
+        matrix = confusion_matrix(outputs.argmax(-1), plan.data.test.targets, len(names))
         plot_confusion(matrix, names, run.path / "confusion.png")
 
 

@@ -65,7 +65,7 @@ class Options:
     """Fetch these from OpenML where their files are not there."""
     bad_files: Literal["stop", "skip"] = "stop"
     """On unusable images or lines: stop before training, or skip them.
-    They are named."""
+    Ten are named; more are in a file."""
     csv_image_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
     """The column of the images of a csv:FILE: its name, or its number from 1."""
     csv_label_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None

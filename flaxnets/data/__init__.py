@@ -11,6 +11,7 @@ from flaxnets.data.examples import Split as Split
 from flaxnets.data.files import DataError as DataError
 from flaxnets.data.image_files import ImageFiles as ImageFiles
 from flaxnets.data.image_files import read_image as read_image
+from flaxnets.data.image_sets import list_images as list_images
 from flaxnets.data.images import channel_statistics as channel_statistics
 from flaxnets.data.images import fit_images as fit_images
 from flaxnets.data.text import Vocabulary as Vocabulary

@@ -121,16 +121,16 @@ def warn_of_conversions(checks: Sequence[tuple[str, Check]], warn: Callable[[str
     """Says once for all images that some have another format than their names say, and once that some are CMYK.
 
     >>> warn_of_conversions([("a/1.jpg", Check(content="PNG")), ("a/2.jpg", Check(content="PNG"))], print)
-    2 images have another format than their names say and are read by their content, such as a/1.jpg, a PNG
+    images with another format than their names say, read by their content: 2, such as a/1.jpg, a PNG
     """
-    renamed = [(where, check.content) for where, check in checks if check.content]
-    if renamed:
-        where, content = renamed[0]
-        words = "images have another format than their names say and are read by their content, such as"
-        warn(f"{len(renamed):,} {words} {printable(where)}, a {content}")
-    cmyk = [where for where, check in checks if check.cmyk]
-    if cmyk:
-        warn(f"{len(cmyk):,} images are CMYK and are converted to RGB by Pillow, such as {printable(cmyk[0])}")
+    renamed = [f"{printable(where)}, a {check.content}" for where, check in checks if check.content]
+    cmyk = [printable(where) for where, check in checks if check.cmyk]
+    for what, images in (
+        ("images with another format than their names say, read by their content", renamed),
+        ("CMYK images, converted to RGB by Pillow", cmyk),
+    ):
+        if images:
+            warn(f"{what}: {len(images):,}, such as {images[0]}")
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import functools
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +70,7 @@ def image_folder(name: str, folder: Path, reading: Reading) -> Dataset:
     tree = _Tree(folder, folder.resolve())
     parts = _parts(tree, reading.names)
     if set(parts) <= {"train"}:
-        found, complaints = _images(tree, {None: parts.get("train", folder)}, reading)
+        found, complaints = _images(tree, [(None, parts.get("train", folder))], reading)
         return _assemble(name, folder, found, complaints, reading)
     test = "val" if "val" in parts else "test"
     if "train" not in parts and reading.names is None:
@@ -78,7 +78,7 @@ def image_folder(name: str, folder: Path, reading: Reading) -> Dataset:
             f"{folder}: a folder {parts[test].name!r} and none to learn from. Expected a folder 'train' beside it. "
             f"Fix: add it, or use folder:{parts[test]}"
         )
-    found, complaints = _images(tree, {part: parts[part] for part in ("train", test) if part in parts}, reading)
+    found, complaints = _images(tree, [(part, parts[part]) for part in ("train", test) if part in parts], reading)
     data = dataclasses.replace(_assemble(name, folder, found, complaints, reading), test_name=test)
     if test == "test" or "test" not in parts:
         return data
@@ -89,7 +89,7 @@ def image_folder(name: str, folder: Path, reading: Reading) -> Dataset:
 def _held_out(name: str, tree: "_Tree", folder: Path, reading: Reading, classes: Sequence[str]) -> ImageFiles:
     """Reads a part that training does not look at; its labels are matched by name."""
     reading = dataclasses.replace(reading, names=classes)
-    found, complaints = _images(tree, {"test": folder}, reading)
+    found, complaints = _images(tree, [("test", folder)], reading)
     test = _assemble(name, folder, found, complaints, reading).test
     assert isinstance(test, ImageFiles)
     return test
@@ -174,10 +174,10 @@ def _part(folder: str) -> str | None:
 
 
 def _images(
-    tree: _Tree, parts: Mapping[str | None, Path] | Mapping[str, Path], reading: Reading
+    tree: _Tree, parts: Iterable[tuple[str | None, Path]], reading: Reading
 ) -> tuple[list[_Found], list[Complaint]]:
     found, complaints = [], []
-    for part, folder in parts.items():
+    for part, folder in parts:
         for path, label, problem in _class_files(tree, folder, reading.names is not None):
             try:
                 if problem:
@@ -240,6 +240,21 @@ def _files_below(tree: _Tree, folder: Path, seen: set[Path]) -> Iterator[tuple[P
 
 def _has_images(tree: _Tree, folder: Path) -> bool:
     return any(path.suffix.lower() in FORMATS for path, _ in _files_below(tree, folder, set()))
+
+
+def list_images(folder: str | os.PathLike) -> list[Path]:
+    """Lists the images below a folder, by their names alone and without what systems leave in folders.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("b.png", "a.JPG", "._b.png", "notes.txt"):
+    ...         _ = Path(folder, name).write_bytes(b"")
+    ...     [path.name for path in list_images(folder)]
+    ['a.JPG', 'b.png']
+    """
+    top = Path(folder)
+    files = _files_below(_Tree(top, top.resolve()), top, set())
+    return sorted(path for path, problem in files if not problem and path.suffix.lower() in FORMATS)
 
 
 def image_table(name: str, table: Path, reading: Reading) -> Dataset:
@@ -313,18 +328,15 @@ def _listed(found: dict[Path, _Found], table: Path, complaints: list[Complaint])
 def _assemble(
     name: str, source: Path, found: Sequence[_Found], complaints: Sequence[Complaint], reading: Reading
 ) -> Dataset:
-    names, all_labels = reading.names, {each.label for each in found}
+    names = reading.names
     if names is not None:
-        label_positions(source, sort_classes(all_labels), names)  # before all images are decoded
-    checks = check_images([each.path for each in found])
-    bad = [Complaint(each.where, check.problem) for each, check in zip(found, checks, strict=True) if check.problem]
-    report(name, [*complaints, *bad], reading.bad_files, reading.warn)
-    warn_of_conversions([(each.where, check) for each, check in zip(found, checks, strict=True)], reading.warn)
-    good = [each for each, check in zip(found, checks, strict=True) if not check.problem]
+        label_positions(source, sort_classes(each.label for each in found), names)  # before all images are decoded
+    good = _usable(name, found, complaints, reading)
     classes = sort_classes(each.label for each in good)
-    if len(classes) < (2 if names is None else 1):
-        few = "of at least two classes" if names is None else ""
-        raise DataError(f"{source}: expected images {few}, got {[*classes] or 'none'}")
+    if names is None and len(classes) < 2:
+        raise DataError(f"{source}: expected images of at least two classes, got {[*classes] or 'none'}")
+    if not good:
+        raise DataError(f"{source}: expected images, got none")
     indices = label_positions(source, classes, classes if names is None else names)
     labels = np.array([indices[each.label] for each in good], np.int32)
     order = np.random.default_rng(SPLIT_SEED).permutation(len(good))  # so that the first ones are of all classes
@@ -335,6 +347,8 @@ def _assemble(
         in_test = _test_share(labels[order])
     else:
         in_test = np.array([good[i].part != "train" for i in order])
+    if not in_test.any():
+        raise DataError(f"{source}: no images to test on")
     if names is None:
         _check_classes(source, classes, labels[order][~in_test], labels[order][in_test])
     train, test = (
@@ -342,6 +356,16 @@ def _assemble(
     )
     classes = classes if names is None else tuple(names)
     return Dataset(name, "classification", train, test, {"num_classes": len(classes)}, classes=classes)
+
+
+def _usable(name: str, found: Sequence[_Found], complaints: Sequence[Complaint], reading: Reading) -> list[_Found]:
+    """Decodes all images; reports those that cannot be used, and returns the others."""
+    checks = check_images([each.path for each in found])
+    checked = [*zip(found, checks, strict=True)]
+    bad = [Complaint(each.where, check.problem) for each, check in checked if check.problem]
+    report(name, [*complaints, *bad], reading.bad_files, reading.warn)
+    warn_of_conversions([(each.where, check) for each, check in checked], reading.warn)
+    return [each for each, check in checked if not check.problem]
 
 
 def _test_share(labels: np.ndarray) -> np.ndarray:

@@ -79,7 +79,10 @@ def text_lines(path: Path, complaints: list[Complaint]) -> Iterator[tuple[int, s
     """Yields the lines that are not blank, with their numbers; a line break in quotes does not join two."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    for number, content in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+    text = path.read_bytes()
+    if text.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path}: UTF-16, expected UTF-8. Fix: save it as CSV in UTF-8")
+    for number, content in enumerate(text.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         try:
             line = content.removesuffix(b"\r").decode()
         except UnicodeDecodeError as error:

@@ -114,6 +114,9 @@ class Softplus(Module):
 class SiLU(Module):
     """Applies ``input * sigmoid(input)`` to every element; also called swish.
 
+    Args:
+        inplace: has no effect but is stored; arrays do not change.
+
     Raises:
         NotImplementedError: at the call, for whole numbers and truth values.
 
@@ -124,6 +127,9 @@ class SiLU(Module):
     [0.0]
     """
 
+    def __init__(self, inplace: bool = False):
+        self.inplace = inplace
+
     def __call__(self, input: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
         """Returns the weighted input."""
         return F.silu(input)
@@ -131,6 +137,9 @@ class SiLU(Module):
 
 class Mish(Module):
     """Applies ``input * tanh(softplus(input))`` to every element.
+
+    Args:
+        inplace: has no effect but is stored; arrays do not change.
 
     Raises:
         NotImplementedError: at the call, for an input that is not floating-point.
@@ -141,6 +150,9 @@ class Mish(Module):
     >>> Mish()(jnp.array([0.0])).tolist()
     [0.0]
     """
+
+    def __init__(self, inplace: bool = False):
+        self.inplace = inplace
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Returns the weighted input."""

@@ -15,6 +15,9 @@ from flaxnets.nn.module import Module
 class ReLU(Module):
     """Applies ``max(input, 0)`` to every element; the gradient at 0 is 0.
 
+    Args:
+        inplace: has no effect but is stored; arrays do not change.
+
     Raises:
         RuntimeError: at the call, for truth values.
         NotImplementedError: at the call, for complex numbers.
@@ -24,6 +27,9 @@ class ReLU(Module):
     >>> ReLU()(jnp.array([-1.0, 2.0])).tolist()
     [0.0, 2.0]
     """
+
+    def __init__(self, inplace: bool = False):
+        self.inplace = inplace
 
     def __call__(self, input: Real[Array, "*shape"]) -> Real[Array, "*shape"]:
         """Returns the positive part."""
@@ -36,6 +42,7 @@ class Threshold(Module):
     Args:
         threshold: what an element must be above; without its fraction for whole numbers.
         value: what takes the place of others.
+        inplace: has no effect but is stored; arrays do not change.
 
     Raises:
         NotImplementedError: at the call, for truth values and complex numbers.
@@ -46,9 +53,10 @@ class Threshold(Module):
     [-3.0, 2.0]
     """
 
-    def __init__(self, threshold: float, value: float):
+    def __init__(self, threshold: float, value: float, inplace: bool = False):
         self.threshold = threshold
         self.value = value
+        self.inplace = inplace
 
     def __call__(self, input: Real[Array, "*shape"]) -> Real[Array, "*shape"]:
         """Returns the input, or the value."""
@@ -60,6 +68,7 @@ class LeakyReLU(Module):
 
     Args:
         negative_slope: the slope below zero.
+        inplace: has no effect but is stored; arrays do not change.
 
     Raises:
         NotImplementedError: at the call, for an input that is not floating-point.
@@ -70,8 +79,9 @@ class LeakyReLU(Module):
     [-1.0, 2.0]
     """
 
-    def __init__(self, negative_slope: float = 0.01):
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False):
         self.negative_slope = negative_slope
+        self.inplace = inplace
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Returns the input, flatter below zero."""
@@ -119,6 +129,7 @@ class RReLU(Module):
     Args:
         lower: the smallest slope.
         upper: the largest slope.
+        inplace: has no effect but is stored; arrays do not change.
         rngs: the source of the slopes.
 
     Raises:
@@ -132,9 +143,10 @@ class RReLU(Module):
     [-1.0, 2.0]
     """
 
-    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, *, rngs: nnx.Rngs):
+    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False, *, rngs: nnx.Rngs):
         self.lower = lower
         self.upper = upper
+        self.inplace = inplace
         self.rngs = rngs.dropout.fork()
 
     def draw_samples(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Float[Array, "..."]:
@@ -156,6 +168,7 @@ class ELU(Module):
 
     Args:
         alpha: what is tended to far below zero, negated.
+        inplace: has no effect but is stored; arrays do not change.
 
     Raises:
         NotImplementedError: at the call, for an input that is not floating-point.
@@ -167,8 +180,9 @@ class ELU(Module):
     [-1.0, 2.0]
     """
 
-    def __init__(self, alpha: float = 1.0):
+    def __init__(self, alpha: float = 1.0, inplace: bool = False):
         self.alpha = alpha
+        self.inplace = inplace
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Returns values above ``-alpha``."""
@@ -177,6 +191,9 @@ class ELU(Module):
 
 class SELU(Module):
     """Applies a scaled :class:`ELU` that keeps mean 0 and variance 1.
+
+    Args:
+        inplace: has no effect but is stored; arrays do not change.
 
     Raises:
         NotImplementedError: at the call, for an input that is not floating-point.
@@ -188,6 +205,9 @@ class SELU(Module):
     [0.0]
     """
 
+    def __init__(self, inplace: bool = False):
+        self.inplace = inplace
+
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Returns scaled values."""
         return F.selu(input)
@@ -198,6 +218,7 @@ class CELU(Module):
 
     Args:
         alpha: what is tended to far below zero, negated.
+        inplace: has no effect but is stored; arrays do not change.
 
     Raises:
         RuntimeError: at the call, if ``alpha`` is 0.
@@ -210,8 +231,9 @@ class CELU(Module):
     [-3.0, 2.0]
     """
 
-    def __init__(self, alpha: float = 1.0):
+    def __init__(self, alpha: float = 1.0, inplace: bool = False):
         self.alpha = alpha
+        self.inplace = inplace
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Returns values above ``-alpha``."""

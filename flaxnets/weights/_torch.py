@@ -55,54 +55,71 @@ def _check_archive(path: str | os.PathLike) -> None:
         content = archive.read(pickles[0])
     named = {str(argument) for opcode, argument, _ in pickletools.genops(content) if opcode.name == "GLOBAL"}
     if named - _NAMES:
-        raise ValueError(_describe_foreign(content, sorted(named - _NAMES)))
+        raise ValueError(_describe_foreign(content, named - _NAMES))
 
 
 class _Inert:
-    """What every object of a pickle becomes when only the structure matters: does nothing and keeps its arguments."""
+    """What every object of a pickle becomes where only the structure matters: remembers names, and does nothing."""
 
-    def __init__(self, name: str, *arguments: Any):
-        self.names = {name} - _NAMES
-        for argument in arguments:
-            if isinstance(argument, _Inert):
-                self.names |= argument.names
+    name = ""
+    names: set[str]
 
-    def __call__(self, *arguments: Any) -> "_Inert":
-        return _Inert("collections OrderedDict", self, *arguments)
+    def __new__(cls, *arguments: Any) -> "_Inert":
+        self = super().__new__(cls)
+        self.names = {cls.name}.union(*map(_names, arguments)) - _NAMES
+        return self
 
     def __setstate__(self, state: Any) -> None:
         pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, value: Any) -> None:
+        """Does nothing."""
+
+
+def _names(argument: Any) -> set[str]:
+    if isinstance(argument, tuple):
+        return set().union(*map(_names, argument))
+    if isinstance(argument, type):
+        return {argument.name} if issubclass(argument, _Inert) else set()
+    return argument.names if isinstance(argument, _Inert) else set()
 
 
 class _Structure(pickle.Unpickler):
     """Reads which names a pickle has objects under, and neither imports nor runs anything that the pickle names."""
 
     def find_class(self, module: str, name: str) -> Any:
-        return OrderedDict if (module, name) == ("collections", "OrderedDict") else _Inert(f"{module} {name}")
+        is_dict = (module, name) == ("collections", "OrderedDict")
+        return OrderedDict if is_dict else type("_Inert", (_Inert,), {"name": f"{module} {name}"})
 
     def persistent_load(self, pid: Any) -> None:
         return None
 
 
-def _foreign(path: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Yields the path and the class of each object that no state dict has."""
-    if isinstance(value, _Inert):
-        yield from ((path, name.replace(" ", ".")) for name in sorted(value.names))
+def _foreign(path: str, value: Any) -> Iterator[tuple[str, set[str]]]:
+    """Yields the path of each object that no state dict has, and the names of what makes it."""
+    if isinstance(value, _Inert) and value.names:
+        yield path, value.names
     elif isinstance(value, Mapping):
         for key, entry in value.items():
             yield from _foreign(f"{path}[{key!r}]", entry)
 
 
-def _describe_foreign(content: bytes, named: list[str]) -> str:
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(name.replace(" ", ".") for name in names))
+
+
+def _describe_foreign(content: bytes, names: set[str]) -> str:
     try:
-        found = [f"{path} is made by {name}" for path, name in _foreign("", _Structure(io.BytesIO(content)).load())]
+        objects = list(_foreign("", _Structure(io.BytesIO(content)).load()))
     except Exception:  # a pickle that cannot be read is described by its names alone
-        found = []
-    foreign = ", ".join(name.replace(" ", ".") for name in named)
-    objects = f" ({'; '.join(found)})" if found else ""
+        objects = []
+    places = "; ".join(f"{path} is made by {_listed(foreign)}" for path, foreign in objects)
     return (
-        f"it names {foreign}, and no state dict does{objects}. Fix: in torch, save the state dict alone, with strided "
-        "tensors: torch.save(module.state_dict(), ...)"
+        f"it names {_listed(names)}, and no state dict does{f' ({places})' if places else ''}. Fix: in torch, save the "
+        "state dict alone, with strided tensors: torch.save(module.state_dict(), ...)"
     )
 
 

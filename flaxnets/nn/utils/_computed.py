@@ -61,8 +61,8 @@ class Parametrized(Computation):
         missing_keys: list[str],
     ) -> None:
         for parametrization in layer.parametrizations[self.name]:
-            if hasattr(parametrization, "before_load"):
-                parametrization.before_load(state_dict, prefix, self.name)
+            if hasattr(parametrization, "_rename_old"):
+                parametrization._rename_old(state_dict, prefix, self.name)
 
 
 def rename(state_dict: MutableMapping[str, Any], renames: Mapping[str, str]) -> None:

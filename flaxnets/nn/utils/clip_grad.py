@@ -8,15 +8,19 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from flaxnets.nn.utils._refused import refused
+from flaxnets.nn.utils import _refused
 
 Gradients = TypeVar("Gradients")
 
-_VALUES = "gradients are values in JAX, which nothing can change in place. Fix: "
-clip_grad_norm_: Any = refused("clip_grad_norm_", f"{_VALUES}gradients, norm = clip_grad_norm(gradients, max_norm)")
-clip_grad_value_: Any = refused("clip_grad_value_", f"{_VALUES}gradients = clip_grad_value(gradients, clip_value)")
-clip_grads_with_norm_: Any = refused(
-    "clip_grads_with_norm_", f"{_VALUES}gradients = clip_grads_with_norm(gradients, max_norm, total_norm)"
+_REASON = "gradients are values in JAX, which nothing can change in place. Fix: {}(gradients, {})"
+clip_grad_norm_: Any = _refused.refused(
+    "clip_grad_norm_", _REASON.format("gradients, norm = clip_grad_norm", "max_norm")
+)
+clip_grad_value_: Any = _refused.refused(
+    "clip_grad_value_", _REASON.format("gradients = clip_grad_value", "clip_value")
+)
+clip_grads_with_norm_: Any = _refused.refused(
+    "clip_grads_with_norm_", _REASON.format("gradients = clip_grads_with_norm", "max_norm, total_norm")
 )
 
 

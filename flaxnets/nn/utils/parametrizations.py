@@ -8,35 +8,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Inexact
 
-from flaxnets.nn.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from flaxnets.nn.module import Buffer, Module
 from flaxnets.nn.utils._computed import rename
+from flaxnets.nn.utils._norms import as_matrix, default_dim, from_magnitude, magnitude, unit_vector
 from flaxnets.nn.utils.orthogonal import orthogonal as orthogonal
 from flaxnets.nn.utils.parametrize import register_parametrization
 
 M = TypeVar("M", bound=nnx.Module)
-
-
-def _norm(array: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    wide = array.astype(jnp.promote_types(array.dtype, jnp.float32))
-    return jnp.linalg.vector_norm(wide, axis=axes, keepdims=True).astype(array.real.dtype)
-
-
-def magnitude(weight: jax.Array, dim: int) -> jax.Array:
-    """Returns the norm of a weight for each index of an axis, or, for -1, the norm of all of it."""
-    if dim == -1:
-        return _norm(weight, tuple(range(weight.ndim))).reshape(())
-    if not -weight.ndim <= dim < weight.ndim:
-        raise IndexError(
-            f"weight_norm: expected a dim from {-weight.ndim} to {weight.ndim - 1} for a weight of shape "
-            f"{weight.shape}, got {dim}"
-        )
-    return _norm(weight, tuple(axis for axis in range(weight.ndim) if axis != dim % weight.ndim))
-
-
-def from_magnitude(weight_g: jax.Array, weight_v: jax.Array, dim: int) -> jax.Array:
-    """Returns the weight of that magnitude and direction."""
-    return weight_v * (weight_g / magnitude(weight_v, dim)).reshape(weight_g.shape or (1,) * weight_v.ndim)
 
 
 class _WeightNorm(Module):
@@ -53,7 +31,7 @@ class _WeightNorm(Module):
         """Returns magnitude and direction."""
         return magnitude(weight, self.dim), weight
 
-    def before_load(self, state_dict: MutableMapping[str, Any], prefix: str, name: str) -> None:
+    def _rename_old(self, state_dict: MutableMapping[str, Any], prefix: str, name: str) -> None:
         """Renames ``weight_g`` and ``weight_v``, as torch's ``nn.utils.weight_norm`` has them."""
         new = f"{prefix}parametrizations.{name}.original"
         rename(state_dict, {f"{prefix}{name}_g": f"{new}0", f"{prefix}{name}_v": f"{new}1"})
@@ -86,21 +64,6 @@ def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
     ['bias', 'parametrizations.weight.original0', 'parametrizations.weight.original1']
     """
     return register_parametrization(module, name, _WeightNorm(dim), unsafe=True)
-
-
-def unit_vector(vector: jax.Array, eps: float) -> jax.Array:
-    """Returns a vector divided by its norm, or by ``eps`` if that is larger."""
-    return vector / jnp.maximum(_norm(vector, (0,)), eps)
-
-
-def as_matrix(weight: jax.Array, dim: int) -> jax.Array:
-    """Returns a weight as a matrix, whose rows are the indices of one axis."""
-    return jnp.moveaxis(weight, dim, 0).reshape(weight.shape[dim], -1)
-
-
-def default_dim(module: nnx.Module) -> int:
-    """Returns the axis of a layer's outputs in the weight."""
-    return int(isinstance(module, (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)))
 
 
 class _SpectralNorm(Module):

@@ -48,7 +48,7 @@ class ParametrizationList(ModuleList):
         for name, part in zip(self._names(), [value] if self.is_tensor else value, strict=True):
             setattr(self, name, original.copy(part))
         if not unsafe:
-            check_unchanged(before, self())
+            _check_unchanged(before, self())
 
     def _names(self) -> list[str]:
         return ["original"] if self.is_tensor else [f"original{i}" for i in range(self.ntensors)]
@@ -88,7 +88,7 @@ def _identity(value: Any) -> Any:
     return value
 
 
-def check_unchanged(before: jax.Array, after: jax.Array) -> None:
+def _check_unchanged(before: jax.Array, after: jax.Array) -> None:
     """Raises ValueError if the shape or the dtype is another."""
     if (before.shape, before.dtype) != (after.shape, after.dtype):
         raise ValueError(
@@ -181,7 +181,7 @@ def register_parametrization(module: M, tensor_name: str, parametrization: nnx.M
     if is_parametrized(module, tensor_name):
         if not unsafe:
             value = getattr(module, tensor_name)
-            check_unchanged(value, parametrization(value))
+            _check_unchanged(value, parametrization(value))
         holder.parametrizations[tensor_name].append(parametrization)
         holder.parametrizations[tensor_name].unsafe |= unsafe
         return module

@@ -12,7 +12,7 @@ from flax import nnx
 
 from flaxnets import state
 from flaxnets.nn.module import Buffer
-from flaxnets.nn.utils._computed import Computation, computations_of, compute, stop_computing
+from flaxnets.nn.utils._computed import Computation, check_parameter, computations_of, compute, stop_computing
 from flaxnets.nn.utils.convert_parameters import parameters_to_vector
 
 M = TypeVar("M", bound=nnx.Module)
@@ -73,6 +73,8 @@ class BasePruningMethod:
         Raises:
             AttributeError: if there is no such parameter.
             AssertionError: if the scores have another shape.
+            RuntimeError: if a weight or spectral norm computes the parameter.
+            ValueError: if parametrizations compute it.
         """
         method = cls(*args, **kwargs)
         method._tensor_name = name
@@ -82,8 +84,9 @@ class BasePruningMethod:
             mask: Any = getattr(module, f"{name}_mask")
             mask.set_value(_combined(method, scores, mask[...]))
         else:
+            parameter = check_parameter(module, name, "prune")
             mask = method.compute_mask(scores, jnp.ones_like(value))
-            compute(module, _Masked(name), {"_orig": vars(module)[name], "_mask": Buffer(mask)})
+            compute(module, _Masked(name), {"_orig": parameter, "_mask": Buffer(mask)})
         return method
 
     def apply_mask(self, module: nnx.Module) -> jax.Array:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Shaped
 
-from flaxnets.nn.utils._refused import refused
+from flaxnets.nn.utils import _refused
 
 
 def pad_sequence(
@@ -101,8 +101,8 @@ _REASON = (
     "call the recurrent layer on nn.utils.rnn.pad_sequence(sequences), and use its outputs up to each length"
 )
 
-PackedSequence: Any = refused("PackedSequence", _REASON)
-pack_padded_sequence: Any = refused("pack_padded_sequence", _REASON)
-pad_packed_sequence: Any = refused("pad_packed_sequence", _REASON)
-pack_sequence: Any = refused("pack_sequence", _REASON)
-unpack_sequence: Any = refused("unpack_sequence", _REASON)
+PackedSequence: Any = _refused.refused("PackedSequence", _REASON)
+pack_padded_sequence: Any = _refused.refused("pack_padded_sequence", _REASON)
+pad_packed_sequence: Any = _refused.refused("pad_packed_sequence", _REASON)
+pack_sequence: Any = _refused.refused("pack_sequence", _REASON)
+unpack_sequence: Any = _refused.refused("unpack_sequence", _REASON)

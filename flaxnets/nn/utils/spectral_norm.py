@@ -11,7 +11,7 @@ from flax import nnx
 from flaxnets._conversion import check_convertible, to_array
 from flaxnets.nn.module import Buffer
 from flaxnets.nn.utils._computed import Computation, check_parameter, compute, stop_computing
-from flaxnets.nn.utils.parametrizations import as_matrix, default_dim, unit_vector
+from flaxnets.nn.utils._norms import as_matrix, default_dim, unit_vector
 
 M = TypeVar("M", bound=nnx.Module)
 

@@ -8,7 +8,7 @@ import jax
 from flax import nnx
 
 from flaxnets.nn.utils._computed import Computation, check_parameter, compute, rename, stop_computing
-from flaxnets.nn.utils.parametrizations import from_magnitude, magnitude
+from flaxnets.nn.utils._norms import from_magnitude, magnitude
 
 M = TypeVar("M", bound=nnx.Module)
 
