@@ -123,15 +123,10 @@ class _Tree:
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """Lists a folder without what systems leave in it, in the order of the names."""
     with os.scandir(folder) as entries:
-        return sorted((entry for entry in entries if not is_leftover(entry.name)), key=lambda entry: entry.name)
+        return sorted((entry for entry in entries if not _is_leftover(entry.name)), key=lambda entry: entry.name)
 
 
-def is_leftover(name: str) -> bool:
-    """Returns whether a file or folder of this name is one that systems leave, and no one's data.
-
-    >>> is_leftover("Thumbs.db"), is_leftover("cat.png")
-    (True, False)
-    """
+def _is_leftover(name: str) -> bool:
     lower = name.lower()
     return lower.startswith(".") or lower in _LEFTOVERS or lower.endswith(_LEFTOVER_ENDS)
 
