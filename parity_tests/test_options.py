@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib
 import typing
 
 import numpy as np
@@ -10,58 +9,14 @@ import pytest
 from PIL import Image
 from test_cli import make_run
 
+from benchmarks.option_faults import cases, make_files, options_of
 from flaxnets.cli import main
 from flaxnets.cli.command import COMMANDS
 from flaxnets.cli.common import IS_PATH, parse
-from flaxnets.cli.help import format_help, is_positional, metavar
+from flaxnets.cli.help import format_help, is_positional
 from flaxnets.cli.train_options import parse_options
 from flaxnets.data import load
 from flaxnets.training import load_run
-
-HUGE = str(10**30)
-# Values of numbers, words and paths; some of them are good for some options.
-NUMBERS = ["", "x", "1.5", "nan", "inf", "-1", "0", HUGE]
-WORDS = ["", "x", "[", "caf\udce9", "a" * 5000]
-PATHS = [
-    "", "file/below", "folder", "missing", "/proc/x", "link", "binary", "a" * 300, "~nobody/x", "caf\udce9", "folder:",
-    "csv:folder", "folder:file", "text:binary",
-]  # fmt: skip
-ARGUMENTS = {
-    "train": ["--arch", "mlp", "--train-examples", "64", "--dataset", "digits"],
-    "list": ["mlp"],
-    "summary": ["mlp"],
-    "predict": ["run", "image.png"],
-    "evaluate": ["run"],
-    "export": ["run", "--to", "safetensors"],
-    "show": ["run", "image.png"],
-}
-
-
-def options_of(command: str) -> type:
-    return importlib.import_module(f"flaxnets.cli.{command}").Options
-
-
-def cases() -> dict[str, list[str]]:
-    found = {}
-    for command in COMMANDS:
-        kind = options_of(command)
-        hints = typing.get_type_hints(kind, include_extras=True)
-        for field in dataclasses.fields(kind):
-            hint, flag = hints[field.name], f"--{field.name.replace('_', '-')}"
-            path = IS_PATH in getattr(hint, "__metadata__", ())
-            number = metavar(hint) in ("N", "NUMBER")
-            values = NUMBERS if number else PATHS if path else [] if not metavar(hint) else WORDS
-            base = ARGUMENTS[command]
-            if is_positional(hint):
-                found |= {f"{command} {field.name}={value[:20]!r}": [command, value, *base[1:]] for value in values}
-                continue
-            if flag == "--list-archs":  # no value, and half a minute's work to list them
-                continue
-            found[f"{command} {flag}"] = [command, *base, flag]
-            found[f"{command} {flag} twice"] = [command, *base, flag, "x", flag]
-            found |= {f"{command} {flag}={value[:20]!r}": [command, *base, f"{flag}={value}"] for value in values}
-    return found
-
 
 CASES = cases()
 
@@ -71,10 +26,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("options")
     make_run(folder / "run", "mlp", {"dataset": "digits", "classes": [*"0123456789"]})
     Image.new("L", (28, 28)).save(folder / "image.png")
-    (folder / "file").write_text("a file, no folder")
-    (folder / "binary").write_bytes(bytes(range(256)))
-    (folder / "folder").mkdir()
-    (folder / "link").symlink_to("nowhere")
+    make_files(folder)
     return folder
 
 
