@@ -264,7 +264,7 @@ def test_weights_and_patterns_that_do_not_fit_are_one_line_and_no_files(here, tm
     save_weights(flaxnets.create_model("lenet"), tmp_path / "lenet.safetensors")
     before = sorted(tmp_path.rglob("*"))
     for arguments, message in WRONG.values():
-        status, said = here("--arch", "mlp", "--train-examples", 96, "--epochs", 1, *arguments)
+        status, said = here("--arch", "mlp", "--dataset", "digits", "--epochs", 1, *arguments)
         assert (status, said.count("\n"), message.format(here=tmp_path) in said) == (2, 1, True), said
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -281,14 +281,14 @@ def test_a_pattern_is_of_names_of_parameters_and_of_modules(pattern):
 def test_a_batch_of_one_for_batch_normalisation_is_refused_before_anything_is_made(here, tmp_path):
     for arch in ("lenet_fc_batchnorm", "lenet_batchnorm"):
         for option in (["--batch-size", 1, "--train-examples", 9], ["--train-examples", 1]):
-            status, said = here("--arch", arch, "--epochs", 1, *option)
+            status, said = here("--arch", arch, "--dataset", "digits", "--epochs", 1, *option)
             assert (status, said.count("\n")) == (2, 1), said
             assert "expected more than 1 value per channel when training, got an input of shape (1, 120)" in said
             assert "use --batch-size and --train-examples of 2 or more" in said
     assert not list(tmp_path.iterdir())
     # Two examples are enough, as is one for a network without such a layer; a last batch of one does not come up.
-    plan = make_plan(Options(arch="lenet_fc_batchnorm", batch_size=2, train_examples=3))
+    plan = make_plan(Options(arch="lenet_fc_batchnorm", dataset="digits", batch_size=2, train_examples=3))
     assert plan.steps == 1
-    assert make_plan(Options(arch="mlp", batch_size=1, train_examples=3)).steps == 3
+    assert make_plan(Options(arch="mlp", dataset="digits", batch_size=1, train_examples=3)).steps == 3
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         torch.nn.BatchNorm1d(120)(torch.ones(1, 120))
