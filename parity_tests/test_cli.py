@@ -1,5 +1,6 @@
 """``flaxnets <command>``, mostly called in this process; runs are made here, without training."""
 
+import csv
 import dataclasses
 import json
 import os
@@ -557,3 +558,122 @@ def test_every_network_can_be_summed_up(arch, capsys):
 def torchref_on_meta(arch: str) -> torch.nn.Module:
     with torch.device("meta"):
         return torchref.create_model(arch)
+
+
+def test_images_of_folders_and_patterns_are_predicted_into_a_file(inside, tmp_path, capsys):
+    for name in ("b.png", "deep/c.jpg", "a.PNG", ".hidden/d.png", "Thumbs.db", "notes.txt"):
+        path = tmp_path / "pets" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (28, 28)).save(path, "PNG") if path.suffix in (".png", ".PNG") else path.write_text("text")
+    Image.new("L", (28, 28)).save(tmp_path / "pets" / "deep" / "c.jpg", "JPEG")
+    expected = [f"{tmp_path}/pets/{name}" for name in ("a.PNG", "b.png", "deep/c.jpg")]
+    found = {}
+    for images in (f"{tmp_path}/pets", f"{tmp_path}/pets/**/*.[pPj]*[gG]"):
+        assert main(["predict", "runs/mlp", images, "--top", "2", "--json"]) == 0
+        found[images] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert sorted(each["image"] for each in found[images]) == expected
+    records = found[f"{tmp_path}/pets"]
+    for suffix in ("csv", "jsonl", "JSONL"):
+        output = tmp_path / f"predictions.{suffix}"
+        assert main(["predict", "runs/mlp", f"{tmp_path}/pets", "--top", "2", "--output", str(output)]) == 0
+        assert capsys.readouterr().out == f"{output}: 3 images\n"
+        if suffix == "csv":
+            rows = list(csv.DictReader(output.read_text().splitlines()))
+            assert [(row["image"], int(row["rank"]), row["class"], float(row["probability"])) for row in rows] == [
+                (record["image"], rank, each["class"], each["probability"])
+                for record in records
+                for rank, each in enumerate(record["classes"], start=1)
+            ]
+        else:
+            assert [json.loads(line) for line in output.read_text().splitlines()] == records
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_pattern_without_a_match_and_a_folder_without_images_are_named(inside, tmp_path, capsys):
+    arguments = ["predict", "runs/mlp", "cow*.png", str(tmp_path), "cat.png", "--output", str(tmp_path / "kept.csv")]
+    assert main(arguments) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 2
+    assert "cow*.png: cannot be read" in err
+    assert f"{tmp_path}: a folder, expected an image file" in err
+    assert len((tmp_path / "kept.csv").read_text().splitlines()) == 6
+
+
+# A place, below which nothing can be written or which is no file, and what is said of it.
+UNWRITABLE = {
+    "below a file": ("cat.png/x", "there is no folder cat.png"),
+    "a folder": ("runs", "cannot write there: it is no file"),
+    "a device": ("/dev/null", "cannot write there: it is no file"),
+    "no file system for files": ("/proc/x", "cannot write there: "),
+    "a long name": ("x" * 300, "cannot write there: File name too long"),
+}
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_an_export_into_an_unwritable_place_is_one_line_in_every_format(to, inside, capsys):
+    before = sorted(inside.rglob("*"))
+    for place, message in UNWRITABLE.values():
+        assert main(["export", "runs/line", "--to", to, "--output", place]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert f"--output {place}: " in err
+        assert message in err
+    assert sorted(inside.rglob("*")) == before
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch"])  # which PyTorch would write itself
+def test_a_full_disk_under_an_export_is_one_line_and_leaves_nothing(to, inside, tmp_path):
+    line = [sys.executable, "-m", "flaxnets", "export", str(inside / "runs/mlp"), "--to", to, "--output", "x"]
+    limited = f"ulimit -f 100; exec {shlex.join(line)}"
+    done = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr.splitlines()[-1] == "flaxnets export: error: --output x: cannot write there: File too large"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("to", ["onnx", "stablehlo"])
+def test_exports_say_what_classes_and_inputs_mean(to, inside, tmp_path):
+    classes, mean, std = ["猫", *"123456789"], [0.1, 0.2, 0.3], [0.5, 0.5, 0.25]
+    make_run(tmp_path / "run", "lenet_rgb", {"classes": classes, "mean": mean, "std": std})
+    path = tmp_path / f"network.{to}"
+    assert main(["export", str(tmp_path / "run"), "--to", to, "--output", str(path)]) == 0
+    if to == "onnx":
+        stored = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+        described = {
+            name: json.loads(stored[name]) for name in ("classes", "mean", "std", "input_shape", "image_shape")
+        }
+        described |= {name: stored[name] for name in ("axes", "channels", "flaxnets_version")}
+    else:
+        described = json.loads((tmp_path / f"network.{to}.json").read_text())
+    expected = {
+        "classes": classes, "mean": mean, "std": std, "input_shape": ["batch", 3, 32, 32], "axes": "NCHW",
+        "channels": "RGB", "image_shape": [3, 32, 32], "flaxnets_version": flaxnets.__version__,
+    }  # fmt: skip
+    assert described.items() >= expected.items()
+
+
+# A device, and the words of its error; None where there is one.
+DEVICES = {
+    "cpu": None, "cpu:0": None, "0": None, "auto": None, "gpu": "JAX finds none here, only cpu",
+    "cuda:1": "JAX finds none here, only cpu", "tpu": "JAX finds none here", "7": "JAX finds 1 here, numbered from 0",
+    "cpu:2": "JAX finds 1 here, numbered from 0", "cud": "did you mean 'cuda'", "cuda:x": "unknown --device 'cuda:x'",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_a_device(command, inside, monkeypatch, capsys):
+    used = {"predict": ["runs/mlp", "cat.png"], "evaluate": ["runs/line"], "summary": ["mlp"], "list": ["mlp"],
+            "export": ["runs/line", "--to", "safetensors"], "show": ["runs/mlp", "cat.png"],
+            "train": ["--arch", "linear_regression", "--dry-run"]}[command]  # fmt: skip
+    monkeypatch.setattr("flaxnets.cli.train._train", lambda *arguments: 0)
+    try:
+        for device, message in DEVICES.items():
+            if message is None and command in ("export", "show", "evaluate") and device != "cpu:0":
+                continue
+            status = main([command, *used, "--device", device])
+            err = capsys.readouterr().err
+            assert status == (0 if message is None else 2), err
+            assert message is None or f"--device {device}" in err.replace("'", "")
+            assert message is None or message in err
+    finally:
+        jax.config.update("jax_default_device", None)

@@ -48,9 +48,11 @@ class Options:
     bad_files: Literal["stop", "skip"] | None = None
     """What unusable images or lines do; as in the run if not given."""
     csv_image_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
-    """The column of images in a csv:FILE, by name or number from 1; the run's if not given."""
+    """The column of images in a csv:FILE: its name or number.
+    That of the run if not given."""
     csv_label_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
-    """The column of labels in a csv:FILE, by name or number from 1; the run's if not given."""
+    """The column of labels in a csv:FILE: its name or number.
+    That of the run if not given."""
     weights: Literal["best", "last"] = "best"
     """Of the best epoch in test, or of the end."""
     plot: bool = False

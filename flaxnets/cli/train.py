@@ -119,7 +119,7 @@ def _train(plan: Plan, run: "Run | None", stopping: Stopping, device: str, prog:
         if run and records:
             _draw(plan, run, records, torch_records)
     done = run is not None and (len(records) == plan.config["epochs"] or stopping.exhausted)
-    goes_on = f"; go on with: {resume_command(run, prog)}" if run and not done else ""
+    goes_on = f"\ngo on with:\n  {resume_command(run, prog)}" if run and not done else ""
     if stopping.signal is not None:
         print(f"{stopping.reason} after {len(records)} whole epochs; {_where(run)}{goes_on}")
         return stopping.exit_status

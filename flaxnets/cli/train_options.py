@@ -50,7 +50,7 @@ class Options:
     """Begin with weights of a .safetensors or .pt file, or of a run.
     Arrays of other shapes are left out and listed."""
     freeze: Patterns = ()
-    """Keep parameters as they are: their names, or those of modules, as a shell matches names of files.
+    """Do not train parameters: their names or patterns, or those of modules.
     May be given several times."""
     seed: int = 0
     """Decides first weights, dropout and the order of examples."""
@@ -64,7 +64,8 @@ class Options:
     download: bool = False
     """Fetch these from OpenML where their files are not there."""
     bad_files: Literal["stop", "skip"] = "stop"
-    """On images or lines that cannot be used: stop before training, or skip them. Ten are named; more are in a file."""
+    """On unusable images or lines: stop before training, or skip them.
+    Ten are named; more are in a file."""
     csv_image_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
     """The column of the images of a csv:FILE: its name, or its number from 1."""
     csv_label_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None

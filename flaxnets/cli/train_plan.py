@@ -118,7 +118,7 @@ class Plan:
             return [f"--init-from {path}: {line}" for line in load_fitting_weights(model, file).lines()]
         except (ImportError, OSError, RuntimeError, WeightsError) as error:
             reason = f"{file}: {error.strerror}" if isinstance(error, OSError) else " ".join(str(error).split())
-            raise UsageError(f"--init-from {path}: {reason}") from error
+            raise UsageError(f"--init-from {reason}") from error
 
     def schedule(self) -> Any:
         """The learning rate as a function of the number of updates."""

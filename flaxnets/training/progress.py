@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from flaxnets.training.objectives import Metrics, means
@@ -44,7 +44,7 @@ class Progress:
         self._unit = unit
         console = Console()
         self._bar = Bar(
-            TextColumn("{task.description}"), BarColumn(bar_width=12), MofNCompleteColumn(),
+            TextColumn("{task.description}"), BarColumn(bar_width=8), TextColumn("{task.percentage:3.0f}%"),
             TextColumn("{task.fields[state]}"), console=console, transient=True, disable=not console.is_terminal,
         )  # fmt: skip
         self._task = self._bar.add_task("compiling", total=steps, state="")
@@ -80,7 +80,7 @@ class Progress:
         state += self._left(epoch, step)
         where = f"epoch {epoch}/{self._epochs}"
         testing = "testing" if step == self._steps else where
-        self._bar.update(self._task, completed=step, description=testing, state=state)
+        self._bar.update(self._task, completed=step, description=testing, state=state.removeprefix("train "))
         if not terminal:
             self._print(f"{where}  step {step}/{self._steps}  {state}")
 
