@@ -113,6 +113,8 @@ class Module(nnx.Module):
         if isinstance(value, (nnx.Variable, nnx.Module)):
             self._register(slot, name, value)
         elif slot is None:
+            if _is_array(value):
+                self._forget_static(name)
             super().__setattr__(name, value)
         elif value is None:
             self._register_none(slot)
@@ -153,9 +155,7 @@ class Module(nnx.Module):
         return slot.kind(_own(value), **({} if slot.persistent else {"persistent": False}))
 
     def _register(self, slot: _Empty | None, name: str, value: nnx.Variable | nnx.Module) -> None:
-        current = vars(self).get(name)
-        if name in vars(self) and not isinstance(current, (nnx.Variable, nnx.Module)) and not _is_array(current):
-            super().__delattr__(name)  # NNX keeps static what was static, and would refuse state in its place
+        self._forget_static(name)
         super().__setattr__(name, value)
         order = self._order
         if slot is not None and _group(slot.kind) != _group(type(value)):
@@ -164,6 +164,12 @@ class Module(nnx.Module):
             order = (*order, name)
         self._set_static("_order", order)
         self._set_static("_empty", tuple(empty for empty in self._empty if empty.name != name))
+
+    def _forget_static(self, name: str) -> None:
+        """Delete a static attribute: NNX would refuse an array or state in its place."""
+        current = vars(self).get(name)
+        if name in vars(self) and not isinstance(current, (nnx.Variable, nnx.Module)) and not _is_array(current):
+            super().__delattr__(name)
 
     def _register_none(self, slot: _Empty) -> None:
         super().__setattr__(slot.name, None)
