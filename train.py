@@ -2,10 +2,9 @@
 
 import sys
 
-from flaxnets.cli.command import run
-from flaxnets.cli.memory import keep_memory
+from flaxnets.cli.command import begin_program, run
 from flaxnets.cli.train import main
 
 if __name__ == "__main__":
-    keep_memory()
+    begin_program()
     sys.exit(run(main, sys.argv[1:], "train.py"))

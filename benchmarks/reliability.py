@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import checkpoint_faults, run_faults, weight_faults
+from benchmarks import checkpoint_faults, option_faults, run_faults, weight_faults
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -48,6 +48,8 @@ FAULTS = {
     "checkpoint_file_size_limit": Fault(checkpoint_faults.limit_file_size, 3, 20),
     "checkpoint_disk_full": Fault(checkpoint_faults.fill_disk, 3, 20),
     "run_signalled": Fault(run_faults.signalled, 2, 50),
+    "run_signalled_early": Fault(run_faults.signalled_early, 2, 50),
+    "option_values": Fault(option_faults.values, 2, 500),
 }
 _COUNTS = "## Counts\n\n"
 

@@ -63,3 +63,19 @@ def signalled(attempts: int, folder: Path) -> Counter[str]:
         assert not (run / "result.json").exists()
         shutil.rmtree(run)
     return Counter(harmless=attempts)
+
+
+def signalled_early(attempts: int, folder: Path) -> Counter[str]:
+    """The same before the first step: while Python imports, data is loaded and the step is compiled."""
+    draw = random.Random(0)
+    for attempt in range(attempts):
+        number, status, word = ENDS[attempt % len(ENDS)]
+        with begin("--arch", "lenet_batchnorm", "--cache-dir", f"cache{attempt}", cwd=folder) as process:
+            time.sleep(draw.uniform(0.2, 5))
+            process.send_signal(number)
+            _, stderr = process.communicate(timeout=60)
+        if list(folder.glob("runs/*")):  # it had done a step
+            shutil.rmtree(folder / "runs")
+            continue
+        assert (process.returncode, stderr) == (status, f"train.py: {word}\n")
+    return Counter(harmless=attempts)

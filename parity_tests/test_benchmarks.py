@@ -1,6 +1,7 @@
 """The benchmarks compare like with like, and their worker runs."""
 
 import math
+import sys
 
 import jax
 import pytest
@@ -45,8 +46,20 @@ def test_plain_networks_have_the_parameters_of_the_registered_ones(name):
 
 
 def test_worker_prints_its_samples_as_json(tmp_path):
-    arguments = ["-m", "benchmarks.worker", "flaxnets", "mlp", "--batch", "2", "--repeats", "2", "--seconds", "0"]
-    found = rounds.fresh(arguments, rounds.environment("keep", str(tmp_path)))
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.worker",
+        "flaxnets",
+        "mlp",
+        "--batch",
+        "2",
+        "--repeats",
+        "2",
+        "--seconds",
+        "0",
+    ]
+    found = rounds.fresh(command, rounds.environment("keep", str(tmp_path)))
     assert (found["network"], found["batch"], found["steps_a_sample"], found["finite"]) == ("mlp", 2, 1, True)
     assert len(found["seconds"]) == 2
     assert min(found["seconds"], default=0) > 0

@@ -1,5 +1,6 @@
 """``flaxnets <command>``, mostly called in this process; runs are made here, without training."""
 
+import csv
 import dataclasses
 import json
 import os
@@ -23,9 +24,8 @@ import torchref
 from flaxnets.cli import main
 from flaxnets.cli.command import COMMANDS
 from flaxnets.cli.export import FORMATS
-from flaxnets.cli.predict import read_image
 from flaxnets.cli.show import layer_outputs
-from flaxnets.data import load
+from flaxnets.data import Split, load, read_image
 from flaxnets.registry import get_entry
 from flaxnets.training import TASKS, RunError, evaluate, load_run
 from flaxnets.weights import save_weights
@@ -59,7 +59,7 @@ def folder(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("cli"), np.random.default_rng(0)
     runs = folder / "runs"
     make_run(runs / "lenet-demo", "lenet")
-    make_run(runs / "mlp", "mlp", {"dataset": "digits", "classes": [f"digit {i}" for i in range(10)]})
+    make_run(runs / "mlp", "mlp", {"dataset": "digits", "classes": [*"9876543210"]})
     make_run(runs / "rgb", "lenet_rgb")
     make_run(runs / "named", "mlp_named")
     make_run(runs / "two", "mlp", num_classes=2)
@@ -92,7 +92,7 @@ def folder(tmp_path_factory):
         Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(folder / name)
     (folder / "torn.png").write_bytes((folder / "cat.png").read_bytes()[:2000])
     (folder / "text.png").write_text("no image")
-    Image.fromarray(np.full((9, 9), 30_000, np.uint16)).save(folder / "deep.png")
+    Image.fromarray(np.array([[0, 300]], np.float32)).save(folder / "bright.tif")
     return folder
 
 
@@ -106,7 +106,7 @@ PREDICT = ["predict", "runs/mlp", "cat.png"]
 # Arguments, exit status, and what is said in one line.
 ERRORS = {
     "no command": ([], 2, "flaxnets: error: no command was given; known: train, list, summary"),
-    "no option": (["--version"], 2, "flaxnets: error: unknown option '--version'; known: --help"),
+    "no option": (["--verzion"], 2, "flaxnets: error: unknown option '--verzion'; did you mean '--version'"),
     "no such shell": (["--tyro-print-completion", "bsh"], 2, "--tyro-print-completion needs a shell, one of bash"),
     "no shell": (["--tyro-write-completion"], 2, "--tyro-write-completion needs a shell, one of bash, zsh"),
     "no place": (["--tyro-write-completion", "bash", "x/y"], 2, "bash x/y: cannot write there: No such file or dir"),
@@ -136,7 +136,7 @@ ERRORS = {
     "text for images": (["predict", "runs/text", "cat.png"], 2, "runs/text is for language; only networks for images"),
     "missing image": (["predict", "runs/mlp", "cow.png"], 1, "error: cow.png: cannot be read: No such file or"),
     "no image": (["predict", "runs/mlp", "text.png"], 1, "text.png: no image that Pillow knows, it begins with 6e 6f"),
-    "deep image": (["predict", "runs/mlp", "deep.png"], 1, "deep.png: more than 8 bits a channel"),
+    "bright image": (["predict", "runs/mlp", "bright.tif"], 1, "bright.tif: gray values from 0.0 to 300.0, expected"),
     "torn image": (["predict", "runs/mlp", "torn.png"], 1, "torn.png: damaged, Pillow says: image file is truncated"),
     "a folder": (["predict", "runs/mlp", "runs"], 1, "runs: a folder, expected an image file"),
     "unknown dataset": (["evaluate", "runs/mlp", "--dataset", "digit"], 2, "unknown dataset 'digit'; did you mean 'di"),
@@ -312,7 +312,7 @@ def test_predictions_are_those_of_torch(run, channels, side, flat, weights, insi
         with torch.no_grad():
             expected = twin(image.flatten(1) if flat else image).softmax(-1)[0].numpy()
         found = {entry["class"]: entry["probability"] for entry in line["classes"]}
-        names = [f"digit {i}" for i in range(10)] if run == "mlp" else [str(i) for i in range(10)]
+        names = [*"9876543210"] if run == "mlp" else [*"0123456789"]
         np.testing.assert_allclose([found[name] for name in names], expected, atol=1e-5)
         assert [*found.values()] == sorted(found.values(), reverse=True)
 
@@ -321,17 +321,17 @@ def test_the_good_images_are_predicted_and_the_bad_one_is_named(inside, capsys):
     assert main(["predict", "runs/mlp", "dog.jpg", "text.png", "cat.png", "--top", "2"]) == 1
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert [line for line in lines if not line.startswith("  digit ")] == ["dog.jpg", "cat.png"]
+    assert [line for line in lines if not line.startswith("  ")] == ["dog.jpg", "cat.png"]
     assert len(lines) == 6
     assert err.count("\n") == 1
     assert "text.png" in err
 
 
-def test_the_middle_of_an_image_is_seen(inside, tmp_path):
+def test_the_middle_of_an_image_is_seen(tmp_path):
     array = np.full((40, 80), 255, np.uint8)
     array[:, 20:60] = 0
     Image.fromarray(array).save(tmp_path / "wide.png")
-    seen = read_image(str(tmp_path / "wide.png"), load_run("runs/mlp"))
+    seen = read_image(tmp_path / "wide.png", (1, 28, 28))
     assert (seen.shape, seen.dtype) == ((1, 28, 28), np.uint8)
     assert not seen[:, :, 1:-1].any()  # the edge is mixed with what is beside it
 
@@ -365,13 +365,14 @@ def test_evaluation_is_what_torch_and_scikit_learn_count(inside, capsys):
     with torch.no_grad():
         inputs = torch.tensor(np.asarray(run.transform(data.test.inputs)))
         predictions = twin_of(run.path)(inputs).argmax(-1).numpy()
-    targets, options = data.test.targets, {"average": None, "zero_division": np.nan}
+    targets, options = 9 - data.test.targets, {"average": None, "zero_division": np.nan}
     recalls = metrics.recall_score(targets, predictions, **options)
     precisions = metrics.precision_score(targets, predictions, **options)
     for i, row in enumerate(rows):
         numbers = [f"{value:.2%}".replace("nan%", "-") for value in (recalls[i], precisions[i])]
-        assert row.split() == ["digit", str(i), str((targets == i).sum()), *numbers]
-    expected = evaluate(run.model, data.test, objective=TASKS["classification"].objective, transform=run.transform)
+        assert row.split() == [str(9 - i), str((targets == i).sum()), *numbers]
+    part = Split(data.test.inputs, targets)
+    expected = evaluate(run.model, part, objective=TASKS["classification"].objective, transform=run.transform)
     assert head == (
         f"digits: test loss {expected['test_loss']:.4g}  accuracy {expected['test_accuracy']:.2%}  360 examples"
     )
@@ -542,7 +543,8 @@ def test_pictures_are_drawn_of_all_kinds_of_networks(run, inside, tmp_path, caps
 
 def test_networks_are_listed_by_pattern_and_task(capsys):
     assert main(["list", "l*", "--task", "language"]) == 0
-    (line,) = capsys.readouterr().out.splitlines()
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.split() == ["network", "task", "parameters", "input", "paper", "data"]
     assert line.split()[:4] == ["lstm_lm", "language", "300,060", "35"]
 
 
@@ -556,3 +558,122 @@ def test_every_network_can_be_summed_up(arch, capsys):
 def torchref_on_meta(arch: str) -> torch.nn.Module:
     with torch.device("meta"):
         return torchref.create_model(arch)
+
+
+def test_images_of_folders_and_patterns_are_predicted_into_a_file(inside, tmp_path, capsys):
+    for name in ("b.png", "deep/c.jpg", "a.PNG", ".hidden/d.png", "Thumbs.db", "notes.txt"):
+        path = tmp_path / "pets" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (28, 28)).save(path, "PNG") if path.suffix in (".png", ".PNG") else path.write_text("text")
+    Image.new("L", (28, 28)).save(tmp_path / "pets" / "deep" / "c.jpg", "JPEG")
+    expected = [f"{tmp_path}/pets/{name}" for name in ("a.PNG", "b.png", "deep/c.jpg")]
+    found = {}
+    for images in (f"{tmp_path}/pets", f"{tmp_path}/pets/**/*.[pPj]*[gG]"):
+        assert main(["predict", "runs/mlp", images, "--top", "2", "--json"]) == 0
+        found[images] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert sorted(each["image"] for each in found[images]) == expected
+    records = found[f"{tmp_path}/pets"]
+    for suffix in ("csv", "jsonl", "JSONL"):
+        output = tmp_path / f"predictions.{suffix}"
+        assert main(["predict", "runs/mlp", f"{tmp_path}/pets", "--top", "2", "--output", str(output)]) == 0
+        assert capsys.readouterr().out == f"{output}: 3 images\n"
+        if suffix == "csv":
+            rows = list(csv.DictReader(output.read_text().splitlines()))
+            assert [(row["image"], int(row["rank"]), row["class"], float(row["probability"])) for row in rows] == [
+                (record["image"], rank, each["class"], each["probability"])
+                for record in records
+                for rank, each in enumerate(record["classes"], start=1)
+            ]
+        else:
+            assert [json.loads(line) for line in output.read_text().splitlines()] == records
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_pattern_without_a_match_and_a_folder_without_images_are_named(inside, tmp_path, capsys):
+    arguments = ["predict", "runs/mlp", "cow*.png", str(tmp_path), "cat.png", "--output", str(tmp_path / "kept.csv")]
+    assert main(arguments) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 2
+    assert "cow*.png: cannot be read" in err
+    assert f"{tmp_path}: a folder, expected an image file" in err
+    assert len((tmp_path / "kept.csv").read_text().splitlines()) == 6
+
+
+# A place, below which nothing can be written or which is no file, and what is said of it.
+UNWRITABLE = {
+    "below a file": ("cat.png/x", "there is no folder cat.png"),
+    "a folder": ("runs", "cannot write there: it is no file"),
+    "a device": ("/dev/null", "cannot write there: it is no file"),
+    "no file system for files": ("/proc/x", "cannot write there: "),
+    "a long name": ("x" * 300, "cannot write there: File name too long"),
+}
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_an_export_into_an_unwritable_place_is_one_line_in_every_format(to, inside, capsys):
+    before = sorted(inside.rglob("*"))
+    for place, message in UNWRITABLE.values():
+        assert main(["export", "runs/line", "--to", to, "--output", place]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert f"--output {place}: " in err
+        assert message in err
+    assert sorted(inside.rglob("*")) == before
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch"])  # which PyTorch would write itself
+def test_a_full_disk_under_an_export_is_one_line_and_leaves_nothing(to, inside, tmp_path):
+    line = [sys.executable, "-m", "flaxnets", "export", str(inside / "runs/mlp"), "--to", to, "--output", "x"]
+    limited = f"ulimit -f 100; exec {shlex.join(line)}"
+    done = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr.splitlines()[-1] == "flaxnets export: error: --output x: cannot write there: File too large"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("to", ["onnx", "stablehlo"])
+def test_exports_say_what_classes_and_inputs_mean(to, inside, tmp_path):
+    classes, mean, std = ["猫", *"123456789"], [0.1, 0.2, 0.3], [0.5, 0.5, 0.25]
+    make_run(tmp_path / "run", "lenet_rgb", {"classes": classes, "mean": mean, "std": std})
+    path = tmp_path / f"network.{to}"
+    assert main(["export", str(tmp_path / "run"), "--to", to, "--output", str(path)]) == 0
+    if to == "onnx":
+        stored = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+        described = {
+            name: json.loads(stored[name]) for name in ("classes", "mean", "std", "input_shape", "image_shape")
+        }
+        described |= {name: stored[name] for name in ("axes", "channels", "flaxnets_version")}
+    else:
+        described = json.loads((tmp_path / f"network.{to}.json").read_text())
+    expected = {
+        "classes": classes, "mean": mean, "std": std, "input_shape": ["batch", 3, 32, 32], "axes": "NCHW",
+        "channels": "RGB", "image_shape": [3, 32, 32], "flaxnets_version": flaxnets.__version__,
+    }  # fmt: skip
+    assert described.items() >= expected.items()
+
+
+# A device, and the words of its error; None where there is one.
+DEVICES = {
+    "cpu": None, "cpu:0": None, "0": None, "auto": None, "gpu": "JAX finds none here, only cpu",
+    "cuda:1": "JAX finds none here, only cpu", "tpu": "JAX finds none here", "7": "JAX finds 1 here, numbered from 0",
+    "cpu:2": "JAX finds 1 here, numbered from 0", "cud": "did you mean 'cuda'", "cuda:x": "unknown --device 'cuda:x'",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_a_device(command, inside, monkeypatch, capsys):
+    used = {"predict": ["runs/mlp", "cat.png"], "evaluate": ["runs/line"], "summary": ["mlp"], "list": ["mlp"],
+            "export": ["runs/line", "--to", "safetensors"], "show": ["runs/mlp", "cat.png"],
+            "train": ["--arch", "linear_regression", "--dry-run"]}[command]  # fmt: skip
+    monkeypatch.setattr("flaxnets.cli.train._train", lambda *arguments: 0)
+    try:
+        for device, message in DEVICES.items():
+            if message is None and command in ("export", "show", "evaluate") and device != "cpu:0":
+                continue
+            status = main([command, *used, "--device", device])
+            err = capsys.readouterr().err
+            assert status == (0 if message is None else 2), err
+            assert message is None or f"--device {device}" in err.replace("'", "")
+            assert message is None or message in err
+    finally:
+        jax.config.update("jax_default_device", None)

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import typing
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from cases import (
     NOT_IN_FLAXNETS,
     REACHED_BY,
     SWEEPS,
+    UTILS,
+    UTILS_REFUSED,
     WITHOUT_PARITY,
 )
 
@@ -68,6 +71,40 @@ def test_every_function_is_reached_by_a_row():
     assert unreached - REACHED_BY.keys() == set()
 
 
+UTILS_MODULES = ("", "rnn", "parametrize", "parametrizations", "prune", "stateless")
+
+
+def _utils(package):
+    """The public functions and classes of nn.utils and of its modules, under their names from nn.utils on."""
+    for name in UTILS_MODULES:
+        module = importlib.import_module(f"{package}.nn.utils.{name}".rstrip("."))
+        for public_name in getattr(module, "__all__", None) or vars(module):
+            value = getattr(module, public_name)
+            if public_name.startswith("_") or not callable(value):
+                continue
+            if hasattr(module, "__all__") or _belongs(value, module, package, name):
+                yield f"{name}.{public_name}".lstrip(".")
+
+
+def _belongs(value, module, package, name):
+    source = value.__module__ or ""
+    return source in (module.__name__, f"{package}.nn.utils._refused") or (
+        not name and source.startswith(f"{package}.nn.utils")
+    )
+
+
+def test_every_name_of_torch_nn_utils_is_here_or_says_why_not_and_has_a_test():
+    here = {*_utils("flaxnets"), "parametrizations.orthogonal"}  # this one is in a file of its own
+    assert set(_utils("torch")) - here == set()
+    assert here == UTILS.keys() | UTILS_REFUSED.keys()
+
+
+@pytest.mark.parametrize("test", sorted(set(UTILS.values())))
+def test_the_test_of_a_utility_exists(test):
+    file, _, function = test.partition("::")
+    assert f"def {function}(" in (Path(__file__).parent / file).read_text()
+
+
 def test_catalogue_has_fifteen_hundred_cases():
     assert len(LAYERS) + len(FUNCTIONS) + sum(sweep.examples for sweep in SWEEPS) >= 1_500
 
@@ -89,6 +126,7 @@ def _public(package):
 
 # Where the package's surface is: what people call directly has an example; inner helpers need only words.
 SURFACE = (flaxnets, flaxnets.nn, flaxnets.nn.functional, flaxnets.nn.init, flaxnets.state)
+SURFACE += tuple(importlib.import_module(f"flaxnets.nn.utils.{name}".rstrip(".")) for name in UTILS_MODULES)
 
 
 @pytest.mark.parametrize("package", SURFACE, ids=lambda module: module.__name__)
@@ -99,9 +137,11 @@ def test_everything_people_call_has_an_example(package):
         if (inspect.isclass(value) or inspect.isfunction(value))
         and not name.startswith("_")
         and (value.__module__ or "").startswith("flaxnets")
+        and "._" not in value.__module__
     }
     helpers = {
-        f"flaxnets.state.{name}" for name in ("own_modules", "own_variables", "named_variables", "IncompatibleKeys")
+        f"flaxnets.state.{name}"
+        for name in ("own_modules", "own_variables", "named_variables", "IncompatibleKeys", "load_from_state_dict")
     }
     assert [name for name, value in named.items() if ">>>" not in (value.__doc__ or "") and name not in helpers] == []
 

@@ -1,34 +1,23 @@
 """Images in files: what is complained of, what is never opened, and what batches are made of."""
 
 import contextlib
-import io
 import itertools
 import os
 import re
 import socket
-import struct
 import sys
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from image_data import PICTURE, encoded, fill, raw_png
 from PIL import Image
 
 from flaxnets.cli import train
 from flaxnets.cli.command import run
 from flaxnets.data import Augmentation, DataError, ImageFiles, channel_statistics, load
-
-GRADIENT = np.stack(np.broadcast_arrays(np.arange(0, 240, 10)[None], np.arange(0, 200, 10)[:, None], 7), 2)
-PICTURE = Image.fromarray(GRADIENT.astype(np.uint8))  # 24 x 20
-
-
-def encoded(form: str = "PNG", image: Image.Image = PICTURE, **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
 
 
 def noise(form: str) -> bytes:
@@ -39,22 +28,14 @@ def changed(content: bytes, at: int) -> bytes:
     return content[:at] + bytes([content[at] ^ 0x55]) + content[at + 1 :]
 
 
-def raw_png(size: tuple[int, int], depth: int, color: int, pixels: bytes) -> bytes:
-    """A PNG that Pillow does not write."""
-    parts = {
-        b"IHDR": struct.pack(">IIBBBBB", *size, depth, color, 0, 0, 0),
-        b"IDAT": zlib.compress(pixels),
-        b"IEND": b"",
-    }
-    chunks = [
-        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        for kind, content in parts.items()
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+def grey_tiff(kind: type, low: float, high: float) -> bytes:
+    return encoded("TIFF", Image.fromarray(np.array([[low, high], [low, low]], kind)))
 
 
-FRAMES = [PICTURE, PICTURE.transpose(Image.Transpose.ROTATE_180)]
+TURNED = PICTURE.transpose(Image.Transpose.ROTATE_180)
+FRAMES = [PICTURE, TURNED]
 GREY_16 = Image.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20))
+NOISE_16 = Image.fromarray(np.random.default_rng(0).integers(0, 65536, (64, 64), np.uint16))
 CMYK = PICTURE.convert("CMYK")
 
 # Name of a file in a folder of a class: its content, and what is said of it.
@@ -79,17 +60,22 @@ BAD_CONTENT: dict[str, tuple[bytes, str]] = {
     "bit_flip.png": (changed(noise("PNG"), 3000), "damaged"),
     "pixel_flip.png": (changed(encoded(compress_level=0), 300), "damaged"),
     "header_flip.png": (changed(encoded(), 20), "damaged|no image"),
-    "cmyk.jpg": (encoded("JPEG", CMYK), "CMYK: convert it to RGB"),
-    "cmyk.tif": (encoded("TIFF", CMYK), "CMYK: convert it to RGB"),
-    "deep_grey.png": (encoded("PNG", GREY_16), "more than 8 bits a channel"),
-    "deep_grey.tif": (encoded("TIFF", GREY_16), "more than 8 bits a channel"),
-    "deep_grey.pgm": (encoded("PPM", GREY_16), "more than 8 bits a channel"),
-    "deep_rgb.png": (raw_png((1, 1), 16, 2, bytes(7)), "more than 8 bits a channel"),
-    "deep_grey_alpha.png": (raw_png((1, 1), 16, 4, bytes(5)), "more than 8 bits a channel"),
-    "deep_rgb_alpha.png": (raw_png((1, 1), 16, 6, bytes(9)), "more than 8 bits a channel"),
-    "deep_rgb.ppm": (b"P6 1 1 65535\n" + bytes(6), "more than 8 bits a channel"),
-    "float.tif": (encoded("TIFF", Image.new("F", (4, 4))), "more than 8 bits a channel"),
-    "whole_numbers.tif": (encoded("TIFF", Image.new("I", (4, 4))), "more than 8 bits a channel"),
+    "half_cmyk.jpg": (encoded("JPEG", CMYK)[:-200], "truncated|damaged"),
+    "half_deep.png": (encoded("PNG", NOISE_16)[:2000], "damaged|truncated"),
+    "half_deep.pgm": (encoded("PPM", GREY_16)[:-9], "truncated"),
+    "negative.tif": (grey_tiff(np.int32, -5, 9), "gray values from -5 to 9, expected 0 to 255"),
+    "bright.tif": (grey_tiff(np.int32, 0, 65_536), "gray values from 0 to 65536, expected 0 to 65535"),
+    "negative_float.tif": (grey_tiff(np.float32, -0.5, 1), "gray values from -0.5 to 1.0, expected 0 to 1"),
+    "bright_float.tif": (grey_tiff(np.float32, 0, 256), "gray values from 0.0 to 256.0, expected 0 to 255"),
+    "nan.tif": (grey_tiff(np.float32, 0, np.nan), "gray values from nan to nan"),
+    "infinite.tif": (grey_tiff(np.float32, 0, np.inf), "gray values from 0.0 to inf"),
+    "half_png.jpg": (noise("PNG")[:5000], "damaged"),
+    "half_jpeg.png": (noise("JPEG")[:2000], "truncated"),
+    "moving_gif.jpg": (encoded("GIF", save_all=True, append_images=[TURNED]), "2 frames, expected one image"),
+    "heic.jpg": (b"\0\0\0\x18ftypheic" + bytes(99), "no image that Pillow knows, it begins with 00 00 00 18"),
+    "page.pdf.png": (b"%PDF-1.7\n" + bytes(99), "no image that Pillow knows, it begins with 25 50 44 46"),
+    "archive.jpg": (b"PK\3\4" + bytes(99), "no image that Pillow knows, it begins with 50 4b 03 04"),
+    "film.gif": (b"RIFF\0\0\0\0AVI LIST", "no image that Pillow knows, it begins with 52 49 46 46"),
     "huge.png": (raw_png((30_000, 30_000), 1, 0, b""), "more than 89,478,485 pixels"),
     "bomb.png": (encoded("PNG", Image.new("1", (10_000, 9_000))), "more than 89,478,485 pixels"),
     "no_width.ppm": (b"P6 0 5 255\n", "damaged|no image"),
@@ -97,8 +83,6 @@ BAD_CONTENT: dict[str, tuple[bytes, str]] = {
     "moving.png": (encoded("PNG", save_all=True, append_images=FRAMES[1:]), "2 frames, expected one image"),
     "moving.webp": (encoded("WEBP", save_all=True, append_images=FRAMES[1:]), "2 frames, expected one image"),
     "pages.tif": (encoded("TIFF", save_all=True, append_images=FRAMES[1:]), "2 frames, expected one image"),
-    "really_png.jpg": (encoded("PNG"), "its content is PNG, its name says JPEG"),
-    "really_jpeg.png": (encoded("JPEG"), "its content is JPEG, its name says PNG"),
     "notes.txt": (b"cats", "no image by its name, expected one that ends in .bmp"),
     "no_ending": (encoded(), "no image by its name"),
     "drawing.svg": (b"<svg/>", "no image by its name"),
@@ -214,7 +198,7 @@ def bad_folder(folder: Path) -> tuple[Path, dict[str, str]]:
     (folder / "labels.txt").write_text("no class, no image")
     expected[str(folder / "horse")] = "no images in it"
     expected[str(folder / "beside.png")] = "expected a folder of images, got a file"
-    expected[str(folder / "linked")] = "expected a folder of images, got a link"
+    expected[str(folder / "linked")] = f"a link that leads {OUTSIDE}"
     return folder, expected
 
 
@@ -239,7 +223,25 @@ def shown(path: str) -> str:
     return path if path.isprintable() else repr(path)
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where complaints are written that are not printed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "flaxnets"
+
+
 def assert_each_is_named_once(lines: list[str], expected: dict[str, str]) -> None:
+    """Ten are printed; all are in the file that the last line names."""
+    *shown, last = lines
+    rest = re.fullmatch(r"\.\.\. and (\d+) more; all in (.*)", last)
+    assert rest, last
+    assert (len(shown), int(rest[1])) == (10, len(expected) - 10)
+    lines = Path(rest[2]).read_text().splitlines()
+    assert lines[:10] == shown
+    assert_each_has_a_line(lines, expected)
+
+
+def assert_each_has_a_line(lines: list[str], expected: dict[str, str]) -> None:
     text = "\n".join(lines)
     assert len(lines) == len(expected)
     for where, reason in expected.items():
@@ -253,7 +255,9 @@ def assert_each_is_named_once(lines: list[str], expected: dict[str, str]) -> Non
 def test_all_bad_files_and_lines_are_named_in_one_error(kind, request, opened):
     place, expected = request.getfixturevalue("bad_folder" if kind == "folder" else "bad_table")
     opened.clear()
-    with pytest.raises(DataError, match=rf"{len(expected)} cannot be used; mend them, or leave them out") as error:
+    with pytest.raises(
+        DataError, match=rf"{len(expected)} cannot be used\. Fix: repair them, or leave them out with"
+    ) as error:
         load(f"{kind}:{place}")
     assert_each_is_named_once(str(error.value).splitlines()[1:], expected)
     assert not [path for path in opened if "forbidden" in path or path.startswith(("/dev/zero", "/etc"))]
@@ -271,9 +275,8 @@ def test_the_command_names_each_on_a_line(bad_files, status, bad_folder, capsys,
     options = ["--arch", "mlp", "--dataset", f"folder:{place}", "--bad-files", bad_files, "--dry-run"]
     assert run(train.main, options, "train.py") == status
     said = capsys.readouterr()
-    assert (said.err == "") == (status == 0)
-    lines = (said.out + said.err).splitlines()
-    named = [line.removeprefix("left out: ") for line in lines if str(place) in line and "cannot be used" not in line]
+    lines = said.err.splitlines()
+    named = [line.removeprefix("left out: ") for line in lines if line.startswith((str(place), "left out", "..."))]
     assert_each_is_named_once(named, expected)
 
 
@@ -300,20 +303,11 @@ def test_nothing_but_stop_and_skip_can_be_done_with_bad_files(folder):
         load(f"folder:{folder}", bad_files="keep")  # type: ignore[arg-type]
 
 
-def fill(root: Path, files: dict[str, int]) -> Path:
-    for name, count in files.items():
-        (root / name).mkdir(parents=True, exist_ok=True)
-        for i in range(count):
-            (root / name / f"{i}.png").write_bytes(encoded("PNG", Image.new("RGB", (3, 2))))
-    return root
-
-
 LAYOUTS: dict[str, tuple[dict[str, int], dict[str, int], dict[str, int]]] = {
     "one folder": ({"a": 12, "b": 2, "c": 5}, {"a": 10, "b": 1, "c": 4}, {"a": 2, "b": 1, "c": 1}),
     "val": ({"train/a": 3, "train/b": 1, "val/a": 1, "val/b": 2, "test/b": 9}, {"a": 3, "b": 1}, {"a": 1, "b": 2}),
     "valid": ({"train/a": 1, "train/b": 1, "valid/a": 1, "valid/b": 1}, {"a": 1, "b": 1}, {"a": 1, "b": 1}),
     "test": ({"train/a": 1, "train/b": 1, "test/a": 1, "test/b": 1}, {"a": 1, "b": 1}, {"a": 1, "b": 1}),
-    "a class called train": ({"train": 5, "tram": 5}, {"train": 4, "tram": 4}, {"train": 1, "tram": 1}),
 }
 
 
@@ -337,7 +331,7 @@ FOLDERS_THAT_WILL_NOT_DO: dict[str, tuple[dict[str, int], type[Exception], str]]
     "nothing": ({}, FileNotFoundError, "pets: no such folder"),
     "no class": ({"": 0}, DataError, "pets: expected images of at least two classes, got none"),
     "one class": ({"a": 3}, DataError, r"at least two classes, got \['a'\]"),
-    "one image": ({"a": 3, "b": 1}, DataError, "the class 'b' has one image, expected at least two"),
+    "one image": ({"a": 3, "b": 1}, DataError, "one image of 'b', expected at least two"),
     "train lacks": ({"train/a": 1, "val/a": 1, "val/b": 1}, DataError, "no images to learn from of 'b'"),
     "both lack": (
         {"train/a": 1, "val/b": 1, "train/c": 1, "val/c": 1}, DataError,
@@ -364,7 +358,7 @@ def test_a_linked_part_outside_is_not_looked_into(tmp_path, opened):
     fill(tmp_path / "pets", {"val/a": 1, "val/b": 1})
     (tmp_path / "pets" / "train").symlink_to(tmp_path / "forbidden")
     opened.clear()
-    with pytest.raises(DataError, match="pets/train: expected a folder of images, got a link"):
+    with pytest.raises(DataError, match="pets/train: a link that leads outside of"):
         load(f"folder:{tmp_path / 'pets'}")
     assert not [path for path in opened if "forbidden" in path]
 
@@ -396,7 +390,7 @@ def test_lists_beside_a_table_say_what_is_tested_on(tmp_path):
 
 
 TABLES_THAT_WILL_NOT_DO: dict[str, tuple[list[str], dict[str, list[str]], str]] = {
-    "swapped": (["label,path", *ROWS], {}, r"pets\.csv:1: the columns are 'label' and 'path', expected the image path"),
+    "swapped": (["label,path", *ROWS], {}, r"pets\.csv:2: A: no such file; expected a path with its ending, such as"),
     "empty": ([], {}, r"pets\.csv: expected images of at least two classes, got none"),
     "one list": (ROWS, {"train": ["a/0.png"]}, r"pets\.test\.txt: no such file; expected a list"),
     "not in the table": (ROWS[:-1], {"train": ["a/0.png", "b/5.png"], "test": []}, r"2: b/5\.png: pets\.csv has no"),
@@ -434,26 +428,6 @@ def test_a_file_that_is_not_there_or_would_block_is_named(kind, tmp_path):
 
 
 COLOURS = np.random.default_rng(1).integers(0, 256, (30, 40, 3), np.uint8)
-MODES: dict[str, tuple[Image.Image, str, np.ndarray]] = {
-    "RGB": (Image.fromarray(COLOURS), "png", COLOURS),
-    "RGBA": (Image.fromarray(np.dstack([COLOURS, COLOURS[..., 0]])), "png", COLOURS),
-    "L": (Image.fromarray(COLOURS[..., 0]), "png", np.repeat(COLOURS[..., :1], 3, 2)),
-    "LA": (Image.fromarray(COLOURS[..., :2], "LA"), "png", np.repeat(COLOURS[..., :1], 3, 2)),
-    "1": (Image.fromarray(COLOURS[..., 0] > 99), "bmp", np.repeat(255 * (COLOURS[..., :1] > 99), 3, 2)),
-    "P": (Image.fromarray(COLOURS // 86 * 127).quantize(27), "gif", COLOURS // 86 * 127),
-}
-
-
-@pytest.mark.parametrize(("image", "ending", "expected"), MODES.values(), ids=MODES)
-def test_every_mode_that_loses_nothing_becomes_rgb(image, ending, expected, tmp_path):
-    fill(tmp_path, {"a": 2, "b": 2})
-    path = tmp_path / "a" / f"x.{ending}"
-    image.save(path)
-    data = load(f"folder:{tmp_path}")
-    files = ImageFiles(tuple(p for p in (*data.train.paths, *data.test.paths) if p.stem == "x"), np.zeros(1, np.int32))
-    ((images, targets),) = files.batches(np.array([0]), 4, image_shape=(3, 30, 40))
-    np.testing.assert_array_equal(images[0], expected.transpose(2, 0, 1))
-    assert (images.dtype, targets.dtype) == (np.uint8, np.int32)
 
 
 @pytest.fixture

@@ -52,8 +52,8 @@ def test_float32_is_as_near_as_float32_can_be(case: Case, rng: np.random.Generat
     assert_parity(*case.pair(), *case.inputs(rng), **{**case.options(), "dtypes": ("float32",), "runs": ("jit",)})
 
 
-# What torch's constructors take and these do not: an array's place is JAX's business, and nothing works in place.
-NOT_TAKEN = {"device", "inplace"}
+# What torch's constructors take and these do not: an array's place is JAX's business.
+NOT_TAKEN = {"device"}
 
 
 def defined(kind: type) -> set[str]:

@@ -15,7 +15,7 @@ from flax import nnx
 
 import flaxnets
 import torchref
-from flaxnets import optim
+from flaxnets import nn, optim
 from flaxnets.optim import lr_scheduler
 from flaxnets.parity import transfer
 from flaxnets.parity.check import relative_error
@@ -341,6 +341,53 @@ def test_settings_that_torch_rejects_are_rejected(name: str, options: dict[str, 
 def test_a_group_rejects_what_the_optimizer_does_not_have():
     with pytest.raises(ValueError, match=r"SGD, group '\*bias': unknown setting 'decay'; known: lr, momentum"):
         optim.SGD(groups={"*bias": {"decay": 0.0}})
+
+
+UNMATCHED = [
+    ("nosuch*", r"group 'nosuch\*': matches none of the 4 parameters.*such as '0\.bias', '0\.weight', '2\.bias'"),
+    ("0.wieght", r"group '0\.wieght': matches none.*such as '0\.weight'"),
+    ("*.weigth", r"group '\*\.weigth': matches none.*such as '0\.weight'"),
+    ("weight", r"group 'weight': matches none.*such as '0\.weight'"),
+    ("2.*.weight", r"group '2\.\*\.weight': matches none.*such as '2\.weight'"),
+    (lambda name: name == "head.weight", r"group .*<lambda>: matches none of the 4 parameters"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "message"), UNMATCHED)
+@pytest.mark.parametrize("others", [{}, {"*bias": {"lr": 0.1}}], ids=["alone", "after another"])
+def test_a_group_that_matches_nothing_is_refused(pattern: Any, message: str, others: dict[str, Any]):
+    model = nn.Sequential(nn.Linear(3, 2, rngs=nnx.Rngs(0)), nn.ReLU(), nn.Linear(2, 1, rngs=nnx.Rngs(0)))
+    params = nnx.state(model, nnx.Param)
+    optimizer = optim.AdamW(groups={**others, pattern: {"weight_decay": 0.0}})
+    for init in (optimizer.init, optax.chain(optim.clip_grad_norm(1.0), optimizer).init):
+        with pytest.raises(ValueError, match=f"AdamW, {message}"):
+            init(params)
+
+
+# Which learning rate counts for the weight and the bias; the first group that matches does.
+FIRST_MATCH = [
+    ({"*weight": 0.1, "weight": 0.2}, (0.1, 0.0)),
+    ({"weight": 0.2, "*weight": 0.1}, (0.2, 0.0)),
+    ({"w*": 0.1, "*": 0.2}, (0.1, 0.2)),
+    ({"*": 0.2, "w*": 0.1}, (0.2, 0.2)),
+    ({str.isalpha: 0.3, "bias": 0.1}, (0.3, 0.3)),
+    ({"bias": 0.1, str.isalpha: 0.3}, (0.3, 0.1)),
+]
+
+
+@pytest.mark.parametrize(("lrs", "expected"), FIRST_MATCH)
+def test_the_first_group_that_matches_counts(lrs: dict[Any, float], expected: tuple[float, float]):
+    params = {"weight": jnp.ones(2), "bias": jnp.ones(2)}
+    optimizer = optim.SGD(0.0, groups={pattern: {"lr": lr} for pattern, lr in lrs.items()})
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    assert (-float(updates["weight"][0]), -float(updates["bias"][0])) == expected
+
+
+def test_groups_name_parameters_in_lists_too():
+    params = [{"weight": jnp.ones(1)}, jnp.ones(1)]
+    optimizer = optim.SGD(0.0, groups={"0.weight": {"lr": 0.1}, "1": {"lr": 0.2}})
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    assert [-float(leaf[0]) for leaf in jax.tree.leaves(updates)] == [0.1, 0.2]
 
 
 def test_states_that_do_not_fit_are_refused():

@@ -1,5 +1,7 @@
 """Weight files: what one side saves the other loads, shared arrays included."""
 
+import argparse
+import json
 import subprocess
 import sys
 
@@ -16,7 +18,7 @@ import flaxnets
 import torchref
 from flaxnets import nn
 from flaxnets.training import Batch, TrainState, make_train_step
-from flaxnets.weights import digest, load_weights, save_weights
+from flaxnets.weights import WeightsError, digest, load_weights, read_weights, save_weights
 
 SHARING = ["shared_linear", "shared_mlp", "naming_cnn", "naming_cnn_parallel"]
 
@@ -100,6 +102,194 @@ def test_bfloat16_stays_bfloat16(tmp_path):
         load_weights(target, path)
         for key, array in target.state_dict().items():
             np.testing.assert_array_equal(array.astype(jnp.float32), twin.state_dict()[key].float().numpy())
+
+
+NOT_CONVERTED = {
+    "quantised": (
+        lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8),
+        WeightsError,
+        r"\['{}'\].*_rebuild_qtensor",
+    ),
+    "sparse": (lambda t: t.to_sparse(), WeightsError, r"\['{}'\] is made by [^;]*_rebuild_sparse_tensor"),
+    "nested": (
+        lambda t: torch.nested.nested_tensor([t]),
+        WeightsError,
+        r"\['{}'\] is made by .*_rebuild_nested_tensor",
+    ),
+    "nested by jags": (
+        lambda t: torch.nested.nested_tensor([t], layout=torch.jagged),
+        WeightsError,
+        r"\['{}'\] is made by torch\.nested\._internal",
+    ),
+    "meta": (lambda t: t.to("meta"), RuntimeError, r"'{}': expected an array of shape .*torch's meta device"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor", "ignore:The PyTorch API of nested")
+@pytest.mark.parametrize(("convert", "error", "words"), NOT_CONVERTED.values(), ids=NOT_CONVERTED)
+def test_tensors_of_torch_that_cannot_be_read_are_all_named_with_their_keys(convert, error, words, tmp_path):
+    path, model = tmp_path / "weights.pt", nn.Linear(3, 2, rngs=nnx.Rngs(0))
+    before = model.state_dict()
+    torch.save({"weight": convert(torch.ones(2, 3)), "bias": convert(torch.ones(1, 2))}, path)
+    with pytest.raises(error, match=f"(?s)weights.pt: .*{words.format('weight')}.*{words.format('bias')}"):
+        load_weights(model, path)
+    assert all(array is before[name] for name, array in model.state_dict().items())
+
+
+def test_what_keeps_a_checkpoint_from_being_read_is_named_with_its_place(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    arguments = argparse.Namespace(lr=0.1)
+    torch.save({"state_dict": torch.nn.Linear(1, 1).state_dict(), "hyper_parameters": {"args": arguments}}, path)
+    words = (
+        r"\['hyper_parameters'\]\['args'\] is made by argparse\.Namespace\)\. Fix: .*torch\.save\(module\.state_dict"
+    )
+    with pytest.raises(WeightsError, match=words):
+        load_weights(nn.Linear(1, 1, rngs=nnx.Rngs(0)), path)
+
+
+CONVERTED = {
+    "transposed": lambda t: t.t().contiguous().t(),
+    "expanded": lambda t: t[:1].expand(2, 3),
+    "a negative view": lambda t: torch.complex(t, -t).conj().imag,
+    "a conjugate view": lambda t: torch.complex(t, -t).conj(),
+    "bfloat16": lambda t: t.bfloat16(),
+    "complex32": lambda t: torch.complex(t, t).to(torch.complex32),
+    "uint32": lambda t: t.to(torch.uint32),
+    "requires_grad": lambda t: t.clone().requires_grad_(),
+    **{
+        f"float8_{kind}": lambda t, kind=kind: t.to(getattr(torch, f"float8_{kind}"))
+        for kind in ("e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu")
+    },
+}
+
+
+def _with_attribute(tensor):
+    tensor.tag = 1
+    return tensor
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf support")
+@pytest.mark.parametrize("convert", CONVERTED.values(), ids=CONVERTED)
+def test_tensors_of_every_kind_are_read_from_a_file_as_torch_reads_them(convert, tmp_path):
+    tensor = convert(torch.arange(6.0).reshape(2, 3))
+    dtype = torch.complex64 if tensor.is_complex() else torch.float32
+    model = nn.Linear(3, 2, dtype=str(dtype).removeprefix("torch."), rngs=nnx.Rngs(0))
+    twin = torch.nn.Linear(3, 2, dtype=dtype)
+    bias = _with_attribute(torch.nn.Parameter(torch.ones(2, dtype=dtype)))
+    torch.save({"weight": _with_attribute(tensor), "bias": bias}, tmp_path / "weights.pt")
+    load_weights(model, tmp_path / "weights.pt", cast=True)
+    twin.load_state_dict(torch.load(tmp_path / "weights.pt"))
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, twin.state_dict()[name].numpy())
+
+
+def test_a_safetensors_file_with_dtypes_that_do_not_exist_here_names_all_of_their_keys(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    entry = {"shape": [2], "data_offsets": [0, 1]}
+    header = json.dumps({"a": {"dtype": "F4", **entry}, "b": {"dtype": "F6_E2M3", **entry}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(1))
+    with pytest.raises(WeightsError, match="'a' has the dtype 'F4', 'b' has the dtype 'F6_E2M3'; expected one of"):
+        load_weights(nn.Sequential(), path)
+
+
+@pytest.mark.parametrize("kind", ["float8_e8m0fnu", "float8_e4m3fn", "float8_e5m2"])
+def test_a_safetensors_file_of_float8_is_read(kind, tmp_path):
+    tensor = torch.tensor([[1.0, 2.0, 4.0]]).to(getattr(torch, kind))
+    safetensors.torch.save_file({"weight": tensor, "bias": torch.zeros(1)}, tmp_path / "weights.safetensors")
+    model = nn.Linear(3, 1, rngs=nnx.Rngs(0))
+    with pytest.raises(RuntimeError, match=f"'weight': expected float32, got {kind}"):
+        load_weights(model, tmp_path / "weights.safetensors")
+    load_weights(model, tmp_path / "weights.safetensors", cast=True)
+    np.testing.assert_array_equal(model.weight, tensor.float().numpy())
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_batch_norm_of_other_programs_has_no_counter(suffix, tmp_path):
+    path, norm = tmp_path / f"weights{suffix}", nn.BatchNorm1d(2)
+    _save({name: np.full(2, 3, np.float32) for name in ("weight", "bias", "running_mean", "running_var")}, path)
+    assert load_weights(norm, path) == ([], [])
+    assert norm.num_batches_tracked == 0
+    assert (norm.running_var[...] == 3).all()
+
+
+def test_the_versions_in_a_file_of_torch_are_honoured(tmp_path):
+    arrays = torch.nn.BatchNorm1d(2).state_dict()
+    del arrays["num_batches_tracked"]
+    torch.save({"model": arrays}, tmp_path / "weights.pt")
+    with pytest.raises(RuntimeError, match="missing keys: 'num_batches_tracked'"):
+        load_weights(nn.BatchNorm1d(2), tmp_path / "weights.pt")
+    arrays._metadata[""]["version"] = 1
+    torch.save({"model": arrays}, tmp_path / "weights.pt")
+    load_weights(nn.BatchNorm1d(2), tmp_path / "weights.pt")
+
+
+CHECKPOINTS = {
+    "state_dict": (lambda s: {"state_dict": s, "epoch": torch.tensor(3)}, None),
+    "net": (lambda s: {"net": s, "acc": 0.5}, None),
+    "nested": (lambda s: {"ema": {"module": s, "decay": 0.9}}, None),
+    "beside an optimizer": (
+        lambda s: {"model_state_dict": s, "optimizer": {"state": {0: {"step": torch.ones(1)}}, "param_groups": [{}]}},
+        None,
+    ),
+    "of lightning": (
+        lambda s: {"state_dict": s, "loops": {"fit_loop": {"state_dict": {}}}, "optimizer_states": [{"state": {}}]},
+        None,
+    ),
+    "beside metrics": (lambda s: {"model": s, "metrics": {"accuracy": torch.tensor(0.5)}}, None),
+    "beside a step": (lambda s: {"checkpoint": {"model": s, "step": torch.ones(1)}}, None),
+    "one of two": (lambda s: {"model": _halved(s), "model_ema": s}, "model_ema"),
+    "one that is nested": (lambda s: {"model": _halved(s), "ema": {"module": s}}, "ema.module"),
+}
+
+
+def _halved(arrays):
+    return {name: array / 2 for name, array in arrays.items()}
+
+
+@pytest.mark.parametrize(("content", "entry"), CHECKPOINTS.values(), ids=CHECKPOINTS)
+def test_the_state_dict_of_a_checkpoint_is_found(content, entry, tmp_path):
+    twin, model = torch.nn.Linear(3, 2), nn.Linear(3, 2, rngs=nnx.Rngs(0))
+    torch.save(content(twin.state_dict()), tmp_path / "checkpoint.pt")
+    load_weights(model, tmp_path / "checkpoint.pt", entry=entry)
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, twin.state_dict()[name])
+
+
+def test_a_checkpoint_of_several_state_dicts_must_be_told_which(tmp_path):
+    arrays, model = torch.nn.Linear(3, 2).state_dict(), nn.Linear(3, 2, rngs=nnx.Rngs(0))
+    torch.save({"model": arrays, "model_ema": arrays}, tmp_path / "checkpoint.pt")
+    words = r"it has 2 state dicts: 'model' \(2 keys\), 'model_ema' \(2 keys\).*Fix: .*entry='model'"
+    with pytest.raises(WeightsError, match=words):
+        load_weights(model, tmp_path / "checkpoint.pt")
+    with pytest.raises(WeightsError, match=r"no state dict under 'ema'\. Expected one of 'model', 'model_ema'"):
+        load_weights(model, tmp_path / "checkpoint.pt", entry="ema")
+    save_weights(model, tmp_path / "model.safetensors")
+    with pytest.raises(
+        WeightsError, match=r"no state dict under 'ema'\. Expected no entry, as the file is no checkpoint"
+    ):
+        load_weights(model, tmp_path / "model.safetensors", entry="ema")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_file_with_a_wrong_prefix_says_how_to_read_and_rename_it(suffix, tmp_path):
+    path, model = tmp_path / f"weights{suffix}", nn.Linear(3, 2, rngs=nnx.Rngs(0))
+    _save({"module.weight": np.ones((2, 3), np.float32), "module.bias": np.ones(2, np.float32)}, path)
+    with pytest.raises(RuntimeError, match=r"2 of the 2 expected keys fit without the prefix 'module\.'") as caught:
+        load_weights(model, path)
+    assert f"state_dict = flaxnets.weights.read_weights({str(path)!r})" in str(caught.value)
+    state_dict = read_weights(path)
+    nn.utils.consume_prefix_in_state_dict_if_present(state_dict, "module.")
+    model.load_state_dict(state_dict)
+    assert (model.weight[...] == 1).all()
+
+
+def test_extra_state_that_is_no_array_is_not_saved(tmp_path):
+    class Counting(nn.Module):
+        def get_extra_state(self):
+            return {"steps": 3}
+
+    with pytest.raises(RuntimeError, match="cannot save '_extra_state': expected an array, got an object of type dict"):
+        save_weights(Counting(), tmp_path / "model.safetensors")
 
 
 def _save(arrays, path):

@@ -1,6 +1,8 @@
 """``flaxnets``: finds the command that was asked for, and turns its errors into a line and an exit status."""
 
+import contextlib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -8,7 +10,10 @@ from typing import Annotated, Any, Union
 
 import tyro
 
-from flaxnets.cli.common import EXIT_STATUS, INTERRUPTED, SHELLS, Failure, UsageError, one_line_errors
+from flaxnets import _startup
+from flaxnets._version import __version__
+from flaxnets.cli.common import INTERRUPTED, SHELLS, Failure, UsageError, one_line_errors
+from flaxnets.cli.help import EXIT_STATUS
 from flaxnets.cli.memory import keep_memory
 from flaxnets.registry import suggest
 
@@ -34,20 +39,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the command and its arguments; those of the program if not given.
 
     Returns:
-        The exit status: 0 done; 1 the work failed; 2 something that was given cannot be used; 130 interrupted.
+        The exit status: 0 done; 1 the work failed; 2 something that was given cannot be used; 130 interrupted by
+        Ctrl-C; 143 terminated by SIGTERM.
 
-    >>> main(["list", "softmax_regression"])
-    softmax_regression  classification  7,850  1x28x28  -  mnist  epochs=10, batch_size=64, lr=0.1
-    0
+    >>> main(["export"])
+    2
     """
     if argv is None:
-        keep_memory()
+        begin_program()
         argv = sys.argv[1:]
     arguments = [*argv]
     name = arguments[0] if arguments else ""
     if name in COMMANDS:
-        return run(_module(name).main, arguments[1:], f"flaxnets {name}")
+        return run(lambda arguments, prog: _module(name).main(arguments, prog), arguments[1:], f"flaxnets {name}")
     return run(lambda arguments, prog: _without_command(arguments), arguments, "flaxnets")
+
+
+def begin_program() -> None:
+    """Prepares the process of a command: its memory, and streams where some are closed; call it once.
+
+    >>> begin_program()
+    """
+    keep_memory()
+    _startup.begun()
+    # A file that is opened later must not get the number of a stream that is closed.
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    sys.stdout, sys.stderr = (
+        open(os.devnull, "w", encoding="utf-8") if stream is None else stream  # noqa: SIM115
+        for stream in (sys.stdout, sys.stderr)
+    )
 
 
 def run(command: Callable[[Sequence[str], str], int], arguments: Sequence[str], prog: str) -> int:
@@ -61,20 +83,43 @@ def run(command: Callable[[Sequence[str], str], int], arguments: Sequence[str], 
     >>> run(lambda arguments, prog: len(arguments), [], "nothing")
     0
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # for names that the terminal's encoding lacks
     try:
         status = command(arguments, prog)
         sys.stdout.flush()
         return status
     except (UsageError, Failure) as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return _failed(prog, str(error), 2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except MemoryError:
+        return _failed(prog, "out of memory", 1)
     except BrokenPipeError:  # whoever read the output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is written when Python ends
+        _drop_output()
         return 1
+    except OSError as error:
+        status = _failed(prog, f"{error.filename or 'the output'}: {error.strerror or error}", 1)
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            return status
+        _drop_output()
+        return status
     except SystemExit as ended:  # after --help
         return int(ended.code or 0)
+
+
+def _failed(prog: str, message: str, status: int) -> int:
+    with contextlib.suppress(OSError):  # nobody reads that either
+        print(f"{prog}: error: {message}", file=sys.stderr, flush=True)
+    return status
+
+
+def _drop_output() -> None:
+    """Discards what Python would write, and complain about, when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _module(name: str) -> Any:
@@ -86,12 +131,15 @@ def _without_command(arguments: Sequence[str]) -> int:
     if not arguments:
         raise UsageError(f"no command was given; known: {', '.join(COMMANDS)}")
     first, *rest = arguments
+    if first == "--version":
+        print(f"flaxnets {__version__}")
+        return 0
     completion = first in ("--tyro-print-completion", "--tyro-write-completion")
     if completion and (not rest or rest[0] not in SHELLS):
         raise UsageError(f"{first} needs a shell, one of {', '.join(SHELLS)}")
     if not completion and first not in ("-h", "--help"):
         what = "option" if first.startswith("-") else "command"
-        known = ["--help", "--tyro-write-completion"] if what == "option" else [*COMMANDS]
+        known = ["--help", "--version", "--tyro-write-completion"] if what == "option" else [*COMMANDS]
         raise UsageError(f"unknown {what} {first!r}; {suggest(first, known)}")
     kinds = {name: _module(name).Options for name in COMMANDS}
     commands = [

@@ -1,30 +1,43 @@
 """What the commands share: their errors, and how arguments become options."""
 
 import contextlib
-import inspect
+import dataclasses
 import io
 import itertools
 import math
+import os
+import signal
 import sys
 import typing
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
+from flaxnets._startup import EXIT_STATUS as SIGNALS
+from flaxnets.cli.help import format_help, is_positional, literal_choices, metavar
 from flaxnets.registry import suggest
 
 if TYPE_CHECKING:
-    from flaxnets.data import Dataset, Split
+    import numpy as np
+
+    from flaxnets.data import Augmentation, Dataset, ImageFiles, Split
+    from flaxnets.data.complaints import BadFiles
     from flaxnets.training import LoadedRun
 
 Options = TypeVar("Options")
 
-INTERRUPTED = 130  # the shell's exit status for a command that SIGINT ended
-EXIT_STATUS = (
-    "Exit status: 0 done; 1 the work failed; 2 something that was given cannot be used; 130 interrupted by Ctrl-C."
-)
+INTERRUPTED = SIGNALS[signal.SIGINT]  # the shell's exit status for a command that SIGINT ended
 SHELLS = ("bash", "zsh", "tcsh", "fish")
+
+IS_PATH = "path"  # marks an option in which ~ stands for the user's folder
+RunFolder = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN"), IS_PATH]
+File = Annotated[str | None, tyro.conf.arg(metavar="FILE"), IS_PATH]
+Folder = Annotated[str | None, tyro.conf.arg(metavar="FOLDER"), IS_PATH]
+DatasetName = Annotated[str | None, tyro.conf.arg(metavar="DATASET"), IS_PATH]
+Device = Annotated[str, tyro.conf.arg(metavar="DEVICE")]
+
+_LARGEST = 2**31  # JAX counts in 32 bits
 
 
 class UsageError(Exception):
@@ -36,12 +49,11 @@ class Failure(Exception):
 
 
 def parse(kind: type[Options], arguments: Sequence[str], prog: str) -> Options:
-    """Makes options of a command line; ``--help`` prints the docstring of their class and ends the program.
-
-    In the docstring ``{prog}`` stands for the command's name.
+    """Makes options of a command line; ``--help`` prints what they are and ends the program.
 
     Args:
-        kind: a dataclass whose fields are the options.
+        kind: a dataclass whose fields are the options. Those marked as ``IS_PATH`` get ``~`` expanded, also behind
+            ``folder:``, ``csv:`` and ``text:``.
         arguments: what stands after the command's name.
         prog: the command's name.
 
@@ -60,21 +72,23 @@ def parse(kind: type[Options], arguments: Sequence[str], prog: str) -> Options:
     flaxnets.cli.common.UsageError: unknown --shape 'squre'; did you mean 'square'?
     """
     _check_names(kind, arguments)
-    description = f"{(inspect.getdoc(kind) or '').replace('{prog}', prog)}\n\n{EXIT_STATUS}"
+    if {"-h", "--help"} & {*arguments}:
+        print(format_help(kind, prog))
+        raise SystemExit(0)
     with one_line_errors():
-        return tyro.cli(
-            kind, prog=prog, description=description, args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
-        )
+        options: Any = tyro.cli(kind, prog=prog, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+    return dataclasses.replace(options, **_checked_values(options))
 
 
 def _check_names(kind: Any, arguments: Sequence[str]) -> None:
     """Says what is near a mistyped option or choice, which the parser does not."""
     hints = typing.get_type_hints(kind)
-    choices = {f"--{name.replace('_', '-')}": _choices(hint) for name, hint in hints.items()}
+    fields = [field.name for field in dataclasses.fields(kind)]
+    choices = {f"--{name.replace('_', '-')}": literal_choices(hints[name]) for name in fields}
     for argument, after in itertools.pairwise([*arguments, ""]):
         name, equals, value = argument.partition("=")
         name = name.replace("_", "-")
-        if not argument.startswith("--") or name == "--help":
+        if not argument.startswith("--") or name in ("--help", "--"):
             continue
         if name not in choices:
             raise UsageError(f"unknown option {name}; {suggest(name, [*choices, '--help'])}")
@@ -83,10 +97,35 @@ def _check_names(kind: Any, arguments: Sequence[str]) -> None:
             raise UsageError(f"unknown {name} {value!r}; {suggest(value, choices[name])}")
 
 
-def _choices(hint: Any) -> list[str]:
-    """The words of a Literal, alone or beside None."""
-    literals = [part for part in (hint, *typing.get_args(hint)) if typing.get_origin(part) is Literal]
-    return [word for literal in literals for word in typing.get_args(literal)]
+def _checked_values(options: Any) -> dict[str, Any]:
+    """Returns values in which paths are expanded; UsageError for what no option can be."""
+    hints, values = typing.get_type_hints(type(options), include_extras=True), {}
+    for field in dataclasses.fields(options):
+        hint, value = hints[field.name], getattr(options, field.name)
+        name = metavar(hint) if is_positional(hint) else f"--{field.name.replace('_', '-')}"
+        words = [value] if isinstance(value, str) else value if isinstance(value, tuple) else []
+        if any(not word or "\0" in word for word in words):
+            raise UsageError(f"{name} must be a text without NUL, got {value!r}")
+        if type(value) is int and abs(value) >= _LARGEST and field.name != "seed":
+            raise UsageError(f"{name} must be below {_LARGEST}, got {value}")
+        if IS_PATH in getattr(hint, "__metadata__", ()) and words:
+            expanded = tuple(map(expand_user, words))
+            value = expanded if isinstance(value, tuple) else expanded[0]
+        values[field.name] = value
+    return values
+
+
+def expand_user(path: str) -> str:
+    """Returns a path, or the name of a dataset in files, with the user's folder for ``~``.
+
+    >>> expand_user("folder:~/pets") == f"folder:{os.path.expanduser('~')}/pets"
+    True
+    """
+    kind, colon, rest = path.partition(":")
+    return f"{kind}:{os.path.expanduser(rest)}" if colon and kind in IN_FILES else os.path.expanduser(path)
+
+
+IN_FILES = ("folder", "csv", "text")  # the datasets whose names have a path
 
 
 @contextlib.contextmanager
@@ -108,15 +147,16 @@ def _is_text(row: str) -> bool:
     return bool(row.strip("─-"))  # boxes are drawn with the one or the other, as the terminal can
 
 
-def open_run(path: str, weights: Literal["best", "last"]) -> "LoadedRun":
-    """Loads a run, as :func:`flaxnets.training.load_run`; what is compiled for it is kept.
+def open_run(path: str, weights: Literal["best", "last"], device: str = "auto") -> "LoadedRun":
+    """Loads a run, as :func:`flaxnets.training.load_run`, to compute on a device; what is compiled for it is kept.
 
     Raises:
-        UsageError: if it cannot be used.
+        UsageError: if the run or the device cannot be used.
     """
-    from flaxnets.cli.devices import keep_compiled
+    from flaxnets.cli.devices import choose_device, keep_compiled
     from flaxnets.training import RunError, load_run
 
+    choose_device(device)
     keep_compiled(None)
     try:
         return load_run(path, weights)
@@ -124,29 +164,78 @@ def open_run(path: str, weights: Literal["best", "last"]) -> "LoadedRun":
         raise UsageError(" ".join(str(error).split())) from error
 
 
-def open_dataset(run: "LoadedRun", name: str | None, data_dir: str | None) -> "Dataset":
+def open_dataset(
+    run: "LoadedRun",
+    name: str | None,
+    data_dir: str | None,
+    csv_columns: tuple[str | None, str | None] = (None, None),
+    bad_files: "BadFiles | None" = None,
+) -> "Dataset":
     """Loads a dataset, the run's own if none is named; it must be for the run's task.
+
+    Labels, or ids of characters, are those that the run's network knows by the same names.
+
+    Args:
+        run: the run.
+        name: of the dataset.
+        data_dir: the folder with the files of published datasets; that of the run if not given.
+        csv_columns: as that of :func:`flaxnets.data.load`; those of the run if not given.
+        bad_files: as that of :func:`flaxnets.data.load`; that of the run if not given.
 
     Raises:
         UsageError: if it cannot be used.
     """
-    from flaxnets.data import Split, load
+    from flaxnets.data import Split, load, task_of
     from flaxnets.training import TASKS
 
-    name = name or run.config.get("dataset")
+    config = run.config
+    name = name or config.get("dataset")
     if name is None:
         raise UsageError(f"{run.path} does not say what it was trained on; use --dataset")
-    place, bad_files = data_dir or run.config.get("data_dir", "data"), run.config.get("bad_files", "stop")
+    task = task_of(name) or config["task"]
+    if task != config["task"]:
+        raise UsageError(f"--dataset {name} is for {task}, and {run.path} for {config['task']}")
+    if name.startswith("csv:"):
+        image, label = csv_columns
+        csv_columns = image or config.get("csv_image_column"), label or config.get("csv_label_column")
     try:
-        data = load(name, place, bad_files=bad_files, warn=lambda words: print(words, file=sys.stderr))
+        data = load(
+            name,
+            data_dir or config.get("data_dir", "data"),
+            bad_files=bad_files or config.get("bad_files", "stop"),
+            warn=lambda words: print(words, file=sys.stderr),
+            csv_columns=csv_columns,
+            names=_known_names(run, name),
+        )
     except (ImportError, OSError, ValueError) as error:
         raise UsageError(f"--dataset {name}: {error}") from error
-    if data.task != run.config["task"]:
-        raise UsageError(f"--dataset {name} is for {data.task}, and {run.path} for {run.config['task']}")
-    expected = tuple(run.config["input_shape"])
+    expected = tuple(config["input_shape"])
     if isinstance(data.test, Split) and not TASKS[data.task].fits_inputs and data.test.inputs.shape[1:] != expected:
         raise UsageError(f"--dataset {name} has examples of {data.test.inputs.shape[1:]}, and {run.path} of {expected}")
+    size, known = data.model_options.get("vocab_size"), config["model_options"].get("vocab_size")
+    if known is not None and size != known:
+        raise UsageError(f"--dataset {name} has {size} characters, and {run.path} knows {known}")
     return data
+
+
+def _known_names(run: "LoadedRun", name: str) -> Sequence[str] | None:
+    """Returns the classes or characters that a run's network knows, None if they are those of the dataset."""
+    from flaxnets.data import load
+
+    own, names = run.config.get("dataset"), run.config.get("classes") or run.config.get("vocabulary")
+    if names is None and run.config["task"] == "language" and own not in (None, name):  # of an older version
+        try:
+            vocabulary = load(own).vocabulary
+        except (ImportError, OSError, ValueError) as error:
+            raise UsageError(f"{run.path} does not say which characters it knows, those of {own}: {error}") from error
+        names = vocabulary.tokens[1:] if vocabulary else None
+    return names
+
+
+def class_names(run: "LoadedRun", count: int) -> list[str]:
+    """Returns the names of a network's outputs: numbers where its run has none."""
+    names = (run.config.get("classes") or [])[:count]
+    return [*names, *map(str, range(len(names), count))]
 
 
 def examples_to_test(run: "LoadedRun", data: "Dataset", count: int | None = None) -> "Split":
@@ -166,6 +255,35 @@ def examples_to_test(run: "LoadedRun", data: "Dataset", count: int | None = None
         return Split(*next(part.batches(np.arange(len(part)), len(part), image_shape=image_shape(run))))
     except DataError as error:
         raise UsageError(error) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+    """Images in files as batches of the shape that a network takes.
+
+    Attributes:
+        files: the images.
+        image_shape: channels, height and width.
+        augmentation: how training images are changed at random.
+        workers: how many threads decode ahead.
+    """
+
+    files: "ImageFiles"
+    image_shape: tuple[int, int, int]
+    augmentation: "Augmentation | None" = None
+    workers: int = 2
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def batches(
+        self, order: "np.ndarray", batch_size: int, *, seed: tuple[int, ...] | None
+    ) -> "Iterator[tuple[np.ndarray, np.ndarray]]":
+        """Yields images and labels, as :class:`flaxnets.training.Stream` says."""
+        given: dict[str, Any] = {"image_shape": self.image_shape, "workers": self.workers}
+        if seed is not None:
+            given |= {"augmentation": self.augmentation, "seed": seed}
+        return self.files.batches(order, batch_size, **given)
 
 
 def image_shape(run: "LoadedRun") -> tuple[int, int, int]:

@@ -1,26 +1,83 @@
 """Where a command computes, and where compiled programs are kept."""
 
+import os
+import re
+
 from flaxnets.cache import cache_folder
 from flaxnets.cli.common import UsageError
+from flaxnets.registry import suggest
+
+KINDS = ("auto", "cpu", "gpu", "tpu", "cuda", "rocm")
+_VARIABLES = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")
 
 
-def choose_device(device: str) -> None:
+def choose_device(device: str) -> str:
     """Makes a device the default one; ``auto`` leaves the choice to JAX.
 
-    Raises:
-        UsageError: if there is none of that kind.
+    Args:
+        device: ``auto``; ``cpu``, ``gpu``, ``cuda``, ``rocm`` or ``tpu``, with the number of one of several behind a
+            colon; or a number of :func:`jax.devices`.
 
-    >>> choose_device("cpu")
+    Returns:
+        What the device is called.
+
+    Raises:
+        UsageError: if there is none of that kind or number, or JAX cannot use what the environment asks for.
+
+    >>> choose_device("cpu"), choose_device("cpu:0"), choose_device("0")
+    ('cpu', 'cpu', 'cpu')
     """
     import jax
 
-    if device == "auto":
-        return
+    kind, number = _parsed(device)
+    if kind == "cpu":  # what is said here counts more than the environment
+        for name in _VARIABLES:
+            if "cpu" not in (os.environ.get(name) or "cpu").split(","):
+                jax.config.update(name.lower(), "cpu")
     try:
-        jax.config.update("jax_default_device", jax.devices(device)[0])
+        every = jax.devices()
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = " ".join(str(error).split()).partition(". ")[0] or "JAX has no such device here"
+        asked = " ".join(f"{name}={os.environ[name]}" for name in _VARIABLES if os.environ.get(name))
+        raise UsageError(f"{asked or 'no device'}: {reason}. Fix: unset it, or use --device cpu") from error
+    try:
+        devices = every if kind is None or kind == "auto" else jax.devices(kind)
     except RuntimeError as error:
-        present = sorted({found.platform for found in jax.devices()})
+        present = sorted({found.platform for found in every})
         raise UsageError(f"--device {device}: JAX finds none here, only {', '.join(present)}") from error
+    if number >= len(devices):
+        raise UsageError(f"--device {device}: JAX finds {len(devices)} here, numbered from 0")
+    chosen = devices[number]
+    if kind != "auto":
+        jax.config.update("jax_default_device", chosen)
+    name = chosen.platform if len(devices) == 1 else f"{chosen.platform}:{number}"
+    return name if chosen.device_kind.lower() == chosen.platform else f"{name} ({chosen.device_kind})"
+
+
+def _parsed(device: str) -> tuple[str | None, int]:
+    """The kind of a device, and its number among those of the kind; no kind for a number among all."""
+    match = re.fullmatch(r"(?:([a-z]+)(?::(\d{1,6}))?|(\d{1,6}))", device)
+    kind, number = (match[1], match[2] or match[3]) if match else (device, None)
+    if (match is None or kind is not None) and (kind not in KINDS or (kind == "auto" and number)):
+        raise UsageError(f"unknown --device {device!r}; {suggest(device, [*KINDS])}; or a number, as in cuda:1 or 1")
+    return kind, int(number or 0)
+
+
+def check_compiles() -> None:
+    """Checks that JAX compiles, which a step with its state in the order of its kernels needs.
+
+    Raises:
+        UsageError: for ``JAX_DISABLE_JIT``.
+
+    >>> check_compiles()
+    """
+    import jax
+
+    if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
+        raise UsageError(
+            f"JAX_DISABLE_JIT={os.environ.get('JAX_DISABLE_JIT', 'True')}: this command runs compiled programs alone. "
+            "Fix: unset it"
+        )
 
 
 def keep_compiled(folder: str | None) -> None:

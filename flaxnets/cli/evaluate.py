@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from flaxnets.cli.common import UsageError, examples_to_test, open_dataset, open_run, parse
+from flaxnets.cli.common import (
+    DatasetName,
+    Decoded,
+    Device,
+    Folder,
+    RunFolder,
+    UsageError,
+    class_names,
+    image_shape,
+    open_dataset,
+    open_run,
+    parse,
+)
+from flaxnets.cli.devices import check_compiles
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,24 +27,38 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Print a trained network's metrics on the test part of a dataset, and those of each class.
+    """Print a trained network's metrics on a part of a dataset, and those of each class.
+
+    Classes are matched by their names. A class that the network does not know is an error; the dataset may lack some.
 
     Examples:
       flaxnets evaluate runs/lenet-demo
       flaxnets evaluate runs/lenet-demo --weights last --plot
-      flaxnets evaluate runs/lenet-demo --dataset digits
+      flaxnets evaluate runs/lenet-demo --dataset digits --split all
     """
 
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    run: RunFolder
     """The folder of the run that trained the network."""
-    dataset: str | None = None
-    """What to evaluate on; if not given, what the run was trained on."""
-    data_dir: str | None = None
-    """The folder with the files of the dataset; if not given, that of the run."""
+    dataset: DatasetName = None
+    """What to evaluate on; the run's dataset if not given."""
+    split: Literal["all", "train", "val", "test"] | None = None
+    """The part; the one that the run tested on if not given."""
+    data_dir: Folder = None
+    """The folder of the dataset's files; the run's if not given."""
+    bad_files: Literal["stop", "skip"] | None = None
+    """What unusable images or lines do; as in the run if not given."""
+    csv_image_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """The column of images in a csv:FILE: its name or number.
+    That of the run if not given."""
+    csv_label_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """The column of labels in a csv:FILE: its name or number.
+    That of the run if not given."""
     weights: Literal["best", "last"] = "best"
-    """Those of the best epoch in test, or those at the end of training."""
+    """Of the best epoch in test, or of the end."""
     plot: bool = False
-    """Draw which classes are taken for which, as confusion.png in the run's folder."""
+    """Draw which classes are taken for which, as confusion.png of the run."""
+    device: Device = "auto"
+    """Where to compute: cpu, gpu, tpu, cuda:1 or a number."""
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
@@ -39,28 +66,40 @@ def main(arguments: Sequence[str], prog: str) -> int:
     options = parse(Options, arguments, prog)
     import jax.numpy as jnp
 
+    from flaxnets.data import DataError, Split
     from flaxnets.training import TASKS, evaluate, predict
     from flaxnets.training.objectives import means
     from flaxnets.training.plots import confusion_matrix, plot_confusion
     from flaxnets.training.progress import describe
 
-    run = open_run(options.run, options.weights)
+    check_compiles()
+    run = open_run(options.run, options.weights, options.device)
     images = run.config["task"] == "classification"
     if options.plot and not images:
         raise UsageError(f"--plot is for networks for images; {options.run} is for {run.config['task']}")
-    data = open_dataset(run, options.dataset, options.data_dir)
-    task, part = TASKS[data.task], examples_to_test(run, data)
+    columns = options.csv_image_column, options.csv_label_column
+    data = open_dataset(run, options.dataset, options.data_dir, columns, options.bad_files)
+    name = options.split or "test"
+    try:
+        part = data.part(options.split) if options.split else data.test
+    except DataError as error:
+        raise UsageError(f"--split {options.split}: {error}") from error
+    task, source = TASKS[data.task], part if isinstance(part, Split) else Decoded(part, image_shape(run))
     if not images:
-        record = evaluate(run.model, part, objective=task.objective, transform=run.transform)
-        print(f"{data.name}: {describe(record, 'test')}  {len(part):,} examples")
+        record = evaluate(run.model, source, objective=task.objective, transform=run.transform)
+        record = {key.replace("test", name, 1): value for key, value in record.items()}
+        print(f"{data.name}: {describe(record, name)}  {len(part):,} examples")
         return 0
-    outputs, known = predict(run.model, part, transform=run.transform), data.model_options["num_classes"]
-    if outputs.shape[-1] < known:
+    try:
+        outputs, known = predict(run.model, source, transform=run.transform), data.model_options["num_classes"]
+    except DataError as error:  # a file that cannot be read any more
+        raise UsageError(error) from error
+    if outputs.shape[-1] < known or (outputs.shape[-1] > known and not run.config.get("classes")):
         raise UsageError(f"--dataset {data.name} has {known} classes, and the network knows {outputs.shape[-1]}")
-    record = means(task.objective(jnp.asarray(outputs), jnp.asarray(part.targets), jnp.ones(len(part))), "test")
-    print(f"{data.name}: {describe(record, 'test')}  {len(part):,} examples")
+    record = means(task.objective(jnp.asarray(outputs), jnp.asarray(part.targets), jnp.ones(len(part))), name)
+    print(f"{data.name}: {describe(record, name)}  {len(part):,} examples")
     matrix = confusion_matrix(outputs.argmax(-1), part.targets, outputs.shape[-1])
-    names = run.config.get("classes") or [str(i) for i in range(len(matrix))]
+    names = class_names(run, len(matrix))
     _print_classes(matrix, names)
     if options.plot:
         path = run.path / "confusion.png"

@@ -1,14 +1,19 @@
 """``flaxnets export``: a trained network for other runtimes. Nothing is kept that does not compute the same."""
 
+import contextlib
 import dataclasses
+import io
+import json
 import math
-from collections.abc import Callable, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import tyro
-
-from flaxnets.cli.common import Failure, UsageError, open_run, parse
+from flaxnets import _startup
+from flaxnets._version import __version__
+from flaxnets.cli.common import Device, Failure, File, RunFolder, UsageError, image_shape, open_run, parse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,8 +36,10 @@ class Options:
       safetensors  the same in that format
 
     A computation takes batches of any size, of what the network itself takes: for images pixels from 0 to 1,
-    normalised if the run's config.json has a mean. The file is loaded and run, and kept only if it gives the same as
-    the network for 1 and for 3 examples.
+    normalised if the run has a mean. The names of the classes, the mean, the deviation, the shape of an input and the
+    order of its axes and channels are the metadata of the ONNX file, or in a file beside that of StableHLO, whose name
+    ends in .json. The file is loaded and run, and kept only if it gives the same as the network for 1 and for 3
+    examples.
 
     Examples:
       flaxnets export runs/lenet-demo --to stablehlo
@@ -41,14 +48,16 @@ class Options:
       flaxnets export runs/lenet-demo --to safetensors
     """
 
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    run: RunFolder
     """The folder of the run that trained the network."""
     to: Literal["stablehlo", "onnx", "torch", "safetensors"]
     """The format."""
-    output: str | None = None
-    """The file to write; if not given, one named after the network in the run's folder."""
+    output: File = None
+    """The file; one named after the network in the run's folder if not given."""
     weights: Literal["best", "last"] = "best"
-    """Those of the best epoch in test, or those at the end of training."""
+    """Of the best epoch in test, or of the end."""
+    device: Device = "auto"
+    """Where to compute: cpu, gpu, tpu, cuda:1 or a number."""
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
@@ -56,30 +65,82 @@ def main(arguments: Sequence[str], prog: str) -> int:
     import jax
 
     options = parse(Options, arguments, prog)
-    run, form = open_run(options.run, options.weights), FORMATS[options.to]
+    run, form = open_run(options.run, options.weights, options.device), FORMATS[options.to]
     path = Path(options.output) if options.output else run.path / f"{run.config['arch']}{form.suffix}"
-    if not path.parent.is_dir():
-        raise UsageError(f"--output {path}: there is no folder {path.parent}")
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        # The formats' programs compute in float32 throughout, which a GPU or TPU does only if it is told to.
-        with jax.default_matmul_precision("float32"):
-            form.write(run, partial)
-            error = _difference(run, form.read(run, partial))
-        if not error <= TOLERANCE:
-            raise Failure(
-                f"{path} was not kept: its outputs differ from the network's by {error:.2g} of the largest one, "
-                f"more than {TOLERANCE:g}"
-            )
-        partial.replace(path)
+        if not path.parent.is_dir():
+            raise UsageError(f"--output {path}: there is no folder {path.parent}")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"--output {path}: cannot write there: it is no file")
+        with _scratch(path.parent) as scratch:
+            partial = scratch / path.name
+            # The formats' programs compute in float32 throughout, which a GPU or TPU does only if it is told to.
+            with jax.default_matmul_precision("float32"):
+                form.write(run, partial)
+                error = _difference(run, form.read(run, partial))
+            if not error <= TOLERANCE:
+                raise Failure(
+                    f"{path} was not kept: its outputs differ from the network's by {error:.2g} of the largest one, "
+                    f"more than {TOLERANCE:g}"
+                )
+            for file in scratch.iterdir():  # the metadata may be a file of their own
+                file.replace(path.with_name(file.name))
     except ImportError as error:
         raise UsageError(f"--to {options.to} needs {error.name}: pip install 'flaxnets[{form.extra}]'") from error
     except OSError as error:
         raise UsageError(f"--output {path}: cannot write there: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
     print(f"{path}: {path.stat().st_size:,} bytes, outputs within {error:.1g} of the network's")
     return 0
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A new folder in a folder, which is gone after the block, or where a signal ends the process within it.
+
+    Raises:
+        OSError: if there can be none.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as scratch,
+        _startup.undone_at_end(lambda: shutil.rmtree(scratch, ignore_errors=True)),
+    ):
+        yield Path(scratch)
+
+
+def describe_interface(run: "LoadedRun") -> dict[str, Any]:
+    """Returns what a program must know to call a network: its classes, and how inputs are made.
+
+    Args:
+        run: of the network.
+
+    Returns:
+        Values for JSON. ``mean`` and ``std`` are on the scale of pixels from 0 to 1, for each channel of an image as
+        it is stored; ``None`` where inputs are not normalised.
+
+    >>> from flax import nnx
+    >>> from flaxnets.training import LoadedRun
+    >>> config = {"arch": "line", "task": "regression", "input_shape": [2], "model_options": {}}
+    >>> describe_interface(LoadedRun(Path("runs/line"), config, nnx.Module()))["input_shape"]
+    ['batch', 2]
+    """
+    config, shape = run.config, [*run.config["input_shape"]]
+    images = config["task"] == "classification"
+    described = {
+        "arch": config["arch"], "task": config["task"], "flaxnets_version": __version__,
+        "classes": config.get("classes"),
+        "input_shape": [*shape, "batch"] if config["task"] == "language" else ["batch", *shape],
+    }  # fmt: skip
+    if images:
+        channels, height, width = image_shape(run)
+        described |= {
+            "axes": "NCHW" if len(shape) == 3 else "NF",
+            "channels": "RGB" if channels == 3 else "grey" if channels == 1 else f"{channels} as stored",
+            "image_shape": [channels, height, width],
+            "pixel_range": [0.0, 1.0],
+            "mean": config.get("mean"),
+            "std": config.get("std"),
+        }
+    return described
 
 
 def _example(run: "LoadedRun", count: int) -> "np.ndarray":
@@ -125,6 +186,7 @@ def _write_stablehlo(run: "LoadedRun", path: Path) -> None:
     spec = jax.ShapeDtypeStruct(export.symbolic_shape(",".join(shape)), example.dtype)
     exported = export.export(jax.jit(lambda inputs: run.model(inputs)), platforms=PLATFORMS)(spec)
     path.write_bytes(exported.serialize())
+    path.with_name(f"{path.name}.json").write_text(json.dumps(describe_interface(run), indent=2) + "\n")
 
 
 def _read_stablehlo(run: "LoadedRun", path: Path) -> Forward:
@@ -168,7 +230,7 @@ def _write_onnx(run: "LoadedRun", path: Path) -> None:
     import logging
     import warnings
 
-    import onnx  # noqa: F401  (so that an error names it, and not a part of torch)
+    import onnx
     import onnxscript  # noqa: F401
     import torch
 
@@ -176,14 +238,19 @@ def _write_onnx(run: "LoadedRun", path: Path) -> None:
     logging.disable(logging.ERROR)  # what torch's exporter says about itself
     try:
         with warnings.catch_warnings(action="ignore"):
-            torch.onnx.export(
-                _twin(run, _tensors(run)), (example,), path, dynamo=True, verbose=False, external_data=False,
-                input_names=["input"], dynamic_shapes=({_batch_axis(run): torch.export.Dim("batch")},),
+            program = torch.onnx.export(
+                _twin(run, _tensors(run)), (example,), dynamo=True, verbose=False, input_names=["input"],
+                dynamic_shapes=({_batch_axis(run): torch.export.Dim("batch")},),
             )  # fmt: skip
     except torch.onnx.OnnxExporterError as error:
         raise Failure(f"torch cannot write {run.config['arch']} as ONNX: {error.__cause__ or error}") from error
     finally:
         logging.disable(disabled)
+    assert program is not None
+    model, described = program.model_proto, describe_interface(run)
+    words = {name: value if isinstance(value, str) else json.dumps(value) for name, value in described.items()}
+    onnx.helper.set_model_props(model, words)
+    path.write_bytes(model.SerializeToString())
 
 
 def _read_onnx(run: "LoadedRun", path: Path) -> Forward:
@@ -201,7 +268,9 @@ def _read_onnx(run: "LoadedRun", path: Path) -> Forward:
 def _write_torch(run: "LoadedRun", path: Path) -> None:
     import torch
 
-    torch.save(_twin(run, _tensors(run)).state_dict(), path)
+    content = io.BytesIO()  # torch's own errors about files are no OSErrors
+    torch.save(_twin(run, _tensors(run)).state_dict(), content)
+    path.write_bytes(content.getbuffer())
 
 
 def _read_torch(run: "LoadedRun", path: Path) -> Forward:

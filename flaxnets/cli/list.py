@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from flaxnets.cli.common import UsageError, parse
+from flaxnets.cli.common import Device, UsageError, parse
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """List the networks: task, parameters, shape of an example, paper, dataset, and how each is trained.
+    """List the networks: task, parameters, shape of an example, paper and dataset.
 
     Examples:
       flaxnets list
@@ -23,17 +23,23 @@ class Options:
     """Which ones, as a shell matches names of files."""
     task: Literal["classification", "language", "regression", "layer"] | None = None
     """Only those for this task; a layer has nothing to train on."""
+    device: Device = "auto"
+    """Where the other commands would compute; a list computes nothing."""
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
     """Runs the command; returns the exit status."""
     options = parse(Options, arguments, prog)
+    if options.device != "auto":
+        from flaxnets.cli.devices import choose_device
+
+        choose_device(options.device)
     print_models(options.pattern, options.task)
     return 0
 
 
 def print_models(pattern: str = "*", task: str | None = None) -> None:
-    """Prints a line for each network.
+    """Prints a header and a line for each network, in at most 100 columns.
 
     Args:
         pattern: which ones, as a shell matches names of files.
@@ -43,7 +49,8 @@ def print_models(pattern: str = "*", task: str | None = None) -> None:
         UsageError: if there is none.
 
     >>> print_models("softmax_regression")
-    softmax_regression  classification  7,850  1x28x28  -  mnist  epochs=10, batch_size=64, lr=0.1
+    network             task           parameters  input    paper  data
+    softmax_regression  classification      7,850  1x28x28  -      mnist
     """
     import functools
     import math
@@ -60,14 +67,15 @@ def print_models(pattern: str = "*", task: str | None = None) -> None:
             continue
         shapes = nnx.eval_shape(functools.partial(create_model, name))
         count = sum(math.prod(parameter.shape) for _, parameter in named_parameters(shapes))
-        recipe = ", ".join(f"{key}={getattr(value, '__name__', value)}" for key, value in entry.recipe.items())
         shape = "x".join(map(str, entry.input_shape))
-        rows.append((name, entry.task, f"{count:,}", shape, entry.paper or "-", entry.dataset or "-", recipe))
+        rows.append((name, entry.task, f"{count:,}", shape, entry.paper or "-", entry.dataset or "-"))
     if not rows:
         what = f"{pattern!r}" if task is None else f"{pattern!r} among those for --task {task}"
         raise UsageError(f"no network is called {what}; {suggest(pattern, list_models())}")
+    rows.insert(0, ("network", "task", "parameters", "input", "paper", "data"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, its_task, count, *rest in rows:
-        cells = [name.ljust(widths[0]), its_task.ljust(widths[1]), count.rjust(widths[2])]
-        cells += [cell.ljust(width) for cell, width in zip(rest, widths[3:], strict=True)]
-        print("  ".join(cells).rstrip())
+        cells = [cell.ljust(width) for cell, width in zip(rest, widths[3:], strict=True)]
+        # Numbers are aligned to the right, and rarely as wide as their column: one space before them is enough.
+        first = f"{name.ljust(widths[0])}  {its_task.ljust(widths[1])} {count.rjust(widths[2])}"
+        print("  ".join([first, *cells]).rstrip())

@@ -1,20 +1,36 @@
 """``flaxnets predict``: what is in an image."""
 
+import contextlib
+import csv
 import dataclasses
+import glob
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import tyro
 
-from flaxnets.cli.common import UsageError, image_shape, open_run, parse
+from flaxnets import _startup
+from flaxnets.cli.common import (
+    IS_PATH,
+    Device,
+    File,
+    RunFolder,
+    UsageError,
+    class_names,
+    image_shape,
+    open_run,
+    parse,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
     from flaxnets.training import LoadedRun
+
+Record = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,58 +38,139 @@ class Options:
     """Print the most probable classes of images, as a trained network sees them.
 
     An image is resized until it just covers what the network takes, and its middle is taken. One that cannot be read
-    is named, and the others are still done.
+    is named, and the others are still done. Of a folder all images are taken, deeper ones included; a pattern in
+    quotes, such as "pets/**/*.jpg", stands for the files that match it.
+
+    A CSV file has a line for each class of an image: image, rank, class, probability. A JSONL file has what --json
+    prints.
 
     Examples:
       flaxnets predict runs/lenet-demo cat.png
       flaxnets predict runs/lenet-demo cat.png dog.jpg --top 3
       flaxnets predict runs/lenet-demo cat.png --json --weights last
+      flaxnets predict runs/lenet-demo "cat*.png" --output predictions.csv
     """
 
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    run: RunFolder
     """The folder of the run that trained the network."""
-    images: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="IMAGE...")] = ()
-    """The files of the images."""
+    images: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="IMAGE..."), IS_PATH] = ()
+    """Files of images, folders, and patterns in quotes."""
     top: int = 5
     """How many classes to print."""
     weights: Literal["best", "last"] = "best"
-    """Those of the best epoch in test, or those at the end of training."""
+    """Of the best epoch in test, or of the end."""
     json: bool = False
     """Print a line of JSON for each image."""
+    output: File = None
+    """Write a file instead: .csv or .jsonl."""
+    device: Device = "auto"
+    """Where to compute: cpu, gpu, tpu, cuda:1 or a number."""
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
     """Runs the command; returns the exit status."""
     options = parse(Options, arguments, prog)
-    from flaxnets.data import DataError
+    from flaxnets.data import DataError, read_image
 
     if options.top < 1:
         raise UsageError(f"--top must be positive, got {options.top}")
     if not options.images:
         raise UsageError("no images were given; name them after the run")
-    run = open_run(options.run, options.weights)
+    if options.output and Path(options.output).suffix.lower() not in _WRITERS:
+        raise UsageError(f"--output {options.output}: expected a name that ends in {' or '.join(_WRITERS)}")
+    run = open_run(options.run, options.weights, options.device)
     if run.config["task"] != "classification":
         raise UsageError(
             f"{options.run} is for {run.config['task']}; only networks for images can be asked for classes"
         )
-    predict, failed = _classifier(run), False
-    for path in options.images:
-        try:
-            probabilities = predict(read_image(path, run))
-        except DataError as error:
-            print(f"{prog}: error: {error}", file=sys.stderr)
-            failed = True
-            continue
-        names = run.config.get("classes") or [str(i) for i in range(len(probabilities))]
-        order = (-probabilities).argsort(kind="stable")[: options.top]
-        found = [(names[i], float(probabilities[i])) for i in order]
-        if options.json:
-            classes = [{"class": name, "probability": probability} for name, probability in found]
-            print(json.dumps({"image": path, "classes": classes}))
-        else:
-            width = max(len(name) for name, _ in found)
-            print(path, *(f"  {name.ljust(width)}  {probability:8.3%}" for name, probability in found), sep="\n")
+    predict, failed, done = _classifier(run), 0, 0
+    with contextlib.ExitStack() as stack:
+        write = stack.enter_context(_written(options.output)) if options.output else _print(options.json)
+        for path in _files(options.images):
+            try:
+                probabilities = predict(read_image(path, image_shape(run)))
+            except DataError as error:
+                print(f"{prog}: error: {error}", file=sys.stderr)
+                failed += 1
+                continue
+            names = class_names(run, len(probabilities))
+            order = (-probabilities).argsort(kind="stable")[: options.top]
+            classes = [{"class": names[i], "probability": float(probabilities[i])} for i in order]
+            write({"image": path, "classes": classes})
+            done += 1
+    if options.output:
+        print(f"{options.output}: {done:,} image{'s' * (done != 1)}")
     return 1 if failed else 0
+
+
+def _files(images: Sequence[str]) -> Iterator[str]:
+    """Yields the files of folders and patterns; all else as it is, for an error if it is no image."""
+    from flaxnets.data import list_images
+
+    for name in images:
+        path = Path(name)
+        if path.is_dir():
+            files = [*map(str, list_images(path))]
+        elif glob.has_magic(name) and not path.exists():
+            files = sorted(each for each in glob.glob(name, recursive=True) if Path(each).is_file())
+        else:
+            files = [name]
+        yield from files or [name]
+
+
+def _print(as_json: bool) -> Callable[[Record], None]:
+    def write(record: Record) -> None:
+        if as_json:
+            print(json.dumps(record))
+            return
+        width = max(len(each["class"]) for each in record["classes"])
+        rows = [f"  {each['class'].ljust(width)}  {each['probability']:8.3%}" for each in record["classes"]]
+        print(record["image"], *rows, sep="\n")
+
+    return write
+
+
+@contextlib.contextmanager
+def _written(output: str) -> Iterator[Callable[[Record], None]]:
+    """Gives what writes a record into a file, which appears as a whole or not at all.
+
+    Raises:
+        UsageError: if it cannot be written.
+    """
+    path = Path(output)
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError(0, "it is no file")
+        with (
+            _startup.undone_at_end(lambda: partial.unlink(missing_ok=True)),
+            partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        ):
+            yield _WRITERS[path.suffix.lower()](file)
+        partial.replace(path)
+    except OSError as error:
+        raise UsageError(f"--output {path}: cannot write there: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _csv_writer(file: TextIO) -> Callable[[Record], None]:
+    writer = csv.writer(file)
+    writer.writerow(["image", "rank", "class", "probability"])
+
+    def write(record: Record) -> None:
+        for rank, each in enumerate(record["classes"], start=1):
+            writer.writerow([record["image"], rank, each["class"], each["probability"]])
+
+    return write
+
+
+def _json_writer(file: TextIO) -> Callable[[Record], None]:
+    return lambda record: print(json.dumps(record), file=file)
+
+
+_WRITERS = {".csv": _csv_writer, ".jsonl": _json_writer}
 
 
 def _classifier(run: "LoadedRun") -> Callable[["np.ndarray"], "np.ndarray"]:
@@ -83,27 +180,3 @@ def _classifier(run: "LoadedRun") -> Callable[["np.ndarray"], "np.ndarray"]:
 
     forward = jax.jit(lambda images: jax.nn.softmax(run.model(run.transform(images)), axis=-1))
     return lambda image: np.asarray(forward(image[None])[0])
-
-
-def read_image(path: str, run: "LoadedRun") -> "np.ndarray":
-    """Reads an image as a run's network sees images in files: its middle, as channels, height and width in uint8.
-
-    Args:
-        path: the file.
-        run: the run.
-
-    Raises:
-        DataError: for a file that cannot be used to train on either: not there, damaged, of 16 bits, and so on.
-    """
-    import numpy as np
-
-    from flaxnets.data import Augmentation, DataError
-    from flaxnets.data.image_checks import check_images, decode_image
-
-    channels, *size = image_shape(run)
-    (problem,) = check_images([Path(path)])
-    if problem is not None:
-        raise DataError(f"{path}: {problem}")
-    image = decode_image(Path(path), "L" if channels == 1 else "RGB")
-    image = Augmentation().crop_and_flip(image, (size[0], size[1]), np.random.default_rng(0))
-    return np.asarray(image).reshape(*size, channels).transpose(2, 0, 1)

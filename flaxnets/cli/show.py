@@ -10,8 +10,18 @@ from unittest import mock
 
 import tyro
 
-from flaxnets.cli.common import UsageError, examples_to_test, open_dataset, open_run, parse
-from flaxnets.cli.predict import read_image
+from flaxnets.cli.common import (
+    IS_PATH,
+    Device,
+    Folder,
+    RunFolder,
+    UsageError,
+    examples_to_test,
+    image_shape,
+    open_dataset,
+    open_run,
+    parse,
+)
 
 if TYPE_CHECKING:
     import jax
@@ -31,14 +41,16 @@ class Options:
       flaxnets show runs/lenet-demo cat.png --output pictures
     """
 
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    run: RunFolder
     """The folder of the run that trained the network."""
-    image: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="[IMAGE]")] = None
-    """The image; if not given, the first one of the test part of the run's dataset."""
-    output: str | None = None
-    """The folder to draw into; if not given, the run's."""
+    image: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="[IMAGE]"), IS_PATH] = None
+    """The image; the first one of the run's test part if not given."""
+    output: Folder = None
+    """The folder to draw into; the run's if not given."""
     weights: Literal["best", "last"] = "best"
-    """Those of the best epoch in test, or those at the end of training."""
+    """Of the best epoch in test, or of the end."""
+    device: Device = "auto"
+    """Where to compute: cpu, gpu, tpu, cuda:1 or a number."""
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
@@ -46,17 +58,17 @@ def main(arguments: Sequence[str], prog: str) -> int:
     options = parse(Options, arguments, prog)
     import numpy as np
 
-    from flaxnets.data import DataError
+    from flaxnets.data import DataError, read_image
     from flaxnets.training.plots import plot_activations, plot_filters
 
-    run = open_run(options.run, options.weights)
+    run = open_run(options.run, options.weights, options.device)
     if run.config["task"] != "classification":
         raise UsageError(f"{options.run} is for {run.config['task']}; only networks for images can be shown")
     if options.image is None:
         image = examples_to_test(run, open_dataset(run, None, None), 1).inputs[0]
     else:
         try:
-            image = read_image(options.image, run)
+            image = read_image(options.image, image_shape(run))
         except DataError as error:
             raise UsageError(error) from error
     inputs = run.transform(np.asarray(image)[None])

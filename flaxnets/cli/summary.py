@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 import tyro
 
-from flaxnets.cli.common import UsageError, parse
+from flaxnets.cli.common import Device, UsageError, parse
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Print a network's modules with output shapes, parameters and multiply-adds.
+    """Print a network's modules with output shapes, parameters and multiply-adds, and how it is trained by default.
 
     Examples:
       flaxnets summary lenet
@@ -23,7 +23,9 @@ class Options:
     batch: int = 1
     """Examples a call."""
     num_classes: int | None = None
-    """How many classes the network tells apart; if not given, its own number."""
+    """How many classes the network tells apart; its own number if not given."""
+    device: Device = "auto"
+    """Where the other commands would compute; a summary computes nothing."""
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
@@ -36,6 +38,10 @@ def main(arguments: Sequence[str], prog: str) -> int:
     from flaxnets.registry import get_entry
 
     options = parse(Options, arguments, prog)
+    if options.device != "auto":
+        from flaxnets.cli.devices import choose_device
+
+        choose_device(options.device)
     if options.batch < 1:
         raise UsageError(f"--batch must be positive, got {options.batch}")
     given = {} if options.num_classes is None else {"num_classes": options.num_classes}
@@ -46,6 +52,9 @@ def main(arguments: Sequence[str], prog: str) -> int:
         raise UsageError(error) from error
     model.eval()
     print(summary(model, _input(entry.task, entry.input_shape, options.batch)))
+    if entry.recipe:
+        recipe = ", ".join(f"{key}={getattr(value, '__name__', value)}" for key, value in entry.recipe.items())
+        print(f"Trained by default with: {recipe}")
     return 0
 
 

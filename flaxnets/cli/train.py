@@ -1,14 +1,18 @@
 """``train``: trains a registered network, and keeps what came of it in the folder of a run."""
 
 import contextlib
+import glob
 import os
+import shlex
+import shutil
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flaxnets.cli.common import Failure, UsageError
+from flaxnets.cli.common import Failure, UsageError, class_names
 from flaxnets.cli.stopping import Stopping
 from flaxnets.cli.train_options import Options as Options
 from flaxnets.cli.train_options import parse_options
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 
     from flaxnets.training import Run
 
+CHECKPOINTS = "checkpoints"  # the folder of them in that of a run
+
 
 def main(arguments: Sequence[str], prog: str) -> int:
     """Runs the command; returns the exit status."""
@@ -28,56 +34,83 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
         print_models()
         return 0
-    from flaxnets.cli.devices import choose_device, keep_compiled
+    from flaxnets.cli.devices import check_compiles, choose_device, keep_compiled
 
-    choose_device(options.device)
+    device = choose_device(options.device)
+    check_compiles()
     keep_compiled(options.cache_dir)
-    plan = make_plan(options)
-    run = None if options.dry_run else _open_run(plan)
-    if run and run.is_finished():
-        print(f"{run.path} is finished; there is nothing to resume")
+    if options.dataset and ":" in options.dataset and sys.stdout.isatty():
+        print(f"reading {options.dataset}", flush=True)  # every image is decoded once, which takes time
+    plan = make_plan(options, warn=lambda words: print(words, file=sys.stderr))
+    plan, run = (plan, None) if options.dry_run else _open_run(plan)
+    if run and run.is_finished() and not plan.is_new_phase:
+        print(f"{run.path} is finished; there is nothing to resume. --epochs with more goes on with it")
         return 0
     with Stopping(options.time_limit, options.patience) as stopping:
-        return _train(plan, run, stopping)
+        stopping.started = False
+        return _train(plan, run, stopping, device, prog)
 
 
-def _open_run(plan: Plan) -> "Run":
-    """Returns the run to go on with, or a new one."""
+def _open_run(plan: Plan) -> "tuple[Plan, Run]":
+    """Returns the run to go on with, or a new one that has no folder yet, and the plan for it."""
     from flaxnets.training import Run, RunError, read_config
 
     asked, out, arch = plan.options.resume, Path(plan.options.out), plan.config["arch"]
     if asked == "auto":
-        for path in sorted(out.glob(f"{arch}-*/config.json"), key=os.path.getmtime, reverse=True):
+        for path in sorted(out.glob(f"{glob.escape(arch)}-*/config.json"), key=os.path.getmtime, reverse=True):
             with contextlib.suppress(RunError):  # what is no run is none to go on with
-                if not plan.differences(read_config(path.parent)):
-                    return Run(path.parent)
+                config = read_config(path.parent)
+                if not plan.differences(config):
+                    print(f"--resume auto: found {path.parent}", flush=True)
+                    return plan.continued(config), Run(path.parent)
+        print(f"--resume auto: no run with these options in {out}; a new one starts", flush=True)
     elif asked is not None:
-        differences = plan.differences(read_config(asked))
-        if differences:
-            raise UsageError(f"--resume {asked}: that run was another one: {'; '.join(differences)}")
-        return Run(asked)
+        return _resumed(plan, asked), Run(asked)
     try:
-        return Run.create(out, arch, plan.config)
+        return plan, Run.plan(out, arch)
     except OSError as error:
         raise UsageError(f"--out {out}: cannot write there: {error.strerror or error}") from error
 
 
-def _train(plan: Plan, run: "Run | None", stopping: Stopping) -> int:
+def _resumed(plan: Plan, path: str) -> Plan:
+    """Returns the plan for a run that goes on, in a new phase if its settings are others."""
+    from flaxnets.training import Checkpoints, read_config
+
+    config = read_config(path)
+    differences = plan.differences(config)
+    if not differences:
+        return plan.continued(config)
+    words = "; ".join(differences.values())
+    if not plan.can_change(differences):
+        raise UsageError(f"--resume {path}: that run was another one: {words}")
+    if plan.options.compare_torch:
+        raise UsageError(f"--resume {path}: --compare-torch is not for a run in phases; {words}")
+    try:
+        plan = plan.next_phase(config, Checkpoints(Path(path) / CHECKPOINTS).latest_progress())
+    except UsageError as error:
+        raise UsageError(f"--resume {path}: {error}; {words}") from error
+    print(f"a new phase begins after update {plan.phase_start}: {words}", flush=True)
+    return plan
+
+
+def _train(plan: Plan, run: "Run | None", stopping: Stopping, device: str, prog: str) -> int:
     from flaxnets.training import CheckpointError
     from flaxnets.training.progress import describe
 
     started = time.perf_counter()
+    begins = run is None or not run.has_begun()
     model = plan.make_model()
-    where = f"what was kept is in {run.path}" if run else "a dry run keeps nothing"
+    lines = plan.load_first_weights(model) if begins else []
+    print(_opening(plan, model, device, run), *lines, sep="\n", flush=True)
     torch_records = None
-    with _one_line_failures(where):
+    with _one_line_failures(run):
         try:
             records = fit_model(plan, model, stopping, run)
         except (FloatingPointError, CheckpointError):  # the model has the last finite state, or the last one
-            if run:
+            if run and run.has_begun():
                 run.save(model, "last")
             raise
-        if run:
+        if run and run.has_begun():
             run.save(model, "last")
         if plan.options.compare_torch and stopping.signal is None:
             torch_records = fit_twin(plan)
@@ -85,10 +118,12 @@ def _train(plan: Plan, run: "Run | None", stopping: Stopping) -> int:
                 run.log_all(torch_records, of="torch_")
         if run and records:
             _draw(plan, run, records, torch_records)
+    done = run is not None and (len(records) == plan.config["epochs"] or stopping.exhausted)
+    goes_on = f"\ngo on with:\n  {resume_command(run, prog)}" if run and not done else ""
     if stopping.signal is not None:
-        print(f"{stopping.reason} after {len(records)} whole epochs; {where}; --resume auto goes on with it")
+        print(f"{stopping.reason} after {len(records)} whole epochs; {_where(run)}{goes_on}")
         return stopping.exit_status
-    if run and (len(records) == plan.config["epochs"] or stopping.exhausted):
+    if run and done:
         run.finish({"epochs": len(records), "ended": stopping.reason, "best": max(records, key=plan.score)})
     if plan.data.vocabulary is not None and run:
         print(_sample(model, plan))
@@ -96,12 +131,60 @@ def _train(plan: Plan, run: "Run | None", stopping: Stopping) -> int:
     result = describe(records[-1], "test", plan.task.score) if records else "no whole epoch"
     ended = f" ({stopping.reason})" if stopping.reason else ""
     saved = f"saved in {run.path}" if run else "nothing was saved"
-    print(f"{result} after {minutes} min {seconds} s{ended}; {saved}")
+    print(f"{result} after {minutes} min {seconds} s{ended}; {saved}{goes_on}")
     return 0
 
 
+def _opening(plan: Plan, model: "nnx.Module", device: str, run: "Run | None") -> str:
+    """What a run is about to do, in one line."""
+    from flaxnets import named_parameters
+
+    config, data = plan.config, plan.data
+    sizes = {name: parameter.size for name, parameter in named_parameters(model)}
+    frozen = sum(p.size for _, p in named_parameters(model) if not getattr(p, "requires_grad", True))
+    parameters = f"{sum(sizes.values()):,} parameters" + (f" ({frozen:,} frozen)" if frozen else "")
+    classes = f", {len(data.classes)} classes" if data.classes else ""
+    examples = f"{len(data.train):,} + {len(data.test):,} {plan.task.unit}{classes}"
+    where = f"in {run.path}" if run else "a dry run"
+    return f"{config['arch']}: {parameters}; {config['dataset']}: {examples}; on {device}; {where}"
+
+
+def resume_command(run: "Run", prog: str) -> str:
+    """Returns the command line that goes on with a run, for a shell.
+
+    Args:
+        run: in a folder.
+        prog: ``train.py`` or ``flaxnets train``.
+
+    >>> from flaxnets.training import Run
+    >>> resume_command(Run("my runs/mlp-1"), "flaxnets train").partition("train ")[2]
+    "--resume 'my runs/mlp-1'"
+    """
+    python = "python" if _is_python("python") else sys.executable
+    program = sys.argv[0]
+    if prog == "train.py":
+        words = [python, program]
+    elif Path(program).name.startswith("flaxnets"):
+        on_path = shutil.which("flaxnets")
+        words = ["flaxnets" if on_path and os.path.samefile(on_path, program) else program, "train"]
+    else:
+        words = [python, "-m", "flaxnets", "train"]
+    return shlex.join([*words, "--resume", str(run.path)])
+
+
+def _is_python(name: str) -> bool:
+    found = shutil.which(name)
+    return found is not None and os.path.abspath(found) == os.path.abspath(sys.executable)
+
+
+def _where(run: "Run | None") -> str:
+    if run is None:
+        return "a dry run keeps nothing"
+    return f"what was kept is {f'in {run.path}' if run.has_begun() else 'nothing: no step was done'}"
+
+
 @contextlib.contextmanager
-def _one_line_failures(where: str) -> Iterator[None]:
+def _one_line_failures(run: "Run | None") -> Iterator[None]:
     """Turns what can go wrong in the middle of a run into a line that says what to do."""
     import jax
 
@@ -111,14 +194,14 @@ def _one_line_failures(where: str) -> Iterator[None]:
     try:
         yield
     except (FloatingPointError, CheckpointError, DataError) as error:
-        raise Failure(f"{error}; {where}") from error
+        raise Failure(f"{' '.join(str(error).split())}; {_where(run)}") from error
     except OSError as error:
-        raise Failure(f"{error.filename or 'writing'}: {error.strerror or error}; {where}") from error
+        raise Failure(f"{error.filename or 'writing'}: {error.strerror or error}; {_where(run)}") from error
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
             raise Failure(
                 f"out of memory; use a smaller --batch-size (with --accumulate for the same update), --remat or "
-                f"--precision bfloat16; {where}"
+                f"--precision bfloat16; {_where(run)}"
             ) from error
         raise
 
@@ -156,26 +239,40 @@ def fit_model(plan: Plan, model: "nnx.Module", stopping: Stopping, run: "Run | N
 
     def see(record: dict[str, Any]) -> None:
         seen.append(record)
-        stopping.scores = [plan.score(each) for each in seen]
+        since = plan.phases[-1]["epoch"] if plan.phases else 1
+        stopping.scores = [plan.score(each) for each in seen if each["epoch"] >= since]
 
     def on_resume(epoch: int, step: int, records: list[dict[str, Any]]) -> None:
         for record in records:
+            if plan.phases and "phase" not in record:
+                _number(record, 1)
             see(record)
-        if run:
-            run.log_all(records)
         progress.resume(epoch, step)
+
+    stepped = False
+
+    def on_step(epoch: int, step: int, metrics: Any) -> None:
+        nonlocal stepped
+        if run and not stepped:
+            _begin(plan, run, seen)
+            if checkpoints:
+                checkpoints.directory = (run.path / CHECKPOINTS).absolute()
+        stepped = stopping.started = True
+        progress.step(epoch, step, metrics)
 
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(Progress(config["epochs"], len(train) // batch_size, plan.task.unit))
         write = stack.enter_context(_tensorboard(run)) if options.tensorboard and run else None
         identity = {name: config[name] for name in ("arch", "model_options", "optimizer")}
-        checkpoints = stack.enter_context(Checkpoints(run.path / "checkpoints", config=identity)) if run else None
+        checkpoints = stack.enter_context(Checkpoints(run.path / CHECKPOINTS, config=identity)) if run else None
 
         def on_epoch(record: dict[str, Any]) -> None:
+            if plan.phases:
+                _number(record, len(plan.phases))
             see(record)
             if run:
                 run.log(record)
-                if stopping.scores[-1] >= max(stopping.scores):
+                if plan.score(record) >= max(map(plan.score, seen)):
                     run.save(model, "best")
             if write:
                 write(record)
@@ -206,10 +303,30 @@ def fit_model(plan: Plan, model: "nnx.Module", stopping: Stopping, run: "Run | N
             score=plan.score,
             resume=True,
             on_resume=on_resume,
-            on_step=progress.step,
+            on_step=on_step,
             on_epoch=on_epoch,
             should_stop=lambda: stopping.reason is not None,
         )
+
+
+def _begin(plan: Plan, run: "Run", records: Sequence[Mapping[str, Any]]) -> None:
+    """Makes the folder of a run after its first step; writes down what is new in a run that goes on."""
+    if not run.has_begun():
+        planned = run.path
+        run.begin(plan.record())
+        if run.path != planned:
+            print(f"in {run.path}: another run has taken {planned}")
+        return
+    run.log_all(records)
+    if plan.is_new_phase:
+        run.configure(plan.record())
+        run.reopen()
+
+
+def _number(record: dict[str, Any], phase: int) -> None:
+    """Puts the number of a phase behind that of the epoch."""
+    rest = {name: record.pop(name) for name in [*record] if name != "epoch"}
+    record.update({"phase": phase, **rest})
 
 
 def _kernels(plan: Plan) -> Any:
@@ -225,13 +342,16 @@ def _tensorboard(run: "Run") -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Gives what writes an epoch's record for TensorBoard."""
     from tensorboardX import SummaryWriter
 
-    with SummaryWriter(str(run.path / "tensorboard")) as writer:
+    with contextlib.ExitStack() as stack:
+        writers: list[Any] = []
 
         def write(record: Mapping[str, Any]) -> None:
+            if not writers:  # makes a folder, which the run has only after its first step
+                writers.append(stack.enter_context(SummaryWriter(str(run.path / "tensorboard"))))
             for name, value in record.items():
                 if name != "epoch":
-                    writer.add_scalar(name, value, record["epoch"])
-            writer.flush()
+                    writers[0].add_scalar(name, value, record["epoch"])
+            writers[0].flush()
 
         yield write
 
@@ -247,19 +367,23 @@ def fit_twin(plan: Plan) -> list[dict[str, Any]]:
     >>> sorted(records[0])
     ['epoch', 'test_loss', 'train_loss']
     """
-    from flaxnets import state_dict
+    from flaxnets import named_parameters, state_dict
     from flaxnets.parity.training import fit_torch
     from flaxnets.training import Batches
     from flaxnets.training.progress import describe
 
     train, test = plan.sources()
+    model = plan.make_model()
+    plan.load_first_weights(model)
+    frozen = [name for name, p in named_parameters(model) if not getattr(p, "requires_grad", True)]
     batches = Batches(train, plan.config["batch_size"], plan.transform(), plan.augment())
     return fit_torch(
         plan.config,
-        state_dict(plan.make_model()),
+        state_dict(model),
         batches,
         Batches(test, 250, plan.transform()),
         schedule=plan.schedule(),
+        frozen=frozen,
         on_epoch=lambda record: print(f"PyTorch {record['epoch']}/{plan.config['epochs']}  {describe(record, 'test')}"),
     )
 
@@ -274,9 +398,9 @@ def _draw(
     plot_curves(records, run.path / "curves.png", torch_records)
     if plan.data.task == "classification":
         best, (_, test) = load_run(run.path), plan.sources()
-        predictions = predict(best.model, test, transform=plan.transform(), kernels=_kernels(plan)).argmax(-1)
-        names = plan.data.classes or [str(i) for i in range(plan.data.model_options["num_classes"])]
-        matrix = confusion_matrix(predictions, plan.data.test.targets, len(names))
+        outputs = predict(best.model, test, transform=plan.transform(), kernels=_kernels(plan))
+        names = class_names(best, outputs.shape[-1])
+        matrix = confusion_matrix(outputs.argmax(-1), plan.data.test.targets, len(names))
         plot_confusion(matrix, names, run.path / "confusion.png")
 
 

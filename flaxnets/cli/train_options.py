@@ -3,21 +3,28 @@
 import argparse
 import dataclasses
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+import tyro
 import yaml
 
-from flaxnets.cli.common import UsageError, parse
+from flaxnets.cli.common import IN_FILES, IS_PATH, DatasetName, Device, File, Folder, UsageError, expand_user, parse
 from flaxnets.registry import suggest
+
+Optimizer = Literal[
+    "sgd", "adam", "adamw", "adagrad", "rmsprop", "adadelta", "adamax", "nadam", "radam", "asgd", "rprop"
+]
+Patterns = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="PATTERN")]
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Train a network, and keep its weights under torch's names in the folder of a run.
 
-    What is not given is chosen for the network: see --list-archs.
+    What is not given is chosen for the network: see flaxnets summary ARCH.
 
     Examples:
       {prog} --arch densenet
@@ -27,22 +34,55 @@ class Options:
       {prog} --arch gru_lm --epochs 1 --train-examples 640
     """
 
-    config: str | None = None
-    """A YAML file of these options, such as "epochs: 3"; what is given here as well counts here."""
-    arch: str = "densenet"
-    """The network."""
+    GROUPS: ClassVar[Mapping[str, str]] = {
+        "": "Network and its first weights",
+        "dataset": "Data",
+        "epochs": "Optimisation",
+        "crop_area": "Changes of training images",
+        "precision": "Computation",
+        "out": "The run and its folder",
+        "dry_run": "Other",
+    }
+
+    arch: Annotated[str, tyro.conf.arg(metavar="NAME")] = "densenet"
+    """The network: see --list-archs."""
+    init_from: Annotated[str | None, tyro.conf.arg(metavar="FILE|RUN"), IS_PATH] = None
+    """Begin with weights of a .safetensors or .pt file, or of a run.
+    Arrays of other shapes are left out and listed."""
+    freeze: Patterns = ()
+    """Do not train parameters: their names or patterns, or those of modules.
+    May be given several times."""
+    seed: int = 0
+    """Decides first weights, dropout and the order of examples."""
+    dataset: DatasetName = None
+    """What to train on.
+    Images: mnist, digits, mnist-full, fashion-mnist, cifar10.
+    Images of your own: folder:PATH or csv:FILE.
+    Text: topics or text:FILE. Points: line, diabetes."""
+    data_dir: Annotated[str, tyro.conf.arg(metavar="FOLDER"), IS_PATH] = "data"
+    """Where the files of mnist-full, fashion-mnist and cifar10 are."""
+    download: bool = False
+    """Fetch these from OpenML where their files are not there."""
+    bad_files: Literal["stop", "skip"] = "stop"
+    """On unusable images or lines: stop before training, or skip them.
+    Ten are named; more are in a file."""
+    csv_image_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """The column of the images of a csv:FILE: its name, or its number from 1."""
+    csv_label_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """The column of the labels of a csv:FILE: its name, or its number from 1."""
+    workers: int = 2
+    """How many threads decode images in files ahead."""
+    train_examples: int | None = None
+    """Use only this many training examples, the first."""
+    normalize: bool = False
+    """Scale channels to mean 0 and variance 1 over the training images."""
     epochs: int | None = None
     """How often to go through the training examples."""
     batch_size: int | None = None
     """Examples a step: images, pieces of text, or points."""
     lr: float | None = None
     """The largest learning rate."""
-    optimizer: (
-        Literal[
-            "sgd", "adam", "adamw", "adagrad", "rmsprop", "adadelta", "adamax", "nadam", "radam", "asgd", "rprop"
-        ]
-        | None
-    ) = None  # fmt: skip
+    optimizer: Optimizer | None = None
     """How gradients become updates."""
     schedule: Literal["cosine", "constant", "linear", "step", "onecycle"] | None = None
     """How the learning rate goes on; cosine and linear fall to 0."""
@@ -51,78 +91,88 @@ class Options:
     weight_decay: float | None = None
     """The optimizer's weight decay."""
     clip_norm: float | None = None
-    """The largest norm of all gradients; larger ones are scaled down to it."""
+    """Scale gradients down to this norm over all parameters."""
     label_smoothing: float = 0.0
-    """The part of the target that is spread over all classes, of networks for images."""
+    """The part of an image's target that is spread over all classes."""
     accumulate: int = 1
     """How many batches' gradients are averaged for an update."""
     ema_decay: float | None = None
-    """How much of a moving average of the weights an update keeps; with it the average is evaluated and kept."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """What products, convolutions and recurrent layers compute in; weights stay in float32."""
-    kernels: Literal["auto", "plain", "xla", "onednn", "cudnn"] = "auto"
-    """How layers compute: as XLA does by itself, on a CPU in forms that it is faster with or with those of oneDNN, on
-    a GPU with cuDNN's LSTM."""
-    remat: bool = False
-    """Compute the network's blocks again in the backward pass, which saves memory on a GPU or TPU."""
+    """How much of a moving average of the weights an update keeps.
+    With it the average is evaluated and kept."""
     nonfinite: Literal["stop", "skip", "ignore"] = "stop"
-    """What a loss that is infinite or NaN does: end the run, leave the batch out, or nothing."""
-    dataset: str | None = None
-    """What to train on. Images: mnist, digits, folder:PATH, csv:FILE; mnist-full, fashion-mnist and cifar10 from their
-    published files. Text: topics, text:FILE. Points: line, diabetes."""
-    data_dir: str = "data"
-    """The folder with a folder for the files of mnist-full, fashion-mnist or cifar10."""
-    download: bool = False
-    """Fetch these from OpenML where their files are not there."""
-    bad_files: Literal["stop", "skip"] = "stop"
-    """What images or lines that cannot be used do: end the run before it begins, or be left out; each is named."""
-    workers: int = 2
-    """How many threads decode images of folders ahead."""
-    train_examples: int | None = None
-    """Use only the first so many training examples."""
+    """On a loss that is infinite or NaN: stop, skip the batch, or nothing."""
+    patience: int | None = None
+    """End after so many epochs in a row without a better test score."""
+    time_limit: float | None = None
+    """End after so many seconds, after the step that is going on."""
     crop_area: float = 1.0
-    """Cut at random so much of an image's area or more, and resize it to the whole; for folders of images."""
+    """Cut this share of an image's area or more at random, and resize it. For images in files."""
     crop_padding: int = 0
-    """Put so many black pixels around an image and cut a window of its size out of it."""
+    """Put so many black pixels around an image and cut its size out."""
     flip: float = 0.0
     """How probable it is that an image is mirrored."""
     erase: float = 0.0
     """How probable it is that a rectangle of an image is erased."""
     mixup: float = 0.0
     """Mix pairs of images, in a proportion drawn from Beta(mixup, mixup)."""
-    normalize: bool = False
-    """Give the channels of images mean 0 and variance 1 over the training part."""
-    seed: int = 0
-    """Decides initial weights, dropout and the order of examples."""
-    patience: int | None = None
-    """End after so many epochs in a row without a better test score."""
-    time_limit: float | None = None
-    """End after so many seconds, after the step that is going on."""
-    out: str = "runs"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What layers compute in; weights stay in float32."""
+    kernels: Literal["auto", "plain", "xla", "onednn", "cudnn"] = "auto"
+    """Backend: plain XLA, CPU-tuned XLA, oneDNN (CPU) or cuDNN LSTM (GPU)."""
+    remat: bool = False
+    """Compute blocks again in the backward pass, which saves memory."""
+    device: Device = "auto"
+    """Where to compute: cpu, gpu, tpu, cuda:1 or a number."""
+    cache_dir: Folder = None
+    """Where compiled steps are kept; the user's folder for caches if not given."""
+    out: Annotated[str, tyro.conf.arg(metavar="FOLDER"), IS_PATH] = "runs"
     """The folder in which a folder for this run is made."""
-    resume: str | None = None
-    """Go on with a run: its folder, or auto for the last one in --out of the same options, or else a new one."""
+    config: File = None
+    """A YAML file of these options, such as "epochs: 3". Options given here count more."""
+    resume: Annotated[str | None, tyro.conf.arg(metavar="RUN|auto"), IS_PATH] = None
+    """Go on with a run, or with the last one in --out of the same options.
+    With more --epochs or another --lr the run goes on in a new phase."""
     checkpoint_every: int | None = None
-    """Save a checkpoint after so many steps, and not after each epoch alone."""
+    """Save a checkpoint also after so many steps of an epoch."""
     compare_torch: bool = False
-    """Train the network's PyTorch twin, too, from the same weights on the same batches, and show both curves."""
+    """Train the PyTorch twin, too, on the same batches, and draw both curves."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard as well."""
-    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
-    """Where to compute; auto takes the fastest there is."""
-    cache_dir: str | None = None
-    """Where compiled steps are kept for the next run; flaxnets in the user's folder for caches if not given."""
     dry_run: bool = False
-    """Take two steps, evaluate on one batch, and leave no files; of 8 examples each if --batch-size is not given."""
+    """Take two steps, evaluate on one batch, and leave no files.
+    A step has 8 examples if --batch-size is not given."""
     list_archs: bool = False
     """Print the networks and stop."""
 
 
-# These may be others when a run is resumed: they do not decide what comes out of it.
-FREE = (
-    "config", "data_dir", "download", "workers", "patience", "time_limit", "out", "resume", "checkpoint_every",
-    "compare_torch", "tensorboard", "device", "cache_dir", "dry_run", "list_archs",
-)  # fmt: skip
+_NOT_RECORDED = ("config", "resume", "dry_run", "list_archs")
+
+
+def given_options(options: Options) -> dict[str, Any]:
+    """Returns what was asked for, with which another command repeats a run from any folder.
+
+    >>> given_options(Options(arch="mlp", resume="auto"))
+    {'arch': 'mlp'}
+    """
+    given = {
+        name: value
+        for name, value in dataclasses.asdict(options).items()
+        if value != getattr(Options, name) and name not in _NOT_RECORDED
+    }
+    paths = {
+        name: os.path.abspath(given[name]) for name in ("data_dir", "init_from", "cache_dir", "out") if name in given
+    }
+    return given | paths | ({"dataset": resolved_dataset(given["dataset"])} if "dataset" in given else {})
+
+
+def resolved_dataset(name: str) -> str:
+    """Returns the name of a dataset with its path from the root on, if it has one.
+
+    >>> resolved_dataset("mnist"), resolved_dataset("folder:/data/../pets")
+    ('mnist', 'folder:/pets')
+    """
+    kind, _, path = name.partition(":")
+    return f"{kind}:{os.path.abspath(path)}" if path and kind in IN_FILES else name
 
 
 def parse_options(arguments: Sequence[str], prog: str) -> Options:
@@ -154,8 +204,8 @@ def _files(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _from_yaml(path: str) -> list[str]:
     try:
-        loaded = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        loaded = yaml.safe_load(Path(expand_user(path)).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UsageError(f"--config {path}: {reason}") from error
     return _as_arguments(loaded, f"--config {path}")
@@ -165,7 +215,7 @@ def _from_run(path: str) -> list[str]:
     from flaxnets.training import RunError, read_config
 
     try:
-        options = read_config(path).get("options")
+        options = read_config(expand_user(path)).get("options")
     except RunError as error:
         raise UsageError(f"--resume {path}: {error}") from error
     return _as_arguments(options, f"--resume {path}, options in config.json")
@@ -183,20 +233,24 @@ def _as_arguments(loaded: Any, where: str) -> list[str]:
             raise UsageError(f"{where}: unknown option {key!r}; {suggest(name, list(defaults))}")
         if value is None:
             continue
-        if isinstance(value, bool) != isinstance(defaults[name], bool) or isinstance(value, (dict, list)):
-            what = "true or false" if isinstance(defaults[name], bool) else "one value"
+        default = defaults[name]
+        values = value if isinstance(value, list) and isinstance(default, tuple) else [value]
+        if isinstance(value, bool) != isinstance(default, bool) or any(
+            isinstance(each, (dict, list)) for each in values
+        ):
+            what = "true or false" if isinstance(default, bool) else "one value"
             raise UsageError(f"{where}: {key} must be {what}, got {value!r}")
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):
             found += [flag] if value else []
         else:
-            found += [flag, str(value)]
+            found += [word for each in values for word in (flag, str(each))]
     return found
 
 
 _RANGES = {
     "warmup_steps": (0, math.inf), "weight_decay": (0, math.inf), "ema_decay": (0, 1), "label_smoothing": (0, 1),
-    "workers": (0, math.inf),
+    "workers": (0, 1025), "crop_padding": (0, 2**16),
 }  # fmt: skip
 _POSITIVE = (
     "epochs", "batch_size", "lr", "train_examples", "clip_norm", "accumulate", "patience", "time_limit",

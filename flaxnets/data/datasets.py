@@ -2,20 +2,23 @@
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from flaxnets.data.class_names import relabel
+from flaxnets.data.complaints import BadFiles, listed
 from flaxnets.data.examples import SPLIT_SEED, Dataset, Split
 from flaxnets.data.files import DataError
-from flaxnets.data.image_checks import BadFiles
-from flaxnets.data.image_sets import image_folder, image_table
+from flaxnets.data.image_sets import Reading, image_folder, image_table
 from flaxnets.data.published import DIGITS, PUBLISHED, load_published
+from flaxnets.data.tables import Columns
 from flaxnets.data.text import Vocabulary, letters_and_spaces, windows
 from flaxnets.registry import suggest
 
 WINDOW = 35  # characters
+LETTERS = " abcdefghijklmnopqrstuvwxyz"
 
 
 def _classification(name: str, images: np.ndarray, labels: np.ndarray, test_size: int) -> Dataset:
@@ -67,32 +70,35 @@ def _diabetes() -> Dataset:
     return _regression("diabetes", columns[:, :-1], columns[:, -1], test_size)
 
 
-def _topics() -> Dataset:
+def _topics() -> str:
     try:
         from pydoc_data.topics import topics
     except ImportError as error:
         raise ImportError("this Python was installed without pydoc_data.topics, the text of its help()") from error
-    text = letters_and_spaces(" ".join(topics[key] for key in sorted(topics)))
-    return _text("topics", text, Vocabulary(" abcdefghijklmnopqrstuvwxyz"))
+    return letters_and_spaces(" ".join(topics[key] for key in sorted(topics)))
 
 
-def _text(name: str, text: str, vocabulary: Vocabulary) -> Dataset:
+def _text(name: str, text: str, characters: Sequence[str], warn: Callable[[str], None] = warnings.warn) -> Dataset:
+    unknown = sorted({*text} - {*characters})
+    if unknown:
+        count = sum(map(text.count, unknown))
+        warn(f"{name}: the network does not know {listed(unknown)}: {count:,} of {len(text):,} characters are <unk>")
+    vocabulary = Vocabulary(characters)
     ids = vocabulary.encode(text)
     train, test = (Split(*windows(part, WINDOW)) for part in np.split(ids, [len(ids) * 9 // 10]))
     return Dataset(name, "language", train, test, {"vocab_size": len(vocabulary)}, vocabulary)
 
 
-def _text_file(name: str, path: Path) -> Dataset:
+def _read_text(path: Path) -> str:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8: the byte {error.object[error.start]:02x} at {error.start:,}") from error
-    data = _text(name, text, Vocabulary(sorted(set(text))))
-    if not len(data.test):
+    if len(text) - len(text) * 9 // 10 <= WINDOW:
         raise DataError(f"{path}: {len(text):,} characters, where a tenth must have more than {WINDOW}")
-    return data
+    return text
 
 
 _LOADERS: dict[str, tuple[str, Callable[[], Dataset]]] = {
@@ -100,7 +106,6 @@ _LOADERS: dict[str, tuple[str, Callable[[], Dataset]]] = {
     "digits": ("classification", _digits),
     "line": ("regression", _line),
     "mnist": ("classification", _mnist),
-    "topics": ("language", _topics),
 }
 
 
@@ -112,11 +117,23 @@ def list_datasets(task: str | None = None) -> list[str]:
     >>> list_datasets("regression")
     ['diabetes', 'line']
     """
-    tasks = {name: task for name, (task, _) in _LOADERS.items()} | dict.fromkeys(PUBLISHED, "classification")
-    return sorted(name for name, its_task in tasks.items() if task in (None, its_task))
+    return sorted(name for name in [*PUBLISHED, *_LOADERS, "topics"] if task in (None, task_of(name)))
 
 
-_PLACES = ("csv:FILE", "folder:PATH", "text:FILE")
+_PLACES = {"csv:FILE": "classification", "folder:PATH": "classification", "text:FILE": "language"}
+
+
+def task_of(name: str) -> str | None:
+    """Returns the task that a dataset is for, None for an unknown name.
+
+    >>> task_of("folder:pets"), task_of("topics"), task_of("pets")
+    ('classification', 'language', None)
+    """
+    if name in _LOADERS:
+        return _LOADERS[name][0]
+    kind, colon, _ = name.partition(":")
+    places = {place.partition(":")[0] + ":": task for place, task in _PLACES.items()}
+    return (dict.fromkeys(PUBLISHED, "classification") | {"topics": "language"} | places).get(kind + colon)
 
 
 def load(
@@ -126,6 +143,8 @@ def load(
     download: bool = False,
     bad_files: BadFiles = "stop",
     warn: Callable[[str], None] = warnings.warn,
+    csv_columns: Columns = (None, None),
+    names: Sequence[str] | None = None,
 ) -> Dataset:
     """Loads a dataset, split once and for all into training and test examples.
 
@@ -138,28 +157,33 @@ def load(
     - ``mnist-full``, ``fashion-mnist`` and ``cifar10``: 60,000 and 50,000 images and 10,000 to test on, from the files
       that their authors publish, or fetched from OpenML.
     - ``folder:PATH``: images in a folder for each class, deeper ones included; a fifth of every class, at least one
-      image, is the test part. Or folders ``train`` and ``val`` (else ``valid``, else ``test``) of such folders, with
-      the same classes. What begins with a dot is passed over.
-    - ``csv:FILE``: lines of an image's path, relative to the file's folder, and its label; a first line such as
-      ``path,label`` is passed over. A fifth of every class is the test part, unless beside ``pets.csv`` there are
-      ``pets.train.txt`` and ``pets.test.txt``, which have such a path on each line.
+      image, is the test part. Or folders of the parts ``train``, ``val`` and ``test``, each with such folders.
+    - ``csv:FILE``: a table of images' paths, relative to the file's folder, and labels. A fifth of every class is the
+      test part, unless beside ``pets.csv`` there are ``pets.train.txt`` and ``pets.test.txt``, which have such a path
+      on each line.
     - ``text:FILE``: a text in UTF-8, all its characters, in windows of 35; the last tenth is the test part.
 
     Images in files are read from below the folder (of the CSV file) alone, and links that lead out of it are not
-    followed. Each is decoded once to check it. No more than 8 bits a channel, one frame, no CMYK, and a name that ends
-    as the content does: that can be used.
+    followed. Each is decoded once to check it. ``docs/data.md`` says which names of parts and columns are known, what
+    is skipped, and how images are converted.
 
     Args:
         name: of the dataset.
         data_dir: the folder that has a folder with the files of each of ``mnist-full``, ``fashion-mnist`` and
             ``cifar10``, called as the dataset or as torchvision calls it; what is fetched is kept there.
         download: whether one of these that is not there may be fetched. Its SHA-256 is kept, and checked from then on.
-        bad_files: what images and lines that cannot be used do: ``"stop"`` is one error that names them all,
+        bad_files: what images and lines that cannot be used do: ``"stop"`` is one error that names them,
             ``"skip"`` leaves them out.
-        warn: is called with a line of text for each that is left out.
+        warn: is called with a line of text for what is left out or converted.
+        csv_columns: the columns of the image and the label in a CSV file: a name, a number from 1, or None for the
+            usual names.
+        names: classes (or characters, for a text) that a network knows, in their order: labels are positions among
+            them, and a class that is not among them is an error, whereas one of them may have no images. If not given,
+            the dataset's own classes, as numbers in their order if all are numbers.
 
     Raises:
-        ValueError: for an unknown name; :class:`flaxnets.data.DataError` for files that are damaged.
+        ValueError: for an unknown name, or columns without a CSV file; :class:`flaxnets.data.DataError` for files that
+            are damaged, and for classes that are not among ``names``.
         ImportError: if the package that holds the data is not there.
         FileNotFoundError: if the files are not there; the message says which ones to put where.
 
@@ -169,14 +193,22 @@ def load(
     """
     if bad_files not in ("stop", "skip"):
         raise ValueError(f"bad_files must be 'stop' or 'skip', got {bad_files!r}")
-    if name in PUBLISHED:
-        return load_published(name, Path(data_dir), download)
-    if name in _LOADERS:
-        return _LOADERS[name][1]()
     kind, _, place = name.partition(":")
+    if csv_columns != (None, None) and kind != "csv":
+        raise ValueError(f"columns of the image and the label are for csv:FILE, got {name}")
+    if name == "topics":
+        return _text(name, _topics(), names or LETTERS, warn)
     if place and kind == "text":
-        return _text_file(name, Path(place))
+        text = _read_text(Path(place))
+        return _text(name, text, names or sorted({*text}), warn)
     if place and kind in ("csv", "folder"):
-        return (image_folder if kind == "folder" else image_table)(name, Path(place), bad_files, warn)
-    beginning = name[: name.find(":") + 1] or name  # what follows it is the user's own
-    raise ValueError(f"unknown dataset {name!r}; {suggest(beginning, [*list_datasets(), *_PLACES])}")
+        reading = Reading(bad_files, warn, names, csv_columns)
+        return (image_folder if kind == "folder" else image_table)(name, Path(place), reading)
+    if name in PUBLISHED:
+        data = load_published(name, Path(data_dir), download)
+    elif name in _LOADERS:
+        data = _LOADERS[name][1]()
+    else:
+        beginning = name[: name.find(":") + 1] or name  # what follows it is the user's own
+        raise ValueError(f"unknown dataset {name!r}; {suggest(beginning, [*list_datasets(), *_PLACES])}")
+    return relabel(data, names) if names is not None and data.classes else data

@@ -1,10 +1,12 @@
 """The parts of a dataset, and what it is for."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import numpy as np
 
+from flaxnets.data.files import DataError
 from flaxnets.data.image_files import ImageFiles
 from flaxnets.data.text import Vocabulary
 
@@ -26,9 +28,12 @@ class Split:
         return Split(self.inputs[:count], self.targets[:count])
 
 
+Part: TypeAlias = Split | ImageFiles
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A dataset's two parts, what they are for, and the sizes that a network for them has.
+    """A dataset's parts, what they are for, and the sizes that a network for them has.
 
     Attributes:
         name: what :func:`flaxnets.data.load` knows it by.
@@ -36,16 +41,52 @@ class Dataset:
             ``(N, T)`` in int32, targets the ids that follow. ``regression``: ``(N, features)`` and ``(N, 1)`` in
             float32.
         train: examples to learn from: arrays, or images in files.
-        test: examples to evaluate on, of the same kind.
+        test: examples to evaluate on after each epoch, of the same kind.
         model_options: options for :func:`flaxnets.create_model`: ``num_classes``, ``vocab_size`` or ``n_features``.
         vocabulary: what the ids of a text mean.
         classes: what the labels mean, in their order.
+        test_name: ``test``, or ``val`` where the files have a validation part: then that is ``test`` above.
+        held_out: reads the part ``test`` beside a part ``val``, which training does not look at.
     """
 
     name: str
     task: str
-    train: Split | ImageFiles
-    test: Split | ImageFiles
+    train: Part
+    test: Part
     model_options: Mapping[str, int]
     vocabulary: Vocabulary | None = None
     classes: tuple[str, ...] | None = None
+    test_name: str = "test"
+    held_out: Callable[[], Part] | None = None
+
+    def part(self, name: str) -> Part:
+        """Returns the examples of one part, or of all.
+
+        Args:
+            name: ``train``, ``val``, ``test`` or ``all``.
+
+        Raises:
+            DataError: for a part that the dataset does not have, or that has no examples.
+
+        >>> from flaxnets.data import load
+        >>> [len(load("digits").part(name)) for name in ("train", "test", "all")]
+        [1437, 360, 1797]
+        >>> load("digits").part("val")
+        Traceback (most recent call last):
+        flaxnets.data.files.DataError: digits has no part 'val'. Expected one of: train, test, all
+        """
+        readers: dict[str, Callable[[], Part]] = {"train": lambda: self.train, self.test_name: lambda: self.test}
+        if self.held_out is not None:
+            readers["test"] = self.held_out
+        readers = {part: read for part, read in readers.items() if part != "train" or len(self.train)}
+        if name not in (*readers, "all"):
+            raise DataError(f"{self.name} has no part {name!r}. Expected one of: {', '.join((*readers, 'all'))}")
+        parts = [read() for each, read in readers.items() if name in (each, "all")]
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _joined(parts: list[Part]) -> Part:
+    targets = np.concatenate([part.targets for part in parts])
+    if isinstance(parts[0], Split):
+        return Split(np.concatenate([part.inputs for part in parts if isinstance(part, Split)]), targets)
+    return ImageFiles(tuple(path for part in parts if isinstance(part, ImageFiles) for path in part.paths), targets)

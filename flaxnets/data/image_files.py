@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from flaxnets.data.augmentation import Augmentation
 from flaxnets.data.files import DataError
-from flaxnets.data.image_checks import decode_image
+from flaxnets.data.image_checks import check_images, decode_image, ignore_pillow_warnings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +76,7 @@ class ImageFiles:
         """
         if image_shape[0] not in (1, 3):
             raise ValueError(f"images are decoded to 1 or 3 channels, got the shape {image_shape}")
+        ignore_pillow_warnings()
         make = functools.partial(self._example, image_shape=image_shape, augmentation=augmentation, seed=seed)
         with contextlib.closing(_made(make, order, workers, 2 * batch_size)) as examples:
             for start in range(0, len(order), batch_size):
@@ -96,6 +98,31 @@ class ImageFiles:
         rng = np.random.default_rng((*seed, int(index)))
         image = (augmentation or Augmentation()).crop_and_flip(image, (size[0], size[1]), rng)
         return np.asarray(image).reshape(*size, channels).transpose(2, 0, 1)
+
+
+def read_image(path: str | os.PathLike, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """Reads one image as :meth:`ImageFiles.batches` decodes images to evaluate on.
+
+    Args:
+        path: the file.
+        image_shape: ``(c, h, w)``.
+
+    Raises:
+        DataError: for a file that cannot be used to train on either: missing, damaged, and so on.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("L", (40, 30), 7).save(f"{folder}/dark.png")
+    ...     read_image(f"{folder}/dark.png", (3, 1, 1)).tolist()
+    [[[7]], [[7]], [[7]]]
+    """
+    problem = check_images([Path(path)])[0].problem
+    if problem is not None:
+        raise DataError(f"{path}: {problem}")
+    files = ImageFiles((Path(path),), np.zeros(1, np.int32))
+    images, _ = next(files.batches(np.zeros(1, int), 1, image_shape=image_shape))
+    return images[0]
 
 
 def _made(

@@ -1,21 +1,45 @@
 """Datasets of image files: a folder for each class, or a table of paths and labels."""
 
-import csv
 import dataclasses
+import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from flaxnets.data.class_names import composed, label_positions, sort_classes
+from flaxnets.data.complaints import BadFiles, Complaint, listed, printable, report
 from flaxnets.data.examples import SPLIT_SEED, Dataset
 from flaxnets.data.files import DataError
-from flaxnets.data.image_checks import FORMATS, BadFiles, Complaint, check_images, locate, printable, report
+from flaxnets.data.image_checks import FORMATS, check_images, locate, warn_of_conversions
 from flaxnets.data.image_files import ImageFiles
+from flaxnets.data.tables import Columns, read_table, text_lines
 
-_TEST_PARTS = "val", "valid", "test"  # the first that is there is evaluated on
-_PATH_COLUMNS = {"file", "file_name", "filename", "image", "image_path", "path"}
-_LABEL_COLUMNS = {"category", "class", "label", "target"}
+_PART_NAMES = {
+    "train": {"train", "training"},
+    "val": {"dev", "eval", "evaluation", "val", "valid", "validation"},
+    "test": {"test", "testing"},
+}
+# What operating systems and archives leave in folders, beside names that begin with a dot.
+_LEFTOVERS = {
+    "$recycle.bin", "@eadir", "@recycle", "@recycle.bin", "#recycle", "#snapshot", "__macosx", "__pycache__",
+    "desktop.ini", "ehthumbs.db", "ehthumbs_vista.db", "icon\r", "lost+found", "lost.dir", "picasa.ini",
+    "system volume information", "thumbs.db",
+}  # fmt: skip
+_LEFTOVER_ENDS = ":zone.identifier", ":encryptable"  # streams of NTFS that became files
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How image files are read; see :func:`flaxnets.data.load`."""
+
+    bad_files: BadFiles = "stop"
+    warn: Callable[[str], None] = warnings.warn
+    names: Sequence[str] | None = None
+    csv_columns: Columns = (None, None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,96 +51,244 @@ class _Found:
     number: int = 0  # of the line
 
 
-def image_folder(name: str, folder: Path, bad_files: BadFiles, warn: Callable[[str], None]) -> Dataset:
+def image_folder(name: str, folder: Path, reading: Reading) -> Dataset:
     """Loads the images below a folder, as :func:`flaxnets.data.load` says.
 
     Args:
         name: of the dataset.
-        folder: with a folder for each class, or with folders ``train`` and ``val``, ``valid`` or ``test`` of those.
-        bad_files: as that of :func:`flaxnets.data.load`.
-        warn: as that of :func:`flaxnets.data.load`.
+        folder: with a folder for each class, or with folders ``train``, ``val`` and ``test`` of those.
+        reading: how.
 
     Raises:
-        DataError: for files that cannot be used, or a folder without two classes.
+        DataError: for files that cannot be used, a folder without two classes, or a mixture of parts and classes.
         FileNotFoundError: if there is no such folder.
     """
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: no such folder")
     if not folder.is_dir():
         raise DataError(f"{folder}: expected a folder of images, got a file")
-    folders = [entry.name for entry in _entries(folder) if entry.is_dir(follow_symlinks=False)]
-    test = next((part for part in _TEST_PARTS if part in folders), None)
-    parts: list[str | None] = ["train", test] if test and "train" in folders else [None]
-    root, found, complaints = folder.resolve(), [], []
-    for part in parts:
-        for path, label, problem in _below(folder / (part or "")):
-            try:
-                if problem:
-                    raise DataError(problem)
-                found.append(_Found(str(path), locate(root, path.relative_to(folder)), label, part))
-            except DataError as error:
-                complaints.append(Complaint(str(path), str(error)))
-    return _assemble(name, folder, found, complaints, bad_files, warn)
+    tree = _Tree(folder, folder.resolve())
+    parts = _parts(tree, reading.names)
+    if set(parts) <= {"train"}:
+        found, complaints = _images(tree, [(None, parts.get("train", folder))], reading)
+        return _assemble(name, folder, found, complaints, reading)
+    test = "val" if "val" in parts else "test"
+    if "train" not in parts and reading.names is None:
+        raise DataError(
+            f"{folder}: a folder {parts[test].name!r} and none to learn from. Expected a folder 'train' beside it. "
+            f"Fix: add it, or use folder:{parts[test]}"
+        )
+    found, complaints = _images(tree, [(part, parts[part]) for part in ("train", test) if part in parts], reading)
+    data = dataclasses.replace(_assemble(name, folder, found, complaints, reading), test_name=test)
+    if test == "test" or "test" not in parts:
+        return data
+    held_out = functools.partial(_held_out, name, tree, parts["test"], reading, data.classes or ())
+    return dataclasses.replace(data, held_out=held_out)
 
 
-def _below(folder: Path) -> Iterator[tuple[Path, str, str]]:
-    """Yields the files in the folders of the classes: path, class, and what is wrong with a path where that shows."""
-    for entry in _entries(folder):
+def _held_out(name: str, tree: "_Tree", folder: Path, reading: Reading, classes: Sequence[str]) -> ImageFiles:
+    """Reads a part that training does not look at; its labels are matched by name."""
+    reading = dataclasses.replace(reading, names=classes)
+    found, complaints = _images(tree, [("test", folder)], reading)
+    test = _assemble(name, folder, found, complaints, reading).test
+    assert isinstance(test, ImageFiles)
+    return test
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tree:
+    """A folder, as it was named and without links; nothing outside of it is looked at."""
+
+    top: Path
+    root: Path
+
+    def locate(self, path: Path) -> Path:
+        return locate(self.root, path.relative_to(self.top))
+
+    def problem(self, path: Path) -> str:
+        """Says what is wrong with a link, if anything."""
+        try:
+            self.locate(path)
+        except DataError as error:
+            return str(error)
+        return ""
+
+    def is_folder(self, entry: os.DirEntry[str]) -> bool:
+        """Whether this is a folder, or a link to one inside the tree."""
         path = Path(entry.path)
-        if entry.is_dir(follow_symlinks=False):
-            paths = list(_files_below(path))
-            yield from ((image, entry.name, "") for image in paths)
-            if not paths:
-                yield path, entry.name, "no images in it"
-        elif entry.is_symlink() or path.suffix.lower() in FORMATS:
-            yield path, "", f"expected a folder of images, got a {'link' if entry.is_symlink() else 'file'}"
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    for entry in _entries(folder):
-        if entry.is_dir(follow_symlinks=False) and Path(entry.name).suffix.lower() not in FORMATS:
-            yield from _files_below(Path(entry.path))
-        else:
-            yield Path(entry.path)
+        linked = entry.is_symlink() and not self.problem(path)
+        return entry.is_dir(follow_symlinks=False) or (linked and path.is_dir())
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Lists a folder without what systems leave in it, in the order of the names."""
     with os.scandir(folder) as entries:
-        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        return sorted((entry for entry in entries if not _is_leftover(entry.name)), key=lambda entry: entry.name)
 
 
-def image_table(name: str, table: Path, bad_files: BadFiles, warn: Callable[[str], None]) -> Dataset:
+def _is_leftover(name: str) -> bool:
+    lower = name.lower()
+    return lower.startswith(".") or lower in _LEFTOVERS or lower.endswith(_LEFTOVER_ENDS)
+
+
+def _parts(tree: _Tree, names: Sequence[str] | None) -> dict[str, Path]:
+    """Returns the folders of the parts; none if the folders are classes."""
+    entries = _entries(tree.top)
+    folders = [
+        entry.name
+        for entry in entries
+        if tree.is_folder(entry) or (_part(entry.name) and tree.problem(Path(entry.path)))
+    ]
+    parts: dict[str, list[str]] = {}
+    for folder in folders:
+        part = _part(folder)
+        if part is not None:
+            parts.setdefault(part, []).append(folder)
+    if not parts or (names is not None and {*map(composed, folders)} <= {*map(composed, names)}):
+        return {}
+    others = [folder for folder in folders if _part(folder) is None and _has_images(tree, tree.top / folder)]
+    if others:
+        its_parts = [folder for each in parts.values() for folder in each]
+        raise DataError(
+            f"{tree.top}: {listed(its_parts)} are parts of a dataset, {listed(others)} are not. Expected folders of "
+            f"parts alone (train, val, test), or of classes alone. Fix: move {listed(others)} elsewhere; or, if "
+            f"{its_parts[0]!r} is a class, rename it or move all classes into {tree.top / 'train'}"
+        )
+    for part, claims in parts.items():
+        if len(claims) > 1:
+            raise DataError(
+                f"{tree.top}: {' and '.join(map(repr, claims))} are both the part {part!r}. Expected one folder for "
+                "each part. Fix: join or rename them"
+            )
+    return {part: tree.top / claims[0] for part, claims in parts.items()}
+
+
+def _part(folder: str) -> str | None:
+    word = re.sub("[ _-]*(dataset|data|images|imgs|set|split)$", "", folder.lower())
+    return next((part for part, words in _PART_NAMES.items() if word in words), None)
+
+
+def _images(
+    tree: _Tree, parts: Iterable[tuple[str | None, Path]], reading: Reading
+) -> tuple[list[_Found], list[Complaint]]:
+    found, complaints = [], []
+    for part, folder in parts:
+        for path, label, problem in _class_files(tree, folder, reading.names is not None):
+            try:
+                if problem:
+                    raise DataError(problem)
+                found.append(_Found(str(path), tree.locate(path), composed(label), part))
+            except DataError as error:
+                complaints.append(Complaint(str(path), str(error)))
+    return found, complaints
+
+
+def _class_files(tree: _Tree, folder: Path, may_lack: bool) -> Iterator[tuple[Path, str, str]]:
+    """Yields the files in the folders of the classes: path, class, and what is wrong with a path where that shows.
+
+    Args:
+        tree: with the folder.
+        folder: with a folder for each class.
+        may_lack: whether a folder may be empty.
+    """
+    problem = tree.problem(folder)
+    if problem:
+        yield folder, "", problem
+        return
+    for entry in _entries(folder):
+        path = Path(entry.path)
+        if tree.is_folder(entry):
+            files = list(_files_below(tree, path, set()))
+            yield from ((file, entry.name, problem) for file, problem in files)
+            if not files and not may_lack:
+                yield path, entry.name, "no images in it"
+        elif entry.is_symlink() and tree.problem(path):
+            yield path, "", tree.problem(path)
+        elif path.suffix.lower() in FORMATS:
+            yield path, "", "expected a folder of images, got a file"
+
+
+def _files_below(tree: _Tree, folder: Path, seen: set[Path]) -> Iterator[tuple[Path, str]]:
+    """Yields the files, and what is wrong with a folder, below a folder.
+
+    Args:
+        tree: with the folder.
+        folder: to go through.
+        seen: the folders that were gone through already, without links.
+    """
+    place = tree.locate(folder)
+    if place in seen:
+        yield folder, "a link to a folder that is read already"
+        return
+    seen.add(place)
+    try:
+        entries = _entries(folder)
+    except OSError as error:
+        yield folder, f"cannot be read: {error.strerror}"
+        return
+    for entry in entries:
+        if tree.is_folder(entry) and Path(entry.name).suffix.lower() not in FORMATS:
+            yield from _files_below(tree, Path(entry.path), seen)
+        else:
+            yield Path(entry.path), ""
+
+
+def _has_images(tree: _Tree, folder: Path) -> bool:
+    return any(path.suffix.lower() in FORMATS for path, _ in _files_below(tree, folder, set()))
+
+
+def list_images(folder: str | os.PathLike) -> list[Path]:
+    """Lists the images below a folder, by their names alone and without what systems leave in folders.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("b.png", "a.JPG", "._b.png", "notes.txt"):
+    ...         _ = Path(folder, name).write_bytes(b"")
+    ...     [path.name for path in list_images(folder)]
+    ['a.JPG', 'b.png']
+    """
+    top = Path(folder)
+    files = _files_below(_Tree(top, top.resolve()), top, set())
+    return sorted(path for path, problem in files if not problem and path.suffix.lower() in FORMATS)
+
+
+def image_table(name: str, table: Path, reading: Reading) -> Dataset:
     """Loads the images that a CSV file names, as :func:`flaxnets.data.load` says.
 
     Args:
         name: of the dataset.
-        table: lines of a path, relative to the file's folder, and a label.
-        bad_files: as that of :func:`flaxnets.data.load`.
-        warn: as that of :func:`flaxnets.data.load`.
+        table: lines of a path, relative to the file's folder or below it, and a label.
+        reading: how.
 
     Raises:
         DataError: for lines and files that cannot be used, or a table without two classes.
         FileNotFoundError: if there is no such table.
     """
-    root, complaints = table.parent.resolve(), []
+    complaints: list[Complaint] = []
     found: dict[Path, _Found] = {}
-    for number, line in _lines(table, complaints):
-        where = f"{table}:{number}"
+    for number, path, label in read_table(table, reading.csv_columns, complaints):
+        where = f"{table}:{number}: {printable(path)}"
         try:
-            path, label = _fields(line)
-            if number == 1 and _is_header(path, label):
-                continue
-            if not path or not label:
-                raise DataError(f"no {'label' if path else 'image path'}")
-            where = f"{where}: {printable(path)}"
-            image = locate(root, path)
+            image = _locate_beside(table, path)
             if image in found:
                 raise DataError(f"the same image as on line {found[image].number}")
-            found[image] = _Found(where, image, label, number=number)
+            found[image] = _Found(where, image, composed(label), number=number)
         except DataError as error:
             complaints.append(Complaint(where, str(error)))
     chosen = _listed(found, table, complaints)
-    return _assemble(name, table, chosen, complaints, bad_files, warn)
+    return _assemble(name, table, chosen, complaints, reading)
+
+
+def _locate_beside(table: Path, name: str) -> Path:
+    """Returns where a path in a table leads; it may be absolute, but stays in the folder of the table."""
+    try:
+        return locate(table.parent.resolve(), name, alias=Path(os.path.abspath(table.parent)))
+    except DataError as error:
+        if str(error) == "no such file" and Path(name).suffix.lower() not in FORMATS:
+            raise DataError(f"no such file; expected a path with its ending, such as {name}.jpg") from error
+        if str(error) == "no such file" and "\\" in name:
+            raise DataError("no such file; expected / between folders") from error
+        raise
 
 
 def _listed(found: dict[Path, _Found], table: Path, complaints: list[Complaint]) -> list[_Found]:
@@ -133,10 +305,10 @@ def _listed(found: dict[Path, _Found], table: Path, complaints: list[Complaint])
             locate(root, path.name)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
-        for number, line in _lines(path, complaints):
+        for number, line in text_lines(path, complaints):
             where = f"{path}:{number}: {printable(line.strip())}"
             try:
-                image = locate(root, line.strip())
+                image = _locate_beside(table, line.strip())
                 if image not in found:
                     raise DataError(f"{table.name} has no good line for it")
                 if image in places:
@@ -148,82 +320,58 @@ def _listed(found: dict[Path, _Found], table: Path, complaints: list[Complaint])
     return [found[image] for image in places]
 
 
-def _lines(path: Path, complaints: list[Complaint]) -> Iterator[tuple[int, str]]:
-    """Yields the lines that are not blank, with their numbers; a line break in quotes does not join two."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    for number, content in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        try:
-            line = content.removesuffix(b"\r").decode()
-        except UnicodeDecodeError as error:
-            reason = f"not UTF-8: the byte {content[error.start]:02x} after {error.start} others"
-            complaints.append(Complaint(f"{path}:{number}", reason))
-            continue
-        if line.strip():
-            yield number, line
-
-
-def _fields(line: str) -> tuple[str, str]:
-    if "\0" in line:
-        raise DataError("a NUL in the line")
-    try:
-        fields = [field.strip() for field in next(csv.reader([line], strict=True))]
-    except csv.Error as error:
-        raise DataError(f"no line of a CSV file: {error}") from error
-    if len(fields) != 2:
-        raise DataError(f"expected 2 fields, image path and label, got {len(fields)}")
-    return fields[0], fields[1]
-
-
-def _is_header(first: str, second: str) -> bool:
-    first, second = first.lower(), second.lower()
-    if first in _LABEL_COLUMNS and second in _PATH_COLUMNS:
-        raise DataError(f"the columns are {first!r} and {second!r}, expected the image path first and then the label")
-    return first in _PATH_COLUMNS and second in _LABEL_COLUMNS
-
-
 def _assemble(
-    name: str,
-    source: Path,
-    found: Sequence[_Found],
-    complaints: list[Complaint],
-    bad_files: BadFiles,
-    warn: Callable[[str], None],
+    name: str, source: Path, found: Sequence[_Found], complaints: Sequence[Complaint], reading: Reading
 ) -> Dataset:
-    problems = check_images([each.path for each in found])
-    bad = [Complaint(each.where, problem) for each, problem in zip(found, problems, strict=True) if problem]
-    report(name, [*complaints, *bad], bad_files, warn)
-    good = [each for each, problem in zip(found, problems, strict=True) if not problem]
-    classes = tuple(sorted({each.label for each in good}))
-    if len(classes) < 2:
-        raise DataError(f"{source}: expected images of at least two classes, got {list(classes) or 'none'}")
-    indices = {name: index for index, name in enumerate(classes)}
+    names = reading.names
+    if names is not None:
+        label_positions(source, sort_classes(each.label for each in found), names)  # before all images are decoded
+    good = _usable(name, found, complaints, reading)
+    classes = sort_classes(each.label for each in good)
+    if names is None and len(classes) < 2:
+        raise DataError(f"{source}: expected images of at least two classes, got {[*classes] or 'none'}")
+    if not good:
+        raise DataError(f"{source}: expected images, got none")
+    indices = label_positions(source, classes, classes if names is None else names)
     labels = np.array([indices[each.label] for each in good], np.int32)
     order = np.random.default_rng(SPLIT_SEED).permutation(len(good))  # so that the first ones are of all classes
     if good[0].part is None:
-        in_test = _test_share(source, labels[order], classes)
+        single = [classes[label] for label in np.flatnonzero(np.bincount(labels) == 1)] if names is None else []
+        if single:
+            raise DataError(f"{source}: one image of {listed(single)}, expected at least two: one to test on")
+        in_test = _test_share(labels[order])
     else:
         in_test = np.array([good[i].part != "train" for i in order])
-        _check_parts(source, classes, labels[order][~in_test], labels[order][in_test])
+    if not in_test.any():
+        raise DataError(f"{source}: no images to test on")
+    if names is None:
+        _check_classes(source, classes, labels[order][~in_test], labels[order][in_test])
     train, test = (
         ImageFiles(tuple(good[i].path for i in part), labels[part]) for part in (order[~in_test], order[in_test])
     )
+    classes = classes if names is None else tuple(names)
     return Dataset(name, "classification", train, test, {"num_classes": len(classes)}, classes=classes)
 
 
-def _test_share(source: Path, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Chooses the first fifth of each class."""
+def _usable(name: str, found: Sequence[_Found], complaints: Sequence[Complaint], reading: Reading) -> list[_Found]:
+    """Decodes all images; reports those that cannot be used, and returns the others."""
+    checks = check_images([each.path for each in found])
+    checked = [*zip(found, checks, strict=True)]
+    bad = [Complaint(each.where, check.problem) for each, check in checked if check.problem]
+    report(name, [*complaints, *bad], reading.bad_files, reading.warn)
+    warn_of_conversions([(each.where, check) for each, check in checked], reading.warn)
+    return [each for each, check in checked if not check.problem]
+
+
+def _test_share(labels: np.ndarray) -> np.ndarray:
+    """Chooses the first fifth of each class, at least one image."""
     in_test = np.zeros(len(labels), bool)
-    for label, members in enumerate(np.flatnonzero(labels == label) for label in range(len(classes))):
-        if len(members) < 2:
-            raise DataError(
-                f"{source}: the class {classes[label]!r} has one image, expected at least two: one to test on"
-            )
+    for members in (np.flatnonzero(labels == label) for label in np.unique(labels)):
         in_test[members[: max(len(members) // 5, 1)]] = True
     return in_test
 
 
-def _check_parts(source: Path, classes: Sequence[str], train: np.ndarray, test: np.ndarray) -> None:
+def _check_classes(source: Path, classes: Sequence[str], train: np.ndarray, test: np.ndarray) -> None:
     absent = {
         part: [name for label, name in enumerate(classes) if label not in labels]
         for part, labels in (("to learn from", train), ("to test on", test))

@@ -64,7 +64,7 @@ def gru_lm(
     input_shape=(35,),
     task="language",
     dataset="topics",
-    paper="Hochreiter and Schmidhuber 1997",
+    paper="Hochreiter et al. 1997",
     **RECIPE,
 )
 def lstm_lm(

@@ -16,6 +16,8 @@ from flaxnets.nn.functional.conv_transpose import conv_transpose_nd
 class _ConvTranspose(ConvBase):
     """What the transposed convolutions of every number of spatial axes have in common."""
 
+    transposed = True
+
     def __init__(
         self,
         in_channels: int,
@@ -102,7 +104,8 @@ class ConvTranspose1d(_ConvTranspose):
             ``output_size`` of the wrong length, or that no output padding gives.
         TypeError: for sizes that are no ints; those but channels and kernel at the call.
         RuntimeError: for a negative number of channels or size of the kernel; at the call for other sizes that are out
-            of range or too many, an input of the wrong rank, channel count or dtype, and an output of no elements.
+            of range or too many, an input of the wrong rank, channel count or dtype, and a padding that takes away
+            more than there is.
 
     See `torch.nn.ConvTranspose1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.ConvTranspose1d.html>`_.
 

@@ -15,9 +15,12 @@ Mask = Bool[Array, "..."] | None
 class _Dropout(Module):
     """What dropout of elements and of channels has in common."""
 
-    def __init__(self, p: float = 0.5, *, rngs: nnx.Rngs):
+    _extra_repr = "p={p}, inplace={inplace}"
+
+    def __init__(self, p: float = 0.5, inplace: bool = False, *, rngs: nnx.Rngs):
         check_probability(p, type(self).__name__)
         self.p = p
+        self.inplace = inplace
         self.rngs = rngs.dropout.fork()
 
     def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -41,6 +44,7 @@ class Dropout(_Dropout):
 
     Args:
         p: the probability of zero.
+        inplace: has no effect but is stored; arrays do not change.
         rngs: the source of the masks.
 
     Raises:

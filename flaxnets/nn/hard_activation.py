@@ -6,15 +6,17 @@ import jax.numpy as jnp  # noqa: F401  (used by the examples)
 from jaxtyping import Array, Float, Real
 
 from flaxnets.nn import functional as F
+from flaxnets.nn._inplace import InPlace
 from flaxnets.nn.module import Module
 
 
-class Hardtanh(Module):
+class Hardtanh(InPlace):
     """Bounds every element; the gradient at both bounds is 0.
 
     Args:
         min_val: the lower bound.
         max_val: the upper bound.
+        inplace: has no effect but is stored; arrays do not change.
         min_value: the old name of ``min_val``.
         max_value: the old name of ``max_val``.
 
@@ -29,10 +31,13 @@ class Hardtanh(Module):
     [-1.0, 0.5, 1.0]
     """
 
+    _extra_repr = "min_val={min_val}, max_val={max_val}"
+
     def __init__(
         self,
         min_val: float = -1.0,
         max_val: float = 1.0,
+        inplace: bool = False,
         min_value: float | None = None,
         max_value: float | None = None,
     ):
@@ -41,6 +46,7 @@ class Hardtanh(Module):
                 warnings.warn(f"{old}ue is deprecated, got {value}; call it {old}", FutureWarning, stacklevel=2)
         self.min_val = min_val if min_value is None else min_value
         self.max_val = max_val if max_value is None else max_value
+        self.inplace = inplace
         if self.max_val <= self.min_val:
             raise AssertionError(f"Hardtanh: max_val={self.max_val} must be larger than min_val={self.min_val}")
 
@@ -51,6 +57,9 @@ class Hardtanh(Module):
 
 class ReLU6(Hardtanh):
     """Applies ``min(max(input, 0), 6)`` to every element; the gradient at 0 and at 6 is 0.
+
+    Args:
+        inplace: has no effect but is stored; arrays do not change.
 
     Raises:
         RuntimeError: at the call, for truth values.
@@ -63,12 +72,17 @@ class ReLU6(Hardtanh):
     [0.0, 0.5, 6.0]
     """
 
-    def __init__(self):
-        super().__init__(0.0, 6.0)
+    _extra_repr = ""
+
+    def __init__(self, inplace: bool = False):
+        super().__init__(0.0, 6.0, inplace)
 
 
 class Hardsigmoid(Module):
     """Applies ``relu6(input + 3) / 6`` to every element; the gradient at -3 and at 3 is 0.
+
+    Args:
+        inplace: has no effect but is stored; arrays do not change.
 
     Raises:
         NotImplementedError: at the call, for an input that is not floating-point.
@@ -79,6 +93,9 @@ class Hardsigmoid(Module):
     [0.0, 0.5, 1.0]
     """
 
+    def __init__(self, inplace: bool = False):
+        self.inplace = inplace
+
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Returns values between 0 and 1."""
         return F.hardsigmoid(input)
@@ -86,6 +103,9 @@ class Hardsigmoid(Module):
 
 class Hardswish(Module):
     """Applies ``input * relu6(input + 3) / 6`` to every element; the gradient at -3 is 0, and 1 at 3.
+
+    Args:
+        inplace: has no effect but is stored; arrays do not change.
 
     Raises:
         NotImplementedError: at the call, for an input that is not floating-point.
@@ -96,6 +116,9 @@ class Hardswish(Module):
     >>> Hardswish()(jnp.array([-4.0, 0.0, 4.0])).tolist()
     [-0.0, 0.0, 4.0]
     """
+
+    def __init__(self, inplace: bool = False):
+        self.inplace = inplace
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Returns the weighted input."""
@@ -116,6 +139,8 @@ class Hardshrink(Module):
     >>> Hardshrink()(jnp.array([-2.0, 0.5])).tolist()
     [-2.0, 0.0]
     """
+
+    _extra_repr = "{lambd}"
 
     def __init__(self, lambd: float = 0.5):
         self.lambd = lambd
@@ -140,6 +165,8 @@ class Softshrink(Module):
     >>> Softshrink()(jnp.array([-2.0, 0.5])).tolist()
     [-1.5, 0.0]
     """
+
+    _extra_repr = "{lambd}"
 
     def __init__(self, lambd: float = 0.5):
         self.lambd = lambd

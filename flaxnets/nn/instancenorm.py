@@ -1,6 +1,8 @@
 """Instance normalisation layers."""
 
 import warnings
+from collections.abc import Mapping, MutableMapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,30 @@ class _InstanceNorm(NormBase):
     ):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype, bias=bias)
 
+    def _load_from_state_dict(
+        self,
+        state_dict: MutableMapping[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        statistics = [key for name in ("running_mean", "running_var") if (key := prefix + name) in state_dict]
+        if local_metadata.get("version") is None and not self.track_running_stats and statistics:
+            for key in statistics:
+                del state_dict[key]
+            error_msgs.append(
+                f"{' and '.join(map(repr, statistics))} have no place in {type(self).__name__}, which was made with "
+                "track_running_stats=False. Expected no running statistics; torch saved them for every instance "
+                "normalisation before 0.4. Fix: delete these keys, or, if evaluation is to use the statistics, "
+                "make the layer with track_running_stats=True"
+            )
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
     def _apply(self, input: jax.Array) -> jax.Array:
         input, name = jnp.asarray(input), type(self).__name__
         n = self.spatial_axes
@@ -39,7 +65,7 @@ class _InstanceNorm(NormBase):
             message = f"{name}: expected {self.num_features} channels, got an input of shape {input.shape}"
             if self.affine:
                 raise ValueError(message)
-            warnings.warn(f"{message}; num_features has no use with affine=False", stacklevel=3)
+            warnings.warn(f"{message}; num_features has no use with affine=False", stacklevel=4)
         output = F.instance_norm(
             input if input.ndim == n + 2 else input[None],
             self.running_mean,

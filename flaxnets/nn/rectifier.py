@@ -8,12 +8,17 @@ from jaxtyping import Array, Float, Real
 
 from flaxnets.nn import functional as F
 from flaxnets.nn._arguments import check_sizes
+from flaxnets.nn._inplace import InPlace
 from flaxnets.nn.functional._elementwise import as_floating
 from flaxnets.nn.module import Module
+from flaxnets.nn.parameter import redraw, reserved
 
 
-class ReLU(Module):
+class ReLU(InPlace):
     """Applies ``max(input, 0)`` to every element; the gradient at 0 is 0.
+
+    Args:
+        inplace: has no effect but is stored; arrays do not change.
 
     Raises:
         RuntimeError: at the call, for truth values.
@@ -25,17 +30,21 @@ class ReLU(Module):
     [0.0, 2.0]
     """
 
+    def __init__(self, inplace: bool = False):
+        self.inplace = inplace
+
     def __call__(self, input: Real[Array, "*shape"]) -> Real[Array, "*shape"]:
         """Returns the positive part."""
         return F.relu(input)
 
 
-class Threshold(Module):
+class Threshold(InPlace):
     """Keeps what is above ``threshold``, and sets the rest to ``value``; the gradient at the threshold is 0.
 
     Args:
         threshold: what an element must be above; without its fraction for whole numbers.
         value: what takes the place of others.
+        inplace: has no effect but is stored; arrays do not change.
 
     Raises:
         NotImplementedError: at the call, for truth values and complex numbers.
@@ -46,20 +55,24 @@ class Threshold(Module):
     [-3.0, 2.0]
     """
 
-    def __init__(self, threshold: float, value: float):
+    _extra_repr = "threshold={threshold}, value={value}"
+
+    def __init__(self, threshold: float, value: float, inplace: bool = False):
         self.threshold = threshold
         self.value = value
+        self.inplace = inplace
 
     def __call__(self, input: Real[Array, "*shape"]) -> Real[Array, "*shape"]:
         """Returns the input, or the value."""
         return F.threshold(input, self.threshold, self.value)
 
 
-class LeakyReLU(Module):
+class LeakyReLU(InPlace):
     """Multiplies what is not positive with ``negative_slope``, which is the gradient at 0 too.
 
     Args:
         negative_slope: the slope below zero.
+        inplace: has no effect but is stored; arrays do not change.
 
     Raises:
         NotImplementedError: at the call, for an input that is not floating-point.
@@ -70,8 +83,11 @@ class LeakyReLU(Module):
     [-1.0, 2.0]
     """
 
-    def __init__(self, negative_slope: float = 0.01):
+    _extra_repr = "negative_slope={negative_slope}"
+
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False):
         self.negative_slope = negative_slope
+        self.inplace = inplace
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Returns the input, flatter below zero."""
@@ -99,18 +115,25 @@ class PReLU(Module):
     [-0.5, 2.0]
     """
 
+    _extra_repr = "num_parameters={num_parameters}"
+
     def __init__(self, num_parameters: int = 1, init: float = 0.25, dtype: DTypeLike = jnp.float32):
         check_sizes("PReLU", num_parameters=num_parameters)
         self.num_parameters = num_parameters
         self.init = init
-        self.weight = nnx.Param(jnp.full(num_parameters, init, dtype))
+        self.weight = reserved(num_parameters, dtype=dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self, *, rngs: nnx.Rngs | None = None) -> None:
+        """Set the slopes to ``init``; draws nothing."""
+        redraw(self, "weight", lambda shape, dtype: jnp.full(shape, self.init, dtype))
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Returns the input, flatter below zero."""
         return F.prelu(input, self.weight[...])
 
 
-class RReLU(Module):
+class RReLU(InPlace):
     """Multiplies what is not positive with a slope, in training mode drawn anew for each element.
 
     The slopes are uniform on ``[lower, upper]``; in evaluation mode all are ``(lower + upper) / 2``. The layer keeps a
@@ -119,6 +142,7 @@ class RReLU(Module):
     Args:
         lower: the smallest slope.
         upper: the largest slope.
+        inplace: has no effect but is stored; arrays do not change.
         rngs: the source of the slopes.
 
     Raises:
@@ -132,9 +156,12 @@ class RReLU(Module):
     [-1.0, 2.0]
     """
 
-    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, *, rngs: nnx.Rngs):
+    _extra_repr = "lower={lower}, upper={upper}"
+
+    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False, *, rngs: nnx.Rngs):
         self.lower = lower
         self.upper = upper
+        self.inplace = inplace
         self.rngs = rngs.dropout.fork()
 
     def draw_samples(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Float[Array, "..."]:
@@ -151,11 +178,12 @@ class RReLU(Module):
         return F.rrelu(input, self.lower, self.upper, self.training, samples=samples)
 
 
-class ELU(Module):
+class ELU(InPlace):
     """Applies ``alpha * (exp(input) - 1)`` to what is not positive; the gradient at 0 is alpha.
 
     Args:
         alpha: what is tended to far below zero, negated.
+        inplace: has no effect but is stored; arrays do not change.
 
     Raises:
         NotImplementedError: at the call, for an input that is not floating-point.
@@ -167,16 +195,22 @@ class ELU(Module):
     [-1.0, 2.0]
     """
 
-    def __init__(self, alpha: float = 1.0):
+    _extra_repr = "alpha={alpha}"
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False):
         self.alpha = alpha
+        self.inplace = inplace
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Returns values above ``-alpha``."""
         return F.elu(input, self.alpha)
 
 
-class SELU(Module):
+class SELU(InPlace):
     """Applies a scaled :class:`ELU` that keeps mean 0 and variance 1.
+
+    Args:
+        inplace: has no effect but is stored; arrays do not change.
 
     Raises:
         NotImplementedError: at the call, for an input that is not floating-point.
@@ -188,16 +222,20 @@ class SELU(Module):
     [0.0]
     """
 
+    def __init__(self, inplace: bool = False):
+        self.inplace = inplace
+
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Returns scaled values."""
         return F.selu(input)
 
 
-class CELU(Module):
+class CELU(InPlace):
     """Applies ``alpha * (exp(input / alpha) - 1)`` to what is not positive; the gradient at 0 is 1.
 
     Args:
         alpha: what is tended to far below zero, negated.
+        inplace: has no effect but is stored; arrays do not change.
 
     Raises:
         RuntimeError: at the call, if ``alpha`` is 0.
@@ -210,8 +248,11 @@ class CELU(Module):
     [-3.0, 2.0]
     """
 
-    def __init__(self, alpha: float = 1.0):
+    _extra_repr = "alpha={alpha}"
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False):
         self.alpha = alpha
+        self.inplace = inplace
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Returns values above ``-alpha``."""

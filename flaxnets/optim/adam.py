@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxnets.optim import rules
+from flaxnets.optim.arguments import learning_rate_first
 from flaxnets.optim.rules import Settings, Slots, zeros_like
 from flaxnets.optim.transformation import Groups, LearningRate, Optimizer, make
 
@@ -24,6 +25,7 @@ def _radam_slots(p: jax.Array, h: Settings) -> Slots:
     return zeros_like(p, "exp_avg", "exp_avg_sq")
 
 
+@learning_rate_first
 def Adam(
     lr: LearningRate = 1e-3,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -47,6 +49,7 @@ def Adam(
         maximize, groups: as in :func:`SGD`.
 
     Raises:
+        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
         ValueError: for a setting that torch rejects, or that a group cannot have.
 
     See arXiv:1412.6980 and `torch.optim.Adam
@@ -68,6 +71,7 @@ def Adam(
     return make("Adam", rules.adam, settings, _adam_slots, groups)
 
 
+@learning_rate_first
 def AdamW(
     lr: LearningRate = 1e-3,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -89,6 +93,7 @@ def AdamW(
         maximize, groups: as in :func:`SGD`.
 
     Raises:
+        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
         ValueError: for a setting that torch rejects, or that a group cannot have.
 
     See arXiv:1711.05101 and `torch.optim.AdamW
@@ -110,6 +115,7 @@ def AdamW(
     return make("AdamW", rules.adam, settings, _adam_slots, groups)
 
 
+@learning_rate_first
 def Adamax(
     lr: LearningRate = 2e-3,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -129,6 +135,7 @@ def Adamax(
         maximize, groups: as in :func:`SGD`.
 
     Raises:
+        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
         ValueError: for a setting that torch rejects, or that a group cannot have.
 
     See arXiv:1412.6980 and `torch.optim.Adamax
@@ -142,6 +149,7 @@ def Adamax(
     return make("Adamax", rules.adamax, settings, _adamax_slots, groups)
 
 
+@learning_rate_first
 def NAdam(
     lr: LearningRate = 2e-3,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -165,6 +173,7 @@ def NAdam(
         maximize, groups: as in :func:`SGD`.
 
     Raises:
+        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
         ValueError: for a setting that torch rejects, or that a group cannot have.
 
     See https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ and `torch.optim.NAdam
@@ -186,6 +195,7 @@ def NAdam(
     return make("NAdam", rules.nadam, settings, _nadam_slots, groups)
 
 
+@learning_rate_first
 def RAdam(
     lr: LearningRate = 1e-3,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -207,6 +217,7 @@ def RAdam(
         maximize, groups: as in :func:`SGD`.
 
     Raises:
+        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
         ValueError: for a setting that torch rejects, or that a group cannot have.
 
     See arXiv:1908.03265 and `torch.optim.RAdam

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxnets.optim import rules
+from flaxnets.optim.arguments import learning_rate_first
 from flaxnets.optim.rules import Settings, Slots, is_used, zeros_like
 from flaxnets.optim.transformation import Groups, LearningRate, Optimizer, make
 
@@ -25,6 +26,7 @@ def _adadelta_slots(p: jax.Array, h: Settings) -> Slots:
     return zeros_like(p, "square_avg", "acc_delta")
 
 
+@learning_rate_first
 def Adagrad(
     lr: LearningRate = 1e-2,
     lr_decay: float = 0,
@@ -46,6 +48,7 @@ def Adagrad(
         maximize, groups: as in :func:`SGD`.
 
     Raises:
+        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
         ValueError: for a setting that torch rejects, or that a group cannot have.
 
     See https://jmlr.org/papers/v12/duchi11a.html and `torch.optim.Adagrad
@@ -66,6 +69,7 @@ def Adagrad(
     return make("Adagrad", rules.adagrad, settings, _adagrad_slots, groups)
 
 
+@learning_rate_first
 def RMSprop(
     lr: LearningRate = 1e-2,
     alpha: float = 0.99,
@@ -89,6 +93,7 @@ def RMSprop(
         maximize, groups: as in :func:`SGD`.
 
     Raises:
+        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
         ValueError: for a setting that torch rejects, or that a group cannot have.
 
     See https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf and `torch.optim.RMSprop
@@ -110,6 +115,7 @@ def RMSprop(
     return make("RMSprop", rules.rmsprop, settings, _rmsprop_slots, groups)
 
 
+@learning_rate_first
 def Adadelta(
     lr: LearningRate = 1.0,
     rho: float = 0.9,
@@ -129,6 +135,7 @@ def Adadelta(
         maximize, groups: as in :func:`SGD`.
 
     Raises:
+        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
         ValueError: for a setting that torch rejects, or that a group cannot have.
 
     See arXiv:1212.5701 and `torch.optim.Adadelta

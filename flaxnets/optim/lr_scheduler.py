@@ -1,12 +1,16 @@
 """The learning-rate schedules of ``torch.optim.lr_scheduler``, as functions of the number of steps taken.
 
 In torch they change an optimizer; here they take the learning rate instead of it, and are given to an optimizer as its
-``lr``. A step is whatever the optimizer counts: multiply by the steps of an epoch to think in epochs.
+``lr``. What is no number where one is expected is a TypeError. A step is whatever the optimizer counts: multiply by the
+steps of an epoch to think in epochs.
 """
 
 import dataclasses
+import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +18,105 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
+from flaxnets.optim.arguments import as_number, written
+from flaxnets.optim.transformation import Optimizer
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+_STATE = "it is a function of the step count, which the optimizer keeps. Fix: save opt_state"
+
+# What torch's schedulers have, and what there is to write instead.
+_TORCHS_ATTRIBUTES = {
+    "step": "the optimizer counts the steps. Fix: leave the line out, and give the schedule to the optimizer, such as "
+    "optim.SGD(schedule)",
+    "get_last_lr": "it is a function of the step count. Fix: schedule(step)",
+    "get_lr": "it is a function of the step count. Fix: schedule(step)",
+    "last_epoch": "the optimizer counts the steps. Fix: opt_state.step",
+    "optimizer": "an optimizer has a schedule, and no schedule an optimizer. Fix: optim.SGD(schedule)",
+    "base_lrs": "it is a function of the step count. Fix: schedule(0)",
+    "state_dict": _STATE,
+    "load_state_dict": _STATE,
+}
+
+
+class Schedule:
+    """A learning rate as a function of the number of steps taken.
+
+    Args:
+        name: of the class in ``torch.optim.lr_scheduler``.
+        function: from the number of steps to the learning rate.
+
+    >>> float(Schedule("Constant", lambda count: 0.1)(3))
+    0.1
+    """
+
+    def __init__(self, name: str, function: optax.Schedule):
+        self.name, self._function = name, function
+
+    def __call__(self, count: ArrayLike) -> Any:
+        """Returns the learning rate after ``count`` steps."""
+        return self._function(count)  # type: ignore[arg-type]
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _TORCHS_ATTRIBUTES:
+            kind = vars(self).get("name", type(self).__name__)
+            raise AttributeError(f"{kind} has no {name}: {_TORCHS_ATTRIBUTES[name]}", name=name, obj=self)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+
+def _checked(function: F) -> F:
+    """Refuses an optimizer as the first argument, where torch has it, and what is no number where one is expected."""
+    name, signature = function.__qualname__.split(".")[0], inspect.signature(function)
+
+    @functools.wraps(function)
+    def checked(*args: Any, **options: Any) -> Any:
+        _refuse_optimizer(name, signature, args[function.__name__ == "__init__" :], options)
+        bound = signature.bind(*args, **options)
+        for key, value in bound.arguments.items():
+            annotation = signature.parameters[key].annotation
+            if annotation in (float, int) or (annotation == int | None and value is not None):
+                bound.arguments[key] = as_number(name, key, value)
+            elif annotation == Iterable[int]:
+                bound.arguments[key] = [as_number(name, key, number) for number in _iterable(name, key, value)]
+        return function(*bound.args, **bound.kwargs)
+
+    return cast(F, checked)
+
+
+def _iterable(name: str, key: str, value: Any) -> Iterable[Any]:
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return value
+    raise TypeError(f"{name}: {key} must be several ints, got {value!r}")
+
+
+def _refuse_optimizer(name: str, signature: inspect.Signature, args: tuple, options: dict[str, Any]) -> None:
+    optimizer = options.get("optimizer", args[0] if args else None)
+    if not (hasattr(optimizer, "update") or hasattr(optimizer, "param_groups")):
+        return
+    ours = isinstance(optimizer, Optimizer)
+    lr = optimizer.settings["lr"] if ours and not callable(optimizer.settings["lr"]) else 0.1
+    rest = [*([lr] if "lr" in signature.parameters else []), *(each for each in args if each is not optimizer)]
+    kept = {key: value for key, value in options.items() if key != "optimizer"}
+    raise TypeError(
+        f"{name}: a schedule has no optimizer, got {type(optimizer).__name__}. Expected the learning rate first. Fix: "
+        f"schedule = lr_scheduler.{name}({written(rest, kept)}); optimizer = "
+        f"optim.{optimizer.name if ours else 'SGD'}(schedule)"
+    )
+
+
+def _schedule(function: F) -> F:
+    """The schedule that a function returns, with its arguments checked."""
+    checked = _checked(function)
+
+    @functools.wraps(function)
+    def make(*args: Any, **options: Any) -> Schedule:
+        return Schedule(function.__name__, checked(*args, **options))
+
+    return cast(F, make)
+
+
+@_schedule
 def StepLR(lr: float, step_size: int, gamma: float = 0.1) -> optax.Schedule:
     """Multiplies the learning rate by ``gamma`` every ``step_size`` steps.
 
@@ -24,16 +126,18 @@ def StepLR(lr: float, step_size: int, gamma: float = 0.1) -> optax.Schedule:
     return optax.exponential_decay(lr, step_size, gamma, staircase=True)
 
 
+@_schedule
 def MultiStepLR(lr: float, milestones: Iterable[int], gamma: float = 0.1) -> optax.Schedule:
     """Multiplies the learning rate by ``gamma`` at every milestone; a milestone given twice counts twice.
 
     >>> [round(float(MultiStepLR(1.0, milestones=[1, 3])(t)), 3) for t in range(5)]
     [1.0, 0.1, 0.1, 0.01, 0.01]
     """
-    given = np.sort(np.asarray(list(milestones), np.int64))
+    given = np.sort(np.asarray(milestones, np.int64))
     return lambda count: lr * jnp.power(gamma, jnp.searchsorted(given, count, side="right"))
 
 
+@_schedule
 def ExponentialLR(lr: float, gamma: float) -> optax.Schedule:
     """Multiplies the learning rate by ``gamma`` every step.
 
@@ -43,6 +147,7 @@ def ExponentialLR(lr: float, gamma: float) -> optax.Schedule:
     return optax.exponential_decay(lr, 1, gamma)
 
 
+@_schedule
 def CosineAnnealingLR(lr: float, T_max: int, eta_min: float = 0.0) -> optax.Schedule:
     """Falls from ``lr`` to ``eta_min`` in ``T_max`` steps along a cosine, and rises again after them.
 
@@ -54,6 +159,7 @@ def CosineAnnealingLR(lr: float, T_max: int, eta_min: float = 0.0) -> optax.Sche
     return lambda count: _cosine(lr, eta_min, jnp.asarray(count) / T_max)
 
 
+@_schedule
 def CosineAnnealingWarmRestarts(lr: float, T_0: int, T_mult: int = 1, eta_min: float = 0.0) -> optax.Schedule:
     """Falls from ``lr`` to ``eta_min`` along a cosine and starts again, each cycle ``T_mult`` times as long.
 
@@ -83,6 +189,7 @@ def CosineAnnealingWarmRestarts(lr: float, T_0: int, T_mult: int = 1, eta_min: f
     return schedule
 
 
+@_schedule
 def LinearLR(lr: float, start_factor: float = 1.0 / 3, end_factor: float = 1.0, total_iters: int = 5) -> optax.Schedule:
     """Goes from ``lr * start_factor`` to ``lr * end_factor`` in ``total_iters`` steps, in equal parts.
 
@@ -99,6 +206,7 @@ def LinearLR(lr: float, start_factor: float = 1.0 / 3, end_factor: float = 1.0, 
     return optax.linear_schedule(lr * start_factor, lr * end_factor, total_iters)
 
 
+@_schedule
 def PolynomialLR(lr: float, total_iters: int = 5, power: float = 1.0) -> optax.Schedule:
     """Falls to 0 in ``total_iters`` steps, as a power of the steps left.
 
@@ -108,16 +216,20 @@ def PolynomialLR(lr: float, total_iters: int = 5, power: float = 1.0) -> optax.S
     return optax.polynomial_schedule(lr, 0.0, power, total_iters)
 
 
+@_schedule
 def LambdaLR(lr: float, lr_lambda: Callable[[jax.Array], ArrayLike]) -> optax.Schedule:
     """Multiplies the learning rate by a function of the number of steps; it is traced, so it computes with JAX.
 
     >>> float(LambdaLR(1.0, lambda t: 1 / (1 + t))(3))
     0.25
     """
+    if not callable(lr_lambda):
+        raise TypeError(f"LambdaLR: lr_lambda must be a function of the number of steps, got {lr_lambda!r}")
     return lambda count: lr * jnp.asarray(lr_lambda(jnp.asarray(count)))
 
 
-def SequentialLR(schedulers: Sequence[optax.Schedule], milestones: Sequence[int]) -> optax.Schedule:
+@_schedule
+def SequentialLR(schedulers: Sequence[optax.Schedule], milestones: Iterable[int]) -> optax.Schedule:
     """Takes one schedule after the other, each from its own beginning at its milestone.
 
     Raises:
@@ -127,15 +239,19 @@ def SequentialLR(schedulers: Sequence[optax.Schedule], milestones: Sequence[int]
     >>> [round(float(warm(t)), 3) for t in range(5)]
     [0.5, 0.75, 1.0, 0.5, 0.25]
     """
+    milestones = list(milestones)
+    for schedule in schedulers:
+        if not callable(schedule):
+            raise TypeError(f"SequentialLR: schedulers must be schedules, got {schedule!r}")
     if len(milestones) != len(schedulers) - 1:
         raise ValueError(
-            f"SequentialLR: {len(schedulers)} schedules need {len(schedulers) - 1} milestones, got {list(milestones)}"
+            f"SequentialLR: {len(schedulers)} schedules need {len(schedulers) - 1} milestones, got {milestones}"
         )
     return optax.join_schedules(schedulers, milestones)
 
 
 @dataclasses.dataclass(frozen=True, init=False)
-class OneCycleLR:
+class OneCycleLR(Schedule):
     """Rises from ``max_lr / div_factor`` to ``max_lr`` and falls far below; the momentum does the opposite.
 
     An optimizer that gets this as its ``lr`` takes its momentum, or its first beta, from :meth:`momentum`.
@@ -169,6 +285,7 @@ class OneCycleLR:
     momenta: tuple[float, ...] | None
     anneal_strategy: str
 
+    @_checked
     def __init__(
         self, max_lr: float, total_steps: int | None = None, epochs: int | None = None,
         steps_per_epoch: int | None = None, pct_start: float = 0.3, anneal_strategy: str = "cos",

@@ -28,7 +28,7 @@ def is_used(setting: Any) -> bool:
 
 def _decayed(g: jax.Array, p: jax.Array, h: Settings) -> jax.Array:
     """L2 penalty: the weight decay that goes through the optimizer."""
-    return g + h["weight_decay"] * p if h["weight_decay"] else g
+    return g + h["weight_decay"] * p if is_used(h["weight_decay"]) else g
 
 
 def _lerp(old: jax.Array, new: jax.Array, weight: Any) -> jax.Array:

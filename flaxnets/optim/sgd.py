@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxnets.optim import rules
+from flaxnets.optim.arguments import learning_rate_first
 from flaxnets.optim.rules import Settings, Slots, is_used, zeros_like
 from flaxnets.optim.transformation import Groups, LearningRate, Optimizer, make
 
@@ -20,6 +21,7 @@ def _rprop_slots(p: jax.Array, h: Settings) -> Slots:
     return {**zeros_like(p, "prev"), "step_size": jnp.full_like(p, h["lr"])}
 
 
+@learning_rate_first
 def SGD(
     lr: LearningRate = 1e-3,
     momentum: float = 0,
@@ -39,17 +41,19 @@ def SGD(
         nesterov: whether to look ahead along the momentum.
         weight_decay: the L2 penalty.
         maximize: whether to go up instead of down.
-        groups: settings for the parameters whose names match, such as ``{"*.bias": {"weight_decay": 0}}``; the first
-            match counts.
+        groups: settings for the parameters whose names match a shell-style pattern, or a function, such as
+            ``{"*.bias": {"weight_decay": 0}}``. The first group that matches a parameter counts, others do not. A
+            group that matches no parameter is an error at ``init``.
 
     Raises:
+        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
         ValueError: for a setting that torch rejects, or that a group cannot have.
 
     See https://proceedings.mlr.press/v28/sutskever13.html and `torch.optim.SGD
     <https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html>`_.
 
     >>> optimizer = SGD(0.1, momentum=0.9, groups={"*bias": {"weight_decay": 0.0}})
-    >>> sorted(optimizer.init({"weight": jnp.ones(3)}).slots)
+    >>> sorted(optimizer.init({"weight": jnp.ones(3), "bias": jnp.ones(1)}).slots)
     ['momentum_buffer']
     """
     settings = {
@@ -63,6 +67,7 @@ def SGD(
     return make("SGD", rules.sgd, settings, _sgd_slots, groups)
 
 
+@learning_rate_first
 def ASGD(
     lr: LearningRate = 1e-2,
     lambd: float = 1e-4,
@@ -84,6 +89,7 @@ def ASGD(
         maximize, groups: as in :func:`SGD`.
 
     Raises:
+        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
         ValueError: for a setting that torch rejects, or that a group cannot have.
 
     See https://doi.org/10.1137/0330046 and `torch.optim.ASGD
@@ -97,6 +103,7 @@ def ASGD(
     return make("ASGD", rules.asgd, settings, _asgd_slots, groups)
 
 
+@learning_rate_first
 def Rprop(
     lr: LearningRate = 1e-2,
     etas: tuple[float, float] = (0.5, 1.2),
@@ -114,6 +121,7 @@ def Rprop(
         maximize, groups: as in :func:`SGD`.
 
     Raises:
+        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
         ValueError: for a setting that torch rejects, or that a group cannot have.
 
     See https://doi.org/10.1109/ICNN.1993.298623 and `torch.optim.Rprop

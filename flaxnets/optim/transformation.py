@@ -1,6 +1,7 @@
 """From a rule for one parameter to an optax transformation of all, with groups of settings chosen by name."""
 
 import dataclasses
+import difflib
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,9 +9,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 
 from flaxnets.nn import utils
+from flaxnets.optim.arguments import check_settings
+from flaxnets.optim.frozen import array_of, is_node, with_array
 from flaxnets.optim.rules import Settings, Slots
+from flaxnets.state import is_frozen
 
 Rule = Callable[[jax.Array, jax.Array, Slots, jax.Array, Settings], tuple[jax.Array, Slots]]
 Filter = str | Callable[[str], bool]
@@ -23,11 +28,34 @@ class OptimizerState(NamedTuple):
 
     Attributes:
         step: how many steps were taken.
-        slots: by torch's name of the slot (``exp_avg``, ...), a tree as that of the parameters.
+        slots: by torch's name of the slot (``exp_avg``, ...), a tree as that of the parameters; the slots of a
+            parameter that was always frozen are empty.
+        missed: by name, how many of the steps a parameter took no part in; of those that were frozen at the beginning,
+            or later if they have slots.
     """
 
     step: jax.Array
     slots: dict[str, Any]
+    missed: dict[str, jax.Array] = {}  # noqa: RUF012  (a pytree without leaves, never changed)
+
+
+_UPDATE = "updates, opt_state = optimizer.update(gradients, opt_state, params)"
+_STATE = "the state is a value of its own. Fix: opt_state = optimizer.init(nnx.state(model, nnx.Param))"
+
+# What torch's optimizers have, and what there is to write instead.
+_TORCHS_ATTRIBUTES = {
+    "zero_grad": "gradients are values that every step computes anew. Fix: leave the line out",
+    "step": f"an optimizer changes nothing in place. Fix: {_UPDATE}; params = optax.apply_updates(params, updates); or "
+    "flaxnets.training.make_train_step",
+    "param_groups": "it does not hold parameters. Fix: read optimizer.settings and optimizer.groups; for a learning "
+    "rate that changes, give a schedule of flaxnets.optim.lr_scheduler as lr",
+    "add_param_group": "it does not hold parameters. Fix: give groups={'*bias': {'lr': 0.01}} when it is made",
+    "state": _STATE,
+    "state_dict": f"{_STATE}, and flaxnets.optim.to_torch(optimizer, opt_state, model)",
+    "load_state_dict": "the state is a value of its own. Fix: opt_state = flaxnets.optim.from_torch(optimizer, "
+    "state_dict, model)",
+    "defaults": "its settings have another name. Fix: optimizer.settings",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +76,16 @@ class Optimizer:
     rule: Rule
     slots_of: Callable[[jax.Array, Settings], Slots]
 
+    def __getattr__(self, name: str) -> Any:
+        if name in _TORCHS_ATTRIBUTES:
+            kind = vars(self).get("name", "Optimizer")
+            raise AttributeError(f"{kind} has no {name}: {_TORCHS_ATTRIBUTES[name]}", name=name, obj=self)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
     def group_of(self, name: str) -> int:
         """Returns which group a parameter is in; 0 is that of no filter."""
         for number, (matches, _) in enumerate(self.groups, start=1):
-            if fnmatch.fnmatchcase(name, matches) if isinstance(matches, str) else matches(name):
+            if _matches(matches, name):
                 return number
         return 0
 
@@ -59,43 +93,84 @@ class Optimizer:
         """Returns all settings of a group, learning rates as they were given."""
         return {**self.settings, **(self.groups[group - 1][1] if group else {})}
 
-    def slot_names(self, name: str) -> list[str]:
-        """Returns what is kept for the parameter of this name."""
-        settings = self._settings_at(jnp.zeros((), int))
-        return list(self.slots_of(jnp.zeros(1), settings[self.group_of(name)]))
+    def fresh_slots(self, name: str, parameter: jax.Array) -> Slots:
+        """Returns what is kept for the parameter of this name before its first step."""
+        return self.slots_of(parameter, self._settings_at(jnp.zeros((), int))[self.group_of(name)])
 
     def init(self, params: optax.Params) -> OptimizerState:
-        """Returns the state before the first step."""
-        names, leaves, structure = named_leaves(params)
-        step = jnp.zeros((), int)
+        """Returns the state before the first step.
+
+        Raises:
+            ValueError: for a group that no parameter's name matches.
+        """
+        names, nodes, structure = named_nodes(params)
+        self._check_groups(names)
+        step, missed, kept = jnp.zeros((), int), {}, []
         settings = self._settings_at(step)
-        kept = [self.slots_of(p, settings[self.group_of(name)]) for name, p in zip(names, leaves, strict=True)]
-        return OptimizerState(step, _by_slot(kept, leaves, structure))
+        for name, node in zip(names, nodes, strict=True):
+            own, array = settings[self.group_of(name)], array_of(node)
+            if array is None or is_frozen(node):
+                missed[name] = jnp.zeros_like(step)
+                kept.append(self._empty_slots(own))
+            else:
+                kept.append(self.slots_of(array, own))
+        slots = dict.fromkeys(slot for own in kept for slot in own)
+        trees = {
+            slot: structure.unflatten(_with_slot(node, own, slot) for node, own in zip(nodes, kept, strict=True))
+            for slot in slots
+        }
+        return OptimizerState(step, trees, missed)
 
     def update(
         self, updates: optax.Updates, state: OptimizerState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, OptimizerState]:
         """Returns what to add to the parameters, and the state after the step.
 
+        A parameter that is frozen, or has no gradient, stays as it is, and its slots too: what is added is zero. A
+        parameter that is no longer frozen begins as at its first step, or goes on where it was frozen. Plain arrays
+        do not say whether they are frozen: of those the parameters stay that were frozen at :meth:`init`.
+
         Raises:
             ValueError: without the parameters: weight decay needs them.
         """
         if params is None:
             raise ValueError(f"{self.name}: update(gradients, state, params) needs the parameters, got None")
-        names, leaves, structure = named_leaves(params)
+        names, nodes, structure = named_nodes(params)
         gradients = structure.flatten_up_to(updates)
         slots = {slot: structure.flatten_up_to(tree) for slot, tree in state.slots.items()}
-        settings = self._settings_at(state.step)
-        steps, kept = [], []
-        for i, (name, p) in enumerate(zip(names, leaves, strict=True)):
-            h = settings[self.group_of(name)]
-            own = {slot: arrays[i] for slot, arrays in slots.items() if arrays[i].size or not p.size}
-            g = -gradients[i] if h["maximize"] else gradients[i]
-            t = (state.step + 1).astype(jnp.finfo(p.dtype).dtype)
-            step, own = self.rule(g, p, own, t, h)
-            steps.append(step.astype(p.dtype))
-            kept.append({slot: array.astype(slots[slot][i].dtype) for slot, array in own.items()})
-        return structure.unflatten(steps), OptimizerState(state.step + 1, _by_slot(kept, leaves, structure))
+        settings, missed = self._settings_at(state.step), dict(state.missed)
+        steps = []
+        for i, (name, node) in enumerate(zip(names, nodes, strict=True)):
+            p, g, h = array_of(node), array_of(gradients[i]), settings[self.group_of(name)]
+            kept = {slot: array_of(trees[i]) for slot, trees in slots.items()}
+            own = {slot: array for slot, array in kept.items() if p is not None and (array.size or not p.size)}
+            # Variables say whether they are frozen now; an array does so by having no slots yet.
+            always_frozen = name in missed and not own and not isinstance(node, nnx.Variable)
+            if p is None or g is None or is_frozen(node) or always_frozen:
+                if own or name in missed:
+                    missed[name] = missed.get(name, jnp.zeros_like(state.step)) + 1
+                steps.append(node if p is None else with_array(node, jnp.zeros_like(p)))
+                continue
+            t = (state.step + 1 - missed.get(name, 0)).astype(jnp.finfo(p.dtype).dtype)
+            own = own or self.slots_of(p, h)
+            step, new = self.rule(-g if h["maximize"] else g, p, own, t, h)
+            steps.append(with_array(node, step.astype(p.dtype)))
+            for slot, array in new.items():
+                slots[slot][i] = with_array(node, array.astype(own[slot].dtype))
+        trees = {slot: structure.unflatten(nodes) for slot, nodes in slots.items()}
+        return structure.unflatten(steps), OptimizerState(state.step + 1, trees, missed)
+
+    def _empty_slots(self, settings: Settings) -> Slots:
+        return {slot: jnp.zeros(0) for slot in self.slots_of(jnp.zeros(1), settings)}  # steps donate each array
+
+    def _check_groups(self, names: Sequence[str]) -> None:
+        for matches, _ in self.groups:
+            if not any(_matches(matches, name) for name in names):
+                shown = repr(matches) if isinstance(matches, str) else getattr(matches, "__qualname__", repr(matches))
+                raise ValueError(
+                    f"{self.name}, group {shown}: matches none of the {len(names)} parameters. Expected a pattern or "
+                    f"function of their names, such as {_near(matches, names)}. A shared parameter has one name"
+                )
 
     def _settings_at(self, step: jax.Array) -> list[dict[str, Any]]:
         """The settings of each group at a step: schedules have become numbers."""
@@ -113,23 +188,33 @@ class Optimizer:
         return groups
 
 
-def named_leaves(tree: Any) -> tuple[list[str], list[Any], Any]:
-    """Returns the leaves of a tree of parameters with torch's names for them, and its structure.
+def _matches(matches: Filter, name: str) -> bool:
+    return fnmatch.fnmatchcase(name, matches) if isinstance(matches, str) else bool(matches(name))
+
+
+def _near(matches: Filter, names: Sequence[str]) -> str:
+    """The names that a filter may have meant: those with a part like it, else the first ones."""
+    wanted = matches.strip("*.?") if isinstance(matches, str) else ""
+    parts = {part: name for name in reversed(names) for part in (name, *name.split("."), name.rpartition(".")[0])}
+    near = [parts[part] for part in difflib.get_close_matches(wanted, parts, n=3, cutoff=0.5)] or names[:3]
+    return ", ".join(map(repr, dict.fromkeys(near))) or "those of parameters, of which there are none"
+
+
+def named_nodes(tree: Any) -> tuple[list[str], list[Any], Any]:
+    """Returns the variables of a tree of parameters, or its arrays, with torch's names for them, and its structure.
 
     >>> import jax.numpy as jnp
-    >>> named_leaves({"conv": {"weight": jnp.ones(2)}})[0]
+    >>> named_nodes({"conv": {"weight": jnp.ones(2)}})[0]
     ['conv.weight']
     """
-    paths, structure = jax.tree_util.tree_flatten_with_path(tree)
-    names = [".".join(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey)) for path, _ in paths]
-    return names, [leaf for _, leaf in paths], structure
+    paths, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_node)
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+    return names, [node for _, node in paths], structure
 
 
-def _by_slot(kept: Sequence[Slots], leaves: Sequence[Any], structure: Any) -> dict[str, Any]:
-    """Trees of one slot each; a parameter whose group has no such slot keeps an empty array there."""
-    slots = dict.fromkeys(slot for own in kept for slot in own)
-    empty = [jnp.zeros(0, leaf.dtype) for leaf in leaves]
-    return {slot: structure.unflatten([own.get(slot, e) for own, e in zip(kept, empty, strict=True)]) for slot in slots}
+def _with_slot(node: Any, own: Slots, slot: str) -> Any:
+    """A parameter's slot in place of the parameter; an empty array if its group has no such slot."""
+    return with_array(node, own[slot] if slot in own else jnp.zeros(0, getattr(array_of(node), "dtype", None)))
 
 
 def make(
@@ -142,42 +227,29 @@ def make(
     """Returns an optimizer, with its settings checked as torch checks them.
 
     Raises:
+        TypeError: for a setting that is no number, or not as many as there must be.
         ValueError: for a setting out of its range, or a setting in a group that the optimizer does not have.
     """
-    groups = dict(groups or {})
-    for number, given in enumerate([{}, *groups.values()]):
-        where = f"{name}" + (f", group {list(groups)[number - 1]!r}" if number else "")
+    groups = {} if groups is None else groups
+    if not isinstance(groups, Mapping) or not all(isinstance(given, Mapping) for given in groups.values()):
+        raise TypeError(
+            f"{name}: groups must map patterns to settings, such as {{'*bias': {{'lr': 0.1}}}}, got {groups!r}"
+        )
+    chosen = []
+    for key, given in [(None, {}), *groups.items()]:
+        where = name if key is None else f"{name}, group {key!r}"
         unknown = sorted(set(given) - set(settings))
         if unknown:
             raise ValueError(f"{where}: unknown setting {', '.join(map(repr, unknown))}; known: {', '.join(settings)}")
-        _check(where, {**settings, **given})
-    return Optimizer(name, dict(settings), tuple((key, dict(value)) for key, value in groups.items()), rule, slots_of)
-
-
-# Smallest and largest value of each setting; the largest itself is allowed only where it is infinite.
-_RANGES = {
-    "lr": (0, jnp.inf), "momentum": (0, jnp.inf), "weight_decay": (0, jnp.inf), "eps": (0, jnp.inf),
-    "betas": (0, 1), "rho": (0, 1), "alpha": (0, jnp.inf), "lr_decay": (0, jnp.inf), "momentum_decay": (0, jnp.inf),
-    "initial_accumulator_value": (0, jnp.inf),
-}  # fmt: skip
-
-
-def _check(where: str, settings: Settings) -> None:
-    for name, value in settings.items():
-        low, high = _RANGES.get(name, (-jnp.inf, jnp.inf))
-        for number in value if isinstance(value, tuple) else (value,):
-            if not callable(number) and number is not None and not (low <= number < high or number == high == jnp.inf):
-                raise ValueError(f"{where}: {name} must be at least {low} and below {high}, got {value}")
-    if settings.get("nesterov") and (not settings["momentum"] or settings["dampening"]):
-        raise ValueError(f"{where}: nesterov needs a momentum and zero dampening, got {dict(settings)}")
-    if "etas" in settings and not 0 < settings["etas"][0] < 1 < settings["etas"][1]:
-        raise ValueError(f"{where}: etas must lie below and above 1, got {settings['etas']}")
+        checked = check_settings(where, {**settings, **given})
+        chosen.append(checked if key is None else {option: checked[option] for option in given})
+    return Optimizer(name, chosen[0], tuple(zip(groups, chosen[1:], strict=True)), rule, slots_of)
 
 
 def clip_grad_norm(max_norm: float) -> optax.GradientTransformation:
     """Scales gradients down to a norm over all of them, by :func:`flaxnets.nn.utils.clip_grad_norm`.
 
-    To be chained before an optimizer.
+    Frozen parameters do not count, as in torch. To be chained before an optimizer.
 
     Args:
         max_norm: the largest norm that is left as it is.
@@ -189,6 +261,10 @@ def clip_grad_norm(max_norm: float) -> optax.GradientTransformation:
     """
 
     def update(updates: optax.Updates, state: optax.OptState, params: Any = None) -> Any:
-        return utils.clip_grad_norm(updates, max_norm)[0], state
+        _, nodes, structure = named_nodes(updates if params is None else params)
+        gradients = structure.flatten_up_to(updates)
+        counted = [None if is_frozen(node) else g for node, g in zip(nodes, gradients, strict=True)]
+        clipped, _ = utils.clip_grad_norm(counted, max_norm)
+        return structure.unflatten(g if c is None else c for g, c in zip(gradients, clipped, strict=True)), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ def fit_torch(
     test: Batches,
     *,
     schedule: Callable[[Any], Any],
+    frozen: Sequence[str] = (),
     on_epoch: Callable[[Record], None] = lambda record: None,
 ) -> list[Record]:
     """Trains a registered network's PyTorch twin with the settings of a run, on the batches that the run sees.
@@ -36,6 +37,7 @@ def fit_torch(
         train: the training batches of the run.
         test: all that is evaluated on.
         schedule: the learning rate after so many updates.
+        frozen: the names of the parameters that stay as they are.
         on_epoch: called after every epoch with its record.
 
     Returns:
@@ -53,6 +55,8 @@ def fit_torch(
     config = {"seed": 0, "accumulate": 1, "label_smoothing": 0.0, **config}
     twin = torchref.create_model(config["arch"], **config["model_options"])
     twin.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
+    for name in frozen:
+        twin.get_parameter(name).requires_grad_(False)
     averaged = copy.deepcopy(twin)
     optimizer = _optimizer(config, list(twin.parameters()))
     make, key, position = jax.jit(train), jax.random.key(config["seed"]), 0

@@ -6,6 +6,7 @@ from flaxnets.training.checkpoints import CheckpointError as CheckpointError
 from flaxnets.training.checkpoints import Checkpoints as Checkpoints
 from flaxnets.training.evaluation import evaluate as evaluate
 from flaxnets.training.evaluation import predict as predict
+from flaxnets.training.freezing import freeze as freeze
 from flaxnets.training.initialization import initialize as initialize
 from flaxnets.training.loop import fit as fit
 from flaxnets.training.objectives import as_objective as as_objective

@@ -1,5 +1,6 @@
 """The state of a run on disk: whole or not there, verified when it is read."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path
 
+from flaxnets.optim.frozen import mask
 from flaxnets.training._checkpoint_files import CheckpointError as CheckpointError
 from flaxnets.training._checkpoint_files import first_line, read_arrays, read_manifest, write_files
 from flaxnets.training.step import TrainState
@@ -106,12 +108,15 @@ class Checkpoints:
 
         Raises:
             CheckpointError: if this one, or with ``asynchronous`` the one before, could not be saved: a full disk, a
-                missing permission, or parameters that are infinite or NaN. Earlier checkpoints are as they were.
+                missing permission, or parameters that are infinite or NaN and not frozen. Earlier checkpoints are as
+                they were.
         """
         self.wait()
         arrays, keys = _arrays(state)
+        trainable = dataclasses.replace(state, params=mask(state.params), ema_params=mask(state.ema_params))
+        learned = [name for name in _arrays(trainable)[0] if name.startswith(("params/", "ema_params/"))]
         copies = {name: jnp.copy(array) for name, array in arrays.items()}
-        self._pending = self._thread.submit(self._write, step, copies, keys, dict(progress or {}), score)
+        self._pending = self._thread.submit(self._write, step, copies, keys, learned, dict(progress or {}), score)
         if not self._asynchronous:
             self.wait()
 
@@ -177,17 +182,30 @@ class Checkpoints:
             raise first
         return None
 
+    def latest_progress(self) -> dict[str, Any] | None:
+        """Returns what was saved beside the last state whose manifest can be read; None if there is none."""
+        for step in reversed(self.steps()):
+            with contextlib.suppress(CheckpointError):
+                return read_manifest(self._path(step))["progress"]
+        return None
+
     def _path(self, step: int) -> Path:
         return self.directory / f"{step:08d}"
 
     def _write(
-        self, step: int, arrays: dict[str, jax.Array], keys: dict[str, str], progress: Any, score: float | None
+        self,
+        step: int,
+        arrays: dict[str, jax.Array],
+        keys: dict[str, str],
+        learned: list[str],
+        progress: Any,
+        score: float | None,
     ) -> None:
         path = self._path(step)
         if path.is_dir():
             return
         host = {name: np.asarray(array) for name, array in jax.device_get(arrays).items()}
-        _check_finite(path, host)
+        _check_finite(path, {name: host[name] for name in learned})
         described = {
             name: {"shape": array.shape, "dtype": str(array.dtype), "sha256": digest(array), "key": keys.get(name)}
             for name, array in host.items()
@@ -241,7 +259,7 @@ def _arrays(state: TrainState) -> tuple[dict[str, jax.Array], dict[str, str]]:
 
 def _check_finite(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
-        if name.startswith(("params/", "ema_params/")) and not np.isfinite(array.astype(np.float64)).all():
+        if not np.isfinite(array.astype(np.float64)).all():
             raise CheckpointError(
                 f"{path}: not saved: {name} is infinite or NaN; earlier checkpoints are as they were. Lower the "
                 "learning rate, or clip the gradients"

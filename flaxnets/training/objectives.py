@@ -11,7 +11,9 @@ from jaxtyping import Array, Float, Int
 
 from flaxnets import nn
 from flaxnets.nn import functional as F
-from flaxnets.optim.transformation import named_leaves
+from flaxnets.optim.frozen import array_of
+from flaxnets.optim.transformation import named_nodes
+from flaxnets.state import is_frozen
 
 Metrics = dict[str, jax.Array]
 Objective = Callable[[Any, Any, jax.Array], Metrics]
@@ -142,7 +144,7 @@ def l2_penalty(
 ) -> Callable[[nnx.State], Float[Array, ""]]:
     """Returns the function of a model's parameters ``scale / 2 * (sum of their squares)``, to add to a loss.
 
-    Its gradient is that of the ``weight_decay`` of all optimizers here but AdamW.
+    Its gradient is that of the ``weight_decay`` of all optimizers here but AdamW. Frozen parameters do not count.
 
     Args:
         scale: the factor, 0 or more.
@@ -154,8 +156,11 @@ def l2_penalty(
     """
 
     def penalty(params: nnx.State) -> jax.Array:
-        names, leaves, _ = named_leaves(params)
-        squares = [jnp.square(leaf).sum() for name, leaf in zip(names, leaves, strict=True) if where(name)]
+        names, nodes, _ = named_nodes(params)
+        trainable = [
+            array_of(node) for name, node in zip(names, nodes, strict=True) if where(name) and not is_frozen(node)
+        ]
+        squares = [jnp.square(array).sum() for array in trainable if array is not None]
         return scale / 2 * sum(squares, jnp.zeros(()))
 
     return penalty

@@ -20,8 +20,9 @@ SCHEDULES = ("cosine", "constant", "linear", "step", "onecycle")
 
 
 def make_schedule(
-    name: str, lr: float, total_steps: int, *, warmup_steps: int = 0, step_size: int | None = None, gamma: float = 0.1
-) -> optax.Schedule:
+    name: str, lr: float, total_steps: int, *, warmup_steps: int = 0, start: int = 0, step_size: int | None = None,
+    gamma: float = 0.1,
+) -> optax.Schedule:  # fmt: skip
     """Returns a learning rate as a function of the number of steps.
 
     Args:
@@ -30,6 +31,7 @@ def make_schedule(
         lr: the largest learning rate.
         total_steps: the length of the run.
         warmup_steps: in how many steps it rises from a hundredth first.
+        start: the step with which the schedule begins, for a run that goes on with another one.
         step_size: of ``step``; a third of the run if not given.
         gamma: of ``step``.
 
@@ -39,7 +41,13 @@ def make_schedule(
     >>> schedule = make_schedule("cosine", 0.1, 100, warmup_steps=10)
     >>> [round(float(schedule(t)), 3) for t in (0, 10, 55, 100)]
     [0.001, 0.1, 0.05, 0.0]
+    >>> schedule = make_schedule("cosine", 0.1, 100, start=50)
+    >>> [round(float(schedule(t)), 3) for t in (50, 75, 100)]
+    [0.1, 0.05, 0.0]
     """
+    if start:
+        rest = make_schedule(name, lr, total_steps - start, warmup_steps=warmup_steps, step_size=step_size, gamma=gamma)
+        return lambda step: rest(jnp.maximum(step - start, 0))
     if name not in SCHEDULES:
         raise ValueError(f"unknown schedule {name!r}; {suggest(name, list(SCHEDULES))}")
     if not 0 <= warmup_steps < max(total_steps, 1):
@@ -61,7 +69,7 @@ def make_schedule(
 
 def make_optimizer(
     name: str, lr: float, total_steps: int, *, clip_norm: float | None = None, schedule: str = "cosine",
-    warmup_steps: int = 0, **options: Any,
+    warmup_steps: int = 0, start: int = 0, **options: Any,
 ) -> optax.GradientTransformation:  # fmt: skip
     """Returns an optimizer by its name in small letters; ``sgd`` has momentum 0.9 if no other is given.
 
@@ -72,6 +80,7 @@ def make_optimizer(
         clip_norm: if given, gradients whose norm over all parameters is larger are scaled down to it.
         schedule: as :func:`make_schedule`.
         warmup_steps: as :func:`make_schedule`.
+        start: as :func:`make_schedule`.
         **options: of the optimizer.
 
     Raises:
@@ -85,5 +94,6 @@ def make_optimizer(
         raise ValueError(f"unknown optimizer {name!r}; {suggest(name, list(OPTIMIZERS))}")
     if name == "sgd":
         options = {"momentum": 0.9, **options}
-    optimizer = _BY_NAME[name](make_schedule(schedule, lr, total_steps, warmup_steps=warmup_steps), **options)
+    rate = make_schedule(schedule, lr, total_steps, warmup_steps=warmup_steps, start=start)
+    optimizer = _BY_NAME[name](rate, **options)
     return optimizer if clip_norm is None else optax.chain(optim.clip_grad_norm(clip_norm), optimizer)

@@ -6,6 +6,7 @@ Drawn on figures of their own, without the global state of pyplot, so that any t
 import math
 import os
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ def _save(figure: Figure, path: str | os.PathLike) -> None:
     """Writes a PNG, as a whole or not at all."""
     partial = Path(f"{path}.partial")
     try:
-        figure.savefig(partial, format="png", dpi=120)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # the names of classes may have letters that the font lacks
+            figure.savefig(partial, format="png", dpi=120)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -169,8 +172,9 @@ def plot_confusion(matrix: np.ndarray, classes: Sequence[str], path: str | os.Pa
     names = [textwrap.shorten(name, 20, placeholder="…") for name in classes[::every]]
     long = max(map(len, names)) > 3
     font = min(10, 50 * (size - 2) / count * every)
-    axes.set_xticks(range(0, count, every), names, rotation=90 if long else 0, fontsize=font)
-    axes.set_yticks(range(0, count, every), names, fontsize=font)
+    # A dollar sign in a name begins no formula.
+    axes.set_xticks(range(0, count, every), names, rotation=90 if long else 0, fontsize=font, parse_math=False)
+    axes.set_yticks(range(0, count, every), names, fontsize=font, parse_math=False)
     if count <= _COUNTS:
         for (row, column), number in np.ndenumerate(matrix):
             if number:

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from flaxnets.training.objectives import Metrics, means
@@ -27,7 +27,8 @@ def describe(record: Mapping[str, Any], part: str, *names: str) -> str:
 
 
 class Progress:
-    """A progress bar with loss, accuracy and speed, and a line for every epoch; lines alone outside a terminal.
+    """A progress bar with loss, accuracy, speed and time left, and a line for every epoch; lines alone outside a
+    terminal.
 
     Args:
         epochs: how many there will be.
@@ -43,13 +44,13 @@ class Progress:
         self._unit = unit
         console = Console()
         self._bar = Bar(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"),
-            TimeElapsedColumn(), console=console, transient=True,
-            disable=not console.is_terminal,
+            TextColumn("{task.description}"), BarColumn(bar_width=8), TextColumn("{task.percentage:3.0f}%"),
+            TextColumn("{task.fields[state]}"), console=console, transient=True, disable=not console.is_terminal,
         )  # fmt: skip
         self._task = self._bar.add_task("compiling", total=steps, state="")
         self._steps = steps
         self._epoch, self._first, self._looked, self._started = 0, 0, 0.0, 0.0
+        self._began: tuple[int, float] | None = None  # steps of all epochs that were done, and when
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -60,7 +61,7 @@ class Progress:
 
     def resume(self, epoch: int, step: int) -> None:
         """Says where a run goes on."""
-        self._bar.console.print(f"resumed in epoch {epoch} after step {step}", highlight=False)
+        self._print(f"resumed in epoch {epoch} after step {step}")
 
     def step(self, epoch: int, step: int, metrics: Metrics) -> None:
         """Shows where the run is; looks at the metrics only now and then."""
@@ -68,20 +69,37 @@ class Progress:
         if epoch != self._epoch:
             self._epoch, self._first, self._started = epoch, step, now
             self._looked = now if not terminal else 0.0  # a line for a short epoch would only repeat what follows it
-        if now - self._looked < (_EVERY if terminal else _EVERY_LINE):
+        self._began = self._began or ((epoch - 1) * self._steps + step, now)
+        if now - self._looked < (_EVERY if terminal else _EVERY_LINE) and (step < self._steps or not terminal):
             return
         self._looked = now
         state = describe(means({name: np.sum(sums) for name, sums in metrics.items()}, "train"), "train")
         if step > self._first:
             done = (step - self._first) * np.max(metrics["count"])
             state += f"  {done / (time.perf_counter() - self._started):.0f} {self._unit}/s"
+        state += self._left(epoch, step)
         where = f"epoch {epoch}/{self._epochs}"
-        self._bar.update(self._task, completed=step, description=where, state=state)
+        testing = "testing" if step == self._steps else where
+        self._bar.update(self._task, completed=step, description=testing, state=state.removeprefix("train "))
         if not terminal:
-            self._bar.console.print(f"{where}  step {step}/{self._steps}  {state}", highlight=False, soft_wrap=True)
+            self._print(f"{where}  step {step}/{self._steps}  {state}")
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Prints an epoch's record as a line that stays."""
         words = [f"{record['epoch']}/{self._epochs}", describe(record, "train"), describe(record, "test")]
         words.append(f"{record[f'{self._unit}_per_second']:.0f} {self._unit}/s")
-        self._bar.console.print("  ".join(words), highlight=False, soft_wrap=True)
+        self._print("  ".join(words))
+
+    def _left(self, epoch: int, step: int) -> str:
+        """The time left for all epochs, with their tests; nothing before there is anything to measure."""
+        assert self._began is not None
+        place = (epoch - 1) * self._steps + step
+        done, seconds = place - self._began[0], time.perf_counter() - self._began[1]
+        if not done:
+            return ""
+        left = round(seconds / done * (self._epochs * self._steps - place))
+        hours, minutes = divmod(left // 60, 60)
+        return f"  {hours}:{minutes:02}:{left % 60:02} left" if hours else f"  {minutes}:{left % 60:02} left"
+
+    def _print(self, line: str) -> None:
+        self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,11 +1,13 @@
 """The folder of a run: what was asked for, what came of it, and the weights."""
 
+import contextlib
 import csv
 import dataclasses
 import json
 import os
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -47,13 +49,52 @@ class Run:
         Raises:
             OSError: if the folder cannot be made or written to; nothing is left behind then.
         """
-        run = cls(_new_folder(Path(out), f"{arch}-{time.strftime('%Y%m%d-%H%M%S')}"))
-        try:
-            _write(run.path / CONFIG, json.dumps(config, indent=2) + "\n")
-        except OSError:
-            run.path.rmdir()
-            raise
+        run = cls.plan(out, arch)
+        run.begin(config)
         return run
+
+    @classmethod
+    def plan(cls, out: str | os.PathLike, arch: str) -> Self:
+        """Chooses a new folder ``<arch>-<time>``, which :meth:`begin` makes: until then there is none.
+
+        Args:
+            out: the folder that runs are kept in; made by :meth:`begin` if it is not there.
+            arch: the network's name.
+
+        Raises:
+            OSError: if no folder can be made there.
+        """
+        _try_folder(Path(out))
+        name = f"{arch}-{time.strftime('%Y%m%d-%H%M%S')}"
+        return cls(next(path for path in _candidates(Path(out) / name) if not path.exists()))
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Makes the folder, under another name if somebody else was faster, and writes ``config.json``.
+
+        Raises:
+            OSError: if the folder cannot be made or written to; nothing is left behind then.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        for path in _candidates(self.path):
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            self.path = path
+            break
+        try:
+            self.configure(config)
+        except OSError:
+            self.path.rmdir()
+            raise
+
+    def has_begun(self) -> bool:
+        """Whether there is a folder."""
+        return self.path.is_dir()
+
+    def configure(self, config: Mapping[str, Any]) -> None:
+        """Writes ``config.json``."""
+        _write(self.path / CONFIG, json.dumps(config, indent=2) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
         """Returns the records of the epochs."""
@@ -65,9 +106,13 @@ class Run:
         with (self.path / f"{of}{METRICS}").open("a") as file:
             file.write(json.dumps(record) + "\n")
         table = self.path / f"{of}{TABLE}"
+        columns = list(record)
+        if table.exists():  # a record of a resumed run has its names in another order
+            with table.open(newline="") as file:
+                columns = next(csv.reader(file), columns)
         new = not table.exists()
         with table.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(record))
+            writer = csv.DictWriter(file, columns)
             if new:
                 writer.writeheader()
             writer.writerow(record)
@@ -82,6 +127,10 @@ class Run:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Writes ``result.json``, which says that there is nothing left to do, and what came of it."""
         _write(self.path / RESULT, json.dumps(result, indent=2) + "\n")
+
+    def reopen(self) -> None:
+        """Removes ``result.json``: there is more to do."""
+        (self.path / RESULT).unlink(missing_ok=True)
 
     def is_finished(self) -> bool:
         """Whether there is nothing left to do."""
@@ -101,15 +150,22 @@ def _write(path: Path, text: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _new_folder(out: Path, name: str) -> Path:
-    out.mkdir(parents=True, exist_ok=True)
-    for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
-        try:
-            (out / (name + suffix)).mkdir()
-        except FileExistsError:
-            continue
-        return out / (name + suffix)
-    raise FileExistsError(f"{out} holds a thousand runs named {name} already")
+def _candidates(path: Path) -> Iterator[Path]:
+    yield path
+    yield from (path.with_name(f"{path.name}-{i}") for i in range(2, 1000))
+    raise FileExistsError(f"{path.parent} holds a thousand runs named {path.name} already")
+
+
+def _try_folder(out: Path) -> None:
+    """Makes a folder in ``out`` and removes it, with all that had to be made for it; OSError if that fails."""
+    missing = [path for path in (out, *out.parents) if not path.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        Path(tempfile.mkdtemp(prefix=".run-", dir=out)).rmdir()
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 class RunError(ValueError):

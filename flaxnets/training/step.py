@@ -1,6 +1,7 @@
 """The compiled training and evaluation steps: pure functions of a state and a batch."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from jax.typing import DTypeLike
 from flaxnets import kernels as forms
 from flaxnets import nn
 from flaxnets.autocast import autocast
+from flaxnets.optim.frozen import mask, unmask
 from flaxnets.training.objectives import Metrics, Objective, as_objective
 from flaxnets.training.remat import Blocks, checkpoint
 from flaxnets.training.train_state import Batch, TrainState, accumulated
@@ -98,14 +100,16 @@ def make_train_step(
     >>> int(state.step), int(metrics["count"])
     (1, 4)
     """
-    graphdef, update = _graphdef(model, True, remat), accumulated(optimizer, accumulate).update
+    graphdef, transformation = _graphdef(model, True, remat), accumulated(optimizer, accumulate)
     measure = as_objective(objective)
     kind = forms.choose(kernels)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        state = state.refrozen(transformation)
         inputs, targets, weights = transform(batch, jax.random.fold_in(state.key, state.position))
 
-        def mean_loss(params: nnx.State) -> tuple[jax.Array, tuple[Metrics, nnx.State, nnx.State]]:
+        def mean_loss(trainable: nnx.State) -> tuple[jax.Array, tuple[Metrics, nnx.State, nnx.State]]:
+            params = unmask(trainable, state.params)
             merged = nnx.merge(graphdef, params, state.model_state, copy=True)
             outputs = _call(merged, inputs, kind, compute_dtype)
             metrics = measure(outputs, targets, weights)
@@ -113,17 +117,18 @@ def make_train_step(
             _, after, model_state = nnx.split(merged, nnx.Param, ...)  # a call may change parameters, too
             return loss, (metrics, after, model_state)
 
-        gradients, (metrics, params, model_state) = jax.grad(mean_loss, has_aux=True)(state.params)
+        gradients, (metrics, params, model_state) = jax.grad(mean_loss, has_aux=True)(mask(state.params))
         position = state.position + 1
 
         def advance(gradients: Any, params: Any, model_state: nnx.State) -> TrainState:
-            updates, opt_state = update(gradients, state.opt_state, params)
-            params = optax.apply_updates(params, updates)
+            trainable = mask(params)
+            updates, opt_state = transformation.update(gradients, state.opt_state, trainable)
+            params = unmask(optax.apply_updates(trainable, updates), params)
             updated = position % accumulate == 0
             ema_params = None
             if ema_decay is not None and state.ema_params is not None:
                 rate = jnp.where(updated, 1 - ema_decay, 0.0)
-                ema_params = optax.incremental_update(params, state.ema_params, rate)
+                ema_params = jax.tree.map(functools.partial(_moved, rate=rate), state.ema_params, params)
             return dataclasses.replace(
                 state, params=params, model_state=model_state, opt_state=opt_state, step=state.step + updated,
                 position=position, ema_params=ema_params,
@@ -139,6 +144,13 @@ def make_train_step(
         return new, metrics
 
     return jax.jit(step, donate_argnums=0, **jit_options())
+
+
+def _moved(average: jax.Array, new: jax.Array, rate: jax.Array) -> jax.Array:
+    if not jnp.issubdtype(new.dtype, jnp.inexact):
+        return new
+    # An average stays the same, to the bit, where nothing has moved; the difference of infinities would be NaN.
+    return average + jnp.where(new == average, 0, rate * (new - average))
 
 
 def _call(merged: nnx.Module, inputs: Any, kind: forms.Kind, dtype: DTypeLike | None) -> Any:

@@ -8,6 +8,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from flaxnets.optim import OptimizerState
+from flaxnets.optim.frozen import mask
+
 
 class Batch(NamedTuple):
     """What a step sees: inputs, targets, and the weight of each example (0 for one that only fills up)."""
@@ -60,7 +63,7 @@ class TrainState:
             seed: of ``key``.
         """
         _, params, model_state = jax.tree.map(jnp.copy, nnx.split(model, nnx.Param, ...))
-        opt_state = accumulated(optimizer, accumulate).init(params)
+        opt_state = accumulated(optimizer, accumulate).init(mask(params))
         counts = jnp.zeros((), int), jnp.zeros((), int)
         ema_params = jax.tree.map(jnp.copy, params) if ema else None
         return cls(params, model_state, opt_state, *counts, jax.random.key(seed), ema_params)
@@ -70,9 +73,42 @@ class TrainState:
         """The parameters to evaluate and to keep: the moving average if there is one."""
         return self.params if self.ema_params is None else self.ema_params
 
+    def refrozen(self, optimizer: optax.GradientTransformation) -> Self:
+        """Returns the state with slots for the parameters that are trainable now.
+
+        Args:
+            optimizer: that of the step, as :func:`accumulated` returns it.
+        """
+        opt_state, ema_params = self.opt_state, self.ema_params
+        fresh = jax.eval_shape(optimizer.init, mask(self.params))
+        if jax.tree.structure(fresh) != jax.tree.structure(opt_state):
+            opt_state = _carried_over(opt_state, optimizer.init(mask(self.params)))
+        if ema_params is not None:  # variables that may be frozen where those of the parameters are not
+            ema_params = jax.tree.unflatten(jax.tree.structure(self.params), jax.tree.leaves(ema_params))
+        return dataclasses.replace(self, opt_state=opt_state, ema_params=ema_params)
+
     def update_model(self, model: nnx.Module) -> None:
         """Copies the parameters (the moving average of them, if there is one) and the other state into ``model``."""
         nnx.update(model, *jax.tree.map(jnp.copy, (self.eval_params, self.model_state)))
+
+
+def _carried_over(old: Any, fresh: Any) -> Any:
+    """A fresh optimizer's state with what an old one has kept; of :mod:`flaxnets.optim` also what frozen ones have."""
+
+    def flat(tree: Any) -> tuple[list[tuple[Any, Any]], Any]:
+        return jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda node: isinstance(node, OptimizerState))
+
+    kept = dict(flat(old)[0])
+
+    def choose(path: Any, new: Any) -> Any:
+        before = kept.get(path, new)
+        if isinstance(new, OptimizerState):
+            slots = {name: _carried_over(before.slots[name], tree) for name, tree in new.slots.items()}
+            return OptimizerState(before.step, slots, {**new.missed, **before.missed})
+        return new if before.size < new.size else before
+
+    leaves, structure = flat(fresh)
+    return structure.unflatten(choose(path, new) for path, new in leaves)
 
 
 def accumulated(optimizer: optax.GradientTransformation, batches: int) -> optax.GradientTransformation:

@@ -24,6 +24,7 @@ _LOG = logging.getLogger("flaxnets.weights")
 _HEADER_LIMIT = 4 * 2**20
 
 _DTYPES = {"BOOL": "bool", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "C64": "complex64"}
+_DTYPES |= {"F8_E8M0": "float8_e8m0fnu", "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz"}
 _DTYPES |= {f"F{bits}": f"float{bits}" for bits in (16, 32, 64)}
 _DTYPES |= {f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)}
 _DTYPES |= {f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)}
@@ -78,13 +79,24 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return unique
 
 
-def _entry(name: str, value: Any) -> _Entry:
+def _check_dtypes(header: dict[str, Any]) -> None:
+    """Raises ValueError with the names of all arrays that neither numpy nor JAX has a dtype for."""
+    for name, value in header.items():
+        if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
+            raise ValueError(f"{name!r} should have a dtype, a shape and data_offsets, and has {value!r:.80}")
+    dtypes = {name: value["dtype"] for name, value in header.items()}
+    unknown = [
+        f"{name!r} has the dtype {dtype!r:.80}"
+        for name, dtype in dtypes.items()
+        if not isinstance(dtype, str) or dtype not in _DTYPES
+    ]
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}; expected one of {', '.join(sorted(_DTYPES))}")
+
+
+def _entry(name: str, value: dict[str, Any]) -> _Entry:
     """Returns what the header says of an array, once it is known to be possible."""
-    if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"{name!r} should have a dtype, a shape and data_offsets, and has {value!r:.80}")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise ValueError(f"{name!r} has the dtype {dtype!r:.80}; expected one of {', '.join(sorted(_DTYPES))}")
     for what, numbers in (("shape", shape), ("data_offsets", offsets)):
         if not isinstance(numbers, list) or not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
             raise ValueError(f"{name!r} has the {what} {numbers!r:.80}; expected natural numbers")
@@ -113,6 +125,7 @@ def _read_header(file: BinaryIO, size: int) -> tuple[list[_Entry], dict[str, str
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
         raise ValueError("its __metadata__ are not texts under names")
+    _check_dtypes(header)
     entries = sorted(_entry(name, value) for name, value in header.items())
     end = 0
     for entry in entries:

@@ -5,12 +5,14 @@ Torch's weights-only loader is all that reads the pickle. Before it does, the ar
 dict: the loader knows more names than these, and some of them take any amount of memory.
 """
 
+import io
 import os
 import pickle
 import pickletools
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flaxnets.weights._errors import WeightsError
@@ -18,8 +20,13 @@ from flaxnets.weights._errors import WeightsError
 _PICKLE_LIMIT = 4 * 2**20
 
 _KINDS = "Double Float Half BFloat16 Long Int Short Char Byte Bool ComplexFloat ComplexDouble"
-_NAMES = {f"torch {kind}Storage" for kind in _KINDS.split()}
-_NAMES |= {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter"}
+_DTYPES = "float64 float32 float16 bfloat16 complex32 uint16 uint32 uint64"
+_FLOAT8 = "e4m3fn e4m3fnuz e5m2 e5m2fnuz e8m0fnu"
+_NAMES = {f"torch {kind}Storage" for kind in _KINDS.split()} | {"torch.storage UntypedStorage"}
+_NAMES |= {f"torch {dtype}" for dtype in _DTYPES.split()} | {f"torch float8_{kind}" for kind in _FLOAT8.split()}
+_NAMES |= {"collections OrderedDict", "torch Tensor", "torch._tensor _rebuild_from_type_v2"}
+_PARTS = "tensor_v2 tensor_v3 parameter parameter_with_state meta_tensor_no_storage"
+_NAMES |= {f"torch._utils _rebuild_{part}" for part in _PARTS.split()}
 
 # What a pickle with intact checksums can still drive torch's loader into: it was made to, or is of another program.
 _REFUSALS = (
@@ -46,28 +53,78 @@ def _check_archive(path: str | os.PathLike) -> None:
             sizes = [entry.file_size for entry in pickles]
             raise ValueError(f"expected one data.pkl of up to {_PICKLE_LIMIT} bytes, found ones of {sizes}")
         content = archive.read(pickles[0])
-    named = {argument for opcode, argument, _ in pickletools.genops(content) if opcode.name == "GLOBAL"}
+    named = {str(argument) for opcode, argument, _ in pickletools.genops(content) if opcode.name == "GLOBAL"}
     if named - _NAMES:
-        foreign = ", ".join(sorted(str(name).replace(" ", ".") for name in named - _NAMES))
-        raise ValueError(f"it names {foreign}, and no state dict does; torch.save(module.state_dict(), ...) writes one")
+        raise ValueError(_describe_foreign(content, named - _NAMES))
 
 
-def _to_numpy(name: str, tensor: Any) -> Any:
-    """A view of a tensor as numpy's; values of other kinds as they are, for ``load_state_dict`` to complain about."""
-    if not hasattr(tensor, "untyped_storage"):
-        return tensor
-    if tensor.nbytes > tensor.untyped_storage().nbytes():
-        raise ValueError(f"{name!r} has more elements than are stored")
-    tensor = tensor.detach()
-    if str(tensor.dtype) == "torch.bfloat16":
-        import torch
+class _Inert:
+    """What every object of a pickle becomes where only the structure matters: remembers names, and does nothing."""
 
-        return tensor.view(torch.uint16).numpy().view("bfloat16")
-    return tensor.numpy()
+    name = ""
+    names: set[str]
+
+    def __new__(cls, *arguments: Any) -> "_Inert":
+        self = super().__new__(cls)
+        self.names = {cls.name}.union(*map(_names, arguments)) - _NAMES
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, value: Any) -> None:
+        """Does nothing."""
 
 
-def read_torch(path: str | os.PathLike) -> dict[str, Any]:
-    """Returns what a file of ``torch.save`` has under each name of a state dict; raises WeightsError."""
+def _names(argument: Any) -> set[str]:
+    if isinstance(argument, tuple):
+        return set().union(*map(_names, argument))
+    if isinstance(argument, type):
+        return {argument.name} if issubclass(argument, _Inert) else set()
+    return argument.names if isinstance(argument, _Inert) else set()
+
+
+class _Structure(pickle.Unpickler):
+    """Reads which names a pickle has objects under, and neither imports nor runs anything that the pickle names."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        is_dict = (module, name) == ("collections", "OrderedDict")
+        return OrderedDict if is_dict else type("_Inert", (_Inert,), {"name": f"{module} {name}"})
+
+    def persistent_load(self, pid: Any) -> None:
+        return None
+
+
+def _foreign(path: str, value: Any) -> Iterator[tuple[str, set[str]]]:
+    """Yields the path of each object that no state dict has, and the names of what makes it."""
+    if isinstance(value, _Inert) and value.names:
+        yield path, value.names
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from _foreign(f"{path}[{key!r}]", entry)
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(name.replace(" ", ".") for name in names))
+
+
+def _describe_foreign(content: bytes, names: set[str]) -> str:
+    try:
+        objects = list(_foreign("", _Structure(io.BytesIO(content)).load()))
+    except Exception:  # a pickle that cannot be read is described by its names alone
+        objects = []
+    places = "; ".join(f"{path} is made by {_listed(foreign)}" for path, foreign in objects)
+    return (
+        f"it names {_listed(names)}, and no state dict does{f' ({places})' if places else ''}. Fix: in torch, save the "
+        "state dict alone, with strided tensors: torch.save(module.state_dict(), ...)"
+    )
+
+
+def read_torch(path: str | os.PathLike) -> Mapping[Any, Any]:
+    """Returns the mapping that a file of ``torch.save`` has; raises WeightsError."""
     try:
         import torch
     except ImportError as error:
@@ -83,8 +140,4 @@ def read_torch(path: str | os.PathLike) -> dict[str, Any]:
         raise WeightsError(f"{path}: torch's weights-only loader refuses it ({type(error).__name__})") from error
     if not isinstance(loaded, Mapping):
         raise WeightsError(f"{path}: expected a state dict, got a {type(loaded).__name__}")
-    held = [loaded[key] for key in ("state_dict", "model") if isinstance(loaded.get(key), Mapping)]
-    try:
-        return {name: _to_numpy(name, tensor) for name, tensor in (held[0] if held else loaded).items()}
-    except ValueError as error:
-        raise WeightsError(f"{path}: {error}") from error
+    return loaded

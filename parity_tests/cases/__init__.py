@@ -85,3 +85,72 @@ REACHED_BY = {
     "fractional_max_pool3d_with_indices": "FractionalMaxPool3d with return_indices",
     "gumbel_softmax": "test_activations.py: torch draws its noise inside",
 }
+
+# Public names of torch.nn.utils that cannot exist in JAX: here they can be called, and say why not. test_utils_calls.py
+# calls each of them.
+UTILS_REFUSED = {
+    "clip_grad_norm_": "gradients are values, which nothing can change in place",
+    "clip_grad_value_": "the same",
+    "clip_grads_with_norm_": "the same",
+    "rnn.PackedSequence": "XLA compiles for arrays of fixed shapes",
+    "rnn.pack_padded_sequence": "the same",
+    "rnn.pack_sequence": "the same",
+    "rnn.pad_packed_sequence": "the same",
+    "rnn.unpack_sequence": "the same",
+}
+
+# Every other public name of torch.nn.utils and of flaxnets.nn.utils, under the test that holds it against torch's.
+_OF_TESTS = {
+    "test_utils.py::test_clipped_gradients_and_their_norm_are_torchs": """
+        clip_grad_norm clip_grads_with_norm get_total_norm
+    """,
+    "test_utils.py::test_gradients_clipped_by_value_are_torchs": "clip_grad_value",
+    "test_utils.py::test_parameters_become_a_vector_and_come_back": "parameters_to_vector vector_to_parameters",
+    "test_utils.py::test_fused_layers_are_torchs_and_do_what_the_two_did": """
+        fuse_conv_bn_eval fuse_conv_bn_weights fuse_linear_bn_eval fuse_linear_bn_weights
+    """,
+    "test_utils.py::test_parametrizations_of_the_users_own": """
+        register_parametrization parametrize.register_parametrization parametrize.ParametrizationList
+    """,
+    "test_utils.py::test_parametrised_layers_pass_through_what_nnx_does": """
+        is_parametrized parametrize.is_parametrized parametrize.type_before_parametrizations
+    """,
+    "test_utils.py::test_removing_leaves_what_torch_leaves": """
+        remove_parametrizations parametrize.remove_parametrizations
+    """,
+    "test_utils.py::test_normalised_weights_have_torchs_names_outputs_gradients_and_buffers": """
+        parametrizations.spectral_norm parametrizations.weight_norm
+    """,
+    "test_computed_weights.py::test_older_norms_have_torchs_names_outputs_gradients_and_buffers": """
+        spectral_norm weight_norm
+    """,
+    "test_computed_weights.py::test_removing_an_older_norm_leaves_what_torch_leaves": """
+        remove_spectral_norm remove_weight_norm
+    """,
+    "test_computed_weights.py::test_orthogonal_weights_are_torchs_with_their_gradients": "parametrizations.orthogonal",
+    "test_computed_weights.py::test_cached_parametrisations_are_computed_once": "parametrize.cached",
+    "test_computed_weights.py::test_parametrisations_are_transferred_as_in_torch": """
+        parametrize.transfer_parametrizations_and_params
+    """,
+    "test_computed_weights.py::test_pruned_layers_have_torchs_masks_names_outputs_and_gradients": """
+        prune.identity prune.Identity prune.l1_unstructured prune.L1Unstructured prune.ln_structured prune.LnStructured
+        prune.custom_from_mask prune.CustomFromMask prune.remove prune.is_pruned
+    """,
+    "test_computed_weights.py::test_pruning_at_random_prunes_as_many": """
+        prune.random_unstructured prune.RandomUnstructured prune.random_structured prune.RandomStructured
+    """,
+    "test_computed_weights.py::test_pruning_several_layers_at_once_is_torchs": "prune.global_unstructured",
+    "test_computed_weights.py::test_a_users_own_method_and_a_container_prune_as_in_torch": """
+        prune.BasePruningMethod prune.PruningContainer
+    """,
+    "test_utils_calls.py::test_padded_sequences_are_torchs_with_their_gradients": "rnn.pad_sequence",
+    "test_utils_calls.py::test_unpadded_sequences_are_torchs": "rnn.unpad_sequence",
+    "test_utils_calls.py::test_permutations_are_inverted_as_by_torch": "rnn.invert_permutation",
+    "test_utils_calls.py::test_calls_with_other_arrays_are_torchs": "stateless.functional_call",
+    "test_utils_calls.py::test_modules_without_initial_values_take_state_dicts_as_others_do": "skip_init",
+    "test_utils_calls.py::test_memory_formats_change_no_value": """
+        convert_conv2d_weight_memory_format convert_conv3d_weight_memory_format
+    """,
+    "test_loading.py::test_prefixes_are_consumed_as_by_torch": "consume_prefix_in_state_dict_if_present",
+}
+UTILS = {name: test for test, names in _OF_TESTS.items() for name in names.split()}

@@ -338,7 +338,7 @@ def rejected_by_transposed_convolution(n: int) -> list[Rejected]:
                 normal(shape, kernel, (2,)),
                 r"expected a bias of shape \(4,\) .* got one of shape \(2,\)",
             ),
-            ((), {"padding": 1}, normal((1, 1, *[1] * n), (1, 1, *[2] * n)), r"the output would have the size \[0"),
+            ((), {"padding": 2}, normal((1, 1, *[1] * n), (1, 1, *[2] * n)), r"the output would have the size \[-2"),
             ((), {"stride": 2, "output_padding": (1,) * (n + 1)}, normal(shape, kernel), r"got \(1, 1"),
         ),
     ]

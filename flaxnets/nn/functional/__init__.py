@@ -1,4 +1,7 @@
-"""``torch.nn.functional`` as plain functions of JAX arrays."""
+"""``torch.nn.functional`` as plain functions of JAX arrays.
+
+``inplace=`` is accepted where torch accepts it and has no effect: arrays do not change, the result is a new array.
+"""
 
 from flaxnets.nn.functional.activation import gelu as gelu
 from flaxnets.nn.functional.activation import glu as glu
@@ -127,3 +130,12 @@ from flaxnets.nn.functional.vision import channel_shuffle as channel_shuffle
 from flaxnets.nn.functional.vision import native_channel_shuffle as native_channel_shuffle
 from flaxnets.nn.functional.vision import pixel_shuffle as pixel_shuffle
 from flaxnets.nn.functional.vision import pixel_unshuffle as pixel_unshuffle
+
+
+def __getattr__(name: str) -> None:
+    function = name.removesuffix("_")
+    if function in globals() and not name.startswith("_"):
+        raise AttributeError(
+            f"flaxnets.nn.functional.{name}: arrays do not change in place. Fix: x = F.{function}(x, ...)", name=name
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)

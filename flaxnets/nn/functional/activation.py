@@ -113,7 +113,7 @@ def softplus(input: Float[Array, "*shape"], beta: float = 1, threshold: float = 
 
 
 @computed_wide(as_floating_or_complex)
-def silu(input: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
+def silu(input: Inexact[Array, "*shape"], inplace: bool = False) -> Inexact[Array, "*shape"]:
     """Returns ``input * sigmoid(input)``, of complex numbers too.
 
     Raises:
@@ -129,7 +129,7 @@ def silu(input: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
 
 
 @computed_wide()
-def mish(input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def mish(input: Float[Array, "*shape"], inplace: bool = False) -> Float[Array, "*shape"]:
     """Returns ``input * tanh(softplus(input))``.
 
     Raises:

@@ -46,8 +46,6 @@ def check_operands(
             f"{name}: groups must be positive and divide the weight's first axis, got groups={groups} "
             f"for a weight of shape {weight.shape}"
         )
-    if 0 in weight.shape[2:]:
-        raise RuntimeError(f"{name}: the kernel size must be positive, got a weight of shape {weight.shape}")
     check_ndim(input, (n + 1, n + 2), name, RuntimeError)
     if input.shape[-n - 1] != into:
         raise RuntimeError(
@@ -56,6 +54,8 @@ def check_operands(
         )
     if 0 in input.shape[-n:] and 0 not in input.shape[:-n]:
         raise RuntimeError(f"{name}: only batch or channels may be of size zero, got an input of shape {input.shape}")
+    if 0 in weight.shape[2:] and not has_no_images(input, n):
+        raise RuntimeError(f"{name}: the kernel size must be positive, got a weight of shape {weight.shape}")
     if bias is not None and (bias.shape != (out_of,) or bias.dtype != weight.dtype):
         raise RuntimeError(
             f"{name}: expected a bias of shape {(out_of,)} and dtype {weight.dtype}, "
@@ -63,9 +63,17 @@ def check_operands(
         )
 
 
-def check_window(stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...], name: str) -> None:
-    """Raises where torch does, for sizes that no window has."""
-    for what, sizes, least in (("stride", stride, 1), ("padding", padding, 0), ("dilation", dilation, 1)):
+def has_no_images(input: jax.Array, n: int) -> bool:
+    """Returns whether the batch or the channels are empty: torch does not look at all arguments then."""
+    return 0 in input.shape[:-n]
+
+
+def check_window(
+    stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...], empty: bool, name: str
+) -> None:
+    """Raises where torch does, for sizes that no window has; a window that sees nothing may have any dilation."""
+    least_dilation = 0 if empty else 1
+    for what, sizes, least in (("stride", stride, 1), ("padding", padding, 0), ("dilation", dilation, least_dilation)):
         if min(sizes) < least:
             raise RuntimeError(f"{name}: {what} must be at least {least}, got {sizes}")
 
@@ -105,19 +113,37 @@ def conv_nd(
     stride, dilation = to_sizes(stride, n, "stride", name), to_sizes(dilation, n, "dilation", name)
     kernel_size = weight.shape[2:]
     pads = _pads(padding, kernel_size, stride, dilation, name)
-    check_window(stride, tuple(before for before, _ in pads), dilation, name)
+    empty = has_no_images(input, n)
+    check_window(stride, tuple(before for before, _ in pads), dilation, empty, name)
     for size, kernel, dil, (before, after) in zip(input.shape[-n:], kernel_size, dilation, pads, strict=True):
         if size + before + after < dil * (kernel - 1) + 1:
             raise RuntimeError(
                 f"{name}: the kernel {kernel_size} with dilation {dilation} is larger than the padded input "
                 f"(input of shape {input.shape}, padding {padding!r})"
             )
+    if empty:
+        return _nothing(input, weight, stride, pads, dilation)
     x = input if input.ndim == n + 2 else input[None]
     window = Window(x.shape[2:], kernel_size, stride, tuple(pads), dilation, groups, channels_last=False)
     output = kernels.convolution_form(x, weight, window)(x, weight, bias)
-    if weight.shape[1] == 0:
-        output = output[:, :0]  # torch gives no channels for no channels, whatever the weight says
     return output if input.ndim == n + 2 else output[0]
+
+
+def _nothing(
+    input: jax.Array,
+    weight: jax.Array,
+    stride: tuple[int, ...],
+    pads: list[tuple[int, int]],
+    dilation: tuple[int, ...],
+) -> jax.Array:
+    """What becomes of no images; torch gives no channels for no channels, whatever the weight says."""
+    n = len(stride)
+    if weight.size == 0 and weight.shape[1]:
+        raise IndexError(f"conv{n}d: expected a weight that is not empty, got one of shape {weight.shape}")
+    sizes = zip(input.shape[-n:], weight.shape[2:], stride, pads, dilation, strict=True)
+    output = [(size + sum(ends) - d * (kernel - 1) - 1) // step + 1 for size, kernel, step, ends, d in sizes]
+    channels = weight.shape[0] if weight.shape[1] else 0
+    return jnp.zeros((*input.shape[: -n - 1], channels, *output), weight.dtype)
 
 
 def conv1d(

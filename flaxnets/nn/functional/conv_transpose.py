@@ -8,7 +8,7 @@ from flaxnets import kernels
 from flaxnets.autocast import cast_operands
 from flaxnets.kernels.convolution_nd import Window
 from flaxnets.nn._arguments import as_float_like
-from flaxnets.nn.functional.conv import Size, check_operands, check_window, to_sizes
+from flaxnets.nn.functional.conv import Size, check_operands, check_window, has_no_images, to_sizes
 
 
 def conv_transpose_nd(
@@ -29,24 +29,29 @@ def conv_transpose_nd(
     bias = None if bias is None else jnp.asarray(bias)
     input = as_float_like(input, weight, name)
     check_operands(input, weight, bias, groups, (weight.shape[0], weight.shape[1] * groups), n, name)
-    if weight.shape[1] == 0:
-        raise RuntimeError(f"{name}: expected a weight that is not empty, got one of shape {weight.shape}")
     stride, dilation = to_sizes(stride, n, "stride", name), to_sizes(dilation, n, "dilation", name)
     padding, extra = to_sizes(padding, n, "padding", name), to_sizes(output_padding, n, "output_padding", name)
-    check_window(stride, padding, dilation, name)
-    if any(not 0 <= e < max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
+    empty = has_no_images(input, n)
+    check_window(stride, padding, dilation, empty, name)
+    if min(extra) < 0 or (not empty and any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True))):
         raise RuntimeError(
             f"{name}: output_padding must not be negative, and smaller than stride or dilation, got {extra} "
             f"with stride {stride} and dilation {dilation}"
         )
+    if weight.size == 0:
+        error = IndexError if empty else RuntimeError  # torch's choice
+        raise error(f"{name}: expected a weight that is not empty, got one of shape {weight.shape}")
     reach = [d * (k - 1) for k, d in zip(weight.shape[2:], dilation, strict=True)]
     sizes = zip(input.shape[-n:], stride, reach, padding, extra, strict=True)
     output_size = [(size - 1) * s + 1 + r - 2 * p + e for size, s, r, p, e in sizes]
-    if min(output_size) < 1:
+    if min(output_size) < 0:
         raise RuntimeError(
             f"{name}: the output would have the size {output_size}, for an input of shape {input.shape}, "
             f"a weight of shape {weight.shape} and padding {padding}"
         )
+    if empty or 0 in output_size:
+        channels = weight.shape[1] * groups
+        return jnp.zeros((*input.shape[: -n - 1], channels, *output_size), weight.dtype)
     x = input if input.ndim == n + 2 else input[None]
     # The convolution that takes the output back to the input's size: its gradient is the transposed one.
     pads = tuple((p, p - e) for p, e in zip(padding, extra, strict=True))
@@ -78,11 +83,13 @@ def conv_transpose1d(
         dilation: distance between the window's elements.
 
     Returns:
-        Of length ``(L - 1) * stride - 2 * padding + dilation * (k - 1) + output_padding + 1``.
+        Of length ``(L - 1) * stride - 2 * padding + dilation * (k - 1) + output_padding + 1``, which may be 0.
+        Torch returns such an output or raises RuntimeError, as the implementation that it chooses does.
 
     Raises:
         RuntimeError: for arrays or sizes that do not fit together, dtypes that differ, sizes that are out of range,
-            an output padding that is not smaller than stride or dilation, and an output of no elements.
+            an output padding that is not smaller than stride or dilation, and a padding that takes away more than
+            there is.
         TypeError: for sizes that are no ints.
 
     See `torch.nn.functional.conv_transpose1d

@@ -64,7 +64,13 @@ def _drop(
 
 
 def dropout(
-    input: Shaped[Array, "*shape"], p: float = 0.5, training: bool = True, *, key: Key = None, mask: Mask = None
+    input: Shaped[Array, "*shape"],
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    key: Key = None,
+    mask: Mask = None,
 ) -> Shaped[Array, "*shape"]:
     """Multiplies each element with 0 with probability ``p``, and the others with ``1 / (1 - p)``.
 
@@ -72,6 +78,7 @@ def dropout(
         input: of any shape.
         p: the probability of zero.
         training: the input comes back as it is if False.
+        inplace: has no effect; arrays do not change.
         key: the random key that the mask is drawn with.
         mask: which elements to keep, instead of drawing; of a shape that broadcasts to the input's.
 
@@ -90,7 +97,13 @@ def dropout(
 
 
 def dropout1d(
-    input: Shaped[Array, "*n c l"], p: float = 0.5, training: bool = True, *, key: Key = None, mask: Mask = None
+    input: Shaped[Array, "*n c l"],
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    key: Key = None,
+    mask: Mask = None,
 ) -> Shaped[Array, "*n c l"]:
     """As :func:`dropout`, of whole channels of ``(N, C, L)`` or ``(C, L)``; the mask is ``(N, C, 1)`` or ``(C, 1)``.
 
@@ -112,7 +125,13 @@ def dropout1d(
 
 
 def dropout2d(
-    input: Shaped[Array, "*shape"], p: float = 0.5, training: bool = True, *, key: Key = None, mask: Mask = None
+    input: Shaped[Array, "*shape"],
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    key: Key = None,
+    mask: Mask = None,
 ) -> Shaped[Array, "*shape"]:
     """As :func:`dropout`, of whole channels of ``(N, C, H, W)``; the mask is ``(N, C, 1, 1)``.
 
@@ -140,7 +159,13 @@ def dropout2d(
 
 
 def dropout3d(
-    input: Shaped[Array, "*shape"], p: float = 0.5, training: bool = True, *, key: Key = None, mask: Mask = None
+    input: Shaped[Array, "*shape"],
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    key: Key = None,
+    mask: Mask = None,
 ) -> Shaped[Array, "*shape"]:
     """As :func:`dropout`, of whole channels of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
 
@@ -170,7 +195,13 @@ def _warn_of_axes(name: str, shape: tuple[int, ...], expected: str) -> None:
 
 
 def alpha_dropout(
-    input: Shaped[Array, "*shape"], p: float = 0.5, training: bool = False, *, key: Key = None, mask: Mask = None
+    input: Shaped[Array, "*shape"],
+    p: float = 0.5,
+    training: bool = False,
+    inplace: bool = False,
+    *,
+    key: Key = None,
+    mask: Mask = None,
 ) -> Shaped[Array, "*shape"]:
     """Sets each element with probability ``p`` to the lowest value of selu, then restores mean 0 and variance 1.
 
@@ -187,7 +218,13 @@ def alpha_dropout(
 
 
 def feature_alpha_dropout(
-    input: Shaped[Array, "*shape"], p: float = 0.5, training: bool = False, *, key: Key = None, mask: Mask = None
+    input: Shaped[Array, "*shape"],
+    p: float = 0.5,
+    training: bool = False,
+    inplace: bool = False,
+    *,
+    key: Key = None,
+    mask: Mask = None,
 ) -> Shaped[Array, "*shape"]:
     """As :func:`alpha_dropout`, of whole channels of ``(N, C, ...)``; the mask is ``(N, C, 1, ...)``.
 

@@ -43,6 +43,8 @@ def _output_sizes(input: jax.Array, output_size: Any, output_ratio: Any, n: int,
     if output_size is None:
         if output_ratio is None:
             raise ValueError(f"{name}: give output_size or output_ratio, got None for both")
+        if n == 2 and not isinstance(output_ratio, Sequence):  # torch's choice
+            raise TypeError(f"{name}: output_ratio must be {n} numbers, got {output_ratio!r}")
         ratios = as_tuple(output_ratio, n)
         if len(ratios) < n:
             raise IndexError(f"{name}: output_ratio must be one number or {n} of them, got {output_ratio!r}")

@@ -7,7 +7,9 @@ from jaxtyping import Array, Float, Real
 from flaxnets.nn.functional._elementwise import as_ordered, computed_wide
 
 
-def hardtanh(input: Real[Array, "*shape"], min_val: float = -1.0, max_val: float = 1.0) -> Real[Array, "*shape"]:
+def hardtanh(
+    input: Real[Array, "*shape"], min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> Real[Array, "*shape"]:
     """Returns the input where it is between the bounds, and elsewhere the nearer one; the gradient at a bound is 0.
 
     Whole numbers are bounded by the bounds without their fractions.
@@ -34,7 +36,7 @@ def hardtanh(input: Real[Array, "*shape"], min_val: float = -1.0, max_val: float
     return jnp.where((array <= min_val) | (array >= max_val), bounded, array)
 
 
-def relu6(input: Real[Array, "*shape"]) -> Real[Array, "*shape"]:
+def relu6(input: Real[Array, "*shape"], inplace: bool = False) -> Real[Array, "*shape"]:
     """Returns ``min(max(input, 0), 6)``; the gradient at 0 and at 6 is 0. Raises as :func:`hardtanh`.
 
     See "Convolutional deep belief networks on CIFAR-10" and `torch.nn.functional.relu6
@@ -47,7 +49,7 @@ def relu6(input: Real[Array, "*shape"]) -> Real[Array, "*shape"]:
 
 
 @computed_wide()
-def hardsigmoid(input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def hardsigmoid(input: Float[Array, "*shape"], inplace: bool = False) -> Float[Array, "*shape"]:
     """Returns ``relu6(input + 3) / 6``.
 
     Raises:
@@ -64,7 +66,7 @@ def hardsigmoid(input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 @computed_wide()
-def hardswish(input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def hardswish(input: Float[Array, "*shape"], inplace: bool = False) -> Float[Array, "*shape"]:
     """Returns ``input * relu6(input + 3) / 6``.
 
     Raises:

@@ -77,9 +77,11 @@ def _repeat(input: jax.Array, pads: Pads, n: int, mode: str) -> jax.Array:
     elif 0 in input.shape[input.ndim - n - 1 :]:
         raise RuntimeError(f"pad: mode {mode!r} takes no input of size zero but for the batch, got {input.shape}")
     limits = {"reflect": -1, "circular": 0}
+    output = [size + sum(ends) for size, ends in zip(input.shape[-n:], pads[-n:], strict=True)]
     for size, ends in zip(input.shape[-n:], pads[-n:], strict=True):
         too_large = mode in limits and max(ends) > size + limits[mode]
-        if too_large or (mode != "circular" and size + sum(ends) < 1):
+        # Some axes of the output, but not all, may have no elements.
+        if too_large or (mode != "circular" and (size + sum(ends) < 0 or max(output) < 1)):
             raise RuntimeError(
                 f"pad: the {mode} padding {ends} of an axis of size {size} is too large or takes too much away "
                 f"(input of shape {input.shape}, padding of all axes {pads})"

@@ -165,6 +165,10 @@ def _avg_pool(
     if n == 2:  # torch's choice
         check_ndim(input, (3, 4), name, IndexError if input.ndim < 3 else RuntimeError)
     windows = windows_of(input, n, name, kernel_size, stride, padding, 1, ceil_mode)
+    if n == 3 and any(size < kernel for size, kernel in zip(windows.size, windows.kernel, strict=True)):
+        raise RuntimeError(  # torch's choice: in three dimensions the padding does not count
+            f"{name}: the window {windows.kernel} is larger than the input of shape {input.shape}"
+        )
     if divisor_override == 0:
         raise RuntimeError(f"{name}: divisor_override must not be 0")
     if not isinstance(divisor_override, (int, np.integer, type(None))):
@@ -242,6 +246,8 @@ def avg_pool3d(
     divisor_override: int | None = None,
 ) -> Real[Array, "*n c d_out h_out w_out"]:
     """Takes the mean of each window of volumes; as :func:`avg_pool2d`, with RuntimeError for every wrong rank.
+
+    The window must not be larger than the input, padding and ``ceil_mode`` apart.
 
     See `torch.nn.functional.avg_pool3d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.avg_pool3d.html>`_.

@@ -22,7 +22,7 @@ def _relu(x: jax.Array) -> jax.Array:
 _relu.defjvps(lambda tangent, output, x: jnp.where(x <= 0, 0, tangent))
 
 
-def relu(input: Real[Array, "*shape"]) -> Real[Array, "*shape"]:
+def relu(input: Real[Array, "*shape"], inplace: bool = False) -> Real[Array, "*shape"]:
     """Returns ``max(input, 0)``; the gradient at 0 is 0.
 
     Raises:
@@ -37,7 +37,9 @@ def relu(input: Real[Array, "*shape"]) -> Real[Array, "*shape"]:
     return _relu(as_ordered(input, "relu"))
 
 
-def threshold(input: Real[Array, "*shape"], threshold: float, value: float) -> Real[Array, "*shape"]:
+def threshold(
+    input: Real[Array, "*shape"], threshold: float, value: float, inplace: bool = False
+) -> Real[Array, "*shape"]:
     """Returns the input where it is above ``threshold``, and elsewhere ``value``.
 
     Whole numbers are compared with, and become, the two numbers without their fractions.
@@ -60,7 +62,9 @@ def threshold(input: Real[Array, "*shape"], threshold: float, value: float) -> R
 
 
 @computed_wide()
-def leaky_relu(input: Float[Array, "*shape"], negative_slope: float = 0.01) -> Float[Array, "*shape"]:
+def leaky_relu(
+    input: Float[Array, "*shape"], negative_slope: float = 0.01, inplace: bool = False
+) -> Float[Array, "*shape"]:
     """Returns the input where it is positive, and elsewhere ``negative_slope`` times it; so at 0 for the gradient.
 
     Raises:
@@ -119,6 +123,7 @@ def rrelu(
     lower: float = 1 / 8,
     upper: float = 1 / 3,
     training: bool = False,
+    inplace: bool = False,
     *,
     key: jax.Array | None = None,
     samples: Float[Array, "..."] | None = None,
@@ -130,6 +135,7 @@ def rrelu(
         lower: the smallest slope.
         upper: the largest slope.
         training: the slope is ``(lower + upper) / 2`` if False.
+        inplace: has no effect; arrays do not change.
         key: the random key that the slopes are drawn with.
         samples: the slopes, instead of drawing; of a shape that broadcasts to the input's.
 
@@ -172,7 +178,7 @@ def _exponential(input: jax.Array, alpha: float, scale: float = 1.0, input_scale
 
 
 @computed_wide()
-def elu(input: Float[Array, "*shape"], alpha: float = 1.0) -> Float[Array, "*shape"]:
+def elu(input: Float[Array, "*shape"], alpha: float = 1.0, inplace: bool = False) -> Float[Array, "*shape"]:
     """Returns the input where it is positive, and elsewhere ``alpha * (exp(input) - 1)``; the gradient at 0 is alpha.
 
     Raises:
@@ -188,7 +194,7 @@ def elu(input: Float[Array, "*shape"], alpha: float = 1.0) -> Float[Array, "*sha
 
 
 @computed_wide()
-def selu(input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def selu(input: Float[Array, "*shape"], inplace: bool = False) -> Float[Array, "*shape"]:
     """Returns a scaled :func:`elu` that keeps mean 0 and variance 1.
 
     Raises:
@@ -204,7 +210,7 @@ def selu(input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 @computed_wide()
-def celu(input: Float[Array, "*shape"], alpha: float = 1.0) -> Float[Array, "*shape"]:
+def celu(input: Float[Array, "*shape"], alpha: float = 1.0, inplace: bool = False) -> Float[Array, "*shape"]:
     """Returns the input where it is positive, and elsewhere ``alpha * (exp(input / alpha) - 1)``.
 
     Raises:

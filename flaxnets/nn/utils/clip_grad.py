@@ -1,6 +1,7 @@
 """Gradients kept within bounds: gradients go in and new ones come out, where torch changes them in place."""
 
 import math
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -8,7 +9,20 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from flaxnets.nn.utils import _refused
+
 Gradients = TypeVar("Gradients")
+
+_REASON = "gradients are values in JAX, which nothing can change in place. Fix: {}(gradients, {})"
+clip_grad_norm_: Any = _refused.refused(
+    "clip_grad_norm_", _REASON.format("gradients, norm = clip_grad_norm", "max_norm")
+)
+clip_grad_value_: Any = _refused.refused(
+    "clip_grad_value_", _REASON.format("gradients = clip_grad_value", "clip_value")
+)
+clip_grads_with_norm_: Any = _refused.refused(
+    "clip_grads_with_norm_", _REASON.format("gradients = clip_grads_with_norm", "max_norm, total_norm")
+)
 
 
 def _norm(array: jax.Array, norm_type: float) -> jax.Array:
@@ -16,6 +30,16 @@ def _norm(array: jax.Array, norm_type: float) -> jax.Array:
         raise RuntimeError(f"there is no norm of order {norm_type} of an empty array, got the shape {array.shape}")
     wide = array.reshape(-1).astype(jnp.promote_types(array.dtype, jnp.float32))
     return jnp.linalg.norm(wide, norm_type).astype(array.real.dtype)
+
+
+def _checked(gradients: Gradients) -> Gradients:
+    """The gradients; raises TypeError for parameters, which torch's functions of these names take."""
+    if isinstance(gradients, Iterator):
+        raise TypeError(
+            f"expected a tree of gradients, got a {type(gradients).__name__}, as model.parameters() returns. Fix: "
+            "gradients = nnx.grad(loss)(model)"
+        )
+    return gradients
 
 
 def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Float[Array, ""]:
@@ -29,6 +53,7 @@ def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: boo
 
     Raises:
         RuntimeError: for such a norm, and for an infinite order where an array is empty.
+        TypeError: for an iterator, such as ``model.parameters()``.
 
     See `torch.nn.utils.get_total_norm
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.get_total_norm.html>`_.
@@ -37,7 +62,7 @@ def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: boo
     5.0
     """
     norm_type = float(norm_type)
-    norms = [_norm(jnp.asarray(leaf), norm_type) for leaf in jax.tree.leaves(tensors)]
+    norms = [_norm(jnp.asarray(leaf), norm_type) for leaf in jax.tree.leaves(_checked(tensors))]
     if not norms:
         return jnp.zeros(())
     dtype = jnp.result_type(*norms)
@@ -99,4 +124,4 @@ def clip_grad_value(gradients: Gradients, clip_value: float) -> Gradients:
     [-1.0, 0.5]
     """
     bound = float(clip_value)
-    return jax.tree.map(lambda gradient: jnp.minimum(jnp.maximum(gradient, -bound), bound), gradients)
+    return jax.tree.map(lambda gradient: jnp.minimum(jnp.maximum(gradient, -bound), bound), _checked(gradients))

@@ -1,5 +1,6 @@
 """Weights that are normalised whenever they are read."""
 
+from collections.abc import MutableMapping
 from typing import Any, TypeVar
 
 import jax
@@ -7,16 +8,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Inexact
 
-from flaxnets.nn.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from flaxnets.nn.module import Buffer, Module
+from flaxnets.nn.utils._computed import rename
+from flaxnets.nn.utils._norms import as_matrix, default_dim, from_magnitude, magnitude, unit_vector
+from flaxnets.nn.utils.orthogonal import orthogonal as orthogonal
 from flaxnets.nn.utils.parametrize import register_parametrization
 
 M = TypeVar("M", bound=nnx.Module)
-
-
-def _norm(array: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    wide = array.astype(jnp.promote_types(array.dtype, jnp.float32))
-    return jnp.linalg.vector_norm(wide, axis=axes, keepdims=True).astype(array.real.dtype)
 
 
 class _WeightNorm(Module):
@@ -25,31 +23,25 @@ class _WeightNorm(Module):
     def __init__(self, dim: int | None = 0):
         self.dim = -1 if dim is None else dim
 
-    def _norm(self, weight: jax.Array) -> jax.Array:
-        if self.dim == -1:
-            return _norm(weight, tuple(range(weight.ndim))).reshape(())
-        if not -weight.ndim <= self.dim < weight.ndim:
-            raise IndexError(
-                f"weight_norm: expected a dim from {-weight.ndim} to {weight.ndim - 1} for a weight of shape "
-                f"{weight.shape}, got {self.dim}"
-            )
-        return _norm(weight, tuple(axis for axis in range(weight.ndim) if axis != self.dim % weight.ndim))
-
     def __call__(self, weight_g: Inexact[Array, "..."], weight_v: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
         """Returns the weight."""
-        return weight_v * (weight_g / self._norm(weight_v)).reshape(weight_g.shape or (1,) * weight_v.ndim)
+        return from_magnitude(weight_g, weight_v, self.dim)
 
     def right_inverse(self, weight: Inexact[Array, "..."]) -> tuple[Inexact[Array, "..."], Inexact[Array, "..."]]:
         """Returns magnitude and direction."""
-        return self._norm(weight), weight
+        return magnitude(weight, self.dim), weight
+
+    def _rename_old(self, state_dict: MutableMapping[str, Any], prefix: str, name: str) -> None:
+        """Renames ``weight_g`` and ``weight_v``, as torch's ``nn.utils.weight_norm`` has them."""
+        new = f"{prefix}parametrizations.{name}.original"
+        rename(state_dict, {f"{prefix}{name}_g": f"{new}0", f"{prefix}{name}_v": f"{new}1"})
 
 
 def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
     """Splits a weight into a magnitude ``g`` and a direction ``v``: it is ``g * v / |v|`` from then on.
 
     The parameters are ``parametrizations.weight.original0`` (``g``) and ``parametrizations.weight.original1`` (``v``).
-    This is torch's ``nn.utils.parametrizations.weight_norm``; the form it replaces, ``nn.utils.weight_norm`` with
-    ``weight_g`` and ``weight_v``, torch deprecates.
+    State dicts of :func:`flaxnets.nn.utils.weight_norm`, with ``weight_g`` and ``weight_v``, load too, as in torch.
 
     Args:
         module: the layer; it is changed.
@@ -89,29 +81,23 @@ class _SpectralNorm(Module):
         self.eps = eps
         if weight.ndim > 1:
             self.n_power_iterations = n_power_iterations
-            matrix = self._matrix(weight)
+            matrix = as_matrix(weight, self.dim)
             u, v = (jax.random.normal(rngs.params(), (size,), weight.dtype) for size in matrix.shape)
-            self._u, self._v = Buffer(self._normalized(u)), Buffer(self._normalized(v))
+            self._u, self._v = Buffer(unit_vector(u, eps)), Buffer(unit_vector(v, eps))
             self._power_method(matrix, 15)
-
-    def _normalized(self, vector: jax.Array) -> jax.Array:
-        return vector / jnp.maximum(_norm(vector, (0,)), self.eps)
-
-    def _matrix(self, weight: jax.Array) -> jax.Array:
-        return jnp.moveaxis(weight, self.dim, 0).reshape(weight.shape[self.dim], -1)
 
     def _power_method(self, matrix: jax.Array, iterations: int) -> None:
         matrix, u, v = jax.lax.stop_gradient((matrix, self._u[...], self._v[...]))
         for _ in range(iterations):
-            u = self._normalized(matrix @ v)
-            v = self._normalized(matrix.conj().T @ u)
+            u = unit_vector(matrix @ v, self.eps)
+            v = unit_vector(matrix.conj().T @ u, self.eps)
         self._u[...], self._v[...] = u, v
 
     def __call__(self, weight: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
         """Returns the weight; in training mode it also takes steps of the power method."""
         if weight.ndim == 1:
-            return self._normalized(weight)
-        matrix = self._matrix(weight)
+            return unit_vector(weight, self.eps)
+        matrix = as_matrix(weight, self.dim)
         if self.training:
             self._power_method(matrix, self.n_power_iterations)
         return weight / jnp.vdot(self._u[...], matrix @ self._v[...])
@@ -162,7 +148,6 @@ def spectral_norm(
     weight: Any = getattr(module, name, None)
     if not isinstance(weight, (nnx.Variable, jax.Array)):
         raise ValueError(f"{type(module).__name__} has no parameter or buffer {name!r}")
-    if dim is None:
-        dim = int(isinstance(module, (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)))
+    dim = default_dim(module) if dim is None else dim
     parametrization = _SpectralNorm(weight[...], n_power_iterations, dim, eps, rngs)
     return register_parametrization(module, name, parametrization)

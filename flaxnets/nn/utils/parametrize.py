@@ -1,14 +1,17 @@
 """Parameters that are computed from others whenever they are read."""
 
-import functools
-from collections.abc import Sequence
+import contextlib
+import contextvars
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
 from flax import nnx
+from flax.nnx.tracers import TraceState
 
 from flaxnets.nn.containers import ModuleList
 from flaxnets.nn.named_containers import ModuleDict
+from flaxnets.nn.utils._computed import become_computed
 
 M = TypeVar("M", bound=nnx.Module)
 
@@ -28,7 +31,7 @@ class ParametrizationList(ModuleList):
         ValueError: if they do, and may not.
 
     >>> from flaxnets import nn
-    >>> layer = nn.utils.weight_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0)))
+    >>> layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0)))
     >>> layer.parametrizations.weight().shape, layer.parametrizations.weight.original0.shape
     ((2, 3), (2, 1))
     """
@@ -38,13 +41,14 @@ class ParametrizationList(ModuleList):
         self.unsafe = unsafe
         before = value = original.get_value()
         for module in reversed(list(self)):
-            value = getattr(module, "right_inverse", _identity)(value)
+            with contextlib.suppress(NotImplementedError):  # as in torch, the array is stored as it is then
+                value = getattr(module, "right_inverse", _identity)(value)
         self.is_tensor = not isinstance(value, (tuple, list))
         self.ntensors = 1 if self.is_tensor else len(value)
         for name, part in zip(self._names(), [value] if self.is_tensor else value, strict=True):
             setattr(self, name, original.copy(part))
         if not unsafe:
-            check_unchanged(before, self())
+            _check_unchanged(before, self())
 
     def _names(self) -> list[str]:
         return ["original"] if self.is_tensor else [f"original{i}" for i in range(self.ntensors)]
@@ -64,7 +68,15 @@ class ParametrizationList(ModuleList):
             getattr(self, name).set_value(part)
 
     def __call__(self) -> jax.Array:
-        """Computes the parameter."""
+        """Compute the parameter, or return the one of the context :func:`cached`."""
+        cache = _cache.get()
+        if cache is None:
+            return self._compute()
+        if id(self) not in cache or not cache[id(self)][1].is_valid():  # a value of another trace is none of this one
+            cache[id(self)] = (self, TraceState(), self._compute())
+        return cache[id(self)][2]
+
+    def _compute(self) -> jax.Array:
         first, *rest = self
         value = first(*(getattr(self, name)[...] for name in self._names()))
         for module in rest:
@@ -76,7 +88,7 @@ def _identity(value: Any) -> Any:
     return value
 
 
-def check_unchanged(before: jax.Array, after: jax.Array) -> None:
+def _check_unchanged(before: jax.Array, after: jax.Array) -> None:
     """Raises ValueError if the shape or the dtype is another."""
     if (before.shape, before.dtype) != (after.shape, after.dtype):
         raise ValueError(
@@ -85,33 +97,39 @@ def check_unchanged(before: jax.Array, after: jax.Array) -> None:
         )
 
 
-@functools.cache
-def _parametrized(kind: Any, names: tuple[str, ...]) -> type:
-    """The class of layers whose attributes ``names`` are computed; one for all such layers, as jit compares classes."""
+_Cache = dict[int, tuple["ParametrizationList", TraceState, jax.Array]]
+_cache: contextvars.ContextVar[_Cache | None] = contextvars.ContextVar("_cache", default=None)
 
-    def set_attribute(self: Any, name: str, value: Any) -> None:
-        if name in names:
-            self.parametrizations[name].right_inverse(value[...])
-        else:
-            kind.__setattr__(self, name, value)
 
-    def computed(name: str) -> property:
-        return property(lambda self: self.parametrizations[name]())
+@contextlib.contextmanager
+def cached() -> Iterator[None]:
+    """Compute each parametrised attribute once in a ``with`` block, when it is first read.
 
-    members = {
-        "__setattr__": set_attribute,
-        "_parametrized": kind,
-        "__doc__": kind.__doc__,
-        "__module__": kind.__module__,
-    }
-    return type(kind)(f"Parametrized{kind.__name__}", (kind,), members | {name: computed(name) for name in names})
+    Under jit XLA removes repeated computations by itself; a spectral norm, however, takes steps of the power method at
+    each computation. Contexts can be nested; the outermost one decides.
+
+    See `torch.nn.utils.parametrize.cached
+    <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parametrize.cached.html>`_.
+
+    >>> from flaxnets import nn
+    >>> layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0)))
+    >>> with cached():
+    ...     layer.weight is layer.weight
+    True
+    """
+    token = _cache.set({}) if _cache.get() is None else None
+    try:
+        yield
+    finally:
+        if token is not None:
+            _cache.reset(token)
 
 
 def type_before_parametrizations(module: nnx.Module) -> type:
     """Returns the module's class, as it was before parametrizations.
 
     >>> from flaxnets import nn
-    >>> layer = nn.utils.weight_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0)))
+    >>> layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0)))
     >>> type(layer).__name__, type_before_parametrizations(layer).__name__
     ('ParametrizedLinear', 'Linear')
     """
@@ -125,18 +143,13 @@ def is_parametrized(module: nnx.Module, tensor_name: str | None = None) -> bool:
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parametrize.is_parametrized.html>`_.
 
     >>> from flaxnets import nn
-    >>> is_parametrized(nn.utils.weight_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0))), "bias")
+    >>> is_parametrized(nn.utils.parametrizations.weight_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0))), "bias")
     False
     """
     parametrizations = vars(module).get("parametrizations")
     if not isinstance(parametrizations, ModuleDict):
         return False
     return len(parametrizations) > 0 if tensor_name is None else tensor_name in parametrizations
-
-
-def _become(module: nnx.Module) -> None:
-    kind, names = type_before_parametrizations(module), tuple(vars(module).get("parametrizations", ()))
-    object.__setattr__(module, "__class__", _parametrized(kind, names) if names else kind)
 
 
 def register_parametrization(module: M, tensor_name: str, parametrization: nnx.Module, *, unsafe: bool = False) -> M:
@@ -168,7 +181,7 @@ def register_parametrization(module: M, tensor_name: str, parametrization: nnx.M
     if is_parametrized(module, tensor_name):
         if not unsafe:
             value = getattr(module, tensor_name)
-            check_unchanged(value, parametrization(value))
+            _check_unchanged(value, parametrization(value))
         holder.parametrizations[tensor_name].append(parametrization)
         holder.parametrizations[tensor_name].unsafe |= unsafe
         return module
@@ -180,7 +193,7 @@ def register_parametrization(module: M, tensor_name: str, parametrization: nnx.M
     if not is_parametrized(module):
         holder.parametrizations = ModuleDict()
     holder.parametrizations[tensor_name] = parametrizations
-    _become(module)
+    become_computed(module)
     return module
 
 
@@ -199,7 +212,7 @@ def remove_parametrizations(module: M, tensor_name: str, leave_parametrized: boo
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parametrize.remove_parametrizations.html>`_.
 
     >>> from flaxnets import nn
-    >>> layer = nn.utils.weight_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0)))
+    >>> layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0)))
     >>> type(remove_parametrizations(layer, "weight")).__name__, list(layer.state_dict())
     ('Linear', ['bias', 'weight'])
     """
@@ -217,6 +230,40 @@ def remove_parametrizations(module: M, tensor_name: str, leave_parametrized: boo
     del holder.parametrizations[tensor_name]
     if not holder.parametrizations:
         del holder.parametrizations
-    _become(module)
+    become_computed(module)
     setattr(module, tensor_name, restored)
     return module
+
+
+def transfer_parametrizations_and_params(from_module: nnx.Module, to_module: M, tensor_name: str | None = None) -> M:
+    """Give ``to_module`` the parametrizations of ``from_module``, and what they compute from.
+
+    The two modules share both afterwards, as in torch.
+
+    Args:
+        from_module: the module that has them; without any, nothing happens.
+        to_module: the module that gets them; it is changed, and gets parameters that it lacks.
+        tensor_name: the name of the only parameter to transfer; all that are parametrised if not given.
+
+    See `torch.nn.utils.parametrize.transfer_parametrizations_and_params
+    <https://github.com/pytorch/pytorch/blob/main/torch/nn/utils/parametrize.py>`_.
+
+    >>> from flaxnets import nn
+    >>> source = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0)))
+    >>> target = transfer_parametrizations_and_params(source, nn.Linear(3, 2, rngs=nnx.Rngs(1)))
+    >>> bool((target.weight == source.weight).all())
+    True
+    """
+    source: Any = from_module
+    if not is_parametrized(source):
+        return to_module
+    for name in list(source.parametrizations) if tensor_name is None else [tensor_name]:
+        parametrizations = source.parametrizations[name]
+        if not hasattr(to_module, name):
+            setattr(to_module, name, nnx.Param(getattr(source, name)))
+        for parametrization in parametrizations:
+            register_parametrization(to_module, name, parametrization, unsafe=parametrizations.unsafe)
+        target: Any = to_module
+        for stored in parametrizations._names():
+            setattr(target.parametrizations[name], stored, getattr(parametrizations, stored))
+    return to_module

@@ -1,0 +1,99 @@
+"""How a command ends before it can do so by itself: on a signal at any moment, or on an error of its imports.
+
+Python imports this package before ``__main__``, and JAX takes a second: a handler that the command itself installed
+would come too late. In a program that only uses the package, nothing here has an effect.
+"""
+
+# Few modules, all of them quick to import: until they are there, a signal is a traceback.
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import TracebackType
+
+EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+_undo: list[Callable[[], object]] = []
+
+
+def command_name() -> str | None:
+    """Returns the name of the command that this process runs; None in any other program.
+
+    >>> command_name()
+    """
+    program = sys.argv[0] if sys.argv else ""
+    if program == "-m":  # while Python imports the package to find its __main__
+        module = sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] if "-m" in sys.orig_argv else []
+        return "flaxnets" if module == ["flaxnets"] else None
+    path = os.path.abspath(program)
+    if path == os.path.join(_HERE, "__main__.py") or os.path.basename(path) in ("flaxnets", "flaxnets.exe"):
+        return "flaxnets"
+    return "train.py" if path == os.path.join(os.path.dirname(_HERE), "train.py") else None
+
+
+def begun() -> None:
+    """Leave errors to Python again: the imports of a command are done.
+
+    >>> begun()
+    """
+    sys.excepthook = sys.__excepthook__
+
+
+def end(number: int, frame: object = None) -> None:
+    """End the process at once, with a line and the exit status of a signal.
+
+    Args:
+        number: the signal.
+        frame: where the signal came; not used.
+    """
+    for undo in reversed(_undo):
+        _try(undo)
+    _try(sys.stdout.flush)  # which fails if the signal came in the middle of a print
+    if os.isatty(1):
+        _try(lambda: os.write(1, b"\x1b[?25h"))  # a progress bar hides the cursor
+    after = "\n" if os.isatty(2) else ""  # the terminal has written ^C
+    line = f"{after}{command_name() or 'flaxnets'}: {_WORDS[signal.Signals(number)]}\n"
+    _try(lambda: os.write(2, line.encode()))
+    os._exit(EXIT_STATUS[signal.Signals(number)])
+
+
+def _try(function: Callable[[], object]) -> None:
+    try:  # noqa: SIM105  (contextlib is no module that is quick to import)
+        function()
+    except Exception:  # whatever it is, the process ends
+        pass
+
+
+class undone_at_end:
+    """Call a function if a signal ends the process within a block.
+
+    Args:
+        undo: removes what must not be left behind; may be called in another thread.
+
+    >>> with undone_at_end(lambda: print("not called")):
+    ...     pass
+    """
+
+    def __init__(self, undo: Callable[[], object]):
+        self._undo = undo
+
+    def __enter__(self) -> None:
+        _undo.append(self._undo)
+
+    def __exit__(self, *_: object) -> None:
+        _undo.remove(self._undo)
+
+
+def _end_with_error(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    words = " ".join(str(error).split()) or kind.__name__
+    print(f"{command_name()}: error: cannot start: {words}", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(2)
+
+
+if command_name() is not None:
+    for _number in EXIT_STATUS:
+        signal.signal(_number, end)
+    sys.excepthook = _end_with_error

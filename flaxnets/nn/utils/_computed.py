@@ -1,0 +1,160 @@
+"""Layers with attributes that are computed from other parameters whenever they are read."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import jax
+from flax import nnx
+
+from flaxnets import state
+
+
+@dataclasses.dataclass(frozen=True)
+class Computation:
+    """How a layer's attribute ``name`` is computed; equal ones make equal classes, as jit compares classes."""
+
+    name: str
+
+    def __call__(self, layer: Any) -> jax.Array:
+        """Return the attribute."""
+        raise NotImplementedError
+
+    def assign(self, layer: Any, value: Any) -> None:
+        """Set the attribute, if there is a way back."""
+        raise AttributeError(
+            f"{self.name!r} is computed whenever it is read, and cannot be assigned. Fix: assign what it is computed "
+            f"from: {', '.join(name for name, _ in state.own_variables(layer) if name.startswith(self.name + '_'))}"
+        )
+
+    def before_call(self, layer: Any) -> None:
+        """Prepare a forward computation; called before each one."""
+
+    def before_load(
+        self,
+        layer: Any,
+        state_dict: MutableMapping[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        missing_keys: list[str],
+    ) -> None:
+        """Give what an old state dict has the names of today."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Parametrized(Computation):
+    """An attribute that the list ``layer.parametrizations[name]`` computes."""
+
+    def __call__(self, layer: Any) -> jax.Array:
+        return layer.parametrizations[self.name]()
+
+    def assign(self, layer: Any, value: Any) -> None:
+        layer.parametrizations[self.name].right_inverse(value)
+
+    def before_load(
+        self,
+        layer: Any,
+        state_dict: MutableMapping[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        missing_keys: list[str],
+    ) -> None:
+        for parametrization in layer.parametrizations[self.name]:
+            if hasattr(parametrization, "_rename_old"):
+                parametrization._rename_old(state_dict, prefix, self.name)
+
+
+def rename(state_dict: MutableMapping[str, Any], renames: Mapping[str, str]) -> None:
+    """Rename entries of a state dict, if all of the old names are there."""
+    if all(old in state_dict for old in renames):
+        for old, new in renames.items():
+            state_dict[new] = state_dict.pop(old)
+
+
+@functools.cache
+def _class(kind: Any, computations: tuple[Computation, ...]) -> type:
+    by_name = {computation.name: computation for computation in computations}
+
+    def set_attribute(self: Any, name: str, value: Any) -> None:
+        if name in by_name:
+            by_name[name].assign(self, value[...])
+        else:
+            kind.__setattr__(self, name, value)
+
+    def load(
+        self: Any, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: list[str], *rest: Any
+    ) -> None:
+        for computation in computations:
+            computation.before_load(self, state_dict, prefix, local_metadata, missing_keys)
+        loader = getattr(kind, "_load_from_state_dict", state.load_from_state_dict)
+        loader(self, state_dict, prefix, local_metadata, strict, missing_keys, *rest)
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        for computation in computations:
+            computation.before_call(self)
+        return kind.__call__(self, *args, **kwargs)
+
+    members = {name: property(computation) for name, computation in by_name.items()} | {
+        "__setattr__": set_attribute,
+        "_load_from_state_dict": load,
+        "_parametrized": kind,
+        "__doc__": kind.__doc__,
+        "__module__": kind.__module__,
+    }
+    if any(type(computation).before_call is not Computation.before_call for computation in computations):
+        members["__call__"] = functools.wraps(kind.__call__)(call)
+    is_parametrized = any(isinstance(computation, Parametrized) for computation in computations)
+    return type(kind)(f"Parametrized{kind.__name__}" if is_parametrized else kind.__name__, (kind,), members)
+
+
+def become_computed(module: nnx.Module) -> None:
+    """Give the module the class that its computations and parametrizations need, or its own one if there are none."""
+    kind = getattr(type(module), "_parametrized", type(module))
+    parametrized = (Parametrized(name) for name in vars(module).get("parametrizations", ()))
+    computations = (*computations_of(module), *parametrized)
+    object.__setattr__(module, "__class__", _class(kind, computations) if computations else kind)
+
+
+def computations_of(module: nnx.Module) -> tuple[Computation, ...]:
+    """Return the computations of :func:`compute`."""
+    return vars(module).get("_computations", ())
+
+
+def check_parameter(module: nnx.Module, name: str, utility: str) -> nnx.Param:
+    """Return the parameter of that name; raises if it cannot be replaced by a computation."""
+    if any(computation.name == name for computation in computations_of(module)):
+        raise RuntimeError(f"{utility}: {name!r} of {type(module).__name__} is computed already")
+    parameter = vars(module).get(name)
+    if not isinstance(parameter, nnx.Param):
+        raise ValueError(f"{utility}: {type(module).__name__} has no parameter {name!r}")
+    if isinstance(parameter.get_value(), state.Uninitialized):
+        raise ValueError(f"{utility}: {name!r} is uninitialized. Fix: call the lazy layer once on an example before")
+    return parameter
+
+
+def compute(module: nnx.Module, computation: Computation, variables: Mapping[str, nnx.Variable]) -> None:
+    """Put the variables of these suffixes in the place of a parameter, and a computation of it from them."""
+    delattr(module, computation.name)
+    for suffix, variable in variables.items():
+        setattr(module, computation.name + suffix, variable)
+    object.__setattr__(module, "_computations", (*computations_of(module), computation))
+    become_computed(module)
+
+
+def stop_computing(module: nnx.Module, kind: type[Computation], name: str, suffixes: tuple[str, ...]) -> None:
+    """Make an attribute a parameter again, with its present value; the first suffix is that of the stored parameter.
+
+    Raises ValueError if no computation of this kind computes it.
+    """
+    found = [c for c in computations_of(module) if c.name == name and type(c) is kind]
+    if not found:
+        computed = [c.name for c in computations_of(module) if type(c) is kind]
+        raise ValueError(f"{name!r} of {type(module).__name__} is not computed so. Expected one of {computed}")
+    holder: Any = module
+    restored = getattr(holder, name + suffixes[0]).copy(found[0](holder))
+    object.__setattr__(module, "_computations", tuple(c for c in computations_of(module) if c is not found[0]))
+    become_computed(module)
+    for suffix in suffixes:
+        delattr(module, name + suffix)
+    setattr(module, name, restored)

@@ -1,0 +1,26 @@
+"""Names of state dicts that other programs wrote."""
+
+from collections.abc import MutableMapping
+from typing import Any
+
+
+def consume_prefix_in_state_dict_if_present(state_dict: MutableMapping[str, Any], prefix: str) -> None:
+    """Remove a prefix, such as ``"module."``, from all names that begin with it, in place.
+
+    Names without the prefix stay as they are. The names in ``state_dict._metadata`` change too, if there are any.
+
+    See `its source <https://github.com/pytorch/pytorch/blob/main/torch/nn/modules/utils.py>`_.
+
+    >>> state_dict = {"module.weight": 1, "step": 2}
+    >>> consume_prefix_in_state_dict_if_present(state_dict, "module.")
+    >>> state_dict
+    {'step': 2, 'weight': 1}
+    """
+    for name in list(state_dict):
+        if name.startswith(prefix):
+            state_dict[name.removeprefix(prefix)] = state_dict.pop(name)
+    metadata = getattr(state_dict, "_metadata", {})
+    # The name of the wrapped module itself is the prefix without its dot.
+    for name in list(metadata):
+        if name and f"{name}.".startswith(prefix):
+            metadata[name[len(prefix) :]] = metadata.pop(name)

@@ -1,0 +1,60 @@
+"""Frozen parameters in trees: :class:`optax.MaskedNode` takes the place of what an optimizer must not see."""
+
+from typing import Any
+
+import jax
+import optax
+from flax import nnx
+
+from flaxnets.state import is_frozen
+
+
+def is_masked(node: Any) -> bool:
+    """Returns whether this is what optax puts in place of an array that is left out."""
+    return isinstance(node, optax.MaskedNode)
+
+
+def is_node(node: Any) -> bool:
+    """Returns whether this is a variable, or a place that is left out: what a tree of parameters is made of."""
+    return isinstance(node, nnx.Variable) or is_masked(node)
+
+
+def array_of(node: Any) -> Any:
+    """Returns the array of a variable, or the array that this is; None where it is left out.
+
+    >>> array_of(optax.MaskedNode()), int(array_of(nnx.Param(3)))
+    (None, 3)
+    """
+    leaves = jax.tree.leaves(node)
+    return leaves[0] if leaves else None
+
+
+def with_array(node: Any, array: Any) -> Any:
+    """Returns such a variable, or place, with this array.
+
+    >>> with_array(nnx.Param(3), 4).get_value()
+    4
+    """
+    return jax.tree.map(lambda _: array, node, is_leaf=is_masked)
+
+
+def mask(tree: Any) -> Any:
+    """Returns a tree of variables without the arrays of the frozen ones.
+
+    >>> from flaxnets import nn
+    >>> frozen = nn.Parameter(jax.numpy.ones(2), requires_grad=False)
+    >>> jax.tree.leaves(mask({"bias": nnx.Param(3), "weight": frozen}))
+    [3]
+    """
+    return jax.tree.map(
+        lambda node: with_array(node, optax.MaskedNode()) if is_frozen(node) else node, tree, is_leaf=is_node
+    )
+
+
+def unmask(masked: Any, tree: Any) -> Any:
+    """Returns a tree with the arrays of another one where they were left out.
+
+    >>> unmask({"bias": 3, "weight": optax.MaskedNode()}, {"bias": 1, "weight": 2})
+    {'bias': 3, 'weight': 2}
+    """
+    return jax.tree.map(lambda new, old: old if is_masked(new) else new, masked, tree, is_leaf=is_masked)
