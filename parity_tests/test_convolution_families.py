@@ -350,6 +350,17 @@ for name, (function, *shapes, options) in calls.items():
     for moved in ("all-gather", "all-to-all", "collective-permute"):
         assert moved not in text, (name, moved)
     assert "all-reduce" in text, name
+
+# Where the user divides the arrays, XLA's own convolution says how.
+function, *shapes, options = calls["depthwise"]
+x, weight = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes)
+convolve = functools.partial(function, **options)
+by_hand = jax.shard_map(convolve, mesh=mesh, in_specs=(P("data"), P()), out_specs=P("data"))
+np.testing.assert_allclose(by_hand(x, weight), convolve(x, weight), rtol=1e-4, atol=1e-4)
+with jax.set_mesh(jax.make_mesh((2,), ("data",), axis_types=(AxisType.Explicit,))):
+    explicit = jax.jit(convolve)(jax.device_put(x, P("data")), weight)
+    assert jax.typeof(explicit).sharding.spec[0] == "data"
+np.testing.assert_allclose(explicit, convolve(x, weight), rtol=1e-4, atol=1e-4)
 print("right")
 """
 
