@@ -246,7 +246,8 @@ CHOICES = {
     "transposed": (F.conv_transpose2d, (2, 3, 4, 4), (3, 4, 3, 3), {"stride": 2}, True),
     "transposed groups": (F.conv_transpose1d, (2, 4, 4), (4, 3, 3), {"groups": 2, "stride": 2}, True),
     "images": (F.conv2d, (2, 3, 6, 6), (4, 3, 3, 3), {"padding": 1}, False),
-    "sequences": (F.conv1d, (2, 3, 6), (4, 3, 3), {"dilation": 2}, False),
+    "dilated images": (F.conv2d, (2, 3, 6, 6), (4, 3, 3, 3), {"dilation": 2}, True),
+    "sequences": (F.conv1d, (2, 3, 6), (4, 3, 3), {}, True),
 }  # fmt: skip
 
 

@@ -107,20 +107,22 @@ def convolution_form(
 ) -> Form:
     """A function of input, weight and bias; ``result="input"`` is the transposed convolution.
 
-    By default one with implementations for CPUs, beside ``lax.conv_general_dilated``, which computes one group in one
-    or two dimensions there, too, and arrays that these implementations are not made for. Within :func:`use` XLA's or
-    oneDNN's implementation for images and one group, of float32 and float64.
+    By default ``lax.conv_general_dilated`` on GPU and TPU, and another implementation on CPUs. CPUs keep XLA's for
+    other dtypes, for arrays that the user divides among devices, and for images in one group without dilation whose
+    windows are no patches: XLA is fast with these outside of loops. Within :func:`use` XLA's or oneDNN's
+    implementation for images in one group, of float32 and float64.
     """
     if _is_fast(x, weight):
         if x.ndim == 4 and window.groups == 1 and result == "output":
             sizes = {"stride": window.stride, "pads": window.pads, "dilation": window.dilation}
             return functools.partial(convolution, **sizes, library=_library(x))
         return functools.partial(convolution_nd, result=result, window=window._replace(channels_last=True))
-    is_slow = result == "input" or window.groups > 1 or x.ndim == 5 or (window.is_blocks and max(window.kernel) > 1)
+    is_patches = window.is_blocks and max(window.kernel) > 1
+    is_image = x.ndim == 4 and window.groups == 1 and result == "output" and max(window.dilation) == 1
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     implementation = convolution_nd if _is_plain_float(x, weight) else native_convolution
     return functools.partial(
-        implementation, result=result, window=window._replace(precision=precision, is_fast=not is_slow)
+        implementation, result=result, window=window._replace(precision=precision, is_fast=is_image and not is_patches)
     )
 
 
