@@ -112,17 +112,18 @@ def convolution_form(
     windows are no patches: XLA is fast with these outside of loops. Within :func:`use` XLA's or oneDNN's
     implementation for images in one group, of float32 and float64.
     """
+    is_image = x.ndim == 4 and window.groups == 1 and result == "output"
+    is_patches = window.is_blocks and max(window.kernel) > 1
     if _is_fast(x, weight):
-        if x.ndim == 4 and window.groups == 1 and result == "output":
+        if is_image and not is_patches:
             sizes = {"stride": window.stride, "pads": window.pads, "dilation": window.dilation}
             return functools.partial(convolution, **sizes, library=_library(x))
         return functools.partial(convolution_nd, result=result, window=window._replace(channels_last=True))
-    is_patches = window.is_blocks and max(window.kernel) > 1
-    is_image = x.ndim == 4 and window.groups == 1 and result == "output" and max(window.dilation) == 1
+    is_fast = is_image and not is_patches and max(window.dilation) == 1
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     implementation = convolution_nd if _is_plain_float(x, weight) else native_convolution
     return functools.partial(
-        implementation, result=result, window=window._replace(precision=precision, is_fast=is_image and not is_patches)
+        implementation, result=result, window=window._replace(precision=precision, is_fast=is_fast)
     )
 
 

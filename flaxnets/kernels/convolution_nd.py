@@ -317,13 +317,11 @@ def _compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, window: Windo
     dtype = a.dtype  # half precision is computed in float32, as XLA's own convolution is
     a, b = (array.astype(jnp.promote_types(dtype, jnp.float32)) for array in (a, b))
     if not window.channels_last:
-        # Otherwise XLA reads, and writes, the other order within the loops, one element at a time.
-        a = materialized(jnp.moveaxis(a, 1, -1))
-        b = materialized(jnp.moveaxis(b, 1, -1) if result == "weight" else _moved_last(b))
-    y = _CPU[result](a, b, window).astype(dtype)
+        a, b = jnp.moveaxis(a, 1, -1), jnp.moveaxis(b, 1, -1) if result == "weight" else _moved_last(b)
+    # Otherwise XLA computes operands anew for each tap, and in another order one element at a time.
+    y = materialized(_CPU[result](materialized(a), materialized(b), window).astype(dtype))
     if window.channels_last:
         return y
-    y = materialized(y)
     return _moved_first(y) if result == "weight" else jnp.moveaxis(y, -1, 1)
 
 
