@@ -9,27 +9,31 @@ _WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 
 
 def entries(checkpoint: Mapping[Any, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping]]:
-    """Yields the path and the value of each state dict inside of ``checkpoint``, e.g. ``("state_dict",)``.
+    """Yield the path and the value of each state dict inside of ``checkpoint``, e.g. ``("state_dict",)``.
 
-    A state dict is a mapping of names to arrays. The slots of an optimizer, which are such mappings too, are none.
+    A state dict is a mapping of names to arrays, of which at least one has axes: metrics are none. The slots of an
+    optimizer, which are such mappings too, are left out.
     """
     if "param_groups" in checkpoint:
         return
     for name, value in checkpoint.items():
         if not isinstance(name, str) or name.endswith("_extra_state") or not isinstance(value, Mapping):
             continue
-        if value and all(isinstance(key, str) for key in value) and any(map(_is_array, value.values())):
+        if _is_state_dict(value):
             yield (*path, name), value
         else:
             yield from entries(value, (*path, name))
 
 
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype")
+def _is_state_dict(mapping: Mapping[Any, Any]) -> bool:
+    return any(getattr(value, "ndim", 0) > 0 and hasattr(value, "dtype") for value in mapping.values()) and all(
+        isinstance(name, str) and (name.endswith("_extra_state") or not isinstance(value, Mapping))
+        for name, value in mapping.items()
+    )
 
 
 def subscript(path: tuple[str, ...]) -> str:
-    """Returns the Python expression for an entry: ``checkpoint['ema']['module']``."""
+    """Return the Python expression for an entry: ``checkpoint['ema']['module']``."""
     return "checkpoint" + "".join(f"[{name!r}]" for name in path)
 
 
@@ -42,7 +46,7 @@ class _Renaming(NamedTuple):
 
 
 def _suffixes(name: str) -> Iterator[tuple[str, str]]:
-    """Yields each way to divide a dotted name into a prefix and the rest, from no prefix on."""
+    """Yield each way to divide a dotted name into a prefix and the rest, from no prefix on."""
     yield "", name
     for position, character in enumerate(name):
         if character == ".":
@@ -76,7 +80,7 @@ def _without_wrappers(name: str) -> str:
 
 
 def _fix_names(expected: set[str], names: set[str], source: str) -> tuple[str, list[str]] | None:
-    """Returns what keeps the names from fitting, and the lines that mend it, where few fit now and most would then."""
+    """Return what keeps the names from fitting, and the lines that mend it, where few fit now and most would then."""
     now = len(expected & names)
     best = _best_prefixes(expected, names)
     bare = len(expected & {_without_wrappers(name) for name in names})
@@ -101,7 +105,7 @@ def _fix_names(expected: set[str], names: set[str], source: str) -> tuple[str, l
 
 
 def advice(expected: set[str], checkpoint: Mapping[Any, Any]) -> str | None:
-    """Returns what would make ``checkpoint`` fit a module that expects these keys: a cause and the lines to write.
+    """Return what would make ``checkpoint`` fit a module that expects these keys: a cause and the lines to write.
 
     None if neither an entry of it, nor other prefixes, make more keys fit than do now.
     """

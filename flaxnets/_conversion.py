@@ -14,7 +14,7 @@ _REMEDIES = {
 
 
 def check_convertible(value: Any) -> None:
-    """Raises TypeError, with a description of the value, unless :func:`to_array` can convert it.
+    """Raise TypeError, with a description of the value, unless :func:`to_array` can convert it.
 
     Views of every kind, tensors that require gradients, and bfloat16, float8 and complex32 tensors can be converted.
     """
@@ -39,14 +39,14 @@ def check_convertible(value: Any) -> None:
 
 
 def dtype_of(value: Any) -> np.dtype:
-    """Returns the dtype of the array that :func:`to_array` makes of a value."""
+    """Return the dtype of the array that :func:`to_array` makes of a value."""
     name = str(value.dtype).removeprefix("torch.")
     # Neither numpy nor JAX has complex32, and complex64 holds all its values.
     return np.dtype(jnp.dtype("complex64" if name == "complex32" else name))
 
 
 def to_array(value: Any) -> Any:
-    """Returns a numpy or jax array for a numpy, jax or torch one, with the same values and dtype."""
+    """Return a numpy or jax array for a numpy, jax or torch one, with the same values and dtype."""
     if not hasattr(value, "detach"):
         return value
     tensor, dtype = value.detach().cpu().resolve_conj().resolve_neg(), dtype_of(value)

@@ -115,7 +115,7 @@ def _join(prefix: str, name: str) -> str:
 
 
 def named_modules(
-    module: nnx.Module, prefix: str = "", *, remove_duplicate: bool = True
+    module: nnx.Module, prefix: str = "", *, remove_duplicate: bool = True, memo: set[nnx.Module] | None = None
 ) -> Iterator[tuple[str, nnx.Module]]:
     """Yields the dotted name and the module of ``module`` itself (name ``""``) and of all below it, parents first.
 
@@ -123,17 +123,20 @@ def named_modules(
         module: where to begin.
         prefix: put before every name.
         remove_duplicate: list a module that is held under several names once, under the first of them.
+        memo: modules to leave out, with all below them; those that are listed are added.
 
     >>> import flaxnets.nn as nn
     >>> [name for name, _ in named_modules(nn.Sequential(nn.Sequential(nn.ReLU()), nn.Flatten()))]
     ['', '0', '0.0', '1']
     """
-    seen: set[int] = set()
+    seen = {id(known) for known in memo or ()}
 
     def walk(node: nnx.Module, name: str) -> Iterator[tuple[str, nnx.Module]]:
         if remove_duplicate and id(node) in seen:
             return
         seen.add(id(node))
+        if memo is not None:
+            memo.add(node)
         yield name, node
         for child_name, child in own_modules(node):
             yield from walk(child, _join(name, child_name))
@@ -141,23 +144,36 @@ def named_modules(
     return walk(module, prefix)
 
 
-def named_variables(module: nnx.Module, *, remove_duplicate: bool = False) -> Iterator[tuple[str, nnx.Variable]]:
+def named_variables(
+    module: nnx.Module, prefix: str = "", recurse: bool = True, *, remove_duplicate: bool = False
+) -> Iterator[tuple[str, nnx.Variable]]:
     """Yields the dotted name and the variable of all parameters and buffers, in the order of torch's ``state_dict``.
 
     Buffers with the metadata ``persistent=False`` are among them. A shared variable comes under each of its names,
     or, with ``remove_duplicate``, once under the first.
+
+    Args:
+        module: the module that has them.
+        prefix: put before every name, with a dot between.
+        recurse: whether the modules below this one are included.
+        remove_duplicate: list a shared variable once.
     """
     seen: set[int] = set()
-    for prefix, node in named_modules(module, remove_duplicate=remove_duplicate):
+    nodes = named_modules(module, prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, module)]
+    for path, node in nodes:
         for name, variable in own_variables(node):
             if remove_duplicate and id(variable) in seen:
                 continue
             seen.add(id(variable))
-            yield _join(prefix, name), variable
+            yield _join(path, name), variable
 
 
-def named_parameters(module: nnx.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, nnx.Param]]:
+def named_parameters(
+    module: nnx.Module, prefix: str = "", recurse: bool = True, *, remove_duplicate: bool = True
+) -> Iterator[tuple[str, nnx.Param]]:
     """Yields the dotted name and the variable of each parameter; a shared one once, unless ``remove_duplicate=False``.
+
+    ``prefix`` and ``recurse`` are those of :func:`named_variables`.
 
     See `torch.nn.Module.named_parameters
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html#torch.nn.Module.named_parameters>`_.
@@ -167,13 +183,17 @@ def named_parameters(module: nnx.Module, *, remove_duplicate: bool = True) -> It
     >>> [(name, p.shape) for name, p in named_parameters(nn.Linear(3, 2, rngs=nnx.Rngs(0)))]
     [('weight', (2, 3)), ('bias', (2,))]
     """
-    for name, variable in named_variables(module, remove_duplicate=remove_duplicate):
+    for name, variable in named_variables(module, prefix, recurse, remove_duplicate=remove_duplicate):
         if isinstance(variable, nnx.Param):
             yield name, variable
 
 
-def named_buffers(module: nnx.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, nnx.Variable]]:
+def named_buffers(
+    module: nnx.Module, prefix: str = "", recurse: bool = True, *, remove_duplicate: bool = True
+) -> Iterator[tuple[str, nnx.Variable]]:
     """Yields the dotted name and the variable of each buffer, those outside the state dict included.
+
+    ``prefix`` and ``recurse`` are those of :func:`named_variables`.
 
     See `torch.nn.Module.named_buffers
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html#torch.nn.Module.named_buffers>`_.
@@ -182,7 +202,7 @@ def named_buffers(module: nnx.Module, *, remove_duplicate: bool = True) -> Itera
     >>> [name for name, _ in named_buffers(nn.BatchNorm2d(4))]
     ['running_mean', 'running_var', 'num_batches_tracked']
     """
-    for name, variable in named_variables(module, remove_duplicate=remove_duplicate):
+    for name, variable in named_variables(module, prefix, recurse, remove_duplicate=remove_duplicate):
         if not isinstance(variable, nnx.Param):
             yield name, variable
 
@@ -196,12 +216,17 @@ def _prefix(path: str) -> str:
     return f"{path}." if path else ""
 
 
-def state_dict(module: nnx.Module) -> dict[str, Any]:
+def state_dict(module: nnx.Module, prefix: str = "", keep_vars: bool = False) -> dict[str, Any]:
     """Returns the arrays of all parameters and persistent buffers under torch's names, in torch's order.
 
     Arrays have torch's shapes and memory order. A shared array is listed under each of its names. The arrays are the
     module's own, not copies: JAX arrays do not change. A module with a method ``get_extra_state`` has what the method
     returns under ``_extra_state``. As in torch, the attribute ``_metadata`` has the ``_version`` of every module.
+
+    Args:
+        module: the module that has them.
+        prefix: put before every name as it is, as in torch: ``"model."``.
+        keep_vars: whether the values are the variables themselves.
 
     See `torch.nn.Module.state_dict
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html#torch.nn.Module.state_dict>`_.
@@ -213,14 +238,31 @@ def state_dict(module: nnx.Module) -> dict[str, Any]:
     """
     arrays: Any = OrderedDict()
     arrays._metadata = OrderedDict()
-    node: Any
-    for path, node in named_modules(module, remove_duplicate=False):
-        arrays._metadata[path] = {"version": getattr(node, "_version", 1)}
-        for name, variable in _persistent_variables(node):
-            arrays[_join(path, name)] = variable.get_value()
-        if hasattr(node, "get_extra_state"):
-            arrays[_join(path, _EXTRA_STATE)] = node.get_extra_state()
+    _save(module, prefix, keep_vars, arrays)
     return arrays
+
+
+def _save(module: Any, prefix: str, keep_vars: bool, arrays: Any) -> None:
+    arrays._metadata[prefix.removesuffix(".")] = metadata = {"version": getattr(module, "_version", 1)}
+    for hook in getattr(module, "_state_dict_pre_hooks", ()):
+        hook.function(module, prefix, keep_vars)
+    for name, variable in _persistent_variables(module):
+        arrays[prefix + name] = variable if keep_vars else variable.get_value()
+    if _has_extra_state(module):
+        arrays[prefix + _EXTRA_STATE] = module.get_extra_state()
+    for name, child in own_modules(module):
+        _save(child, f"{prefix}{name}.", keep_vars, arrays)
+    for hook in getattr(module, "_state_dict_hooks", ()):
+        returned = hook.function(module, arrays, prefix, metadata)
+        if returned is not None:
+            raise RuntimeError(
+                f"a state_dict post-hook must change the dict in place and return None, got {returned!r}"
+            )
+
+
+def _has_extra_state(module: nnx.Module) -> bool:
+    """Whether the class defines ``get_extra_state``; the base class has it too, for its error alone."""
+    return getattr(module, "_has_extra_state", hasattr(module, "get_extra_state"))
 
 
 def _placed_like(array: Any, old: Any, dtype: Any) -> jax.Array:
@@ -253,7 +295,7 @@ def _all_fit(array: Any, dtype: Any) -> bool:
 
 
 def _assign(name: str, variable: nnx.Variable, value: Any, options: Mapping[str, Any]) -> list[str]:
-    """Sets ``variable`` to ``value``, or returns what keeps it from doing so."""
+    """Set ``variable`` to ``value``, or return what keeps it from doing so."""
     old = variable.get_value()
     if isinstance(old, Uninitialized) and isinstance(value, Uninitialized):
         return []
@@ -290,7 +332,7 @@ def load_from_state_dict(
     unexpected_keys: list[str],
     error_msgs: list[str],
 ) -> None:
-    """Sets the module's own parameters and buffers, without those of its children, from a state dict.
+    """Set the module's own parameters and buffers, without those of its children, from a state dict.
 
     This is what ``Module._load_from_state_dict`` does when no subclass overrides it; the arguments are torch's.
 
@@ -313,7 +355,7 @@ def load_from_state_dict(
             missing_keys.append(key)
     extra: Any = getattr(module, "set_extra_state", None)
     known = set(own)
-    if extra is not None:
+    if _has_extra_state(module):
         known.add(_EXTRA_STATE)
         if prefix + _EXTRA_STATE in state_dict:
             extra(state_dict[prefix + _EXTRA_STATE])
@@ -419,7 +461,7 @@ def _advice(module: nnx.Module, mapping: Mapping[str, Any]) -> str | None:
 def _load(
     module: nnx.Module, mapping: Mapping[str, Any], options: dict[str, Any], keys: IncompatibleKeys, errors: list[str]
 ) -> None:
-    """Loads into ``module`` and, recursively, into its children."""
+    """Load into ``module`` and, recursively, into its children."""
     metadata = getattr(mapping, "_metadata", None) or {}
 
     def load(node: Any, names: MutableMapping[str, Any], path: str) -> None:

@@ -22,7 +22,7 @@ from rich import box
 from rich.console import Group
 from rich.table import Table
 
-from flaxnets.state import named_buffers, named_parameters, own_modules, own_variables
+from flaxnets.state import is_frozen, named_buffers, named_parameters, own_modules, own_variables
 
 Names = tuple[str, ...]
 
@@ -65,6 +65,7 @@ class Summary:
     Attributes:
         rows: every module, parents first; one held under several names once more under each, without what is in it.
         parameters: elements of all parameters, a shared one once.
+        trainable_parameters: elements of those that are not frozen.
         buffers: elements of all buffers, which are not trained, a shared one once.
         multiply_adds: of one call.
         megabytes: the size of the parameters, in units of 10**6 bytes.
@@ -72,9 +73,15 @@ class Summary:
 
     rows: tuple[Row, ...]
     parameters: int
+    trainable_parameters: int
     buffers: int
     multiply_adds: int
     megabytes: float
+
+    @property
+    def frozen_parameters(self) -> int:
+        """Elements of the parameters that are frozen."""
+        return self.parameters - self.trainable_parameters
 
     def __repr__(self) -> str:
         cells = [_COLUMNS, *(_cells(row, self.rows[0].kind) for row in self.rows)]
@@ -94,6 +101,8 @@ class Summary:
 
     def _totals(self) -> str:
         parameters = f"Parameters: {self.parameters:,} ({self.megabytes:,.2f} MB)"
+        if self.frozen_parameters:
+            parameters += f", {self.trainable_parameters:,} trainable and {self.frozen_parameters:,} frozen"
         return f"{parameters}\nBuffers: {self.buffers:,}\nMultiply-adds: {self.multiply_adds:,}"
 
 
@@ -150,6 +159,7 @@ def summary(model: nnx.Module, /, *inputs: Any, **options: Any) -> Summary:
     return Summary(
         rows=tuple(_rows(model, trace)),
         parameters=sum(map(_size, parameters)),
+        trainable_parameters=sum(_size(parameter) for parameter in parameters if not is_frozen(parameter)),
         buffers=sum(_size(buffer) for _, buffer in named_buffers(model)),
         multiply_adds=trace.multiply_adds.total(),
         megabytes=sum(_size(parameter) * parameter.get_value().dtype.itemsize for parameter in parameters) / 1e6,

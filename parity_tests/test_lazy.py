@@ -147,7 +147,10 @@ def test_shapes_that_are_not_known_raise_where_they_are_asked_for():
 
 
 def test_materialized_variables_are_ordinary_ones():
-    for lazy, ordinary in ((nn.UninitializedParameter(jnp.float16), nnx.Param), (nn.UninitializedBuffer(), nn.Buffer)):
+    for lazy, ordinary in (
+        (nn.UninitializedParameter(jnp.float16), nn.Parameter),
+        (nn.UninitializedBuffer(), nn.Buffer),
+    ):
         dtype = lazy.get_value().dtype
         lazy.materialize((2, 3))
         assert type(lazy) is ordinary

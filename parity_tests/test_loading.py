@@ -88,6 +88,10 @@ EDITS = {
     "no running mean": (_batch_norm("BatchNorm1d"), _without("running_mean")),
     "no weight and no counter": (_batch_norm("BatchNorm1d"), _without("weight", COUNTER)),
     "a running mean of shape ()": (_batch_norm("BatchNorm1d"), _with(running_mean=torch.tensor(1.0))),
+    "statistics that a batch norm does not keep": (
+        lambda nn, **rngs: nn.BatchNorm1d(3, track_running_stats=False),
+        _with(running_mean=torch.zeros(3), running_var=torch.ones(3)),
+    ),
     "nothing at all": (_net, lambda arrays: {}),
     "an extra key": (_net, _with(**{"0__extra": torch.ones(1), "9__weight": torch.ones(1), "fc": torch.ones(1)})),
     "an extra state that nobody takes": (_net, _with(**{"0___extra_state": torch.ones(1)})),
@@ -107,6 +111,15 @@ EDITS = {
     "weight_norm before 2.0": (
         _weight_norm,
         _renamed(parametrizations__weight__original0="weight_g", parametrizations__weight__original1="weight_v"),
+    ),
+    "weight_norm before 2.0 in a net": (
+        lambda nn, **rngs: nn.Sequential(nn.ReLU(), nn.Sequential(_weight_norm(nn, **rngs))),
+        lambda arrays: {
+            name.replace("parametrizations.weight.original0", "weight_g").replace(
+                "parametrizations.weight.original1", "weight_v"
+            ): array
+            for name, array in arrays.items()
+        },
     ),
     "weight_norm with one old key": (_weight_norm, _renamed(parametrizations__weight__original0="weight_g")),
     "weight_norm with the weight alone": (
@@ -371,6 +384,7 @@ CONVERTED = {
     "uint16": T.to(torch.uint16),
     "uint64": T.to(torch.uint64),
     "bool": T > 1,
+    "a subclass": lambda: T.as_subclass(_Subclass),
     **{
         f"float8_{kind}": T.to(getattr(torch, f"float8_{kind}"))
         for kind in ("e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu")
@@ -393,6 +407,24 @@ def test_tensors_are_converted_to_the_values_that_torch_loads(tensor):
     np.testing.assert_array_equal(layer.weight[...], twin.weight.detach().numpy())
 
 
+class _Spread:
+    """What DTensor and tensors of other dtypes have in common with a tensor."""
+
+    shape = (2, 2)
+
+    def __init__(self, dtype="torch.float32"):
+        self.dtype = dtype
+        if dtype == "torch.float32":
+            self.full_tensor = lambda: T
+
+    def detach(self):
+        return self
+
+
+class _Subclass(torch.Tensor):
+    """A subclass that converts as a tensor does."""
+
+
 def _quantised():
     return torch.quantize_per_tensor(T, 0.1, 0, torch.qint8)
 
@@ -404,6 +436,8 @@ REFUSED = {
     "sparse by rows": (T.to_sparse_csr, "layout sparse_csr"),
     "mkldnn": (T.to_mkldnn(), "layout mkldnn"),
     "nested": (lambda: torch.nested.nested_tensor([T, T[:1]]), "a nested tensor"),
+    "over devices": (lambda: _Spread(), r"a _Spread, which is spread over devices; its \.full_tensor\(\)"),
+    "of an unknown dtype": (lambda: _Spread(dtype="torch.int5"), "a tensor of dtype torch.int5"),
     "a list": ([[1.0]], "an object of type list"),
     "None": (None, "an object of type NoneType"),
     "objects": (np.array([None, 1], object), "a numpy array of dtype object"),

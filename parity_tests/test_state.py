@@ -221,7 +221,11 @@ def test_module_conveniences_follow_torch():
         (lambda m: m.add_module("weight", nn.ReLU()), KeyError, "'weight' already"),
         (lambda m: m.add_module("new", 3), TypeError, "'new' must be a Module or None, got int"),
         (lambda m: m.add_module(3, nn.ReLU()), TypeError, "got 3"),
-        (lambda m: m.register_parameter("new", 3), TypeError, "'new' must be an nnx.Param or None, got int"),
+        (
+            lambda m: m.register_parameter("new", 3),
+            TypeError,
+            "'new' must be a Parameter, an nnx.Param or None, got int",
+        ),
         (lambda m: m.register_buffer("weight", None), KeyError, "'weight' already"),
         (lambda m: m.get_submodule("nowhere"), AttributeError, "no submodule 'nowhere'"),
     ],

@@ -100,6 +100,15 @@ def test_what_cannot_exist_says_why_and_what_to_write(module, name):
         getattr(module, name)([1], 2)
 
 
+@pytest.mark.parametrize("clip", [nn.utils.clip_grad_norm, nn.utils.clip_grad_value, nn.utils.get_total_norm])
+def test_parameters_in_the_place_of_gradients_are_refused(clip):
+    layer = nn.Linear(1, 1, rngs=nnx.Rngs(0))
+    with pytest.raises(
+        TypeError, match=r"got a generator, as model\.parameters\(\) returns\. Fix: gradients = nnx\.grad"
+    ):
+        clip(layer.parameters(), 1.0)
+
+
 class Tied(nn.Module):
     def __init__(self, rngs):
         self.first = nn.Linear(3, 3, rngs=rngs)

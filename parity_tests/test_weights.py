@@ -235,6 +235,8 @@ CHECKPOINTS = {
         lambda s: {"state_dict": s, "loops": {"fit_loop": {"state_dict": {}}}, "optimizer_states": [{"state": {}}]},
         None,
     ),
+    "beside metrics": (lambda s: {"model": s, "metrics": {"accuracy": torch.tensor(0.5)}}, None),
+    "beside a step": (lambda s: {"checkpoint": {"model": s, "step": torch.ones(1)}}, None),
     "one of two": (lambda s: {"model": _halved(s), "model_ema": s}, "model_ema"),
     "one that is nested": (lambda s: {"model": _halved(s), "ema": {"module": s}}, "ema.module"),
 }
@@ -261,6 +263,11 @@ def test_a_checkpoint_of_several_state_dicts_must_be_told_which(tmp_path):
         load_weights(model, tmp_path / "checkpoint.pt")
     with pytest.raises(WeightsError, match=r"no state dict under 'ema'\. Expected one of 'model', 'model_ema'"):
         load_weights(model, tmp_path / "checkpoint.pt", entry="ema")
+    save_weights(model, tmp_path / "model.safetensors")
+    with pytest.raises(
+        WeightsError, match=r"no state dict under 'ema'\. Expected no entry, as the file is no checkpoint"
+    ):
+        load_weights(model, tmp_path / "model.safetensors", entry="ema")
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Iterable
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -54,3 +54,9 @@ def check_ndim(input: jax.Array, allowed: tuple[int, ...], layer: str, error: ty
 def along(vector: jax.Array, axis: int, ndim: int) -> jax.Array:
     """A vector as an array of ``ndim`` axes that has its elements along ``axis``, to combine with such arrays."""
     return vector.reshape(*(-1 if i == axis % ndim else 1 for i in range(ndim)))
+
+
+def changed(module: Any, **defaults: Any) -> str:
+    """What ``repr`` prints of options: those whose values are not the defaults."""
+    values = {name: getattr(module, name) for name in defaults}
+    return "".join(f", {name}={value}" for name, value in values.items() if value != defaults[name])

@@ -4,6 +4,7 @@ import jax.numpy as jnp  # noqa: F401  (used by the examples)
 from jaxtyping import Array, Float, Inexact, Shaped
 
 from flaxnets.nn import functional as F
+from flaxnets.nn._inplace import InPlace
 from flaxnets.nn.module import Module
 
 
@@ -102,6 +103,8 @@ class Softplus(Module):
     [0.0, 30.0]
     """
 
+    _extra_repr = "beta={beta}, threshold={threshold}"
+
     def __init__(self, beta: float = 1.0, threshold: float = 20.0):
         self.beta = beta
         self.threshold = threshold
@@ -111,7 +114,7 @@ class Softplus(Module):
         return F.softplus(input, self.beta, self.threshold)
 
 
-class SiLU(Module):
+class SiLU(InPlace):
     """Applies ``input * sigmoid(input)`` to every element; also called swish.
 
     Args:
@@ -135,7 +138,7 @@ class SiLU(Module):
         return F.silu(input)
 
 
-class Mish(Module):
+class Mish(InPlace):
     """Applies ``input * tanh(softplus(input))`` to every element.
 
     Args:
@@ -176,6 +179,8 @@ class GELU(Module):
     [0.0, 20.0]
     """
 
+    _extra_repr = "approximate={approximate!r}"
+
     def __init__(self, approximate: str = "none"):
         self.approximate = approximate
 
@@ -201,6 +206,8 @@ class GLU(Module):
     >>> GLU()(jnp.ones((2, 6))).shape
     (2, 3)
     """
+
+    _extra_repr = "dim={dim}"
 
     def __init__(self, dim: int = -1):
         self.dim = dim

@@ -15,6 +15,8 @@ OutputSize = int | Sequence[int | None] | None
 class _AdaptivePool(Module):
     """What the adaptive poolings have in common."""
 
+    _extra_repr = "output_size={output_size}"
+
     def __init__(self, output_size: OutputSize):
         self.output_size: Any = tuple(output_size) if isinstance(output_size, list) else output_size
 

@@ -91,6 +91,13 @@ class AdaptiveLogSoftmaxWithLoss(Module):
                 )
             )
 
+    def reset_parameters(self, *, rngs: nnx.Rngs) -> None:
+        """Draw the parameters of the head and of all clusters anew."""
+        self.head.reset_parameters(rngs=rngs)
+        for projection in self.tail.modules():
+            if isinstance(projection, Linear):
+                projection.reset_parameters(rngs=rngs)
+
     def __call__(self, input_: Float[Array, "*n features"], target_: Int[Array, "*n"]) -> TargetLogProbability:
         """Returns the targets' log-probabilities, and the mean of their negatives."""
         input_, target_ = jnp.asarray(input_), jnp.asarray(target_)

@@ -12,6 +12,11 @@ from flaxnets.nn._arguments import check_sizes
 from flaxnets.nn.functional.attention import Mask
 from flaxnets.nn.linear import Linear
 from flaxnets.nn.module import Module
+from flaxnets.nn.parameter import Parameter
+
+
+class NonDynamicallyQuantizableLinear(Linear):
+    """A :class:`Linear` under the name that torch prints for the output projection of attention."""
 
 
 class MultiheadAttention(Module):
@@ -56,6 +61,10 @@ class MultiheadAttention(Module):
     ((3, 5, 4), (5, 3, 3))
     """
 
+    in_proj_bias: Parameter | None
+    bias_k: Parameter | None
+    bias_v: Parameter | None
+
     def __init__(
         self,
         embed_dim: int,
@@ -90,22 +99,22 @@ class MultiheadAttention(Module):
         if dropout > 0:
             self.rngs = rngs.dropout.fork()
 
-        def projection(*shape: int) -> nnx.Param:
-            return nnx.Param(init.xavier_uniform(rngs.params(), shape, dtype))
+        def projection(*shape: int) -> Parameter:
+            return Parameter(init.xavier_uniform(rngs.params(), shape, dtype))
 
-        self.in_proj_weight = self.q_proj_weight = self.k_proj_weight = self.v_proj_weight = None
+        for name in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"):
+            self.register_parameter(name, None)
         if self.kdim == self.vdim == embed_dim:
             self.in_proj_weight = projection(3 * embed_dim, embed_dim)
         else:
             self.q_proj_weight = projection(embed_dim, embed_dim)
             self.k_proj_weight = projection(embed_dim, self.kdim)
             self.v_proj_weight = projection(embed_dim, self.vdim)
-        self.in_proj_bias = nnx.Param(jnp.zeros(3 * embed_dim, dtype)) if bias else None
-        self.bias_k = self.bias_v = None
-        if add_bias_kv:
-            self.bias_k = nnx.Param(init.xavier_normal(rngs.params(), (1, 1, embed_dim), dtype))
-            self.bias_v = nnx.Param(init.xavier_normal(rngs.params(), (1, 1, embed_dim), dtype))
-        self.out_proj = Linear(embed_dim, embed_dim, bias, dtype, rngs=rngs)
+        self.register_parameter("in_proj_bias", Parameter(jnp.zeros(3 * embed_dim, dtype)) if bias else None)
+        for name in ("bias_k", "bias_v"):
+            value = init.xavier_normal(rngs.params(), (1, 1, embed_dim), dtype) if add_bias_kv else None
+            self.register_parameter(name, None if value is None else Parameter(value))
+        self.out_proj = NonDynamicallyQuantizableLinear(embed_dim, embed_dim, bias, dtype, rngs=rngs)
         if self.out_proj.bias is not None:
             self.out_proj.bias[...] = jnp.zeros(embed_dim, dtype)
 

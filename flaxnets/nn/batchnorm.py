@@ -12,11 +12,18 @@ from jaxtyping import Array, Float
 from flaxnets.nn import functional as F
 from flaxnets.nn._arguments import check_ndim, check_sizes
 from flaxnets.nn.module import Module
+from flaxnets.nn.parameter import Parameter, abstract, redraw, reserved
 from flaxnets.state import named_children
 
 
 class NormBase(Module):
     """Parameters and running statistics of batch and instance normalisation."""
+
+    weight: Parameter | None
+    bias: Parameter | None
+    running_mean: nnx.Variable | None
+    running_var: nnx.Variable | None
+    num_batches_tracked: nnx.Variable | None
 
     _version = 2
 
@@ -38,12 +45,33 @@ class NormBase(Module):
         self.momentum = momentum
         self.affine = affine
         self.track_running_stats = track_running_stats
-        self.weight = nnx.Param(jnp.ones(num_features, dtype)) if affine else None
-        self.bias = nnx.Param(jnp.zeros(num_features, dtype)) if affine and bias else None
-        tracked = track_running_stats
-        self.running_mean = nnx.BatchStat(jnp.zeros(num_features, dtype)) if tracked else None
-        self.running_var = nnx.BatchStat(jnp.ones(num_features, dtype)) if tracked else None
-        self.num_batches_tracked = nnx.BatchStat(jnp.zeros((), int)) if tracked else None
+        self.register_parameter("weight", reserved(num_features, dtype=dtype) if affine else None)
+        self.register_parameter("bias", reserved(num_features, dtype=dtype) if affine and bias else None)
+        statistics = {
+            "running_mean": abstract((num_features,), dtype),
+            "running_var": abstract((num_features,), dtype),
+            "num_batches_tracked": abstract((), jnp.result_type(int)),
+        }
+        for name, array in statistics.items():
+            self.register_buffer(name, nnx.BatchStat(array) if track_running_stats else None)
+        self.reset_parameters()
+
+    def reset_running_stats(self) -> None:
+        """Set the running mean and the count to 0, and the running variance to 1."""
+        redraw(self, "running_mean", jnp.zeros)
+        redraw(self, "running_var", jnp.ones)
+        redraw(self, "num_batches_tracked", jnp.zeros)
+
+    def reset_parameters(self, *, rngs: nnx.Rngs | None = None) -> None:
+        """Set the weight to 1, the bias to 0 and the running statistics to their first values; draws nothing."""
+        self.reset_running_stats()
+        redraw(self, "weight", jnp.ones)
+        redraw(self, "bias", jnp.zeros)
+
+    def extra_repr(self) -> str:
+        """Return the arguments."""
+        options = f"eps={self.eps}, momentum={self.momentum}, affine={self.affine}, bias={self.bias is not None}"
+        return f"{self.num_features}, {options}, track_running_stats={self.track_running_stats}"
 
     def _load_from_state_dict(
         self,
@@ -212,6 +240,7 @@ class SyncBatchNorm(_BatchNorm):
         if process_group is not None:
             raise TypeError(f"SyncBatchNorm: process_group must be None, got {process_group!r}; give axis_name")
         super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype, bias=bias)
+        self.process_group = process_group
         self.axis_name = axis_name
 
     def __call__(self, input: Float[Array, "n c *spatial"]) -> Float[Array, "n c *spatial"]:

@@ -1,5 +1,6 @@
 """Modules that hold modules in a row."""
 
+import itertools
 import operator
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -196,6 +197,15 @@ class ModuleList(_Row):
     def __init__(self, modules: Iterable[nnx.Module] | None = None):
         if modules is not None:
             self.extend(modules)
+
+    def __repr__(self) -> str:
+        lines, first = [], 0
+        for text, group in itertools.groupby(map(repr, self)):
+            count = len(list(group))
+            label = f"({first}): " if count == 1 else f"({first}-{first + count - 1}): {count} x "
+            lines.append("\n  " + (label + text).replace("\n", "\n  "))
+            first += count
+        return f"{self._get_name()}({''.join(lines)}" + "\n" * bool(lines) + ")"
 
     def __call__(self, *input: Any) -> NoReturn:
         """Raises NotImplementedError."""

@@ -12,9 +12,10 @@ from jaxtyping import Array, Num
 
 from flaxnets.nn import functional as F
 from flaxnets.nn import init
-from flaxnets.nn._arguments import check_sizes, to_ints
+from flaxnets.nn._arguments import changed, check_sizes, to_ints
 from flaxnets.nn.functional.conv import conv_nd, same_padding, to_sizes
 from flaxnets.nn.module import Module
+from flaxnets.nn.parameter import Parameter, redraw, reserved
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
@@ -27,7 +28,12 @@ def repeated(value: Any, n: int) -> tuple[Any, ...]:
 class ConvBase(Module):
     """What convolutions and transposed convolutions of every number of spatial axes have in common."""
 
+    bias: Parameter | None
     spatial_axes: int
+    transposed: bool
+    padding: Any
+    padding_mode: str
+    output_padding: tuple[int, ...]
 
     def _set_sizes(
         self,
@@ -59,16 +65,34 @@ class ConvBase(Module):
         self.groups = groups
 
     def _draw_parameters(self, shape: tuple[int, ...], bias: bool, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
-        self.weight = nnx.Param(init.kaiming_uniform(rngs.params(), shape, dtype, a=math.sqrt(5)))
-        self.bias = None
-        if bias:
-            fan_in, _ = init.calculate_fan_in_and_fan_out(shape)
-            bound = 1 / math.sqrt(fan_in) if fan_in else 0.0
-            self.bias = nnx.Param(init.uniform(rngs.params(), (self.out_channels,), dtype, a=-bound, b=bound))
+        self.weight = reserved(*shape, dtype=dtype)
+        self.register_parameter("bias", reserved(self.out_channels, dtype=dtype) if bias else None)
+        self.reset_parameters(rngs=rngs)
+
+    def reset_parameters(self, *, rngs: nnx.Rngs) -> None:
+        """Draw the parameters anew."""
+
+        def draw_weight(shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+            return init.kaiming_uniform(rngs.params(), shape, dtype, a=math.sqrt(5))
+
+        fan_in, _ = init.calculate_fan_in_and_fan_out(self.weight.shape)
+        bound = 1 / math.sqrt(fan_in) if fan_in else 0.0
+        redraw(self, "weight", draw_weight)
+        redraw(self, "bias", lambda shape, dtype: init.uniform(rngs.params(), shape, dtype, a=-bound, b=bound))
+
+    def extra_repr(self) -> str:
+        """Return the sizes, and the options that are not the defaults."""
+        zeros, ones = (0,) * self.spatial_axes, (1,) * self.spatial_axes
+        sizes = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        options = changed(self, padding=zeros, dilation=ones, output_padding=zeros, groups=1)
+        bias = ", bias=False" if self.bias is None else ""
+        return sizes + options + bias + changed(self, padding_mode="zeros")
 
 
 class _Conv(ConvBase):
     """What the convolutions of every number of spatial axes have in common."""
+
+    transposed = False
 
     def __init__(
         self,
@@ -95,6 +119,7 @@ class _Conv(ConvBase):
             raise ValueError(f"{name}: padding='same' needs stride 1, got stride={stride!r}")
         self.padding = padding if isinstance(padding, str) else repeated(padding, self.spatial_axes)
         self.padding_mode = padding_mode
+        self.output_padding = (0,) * self.spatial_axes
         self._draw_parameters((out_channels, in_channels // groups, *self.kernel_size), bias, dtype, rngs)
 
     def _apply(self, input: jax.Array) -> jax.Array:

@@ -16,6 +16,8 @@ from flaxnets.nn.functional.conv_transpose import conv_transpose_nd
 class _ConvTranspose(ConvBase):
     """What the transposed convolutions of every number of spatial axes have in common."""
 
+    transposed = True
+
     def __init__(
         self,
         in_channels: int,

@@ -15,6 +15,8 @@ Mask = Bool[Array, "..."] | None
 class _Dropout(Module):
     """What dropout of elements and of channels has in common."""
 
+    _extra_repr = "p={p}, inplace={inplace}"
+
     def __init__(self, p: float = 0.5, inplace: bool = False, *, rngs: nnx.Rngs):
         check_probability(p, type(self).__name__)
         self.p = p

@@ -10,10 +10,10 @@ from jaxtyping import Array, Float, Integer, Num
 
 from flaxnets.nn import functional as F
 from flaxnets.nn import init
-from flaxnets.nn._arguments import check_sizes
+from flaxnets.nn._arguments import changed, check_sizes
 from flaxnets.nn.functional.embedding import check_padding_idx, renormalized
 from flaxnets.nn.module import Module
-from flaxnets.nn.parameter import Parameter
+from flaxnets.nn.parameter import Parameter, redraw, reserved
 
 E = TypeVar("E", bound="Embedding")
 B = TypeVar("B", bound="EmbeddingBag")
@@ -41,12 +41,22 @@ class _Table(Module):
         if weight is None:
             if rngs is None:
                 raise TypeError(f"{name}: give rngs, the source of the initial weights, got None")
-            weight = init.normal(rngs.params(), shape, dtype)
-            if self.padding_idx is not None:
-                weight = weight.at[self.padding_idx].set(0)
+            self.weight = reserved(*shape, dtype=dtype)
+            self.reset_parameters(rngs=rngs)
+            self.weight.requires_grad = not freeze
         elif jnp.shape(weight) != shape:
             raise AssertionError(f"{name}: expected a weight of shape {shape}, got {jnp.shape(weight)}")
-        self.weight = Parameter(jnp.asarray(weight), requires_grad=False) if freeze else nnx.Param(jnp.asarray(weight))
+        else:
+            self.weight = Parameter(jnp.asarray(weight), requires_grad=not freeze)
+
+    def reset_parameters(self, *, rngs: nnx.Rngs) -> None:
+        """Draw the rows anew; the row ``padding_idx`` becomes zero."""
+
+        def draw(shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+            weight = init.normal(rngs.params(), shape, dtype)
+            return weight if self.padding_idx is None else weight.at[self.padding_idx].set(0)
+
+        redraw(self, "weight", draw)
 
     def _looked_up(self, input: jax.Array) -> jax.Array:
         """The table, after its parameter was scaled down to ``max_norm`` where it is looked up."""
@@ -147,6 +157,11 @@ class Embedding(_Table):
         options = (padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
         return cls(*_shape(embeddings, cls.__name__), *options, _weight=embeddings, _freeze=freeze)
 
+    def extra_repr(self) -> str:
+        """Return the sizes, and the options that are not the defaults."""
+        options = changed(self, padding_idx=None, max_norm=None, norm_type=2, scale_grad_by_freq=False, sparse=False)
+        return f"{self.num_embeddings}, {self.embedding_dim}{options}"
+
     def __call__(self, input: Integer[Array, "*shape"]) -> Num[Array, "*shape dim"]:
         """Returns the row of each index."""
         weight = self._looked_up(input)
@@ -230,8 +245,14 @@ class EmbeddingBag(_Table):
         options = (max_norm, norm_type, scale_grad_by_freq, mode, sparse, embeddings, include_last_offset, padding_idx)
         bags = cls(*_shape(embeddings, cls.__name__), *options)
         if freeze:
-            bags.weight = Parameter(bags.weight[...], requires_grad=False)
+            bags.weight.requires_grad = False
         return bags
+
+    def extra_repr(self) -> str:
+        """Return the sizes, the mode, and the options that are not the defaults."""
+        options = changed(self, max_norm=None, norm_type=2, scale_grad_by_freq=False)
+        sizes = f"{self.num_embeddings}, {self.embedding_dim}"
+        return f"{sizes}{options}, mode={self.mode!r}{changed(self, padding_idx=None)}"
 
     def __call__(
         self,

@@ -26,6 +26,8 @@ class Flatten(Module):
     (8, 400)
     """
 
+    _extra_repr = "start_dim={start_dim}, end_dim={end_dim}"
+
     def __init__(self, start_dim: int = 1, end_dim: int = -1):
         self.start_dim = start_dim
         self.end_dim = end_dim
@@ -63,6 +65,8 @@ class Unflatten(Module):
     >>> Unflatten(1, (2, 5, -1))(jnp.ones((3, 50))).shape
     (3, 2, 5, 5)
     """
+
+    _extra_repr = "dim={dim}, unflattened_size={unflattened_size}"
 
     def __init__(self, dim: int, unflattened_size: Sequence[int]):
         if not isinstance(unflattened_size, (tuple, list)):

@@ -26,6 +26,8 @@ class Unfold(Module):
     (2, 30, 4)
     """
 
+    _extra_repr = "kernel_size={kernel_size}, dilation={dilation}, padding={padding}, stride={stride}"
+
     def __init__(self, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1):
         self.kernel_size = kernel_size
         self.dilation = dilation
@@ -55,6 +57,10 @@ class Fold(Module):
     >>> Fold(output_size=(4, 5), kernel_size=2)(jnp.ones((2, 12, 12))).shape
     (2, 3, 4, 5)
     """
+
+    _extra_repr = (
+        "output_size={output_size}, kernel_size={kernel_size}, dilation={dilation}, padding={padding}, stride={stride}"
+    )
 
     def __init__(self, output_size: Size, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1):
         self.output_size = output_size

@@ -6,10 +6,11 @@ import jax.numpy as jnp  # noqa: F401  (used by the examples)
 from jaxtyping import Array, Float, Real
 
 from flaxnets.nn import functional as F
+from flaxnets.nn._inplace import InPlace
 from flaxnets.nn.module import Module
 
 
-class Hardtanh(Module):
+class Hardtanh(InPlace):
     """Bounds every element; the gradient at both bounds is 0.
 
     Args:
@@ -29,6 +30,8 @@ class Hardtanh(Module):
     >>> Hardtanh()(jnp.array([-2.0, 0.5, 2.0])).tolist()
     [-1.0, 0.5, 1.0]
     """
+
+    _extra_repr = "min_val={min_val}, max_val={max_val}"
 
     def __init__(
         self,
@@ -68,6 +71,8 @@ class ReLU6(Hardtanh):
     >>> ReLU6()(jnp.array([-2.0, 0.5, 8.0])).tolist()
     [0.0, 0.5, 6.0]
     """
+
+    _extra_repr = ""
 
     def __init__(self, inplace: bool = False):
         super().__init__(0.0, 6.0, inplace)
@@ -135,6 +140,8 @@ class Hardshrink(Module):
     [-2.0, 0.0]
     """
 
+    _extra_repr = "{lambd}"
+
     def __init__(self, lambd: float = 0.5):
         self.lambd = lambd
 
@@ -158,6 +165,8 @@ class Softshrink(Module):
     >>> Softshrink()(jnp.array([-2.0, 0.5])).tolist()
     [-1.5, 0.0]
     """
+
+    _extra_repr = "{lambd}"
 
     def __init__(self, lambd: float = 0.5):
         self.lambd = lambd

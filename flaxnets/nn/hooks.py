@@ -1,6 +1,8 @@
-"""Functions that are called when a state dict is loaded, as torch's hooks are."""
+"""Functions that are called around a module's forward computation and its state dict, as torch's hooks are."""
 
 import dataclasses
+import functools
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +15,7 @@ class RegisteredHook:
     """A hook with its options; compared by identity, so that jit takes the same hook for the same program."""
 
     function: Hook
-    with_kwargs: bool
+    with_kwargs: bool = False
     always_call: bool = False
 
 
@@ -24,10 +26,12 @@ class RemovableHandle:
     <https://github.com/pytorch/pytorch/blob/main/torch/utils/hooks.py>`_.
 
     >>> from flaxnets import nn
-    >>> layer = nn.BatchNorm1d(2)
-    >>> with layer.register_load_state_dict_post_hook(lambda module, keys: keys.missing_keys.clear()):
-    ...     layer.load_state_dict({})
-    IncompatibleKeys(missing_keys=[], unexpected_keys=[])
+    >>> layer = nn.ReLU()
+    >>> with layer.register_forward_hook(lambda module, args, output: output + 1):
+    ...     float(layer(2.0))
+    3.0
+    >>> float(layer(2.0))
+    2.0
     """
 
     def __init__(self, module: Any, kind: str, hook: RegisteredHook):
@@ -51,6 +55,90 @@ class RemovableHandle:
 
 def register(module: Any, kind: str, hook: RegisteredHook, prepend: bool) -> RemovableHandle:
     """Adds a hook to the module's attribute ``kind``, a static tuple."""
+    enable()
     hooks = getattr(module, kind)
     object.__setattr__(module, kind, (hook, *hooks) if prepend else (*hooks, hook))
     return RemovableHandle(module, kind, hook)
+
+
+# Classes with their forward computations, whose calls run hooks once the first hook of the process is registered:
+# until then calls are as quick, and tracebacks as short, as if there were no hooks.
+computations: dict[Any, Callable[..., Any]] = {}
+_enabled = False
+
+
+def set_call(kind: Any, compute: Callable[..., Any]) -> None:
+    """Makes ``compute`` what a call of the class's instances does, between the hooks."""
+    computations[kind] = compute
+    kind.__call__ = _calling_hooks(compute) if _enabled else compute
+
+
+def enable() -> None:
+    """Makes calls run hooks, also those of classes that are defined later."""
+    global _enabled
+    if not _enabled:
+        _enabled = True
+        for kind, compute in list(computations.items()):
+            set_call(kind, compute)
+
+
+def _calling_hooks(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The method ``__call__`` of a class whose forward computation is ``call``."""
+
+    @functools.wraps(call)
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # A call of super().__call__ is part of the forward computation, and not another call of the module.
+        if (self._forward_hooks or self._forward_pre_hooks) and type(self).__call__ is __call__:
+            return _call_with_hooks(self, call, args, kwargs)
+        return call(self, *args, **kwargs)
+
+    return __call__
+
+
+def _call_with_hooks(module: Any, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    output = None
+    waiting = [hook for hook in module._forward_hooks if hook.always_call]
+    try:
+        for hook in module._forward_pre_hooks:
+            args, kwargs = _call_pre_hook(module, hook, args, kwargs)
+        output = call(module, *args, **kwargs)
+        for hook in module._forward_hooks:
+            if hook in waiting:
+                waiting.remove(hook)
+            changed = _call_hook(module, hook, args, kwargs, output)
+            output = output if changed is None else changed
+    except Exception:
+        for hook in waiting:
+            try:
+                changed = _call_hook(module, hook, args, kwargs, output)
+                output = output if changed is None else changed
+            except Exception as error:
+                warnings.warn(
+                    f"a forward hook with always_call=True raised {error!r}, which was ignored because another error "
+                    "was raised before",
+                    stacklevel=3,
+                )
+        raise
+    return output
+
+
+def _call_pre_hook(module: Any, hook: RegisteredHook, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    if not hook.with_kwargs:
+        changed = hook.function(module, args)
+        if changed is None:
+            return args, kwargs
+        return changed if isinstance(changed, tuple) else (changed,), kwargs
+    changed = hook.function(module, args, kwargs)
+    if changed is None:
+        return args, kwargs
+    if not isinstance(changed, tuple) or len(changed) != 2:
+        raise RuntimeError(
+            f"a forward pre-hook with with_kwargs=True returned {changed!r}. Expected None or a tuple (args, kwargs)."
+        )
+    return changed
+
+
+def _call_hook(module: Any, hook: RegisteredHook, args: Any, kwargs: Any, output: Any) -> Any:
+    if hook.with_kwargs:
+        return hook.function(module, args, kwargs, output)
+    return hook.function(module, args, output)

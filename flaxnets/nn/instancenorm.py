@@ -65,7 +65,7 @@ class _InstanceNorm(NormBase):
             message = f"{name}: expected {self.num_features} channels, got an input of shape {input.shape}"
             if self.affine:
                 raise ValueError(message)
-            warnings.warn(f"{message}; num_features has no use with affine=False", stacklevel=3)
+            warnings.warn(f"{message}; num_features has no use with affine=False", stacklevel=4)
         output = F.instance_norm(
             input if input.ndim == n + 2 else input[None],
             self.running_mean,

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from flaxnets.nn.linear import Linear
 from flaxnets.nn.module import Module
-from flaxnets.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
+from flaxnets.nn.parameter import Parameter, UninitializedBuffer, UninitializedParameter, is_lazy
 from flaxnets.state import own_variables
 
 _EAGER = TraceState()  # what is so wherever no transformation traces
@@ -43,7 +43,7 @@ class LazyModuleMixin(Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "cls_to_become" in vars(cls):
-            cls.__call__ = _first_call(cls.cls_to_become.__call__)
+            cls.__call__ = cls.forward = _first_call(cls.cls_to_become.__call__)
 
     def _begin(self, arguments: Mapping[str, Any], rngs: nnx.Rngs | None = None) -> None:
         """Constructs the ordinary layer with a size of zero, and takes the shapes away."""
@@ -56,6 +56,11 @@ class LazyModuleMixin(Module):
         self._arguments = tuple((name, _hashable(value)) for name, value in arguments.items() if name != "dtype")
         self._stream = None if rngs is None else rngs.params.fork()
         self._made_eagerly = _EAGER.is_valid()
+
+    def reset_parameters(self, *, rngs: nnx.Rngs | None = None) -> None:
+        """Draw the parameters anew, if they have shapes."""
+        if not self.has_uninitialized_params():
+            self.cls_to_become.reset_parameters(self, rngs=rngs)
 
     def has_uninitialized_params(self) -> bool:
         """Returns whether a parameter or buffer has no shape yet."""
@@ -84,6 +89,8 @@ class LazyModuleMixin(Module):
         for name, variable in new.items():
             if name in loaded:
                 variable.set_value(loaded[name].get_value())
+            if isinstance(variable, Parameter):
+                variable.requires_grad = old[name].requires_grad
             setattr(self, name, variable)
         setattr(self, self.inferred, size)
 

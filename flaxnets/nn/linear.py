@@ -12,6 +12,7 @@ from flaxnets.nn import functional as F
 from flaxnets.nn import init
 from flaxnets.nn._arguments import check_sizes
 from flaxnets.nn.module import Module
+from flaxnets.nn.parameter import Parameter, redraw, reserved
 
 
 class Identity(Module):
@@ -33,6 +34,12 @@ class Identity(Module):
     def __call__(self, input: Any) -> Any:
         """Returns the input."""
         return input
+
+
+def _redraw_uniformly(module: Module, fan_in: int, rngs: nnx.Rngs) -> None:
+    bound = 1 / math.sqrt(fan_in) if fan_in else 0.0
+    for name in ("weight", "bias"):
+        redraw(module, name, lambda shape, dtype: init.uniform(rngs.params(), shape, dtype, a=-bound, b=bound))
 
 
 class Linear(Module):
@@ -58,6 +65,8 @@ class Linear(Module):
     (4, 2)
     """
 
+    bias: Parameter | None
+
     def __init__(
         self,
         in_features: int,
@@ -70,9 +79,17 @@ class Linear(Module):
         check_sizes("Linear", in_features=in_features, out_features=out_features)
         self.in_features = in_features
         self.out_features = out_features
-        bound = 1 / math.sqrt(in_features) if in_features else 0.0
-        self.weight = nnx.Param(init.uniform(rngs.params(), (out_features, in_features), dtype, a=-bound, b=bound))
-        self.bias = nnx.Param(init.uniform(rngs.params(), (out_features,), dtype, a=-bound, b=bound)) if bias else None
+        self.weight = reserved(out_features, in_features, dtype=dtype)
+        self.register_parameter("bias", reserved(out_features, dtype=dtype) if bias else None)
+        self.reset_parameters(rngs=rngs)
+
+    def reset_parameters(self, *, rngs: nnx.Rngs) -> None:
+        """Draw the parameters anew."""
+        _redraw_uniformly(self, self.weight.shape[1], rngs)
+
+    def extra_repr(self) -> str:
+        """Return the sizes."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
     def __call__(self, input: Inexact[Array, "*batch in"]) -> Inexact[Array, "*batch out"]:
         """Maps the last axis from ``in_features`` to ``out_features``."""
@@ -104,6 +121,8 @@ class Bilinear(Module):
     (5, 2)
     """
 
+    bias: Parameter | None
+
     def __init__(
         self,
         in1_features: int,
@@ -120,10 +139,18 @@ class Bilinear(Module):
         self.in1_features = in1_features
         self.in2_features = in2_features
         self.out_features = out_features
-        bound = 1 / math.sqrt(in1_features)
-        shape = (out_features, in1_features, in2_features)
-        self.weight = nnx.Param(init.uniform(rngs.params(), shape, dtype, a=-bound, b=bound))
-        self.bias = nnx.Param(init.uniform(rngs.params(), (out_features,), dtype, a=-bound, b=bound)) if bias else None
+        self.weight = reserved(out_features, in1_features, in2_features, dtype=dtype)
+        self.register_parameter("bias", reserved(out_features, dtype=dtype) if bias else None)
+        self.reset_parameters(rngs=rngs)
+
+    def reset_parameters(self, *, rngs: nnx.Rngs) -> None:
+        """Draw the parameters anew."""
+        _redraw_uniformly(self, self.weight.shape[1], rngs)
+
+    def extra_repr(self) -> str:
+        """Return the sizes."""
+        inputs = f"in1_features={self.in1_features}, in2_features={self.in2_features}"
+        return f"{inputs}, out_features={self.out_features}, bias={self.bias is not None}"
 
     def __call__(
         self, input1: Inexact[Array, "*batch in1"], input2: Inexact[Array, "*batch in2"]

@@ -14,6 +14,8 @@ Size = int | Sequence[int]
 class _LPPool(Module):
     """What the norm-poolings of every number of spatial axes have in common."""
 
+    _extra_repr = "norm_type={norm_type}, kernel_size={kernel_size}, stride={stride}, ceil_mode={ceil_mode}"
+
     def __init__(self, norm_type: int | float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False):
         self.norm_type = norm_type
         self.kernel_size = kernel_size

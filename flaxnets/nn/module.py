@@ -1,37 +1,42 @@
 """The base class of every layer and network: ``nnx.Module`` that remembers torch's order and speaks torch's names."""
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
 from flaxnets import state
-from flaxnets.nn import hooks
+from flaxnets.nn import _placement, hooks
+from flaxnets.nn.parameter import Buffer, Parameter, adopt
 
 M = TypeVar("M", bound="Module")
 
 
-class Buffer(nnx.Variable):
-    """State that is not trained and is no batch statistic; ``persistent=False`` keeps it out of the state dict.
+class _Empty(NamedTuple):
+    """What an attribute is registered as while its value is None: a parameter, a buffer or a module."""
 
-    See `torch.nn.Module.register_buffer
-    <https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html#torch.nn.Module.register_buffer>`_.
-
-    >>> import jax.numpy as jnp
-    >>> Buffer(jnp.zeros(3), persistent=False).shape
-    (3,)
-    """
+    name: str
+    kind: type
+    persistent: bool = True
 
 
 class Module(nnx.Module):
     """Base class for all layers and networks.
 
-    Assign parameters (``nnx.Param``), buffers (``nnx.BatchStat``, :class:`Buffer`) and modules in ``__init__``, in
-    torch's order, and compute in ``__call__``. ``training`` says which mode the module is in, as in torch; it is
-    static, so that ``train()`` and ``eval()`` before a jit-compiled call choose which form is compiled.
+    Assign parameters (:class:`Parameter` or ``nnx.Param``), buffers (``nnx.BatchStat``, :class:`Buffer`) and modules in
+    ``__init__``, in torch's order, and compute in ``__call__`` or, as in torch, in ``forward``; each of the two is
+    there under both names. An array that is assigned over a buffer sets its value.
+
+    ``training`` says which mode the module is in, as in torch; it is static, so that ``train()`` and ``eval()`` before
+    a jit-compiled call choose which form is compiled.
+
+    Raises:
+        TypeError: at an assignment of anything but a parameter over a parameter, of anything but a module over a
+            module, or of anything but an array over a buffer; None is accepted everywhere.
 
     See `torch.nn.Module <https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html>`_.
 
@@ -39,45 +44,323 @@ class Module(nnx.Module):
     >>> class Scale(Module):
     ...     def __init__(self):
     ...         self.weight = nnx.Param(jnp.ones(()))
-    ...     def __call__(self, input):
+    ...         self.register_buffer("mean", jnp.zeros(()))
+    ...     def forward(self, input):
+    ...         self.mean = 0.9 * self.mean + 0.1 * input.mean()
     ...         return input * self.weight
-    >>> list(Scale().state_dict())
-    ['weight']
+    >>> scale = Scale()
+    >>> scale(jnp.ones(3)).tolist(), {name: float(value) for name, value in scale.state_dict().items()}
+    ([1.0, 1.0, 1.0], {'weight': 1.0, 'mean': 0.10000000149011612})
     """
 
     training: bool = True
+    _extra_repr: str = ""  # the text of extra_repr, with attributes in braces
     _order: tuple[str, ...] = ()
+    _empty: tuple[_Empty, ...] = ()
+    _forward_pre_hooks: tuple[hooks.RegisteredHook, ...] = ()
+    _forward_hooks: tuple[hooks.RegisteredHook, ...] = ()
+    _state_dict_pre_hooks: tuple[hooks.RegisteredHook, ...] = ()
+    _state_dict_hooks: tuple[hooks.RegisteredHook, ...] = ()
     _version: int = 1
     _load_state_dict_pre_hooks: tuple[hooks.RegisteredHook, ...] = ()
     _load_state_dict_post_hooks: tuple[hooks.RegisteredHook, ...] = ()
+    _has_extra_state: bool = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._has_extra_state = cls.get_extra_state is not Module.get_extra_state
+        owner: type = next(base for base in cls.__mro__ if {"__call__", "forward"} & vars(base).keys())
+        if owner is not cls and issubclass(owner, Module):
+            return  # both were set when the owner was defined
+        call, forward = vars(owner).get("__call__"), vars(owner).get("forward")
+        parent = next(base for base in cls.__mro__[1:] if base in hooks.computations)
+        if hooks.computations[parent] is parent.forward:  # else the parent's __call__ calls forward, and stays so
+            call, forward = call or forward, forward or call
+        if forward is not None:
+            cls.forward = forward
+        if call is not None:
+            hooks.set_call(cls, call)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the output; a subclass defines this method or ``__call__``. Hooks run in ``__call__`` only.
+
+        Raises:
+            NotImplementedError: if the class defines neither.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no forward computation. Fix: define the method forward or __call__."
+        )
+
+    __call__ = forward
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self._forward_hooks or self._forward_pre_hooks:
+            hooks.enable()  # the module may come from another process
+
+    # Registration of parameters, buffers and modules.
 
     def __setattr__(self, name: str, value: Any) -> None:
-        is_state = isinstance(value, (nnx.Variable, nnx.Module))
-        if is_state and vars(self).get(name, value) is None:
-            super().__delattr__(name)  # NNX keeps what was None for static, and would refuse state in its place
+        if name == "forward":
+            raise AttributeError(
+                f"{type(self).__name__}: forward cannot be replaced on one module, which jit would not see. "
+                "Fix: define forward in a subclass, or use register_forward_hook."
+            )
+        adopt_all(value)
+        slot = self._slot(name)
+        if slot is not None:
+            value = self._checked(slot, value)
+        if isinstance(value, (nnx.Variable, nnx.Module)):
+            self._register(slot, name, value)
+        elif slot is None:
+            super().__setattr__(name, value)
+        elif value is None:
+            self._register_none(slot)
+        else:
+            vars(self)[name].set_value(_own(value))
+
+    def _slot(self, name: str) -> _Empty | None:
+        """What ``name`` is registered as, whether or not it has a value."""
+        value = vars(self).get(name)
+        if isinstance(value, nnx.Module):
+            return _Empty(name, nnx.Module)
+        if isinstance(value, nnx.Variable):
+            return _Empty(name, type(value), value.get_metadata("persistent", True))
+        return next((empty for empty in self._empty if empty.name == name), None)
+
+    def _checked(self, slot: _Empty, value: Any) -> Any:
+        """The value, as torch accepts it in the place of what is registered; an array for an empty buffer in one."""
+        if value is None or isinstance(value, nnx.Param):
+            return value
+        if issubclass(slot.kind, nnx.Param):
+            raise _wrong_type(
+                value, "parameter", slot.name, "a Parameter or None", f"module.{slot.name}.set_value(array)"
+            )
+        if isinstance(value, nnx.Module):
+            return value
+        if issubclass(slot.kind, nnx.Module):
+            raise _wrong_type(value, "child module", slot.name, "a Module or None", f"del module.{slot.name}")
+        if isinstance(value, nnx.Variable):
+            # torch would keep one array under two names, and another one as soon as either is assigned to.
+            is_others = any(held is value for name, held in vars(self).items() if name != slot.name)
+            if not is_others:
+                return value
+            value = value.get_value()
+        if not _is_array(value):
+            raise _wrong_type(value, "buffer", slot.name, "an array, a Buffer or None", "jnp.asarray(value)")
+        if vars(self).get(slot.name) is not None:
+            return value
+        return slot.kind(_own(value), **({} if slot.persistent else {"persistent": False}))
+
+    def _register(self, slot: _Empty | None, name: str, value: nnx.Variable | nnx.Module) -> None:
+        current = vars(self).get(name)
+        if name in vars(self) and not isinstance(current, (nnx.Variable, nnx.Module)) and not _is_array(current):
+            super().__delattr__(name)  # NNX keeps static what was static, and would refuse state in its place
         super().__setattr__(name, value)
-        if is_state and name not in self._order:
-            object.__setattr__(self, "_order", (*self._order, name))
+        order = self._order
+        if slot is not None and _group(slot.kind) != _group(type(value)):
+            order = _without(order, name)
+        if name not in order:
+            order = (*order, name)
+        self._set_static("_order", order)
+        self._set_static("_empty", tuple(empty for empty in self._empty if empty.name != name))
+
+    def _register_none(self, slot: _Empty) -> None:
+        super().__setattr__(slot.name, None)
+        if slot.name not in self._order:
+            self._set_static("_order", (*self._order, slot.name))
+        self._set_static("_empty", (*(empty for empty in self._empty if empty.name != slot.name), slot))
+
+    def _set_static(self, name: str, value: tuple[Any, ...]) -> None:
+        if getattr(self, name) != value:
+            object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
-        object.__setattr__(self, "_order", tuple(known for known in self._order if known != name))
+        self._set_static("_order", _without(self._order, name))
+        self._set_static("_empty", tuple(empty for empty in self._empty if empty.name != name))
+
+    def add_module(self, name: str, module: nnx.Module | None) -> None:
+        """Register ``module`` as the child ``name``.
+
+        Raises:
+            TypeError: if it is no module.
+            KeyError: if the name is empty, has a dot, or is an attribute already that is no module.
+        """
+        if module is not None and not isinstance(module, nnx.Module):
+            raise TypeError(f"{name!r} must be a Module or None, got {type(module).__name__}")
+        slot = _Empty(name, nnx.Module)
+        self._check_slot(slot)
+        self._set_registered(slot, module)
+
+    def register_module(self, name: str, module: nnx.Module | None) -> None:
+        """Register a child; the same as :meth:`add_module`."""
+        self.add_module(name, module)
+
+    def register_parameter(self, name: str, param: nnx.Param | None) -> None:
+        """Register ``param`` as the parameter ``name``; raises as :meth:`add_module` does."""
+        slot = _Empty(name, Parameter)
+        self._check_slot(slot)
+        if param is not None and not isinstance(param, nnx.Param):
+            raise TypeError(f"{name!r} must be a Parameter, an nnx.Param or None, got {type(param).__name__}")
+        self._set_registered(slot, param)
+
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
+        """Register an array, a Buffer or None as the buffer ``name``; raises as :meth:`add_module`.
+
+        Args:
+            name: the attribute.
+            tensor: its value.
+            persistent: whether it is part of the state dict.
+        """
+        slot = _Empty(name, Buffer, persistent)
+        self._check_slot(slot)
+        if isinstance(tensor, nnx.Variable) and not isinstance(tensor, nnx.Param):
+            if tensor.get_metadata("persistent", True) != persistent:
+                tensor.set_metadata(persistent=persistent)
+        elif _is_array(tensor) or isinstance(tensor, nnx.Param):
+            tensor = Buffer(_own(tensor[...]), persistent=persistent)
+        elif tensor is not None:
+            raise TypeError(f"{name!r} must be an array, a Buffer or None, got {tensor!r} ({type(tensor).__name__})")
+        self._set_registered(slot, tensor)
+
+    def _check_slot(self, slot: _Empty) -> None:
+        known = self._slot(slot.name)
+        if known is None or _group(known.kind) != _group(slot.kind):
+            self._check_new_name(slot.name)
+
+    def _set_registered(self, slot: _Empty, value: Any) -> None:
+        if value is None:
+            self._register_none(slot)
+        else:
+            setattr(self, slot.name, value)
+
+    def _check_new_name(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"a name must be a string, got {name!r}")
+        if name == "" or "." in name:
+            raise KeyError(f"a name must be neither empty nor have a dot, got {name!r}")
+        if hasattr(self, name):
+            raise KeyError(f"{type(self).__name__} has an attribute {name!r} already")
+
+    # Hooks.
+
+    def register_forward_pre_hook(
+        self, hook: hooks.Hook, *, prepend: bool = False, with_kwargs: bool = False
+    ) -> hooks.RemovableHandle:
+        """Call ``hook(module, args)`` before every call of the module.
+
+        The hook may return new arguments: one value or a tuple. Under ``jit`` a hook runs when JAX traces the call: it
+        sees tracers, and what it keeps of them must leave the compiled function with its outputs.
+
+        Args:
+            hook: the function.
+            prepend: whether the hook runs before those that are registered already.
+            with_kwargs: whether it is called as ``hook(module, args, kwargs)`` and returns None or both.
+
+        Returns:
+            A handle, which removes the hook.
+        """
+        return hooks.register(self, "_forward_pre_hooks", hooks.RegisteredHook(hook, with_kwargs), prepend)
+
+    def register_forward_hook(
+        self, hook: hooks.Hook, *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
+    ) -> hooks.RemovableHandle:
+        """Call ``hook(module, args, output)`` after every call of the module.
+
+        What the hook returns, unless None, replaces the output. For ``jit`` see :meth:`register_forward_pre_hook`.
+
+        Args:
+            hook: the function.
+            prepend: whether the hook runs before those that are registered already.
+            with_kwargs: whether it is called as ``hook(module, args, kwargs, output)``.
+            always_call: whether the hook runs also if the call raises; the output is None then.
+
+        Returns:
+            A handle, which removes the hook.
+
+        >>> from flaxnets import nn
+        >>> net, features = nn.Sequential(nn.Flatten(), nn.ReLU()), {}
+        >>> handle = net[0].register_forward_hook(lambda module, args, output: features.update(flat=output))
+        >>> net(jnp.ones((2, 3, 4))).shape, features["flat"].shape
+        ((2, 12), (2, 12))
+        >>> handle.remove()
+        """
+        registered = hooks.RegisteredHook(hook, with_kwargs, always_call)
+        return hooks.register(self, "_forward_hooks", registered, prepend)
+
+    def register_full_backward_hook(self, hook: hooks.Hook, prepend: bool = False) -> NoReturn:
+        """Raise NotImplementedError: JAX has no backward pass that a function could be called in."""
+        raise NotImplementedError(
+            "register_full_backward_hook: JAX transforms functions and has no backward pass to hook into. "
+            "Fix: nnx.grad returns the gradients; jax.custom_vjp changes the gradient of a function."
+        )
+
+    register_backward_hook = register_full_backward_pre_hook = register_full_backward_hook
+
+    # Modes, gradients.
 
     def train(self: M, mode: bool = True, **attributes: Any) -> M:
-        """Puts this module and all below it in training mode, or in evaluation mode with ``mode=False``."""
+        """Put this module and all below it in training mode, or in evaluation mode with ``mode=False``.
+
+        Raises:
+            ValueError: if the mode is no bool.
+        """
+        if not isinstance(mode, bool):
+            raise ValueError(f"train: expected mode to be True or False, got {mode!r}")
         if not mode:
             return self.eval(**attributes)
         super().train(training=True, **attributes)
         return self
 
     def eval(self: M, **attributes: Any) -> M:
-        """Puts this module and all below it in evaluation mode."""
+        """Put this module and all below it in evaluation mode."""
         super().eval(training=False, **attributes)
         return self
 
-    def state_dict(self) -> dict[str, jax.Array]:
-        """See :func:`flaxnets.state.state_dict`."""
-        return state.state_dict(self)
+    def requires_grad_(self: M, requires_grad: bool = True) -> M:
+        """Freeze all parameters of this module with ``requires_grad=False``, or unfreeze them.
+
+        Raises:
+            RuntimeError: for a parameter of integers that is to have gradients.
+
+        >>> from flaxnets import nn
+        >>> model = nn.Sequential(nn.Linear(2, 3, rngs=nnx.Rngs(0)), nn.Linear(3, 1, rngs=nnx.Rngs(1)))
+        >>> model.requires_grad_(False)[1].requires_grad_()
+        Linear(in_features=3, out_features=1, bias=True)
+        >>> [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        ['1.weight', '1.bias']
+        """
+        for name, parameter in self.named_parameters():
+            adopt(parameter)
+            if not isinstance(parameter, Parameter):
+                raise TypeError(
+                    f"{name!r} is of the kind {type(parameter).__name__}, which cannot be frozen. Expected a "
+                    "Parameter. Fix: derive the kind from flaxnets.nn.Parameter."
+                )
+            parameter.requires_grad = requires_grad
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Do nothing: in JAX gradients are values that ``nnx.grad`` returns, and nothing adds them up in a module."""
+
+    # State under torch's names.
+
+    def state_dict(
+        self, *, destination: dict[str, Any] | None = None, prefix: str = "", keep_vars: bool = False
+    ) -> dict[str, Any]:
+        """Return the arrays of all parameters and persistent buffers; see :func:`flaxnets.state.state_dict`.
+
+        Args:
+            destination: a dict to fill and return.
+            prefix: put before every name as it is, as in torch: ``"model."``.
+            keep_vars: whether the values are the variables themselves.
+        """
+        result = state.state_dict(self, prefix, keep_vars)
+        if destination is None:
+            return result
+        destination.update(result)
+        return destination
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -95,7 +378,7 @@ class Module(nnx.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Loads this module's own parameters and buffers; subclasses override it to load old state dicts.
+        """Load this module's own parameters and buffers; subclasses override it to load old state dicts.
 
         As in torch, an override changes ``state_dict``, which is a copy, and then calls this method. ``_version`` of
         the module that was saved is ``local_metadata.get("version")``, if the state dict has metadata. The arguments
@@ -107,7 +390,7 @@ class Module(nnx.Module):
         state.load_from_state_dict(self, *arguments)
 
     def register_load_state_dict_pre_hook(self, hook: Callable[..., None]) -> hooks.RemovableHandle:
-        """Calls ``hook`` before this module's own parameters and buffers are loaded.
+        """Call ``hook`` before this module's own parameters and buffers are loaded.
 
         Its arguments are this module and those of ``_load_from_state_dict``: ``hook(module, state_dict, prefix,
         local_metadata, strict, missing_keys, unexpected_keys, error_msgs)``. It may change the state dict, which is a
@@ -118,52 +401,74 @@ class Module(nnx.Module):
     def _register_load_state_dict_pre_hook(
         self, hook: Callable[..., None], with_module: bool = False
     ) -> hooks.RemovableHandle:
-        """Calls ``hook`` as :meth:`register_load_state_dict_pre_hook` does, without the module as first argument."""
+        """Call ``hook`` as :meth:`register_load_state_dict_pre_hook` does, without the module as first argument."""
         registered = hooks.RegisteredHook(hook, with_kwargs=with_module)
         return hooks.register(self, "_load_state_dict_pre_hooks", registered, prepend=False)
 
     def register_load_state_dict_post_hook(self, hook: Callable[..., None]) -> hooks.RemovableHandle:
-        """Calls ``hook(module, incompatible_keys)`` after this module and all below it have been loaded.
+        """Call ``hook(module, incompatible_keys)`` after this module and all below it have been loaded.
 
         The hook may change the two lists in place; what they have then is what is missing or unexpected.
         """
         registered = hooks.RegisteredHook(hook, with_kwargs=False)
         return hooks.register(self, "_load_state_dict_post_hooks", registered, prepend=False)
 
-    def named_parameters(self) -> Iterator[tuple[str, nnx.Param]]:
+    def get_extra_state(self) -> Any:
+        """Return what the state dict has beside arrays; a subclass that defines it defines ``set_extra_state`` too."""
+        raise NotImplementedError(f"{type(self).__name__} has no extra state. Fix: define get_extra_state.")
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take what ``get_extra_state`` returned; called by ``load_state_dict``."""
+        raise NotImplementedError(f"{type(self).__name__} takes no extra state. Fix: define set_extra_state.")
+
+    def register_state_dict_pre_hook(self, hook: hooks.Hook) -> hooks.RemovableHandle:
+        """Call ``hook(module, prefix, keep_vars)`` before the module's part of a state dict is made."""
+        return hooks.register(self, "_state_dict_pre_hooks", hooks.RegisteredHook(hook), prepend=False)
+
+    def register_state_dict_post_hook(self, hook: hooks.Hook) -> hooks.RemovableHandle:
+        """Call ``hook(module, state_dict, prefix, local_metadata)`` after it; the hook changes the dict in place."""
+        return hooks.register(self, "_state_dict_hooks", hooks.RegisteredHook(hook), prepend=False)
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nnx.Param]]:
         """See :func:`flaxnets.state.named_parameters`."""
-        return state.named_parameters(self)
+        return state.named_parameters(self, prefix, recurse, remove_duplicate=remove_duplicate)
 
-    def named_buffers(self) -> Iterator[tuple[str, nnx.Variable]]:
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nnx.Variable]]:
         """See :func:`flaxnets.state.named_buffers`."""
-        return state.named_buffers(self)
+        return state.named_buffers(self, prefix, recurse, remove_duplicate=remove_duplicate)
 
-    def named_modules(self) -> Iterator[tuple[str, nnx.Module]]:
+    def named_modules(
+        self, memo: set[nnx.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nnx.Module]]:
         """See :func:`flaxnets.state.named_modules`."""
-        return state.named_modules(self)
+        return state.named_modules(self, prefix, remove_duplicate=remove_duplicate, memo=memo)
 
     def named_children(self) -> Iterator[tuple[str, nnx.Module]]:
         """See :func:`flaxnets.state.named_children`."""
         return state.named_children(self)
 
-    def parameters(self) -> Iterator[nnx.Param]:
-        """Yields each parameter once."""
-        return (parameter for _, parameter in self.named_parameters())
+    def parameters(self, recurse: bool = True) -> Iterator[Any]:
+        """Yield each parameter once; with ``recurse=False`` those of this module alone."""
+        return (parameter for _, parameter in self.named_parameters(recurse=recurse))
 
-    def buffers(self) -> Iterator[nnx.Variable]:
-        """Yields each buffer once."""
-        return (buffer for _, buffer in self.named_buffers())
+    def buffers(self, recurse: bool = True) -> Iterator[nnx.Variable]:
+        """Yield each buffer once; with ``recurse=False`` those of this module alone."""
+        return (buffer for _, buffer in self.named_buffers(recurse=recurse))
 
     def modules(self) -> Iterator[nnx.Module]:
-        """Yields this module and each one below it once, parents first."""
+        """Yield this module and each one below it once, parents first."""
         return (module for _, module in self.named_modules())
 
     def children(self) -> Iterator[nnx.Module]:
-        """Yields each direct child once."""
+        """Yield each direct child once."""
         return (child for _, child in self.named_children())
 
     def get_submodule(self, target: str) -> nnx.Module:
-        """Returns the module of a dotted name; ``""`` is this module.
+        """Return the module of a dotted name; ``""`` is this module.
 
         Raises:
             AttributeError: if there is no module of that name.
@@ -173,61 +478,242 @@ class Module(nnx.Module):
             raise AttributeError(f"{type(self).__name__} has no submodule {target!r}")
         return found
 
-    def add_module(self, name: str, module: nnx.Module | None) -> None:
-        """Holds ``module`` as the child ``name``.
+    def set_submodule(self, target: str, module: nnx.Module, strict: bool = False) -> None:
+        """Replace the module of a dotted name, or add one to a module that exists.
+
+        Args:
+            target: the name.
+            module: the new module.
+            strict: whether there must be a module of that name.
 
         Raises:
-            TypeError: if it is no module.
-            KeyError: if the name is empty, has a dot, or is an attribute already.
+            ValueError: if the name is empty or ``module`` is no module.
+            AttributeError: if a module on the way does not exist, or an attribute that is no module is there.
+
+        >>> from flaxnets import nn
+        >>> net = nn.Sequential(nn.Flatten(), nn.Sequential(nn.ReLU()))
+        >>> net.set_submodule("1.0", nn.Tanh())
+        >>> net[1]
+        Sequential(
+          (0): Tanh()
+        )
         """
-        if module is not None and not isinstance(module, nnx.Module):
-            raise TypeError(f"{name!r} must be a Module or None, got {type(module).__name__}")
-        self._check_new_name(name)
-        setattr(self, name, module)
+        if target == "" or not isinstance(module, nnx.Module):
+            raise ValueError(f"set_submodule: expected a name and a Module, got {target!r} and {module!r}")
+        path, _, name = target.rpartition(".")
+        parent = self.get_submodule(path)
+        if (strict or hasattr(parent, name)) and not isinstance(getattr(parent, name, None), nnx.Module):
+            raise AttributeError(f"{type(parent).__name__} has no submodule {name!r}")
+        setattr(parent, name, module)
 
-    def register_parameter(self, name: str, param: nnx.Param | None) -> None:
-        """Holds ``param`` as the parameter ``name``; raises as :meth:`add_module` does."""
-        if param is not None and not isinstance(param, nnx.Param):
-            raise TypeError(f"{name!r} must be an nnx.Param or None, got {type(param).__name__}")
-        self._check_new_name(name)
-        setattr(self, name, param)
+    def get_parameter(self, target: str) -> nnx.Param:
+        """Return the parameter of a dotted name.
 
-    def register_buffer(self, name: str, tensor: jax.Array | None, persistent: bool = True) -> None:
-        """Holds ``tensor`` as the buffer ``name``, and in the state dict; raises as :meth:`add_module`."""
-        self._check_new_name(name)
-        setattr(self, name, None if tensor is None else Buffer(tensor, persistent=persistent))
+        Raises:
+            AttributeError: if there is no parameter of that name.
+        """
+        return self._get_variable(target, "parameter")
 
-    def _check_new_name(self, name: str) -> None:
-        if not isinstance(name, str):
-            raise TypeError(f"a name must be a string, got {name!r}")
-        if name == "" or "." in name:
-            raise KeyError(f"a name must be neither empty nor have a dot, got {name!r}")
-        if hasattr(self, name):
-            raise KeyError(f"{type(self).__name__} has an attribute {name!r} already")
+    def get_buffer(self, target: str) -> nnx.Variable:
+        """Return the buffer of a dotted name.
+
+        Raises:
+            AttributeError: if there is no buffer of that name.
+        """
+        return self._get_variable(target, "buffer")
+
+    def _get_variable(self, target: str, group: str) -> Any:
+        path, _, name = target.rpartition(".")
+        variable = vars(self.get_submodule(path)).get(name)
+        if not isinstance(variable, nnx.Variable) or _group(type(variable)) != group:
+            raise AttributeError(f"{type(self).__name__} has no {group} {target!r}")
+        return variable
 
     def apply(self: M, fn: Callable[[nnx.Module], Any]) -> M:
-        """Calls ``fn`` on every module below this one, children first, and at last on this one."""
-        for module in reversed(list(self.modules())):
+        """Call ``fn`` on every module below this one, children first, and at last on this one."""
+
+        def walk(module: nnx.Module) -> None:
+            for _, child in state.named_children(module):
+                walk(child)
             fn(module)
+
+        walk(self)
         return self
 
-    def to(self: M, dtype: DTypeLike) -> M:
-        """Casts the floating-point parameters and buffers to ``dtype``, in place."""
-        state.cast(self, dtype)
+    # Devices and dtypes.
+
+    def to(
+        self: M,
+        *args: Any,
+        device: Any = None,
+        dtype: Any = None,
+        non_blocking: bool = False,
+        memory_format: Any = None,
+    ) -> M:
+        """Move parameters and buffers to a device, and cast those of floating-point numbers, in place.
+
+        Called as in torch: ``to("cpu")``, ``to(jax.devices()[0])``, ``to(jnp.bfloat16)``, ``to("cuda:1",
+        jnp.float16)``, ``to(other_array)``; torch's dtypes and devices are understood too. Random streams move with
+        the module. A device may be a ``jax.sharding.Sharding``.
+
+        Args:
+            *args: the device, the dtype, or both in this order, or an array that has them.
+            device: where the arrays are to be.
+            dtype: floating-point or complex.
+            non_blocking: without effect: JAX moves arrays asynchronously.
+            memory_format: without effect: XLA chooses the layout.
+
+        Raises:
+            RuntimeError: if JAX has no such device.
+            TypeError: for a dtype that is neither floating-point nor complex, or another argument.
+
+        >>> from flaxnets import nn
+        >>> nn.Linear(2, 1, rngs=nnx.Rngs(0)).to("cpu", jnp.bfloat16).weight.dtype
+        dtype(bfloat16)
+        """
+        device, dtype = _placement.parse_to(args, device, dtype)
+        if dtype is not None:
+            state.cast(self, dtype)
+        if device is not None:
+            nnx.update(self, jax.tree.map(lambda array: _placement.moved(array, device), nnx.state(self)))
         return self
+
+    def cuda(self: M, device: Any = None) -> M:
+        """Move parameters and buffers to a GPU: ``to("cuda")``."""
+        return self.to("cuda" if device is None else device)
+
+    def cpu(self: M) -> M:
+        """Move parameters and buffers to the CPU: ``to("cpu")``."""
+        return self.to("cpu")
+
+    def xpu(self: M, device: Any = None) -> M:
+        """Move parameters and buffers to an XPU; raises RuntimeError if JAX has none."""
+        return self.to("xpu" if device is None else device)
+
+    def ipu(self: M, device: Any = None) -> M:
+        """Move parameters and buffers to an IPU; raises RuntimeError if JAX has none."""
+        return self.to("ipu" if device is None else device)
+
+    def mtia(self: M, device: Any = None) -> M:
+        """Move parameters and buffers to an MTIA device; raises RuntimeError if JAX has none."""
+        return self.to("mtia" if device is None else device)
+
+    def to_empty(self: M, *, device: Any = None, recurse: bool = True) -> M:
+        """Replace parameters and buffers by zeros on a device, where values are to be loaded.
+
+        For a module that ``nnx.eval_shape`` made, which has shapes and no values.
+
+        Args:
+            device: where the arrays are to be; JAX's default device if not given.
+            recurse: whether the modules below this one are included.
+        """
+        device = None if device is None else _placement.as_device(device)
+        for _, variable in state.named_variables(self, recurse=recurse, remove_duplicate=True):
+            value = variable.get_raw_value()
+            if not isinstance(value, state.Uninitialized):
+                variable.set_value(jnp.zeros(value.shape, value.dtype, device=device))
+        return self
+
+    def share_memory(self) -> NoReturn:
+        """Raise NotImplementedError: JAX arrays are not shared between processes."""
+        raise NotImplementedError(
+            "share_memory: JAX arrays are not shared between processes. Fix: pass state_dict() as numpy arrays, or use "
+            "jax.distributed."
+        )
+
+    def compile(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise NotImplementedError: ``nnx.jit`` compiles functions."""
+        raise NotImplementedError("compile: JAX compiles functions. Fix: nnx.jit(lambda model, x: model(x))(model, x)")
 
     def half(self: M) -> M:
-        """Casts the floating-point parameters and buffers to float16."""
+        """Cast the floating-point parameters and buffers to float16."""
         return self.to(jnp.float16)
 
     def bfloat16(self: M) -> M:
-        """Casts the floating-point parameters and buffers to bfloat16."""
+        """Cast the floating-point parameters and buffers to bfloat16."""
         return self.to(jnp.bfloat16)
 
     def double(self: M) -> M:
-        """Casts the floating-point parameters and buffers to float64; needs ``jax_enable_x64``."""
+        """Cast the floating-point parameters and buffers to float64; needs ``jax_enable_x64``."""
         return self.to(jnp.float64)
 
+    # Text.
+
+    def extra_repr(self) -> str:
+        """Return what ``repr`` prints between the parentheses, before the modules below this one."""
+        return self._extra_repr.format_map(vars(self))
+
+    def _get_name(self) -> str:
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        lines = self.extra_repr().splitlines()
+        is_leaf = len(lines) == 1
+        for name, child in self._registered_modules():
+            is_leaf = False
+            lines.append(f"({name}): " + repr(child).replace("\n", "\n  "))
+        inner = lines[0] if is_leaf else "".join(f"\n  {line}" for line in lines) + "\n" * bool(lines)
+        return f"{self._get_name()}({inner})"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def _registered_modules(self) -> Iterator[tuple[str, nnx.Module | None]]:
+        """The children under all their names, those that are None too."""
+        empty = {slot.name for slot in self._empty if issubclass(slot.kind, nnx.Module)}
+        for name in self._order:
+            value = vars(self).get(name)
+            if name in empty or isinstance(value, nnx.Module):
+                yield name, value
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if not name[0].isdigit()]
+
+    # These two names hide the builtins from annotations that follow them in this class.
+
+    def type(self: M, dst_type: DTypeLike) -> M:
+        """Cast all parameters and buffers to a dtype, those of integers too."""
+        dtype = _placement.as_dtype(dst_type)
+        for _, variable in state.named_variables(self, remove_duplicate=True):
+            variable.set_value(variable.get_raw_value().astype(dtype))
+        return self
+
     def float(self: M) -> M:
-        """Casts the floating-point parameters and buffers to float32."""
+        """Cast the floating-point parameters and buffers to float32."""
         return self.to(jnp.float32)
+
+
+hooks.set_call(Module, Module.forward)
+
+
+def adopt_all(value: Any) -> None:
+    """Make plain ``nnx.Param``s freezable: the value itself, or those of a module of plain Flax."""
+    if isinstance(value, nnx.Variable):
+        adopt(value)
+    elif isinstance(value, nnx.Module) and not isinstance(value, Module):
+        for _, parameter in state.named_parameters(value):
+            adopt(parameter)
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (jax.Array, np.ndarray, np.generic))
+
+
+def _own(array: Any) -> jax.Array:
+    """A JAX array that nobody else can change: numpy's own arrays are copied."""
+    return array if isinstance(array, jax.Array) else jnp.array(array)
+
+
+def _group(kind: Any) -> str:
+    if issubclass(kind, nnx.Module):
+        return "module"
+    return "parameter" if issubclass(kind, nnx.Param) else "buffer"
+
+
+def _without(names: tuple[str, ...], name: str) -> tuple[str, ...]:
+    return tuple(known for known in names if known != name)
+
+
+def _wrong_type(value: Any, group: str, name: str, expected: str, fix: str) -> TypeError:
+    kind = "Array" if isinstance(value, jax.Array) else type(value).__name__
+    return TypeError(f"cannot assign {kind!r} as {group} {name!r} ({expected} expected). Fix: {fix}.")

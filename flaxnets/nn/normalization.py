@@ -11,6 +11,7 @@ from flaxnets.nn import functional as F
 from flaxnets.nn._arguments import check_sizes
 from flaxnets.nn.functional.response import cross_map_lrn2d
 from flaxnets.nn.module import Module
+from flaxnets.nn.parameter import Parameter, redraw, reserved
 
 
 class GroupNorm(Module):
@@ -41,6 +42,9 @@ class GroupNorm(Module):
     [[-1.0, 1.0, -1.0, 1.0]]
     """
 
+    weight: Parameter | None
+    bias: Parameter | None
+
     def __init__(
         self,
         num_groups: int,
@@ -61,8 +65,19 @@ class GroupNorm(Module):
         self.num_channels = num_channels
         self.eps = eps
         self.affine = affine
-        self.weight = nnx.Param(jnp.ones(num_channels, dtype)) if affine else None
-        self.bias = nnx.Param(jnp.zeros(num_channels, dtype)) if affine and bias else None
+        self.register_parameter("weight", reserved(num_channels, dtype=dtype) if affine else None)
+        self.register_parameter("bias", reserved(num_channels, dtype=dtype) if affine and bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self, *, rngs: nnx.Rngs | None = None) -> None:
+        """Set the weight to 1 and the bias to 0; draws nothing."""
+        redraw(self, "weight", jnp.ones)
+        redraw(self, "bias", jnp.zeros)
+
+    def extra_repr(self) -> str:
+        """Return the arguments."""
+        options = f"eps={self.eps}, affine={self.affine}, bias={self.bias is not None}"
+        return f"{self.num_groups}, {self.num_channels}, {options}"
 
     def __call__(self, input: Float[Array, "n c *spatial"]) -> Float[Array, "n c *spatial"]:
         """Normalises, scales and shifts."""
@@ -105,6 +120,9 @@ class LayerNorm(Module):
     [[-1.0, 1.0], [1.0, -1.0]]
     """
 
+    weight: Parameter | None
+    bias: Parameter | None
+
     def __init__(
         self,
         normalized_shape: int | Sequence[int],
@@ -116,8 +134,20 @@ class LayerNorm(Module):
         self.normalized_shape = _shape("LayerNorm", normalized_shape)
         self.eps = eps
         self.elementwise_affine = elementwise_affine
-        self.weight = nnx.Param(jnp.ones(self.normalized_shape, dtype)) if elementwise_affine else None
-        self.bias = nnx.Param(jnp.zeros(self.normalized_shape, dtype)) if elementwise_affine and bias else None
+        has_bias = elementwise_affine and bias
+        self.register_parameter("weight", reserved(*self.normalized_shape, dtype=dtype) if elementwise_affine else None)
+        self.register_parameter("bias", reserved(*self.normalized_shape, dtype=dtype) if has_bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self, *, rngs: nnx.Rngs | None = None) -> None:
+        """Set the weight to 1 and the bias to 0; draws nothing."""
+        redraw(self, "weight", jnp.ones)
+        redraw(self, "bias", jnp.zeros)
+
+    def extra_repr(self) -> str:
+        """Return the arguments."""
+        options = f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
+        return f"{self.normalized_shape}, eps={self.eps}, {options}"
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Normalises, scales and shifts."""
@@ -150,6 +180,9 @@ class RMSNorm(Module):
     [[1.0, 1.0], [-1.0, 1.0]]
     """
 
+    weight: Parameter | None
+    _extra_repr = "{normalized_shape}, eps={eps}, elementwise_affine={elementwise_affine}"
+
     def __init__(
         self,
         normalized_shape: int | Sequence[int],
@@ -160,7 +193,12 @@ class RMSNorm(Module):
         self.normalized_shape = _shape("RMSNorm", normalized_shape)
         self.eps = eps
         self.elementwise_affine = elementwise_affine
-        self.weight = nnx.Param(jnp.ones(self.normalized_shape, dtype)) if elementwise_affine else None
+        self.register_parameter("weight", reserved(*self.normalized_shape, dtype=dtype) if elementwise_affine else None)
+        self.reset_parameters()
+
+    def reset_parameters(self, *, rngs: nnx.Rngs | None = None) -> None:
+        """Set the weight to 1; draws nothing."""
+        redraw(self, "weight", jnp.ones)
 
     def __call__(self, x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
         """Normalises and scales."""
@@ -190,6 +228,8 @@ class LocalResponseNorm(Module):
     >>> LocalResponseNorm(2, alpha=2.0, beta=1.0, k=0.0)(jnp.full((1, 2, 1), 2.0)).ravel().tolist()
     [0.5, 0.25]
     """
+
+    _extra_repr = "{size}, alpha={alpha}, beta={beta}, k={k}"
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
         self.size = size
@@ -228,6 +268,8 @@ class CrossMapLRN2d(Module):
     >>> CrossMapLRN2d(3)(jnp.ones((1, 4, 2, 2))).shape
     (1, 4, 2, 2)
     """
+
+    _extra_repr = "{size}, alpha={alpha}, beta={beta}, k={k}"
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float | int = 1):
         self.size = size

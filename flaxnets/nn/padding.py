@@ -14,6 +14,8 @@ from flaxnets.nn.module import Module
 class _Pad(Module):
     """What the padding layers of every mode and number of axes have in common."""
 
+    _extra_repr = "{padding}"
+
     axes: int
     mode: str
 
@@ -26,6 +28,8 @@ class _Pad(Module):
 
 
 class _ConstantPad(_Pad):
+    _extra_repr = "padding={padding}, value={value}"
+
     mode = "constant"
 
     def __init__(self, padding: int | Sequence[int], value: ArrayLike | None):
@@ -112,6 +116,8 @@ class ZeroPad1d(ConstantPad1d):
     [[0.0, 1.0, 1.0]]
     """
 
+    _extra_repr = "{padding}"
+
     def __init__(self, padding: int | Sequence[int]):
         super().__init__(padding, 0.0)
 
@@ -127,6 +133,8 @@ class ZeroPad2d(ConstantPad2d):
     (2, 5, 6)
     """
 
+    _extra_repr = "{padding}"
+
     def __init__(self, padding: int | Sequence[int]):
         super().__init__(padding, 0.0)
 
@@ -141,6 +149,8 @@ class ZeroPad3d(ConstantPad3d):
     >>> ZeroPad3d((1, 1, 2, 0, 0, 1))(jnp.ones((2, 2, 3, 4))).shape
     (2, 3, 5, 6)
     """
+
+    _extra_repr = "{padding}"
 
     def __init__(self, padding: int | Sequence[int]):
         super().__init__(padding, 0.0)

@@ -1,25 +1,31 @@
-"""Kinds of parameters and buffers: those that can be frozen, and those whose shape is not known yet."""
+"""Kinds of parameters and buffers: ordinary ones, frozen ones, and those whose shape is not known yet."""
 
-from typing import Any
+import math
+import operator
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
-from flaxnets.nn.module import Buffer
 from flaxnets.state import Uninitialized
+
+P = TypeVar("P", bound="Parameter")
 
 
 class Parameter(nnx.Param):
     """An ``nnx.Param`` with torch's constructor, which can be frozen.
 
-    Every ``nnx.Param`` is a parameter here, so that this class is needed for ``requires_grad=False`` only: such a
-    parameter is read as a constant, and its gradient is zero (torch's is None). An optimizer leaves it as it is unless
-    it decays weights. ``parameter.requires_grad`` can be read and set at any time.
+    Every parameter of a :class:`Module` is one: a plain ``nnx.Param`` becomes one when it is assigned to a module. A
+    frozen parameter is read as a constant, its gradient is zero (torch's is None), and optimizers skip it.
+    ``parameter.requires_grad`` can be read and set at any time; set it before the parameters are passed to a
+    transformation or to an optimizer, since it is part of the program that JAX compiles.
 
     Args:
-        data: the value; an empty array if not given.
+        data: the value; an empty array if not given. A ``jax.ShapeDtypeStruct`` reserves shape and dtype.
         requires_grad: whether gradients flow into it.
 
     Raises:
@@ -32,33 +38,149 @@ class Parameter(nnx.Param):
     [0.0, 0.0]
     """
 
-    def __init__(self, data: ArrayLike | None = None, requires_grad: bool = True, **metadata: Any):
-        value = jnp.zeros(0) if data is None else jnp.asarray(data)
-        _check_differentiable(value, requires_grad)
-        super().__init__(value, frozen=not requires_grad, **metadata)
+    def __init__(
+        self,
+        data: ArrayLike | jax.ShapeDtypeStruct | Uninitialized | None = None,
+        requires_grad: bool = True,
+        **metadata: Any,
+    ):
+        if data is None:
+            data = jnp.zeros(0)
+        value = data if isinstance(data, (jax.ShapeDtypeStruct, Uninitialized)) else jnp.asarray(data)
+        if requires_grad:
+            _check_differentiable(value)
+        else:
+            metadata["frozen"] = True
+        super().__init__(value, **metadata)
 
     @property
     def requires_grad(self) -> bool:
         """Whether gradients flow into it."""
-        return not self.get_metadata("frozen", False)
+        return not self.get_metadata("frozen", False) and _is_differentiable(self.get_raw_value())
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        _check_differentiable(self.get_raw_value(), value)
-        self.set_metadata(frozen=not value)
+        if value:
+            _check_differentiable(self.get_raw_value())
+            if self.has_metadata("frozen"):
+                self.del_metadata("frozen")
+        else:
+            self.set_metadata(frozen=True)
+
+    def requires_grad_(self: P, requires_grad: bool = True) -> P:
+        """Sets whether gradients flow into it, and returns the parameter."""
+        self.requires_grad = requires_grad
+        return self
+
+    def numel(self) -> int:
+        """Returns the number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def data(self) -> jax.Array:
+        """The array, without a gradient; assign another array to set the value."""
+        return jax.lax.stop_gradient(super().get_value())
+
+    @data.setter
+    def data(self, value: ArrayLike) -> None:
+        self.set_value(jnp.asarray(value))
 
     def get_value(self, **index: Any) -> Any:
         """Returns the array, as a constant if the parameter is frozen."""
         value = super().get_value(**index)
-        return value if self.requires_grad else jax.lax.stop_gradient(value)
+        if self.get_metadata("frozen", False) and isinstance(value, jax.Array):
+            return jax.lax.stop_gradient(value)
+        return value
+
+    def __getattr__(self, name: str) -> Any:
+        # Attributes and methods of the array, such as weight.T, have to come from the constant.
+        if not name.startswith("_") and self.get_metadata("frozen", False) and not self.has_metadata(name):
+            return getattr(self.get_value(), name)
+        return super().__getattr__(name)
+
+    def set_value(self, value: Any, **index: Any) -> None:
+        """Sets the array, or the part of it at an index."""
+        if isinstance(self.get_raw_value(), jax.ShapeDtypeStruct):
+            index = {}  # nothing is there that a part could be set of
+        super().set_value(value, **index)
 
 
-def _check_differentiable(value: Any, requires_grad: bool) -> None:
-    if requires_grad and not jnp.issubdtype(value.dtype, jnp.inexact):
+def _is_differentiable(value: Any) -> bool:
+    dtype = value.dtype if hasattr(value, "dtype") else jnp.result_type(value)  # Flax allows Python's numbers
+    return jnp.issubdtype(dtype, jnp.inexact)
+
+
+def _check_differentiable(value: Any) -> None:
+    if not _is_differentiable(value):
         raise RuntimeError(
             f"only floating-point and complex parameters have gradients, got dtype {value.dtype}; "
             "say requires_grad=False"
         )
+
+
+def adopt(variable: nnx.Variable) -> None:
+    """Makes a plain ``nnx.Param`` a :class:`Parameter`; the same object, so that tied parameters stay tied.
+
+    >>> param = nnx.Param(jnp.ones(2))
+    >>> adopt(param)
+    >>> type(param).__name__, param.requires_grad
+    ('Parameter', True)
+    """
+    if type(variable) is nnx.Param:
+        object.__setattr__(variable, "__class__", Parameter)
+
+
+def _in_place(operation: Callable[[Any, Any], Any]) -> Any:
+    """The method of ``buffer += other`` and the like; as in torch, shape and kind of dtype stay."""
+
+    def method(self: "Buffer", other: Any) -> "Buffer":
+        old = self.get_value()
+        new = operation(old, other)
+        fits = jnp.promote_types(old.dtype, new.dtype) == old.dtype or (
+            jnp.issubdtype(old.dtype, jnp.floating) and jnp.issubdtype(new.dtype, jnp.floating)
+        )
+        if new.shape != old.shape or not fits:
+            raise RuntimeError(
+                f"a buffer of shape {old.shape} and dtype {old.dtype} cannot be changed in place to shape {new.shape} "
+                f"and dtype {new.dtype}. Fix: assign the result to the attribute instead."
+            )
+        self.set_value(new.astype(old.dtype))
+        return self
+
+    return method
+
+
+class Buffer(nnx.Variable):
+    """State that is not trained and is no batch statistic; ``persistent=False`` keeps it out of the state dict.
+
+    In-place operators set the value: ``self.count += 1``.
+
+    Args:
+        data: the value; an empty array if not given.
+        persistent: whether it is part of the state dict.
+
+    Raises:
+        RuntimeError: at an in-place operator that would change the shape or the kind of dtype.
+
+    See `torch.nn.Buffer <https://docs.pytorch.org/docs/stable/generated/torch.nn.parameter.Buffer.html>`_.
+
+    >>> Buffer(jnp.zeros(3), persistent=False).shape
+    (3,)
+    """
+
+    def __init__(self, data: Any = None, persistent: bool = True, **metadata: Any):
+        super().__init__(jnp.zeros(0) if data is None else data, persistent=persistent, **metadata)
+
+    __iadd__ = _in_place(operator.add)
+    __isub__ = _in_place(operator.sub)
+    __imul__ = _in_place(operator.mul)
+    __itruediv__ = _in_place(operator.truediv)
+    __ifloordiv__ = _in_place(operator.floordiv)
+    __imod__ = _in_place(operator.mod)
+    __ipow__ = _in_place(operator.pow)
+    __iand__ = _in_place(operator.and_)
+    __ior__ = _in_place(operator.or_)
+    __ixor__ = _in_place(operator.xor)
 
 
 class _Uninitialized(nnx.Variable):
@@ -82,11 +204,12 @@ class _Uninitialized(nnx.Variable):
         self.set_value(jnp.zeros(shape, self.get_value().dtype if dtype is None else dtype))
 
 
-class UninitializedParameter(_Uninitialized, nnx.Param):
+class UninitializedParameter(_Uninitialized, Parameter):
     """A parameter that has a dtype and no shape yet, as those of the lazy layers before their first call.
 
     Args:
         dtype: what the parameter will have.
+        requires_grad: whether gradients flow into it.
 
     Raises:
         RuntimeError: if its shape is asked for.
@@ -97,13 +220,13 @@ class UninitializedParameter(_Uninitialized, nnx.Param):
     >>> parameter = UninitializedParameter()
     >>> parameter.materialize((2, 3))
     >>> type(parameter).__name__, parameter.shape
-    ('Param', (2, 3))
+    ('Parameter', (2, 3))
     """
 
-    cls_to_become = nnx.Param
+    cls_to_become = Parameter
 
-    def __init__(self, dtype: DTypeLike = jnp.float32, **metadata: Any):
-        super().__init__(Uninitialized(jnp.dtype(dtype)), **metadata)
+    def __init__(self, dtype: DTypeLike = jnp.float32, requires_grad: bool = True, **metadata: Any):
+        super().__init__(Uninitialized(jnp.dtype(dtype)), requires_grad, **metadata)
 
 
 class UninitializedBuffer(_Uninitialized, Buffer):
@@ -138,3 +261,26 @@ def is_lazy(param: Any) -> bool:
     (True, False)
     """
     return isinstance(param, _Uninitialized)
+
+
+def reserved(*shape: int, dtype: DTypeLike) -> Parameter:
+    """A parameter with shape and dtype, whose value ``reset_parameters`` draws."""
+    return Parameter(abstract(shape, dtype))
+
+
+def abstract(shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of an array; Python's ``float`` is JAX's default float."""
+    is_default = isinstance(dtype, type) and dtype in (int, float, complex)
+    return jax.ShapeDtypeStruct(shape, jnp.result_type(dtype) if is_default else dtype)
+
+
+def redraw(module: nnx.Module, name: str, draw: Callable[[tuple[int, ...], Any], jax.Array]) -> None:
+    """Sets a parameter to ``draw(shape, dtype)``, where the old value was; as in torch, not one that is computed."""
+    variable = vars(module).get(name)
+    if not isinstance(variable, nnx.Variable):
+        return
+    value: Any = variable.get_raw_value()
+    new = draw(value.shape, value.dtype)
+    if isinstance(value, jax.Array) and not isinstance(value, Tracer) and value.sharding != new.sharding:
+        new = jax.device_put(new, value.sharding)
+    variable.set_value(new)

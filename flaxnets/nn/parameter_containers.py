@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from flaxnets.nn.module import Module
+from flaxnets.nn.parameter import Parameter
 
 L = TypeVar("L", bound="ParameterList")
 D = TypeVar("D", bound="ParameterDict")
@@ -21,15 +22,26 @@ class _Container(Module):
     def _hold(self, name: str, value: Any) -> None:
         """Holds an array as a parameter, anything else as it is."""
         if isinstance(value, (jax.Array, np.ndarray)):
-            value = nnx.Param(jax.numpy.asarray(value))
-        was_static = name in vars(self) and not isinstance(vars(self)[name], (nnx.Variable, nnx.Module))
-        if was_static or (name in vars(self) and not isinstance(value, (nnx.Variable, nnx.Module))):
-            delattr(self, name)  # NNX keeps static what was static
+            value = Parameter(jax.numpy.asarray(value))
         setattr(self, name, value)
+
+    def extra_repr(self) -> str:
+        """Return one line for each value."""
+        return "\n".join(f"  ({key}): {_described(value)}" for key, value in self._items())
+
+    def _items(self) -> Iterable[tuple[Any, Any]]:
+        raise NotImplementedError
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Raises RuntimeError: containers of parameters compute nothing."""
         raise RuntimeError(f"{type(self).__name__} should not be called, got {len(args) + len(kwargs)} arguments")
+
+
+def _described(value: Any) -> str:
+    if not isinstance(value, nnx.Variable):
+        return f"Object of type: {type(value).__name__}"
+    group = "Parameter" if isinstance(value, nnx.Param) else "Buffer"
+    return f"{group} containing: [{value.dtype} of size {'x'.join(map(str, value.shape))}]"
 
 
 class ParameterList(_Container):
@@ -73,6 +85,9 @@ class ParameterList(_Container):
 
     def __setitem__(self, idx: int, param: Any) -> None:
         self._hold(self._name(idx), param)
+
+    def _items(self) -> Iterable[tuple[int, Any]]:
+        return enumerate(self)
 
     def __len__(self) -> int:
         return self._size
@@ -200,6 +215,8 @@ class ParameterDict(_Container):
     def items(self) -> Iterable[tuple[str, Any]]:
         """Returns names and parameters."""
         return ((key, self[key]) for key in self._keys)
+
+    _items = items
 
     def values(self) -> Iterable[Any]:
         """Returns the parameters."""

@@ -16,6 +16,10 @@ Size = int | Sequence[int]
 class _MaxPool(Module):
     """What the max-poolings of every number of spatial axes have in common."""
 
+    _extra_repr = (
+        "kernel_size={kernel_size}, stride={stride}, padding={padding}, dilation={dilation}, ceil_mode={ceil_mode}"
+    )
+
     def __init__(
         self,
         kernel_size: Size,
@@ -115,6 +119,8 @@ class AvgPool1d(Module):
     (8, 6, 14)
     """
 
+    _extra_repr = "kernel_size={kernel_size}, stride={stride}, padding={padding}"
+
     def __init__(
         self,
         kernel_size: Size,
@@ -137,6 +143,8 @@ class AvgPool1d(Module):
 
 class _AvgPool(Module):
     """What the mean-poolings of two and three spatial axes have in common."""
+
+    _extra_repr = "kernel_size={kernel_size}, stride={stride}, padding={padding}"
 
     def __init__(
         self,

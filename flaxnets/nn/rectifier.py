@@ -8,11 +8,13 @@ from jaxtyping import Array, Float, Real
 
 from flaxnets.nn import functional as F
 from flaxnets.nn._arguments import check_sizes
+from flaxnets.nn._inplace import InPlace
 from flaxnets.nn.functional._elementwise import as_floating
 from flaxnets.nn.module import Module
+from flaxnets.nn.parameter import redraw, reserved
 
 
-class ReLU(Module):
+class ReLU(InPlace):
     """Applies ``max(input, 0)`` to every element; the gradient at 0 is 0.
 
     Args:
@@ -36,7 +38,7 @@ class ReLU(Module):
         return F.relu(input)
 
 
-class Threshold(Module):
+class Threshold(InPlace):
     """Keeps what is above ``threshold``, and sets the rest to ``value``; the gradient at the threshold is 0.
 
     Args:
@@ -53,6 +55,8 @@ class Threshold(Module):
     [-3.0, 2.0]
     """
 
+    _extra_repr = "threshold={threshold}, value={value}"
+
     def __init__(self, threshold: float, value: float, inplace: bool = False):
         self.threshold = threshold
         self.value = value
@@ -63,7 +67,7 @@ class Threshold(Module):
         return F.threshold(input, self.threshold, self.value)
 
 
-class LeakyReLU(Module):
+class LeakyReLU(InPlace):
     """Multiplies what is not positive with ``negative_slope``, which is the gradient at 0 too.
 
     Args:
@@ -78,6 +82,8 @@ class LeakyReLU(Module):
     >>> LeakyReLU(0.5)(jnp.array([-2.0, 2.0])).tolist()
     [-1.0, 2.0]
     """
+
+    _extra_repr = "negative_slope={negative_slope}"
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False):
         self.negative_slope = negative_slope
@@ -109,18 +115,25 @@ class PReLU(Module):
     [-0.5, 2.0]
     """
 
+    _extra_repr = "num_parameters={num_parameters}"
+
     def __init__(self, num_parameters: int = 1, init: float = 0.25, dtype: DTypeLike = jnp.float32):
         check_sizes("PReLU", num_parameters=num_parameters)
         self.num_parameters = num_parameters
         self.init = init
-        self.weight = nnx.Param(jnp.full(num_parameters, init, dtype))
+        self.weight = reserved(num_parameters, dtype=dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self, *, rngs: nnx.Rngs | None = None) -> None:
+        """Set the slopes to ``init``; draws nothing."""
+        redraw(self, "weight", lambda shape, dtype: jnp.full(shape, self.init, dtype))
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Returns the input, flatter below zero."""
         return F.prelu(input, self.weight[...])
 
 
-class RReLU(Module):
+class RReLU(InPlace):
     """Multiplies what is not positive with a slope, in training mode drawn anew for each element.
 
     The slopes are uniform on ``[lower, upper]``; in evaluation mode all are ``(lower + upper) / 2``. The layer keeps a
@@ -143,6 +156,8 @@ class RReLU(Module):
     [-1.0, 2.0]
     """
 
+    _extra_repr = "lower={lower}, upper={upper}"
+
     def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False, *, rngs: nnx.Rngs):
         self.lower = lower
         self.upper = upper
@@ -163,7 +178,7 @@ class RReLU(Module):
         return F.rrelu(input, self.lower, self.upper, self.training, samples=samples)
 
 
-class ELU(Module):
+class ELU(InPlace):
     """Applies ``alpha * (exp(input) - 1)`` to what is not positive; the gradient at 0 is alpha.
 
     Args:
@@ -180,6 +195,8 @@ class ELU(Module):
     [-1.0, 2.0]
     """
 
+    _extra_repr = "alpha={alpha}"
+
     def __init__(self, alpha: float = 1.0, inplace: bool = False):
         self.alpha = alpha
         self.inplace = inplace
@@ -189,7 +206,7 @@ class ELU(Module):
         return F.elu(input, self.alpha)
 
 
-class SELU(Module):
+class SELU(InPlace):
     """Applies a scaled :class:`ELU` that keeps mean 0 and variance 1.
 
     Args:
@@ -213,7 +230,7 @@ class SELU(Module):
         return F.selu(input)
 
 
-class CELU(Module):
+class CELU(InPlace):
     """Applies ``alpha * (exp(input / alpha) - 1)`` to what is not positive; the gradient at 0 is 1.
 
     Args:
@@ -230,6 +247,8 @@ class CELU(Module):
     >>> CELU(3.0)(jnp.array([-200.0, 2.0])).tolist()
     [-3.0, 2.0]
     """
+
+    _extra_repr = "alpha={alpha}"
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False):
         self.alpha = alpha

@@ -15,9 +15,11 @@ from jaxtyping import Array, Bool
 
 from flaxnets.nn import functional as F
 from flaxnets.nn import init
+from flaxnets.nn._arguments import changed
 from flaxnets.nn.functional.recurrent import scan_layers
 from flaxnets.nn.functional.recurrent_steps import KINDS, LayerWeights, State
 from flaxnets.nn.module import Module
+from flaxnets.nn.parameter import redraw, reserved
 
 
 class RNNBase(Module):
@@ -74,12 +76,39 @@ class RNNBase(Module):
             self.rngs = rngs.dropout.fork()
         for layer in range(num_layers):
             for suffix in self._suffixes(layer):
-                self._add_weights(layer, suffix, dtype, rngs)
+                self._add_weights(layer, suffix, dtype)
+        self.reset_parameters(rngs=rngs)
+
+    def reset_parameters(self, *, rngs: nnx.Rngs) -> None:
+        """Draw the parameters anew."""
+        bound = 1 / math.sqrt(self.hidden_size)
+        for names in self._weight_names():
+            for name in names:
+                redraw(self, name, lambda shape, dtype: init.uniform(rngs.params(), shape, dtype, a=-bound, b=bound))
+
+    def extra_repr(self) -> str:
+        """Return the sizes, and the options that are not the defaults."""
+        sizes = changed(self, proj_size=0, num_layers=1)
+        options = changed(self, bias=True, batch_first=False, dropout=0, bidirectional=False)
+        return f"{self.input_size}, {self.hidden_size}{sizes}{options}"
+
+    @property
+    def all_weights(self) -> list[list[nnx.Param]]:
+        """The parameters of each layer and direction."""
+        return [[getattr(self, name) for name in names] for names in self._weight_names()]
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: XLA chooses how the parameters lie in memory."""
+
+    def _weight_names(self) -> list[list[str]]:
+        suffixes = [suffix for layer in range(self.num_layers) for suffix in self._suffixes(layer)]
+        names = LayerWeights._fields
+        return [[f"{name}_{suffix}" for name in names if hasattr(self, f"{name}_{suffix}")] for suffix in suffixes]
 
     def _suffixes(self, layer: int) -> tuple[str, ...]:
         return (f"l{layer}", f"l{layer}_reverse") if self.bidirectional else (f"l{layer}",)
 
-    def _add_weights(self, layer: int, suffix: str, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
+    def _add_weights(self, layer: int, suffix: str, dtype: DTypeLike) -> None:
         gates, out_size = KINDS[self.mode].gates * self.hidden_size, self.proj_size or self.hidden_size
         in_size = self.input_size if layer == 0 else out_size * len(self._suffixes(layer))
         shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates, in_size), "weight_hh": (gates, out_size)}
@@ -87,9 +116,8 @@ class RNNBase(Module):
             shapes |= {"bias_ih": (gates,), "bias_hh": (gates,)}
         if self.proj_size:
             shapes["weight_hr"] = (self.proj_size, self.hidden_size)
-        bound = 1 / math.sqrt(self.hidden_size)
         for name, shape in shapes.items():
-            setattr(self, f"{name}_{suffix}", nnx.Param(init.uniform(rngs.params(), shape, dtype, a=-bound, b=bound)))
+            setattr(self, f"{name}_{suffix}", reserved(*shape, dtype=dtype))
 
     def _weights(self, suffix: str) -> LayerWeights:
         names = [name for name in LayerWeights._fields if hasattr(self, f"{name}_{suffix}")]

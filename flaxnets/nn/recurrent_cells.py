@@ -10,9 +10,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from flaxnets.nn import init
-from flaxnets.nn._arguments import check_sizes
+from flaxnets.nn._arguments import changed, check_sizes
 from flaxnets.nn.functional.recurrent_steps import KINDS, LayerWeights, State, step_once
 from flaxnets.nn.module import Module
+from flaxnets.nn.parameter import Parameter, redraw, reserved
 
 
 class RNNCellBase(Module):
@@ -41,6 +42,9 @@ class RNNCellBase(Module):
     (8, 3)
     """
 
+    bias_ih: Parameter | None
+    bias_hh: Parameter | None
+
     def __init__(
         self,
         input_size: int,
@@ -56,15 +60,22 @@ class RNNCellBase(Module):
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.bias = bias
-        bound = 1 / math.sqrt(hidden_size) if hidden_size else 0.0
+        self.weight_ih = reserved(gates, input_size, dtype=dtype)
+        self.weight_hh = reserved(gates, hidden_size, dtype=dtype)
+        self.register_parameter("bias_ih", reserved(gates, dtype=dtype) if bias else None)
+        self.register_parameter("bias_hh", reserved(gates, dtype=dtype) if bias else None)
+        self.reset_parameters(rngs=rngs)
 
-        def drawn(*shape: int) -> nnx.Param:
-            return nnx.Param(init.uniform(rngs.params(), shape, dtype, a=-bound, b=bound))
+    def reset_parameters(self, *, rngs: nnx.Rngs) -> None:
+        """Draw the parameters anew."""
+        bound = 1 / math.sqrt(self.hidden_size) if self.hidden_size else 0.0
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            redraw(self, name, lambda shape, dtype: init.uniform(rngs.params(), shape, dtype, a=-bound, b=bound))
 
-        self.weight_ih = drawn(gates, input_size)
-        self.weight_hh = drawn(gates, hidden_size)
-        self.bias_ih = drawn(gates) if bias else None
-        self.bias_hh = drawn(gates) if bias else None
+    def extra_repr(self) -> str:
+        """Return the sizes, and the options that are not the defaults."""
+        nonlinearity = changed(self, nonlinearity="tanh") if isinstance(self, RNNCell) else ""
+        return f"{self.input_size}, {self.hidden_size}{changed(self, bias=True)}{nonlinearity}"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Raises NotImplementedError: the base class computes nothing."""

@@ -28,6 +28,8 @@ class Softmax(Module):
     [[0.25, 0.25, 0.25, 0.25]]
     """
 
+    _extra_repr = "dim={dim}"
+
     def __init__(self, dim: int | None = None):
         self.dim = dim
 
@@ -45,6 +47,8 @@ class Softmin(Module):
     [[0.25, 0.25, 0.25, 0.25]]
     """
 
+    _extra_repr = "dim={dim}"
+
     def __init__(self, dim: int | None = None):
         self.dim = dim
 
@@ -61,6 +65,8 @@ class LogSoftmax(Module):
     >>> LogSoftmax(dim=0)(jnp.array([0.0, -200.0])).tolist()
     [0.0, -200.0]
     """
+
+    _extra_repr = "dim={dim}"
 
     def __init__(self, dim: int | None = None):
         self.dim = dim

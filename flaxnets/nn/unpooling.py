@@ -15,6 +15,8 @@ Size = int | Sequence[int]
 class _MaxUnpool(Module):
     """What the unpoolings of every number of spatial axes have in common."""
 
+    _extra_repr = "kernel_size={kernel_size}, stride={stride}, padding={padding}"
+
     spatial_axes: int
 
     def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0):

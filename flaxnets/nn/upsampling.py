@@ -53,6 +53,11 @@ class Upsample(Module):
         self.align_corners = align_corners
         self.recompute_scale_factor = recompute_scale_factor
 
+    def extra_repr(self) -> str:
+        """Return the size or the factor, and the mode."""
+        size = f"size={self.size!r}" if self.scale_factor is None else f"scale_factor={self.scale_factor!r}"
+        return f"{size}, mode={self.mode!r}"
+
     def __call__(self, input: Num[Array, "n c *spatial"]) -> Num[Array, "n c *spatial_out"]:
         """Resizes each channel."""
         return F.interpolate(

@@ -25,6 +25,8 @@ class PixelShuffle(Module):
     (1, 3, 6, 10)
     """
 
+    _extra_repr = "upscale_factor={upscale_factor}"
+
     def __init__(self, upscale_factor: int):
         self.upscale_factor = upscale_factor
 
@@ -51,6 +53,8 @@ class PixelUnshuffle(Module):
     (1, 12, 3, 5)
     """
 
+    _extra_repr = "downscale_factor={downscale_factor}"
+
     def __init__(self, downscale_factor: int):
         self.downscale_factor = downscale_factor
 
@@ -76,6 +80,8 @@ class ChannelShuffle(Module):
     >>> ChannelShuffle(2)(jnp.arange(4.0).reshape(1, 4, 1)).ravel().tolist()
     [0.0, 2.0, 1.0, 3.0]
     """
+
+    _extra_repr = "groups={groups}"
 
     def __init__(self, groups: int):
         self.groups = groups

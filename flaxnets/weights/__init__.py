@@ -91,7 +91,8 @@ def _state_dict(checkpoint: Mapping[Any, Any], entry: str | None) -> Mapping[str
     inner = {".".join(path): value for path, value in entries(checkpoint)}
     if entry is not None:
         if entry not in inner:
-            raise ValueError(f"it has no state dict under {entry!r}. Expected one of {', '.join(map(repr, inner))}")
+            expected = f"one of {', '.join(map(repr, inner))}" if inner else "no entry, as the file is no checkpoint"
+            raise ValueError(f"it has no state dict under {entry!r}. Expected {expected}")
         return inner[entry]
     if len(inner) > 1:
         names = ", ".join(f"{name!r} ({len(value)} keys)" for name, value in inner.items())
@@ -101,7 +102,7 @@ def _state_dict(checkpoint: Mapping[Any, Any], entry: str | None) -> Mapping[str
 
 
 def read_weights(path: str | os.PathLike, entry: str | None = None) -> dict[str, Any]:
-    """Reads the state dict of a weight file, for names to be changed before a module loads it.
+    """Read the state dict of a weight file, for names to be changed before a module loads it.
 
     :func:`load_weights` says which files can be read.
 

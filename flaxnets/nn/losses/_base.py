@@ -8,9 +8,9 @@ from flaxnets.nn.functional.losses._shared import legacy_reduction
 from flaxnets.nn.module import Buffer, Module
 
 
-def optional_buffer(values: ArrayLike | None) -> Buffer | None:
-    """A buffer of these values, if there are any."""
-    return None if values is None else Buffer(jnp.asarray(values))
+def optional_array(values: ArrayLike | None) -> jax.Array | None:
+    """These values as an array, if there are any."""
+    return None if values is None else jnp.asarray(values)
 
 
 def value(buffer: Buffer | None) -> jax.Array | None:
@@ -28,6 +28,8 @@ class Loss(Module):
 class WeightedLoss(Loss):
     """A layer with a weight as well."""
 
+    weight: Buffer | None
+
     def __init__(
         self,
         weight: ArrayLike | None = None,
@@ -36,7 +38,7 @@ class WeightedLoss(Loss):
         reduction: str = "mean",
     ):
         super().__init__(size_average, reduce, reduction)
-        self.weight = optional_buffer(weight)
+        self.register_buffer("weight", optional_array(weight))
 
     def _weight(self) -> jax.Array | None:
         return value(self.weight)

@@ -5,7 +5,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num
 
 from flaxnets.nn import functional as F
-from flaxnets.nn.losses._base import Loss, WeightedLoss, optional_buffer, value
+from flaxnets.nn.losses._base import Loss, WeightedLoss, optional_array, value
+from flaxnets.nn.module import Buffer
 
 
 class BCELoss(WeightedLoss):
@@ -57,6 +58,8 @@ class BCEWithLogitsLoss(WeightedLoss):
     0.6931
     """
 
+    pos_weight: Buffer | None
+
     def __init__(
         self,
         weight: ArrayLike | None = None,
@@ -66,7 +69,7 @@ class BCEWithLogitsLoss(WeightedLoss):
         pos_weight: ArrayLike | None = None,
     ):
         super().__init__(weight, size_average, reduce, reduction)
-        self.pos_weight = optional_buffer(pos_weight)
+        self.register_buffer("pos_weight", optional_array(pos_weight))
 
     def __call__(self, input: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
         """Compares logits with probabilities, of any shape."""

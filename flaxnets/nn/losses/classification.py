@@ -187,6 +187,13 @@ class LinearCrossEntropyLoss(WeightedLoss):
         self.linear = Linear(in_features, math.prod(out_features, start=num_classes), bias, dtype, rngs=rngs)
         self.options = options
 
+    def extra_repr(self) -> str:
+        """Return the arguments."""
+        sizes = f"in_features={self.linear.in_features}, num_classes={self.num_classes}"
+        outputs = f"out_features={self.out_features}, bias={self.linear.bias is not None}"
+        rest = ("reduction", "ignore_index", "label_smoothing", "options")
+        return ", ".join([sizes, outputs, *(f"{name}={getattr(self, name)}" for name in rest)])
+
     def __call__(self, input: Float[Array, "*n in"], target: Num[Array, "..."]) -> Float[Array, "..."]:
         """Takes inputs ``(in)`` or ``(N, in)``, and targets as :class:`CrossEntropyLoss` for logits ``(N, C, *d)``."""
         shape = (self.num_classes, *self.out_features)

@@ -18,18 +18,18 @@ class Computation:
     name: str
 
     def __call__(self, layer: Any) -> jax.Array:
-        """Returns the attribute."""
+        """Return the attribute."""
         raise NotImplementedError
 
     def assign(self, layer: Any, value: Any) -> None:
-        """Sets the attribute, if there is a way back."""
+        """Set the attribute, if there is a way back."""
         raise AttributeError(
             f"{self.name!r} is computed whenever it is read, and cannot be assigned. Fix: assign what it is computed "
             f"from: {', '.join(name for name, _ in state.own_variables(layer) if name.startswith(self.name + '_'))}"
         )
 
     def before_call(self, layer: Any) -> None:
-        """Is called before every forward computation."""
+        """Prepare a forward computation; called before each one."""
 
     def before_load(
         self,
@@ -39,7 +39,7 @@ class Computation:
         local_metadata: Mapping[str, Any],
         missing_keys: list[str],
     ) -> None:
-        """Gives what an old state dict has the names of today."""
+        """Give what an old state dict has the names of today."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Parametrized(Computation):
 
 
 def rename(state_dict: MutableMapping[str, Any], renames: Mapping[str, str]) -> None:
-    """Renames entries of a state dict, if all of the old names are there."""
+    """Rename entries of a state dict, if all of the old names are there."""
     if all(old in state_dict for old in renames):
         for old, new in renames.items():
             state_dict[new] = state_dict.pop(old)
@@ -109,7 +109,7 @@ def _class(kind: Any, computations: tuple[Computation, ...]) -> type:
 
 
 def become_computed(module: nnx.Module) -> None:
-    """Gives the module the class that its computations and parametrizations need, or its own one if there are none."""
+    """Give the module the class that its computations and parametrizations need, or its own one if there are none."""
     kind = getattr(type(module), "_parametrized", type(module))
     parametrized = (Parametrized(name) for name in vars(module).get("parametrizations", ()))
     computations = (*computations_of(module), *parametrized)
@@ -117,12 +117,12 @@ def become_computed(module: nnx.Module) -> None:
 
 
 def computations_of(module: nnx.Module) -> tuple[Computation, ...]:
-    """Returns the computations of :func:`compute`."""
+    """Return the computations of :func:`compute`."""
     return vars(module).get("_computations", ())
 
 
 def check_parameter(module: nnx.Module, name: str, utility: str) -> nnx.Param:
-    """Returns the parameter of that name; raises if it cannot be replaced by a computation."""
+    """Return the parameter of that name; raises if it cannot be replaced by a computation."""
     if any(computation.name == name for computation in computations_of(module)):
         raise RuntimeError(f"{utility}: {name!r} of {type(module).__name__} is computed already")
     parameter = vars(module).get(name)
@@ -134,7 +134,7 @@ def check_parameter(module: nnx.Module, name: str, utility: str) -> nnx.Param:
 
 
 def compute(module: nnx.Module, computation: Computation, variables: Mapping[str, nnx.Variable]) -> None:
-    """Puts the variables of these suffixes in the place of a parameter, and a computation of it from them."""
+    """Put the variables of these suffixes in the place of a parameter, and a computation of it from them."""
     delattr(module, computation.name)
     for suffix, variable in variables.items():
         setattr(module, computation.name + suffix, variable)
@@ -143,7 +143,7 @@ def compute(module: nnx.Module, computation: Computation, variables: Mapping[str
 
 
 def stop_computing(module: nnx.Module, kind: type[Computation], name: str, suffixes: tuple[str, ...]) -> None:
-    """Makes an attribute a parameter again, with its present value; the first suffix is that of the stored parameter.
+    """Make an attribute a parameter again, with its present value; the first suffix is that of the stored parameter.
 
     Raises ValueError if no computation of this kind computes it.
     """

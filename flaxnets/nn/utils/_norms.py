@@ -13,7 +13,7 @@ def _norm(array: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 
 
 def magnitude(weight: jax.Array, dim: int) -> jax.Array:
-    """Returns the norm of a weight for each index of an axis, or, for -1, the norm of all of it."""
+    """Return the norm of a weight for each index of an axis, or, for -1, the norm of all of it."""
     if dim == -1:
         return _norm(weight, tuple(range(weight.ndim))).reshape(())
     if not -weight.ndim <= dim < weight.ndim:
@@ -25,20 +25,20 @@ def magnitude(weight: jax.Array, dim: int) -> jax.Array:
 
 
 def from_magnitude(weight_g: jax.Array, weight_v: jax.Array, dim: int) -> jax.Array:
-    """Returns the weight of that magnitude and direction."""
+    """Return the weight of that magnitude and direction."""
     return weight_v * (weight_g / magnitude(weight_v, dim)).reshape(weight_g.shape or (1,) * weight_v.ndim)
 
 
 def unit_vector(vector: jax.Array, eps: float) -> jax.Array:
-    """Returns a vector divided by its norm, or by ``eps`` if that is larger."""
+    """Return a vector divided by its norm, or by ``eps`` if that is larger."""
     return vector / jnp.maximum(_norm(vector, (0,)), eps)
 
 
 def as_matrix(weight: jax.Array, dim: int) -> jax.Array:
-    """Returns a weight as a matrix, whose rows are the indices of one axis."""
+    """Return a weight as a matrix, whose rows are the indices of one axis."""
     return jnp.moveaxis(weight, dim, 0).reshape(weight.shape[dim], -1)
 
 
 def default_dim(module: nnx.Module) -> int:
-    """Returns the axis of a layer's outputs in the weight."""
+    """Return the axis of a layer's outputs in the weight."""
     return int(isinstance(module, (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)))

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 
 def refused(name: str, reason: str) -> Callable[..., NoReturn]:
-    """Returns a function of that name that raises NotImplementedError with the reason."""
+    """Return a function of that name that raises NotImplementedError with the reason."""
 
     def function(*args: Any, **kwargs: Any) -> NoReturn:
         raise NotImplementedError(f"{name} does not exist in flaxnets: {reason}")

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def consume_prefix_in_state_dict_if_present(state_dict: MutableMapping[str, Any], prefix: str) -> None:
-    """Removes a prefix, such as ``"module."``, from all names that begin with it, in place.
+    """Remove a prefix, such as ``"module."``, from all names that begin with it, in place.
 
     Names without the prefix stay as they are. The names in ``state_dict._metadata`` change too, if there are any.
 

@@ -1,6 +1,7 @@
 """Gradients kept within bounds: gradients go in and new ones come out, where torch changes them in place."""
 
 import math
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -31,6 +32,16 @@ def _norm(array: jax.Array, norm_type: float) -> jax.Array:
     return jnp.linalg.norm(wide, norm_type).astype(array.real.dtype)
 
 
+def _checked(gradients: Gradients) -> Gradients:
+    """The gradients; raises TypeError for parameters, which torch's functions of these names take."""
+    if isinstance(gradients, Iterator):
+        raise TypeError(
+            f"expected a tree of gradients, got a {type(gradients).__name__}, as model.parameters() returns. Fix: "
+            "gradients = nnx.grad(loss)(model)"
+        )
+    return gradients
+
+
 def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Float[Array, ""]:
     """Returns the norm of the norms of all arrays of a tree; zero if there are none.
 
@@ -42,6 +53,7 @@ def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: boo
 
     Raises:
         RuntimeError: for such a norm, and for an infinite order where an array is empty.
+        TypeError: for an iterator, such as ``model.parameters()``.
 
     See `torch.nn.utils.get_total_norm
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.get_total_norm.html>`_.
@@ -50,7 +62,7 @@ def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: boo
     5.0
     """
     norm_type = float(norm_type)
-    norms = [_norm(jnp.asarray(leaf), norm_type) for leaf in jax.tree.leaves(tensors)]
+    norms = [_norm(jnp.asarray(leaf), norm_type) for leaf in jax.tree.leaves(_checked(tensors))]
     if not norms:
         return jnp.zeros(())
     dtype = jnp.result_type(*norms)
@@ -112,4 +124,4 @@ def clip_grad_value(gradients: Gradients, clip_value: float) -> Gradients:
     [-1.0, 0.5]
     """
     bound = float(clip_value)
-    return jax.tree.map(lambda gradient: jnp.minimum(jnp.maximum(gradient, -bound), bound), gradients)
+    return jax.tree.map(lambda gradient: jnp.minimum(jnp.maximum(gradient, -bound), bound), _checked(gradients))

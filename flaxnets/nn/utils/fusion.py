@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxnets.nn._arguments import along
+from flaxnets.nn.parameter import Parameter
 
 L = TypeVar("L", bound=nnx.Module)
 Vector = Float[Array, " features"]
@@ -98,6 +99,14 @@ def _statistics(layer: Any, bn: Any) -> tuple[Any, Any, Any, Any, Any]:
     return bn.running_mean[...], bn.running_var[...], bn.eps, weight, bias
 
 
+def _freeze_as(fused: Any, layer: Any) -> None:
+    """Freezes what is frozen in the layer; as in torch also a bias that the layer has not."""
+    for name in ("weight", "bias"):
+        parameter = vars(fused).get(name)
+        if isinstance(parameter, Parameter):
+            parameter.requires_grad = getattr(getattr(layer, name), "requires_grad", False)
+
+
 def fuse_conv_bn_eval(conv: L, bn: nnx.Module, transpose: bool = False) -> L:
     """Returns a new convolution that does what ``conv`` and then ``bn`` do.
 
@@ -121,6 +130,7 @@ def fuse_conv_bn_eval(conv: L, bn: nnx.Module, transpose: bool = False) -> L:
     fused: Any = nnx.clone(conv)
     bias = None if fused.bias is None else fused.bias[...]
     fused.weight, fused.bias = fuse_conv_bn_weights(fused.weight[...], bias, *statistics, transpose)
+    _freeze_as(fused, conv)
     return fused
 
 
@@ -151,4 +161,5 @@ def fuse_linear_bn_eval(linear: L, bn: nnx.Module) -> L:
         )
     bias = None if fused.bias is None else fused.bias[...]
     fused.weight, fused.bias = fuse_linear_bn_weights(fused.weight[...], bias, *statistics)
+    _freeze_as(fused, linear)
     return fused

@@ -13,7 +13,7 @@ M = TypeVar("M", bound=nnx.Module)
 
 
 def skip_init(module_cls: type[M], *args: Any, **kwargs: Any) -> M:
-    """Makes a module without drawing its initial weights, for weights that are loaded at once.
+    """Make a module without drawing its initial weights, for weights that are loaded at once.
 
     All parameters and buffers are zero. Torch leaves them with whatever the memory has.
 

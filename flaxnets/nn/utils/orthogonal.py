@@ -77,7 +77,7 @@ class _Orthogonal(Module):
         self.base = None
 
     def __call__(self, x: Inexact[Array, "*batch n k"]) -> Inexact[Array, "*batch n k"]:
-        """Returns the orthogonal matrix."""
+        """Return the orthogonal matrix."""
         is_wide = x.shape[-2] < x.shape[-1]
         tall = x.mT if is_wide else x
         if self.orthogonal_map == "householder":
@@ -90,7 +90,7 @@ class _Orthogonal(Module):
         return q.mT if is_wide else q
 
     def right_inverse(self, q: Inexact[Array, "*batch n k"]) -> Inexact[Array, "*batch n k"]:
-        """Returns what gives ``q``, or the orthogonal matrix of its QR decomposition."""
+        """Return what gives ``q``, or the orthogonal matrix of its QR decomposition."""
         if q.shape != self.shape:
             raise ValueError(f"orthogonal: expected a matrix or batch of matrices of shape {self.shape}, got {q.shape}")
         is_wide = q.shape[-2] < q.shape[-1]
@@ -123,7 +123,7 @@ def _reflections(a: jax.Array) -> jax.Array:
 def orthogonal(
     module: M, name: str = "weight", orthogonal_map: str | None = None, *, use_trivialization: bool = True
 ) -> M:
-    """Makes a weight an orthogonal matrix, or a unitary one if it is complex, and keeps it so in training.
+    """Make a weight an orthogonal matrix, or a unitary one if it is complex, and keep it so in training.
 
     The columns are orthonormal, or the rows if there are fewer of these; further axes are batches. The parameter is
     ``parametrizations.weight.original``; ``use_trivialization`` adds the buffer ``parametrizations.weight.0.base``.

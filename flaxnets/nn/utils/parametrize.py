@@ -68,7 +68,7 @@ class ParametrizationList(ModuleList):
             getattr(self, name).set_value(part)
 
     def __call__(self) -> jax.Array:
-        """Computes the parameter, or returns the one of the context :func:`cached`."""
+        """Compute the parameter, or return the one of the context :func:`cached`."""
         cache = _cache.get()
         if cache is None:
             return self._compute()
@@ -103,7 +103,7 @@ _cache: contextvars.ContextVar[_Cache | None] = contextvars.ContextVar("_cache",
 
 @contextlib.contextmanager
 def cached() -> Iterator[None]:
-    """Computes each parametrised attribute once in a ``with`` block, when it is first read.
+    """Compute each parametrised attribute once in a ``with`` block, when it is first read.
 
     Under jit XLA removes repeated computations by itself; a spectral norm, however, takes steps of the power method at
     each computation. Contexts can be nested; the outermost one decides.
@@ -236,7 +236,7 @@ def remove_parametrizations(module: M, tensor_name: str, leave_parametrized: boo
 
 
 def transfer_parametrizations_and_params(from_module: nnx.Module, to_module: M, tensor_name: str | None = None) -> M:
-    """Gives ``to_module`` the parametrizations of ``from_module``, and what they compute from.
+    """Give ``to_module`` the parametrizations of ``from_module``, and what they compute from.
 
     The two modules share both afterwards, as in torch.
 

@@ -61,14 +61,14 @@ class BasePruningMethod:
     _tensor_name: str | None = None
 
     def compute_mask(self, t: jax.Array, default_mask: jax.Array) -> jax.Array:
-        """Returns the new mask for importance scores ``t`` and the mask that is in force."""
+        """Return the new mask for importance scores ``t`` and the mask that is in force."""
         raise NotImplementedError(f"{type(self).__name__} has no compute_mask")
 
     @classmethod
     def apply(
         cls, module: nnx.Module, name: str, *args: Any, importance_scores: jax.Array | None = None, **kwargs: Any
     ) -> "BasePruningMethod":
-        """Prunes the parameter ``name`` with the method that further arguments make, and returns the method.
+        """Prune the parameter ``name`` with the method that further arguments make, and return the method.
 
         Raises:
             AttributeError: if there is no such parameter.
@@ -90,7 +90,7 @@ class BasePruningMethod:
         return method
 
     def apply_mask(self, module: nnx.Module) -> jax.Array:
-        """Returns the pruned parameter."""
+        """Return the pruned parameter."""
         if self._tensor_name is None:
             raise AssertionError(f"{type(module).__name__} has to be pruned by {type(self).__name__} before")
         return _Masked(self._tensor_name)(module)
@@ -98,12 +98,12 @@ class BasePruningMethod:
     def prune(
         self, t: jax.Array, default_mask: jax.Array | None = None, importance_scores: jax.Array | None = None
     ) -> jax.Array:
-        """Returns an array with its unimportant elements zero, whatever module it is of."""
+        """Return an array with its unimportant elements zero, whatever module it is of."""
         scores = _checked_scores(t, importance_scores)
         return t * self.compute_mask(scores, jnp.ones_like(t) if default_mask is None else default_mask)
 
     def remove(self, module: nnx.Module) -> None:
-        """Makes the parameter an ordinary one with its zeros."""
+        """Make the parameter an ordinary one with its zeros."""
         if self._tensor_name is None:
             raise AssertionError(f"{type(module).__name__} has to be pruned by {type(self).__name__} before")
         remove(module, self._tensor_name)
@@ -163,7 +163,7 @@ class PruningContainer(BasePruningMethod):
             self.add_pruning_method(method)
 
     def add_pruning_method(self, method: BasePruningMethod) -> None:
-        """Adds a method of the same parameter.
+        """Add a method of the same parameter.
 
         Raises:
             TypeError: if it is none.
@@ -185,12 +185,12 @@ class PruningContainer(BasePruningMethod):
         return self._pruning_methods[idx]
 
     def compute_mask(self, t: jax.Array, default_mask: jax.Array) -> jax.Array:
-        """Returns the mask of what the last method leaves of what ``default_mask`` leaves."""
+        """Return the mask of what the last method leaves of what ``default_mask`` leaves."""
         return _combined(self._pruning_methods[-1], t, default_mask)
 
 
 class Identity(BasePruningMethod):
-    """Prunes nothing, and makes a mask of ones.
+    """Prune nothing, and make a mask of ones.
 
     >>> from flaxnets import nn
     >>> layer = nn.Linear(1, 1, rngs=nnx.Rngs(0))
@@ -201,7 +201,7 @@ class Identity(BasePruningMethod):
     PRUNING_TYPE = "unstructured"
 
     def compute_mask(self, t: jax.Array, default_mask: jax.Array) -> jax.Array:
-        """Returns the mask that is in force."""
+        """Return the mask that is in force."""
         return default_mask
 
 
@@ -232,13 +232,13 @@ class _Unstructured(_Amount):
         raise NotImplementedError
 
     def compute_mask(self, t: jax.Array, default_mask: jax.Array) -> jax.Array:
-        """Returns the mask without the elements to prune."""
+        """Return the mask without the elements to prune."""
         smallest = jnp.argsort(self._scores(t).reshape(-1))[: self._count(t.size)]
         return default_mask.reshape(-1).at[smallest].set(0).reshape(default_mask.shape)
 
 
 class RandomUnstructured(_Unstructured):
-    """Prunes elements at random.
+    """Prune elements at random.
 
     Args:
         amount: how many, or, as a float, which fraction.
@@ -258,7 +258,7 @@ class RandomUnstructured(_Unstructured):
 
 
 class L1Unstructured(_Unstructured):
-    """Prunes the elements of the smallest magnitude.
+    """Prune the elements of the smallest magnitude.
 
     Args:
         amount: how many, or, as a float, which fraction.
@@ -284,7 +284,7 @@ class _Structured(_Amount):
         raise NotImplementedError
 
     def compute_mask(self, t: jax.Array, default_mask: jax.Array) -> jax.Array:
-        """Returns the mask without the slices to prune."""
+        """Return the mask without the slices to prune."""
         if t.ndim <= 1:
             raise ValueError(f"structured pruning needs at least two axes, got a parameter of shape {t.shape}")
         if not -t.ndim <= self.dim < t.ndim:
@@ -296,7 +296,7 @@ class _Structured(_Amount):
 
 
 class RandomStructured(_Structured):
-    """Prunes slices of an axis at random.
+    """Prune slices of an axis at random.
 
     Args:
         amount: how many, or, as a float, which fraction.
@@ -316,7 +316,7 @@ class RandomStructured(_Structured):
 
 
 class LnStructured(_Structured):
-    """Prunes the slices of an axis that have the smallest norm.
+    """Prune the slices of an axis that have the smallest norm.
 
     Args:
         amount: how many, or, as a float, which fraction.
@@ -340,7 +340,7 @@ class LnStructured(_Structured):
 
 
 class CustomFromMask(BasePruningMethod):
-    """Prunes what a mask says.
+    """Prune what a mask says.
 
     Args:
         mask: zeros and ones, of the parameter's shape.
@@ -355,14 +355,14 @@ class CustomFromMask(BasePruningMethod):
         self.mask = jnp.asarray(mask)
 
     def compute_mask(self, t: jax.Array, default_mask: jax.Array) -> jax.Array:
-        """Returns the mask that is in force times this one."""
+        """Return the mask that is in force times this one."""
         if default_mask.shape != self.mask.shape:
             raise AssertionError(f"expected a mask of shape {default_mask.shape}, got {self.mask.shape}")
         return default_mask * self.mask.astype(default_mask.dtype)
 
 
 def identity(module: M, name: str) -> M:
-    """Makes a parameter a pruned one of which nothing is pruned; returns the module, which is changed.
+    """Make a parameter a pruned one of which nothing is pruned; returns the module, which is changed.
 
     See `torch.nn.utils.prune.identity
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.prune.identity.html>`_.
@@ -376,7 +376,7 @@ def identity(module: M, name: str) -> M:
 
 
 def random_unstructured(module: M, name: str, amount: float, *, rngs: nnx.Rngs) -> M:
-    """Prunes elements of a parameter at random; arguments are those of :class:`RandomUnstructured`.
+    """Prune elements of a parameter at random; arguments are those of :class:`RandomUnstructured`.
 
     Returns the module, which is changed.
 
@@ -393,7 +393,7 @@ def random_unstructured(module: M, name: str, amount: float, *, rngs: nnx.Rngs) 
 
 
 def l1_unstructured(module: M, name: str, amount: float, importance_scores: jax.Array | None = None) -> M:
-    """Prunes the elements of a parameter that have the smallest magnitude, or the smallest scores.
+    """Prune the elements of a parameter that have the smallest magnitude, or the smallest scores.
 
     Returns the module, which is changed. Raises TypeError or ValueError for an impossible ``amount``.
 
@@ -410,7 +410,7 @@ def l1_unstructured(module: M, name: str, amount: float, importance_scores: jax.
 
 
 def random_structured(module: M, name: str, amount: float, dim: int, *, rngs: nnx.Rngs) -> M:
-    """Prunes slices of a parameter at random; arguments are those of :class:`RandomStructured`.
+    """Prune slices of a parameter at random; arguments are those of :class:`RandomStructured`.
 
     Returns the module, which is changed.
 
@@ -429,7 +429,7 @@ def random_structured(module: M, name: str, amount: float, dim: int, *, rngs: nn
 def ln_structured(
     module: M, name: str, amount: float, n: float | str, dim: int, importance_scores: jax.Array | None = None
 ) -> M:
-    """Prunes the slices of a parameter that have the smallest norm; arguments are those of :class:`LnStructured`.
+    """Prune the slices of a parameter that have the smallest norm; arguments are those of :class:`LnStructured`.
 
     Returns the module, which is changed.
 
@@ -451,7 +451,7 @@ def global_unstructured(
     importance_scores: Mapping[tuple[nnx.Module, str], jax.Array] | None = None,
     **kwargs: Any,
 ) -> None:
-    """Prunes several parameters at once, as if they were one.
+    """Prune several parameters at once, as if they were one.
 
     Args:
         parameters: modules and the names of their parameters.
@@ -495,7 +495,7 @@ def global_unstructured(
 
 
 def custom_from_mask(module: M, name: str, mask: jax.Array) -> M:
-    """Prunes the elements of a parameter that a mask has zeros for; returns the module, which is changed.
+    """Prune the elements of a parameter that a mask has zeros for; returns the module, which is changed.
 
     Raises:
         AttributeError: if there is no such parameter.
@@ -514,7 +514,7 @@ def custom_from_mask(module: M, name: str, mask: jax.Array) -> M:
 
 
 def remove(module: M, name: str) -> M:
-    """Makes a pruned parameter an ordinary one with its zeros; returns the module, which is changed.
+    """Make a pruned parameter an ordinary one with its zeros; returns the module, which is changed.
 
     Raises:
         ValueError: if it is not pruned.
@@ -531,7 +531,7 @@ def remove(module: M, name: str) -> M:
 
 
 def is_pruned(module: nnx.Module) -> bool:
-    """Returns whether a parameter of the module, or of a module below it, is pruned.
+    """Return whether a parameter of the module, or of a module below it, is pruned.
 
     See `torch.nn.utils.prune.is_pruned
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.prune.is_pruned.html>`_.

@@ -17,7 +17,7 @@ def pad_sequence(
     padding_value: float = 0.0,
     padding_side: str = "right",
 ) -> Shaped[Array, "..."]:
-    """Stacks arrays ``(L, *)`` of several lengths along a new axis, padded to the longest one.
+    """Stack arrays ``(L, *)`` of several lengths along a new axis, padded to the longest one.
 
     Args:
         sequences: the arrays; all but the first axis must be the same.
@@ -60,7 +60,7 @@ def _padded(array: jax.Array, length: int, value: float, side: str) -> jax.Array
 def unpad_sequence(
     padded_sequences: Shaped[Array, "..."], lengths: Int[Array, " n"] | Sequence[int], batch_first: bool = False
 ) -> list[jax.Array]:
-    """Returns the sequences that :func:`pad_sequence` padded on the right.
+    """Return the sequences that :func:`pad_sequence` padded on the right.
 
     Args:
         padded_sequences: an array ``(L, N, *)``.
@@ -83,7 +83,7 @@ def unpad_sequence(
 
 
 def invert_permutation(permutation: Int[Array, " n"] | None) -> Int[Array, " n"] | None:
-    """Returns the permutation that undoes one; None for None.
+    """Return the permutation that undoes one; None for None.
 
     See `its source <https://github.com/pytorch/pytorch/blob/main/torch/nn/utils/rnn.py>`_.
 

@@ -47,7 +47,7 @@ class _SpectralNorm(Computation):
         local_metadata: Mapping[str, Any],
         missing_keys: list[str],
     ) -> None:
-        """Solves for ``v``, which state dicts of torch before 1.0 lack; these have the normalised weight instead."""
+        """Solve for ``v``, which state dicts of torch before 1.0 lack; these have the normalised weight instead."""
         version = local_metadata.get("spectral_norm", {}).get(f"{self.name}.version")
         key = prefix + self.name
         is_new = (
@@ -83,7 +83,7 @@ def spectral_norm(
     *,
     rngs: nnx.Rngs,
 ) -> M:
-    """Divides a weight by its largest singular value, which the power method estimates.
+    """Divide a weight by its largest singular value, which the power method estimates.
 
     The parameter is ``weight_orig``; the buffers ``weight_u`` and ``weight_v`` are the singular vectors. Every call in
     training mode takes ``n_power_iterations`` steps. This is the form of ``torch.nn.utils.spectral_norm``;
@@ -124,7 +124,7 @@ def spectral_norm(
 
 
 def remove_spectral_norm(module: M, name: str = "weight") -> M:
-    """Makes a weight of :func:`spectral_norm` an ordinary parameter with the value that it has.
+    """Make a weight of :func:`spectral_norm` an ordinary parameter with the value that it has.
 
     Raises:
         ValueError: if the weight is not one of :func:`spectral_norm`.

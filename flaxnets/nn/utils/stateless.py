@@ -40,7 +40,7 @@ def _check(module: nnx.Module, values: Mapping[str, Any], tie_weights: bool, str
 
 
 def _set(module: nnx.Module, name: str, value: Any, tie_weights: bool) -> None:
-    """Sets a variable of the module, for itself alone unless ``tie_weights``."""
+    """Set a variable of the module, for itself alone unless ``tie_weights``."""
     path, _, attribute = name.rpartition(".")
     owner = dict(state.named_modules(module, remove_duplicate=False)).get(path)
     if owner is None:
@@ -65,7 +65,7 @@ def functional_call(
     tie_weights: bool = True,
     strict: bool = False,
 ) -> Any:
-    """Calls a module with other parameters and buffers, which jit and grad may trace; the module keeps its own.
+    """Call a module with other parameters and buffers, which jit and grad may trace; the module keeps its own.
 
     Where the call changes buffers, as batch normalisation does in training mode, ``parameters_and_buffers`` has the
     new ones afterwards; those that are not in it change in the module.

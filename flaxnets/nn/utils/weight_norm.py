@@ -34,7 +34,7 @@ class _WeightNorm(Computation):
 
 
 def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
-    """Splits a weight into a magnitude ``weight_g`` and a direction ``weight_v``: it is ``g * v / |v|`` from then on.
+    """Split a weight into a magnitude ``weight_g`` and a direction ``weight_v``: it is ``g * v / |v|`` from then on.
 
     ``module.weight`` is computed whenever it is read. This is the form of ``torch.nn.utils.weight_norm``, for which
     torch recommends :func:`flaxnets.nn.utils.parametrizations.weight_norm` today; state dicts of either load into both.
@@ -66,7 +66,7 @@ def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
 
 
 def remove_weight_norm(module: M, name: str = "weight") -> M:
-    """Makes a weight of :func:`weight_norm` an ordinary parameter with the value that it has.
+    """Make a weight of :func:`weight_norm` an ordinary parameter with the value that it has.
 
     Raises:
         ValueError: if the weight is not one of :func:`weight_norm`.
