@@ -46,11 +46,12 @@ def end(number: int, frame: object = None) -> None:
 
     Args:
         number: the signal.
-        frame: where the signal came; not used.
+        frame: where the signal came; None if it is another thread that ends the process.
     """
     for undo in reversed(_undo):
         _try(undo)
-    _try(sys.stdout.flush)  # which fails if the signal came in the middle of a print
+    if frame is not None:  # another thread might wait for this one; within a print it fails
+        _try(sys.stdout.flush)
     if os.isatty(1):
         _try(lambda: os.write(1, b"\x1b[?25h"))  # a progress bar hides the cursor
     after = "\n" if os.isatty(2) else ""  # the terminal has written ^C

@@ -75,6 +75,9 @@ BAD = {
     "flipped text": (["--arch", "rnn_lm", "--flip", "0.5"], "--flip is for images; rnn_lm is for language"),
     "no run": (["--resume", "nowhere"], "no run at nowhere: there is no such folder"),
     "no folder": (["--dataset", "folder:nowhere"], "nowhere"),
+    "no fraction": (["--arch", "mlp", "--epochs", "1.5"], "Error parsing --epochs"),
+    "a huge number": (["--epochs", str(10**30)], f"--epochs must be below {2**31}, got {10**30}"),
+    "nothing": (["--out", ""], "--out must be a text without NUL, got ''"),
     "images for a line": (
         ["--arch", "linear_regression", "--dataset", "mnist"],
         "--dataset mnist is not for regression, which linear_regression is for; use --dataset diabetes or line",
@@ -436,7 +439,9 @@ def test_what_goes_wrong_on_the_way_is_one_line_and_exit_status_1(where, error, 
     status, said = here(*SHORT, "--epochs", 1)
     opening, line = said.splitlines()
     assert status == 1
-    assert opening.startswith("mlp: 203,530 parameters; mnist: 96 + 1,000 images, 10 classes; on cpu; in runs/mlp-")
+    assert opening.startswith(
+        "mlp: 203,530 parameters; mnist: 96 training and 1,000 test examples, 10 classes; on cpu; in runs/mlp-"
+    )
     assert message in line
 
 

@@ -74,9 +74,12 @@ def _open_run(plan: Plan) -> "tuple[Plan, Run]":
 
 def _resumed(plan: Plan, path: str) -> Plan:
     """Returns the plan for a run that goes on, in a new phase if its settings are others."""
-    from flaxnets.training import Checkpoints, read_config
+    from flaxnets.training import Checkpoints, RunError, read_config
 
-    config = read_config(path)
+    try:
+        config = read_config(path)
+    except RunError as error:  # of a YAML file; that of a command line has been read before
+        raise UsageError(f"--resume {path}: {error}") from error
     differences = plan.differences(config)
     if not differences:
         return plan.continued(config)
@@ -119,7 +122,7 @@ def _train(plan: Plan, run: "Run | None", stopping: Stopping, device: str, prog:
         if run and records:
             _draw(plan, run, records, torch_records)
     done = run is not None and (len(records) == plan.config["epochs"] or stopping.exhausted)
-    goes_on = f"\ngo on with:\n  {resume_command(run, prog)}" if run and not done else ""
+    goes_on = f"\ngo on with:\n  {resume_command(run, prog)}" if run and (stopping.signal or not done) else ""
     if stopping.signal is not None:
         print(f"{stopping.reason} after {len(records)} whole epochs; {_where(run)}{goes_on}")
         return stopping.exit_status
@@ -140,11 +143,12 @@ def _opening(plan: Plan, model: "nnx.Module", device: str, run: "Run | None") ->
     from flaxnets import named_parameters
 
     config, data = plan.config, plan.data
-    sizes = {name: parameter.size for name, parameter in named_parameters(model)}
-    frozen = sum(p.size for _, p in named_parameters(model) if not getattr(p, "requires_grad", True))
-    parameters = f"{sum(sizes.values()):,} parameters" + (f" ({frozen:,} frozen)" if frozen else "")
+    every = [parameter for _, parameter in named_parameters(model)]
+    frozen = sum(parameter.size for parameter in every if not getattr(parameter, "requires_grad", True))
+    count = sum(parameter.size for parameter in every)
+    parameters = f"{count:,} parameters" + (f" ({frozen:,} frozen)" if frozen else "")
     classes = f", {len(data.classes)} classes" if data.classes else ""
-    examples = f"{len(data.train):,} + {len(data.test):,} {plan.task.unit}{classes}"
+    examples = f"{len(data.train):,} training and {len(data.test):,} test examples{classes}"
     where = f"in {run.path}" if run else "a dry run"
     return f"{config['arch']}: {parameters}; {config['dataset']}: {examples}; on {device}; {where}"
 
