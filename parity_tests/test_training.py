@@ -234,7 +234,7 @@ def test_executions_take_more_steps_until_they_are_long_and_end_at_checkpoints(m
 
 @pytest.mark.parametrize(
     ("layer", "kernels", "fast"),
-    [(nn.Conv2d, "xla", True), (nn.Conv2d, "plain", False), (nn.Conv1d, "xla", False), (None, "plain", True)],
+    [(nn.Conv2d, "xla", True), (nn.Conv2d, "plain", False), (nn.Conv1d, "xla", True), (None, "plain", True)],
 )
 def test_a_step_with_convolutions_of_xlas_own_is_slow_in_loops(layer, kernels, fast):
     ndim = 1 if layer is nn.Conv1d else 2
