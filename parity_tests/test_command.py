@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import inspect
 import json
 import subprocess
 from collections import Counter
@@ -446,7 +447,8 @@ def test_what_goes_wrong_on_the_way_is_one_line_and_exit_status_1(where, error, 
 
 
 def test_the_examples_of_the_help_can_be_done(here):
-    lines = [line.split() for line in training.Options.__doc__.splitlines() if line.startswith("      ")]
+    text = inspect.cleandoc(training.Options.__doc__)  # Python 3.13 has removed the indentation
+    lines = [line.split() for line in text.splitlines() if line.startswith("  ")]
     assert len(lines) >= 5
     for prog, *arguments in lines:
         assert prog == "{prog}"
