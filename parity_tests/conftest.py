@@ -27,6 +27,9 @@ PRODUCTION = xla.compiler_options({"xla_backend_optimization_level": 3, "xla_cpu
 
 SEED = int(os.environ.get("FLAXNETS_TEST_SEED", "0"))
 
+# It needs a second environment; the search for doctests would import it.
+collect_ignore = [] if "FLAXNETS_OTHER_PYTHON" in os.environ else ["versions.py"]
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_traceback_in_locations_limit", 0)  # what it writes into each program takes time
 CACHE = os.environ.get("JAX_COMPILATION_CACHE_DIR", Path(__file__).parents[1] / ".cache" / "jax")
