@@ -118,7 +118,9 @@ def convolution_form(
         if is_image and not is_patches:
             sizes = {"stride": window.stride, "pads": window.pads, "dilation": window.dilation}
             return functools.partial(convolution, **sizes, library=_library(x))
-        return functools.partial(convolution_nd, result=result, window=window._replace(channels_last=True))
+        return functools.partial(
+            convolution_nd, result=result, window=window._replace(channels_last=True, library=_library(x))
+        )
     is_fast = is_image and not is_patches and max(window.dilation) == 1
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     implementation = convolution_nd if _is_plain_float(x, weight) else native_convolution

@@ -248,11 +248,20 @@ def _compute(a: jax.Array, b: jax.Array, *, result: Result, conv: Convolution, l
     return _XLA[result](a, b, conv)
 
 
-def _compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, conv: Convolution, library: str) -> jax.Array:
+def compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, conv: Convolution, library: str) -> jax.Array:
+    """Compute an output or a gradient of NHWC images and an HWIO kernel with the library.
+
+    Args:
+        a: the input, or for ``result="input"`` the output's gradient.
+        b: the kernel, or for ``result="weight"`` the output's gradient.
+        result: ``"output"``, or the gradient of the ``"input"`` or the ``"weight"``.
+        conv: the sizes.
+        library: ``"xla"`` or ``"onednn"``.
+    """
     return (_ONEDNN if library == "onednn" else _XLA)[result](a, b, conv)
 
 
-_conv = trilinear("conv_nhwc", _compute, _compute_on_cpu)
+_conv = trilinear("conv_nhwc", _compute, compute_on_cpu)
 
 
 def convolution(

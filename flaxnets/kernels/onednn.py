@@ -59,8 +59,9 @@ def convolution(
     dilation: Sequence[int],
     data_axes: Sequence[int],
     kernel_axes: Sequence[int],
+    groups: int = 1,
 ) -> jax.Array:
-    """Cross-correlates.
+    """Cross-correlate.
 
     Args:
         x: of float32, as all arrays.
@@ -69,7 +70,8 @@ def convolution(
         pads: zeros before and behind, none negative.
         dilation: distance between the window's elements.
         data_axes: batch, channels and space of ``x``, and of the result.
-        kernel_axes: channels in, channels out and space.
+        kernel_axes: input channels of one group, output channels of all groups, and space.
+        groups: number of blocks that the channels are divided into.
 
     Raises:
         ValueError: for what would end the process.
@@ -85,8 +87,9 @@ def convolution(
         if min(pad) < 0 or min(step, dil) < 1:
             raise ValueError(f"convolution: no negative padding or step, got {pads=}, {stride=}, {dilation=}")
         shape[axis] = (x.shape[axis] + sum(pad) - dil * (size - 1) - 1) // step + 1
-    if x.ndim != kernel.ndim or x.shape[data_axes[1]] != kernel.shape[kernel_axes[0]]:
-        raise ValueError(f"convolution: shapes {x.shape} and {kernel.shape} do not fit")
+    inputs, outputs = (kernel.shape[axis] for axis in kernel_axes[:2])
+    if x.ndim != kernel.ndim or x.shape[data_axes[1]] != groups * inputs or outputs % groups:
+        raise ValueError(f"convolution: shapes {x.shape} and {kernel.shape} do not fit with {groups=}")
     filter = {
         "input_feature_dim": kernel_axes[0],
         "output_feature_dim": kernel_axes[1],
@@ -105,7 +108,7 @@ def convolution(
         "kernel": {"dims": kernel.ndim, "filter": filter},
         "output": _layout(data_axes),
         "window": window,
-        "feature_groups": 1,
+        "feature_groups": groups,
     }
     return _call("__onednn$convolution", "onednn_conv_config", config, tuple(shape), x, kernel)
 

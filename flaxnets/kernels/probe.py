@@ -19,6 +19,7 @@ import numpy as np
 from flaxnets.cache import cache_folder
 from flaxnets.kernels import onednn
 from flaxnets.kernels.convolution import convolution
+from flaxnets.kernels.convolution_nd import Window, convolution_nd, native_convolution
 from flaxnets.kernels.linear import linear
 from flaxnets.xla import compiler_options
 
@@ -42,10 +43,19 @@ _CONVOLUTIONS = (
     ((1, 1, 28, 28), (6, 1, 5, 5), (1, 1), ((2, 2), (2, 2)), (1, 1)),
     ((4, 64, 6, 6), (64, 64, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)),
 )
+# Input, weight and sizes of other convolutions: of sequences, with groups, with as many groups as channels, and with
+# windows side by side. Those of volumes and transposed ones are made of the same calls.
+_FAMILIES = (
+    ((2, 6, 9), (5, 6, 3), Window((9,), (3,), (2,), ((1, 0),), (1,))),
+    ((2, 32, 8, 7), (32, 4, 3, 3), Window((8, 7), (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), groups=8)),
+    ((2, 20, 9, 8), (40, 1, 5, 3), Window((9, 8), (5, 3), (2, 2), ((2, 2), (0, 2)), (1, 1), groups=20)),
+    ((2, 17, 9, 9), (17, 1, 3, 3), Window((9, 9), (3, 3), (1, 1), ((2, 2), (0, 0)), (2, 3), groups=17)),
+    ((2, 3, 12, 8), (10, 3, 4, 4), Window((12, 8), (4, 4), (4, 4), ((0, 0), (0, 0)), (1, 1))),
+)
 # Input and weight: large enough that oneDNN takes the gradient of the weight, and all three.
 _PRODUCTS = (((65, 200), (121, 200)), ((2, 2048), (2050, 2048)))
 # The files whose code is tried.
-_TRIED = ("onednn.py", "_primitives.py", "convolution.py", "linear.py", "probe.py")
+_TRIED = ("onednn.py", "_primitives.py", "convolution.py", "convolution_nd.py", "linear.py", "probe.py")
 
 
 def _cases() -> Iterator[tuple[tuple[Shape, Shape], Form, Form]]:
@@ -53,6 +63,10 @@ def _cases() -> Iterator[tuple[tuple[Shape, Shape], Form, Form]]:
     for x, weight, stride, pads, dilation in _CONVOLUTIONS:
         form = functools.partial(convolution, bias=None, stride=stride, pads=pads, dilation=dilation)
         yield (x, weight), functools.partial(form, library="onednn"), functools.partial(form, library="xla")
+    for x, weight, window in _FAMILIES:
+        ours = functools.partial(convolution_nd, window=window._replace(library="onednn"))
+        xlas = functools.partial(native_convolution, window=window._replace(channels_last=False))
+        yield (x, weight), *(functools.partial(form, bias=None, result="output") for form in (ours, xlas))
     for shapes in _PRODUCTS:
         yield shapes, linear, lambda x, weight: x @ weight.T
 
