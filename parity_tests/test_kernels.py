@@ -18,6 +18,7 @@ import flaxnets
 from flaxnets import kernels
 from flaxnets.kernels import onednn, probe
 from flaxnets.kernels._primitives import materialized
+from flaxnets.kernels._primitives import materialized
 from flaxnets.nn import functional as F
 from flaxnets.nn.functional.recurrent import scan_layers
 from flaxnets.nn.functional.recurrent_steps import KINDS as KINDS_OF_RECURRENCE
@@ -426,6 +427,16 @@ def test_cudnn_is_refused_where_it_cannot_work(backend, devices, plugin, monkeyp
         kernels.choose("cudnn")
 
 
+def test_a_materialized_array_is_stored_in_its_logical_order():
+    def moved(x: jax.Array) -> jax.Array:
+        return jnp.sin(materialized(jnp.moveaxis(x, 1, -1)))
+
+    text = jax.jit(moved).lower(jnp.ones((2, 8, 5, 6), jnp.float32)).compile().as_text()
+    calls = [line.strip() for line in text.splitlines() if " call(" in line]
+    assert len(calls) == 1
+    assert "f32[2,5,6,8]{3,2,1,0} call(" in calls[0]
+
+
 def test_forms_run_eagerly(rng):
     arrays = draw(rng, BLOCK, jnp.float32)
     with kernels.use("onednn"):
@@ -439,7 +450,7 @@ def test_forms_run_eagerly(rng):
         (((1, 5, 5, 2), (3, 3, 3, 4), ((0, 0), (0, 0)), jnp.float32), r"shapes \(1, 5, 5, 2\) and \(3, 3, 3, 4\)"),
         (((1, 5, 5, 2), (3, 3, 2, 4), ((0, 0), (-1, 0)), jnp.float32), r"no negative padding.*\(-1, 0\)"),
         (((1, 5, 2, 2), (3, 3, 2, 4), ((0, 0), (0, 0)), jnp.float32), r"must have elements.*\(1, 3, 0, 4\)"),
-        (((1, 5, 5, 2), (3, 3, 2, 4), ((0, 0), (0, 0)), jnp.float16), "must be of float32, got float16"),
+        (((1, 5, 5, 2), (3, 3, 2, 4), ((0, 0), (0, 0)), jnp.float16), "float32 or all of bfloat16, got float16, float16"),
     ],
 )
 def test_a_call_that_would_end_the_process_is_an_error(operands, message):
@@ -448,6 +459,16 @@ def test_a_call_that_would_end_the_process_is_an_error(operands, message):
         onednn.convolution(
             jnp.ones(x, dtype), jnp.ones(kernel, dtype), stride=(1, 1), pads=pads, dilation=(1, 1),
             data_axes=(0, 3, 1, 2), kernel_axes=(2, 3, 0, 1),
+        )  # fmt: skip
+
+
+def test_operands_of_two_dtypes_or_wrong_groups_are_an_error():
+    with pytest.raises(ValueError, match="float32 or all of bfloat16, got float32, bfloat16"):
+        onednn.matmul(jnp.ones((2, 3), jnp.float32), jnp.ones((3, 2), jnp.bfloat16))
+    with pytest.raises(ValueError, match=r"\(1, 5, 5, 4\) and \(3, 3, 2, 3\) do not fit with groups=2"):
+        onednn.convolution(
+            *(jnp.ones(shape, jnp.float32) for shape in ((1, 5, 5, 4), (3, 3, 2, 3))), stride=(1, 1), pads=((0, 0), (0, 0)), dilation=(1, 1),
+            data_axes=(0, 3, 1, 2), kernel_axes=(2, 3, 0, 1), groups=2,
         )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jax
 from jax.core import ShapedArray
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -71,6 +72,8 @@ def trilinear(name: str, compute: Compute, on_cpu: Compute, batched: Callable[..
 
 
 def _call_of_its_own(x: jax.Array) -> jax.Array:
+    # Without the constraint XLA may store a transposed array in its old order, and loops over it then jump in memory.
+    x = with_layout_constraint(x, Layout(range(x.ndim)))
     with set_xla_metadata(inlineable="false"):
         return jax.jit(lambda x: x)(x)
 

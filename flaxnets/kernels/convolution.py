@@ -258,7 +258,19 @@ def compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, conv: Convolut
         conv: the sizes.
         library: ``"xla"`` or ``"onednn"``.
     """
-    return (_ONEDNN if library == "onednn" else _XLA)[result](a, b, conv)
+    compute, dtype = (_ONEDNN if library == "onednn" else _XLA)[result], a.dtype
+    if dtype == jnp.bfloat16 and not _is_onednns_alone(result, conv):
+        a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+    return compute(a, b, conv).astype(dtype)
+
+
+def _is_onednns_alone(result: Result, conv: Convolution) -> bool:
+    """Whether oneDNN computes the result in one call. XLA is slow with bfloat16, and its sums of it are not exact."""
+    if conv.is_narrow or conv.is_heavy:
+        return False
+    if result == "input":
+        return conv.stride == (1, 1)
+    return result == "output" or conv.is_product or conv.kernel[2] >= 4
 
 
 _conv = trilinear("conv_nhwc", _compute, compute_on_cpu)
@@ -276,7 +288,7 @@ def convolution(
     """Cross-correlates images ``(N, C_in, H, W)`` with a weight ``(C_out, C_in, kh, kw)``.
 
     Args:
-        x: of float32 or float64; of other dtypes with ``library="xla"`` only, if at all.
+        x: of float32, float64 or bfloat16.
         weight: of the same dtype.
         bias: ``(C_out,)``.
         stride: along height and width.
@@ -292,5 +304,7 @@ def convolution(
     conv = Convolution(x.shape, kernel.shape, stride, pads, dilation)
     y = _conv.bind(x, kernel, result="output", conv=conv, library=library)
     if bias is not None:
-        y = with_materialized_gradient(y + spread(bias, y))
+        wide = jnp.promote_types(y.dtype, jnp.float32)
+        sums = y.astype(wide) + spread(bias.astype(wide), y)
+        y = with_materialized_gradient(sums.astype(y.dtype))
     return lax.transpose(y, (0, 3, 1, 2))

@@ -380,8 +380,9 @@ _CPU = {"output": _output, "input": _input_gradient, "weight": _kernel_gradient}
 def _compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, window: Window) -> jax.Array:
     if window.is_fast or 0 in (*a.shape, *b.shape):
         return native(a, b, result=result, window=window)
-    dtype = a.dtype  # half precision is computed in float32, as XLA's own convolution is
-    a, b = (array.astype(jnp.promote_types(dtype, jnp.float32)) for array in (a, b))
+    dtype = a.dtype
+    if window.library == "xla":  # half precision is computed in float32, as XLA's own convolution is
+        a, b = (array.astype(jnp.promote_types(dtype, jnp.float32)) for array in (a, b))
     if not window.channels_last:
         a, b = jnp.moveaxis(a, 1, -1), jnp.moveaxis(b, 1, -1) if result == "weight" else _moved_last(b)
     # Otherwise XLA computes operands anew for each tap, and in another order one element at a time.
@@ -533,8 +534,9 @@ def convolution_nd(
         return add_bias(_conv.bind(a, weight, result=result, window=window), bias, 1)
     y = _conv.bind(materialized(jnp.moveaxis(a, 1, -1)), _moved_last(weight), result=result, window=window)
     if bias is not None:
-        rows = y.reshape(len(y), -1, *y.shape[-2:])
-        y = with_materialized_gradient((rows + spread(bias, rows)).reshape(y.shape))
+        rows, wide = y.reshape(len(y), -1, *y.shape[-2:]), jnp.promote_types(y.dtype, jnp.float32)
+        sums = rows.astype(wide) + spread(bias.astype(wide), rows)
+        y = with_materialized_gradient(sums.astype(y.dtype).reshape(y.shape))
     return jnp.moveaxis(y, -1, 1)
 
 

@@ -4,11 +4,13 @@ Its custom calls are neither documented nor stable, and one that does not fit en
 jaxlib count that they were tested with, and every call is checked before it is made.
 """
 
+import functools
 import json
 import math
 import platform
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,8 +18,11 @@ import jax.numpy as jnp
 
 from flaxnets.xla import JAXLIB
 
+# The dtypes of the calls; sums are of float32 in both.
+DTYPES = (jnp.float32, jnp.bfloat16)
 # The versions of jaxlib with which these calls were tested.
 VERSIONS = ("0.10.2", "0.11.2", "0.12.0.1")
+CPUINFO = Path("/proc/cpuinfo")
 
 Pads = Sequence[tuple[int, int]]
 
@@ -27,19 +32,35 @@ def is_supported() -> bool:
     return JAXLIB in VERSIONS and platform.machine() == "x86_64"
 
 
+@functools.cache
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 numbers itself. On others, oneDNN is slower with them than with float32.
+
+    >>> has_bfloat16() in (True, False)
+    True
+    """
+    try:
+        lines = CPUINFO.read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
 def _call(target: str, key: str, config: Mapping[str, Any], shape: tuple[int, ...], *operands: jax.Array) -> jax.Array:
     if not is_supported():
         raise ValueError(f"{target}: jaxlib must be one of the versions {VERSIONS}, got {JAXLIB}")
-    for array in operands:
-        if array.dtype != jnp.float32:
-            raise ValueError(f"{target}: operands must be of float32, got {array.dtype}")
+    dtypes = {array.dtype for array in operands}
+    if len(dtypes) > 1 or not dtypes <= {*map(jnp.dtype, DTYPES)}:
+        names = ", ".join(array.dtype.name for array in operands)
+        raise ValueError(f"{target}: operands must all be of float32 or all of bfloat16, got {names}")
     for sizes in (shape, *(array.shape for array in operands)):
         if min(sizes) < 1 or math.prod(sizes) >= 2**31:
             raise ValueError(f"{target}: arrays must have elements, and fewer than 2**31, got the shape {sizes}")
     options = json.dumps({key: config})
     # jaxlib cannot serialize a program with these calls; where compiled programs are kept, this one is not.
     warnings.filterwarnings("ignore", r"Error writing persistent compilation cache entry for .*std::bad_alloc")
-    result = jax.ShapeDtypeStruct(shape, jnp.float32)
+    result = jax.ShapeDtypeStruct(shape, operands[0].dtype)
     return jax.ffi.ffi_call(target, result, custom_call_api_version=2, legacy_backend_config=options)(*operands)
 
 
@@ -64,7 +85,7 @@ def convolution(
     """Cross-correlate.
 
     Args:
-        x: of float32, as all arrays.
+        x: of float32 or bfloat16, as all arrays.
         kernel: of as many axes.
         stride: of the window, along each spatial axis, as the following ones.
         pads: zeros before and behind, none negative.
@@ -114,7 +135,7 @@ def convolution(
 
 
 def matmul(a: jax.Array, b: jax.Array, *, transpose_a: bool = False, transpose_b: bool = False) -> jax.Array:
-    """Returns ``a @ b`` for matrices of float32, either of which may be transposed before.
+    """Returns ``a @ b`` for matrices of float32 or bfloat16, either of which may be transposed before.
 
     Raises:
         ValueError: for what would end the process.
