@@ -23,6 +23,7 @@ CASES: dict[str, tuple[str, list[tuple[int, ...]], dict[str, Any]]] = {
     "whole images, many weights": ("conv2d", [(2, 256, 3, 3), (512, 256, 3, 3), (512,)], {"padding": 1}),
     "groups": ("conv2d", [(3, 16, 9, 8), (16, 4, 3, 3), (16,)], {"padding": 1, "groups": 4}),
     "depthwise": ("conv2d", [(3, 16, 9, 8), (16, 1, 3, 3), (16,)], {"padding": 1, "groups": 16}),
+    "depthwise, strided": ("conv2d", [(3, 16, 9, 8), (16, 1, 5, 5), (16,)], {"padding": 2, "stride": 2, "groups": 16}),
     "patches": ("conv2d", [(3, 3, 16, 16), (24, 3, 4, 4), (24,)], {"stride": 4}),
     "dilated sequence": ("conv1d", [(3, 16, 20), (16, 16, 3), (16,)], {"padding": 4, "dilation": 4}),
     "volume": ("conv3d", [(3, 8, 5, 6, 7), (16, 8, 3, 3, 3), (16,)], {"padding": 1}),

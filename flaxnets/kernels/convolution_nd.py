@@ -315,13 +315,20 @@ def _each(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
     return jnp.stack([function(*slices) for slices in zip(*arrays, strict=True)])
 
 
+def _in_float32(compute: Callable[..., jax.Array], a: jax.Array, b: jax.Array, window: Window) -> jax.Array:
+    """Compute in float32 or more: sums of half precision are not exact."""
+    wide = jnp.promote_types(a.dtype, jnp.float32)
+    return compute(a.astype(wide), b.astype(wide), window).astype(a.dtype)
+
+
 def _output(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     groups, (inputs, outputs) = window.groups, kernel.shape[-2:]
     if groups == 1:
         return _dense(x, kernel, window)
-    is_image = window.library == "onednn" and x.ndim == 4
-    if inputs == 1:
-        return _grouped(x, kernel, window) if is_image else _shifted(x, kernel, window)
+    if inputs == 1 and window.library == "onednn" and x.ndim == 4 and outputs == groups:
+        return _grouped(x, kernel, window)
+    if inputs == 1:  # also where oneDNN is slow: with several outputs for each channel
+        return _in_float32(_shifted, x, kernel, window)
     merged = _merged(groups, max(inputs, outputs // groups))
     chunks, one = groups // merged, window._replace(groups=1)
     kernel = kernel.reshape(*window.kernel, 1, inputs, chunks, merged, outputs // groups)
@@ -337,9 +344,10 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     groups, inputs, outputs = window.groups, x.shape[-1] // window.groups, g.shape[-1]
     if groups == 1:
         return _dense_kernel(x, g, window)
+    if inputs == 1 and window.library == "onednn" and x.ndim == 4 and math.prod(window.kernel) > 9:
+        return _tall_kernel(x, g, window)
     if inputs == 1:
-        is_image = window.library == "onednn" and x.ndim == 4
-        return _tall_kernel(x, g, window) if is_image else _shifted_kernel(x, g, window)
+        return _in_float32(_shifted_kernel, x, g, window)
     merged = _merged(groups, max(inputs, outputs // groups))
     chunks, one = groups // merged, window._replace(groups=1)
     kernel = _each(lambda x, g: _dense_kernel(x, g, one), _split(x, chunks), _split(g, chunks))
@@ -380,13 +388,13 @@ _CPU = {"output": _output, "input": _input_gradient, "weight": _kernel_gradient}
 def _compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, window: Window) -> jax.Array:
     if window.is_fast or 0 in (*a.shape, *b.shape):
         return native(a, b, result=result, window=window)
-    dtype = a.dtype
+    compute = _CPU[result]
     if window.library == "xla":  # half precision is computed in float32, as XLA's own convolution is
-        a, b = (array.astype(jnp.promote_types(dtype, jnp.float32)) for array in (a, b))
+        compute = functools.partial(_in_float32, compute)
     if not window.channels_last:
         a, b = jnp.moveaxis(a, 1, -1), jnp.moveaxis(b, 1, -1) if result == "weight" else _moved_last(b)
     # Otherwise XLA computes operands anew for each tap, and in another order one element at a time.
-    y = materialized(_CPU[result](materialized(a), materialized(b), window).astype(dtype))
+    y = materialized(compute(materialized(a), materialized(b), window))
     if window.channels_last:
         return y
     return _moved_first(y) if result == "weight" else jnp.moveaxis(y, -1, 1)
