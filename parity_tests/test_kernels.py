@@ -450,7 +450,10 @@ def test_forms_run_eagerly(rng):
         (((1, 5, 5, 2), (3, 3, 3, 4), ((0, 0), (0, 0)), jnp.float32), r"shapes \(1, 5, 5, 2\) and \(3, 3, 3, 4\)"),
         (((1, 5, 5, 2), (3, 3, 2, 4), ((0, 0), (-1, 0)), jnp.float32), r"no negative padding.*\(-1, 0\)"),
         (((1, 5, 2, 2), (3, 3, 2, 4), ((0, 0), (0, 0)), jnp.float32), r"must have elements.*\(1, 3, 0, 4\)"),
-        (((1, 5, 5, 2), (3, 3, 2, 4), ((0, 0), (0, 0)), jnp.float16), "float32 or all of bfloat16, got float16, float16"),
+        (
+            ((1, 5, 5, 2), (3, 3, 2, 4), ((0, 0), (0, 0)), jnp.float16),
+            "float32 or all of bfloat16, got float16, float16",
+        ),
     ],
 )
 def test_a_call_that_would_end_the_process_is_an_error(operands, message):
