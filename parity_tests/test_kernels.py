@@ -18,7 +18,6 @@ import flaxnets
 from flaxnets import kernels
 from flaxnets.kernels import onednn, probe
 from flaxnets.kernels._primitives import materialized
-from flaxnets.kernels._primitives import materialized
 from flaxnets.nn import functional as F
 from flaxnets.nn.functional.recurrent import scan_layers
 from flaxnets.nn.functional.recurrent_steps import KINDS as KINDS_OF_RECURRENCE
@@ -470,7 +469,8 @@ def test_operands_of_two_dtypes_or_wrong_groups_are_an_error():
         onednn.matmul(jnp.ones((2, 3), jnp.float32), jnp.ones((3, 2), jnp.bfloat16))
     with pytest.raises(ValueError, match=r"\(1, 5, 5, 4\) and \(3, 3, 2, 3\) do not fit with groups=2"):
         onednn.convolution(
-            *(jnp.ones(shape, jnp.float32) for shape in ((1, 5, 5, 4), (3, 3, 2, 3))), stride=(1, 1), pads=((0, 0), (0, 0)), dilation=(1, 1),
+            *(jnp.ones(shape, jnp.float32) for shape in ((1, 5, 5, 4), (3, 3, 2, 3))),
+            stride=(1, 1), pads=((0, 0), (0, 0)), dilation=(1, 1),
             data_axes=(0, 3, 1, 2), kernel_axes=(2, 3, 0, 1), groups=2,
         )  # fmt: skip
 

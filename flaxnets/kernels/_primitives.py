@@ -75,7 +75,7 @@ def _call_of_its_own(x: jax.Array) -> jax.Array:
     # Without the constraint XLA may store a transposed array in its old order, and loops over it then jump in memory.
     # The constraint is a call that XLA cannot divide among devices.
     if jax.device_count() == 1:
-        x = with_layout_constraint(x, Layout(range(x.ndim)))
+        x = with_layout_constraint(x, Layout(tuple(range(x.ndim))))
     with set_xla_metadata(inlineable="false"):
         return jax.jit(lambda x: x)(x)
 

@@ -19,7 +19,7 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ from flaxnets.kernels.reductions import spread
 
 Shape = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
+Element = TypeVar("Element")
 Tap = Any  # one position in the kernel: a tuple of ints, or an array inside a loop
 
 WIDTH = 16  # channels of a dense convolution that groups are merged into
@@ -147,8 +148,10 @@ def _folded(x: jax.Array, window: Window) -> tuple[jax.Array, Window]:
     along = Window(window.size[:1], (kernel,), window.stride[:1], window.pads[:1], window.dilation[:1])
     x = _pad(x.reshape(n, window.size[0], -1), along.padding())
     x = jnp.stack([along.slice(x, tap).reshape(n * depth, *size, channels) for tap in along.taps()], -2)
-    sizes = (window.size, window.kernel, window.stride, window.pads, window.dilation)
-    flat = Window(*(size[1:] for size in sizes), library=window.library)
+    flat = Window(
+        window.size[1:], window.kernel[1:], window.stride[1:], window.pads[1:], window.dilation[1:],
+        library=window.library,
+    )  # fmt: skip
     return materialized(x.reshape(n * depth, *size, kernel * channels)), flat
 
 
@@ -158,15 +161,19 @@ def _product(a: jax.Array, b: jax.Array, window: Window, transpose_a: bool = Fal
     return (a.T if transpose_a else a) @ b
 
 
+def _pair(values: Sequence[Element]) -> tuple[Element, Element]:
+    height, width = values
+    return height, width
+
+
 def _as_image(x: jax.Array, kernel: Shape, window: Window) -> tuple[jax.Array, Convolution]:
     """A sequence or an image, without the elements that negative padding removes, and its convolution in two axes."""
     x = _pad(x, [(0, 0, 0), *((min(before, 0), min(after, 0), 0) for before, after in window.pads), (0, 0, 0)])
-    x = x[:, None] if x.ndim == 3 else x
-    stride, pads, dilation = window.stride, window.pads, window.dilation
-    if len(stride) == 1:
-        kernel, stride, pads, dilation = (1, *kernel), (1, *stride), ((0, 0), *pads), (1, *dilation)
-    pads = tuple((max(before, 0), max(after, 0)) for before, after in pads)
-    return x, Convolution(x.shape, kernel, stride, pads, dilation)
+    stride, dilation = window.stride, window.dilation
+    pads = [(max(before, 0), max(after, 0)) for before, after in window.pads]
+    if x.ndim == 3:  # an image of one row
+        x, kernel, stride, dilation, pads = x[:, None], (1, *kernel), (1, *stride), (1, *dilation), [(0, 0), *pads]
+    return x, Convolution(x.shape, kernel, _pair(stride), _pair(pads), _pair(dilation))
 
 
 def _dense(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:

@@ -34,7 +34,7 @@ def is_supported() -> bool:
 
 @functools.cache
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 numbers itself. On others, oneDNN is slower with them than with float32.
+    """Whether the processor has instructions for bfloat16. On others, oneDNN is faster with float32.
 
     >>> has_bfloat16() in (True, False)
     True

@@ -68,8 +68,9 @@ def _cases() -> Iterator[tuple[tuple[Shape, Shape], DTypeLike, Form, Form]]:
     for i, (x, weight, window) in enumerate(_FAMILIES):
         ours = functools.partial(convolution_nd, window=window._replace(library="onednn"))
         xlas = functools.partial(native_convolution, window=window._replace(channels_last=False))
+        onednns, xlas = (functools.partial(form, bias=None, result="output") for form in (ours, xlas))
         for dtype in _dtypes(i):
-            yield (x, weight), dtype, *(functools.partial(form, bias=None, result="output") for form in (ours, xlas))
+            yield (x, weight), dtype, onednns, xlas
     for i, shapes in enumerate(_PRODUCTS):
         for dtype in _dtypes(i):
             yield shapes, dtype, linear, lambda x, weight: x @ weight.T
