@@ -212,6 +212,12 @@ def _correlated(x: jax.Array, pads: list[Pair], window: jax.Array, stride: Pair,
     return out[0]
 
 
+def _elements(x: jax.Array, count: int, size: int, stride: int) -> jax.Array:
+    """Stack the elements at each of ``size`` positions of ``count`` windows along axis 3."""
+    length = (count - 1) * stride + 1
+    return jnp.stack([lax.slice_in_dim(x, start, start + length, stride, 3) for start in range(size)])
+
+
 def _stem_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> jax.Array:
     """A product of shifted images with the output's gradient.
 
@@ -227,13 +233,8 @@ def _stem_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> jax.
     ]
     x = lax.pad(x.transpose(3, 0, 1, 2), jnp.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), *pads])
     g = jnp.pad(g, ((0, 0), (0, 0), (0, rows * pixels - width), (0, 0)))
-    strides = (1, 1, down, pixels * right)
-
-    def shifted(i: int, j: int) -> jax.Array:
-        end = (*x.shape[:2], i + (height - 1) * strides[2] + 1, j + (rows - 1) * strides[3] + 1)
-        return lax.slice(x, (0, 0, i, j), end, strides)
-
-    images = jnp.stack([shifted(i, j) for i in range(kh) for j in range(reach)])
+    # XLA compiles every slice: rows and columns one after the other are 14 of them for a 7x7 window, not 49.
+    images = _elements(_elements(x, rows, reach, pixels * right), height, kh, down)
     stacked = lax.optimization_barrier(images).reshape(kh * reach * channels, -1)
     products = onednn.matmul(stacked, g.reshape(-1, pixels * out)).reshape(kh, reach, channels, pixels, out)
     own = [products[:, right * pixel : right * pixel + kw, :, pixel] for pixel in range(pixels)]
