@@ -1,7 +1,7 @@
 """Prepares and times cells of ``benchmarks.layers`` in this process, as the lines that it reads say.
 
-A line is a JSON list: ``["prepare", row, form, direction]`` or ``["time", row, form, direction, seconds]``. Each answer
-is one line of JSON. No process holds both frameworks.
+A line is a JSON list: ``["prepare", row, form, direction]`` or ``["time", row, form, direction, seconds, statistic]``. Each
+answer is one line of JSON. No process holds both frameworks.
 """
 
 import argparse
@@ -43,6 +43,7 @@ FORMS = {
     "engine": Form("jax", "flaxnets, engine"),
 }
 DIRECTIONS = ("forward", "both")
+STATISTICS: dict[str, Callable[[list[float]], float]] = {"median": statistics.median, "minimum": min}
 
 
 def is_training(row: Row, direction: str) -> bool:
@@ -211,17 +212,17 @@ def _compile_physical(function: Callable[..., Any], arguments: tuple[Any, ...]) 
     return compiled, physical
 
 
-def measure(call: Call, seconds: float) -> float:
-    """Return the median of the seconds of as many calls as fit into a time, at least one."""
+def measure(call: Call, seconds: float, statistic: str) -> float:
+    """Return the median or minimum of the seconds of as many calls as fit into a time, at least one."""
     times, until = [], time.perf_counter() + seconds
     while not times or time.perf_counter() < until:
         started = time.perf_counter()
         call()
         times.append(time.perf_counter() - started)
-    return statistics.median(times)
+    return STATISTICS[statistic](times)
 
 
-def _answer(calls: dict[tuple[str, str], Call], command: str, row: str, form: str, direction: str, *rest: float) -> Any:
+def _answer(calls: dict[tuple[str, str], Call], command: str, row: str, form: str, direction: str, *rest: Any) -> Any:
     if command == "time":
         return {"seconds": measure(calls[form, direction], *rest)}
     started = time.perf_counter()

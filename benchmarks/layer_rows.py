@@ -88,7 +88,7 @@ def function(name: str, *sizes: tuple[Any, ...]) -> list[Row]:
 
 # Images of a convolutional network, tokens of a transformer, sequences of samples, and volumes.
 IMAGES, SMALL_IMAGES, TOKENS = (8, 64, 56, 56), (16, 128, 14, 14), (16, 128, 512)
-SEQUENCES, VOLUMES = (16, 64, 512), (2, 16, 16, 32, 32)
+SEQUENCES, VOLUMES = (32, 64, 512), (4, 16, 16, 32, 32)
 
 
 def _constant(*shape: int) -> Array:
@@ -182,9 +182,9 @@ _POOLS = [
     *layer("MaxUnpool1d", ((2,), {}, (16, 64, 256), Array((16, 64, 256), "corners"))),
     *layer("MaxUnpool1d", ((2,), {}, (8, 32, 2048), Array((8, 32, 2048), "corners"))),
     *layer("MaxUnpool2d", ((2,), {}, (8, 64, 28, 28), Array((8, 64, 28, 28), "corners"))),
-    *layer("MaxUnpool2d", ((2,), {}, (16, 128, 7, 7), Array((16, 128, 7, 7), "corners"))),
-    *layer("MaxUnpool3d", ((2,), {}, (2, 16, 8, 16, 16), Array((2, 16, 8, 16, 16), "corners"))),
-    *layer("MaxUnpool3d", ((2,), {}, (2, 32, 4, 8, 8), Array((2, 32, 4, 8, 8), "corners"))),
+    *layer("MaxUnpool2d", ((2,), {}, (16, 256, 14, 14), Array((16, 256, 14, 14), "corners"))),
+    *layer("MaxUnpool3d", ((2,), {}, (4, 32, 8, 16, 16), Array((4, 32, 8, 16, 16), "corners"))),
+    *layer("MaxUnpool3d", ((2,), {}, (8, 64, 4, 8, 8), Array((8, 64, 4, 8, 8), "corners"))),
     *layer("AvgPool1d", ((2,), {}, SEQUENCES), ((25,), {"stride": 1, "padding": 12}, SEQUENCES)),
     *layer(
         "AvgPool2d",
@@ -210,7 +210,7 @@ _POOLS = [
 _PADDINGS = [
     row
     for kind in ("Constant", "Zero", "Reflection", "Replication", "Circular")
-    for axes, sizes in {1: ((16, 64, 512), (4, 16, 8192)), 2: (IMAGES, (4, 3, 224, 224)), 3: (VOLUMES,)}.items()
+    for axes, sizes in {1: (SEQUENCES, (4, 64, 8192)), 2: (IMAGES, (16, 3, 224, 224)), 3: (VOLUMES,)}.items()
     for size in sizes
     for row in layer(f"{kind}Pad{axes}d", (((2, 0.5) if kind == "Constant" else (2,)), {}, size))
 ]
@@ -307,10 +307,10 @@ _EMBEDDINGS = [
         ((10000, 128), {"mode": "mean"}, _integers(10000, 256, 32)),
         ((10000, 128), {"mode": "max"}, _integers(10000, 256, 32)),
     ),
-    *function("one_hot", ({"num_classes": 100}, _integers(100, 32, 128))),
+    *function("one_hot", ({"num_classes": 100}, _integers(100, 64, 512))),
 ]
 
-_SEQUENCE, _IMAGE, _VOLUME = (16, 64, 256), (8, 32, 28, 28), (2, 16, 8, 16, 16)
+_SEQUENCE, _IMAGE, _VOLUME = (16, 64, 512), (16, 32, 28, 28), (4, 16, 8, 16, 16)
 _RESAMPLING = [
     *layer("Upsample", ((), {"scale_factor": 2}, _IMAGE)),
     *layer("Upsample", ((), {"scale_factor": 2, "mode": "bilinear", "align_corners": False}, _IMAGE)),
@@ -337,11 +337,11 @@ _RESAMPLING = [
         ({"size": 20, "mode": "nearest-exact"}, _VOLUME),
         ({"size": 6, "mode": "area"}, _VOLUME),
     ),
-    *function("affine_grid", ({"size": (16, 3, 64, 64), "align_corners": False}, (16, 2, 3))),
+    *function("affine_grid", ({"size": (64, 3, 64, 64), "align_corners": False}, (64, 2, 3))),
     *function(
         "grid_sample",
-        ({"align_corners": False}, _IMAGE, (8, 28, 28, 2)),
-        ({"align_corners": False, "mode": "nearest"}, _IMAGE, (8, 28, 28, 2)),
+        ({"align_corners": False}, _IMAGE, (16, 28, 28, 2)),
+        ({"align_corners": False, "mode": "nearest"}, _IMAGE, (16, 28, 28, 2)),
         ({"align_corners": False, "mode": "bicubic"}, (4, 8, 28, 28), (4, 28, 28, 2)),
     ),
     *layer("PixelShuffle", ((2,), {}, (8, 128, 28, 28)), ((4,), {}, (4, 48, 56, 56))),
@@ -358,7 +358,9 @@ _DISTANCES = [
 
 
 def _regression(name: str, **kwargs: Any) -> list[Row]:
-    return layer(name, ((), kwargs, _BATCH, _constant(*_BATCH)), ((), kwargs, (8, 3, 96, 96), _constant(8, 3, 96, 96)))
+    return layer(
+        name, ((), kwargs, _BATCH, _constant(*_BATCH)), ((), kwargs, (8, 3, 256, 256), _constant(8, 3, 256, 256))
+    )
 
 
 def _labels(name: str, *targets: Array) -> list[Row]:
@@ -371,10 +373,10 @@ _LOSSES = [
     *_labels("SoftMarginLoss", _signs(256, 1000), _signs(4096, 64)),
     *_labels("HingeEmbeddingLoss", _signs(256, 1000), _signs(4096, 64)),
     *_labels("MultiLabelSoftMarginLoss", _uniform(256, 1000, is_constant=True), _uniform(4096, 64, is_constant=True)),
-    *_labels("BCEWithLogitsLoss", _uniform(256, 1000, is_constant=True), _uniform(8, 1, 128, 128, is_constant=True)),
+    *_labels("BCEWithLogitsLoss", _uniform(256, 1000, is_constant=True), _uniform(8, 1, 384, 384, is_constant=True)),
     *_labels("KLDivLoss", _uniform(256, 1000, is_constant=True), _uniform(4096, 64, is_constant=True)),
     *layer("BCELoss", ((), {}, _uniform(256, 1000), _uniform(256, 1000, is_constant=True))),
-    *layer("BCELoss", ((), {}, _uniform(8, 1, 128, 128), _uniform(8, 1, 128, 128, is_constant=True))),
+    *layer("BCELoss", ((), {}, _uniform(8, 1, 384, 384), _uniform(8, 1, 384, 384, is_constant=True))),
     *layer(
         "CrossEntropyLoss",
         ((), {}, (256, 1000), _integers(1000, 256)),

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import layers_report, rounds
-from benchmarks.layer_cells import DIRECTIONS, FORMS
+from benchmarks.layer_cells import DIRECTIONS, FORMS, STATISTICS
 from benchmarks.layer_rows import ROWS
 
 ROWS_A_PROCESS = 20
@@ -100,7 +100,7 @@ class Process:
 
 
 def measure_row(
-    name: str, processes: Mapping[str, Process], turns: int, seconds: float, order: random.Random
+    name: str, processes: Mapping[str, Process], options: argparse.Namespace, order: random.Random
 ) -> dict[str, Any]:
     """Return the seconds of each turn and of preparing, for each cell that exists, or why it failed."""
     failed: dict[str, str] = {}
@@ -118,9 +118,10 @@ def measure_row(
                     failed[str(cell)] = answer["failed"]
                 else:
                     prepared[str(cell)], times[cell] = answer["prepare_seconds"], []
-            for _ in range(turns):
+            for _ in range(options.turns):
                 for cell in order.sample(list(times), len(times)):
-                    answer = processes[FORMS[cell.form].framework].ask("time", name, *cell, seconds)
+                    process = processes[FORMS[cell.form].framework]
+                    answer = process.ask("time", name, *cell, options.seconds, options.statistic)
                     times[cell].append(answer["seconds"])
         except Lost as error:  # the other cells are prepared again, in a new process
             failed[str(cell)] = str(error)
@@ -160,7 +161,7 @@ def save(path: Path, options: argparse.Namespace, results: Mapping[str, Any]) ->
     """Replace the results of these rows, for this maker of processors and this version of JAX."""
     stored = json.loads(path.read_text()) if path.exists() else {}
     record = stored.setdefault(layers_report.key(), {"rows": {}})
-    record["conditions"] = rounds.conditions(options)
+    record["conditions"] = f"{rounds.conditions(options)}, {options.turns} turns, {options.statistic} of each turn"
     record["rows"] |= layers_report.rounded(results)
     path.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n")
 
@@ -172,6 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=2, help="fresh processes")
     parser.add_argument("--turns", type=int, default=3, help="in each round")
     parser.add_argument("--seconds", type=float, default=0.1, help="of each cell in each turn")
+    parser.add_argument("--statistic", choices=STATISTICS, default="median", help="minimum: for busy machines")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--allocator", choices=rounds.ALLOCATORS, default="keep", help="of both frameworks alike")
     parser.add_argument("--json", type=Path, metavar="FILE", help="merge the results into this file")
@@ -195,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     if place % ROWS_A_PROCESS == 0:
                         for process in processes.values():
                             process.end()
-                    found = measure_row(name, processes, options.turns, options.seconds, order)
+                    found = measure_row(name, processes, options, order)
                     results[name] = merged(results.get(name), found)
                     print(f"{i + 1}.{place + 1}/{len(names)} {layers_report.shown(name, results[name])}", flush=True)
                     for path in paths:

@@ -94,12 +94,12 @@ class ConvNeXtBlock(nn.Module):
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         self.expand = nn.Linear(channels, 4 * channels, rngs=rngs)
         self.project = nn.Linear(4 * channels, channels, rngs=rngs)
-        self.scale = nn.Parameter(jnp.full((channels,), 1e-6))
+        self.scale = nn.Parameter(jnp.full((1, channels, 1, 1), 1e-6))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = self.norm(self.depthwise(x).transpose(0, 2, 3, 1))
-        y = self.scale * self.project(F.gelu(self.expand(y)))
-        return x + y.transpose(0, 3, 1, 2)
+        y = self.project(F.gelu(self.expand(y)))
+        return x + self.scale * y.transpose(0, 3, 1, 2)
 
 
 def convnext(*, channels: Sequence[int] = (48, 96, 192), num_classes: int = 10, rngs: nnx.Rngs) -> nn.Sequential:

@@ -90,7 +90,7 @@ class ConvNeXtBlock(nnx.Module):
         self.norm = nnx.LayerNorm(channels, rngs=rngs)
         self.expand = nnx.Linear(channels, 4 * channels, rngs=rngs)
         self.project = nnx.Linear(4 * channels, channels, rngs=rngs)
-        self.scale = nnx.Param(jnp.full((channels,), 1e-6))
+        self.scale = nnx.Param(jnp.full((1, 1, 1, channels), 1e-6))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = self.norm(self.depthwise(x))

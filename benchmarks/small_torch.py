@@ -91,12 +91,12 @@ class ConvNeXtBlock(nn.Module):
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         self.expand = nn.Linear(channels, 4 * channels)
         self.project = nn.Linear(4 * channels, channels)
-        self.scale = nn.Parameter(torch.full((channels,), 1e-6))
+        self.scale = nn.Parameter(torch.full((1, channels, 1, 1), 1e-6))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
-        y = self.scale * self.project(F.gelu(self.expand(y)))
-        return x + y.permute(0, 3, 1, 2)
+        y = self.project(F.gelu(self.expand(y)))
+        return x + self.scale * y.permute(0, 3, 1, 2)
 
 
 def convnext(*, channels: Sequence[int] = (48, 96, 192), num_classes: int = 10) -> nn.Sequential:
