@@ -1,7 +1,7 @@
 """Prepares and times cells of ``benchmarks.layers`` in this process, as the lines that it reads say.
 
-A line is a JSON list: ``["prepare", row, form, direction]`` or ``["time", row, form, direction, seconds, statistic]``. Each
-answer is one line of JSON. No process holds both frameworks.
+A line is a JSON list: ``["prepare", row, form, direction]`` or ``["time", row, form, direction, seconds, statistic]``.
+Each answer is one line of JSON. No process holds both frameworks.
 """
 
 import argparse

@@ -154,7 +154,11 @@ _CONVOLUTIONS = [
         ((32, 16, 2), {"stride": 2}, (2, 32, 8, 16, 16)),
         ((32, 16, 4), {"stride": 2, "padding": 1}, (2, 32, 8, 8, 8)),
     ),
-    *function("conv_tbc", ({"pad": 1}, (256, 16, 64), (3, 64, 64), (64,))),
+    *function(
+        "conv_tbc",
+        ({"pad": 1}, (256, 16, 64), (3, 64, 64), (64,)),
+        ({"pad": 2}, (512, 4, 128), (5, 128, 64), (64,)),
+    ),
     *layer("Unfold", ((3,), {"padding": 1}, (8, 32, 28, 28)), ((4,), {"stride": 4}, (8, 16, 64, 64))),
     *layer(
         "Fold",
@@ -210,7 +214,11 @@ _POOLS = [
 _PADDINGS = [
     row
     for kind in ("Constant", "Zero", "Reflection", "Replication", "Circular")
-    for axes, sizes in {1: (SEQUENCES, (4, 64, 8192)), 2: (IMAGES, (16, 3, 224, 224)), 3: (VOLUMES,)}.items()
+    for axes, sizes in {
+        1: (SEQUENCES, (4, 64, 8192)),
+        2: (IMAGES, (16, 3, 224, 224)),
+        3: (VOLUMES, (2, 32, 8, 28, 28)),
+    }.items()
     for size in sizes
     for row in layer(f"{kind}Pad{axes}d", (((2, 0.5) if kind == "Constant" else (2,)), {}, size))
 ]
@@ -229,7 +237,7 @@ _ACTIVATIONS = [
     ),
     *layer("Softmax", ((), {"dim": 1}, (4, 21, 64, 64))),
     *layer("Softmax2d", ((), {}, (4, 21, 64, 64)), ((), {}, SMALL_IMAGES)),
-    *function("gumbel_softmax", ({"dim": -1}, (1024, 512))),
+    *function("gumbel_softmax", ({"dim": -1}, (1024, 512)), ({"dim": -1, "hard": True}, (4096, 32))),
     *function("normalize", ({}, TOKENS), ({"dim": -1}, (4096, 128))),
 ]
 
@@ -307,7 +315,9 @@ _EMBEDDINGS = [
         ((10000, 128), {"mode": "mean"}, _integers(10000, 256, 32)),
         ((10000, 128), {"mode": "max"}, _integers(10000, 256, 32)),
     ),
-    *function("one_hot", ({"num_classes": 100}, _integers(100, 64, 512))),
+    *function(
+        "one_hot", ({"num_classes": 100}, _integers(100, 64, 512)), ({"num_classes": 1000}, _integers(1000, 4096))
+    ),
 ]
 
 _SEQUENCE, _IMAGE, _VOLUME = (16, 64, 512), (16, 32, 28, 28), (4, 16, 8, 16, 16)
@@ -337,7 +347,11 @@ _RESAMPLING = [
         ({"size": 20, "mode": "nearest-exact"}, _VOLUME),
         ({"size": 6, "mode": "area"}, _VOLUME),
     ),
-    *function("affine_grid", ({"size": (64, 3, 64, 64), "align_corners": False}, (64, 2, 3))),
+    *function(
+        "affine_grid",
+        ({"size": (64, 3, 64, 64), "align_corners": False}, (64, 2, 3)),
+        ({"size": (4, 1, 32, 32, 32), "align_corners": False}, (4, 3, 4)),
+    ),
     *function(
         "grid_sample",
         ({"align_corners": False}, _IMAGE, (16, 28, 28, 2)),
@@ -358,9 +372,7 @@ _DISTANCES = [
 
 
 def _regression(name: str, **kwargs: Any) -> list[Row]:
-    return layer(
-        name, ((), kwargs, _BATCH, _constant(*_BATCH)), ((), kwargs, (8, 3, 256, 256), _constant(8, 3, 256, 256))
-    )
+    return [row for shape in (_BATCH, (8, 3, 256, 256)) for row in layer(name, ((), kwargs, shape, _constant(*shape)))]
 
 
 def _labels(name: str, *targets: Array) -> list[Row]:

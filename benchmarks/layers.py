@@ -28,7 +28,7 @@ from benchmarks.layer_cells import DIRECTIONS, FORMS, STATISTICS
 from benchmarks.layer_rows import ROWS
 
 ROWS_A_PROCESS = 20
-LIMIT = 240  # seconds that one request may take
+LIMIT = 600  # seconds that one request may take
 SECONDS_A_ROW = 7.0  # of preparing a row and starting processes, for the estimate
 
 
@@ -159,7 +159,7 @@ def matching(patterns: Iterable[str]) -> list[str]:
 
 def save(path: Path, options: argparse.Namespace, results: Mapping[str, Any]) -> None:
     """Replace the results of these rows, for this maker of processors and this version of JAX."""
-    stored = json.loads(path.read_text()) if path.exists() else {}
+    stored = layers_report.load(path)
     record = stored.setdefault(layers_report.key(), {"rows": {}})
     record["conditions"] = f"{rounds.conditions(options)}, {options.turns} turns, {options.statistic} of each turn"
     record["rows"] |= layers_report.rounded(results)
@@ -177,10 +177,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--allocator", choices=rounds.ALLOCATORS, default="keep", help="of both frameworks alike")
     parser.add_argument("--json", type=Path, metavar="FILE", help="merge the results into this file")
+    parser.add_argument("--missing", action="store_true", help="leave out the rows that FILE, or docs, has")
     parser.add_argument("--write", action="store_true", help="merge the results into docs, and make the table")
     options = parser.parse_args(arguments)
     rounds.warn_if_busy()
     names = matching(options.patterns)
+    if options.missing:
+        done = layers_report.load(options.json or layers_report.JSON).get(layers_report.key(), {}).get("rows", {})
+        names = [name for name in names if name not in done]
     a_row = SECONDS_A_ROW + 1.1 * options.turns * options.seconds * len(CELLS)
     print(f"{len(names)} rows, about {len(names) * a_row * options.rounds / 60:.0f} minutes", flush=True)
     results: dict[str, Any] = {}

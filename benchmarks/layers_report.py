@@ -29,8 +29,8 @@ are ratios: how many times faster flaxnets is. Above 1 flaxnets is faster.
 training mode, with the gradients of all inputs and parameters for a random cotangent. Everything is float32; every
 call is waited for. *Compile* is the seconds of compiling the plain forward + backward, caches empty.
 
-Ratios are medians over turns, in each of which all cells of a row are timed one after the other. The row with the
-lowest ratio comes first; a dash: there is nothing to measure.
+All cells of a row are timed one after the other, in several turns; times and ratios are medians over the turns, and a
+ratio is formed within a turn. The row with the lowest ratio comes first; a dash: there is nothing to measure.
 
 Made by `python -m benchmarks.layers --write`."""
 
@@ -39,6 +39,11 @@ def key() -> str:
     """The maker of this processor and the version of JAX, such as ``Intel, JAX 0.10.2``."""
     vendor = Path("/proc/cpuinfo").read_text().partition("vendor_id\t: ")[2].partition("\n")[0]
     return f"{_MAKERS.get(vendor, vendor)}, JAX {importlib.metadata.version('jax')}"
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The results in a file, by :func:`key`; none if there is no file."""
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def rounded(tree: Any) -> Any:
@@ -94,10 +99,8 @@ def _rank(item: tuple[str, Mapping[str, Any]]) -> tuple[float, str]:
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """All rows, the lowest ratio first."""
-    header = [
-        "layer",
-        *(f"{what}, {each}" for each in ("forward", "forward + backward") for what in ("torch ms", *_OURS)),
-    ]
+    columns = ("torch ms", *_OURS)
+    header = ["layer", *(f"{column}, {what}" for what in ("forward", "forward + backward") for column in columns)]
     lines: list[Sequence[str]] = [[*header, "compile s"], ["---"] * (len(header) + 1)]
     lines += [[f"`{name}`", *_cells(row)] for name, row in sorted(rows.items(), key=_rank)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -105,16 +108,13 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 def write() -> None:
     """Write the page from what was measured so far."""
-    stored = json.loads(JSON.read_text())
+    stored = load(JSON)
     parts = [_INTRODUCTION]
     for name, record in sorted(stored.items()):
-        failures = [
-            f"- `{row}`, {cell}: {why}." for row, each in record["rows"].items() for cell, why in each["failed"].items()
-        ]
-        parts += [
-            f"## {name}",
-            f"{record['conditions']}.",
-            table(record["rows"]),
-            *(["Failed:", "\n".join(failures)] if failures else []),
-        ]
+        parts += [f"## {name}", f"{record['conditions']}.", table(record["rows"]), *_failures(record["rows"])]
     MARKDOWN.write_text("\n\n".join(parts) + "\n")
+
+
+def _failures(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = [f"- `{name}`, {cell}: {why}" for name, row in rows.items() for cell, why in row["failed"].items()]
+    return ["Failed:", "\n".join(lines)] if lines else []
