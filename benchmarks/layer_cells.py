@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,6 +61,12 @@ def _make(row: Row) -> list[np.ndarray]:
     return [array.make(rng) for array in row.arrays()]
 
 
+def _build(row: Row, construct: Callable[..., Any]) -> Any:
+    """The layer of a row, by a function of a name, positional and keyword arguments."""
+    args = [_build(arg, construct) if isinstance(arg, Row) else arg for arg in row.args]
+    return construct(row.name, args, row.kwargs)
+
+
 def _has_gradient(array: Array, value: np.ndarray) -> bool:
     return value.dtype == np.float32 and not array.is_constant
 
@@ -85,7 +91,8 @@ def _torch(row: Row, form: str, direction: str) -> Call | None:
     if row.is_function:
         function = functools.partial(getattr(torch.nn.functional, row.name), **row.kwargs)
     else:
-        module = getattr(torch.nn, row.name)(*row.args, **row.kwargs).train(is_training(row, direction))
+        module = _build(row, lambda name, args, kwargs: getattr(torch.nn, name)(*args, **kwargs))
+        module.train(is_training(row, direction))
         for parameter in module.parameters():
             parameter.data = arrange(parameter.data)
         wanted += module.parameters()
@@ -163,9 +170,13 @@ def _module(row: Row, direction: str) -> tuple[Callable[..., Any], Any, Any]:
         function = getattr(nn.functional, row.name)
         state = {"key": jax.random.key(0)} if row.name == "gumbel_softmax" else {}
         return lambda params, state, inputs: (function(*inputs, **row.kwargs, **state), state), (), state
-    kind = getattr(nn, row.name)
-    rngs = {"rngs": nnx.Rngs(0)} if "rngs" in inspect.signature(kind.__init__).parameters else {}
-    module = kind(*row.args, **row.kwargs, **rngs)
+
+    def construct(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        kind = getattr(nn, name)
+        rngs = {"rngs": nnx.Rngs(0)} if "rngs" in inspect.signature(kind.__init__).parameters else {}
+        return kind(*args, **kwargs, **rngs)
+
+    module = _build(row, construct)
     module.train() if is_training(row, direction) else module.eval()
     graphdef, params, state = nnx.split(module, nnx.Param, ...)
 
@@ -222,7 +233,8 @@ def measure(call: Call, seconds: float, statistic: str) -> float:
     return STATISTICS[statistic](times)
 
 
-def _answer(calls: dict[tuple[str, str], Call], command: str, row: str, form: str, direction: str, *rest: Any) -> Any:
+def answer(calls: dict[tuple[str, str], Call], command: str, row: str, form: str, direction: str, *rest: Any) -> Any:
+    """Do what a line says, with the cells that are prepared."""
     if command == "time":
         return {"seconds": measure(calls[form, direction], *rest)}
     started = time.perf_counter()
@@ -250,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if request[1] != last:
             calls.clear()
             last = request[1]
-        print(json.dumps(_answer(calls, *request)), flush=True)
+        print(json.dumps(answer(calls, *request)), flush=True)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class Row(NamedTuple):
 
     Attributes:
         name: of the class in ``torch.nn``, or of the function in ``torch.nn.functional``.
-        args: positional arguments of the constructor; a function has none.
+        args: positional arguments of the constructor; a row stands for its layer; a function has none.
         kwargs: keyword arguments of the constructor or of the function.
         inputs: arguments of the call; a tuple of integers is the shape of an array that is drawn and has a gradient.
         call: keyword arguments of a layer's call.
@@ -73,7 +73,7 @@ class Row(NamedTuple):
     def __str__(self) -> str:
         arguments = [*map(str, self.args), *(f"{k}={v}" for k, v in {**self.kwargs, **self.call}.items())]
         shapes = list(dict.fromkeys("x".join(map(str, array.shape)) for array in self.arrays()))
-        return f"{self.name}({', '.join(arguments)}) of {', '.join(shapes)}"
+        return f"{self.name}({', '.join(arguments)})" + (f" of {', '.join(shapes)}" if shapes else "")
 
 
 def layer(name: str, *sizes: tuple[Any, ...]) -> list[Row]:
@@ -278,6 +278,9 @@ _RECURRENT = [
     *(row for name in _CELLS for row in layer(name, ((256, 256), {}, (64, 256)), ((512, 512), {}, (256, 512)))),
 ]
 
+_ENCODER_LAYER, _DECODER_LAYER = (
+    Row(f"Transformer{kind}Layer", (256, 4, 512), {"batch_first": True}, ()) for kind in ("Encoder", "Decoder")
+)
 _HEADS, _HEAD = (8, 8, 128, 64), (2, 8, 512, 64)
 _ATTENTION = [
     *function(
@@ -299,6 +302,16 @@ _ATTENTION = [
         "TransformerDecoderLayer",
         ((256, 4), {"dim_feedforward": 1024, "batch_first": True}, (8, 64, 256), (8, 128, 256)),
         ((512, 8), {"batch_first": True, "dropout": 0.0}, (2, 128, 512), (2, 128, 512)),
+    ),
+    *layer(
+        "TransformerEncoder",
+        ((_ENCODER_LAYER, 2), {}, (8, 128, 256)),
+        ((_ENCODER_LAYER, 2), {}, (2, 32, 256)),
+    ),
+    *layer(
+        "TransformerDecoder",
+        ((_DECODER_LAYER, 2), {}, (8, 64, 256), (8, 128, 256)),
+        ((_DECODER_LAYER, 2), {}, (2, 32, 256), (2, 32, 256)),
     ),
     *layer(
         "Transformer",
@@ -443,8 +456,6 @@ WITHOUT_ROW = {
     "NLLLoss2d": "NLLLoss under an older name",
     "Sequential": "calls other modules",
     "SyncBatchNorm": "torch refuses to train it on CPUs; in one process it is BatchNorm",
-    "TransformerDecoder": "calls TransformerDecoderLayer",
-    "TransformerEncoder": "calls TransformerEncoderLayer",
     "Unflatten": "returns a view",
     **{
         f"Lazy{name}": f"becomes {name}"
