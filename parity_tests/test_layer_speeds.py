@@ -16,8 +16,12 @@ REACHED_BY = {
     "adaptive_max_pool1d_with_indices": "AdaptiveMaxPool1d",
     "adaptive_max_pool2d_with_indices": "AdaptiveMaxPool2d",
     "adaptive_max_pool3d_with_indices": "AdaptiveMaxPool3d",
+    "batch_norm": "BatchNorm2d",
+    "binary_cross_entropy": "BCELoss",
+    "binary_cross_entropy_with_logits": "BCEWithLogitsLoss",
     "fractional_max_pool2d_with_indices": "FractionalMaxPool2d",
     "fractional_max_pool3d_with_indices": "FractionalMaxPool3d",
+    "instance_norm": "InstanceNorm2d",
     "local_response_norm": "LocalResponseNorm",
     "max_pool1d_with_indices": "MaxPool1d",
     "max_pool2d_with_indices": "MaxPool2d",
@@ -41,7 +45,7 @@ def test_every_class_that_computes_has_two_rows_or_a_reason():
 
 def test_every_function_is_reached_by_a_row():
     names = {row.name.lower() for row in ROWS.values()}
-    functions = {name for name, value in vars(F).items() if name.islower() and callable(value)}
+    functions = {name for name, value in vars(F).items() if name[0].isalpha() and callable(value)}
     unreached = {
         name
         for name in functions
