@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,24 +24,8 @@ from benchmarks.worker import limit_threads
 Call = Callable[[], Any]
 
 
-class Form(NamedTuple):
-    """A framework, and what it does with a row.
-
-    Attributes:
-        framework: whose process it runs in.
-        title: what a reader sees.
-    """
-
-    framework: str
-    title: str
-
-
-FORMS = {
-    "torch": Form("torch", "torch"),
-    "torch_channels_last": Form("torch", "torch, channels last"),
-    "plain": Form("jax", "flaxnets, plain"),
-    "engine": Form("jax", "flaxnets, engine"),
-}
+# The framework of each form, in whose process it runs.
+FORMS = {"torch": "torch", "torch_channels_last": "torch", "plain": "jax", "engine": "jax"}
 DIRECTIONS = ("forward", "both")
 STATISTICS: dict[str, Callable[[list[float]], float]] = {"median": statistics.median, "minimum": min}
 
@@ -53,7 +37,7 @@ def is_training(row: Row, direction: str) -> bool:
 
 def prepare(row: Row, form: str, direction: str) -> Call | None:
     """Return a function that computes a cell and returns when that is done; None for a cell that does not exist."""
-    return {"torch": _torch, "jax": _jax}[FORMS[form].framework](row, form, direction)
+    return {"torch": _torch, "jax": _jax}[FORMS[form]](row, form, direction)
 
 
 def _make(row: Row) -> list[np.ndarray]:
@@ -109,7 +93,7 @@ def _torch(row: Row, form: str, direction: str) -> Call | None:
 
     def both() -> None:
         outputs = [each for each in _flat(function(*inputs)) if each.requires_grad]
-        # A last state has its own use of each weight, but attention weights may not depend on all of them.
+        # The attention weights that a layer returns depend on a part of its parameters alone.
         torch.autograd.grad(outputs, wanted, cotangents, allow_unused=True)
 
     return both if outputs else None
@@ -121,14 +105,15 @@ def _flat(outputs: Any) -> list[Any]:
     return [] if outputs is None else [outputs]
 
 
-def _jax(row: Row, form: str, direction: str) -> Call:
+def _jax(row: Row, form: str, direction: str) -> Call | None:
     import jax
     import jax.numpy as jnp
 
     from flaxnets import kernels
 
-    values = [jnp.asarray(value, jnp.int32 if value.dtype == np.int64 else None) for value in _make(row)]
-    is_wanted = [_has_gradient(array, value) for array, value in zip(row.arrays(), _make(row), strict=True)]
+    made = _make(row)
+    values = [jnp.asarray(value, jnp.int32 if value.dtype == np.int64 else None) for value in made]
+    is_wanted = [_has_gradient(array, value) for array, value in zip(row.arrays(), made, strict=True)]
     wanted = [value for value, has_gradient in zip(values, is_wanted, strict=True) if has_gradient]
     constant = [value for value, has_gradient in zip(values, is_wanted, strict=True) if not has_gradient]
     apply, params, state = _module(row, direction)

@@ -111,7 +111,7 @@ def measure_row(
         cell = None
         try:
             for cell in cells:
-                answer = processes[FORMS[cell.form].framework].ask("prepare", name, *cell)
+                answer = processes[FORMS[cell.form]].ask("prepare", name, *cell)
                 if "absent" in answer:
                     absent.add(cell)
                 elif "failed" in answer:
@@ -120,7 +120,7 @@ def measure_row(
                     prepared[str(cell)], times[cell] = answer["prepare_seconds"], []
             for _ in range(options.turns):
                 for cell in order.sample(list(times), len(times)):
-                    process = processes[FORMS[cell.form].framework]
+                    process = processes[FORMS[cell.form]]
                     answer = process.ask("time", name, *cell, options.seconds, options.statistic)
                     times[cell].append(answer["seconds"])
         except Lost as error:  # the other cells are prepared again, in a new process
@@ -192,8 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as caches:
         # Spinning threads of OpenMP make torch many times slower wherever something else runs.
         env = rounds.environment(options.allocator, caches) | {"OMP_WAIT_POLICY": "PASSIVE"}
-        frameworks = {form.framework for form in FORMS.values()}
-        processes = {framework: Process(options.threads, env) for framework in frameworks}
+        processes = {framework: Process(options.threads, env) for framework in set(FORMS.values())}
         try:
             for i in range(options.rounds):
                 order = random.Random(i)

@@ -12,8 +12,8 @@ from benchmarks.rounds import ROOT
 
 JSON, MARKDOWN = ROOT / "docs" / "layers_speed.json", ROOT / "docs" / "layers_speed.md"
 _MAKERS = {"GenuineIntel": "Intel", "AuthenticAMD": "AMD"}
-_TORCH = [form for form, (framework, _) in FORMS.items() if framework == "torch"]
-_OURS = [form for form, (framework, _) in FORMS.items() if framework == "jax"]
+_TORCH = [form for form, framework in FORMS.items() if framework == "torch"]
+_OURS = [form for form, framework in FORMS.items() if framework == "jax"]
 
 _INTRODUCTION = """# Speed of layers
 
