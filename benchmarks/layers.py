@@ -54,16 +54,13 @@ class Process:
 
     def __init__(self, threads: int, env: Mapping[str, str]):
         self._command = [sys.executable, "-m", "benchmarks.layer_cells", "--threads", str(threads)]
-        self._env, self._process = env, None
+        self._env = env
+        self._process: Any = None
         self._answers: queue.Queue[str] = queue.Queue()
 
     def ask(self, *request: Any) -> dict[str, Any]:
         """Return the answer to a request; raises Lost."""
-        if self._process is None:
-            self._start()
-        process = self._process
-        assert process is not None
-        assert process.stdin is not None
+        process = self._process or self._start()
         try:
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
@@ -76,12 +73,10 @@ class Process:
         self.end()
         raise Lost(f"over {LIMIT} s" if status is None else f"exit status {status}")
 
-    def _start(self) -> None:
+    def _start(self) -> Any:
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._process = process = subprocess.Popen(
-            self._command, env=dict(self._env), cwd=rounds.ROOT, text=True, **pipes
-        )
-        self._answers = answers = queue.Queue()
+        process = subprocess.Popen(self._command, env=dict(self._env), cwd=rounds.ROOT, text=True, **pipes)
+        self._process, self._answers = process, (answers := queue.Queue())
 
         def read() -> None:
             for line in process.stdout or ():
@@ -90,6 +85,7 @@ class Process:
             answers.put("")
 
         threading.Thread(target=read, daemon=True).start()
+        return process
 
     def end(self) -> None:
         """End the process; the next request starts another one."""
@@ -190,8 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results: dict[str, Any] = {}
     paths = [path for path in (options.json, layers_report.JSON if options.write else None) if path]
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as caches:
-        # Spinning threads of OpenMP make torch many times slower wherever something else runs.
-        env = rounds.environment(options.allocator, caches) | {"OMP_WAIT_POLICY": "PASSIVE"}
+        env = rounds.environment(options.allocator, caches)
         processes = {framework: Process(options.threads, env) for framework in set(FORMS.values())}
         try:
             for i in range(options.rounds):
