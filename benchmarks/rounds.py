@@ -45,7 +45,7 @@ def parser(name: str, description: str | None, forms: Sequence[str] = ()) -> arg
 
 
 def environment(allocator: str, caches: str) -> dict[str, str]:
-    """What every process gets: the CPU, one allocator, passive waiting, and caches that are empty in the first round."""
+    """What every process gets: the CPU, one allocator, passive waiting, and empty caches in the first round."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_UNSET)}
     kept |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "XDG_CACHE_HOME": caches}
     # Spinning threads of OpenMP make torch many times slower wherever something else runs.
