@@ -95,7 +95,7 @@ _SMALL = [
     Size("resnext", 16, (3, 32, 32)),
     Size("convnext", 16, (3, 64, 64)),
     Size("unet", 8, (3, 64, 64), "segmentation"),
-    Size("video_cnn", 4, (3, 8, 32, 32)),
+    Size("video_cnn", 8, (3, 8, 48, 48)),
     Size("tcn", 16, (8, 256)),
 ]
 SMALL = tuple(size.network for size in _SMALL)
