@@ -156,9 +156,9 @@ def matching(patterns: Iterable[str]) -> list[str]:
 def save(path: Path, options: argparse.Namespace, results: Mapping[str, Any]) -> None:
     """Replace the results of these rows, for this maker of processors and this version of JAX."""
     stored = layers_report.load(path)
-    record = stored.setdefault(layers_report.key(), {"rows": {}})
-    record["conditions"] = f"{rounds.conditions(options)}, {options.turns} turns, {options.statistic} of each turn"
-    record["rows"] |= layers_report.rounded(results)
+    conditions = f"{rounds.conditions(options)}, {options.turns} turns, {options.statistic} of each turn"
+    rows = {name: {**row, "conditions": conditions} for name, row in layers_report.rounded(results).items()}
+    stored.setdefault(layers_report.key(), {}).update(rows)
     path.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n")
 
 
@@ -179,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rounds.warn_if_busy()
     names = matching(options.patterns)
     if options.missing:
-        done = layers_report.load(options.json or layers_report.JSON).get(layers_report.key(), {}).get("rows", {})
+        done = layers_report.load(options.json or layers_report.JSON).get(layers_report.key(), {})
         names = [name for name in names if name not in done]
     a_row = SECONDS_A_ROW + 1.1 * options.turns * options.seconds * len(CELLS)
     print(f"{len(names)} rows, about {len(names) * a_row * options.rounds / 60:.0f} minutes", flush=True)

@@ -1,5 +1,6 @@
 """Makes ``docs/layers_speed.md`` of ``docs/layers_speed.json``."""
 
+import collections
 import importlib.metadata
 import json
 import statistics
@@ -110,8 +111,10 @@ def write() -> None:
     """Write the page from what was measured so far."""
     stored = load(JSON)
     parts = [_INTRODUCTION]
-    for name, record in sorted(stored.items()):
-        parts += [f"## {name}", f"{record['conditions']}.", table(record["rows"]), *_failures(record["rows"])]
+    for name, rows in sorted(stored.items()):
+        conditions = collections.Counter(row["conditions"] for row in rows.values())
+        lines = [f"- {each}: {count} rows." for each, count in conditions.items()]
+        parts += [f"## {name}", "\n".join(lines), table(rows), *_failures(rows)]
     MARKDOWN.write_text("\n\n".join(parts) + "\n")
 
 
