@@ -153,10 +153,9 @@ def matching(patterns: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def save(path: Path, options: argparse.Namespace, results: Mapping[str, Any]) -> None:
+def save(path: Path, conditions: str, results: Mapping[str, Any]) -> None:
     """Replace the results of these rows, for this maker of processors and this version of JAX."""
     stored = layers_report.load(path)
-    conditions = f"{rounds.conditions(options)}, {options.turns} turns, {options.statistic} of each turn"
     rows = {name: {**row, "conditions": conditions} for name, row in layers_report.rounded(results).items()}
     stored.setdefault(layers_report.key(), {}).update(rows)
     path.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n")
@@ -176,7 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--missing", action="store_true", help="leave out the rows that FILE, or docs, has")
     parser.add_argument("--write", action="store_true", help="merge the results into docs, and make the table")
     options = parser.parse_args(arguments)
-    rounds.warn_if_busy()
+    busy = ", **on a busy machine**" if rounds.warn_if_busy() else ""
+    conditions = f"{rounds.conditions(options)}, {options.turns} turns, {options.statistic} of each turn{busy}"
     names = matching(options.patterns)
     if options.missing:
         done = layers_report.load(options.json or layers_report.JSON).get(layers_report.key(), {})
@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     results[name] = merged(results.get(name), found)
                     print(f"{i + 1}.{place + 1}/{len(names)} {layers_report.shown(name, results[name])}", flush=True)
                     for path in paths:
-                        save(path, options, {name: results[name]})
+                        save(path, conditions, {name: results[name]})
         finally:
             for process in processes.values():
                 process.end()

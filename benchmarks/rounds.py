@@ -140,10 +140,12 @@ def conditions(options: argparse.Namespace) -> str:
     )
 
 
-def warn_if_busy() -> None:
-    """Says so if other processes take part of the machine: what is measured then is worth nothing."""
-    if os.getloadavg()[0] > 0.5:
-        print(f"warning: the machine is busy (load {os.getloadavg()[0]:.1f}): do not publish this", file=sys.stderr)
+def warn_if_busy() -> bool:
+    """Says so, and returns True, if other processes take part of the machine: what is measured then is worth little."""
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"warning: the machine is busy (load {load:.1f}): do not publish this", file=sys.stderr)
+    return load > 0.5
 
 
 def load(out: Path) -> dict[str, dict[str, Any]]:
