@@ -8,25 +8,36 @@ import optax
 from flax import nnx
 
 import flaxnets
-from benchmarks import plain_nnx
+from benchmarks import plain_nnx, small_flaxnets, small_nnx
 from benchmarks.job import LEARNING_RATE, MOMENTUM, Job, Unavailable
 from benchmarks.sizes import Size
-from flaxnets import optim
+from flaxnets import nn, optim
 from flaxnets.training import TASKS, Batch, TrainState, make_train_step
 from flaxnets.training.execution import compile_predict_step, compile_train_step
 from flaxnets.training.step import Kernels, make_predict_step
 
 
-def plain(size: Size, training: bool) -> Job:
-    """``benchmarks.plain_nnx`` with the training step of Flax's documentation."""
+def create(size: Size) -> nnx.Module:
+    """The network in layers of flaxnets."""
+    builder = small_flaxnets.NETWORKS.get(size.network)
+    if builder is None:
+        return flaxnets.create_model(size.network, **size.options)
+    return builder(rngs=nnx.Rngs(0), **size.options)
+
+
+def plain(size: Size, training: bool, compute_dtype: str | None = None) -> Job:
+    """``benchmarks.plain_nnx`` and ``small_nnx`` with the training step of Flax's documentation."""
+    if compute_dtype is not None:
+        raise Unavailable("measured in float32")
     if size.network in plain_nnx.WITHOUT:
         raise Unavailable(plain_nnx.WITHOUT[size.network])
-    model = plain_nnx.NETWORKS[size.network](**size.options, rngs=nnx.Rngs(0))
+    networks = plain_nnx.NETWORKS | small_nnx.NETWORKS
+    model = networks[size.network](**size.options, rngs=nnx.Rngs(0))
     inputs, targets = map(jnp.asarray, size.data())
     if size.task == "language":
         inputs, targets = inputs.T, targets.T
-    elif inputs.ndim == 4:
-        inputs = inputs.transpose(0, 2, 3, 1)
+    elif inputs.ndim > 2:
+        inputs = jnp.moveaxis(inputs, 1, -1)
     if training:
         model.train()
         optimizer = nnx.Optimizer(model, optax.sgd(LEARNING_RATE, momentum=MOMENTUM), wrt=nnx.Param)
@@ -63,7 +74,7 @@ def _predict(model: Any, inputs: jax.Array) -> jax.Array:
 
 def ours(size: Size, training: bool, compute_dtype: str | None = None, kernels: Kernels = "auto") -> Job:
     """The compiled steps that ``flaxnets.training.fit`` and ``predict`` make, with the settings of ``fit``."""
-    model = flaxnets.create_model(size.network, **size.options)
+    model = create(size)
     inputs, targets = map(jnp.asarray, size.data())
     batch = Batch(inputs, targets.T if size.task == "language" else targets, jnp.ones(size.batch))
     if not training:
@@ -78,7 +89,7 @@ def ours(size: Size, training: bool, compute_dtype: str | None = None, kernels: 
 
         return Job(logits, jax.block_until_ready)
     optimizer = optim.SGD(LEARNING_RATE, momentum=MOMENTUM)
-    objective = TASKS[size.task].objective
+    objective = nn.CrossEntropyLoss() if size.task == "segmentation" else TASKS[size.task].objective
     step = make_train_step(model, optimizer, objective, nonfinite="stop", compute_dtype=compute_dtype, kernels=kernels)
     compiled, state = None, TrainState.create(model, optimizer)
 

@@ -37,14 +37,17 @@ Every number is the median over fresh processes, one for each form in each round
 the least and the largest of the rounds. All forms have the same data, batch, threads and allocator settings, float32,
 SGD with momentum 0.9. *torch* is eager PyTorch in its default memory format, and *best torch* the fastest of its three
 forms; *plain NNX* is the network in Flax's own layers with `nnx.jit`, as Flax's documentation writes it
-(`benchmarks/plain_nnx.py`); *flaxnets* is the step of `flaxnets.training.fit`. Ratios above 1 mean that flaxnets is
-faster; they are formed in each round, so that what slows a whole round down does not count.
+(`benchmarks/plain_nnx.py`, `small_nnx.py`); *flaxnets* is the step of `flaxnets.training.fit`. Ratios above 1 mean that
+flaxnets is faster; they are formed in each round, so that what slows a whole round down does not count.
+[layers_speed.md](layers_speed.md) has single layers.
 
 Made by `python -m benchmarks.training`, `.versions`, `.inference`, `.scaling`, `.dispatch` and `.startup`."""
 
 _TRAINING = """## Training
 
-Examples (images; windows of 35 characters) a second."""
+Examples (images; windows of 35 characters) a second. Names with `bfloat16` are computed in bfloat16, PyTorch's with
+`torch.autocast`. `mobilenet`, `resnext`, `convnext`, `unet`, `video_cnn` and `tcn` are small networks of other kinds of
+convolutions, written for this benchmark (`benchmarks/small_flaxnets.py`)."""
 
 _COST = """\
 The GEMM ceiling is the fastest float32 matrix product of numpy, torch and XLA in the same rounds. A training step is

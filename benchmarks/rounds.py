@@ -45,9 +45,11 @@ def parser(name: str, description: str | None, forms: Sequence[str] = ()) -> arg
 
 
 def environment(allocator: str, caches: str) -> dict[str, str]:
-    """What every process gets: the CPU, one allocator, and caches that are empty in the first round."""
+    """What every process gets: the CPU, one allocator, passive waiting, and empty caches in the first round."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_UNSET)}
     kept |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "XDG_CACHE_HOME": caches}
+    # Spinning threads of OpenMP make torch many times slower wherever something else runs.
+    kept["OMP_WAIT_POLICY"] = "PASSIVE"
     path = os.pathsep.join([str(ROOT), *filter(None, [kept.get("PYTHONPATH")])])
     return kept | {"TORCHINDUCTOR_CACHE_DIR": f"{caches}/inductor", "PYTHONPATH": path} | ALLOCATORS[allocator]
 
@@ -138,10 +140,12 @@ def conditions(options: argparse.Namespace) -> str:
     )
 
 
-def warn_if_busy() -> None:
-    """Says so if other processes take part of the machine: what is measured then is worth nothing."""
-    if os.getloadavg()[0] > 0.5:
-        print(f"warning: the machine is busy (load {os.getloadavg()[0]:.1f}): do not publish this", file=sys.stderr)
+def warn_if_busy() -> bool:
+    """Says so, and returns True, if other processes take part of the machine: what is measured then is worth little."""
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"warning: the machine is busy (load {load:.1f}): do not publish this", file=sys.stderr)
+    return load > 0.5
 
 
 def load(out: Path) -> dict[str, dict[str, Any]]:

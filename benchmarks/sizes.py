@@ -15,10 +15,11 @@ class Size:
     """A network and what it is given.
 
     Attributes:
-        network: its registered name.
+        network: its registered name, or one of ``SMALL``.
         batch: examples a step.
-        shape: of one example: channels, height and width; features; or the characters of a window.
-        task: classification, language or regression.
+        shape: of one example: channels and axes of an image, a video or a sequence; features; or the characters of a
+            window.
+        task: classification, segmentation, language or regression.
         options: of the network.
     """
 
@@ -37,7 +38,8 @@ class Size:
         inputs = rng.standard_normal((self.batch, *self.shape), dtype=np.float32)
         if self.task == "regression":
             return inputs, rng.standard_normal((self.batch, 1), dtype=np.float32)
-        return inputs, rng.integers(0, 10, self.batch, dtype=np.int32)
+        pixels = self.shape[1:] if self.task == "segmentation" else ()
+        return inputs, rng.integers(0, 10, (self.batch, *pixels), dtype=np.int32)
 
     def shown(self) -> str:
         """Batch and shape, such as ``32 x 1x96x96``."""
@@ -86,7 +88,18 @@ _OTHERS = [
     Size("vgg11_named", 16, (1, 96, 96), options=_SLIM_NAMED),
     Size("nin_avgpool", 8, (1, 224, 224)),
 ]
-SIZES = {size.network: size for size in [*_JUDGED, *_OTHERS]}
+# Networks of other kinds of convolutions, which are written for the benchmarks alone: small_flaxnets.py, small_torch.py
+# and small_nnx.py.
+_SMALL = [
+    Size("mobilenet", 16, (3, 64, 64)),
+    Size("resnext", 16, (3, 32, 32)),
+    Size("convnext", 16, (3, 64, 64)),
+    Size("unet", 8, (3, 64, 64), "segmentation"),
+    Size("video_cnn", 8, (3, 8, 48, 48)),
+    Size("tcn", 16, (8, 256)),
+]
+SMALL = tuple(size.network for size in _SMALL)
+SIZES = {size.network: size for size in [*_JUDGED, *_OTHERS, *_SMALL]}
 
 
 def get_size(network: str) -> Size:

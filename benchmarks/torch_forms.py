@@ -1,6 +1,8 @@
 """The networks of ``torchref`` as PyTorch's documentation trains them: eager in both memory formats, and compiled."""
 
+import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -8,8 +10,12 @@ from torch import nn
 from torch.nn import functional as F
 
 import torchref
+from benchmarks import small_torch
 from benchmarks.job import LEARNING_RATE, MOMENTUM, Job, Unavailable
 from benchmarks.sizes import Size
+
+# Memory formats with the channels last, by the number of axes.
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def _loss(size: Size) -> Callable[[Any, torch.Tensor], torch.Tensor]:
@@ -20,27 +26,49 @@ def _loss(size: Size) -> Callable[[Any, torch.Tensor], torch.Tensor]:
     return F.cross_entropy
 
 
-def _job(size: Size, training: bool, channels_last: bool = False, compiled: bool = False) -> Job:
+def create(size: Size) -> nn.Module:
+    """The network in layers of torch."""
+    builder = small_torch.NETWORKS.get(size.network)
+    return torchref.create_model(size.network, **size.options) if builder is None else builder(**size.options)
+
+
+def _job(
+    size: Size, training: bool, compute_dtype: str | None, channels_last: bool = False, compiled: bool = False
+) -> Job:
     torch.manual_seed(0)
-    model = torchref.create_model(size.network, **size.options).train(training)
+    model = create(size).train(training)
     inputs, targets = map(torch.from_numpy, size.data())
     if size.task != "regression":
-        targets = targets.reshape(-1).long()
+        targets = targets.long()
+    if size.task == "language":
+        targets = targets.reshape(-1)
     if channels_last:
-        if inputs.ndim != 4:
+        if inputs.ndim not in _CHANNELS_LAST:
             raise Unavailable("the inputs are no images")
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        memory_format = _CHANNELS_LAST[inputs.ndim]
+        model = model.to(memory_format=memory_format)  # type: ignore[call-overload]
+        inputs = inputs.contiguous(memory_format=memory_format)
     called = torch.compile(model) if compiled else model
-    return Job(_train_step(model, called, inputs, targets, _loss(size)) if training else _predict(called, inputs))
+    context: Callable[[], AbstractContextManager] = nullcontext
+    if compute_dtype is not None:
+        context = functools.partial(torch.autocast, "cpu", getattr(torch, compute_dtype))
+    if not training:
+        return Job(_predict(called, inputs, context))
+    loss_fn = _loss(size)
+
+    def mean_loss() -> torch.Tensor:
+        with context():
+            return loss_fn(called(inputs), targets)
+
+    return Job(_train_step(model, mean_loss))
 
 
-def _train_step(model: nn.Module, called: Any, inputs: torch.Tensor, targets: torch.Tensor, loss_fn: Any) -> Any:
+def _train_step(model: nn.Module, mean_loss: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
     optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM)
 
     def step() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = loss_fn(called(inputs), targets)
+        loss = mean_loss()
         loss.backward()
         optimizer.step()
         return loss.detach()
@@ -48,25 +76,27 @@ def _train_step(model: nn.Module, called: Any, inputs: torch.Tensor, targets: to
     return step
 
 
-def _predict(called: Any, inputs: torch.Tensor) -> Any:
+def _predict(
+    called: Any, inputs: torch.Tensor, context: Callable[[], AbstractContextManager]
+) -> Callable[[], torch.Tensor]:
     def step() -> torch.Tensor:
-        with torch.inference_mode():
+        with torch.inference_mode(), context():
             outputs = called(inputs)
             return outputs[0] if isinstance(outputs, tuple) else outputs
 
     return step
 
 
-def contiguous(size: Size, training: bool) -> Job:
+def contiguous(size: Size, training: bool, compute_dtype: str | None = None) -> Job:
     """Eager, in PyTorch's default memory format."""
-    return _job(size, training)
+    return _job(size, training, compute_dtype)
 
 
-def channels_last(size: Size, training: bool) -> Job:
+def channels_last(size: Size, training: bool, compute_dtype: str | None = None) -> Job:
     """Eager, images and convolutions channels last."""
-    return _job(size, training, channels_last=True)
+    return _job(size, training, compute_dtype, channels_last=True)
 
 
-def compiled(size: Size, training: bool) -> Job:
+def compiled(size: Size, training: bool, compute_dtype: str | None = None) -> Job:
     """``torch.compile(model)``, which chooses the memory format by itself."""
-    return _job(size, training, compiled=True)
+    return _job(size, training, compute_dtype, compiled=True)

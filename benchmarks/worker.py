@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--shape", type=int, nargs="+", help="of one example")
     parser.add_argument("--options", type=json.loads, default={}, help="of the network, as JSON")
-    parser.add_argument("--compute-dtype", choices=["float32", "bfloat16"], default="float32", help="flaxnets only")
+    parser.add_argument("--compute-dtype", choices=["float32", "bfloat16"], default="float32", help="torch by autocast")
     parser.add_argument("--kernels", choices=["auto", "plain", "xla", "onednn"], default="auto", help="flaxnets only")
     parser.add_argument("--repeats", type=int, default=5, help="the least number of samples")
     parser.add_argument("--seconds", type=float, default=5.0, help="the least time that they take together")

@@ -1,0 +1,123 @@
+"""Makes ``docs/layers_speed.md`` of ``docs/layers_speed.json``."""
+
+import collections
+import importlib.metadata
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.layer_cells import DIRECTIONS, FORMS
+from benchmarks.rounds import ROOT
+
+JSON, MARKDOWN = ROOT / "docs" / "layers_speed.json", ROOT / "docs" / "layers_speed.md"
+_MAKERS = {"GenuineIntel": "Intel", "AuthenticAMD": "AMD"}
+_TORCH = [form for form, framework in FORMS.items() if framework == "torch"]
+_OURS = [form for form, framework in FORMS.items() if framework == "jax"]
+
+_INTRODUCTION = """# Speed of layers
+
+Every class of `torch.nn` that computes, and the functions of `torch.nn.functional` without a class. *torch* is
+the milliseconds of eager PyTorch, for images and volumes in the faster of its two memory formats. *plain* and *engine*
+are ratios: how many times faster flaxnets is. Above 1 flaxnets is faster.
+
+- *plain*: the layer under `jax.jit`, without a context, images `(N, C, H, W)`, as a user has it.
+- *engine*: the layer as `flaxnets.training.fit` compiles it: `kernels.use(kernels.choose())`, with arrays in the
+  layout that its kernels prefer.
+
+*Forward* is one call without gradients, in evaluation mode (dropout: in training mode). *Forward + backward* is in
+training mode, with the gradients of all inputs and parameters for a random cotangent. Everything is float32; every
+call is waited for. *Compile* is the seconds of compiling the plain forward + backward, caches empty.
+
+All cells of a row are timed one after the other, in several turns; times and ratios are medians over the turns, and a
+ratio is formed within a turn. The row with the lowest ratio comes first; a dash: there is nothing to measure.
+
+Made by `python -m benchmarks.layers --write`."""
+
+
+def key() -> str:
+    """The maker of this processor and the version of JAX, such as ``Intel, JAX 0.10.2``."""
+    vendor = Path("/proc/cpuinfo").read_text().partition("vendor_id\t: ")[2].partition("\n")[0]
+    return f"{_MAKERS.get(vendor, vendor)}, JAX {importlib.metadata.version('jax')}"
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The results in a file, by :func:`key`; none if there is no file."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def rounded(tree: Any) -> Any:
+    """Results with four digits that count."""
+    if isinstance(tree, Mapping):
+        return {name: rounded(value) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [rounded(value) for value in tree]
+    return float(f"{tree:.4g}") if isinstance(tree, float) else tree
+
+
+def torch_seconds(row: Mapping[str, Any], direction: str) -> list[float] | None:
+    """Seconds of each turn in the memory format with the lower median."""
+    measured = [row["seconds"].get(f"{form} {direction}") for form in _TORCH]
+    return min(filter(None, measured), key=statistics.median, default=None)
+
+
+def ratios(row: Mapping[str, Any]) -> dict[str, float]:
+    """How many times faster than torch each cell of ours is, as a median over turns."""
+    made = {}
+    for direction in DIRECTIONS:
+        theirs = torch_seconds(row, direction)
+        for form in _OURS:
+            ours = row["seconds"].get(f"{form} {direction}")
+            if theirs and ours:
+                made[f"{form} {direction}"] = statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
+    return made
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    made, cells = ratios(row), []
+    for direction in DIRECTIONS:
+        theirs = torch_seconds(row, direction)
+        cells.append("-" if theirs is None else f"{statistics.median(theirs) * 1e3:.3g}")
+        for form in _OURS:
+            cell = f"{form} {direction}"
+            cells.append(f"{made[cell]:.2f}" if cell in made else "failed" if cell in row["failed"] else "-")
+    seconds = row["prepare_seconds"].get("plain both")
+    return [*cells, "-" if seconds is None else f"{seconds:.1f}"]
+
+
+def shown(name: str, row: Mapping[str, Any]) -> str:
+    """One line of a row's results."""
+    failures = [f"{cell}: {reason}" for cell, reason in row["failed"].items()]
+    return " | ".join([name, *_cells(row), *failures])
+
+
+def _rank(item: tuple[str, Mapping[str, Any]]) -> tuple[float, str]:
+    name, row = item
+    is_failed = any(cell.split()[0] in _OURS for cell in row["failed"])
+    return 0.0 if is_failed else min(ratios(row).values(), default=float("inf")), name
+
+
+def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """All rows, the lowest ratio first."""
+    columns = ("torch ms", *_OURS)
+    header = ["layer", *(f"{column}, {what}" for what in ("forward", "forward + backward") for column in columns)]
+    lines: list[Sequence[str]] = [[*header, "compile s"], ["---"] * (len(header) + 1)]
+    lines += [[f"`{name}`", *_cells(row)] for name, row in sorted(rows.items(), key=_rank)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write() -> None:
+    """Write the page from what was measured so far."""
+    stored = load(JSON)
+    parts = [_INTRODUCTION]
+    for name, rows in sorted(stored.items()):
+        conditions = collections.Counter(row["conditions"] for row in rows.values())
+        lines = [f"- {each}: {count} rows." for each, count in conditions.items()]
+        parts += [f"## {name}", "\n".join(lines), table(rows), *_failures(rows)]
+    MARKDOWN.write_text("\n\n".join(parts) + "\n")
+
+
+def _failures(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = [f"- `{name}`, {cell}: {why}" for name, row in rows.items() for cell, why in row["failed"].items()]
+    return ["Failed:", "\n".join(lines)] if lines else []

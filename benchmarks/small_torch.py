@@ -1,0 +1,191 @@
+"""Six small networks of other convolutions than those of ``torchref``, as one writes them in PyTorch."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class SqueezeExcite(nn.Module):
+    def __init__(self, channels: int, reduction: int = 4):
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.reduce = nn.Conv2d(channels, channels // reduction, 1)
+        self.expand = nn.Conv2d(channels // reduction, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scale = self.expand(F.silu(self.reduce(self.pool(x))))
+        return x * F.sigmoid(scale)
+
+
+class InvertedResidual(nn.Module):
+    def __init__(self, c_in: int, c_out: int, stride: int, expansion: int = 4):
+        super().__init__()
+        hidden = c_in * expansion
+        self.expand = nn.Sequential(nn.Conv2d(c_in, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.SiLU())
+        self.depthwise = nn.Sequential(
+            nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False), nn.BatchNorm2d(hidden), nn.SiLU()
+        )
+        self.squeeze_excite = SqueezeExcite(hidden)
+        self.project = nn.Sequential(nn.Conv2d(hidden, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
+        self.is_residual = stride == 1 and c_in == c_out
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.project(self.squeeze_excite(self.depthwise(self.expand(x))))
+        return x + y if self.is_residual else y
+
+
+def mobilenet(*, channels: Sequence[int] = (24, 40, 80), num_classes: int = 10) -> nn.Sequential:
+    """Inverted residuals with squeeze-excite, as in EfficientNet."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.SiLU()]
+    c_in = 16
+    for width in channels:
+        layers += [InvertedResidual(c_in, width, 2), InvertedResidual(width, width, 1)]
+        c_in = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c_in, num_classes))
+
+
+class ResNeXtBlock(nn.Module):
+    def __init__(self, c_in: int, c_out: int, stride: int, groups: int = 32):
+        super().__init__()
+        width = c_out // 2
+        self.conv1, self.bn1 = nn.Conv2d(c_in, width, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3, self.bn3 = nn.Conv2d(width, c_out, 1, bias=False), nn.BatchNorm2d(c_out)
+        self.shortcut = (
+            nn.Identity()
+            if stride == 1 and c_in == c_out
+            else nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        return F.relu(self.bn3(self.conv3(y)) + self.shortcut(x))
+
+
+def resnext(*, channels: Sequence[int] = (128, 256, 512), num_classes: int = 10) -> nn.Sequential:
+    """ResNeXt blocks with 32 groups."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
+    c_in = 64
+    for stage, width in enumerate(channels):
+        layers += [ResNeXtBlock(c_in, width, 2 if stage else 1), ResNeXtBlock(width, width, 1)]
+        c_in = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c_in, num_classes))
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Normalises the channels of images."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class ConvNeXtBlock(nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+        self.expand = nn.Linear(channels, 4 * channels)
+        self.project = nn.Linear(4 * channels, channels)
+        self.scale = nn.Parameter(torch.full((1, channels, 1, 1), 1e-6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        y = self.project(F.gelu(self.expand(y)))
+        return x + self.scale * y.permute(0, 3, 1, 2)
+
+
+def convnext(*, channels: Sequence[int] = (48, 96, 192), num_classes: int = 10) -> nn.Sequential:
+    """ConvNeXt blocks behind a convolution of patches."""
+    layers: list[nn.Module] = [nn.Conv2d(3, channels[0], 4, 4), LayerNorm2d(channels[0], eps=1e-6)]
+    c_in = channels[0]
+    for width in channels:
+        if width != c_in:
+            layers += [LayerNorm2d(c_in, eps=1e-6), nn.Conv2d(c_in, width, 2, 2)]
+        layers += [ConvNeXtBlock(width), ConvNeXtBlock(width)]
+        c_in = width
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(c_in, eps=1e-6), nn.Linear(c_in, num_classes)
+    return nn.Sequential(*layers, *head)
+
+
+def double_conv(c_in: int, c_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(c_in, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU(),
+        nn.Conv2d(c_out, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU(),
+    )  # fmt: skip
+
+
+class UNet(nn.Module):
+    def __init__(self, channels: Sequence[int], num_classes: int):
+        super().__init__()
+        pairs = list(pairwise(channels))
+        self.first = double_conv(3, channels[0])
+        self.down = nn.ModuleList([double_conv(c_in, c_out) for c_in, c_out in pairs])
+        self.up = nn.ModuleList([nn.ConvTranspose2d(c_out, c_in, 2, 2) for c_in, c_out in reversed(pairs)])
+        self.merge = nn.ModuleList([double_conv(2 * c_in, c_in) for c_in, _ in reversed(pairs)])
+        self.pool = nn.MaxPool2d(2)
+        self.head = nn.Conv2d(channels[0], num_classes, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        skips = [self.first(x)]
+        for block in self.down:
+            skips.append(block(self.pool(skips[-1])))
+        x = skips.pop()
+        for up, merge in zip(self.up, self.merge, strict=True):
+            x = merge(torch.cat([skips.pop(), up(x)], 1))
+        return self.head(x)
+
+
+def unet(*, channels: Sequence[int] = (16, 32, 64, 128), num_classes: int = 10) -> UNet:
+    """A U-Net with transposed convolutions: logits of every pixel."""
+    return UNet(channels, num_classes)
+
+
+def video_cnn(*, channels: Sequence[int] = (16, 32, 64), num_classes: int = 10) -> nn.Sequential:
+    """A network of 3-d convolutions for short videos."""
+    layers: list[nn.Module] = []
+    c_in = 3
+    for width in channels:
+        layers += [nn.Conv3d(c_in, width, 3, padding=1), nn.BatchNorm3d(width), nn.ReLU(), nn.MaxPool3d(2)]
+        c_in = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(c_in, num_classes))
+
+
+class CausalBlock(nn.Module):
+    def __init__(self, c_in: int, c_out: int, kernel_size: int, dilation: int):
+        super().__init__()
+        self.padding = (kernel_size - 1) * dilation
+        self.conv1 = nn.Conv1d(c_in, c_out, kernel_size, dilation=dilation)
+        self.conv2 = nn.Conv1d(c_out, c_out, kernel_size, dilation=dilation)
+        self.shortcut = nn.Identity() if c_in == c_out else nn.Conv1d(c_in, c_out, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.relu(self.conv1(F.pad(x, (self.padding, 0))))
+        y = F.relu(self.conv2(F.pad(y, (self.padding, 0))))
+        return F.relu(y + self.shortcut(x))
+
+
+class TCN(nn.Module):
+    def __init__(self, channels: Sequence[int], kernel_size: int, num_classes: int):
+        super().__init__()
+        widths = pairwise((8, *channels))
+        blocks = [CausalBlock(c_in, c_out, kernel_size, 2**i) for i, (c_in, c_out) in enumerate(widths)]
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(channels[-1], num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.blocks(x)[:, :, -1])
+
+
+def tcn(*, channels: Sequence[int] = (64,) * 6, kernel_size: int = 5, num_classes: int = 10) -> TCN:
+    """A temporal network of dilated 1-d convolutions that look back: a class for each sequence."""
+    return TCN(channels, kernel_size, num_classes)
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    function.__name__: function for function in (mobilenet, resnext, convnext, unet, video_cnn, tcn)
+}
