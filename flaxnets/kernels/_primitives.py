@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
-from jax.core import ShapedArray
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -23,10 +22,13 @@ def primitive(name: str, compute: Compute, on_cpu: Compute | None = None) -> Pri
     """
     new = Primitive(name)
 
-    def abstract(*operands: Any, **params: Any) -> ShapedArray:
-        shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands]
-        out = jax.eval_shape(lambda *arrays: compute(*arrays, **params), *shapes)
-        return ShapedArray(out.shape, out.dtype)
+    def abstract(*operands: Any, **params: Any) -> Any:
+        # With the axes of a mesh that an array is divided along, or varies along within ``jax.shard_map``.
+        placed = {"sharding", "manual_axis_type"}
+        shapes = [
+            jax.ShapeDtypeStruct(x.shape, x.dtype, **{what: getattr(x, what) for what in placed}) for x in operands
+        ]
+        return jax.make_jaxpr(functools.partial(compute, **params))(*shapes).out_avals[0]
 
     def batched(operands: Any, dims: Any, **params: Any) -> tuple[jax.Array, int]:
         return jax.vmap(lambda *arrays: compute(*arrays, **params), in_axes=tuple(dims))(*operands), 0

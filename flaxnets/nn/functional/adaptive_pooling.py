@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from flaxnets.kernels.resampling import AxisMap, resample
 from flaxnets.kernels.windows import Arrays
 from flaxnets.nn._arguments import along, check_ndim
 from flaxnets.nn.functional._windows import check_dtype, check_filled, largest, places, to_sizes
@@ -47,13 +48,26 @@ def _output_sizes(output_size: Any, input: jax.Array, n: int, name: str) -> tupl
     return sizes
 
 
+@functools.lru_cache(maxsize=256)
+def _window_sums(size: int, output: int) -> AxisMap:
+    starts, ends = _bounds(size, output)
+    index = starts[:, None] + np.arange((ends - starts).max())
+    return AxisMap.of_taps(size, np.where(index < ends[:, None], index, size))
+
+
 @functools.partial(jax.jit, static_argnums=1)  # see _windows.reduce_windows
 def _means(input: jax.Array, sizes: tuple[int, ...]) -> jax.Array:
     x = input.astype(jnp.promote_types(input.dtype, jnp.float32))
-    for axis, output in enumerate(sizes, x.ndim - len(sizes)):
-        starts, ends = _bounds(x.shape[axis], output)
-        total = _blocks(x, axis, output, 0).sum(axis + 1)
-        x = total / along(jnp.asarray(ends - starts, x.dtype), axis, x.ndim)
+    axes = list(enumerate(sizes, x.ndim - len(sizes)))
+    divided = {axis for axis, output in axes if output == 0 or x.shape[axis] % output == 0}
+    counts = [(axis, np.subtract(*reversed(_bounds(x.shape[axis], output)))) for axis, output in axes]
+    for axis, output in axes:
+        if axis in divided:
+            x = _blocks(x, axis, output, 0).sum(axis + 1)
+    if len(divided) < len(axes):
+        x = resample(x, tuple(None if axis in divided else _window_sums(x.shape[axis], out) for axis, out in axes))
+    for axis, count in counts:
+        x = x / along(jnp.asarray(count, x.dtype), axis, x.ndim)
     return x.astype(input.dtype)
 
 
