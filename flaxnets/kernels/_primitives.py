@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -44,6 +45,30 @@ def primitive(name: str, compute: Compute, on_cpu: Compute | None = None) -> Pri
     if on_cpu is not None:
         mlir.register_lowering(new, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
     return new
+
+
+def batch_in_front(new: Primitive) -> None:
+    """Lets a primitive whose parameters count axes from the end map itself, so that its derivatives remain its own."""
+
+    def batched(operands: Any, dims: Any, **params: Any) -> tuple[jax.Array, int]:
+        size = next(x.shape[dim] for x, dim in zip(operands, dims, strict=True) if dim is not None)
+        moved = [
+            jnp.broadcast_to(x, (size, *x.shape)) if dim is None else jnp.moveaxis(x, dim, 0)
+            for x, dim in zip(operands, dims, strict=True)
+        ]
+        return new.bind(*moved, **params), 0
+
+    batching.primitive_batchers[new] = batched
+
+
+def transposes_to(forward: Primitive, back: Primitive) -> None:
+    """Sets derivatives of a primitive that is linear in its first operand, and has the same parameters as ``back``."""
+
+    def transpose(ct: Any, x: Any, places: jax.Array, **params: Any) -> tuple[Any, None]:
+        return (ad.Zero(x.aval.to_ct_aval()) if type(ct) is ad.Zero else back.bind(ct, places, **params)), None
+
+    ad.defjvp(forward, lambda t, x, places, **params: forward.bind(t, places, **params), None)
+    ad.primitive_transposes[forward] = transpose
 
 
 def trilinear(name: str, compute: Compute, on_cpu: Compute, batched: Callable[..., Any] | None = None) -> Primitive:

@@ -3,15 +3,14 @@
 import dataclasses
 import functools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.interpreters import ad, batching
+from jax.interpreters import ad
 
-from flaxnets.kernels._primitives import materialized, primitive
+from flaxnets.kernels._primitives import batch_in_front, materialized, primitive
 
 SLICES = 24  # so many strided slices at most are added up; more are gathers, which bounds the compile time
 GATHERS = 32  # so many gathers at most are added up; more are one gather and a reduction
@@ -149,11 +148,7 @@ ad.deflinear2(
 )
 
 
-def _batched(operands: Any, dims: Any, *, maps: tuple[AxisMap | None, ...]) -> tuple[jax.Array, int]:
-    return _resample_p.bind(jnp.moveaxis(operands[0], dims[0], 0), maps=maps), 0
-
-
-batching.primitive_batchers[_resample_p] = _batched
+batch_in_front(_resample_p)
 
 
 def resample(x: jax.Array, maps: tuple[AxisMap | None, ...]) -> jax.Array:
