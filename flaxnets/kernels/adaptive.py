@@ -93,8 +93,8 @@ def _windows(x: jax.Array, axis: int, index: np.ndarray) -> jax.Array:
     return jnp.take(x, index.ravel(), axis, mode="clip").reshape(_resized(x, axis, count, length))
 
 
-def _largest(x: jax.Array, order: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    """The maxima along the axis and their order: the lowest of equal ones, the highest of NaN."""
+def _order_of_largest(x: jax.Array, order: jax.Array, axis: int) -> jax.Array:
+    """The order of the maxima along the axis: the lowest of equal ones, the highest of NaN."""
     is_short = x.shape[axis] <= UNROLLED
 
     def fold(combine: Any, array: jax.Array) -> jax.Array:
@@ -106,37 +106,26 @@ def _largest(x: jax.Array, order: jax.Array, axis: int) -> tuple[jax.Array, jax.
     is_largest = x == jnp.expand_dims(values, axis)
     first = fold(jnp.minimum, jnp.where(is_largest, order, np.iinfo(np.int32).max))
     nan = fold(jnp.maximum, jnp.where(jnp.isnan(x), order, -1))
-    return values, jnp.where(nan < 0, first, nan)
+    return jnp.where(nan < 0, first, nan)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
 def axis_maxima(
     x: jax.Array, order: jax.Array | None, axis: int, output: int, stride: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Takes the maxima of ``output`` windows of a negative axis.
+) -> tuple[jax.Array, jax.Array]:
+    """Takes the maxima of ``output`` windows of a negative axis; also returns the order of each.
 
     Among equal ones the lowest in reading order wins, and among NaN the highest. ``order`` is the order of each
     element along the axes before this one, if there are any, and ``stride`` the distance of neighbours along this axis.
 
-    Returns:
-        The maxima, the order of each, and where along the axis each is.
-
-    >>> axis_maxima(jnp.array([1.0, 3.0, 3.0]), None, -1, 2, 1)[2].tolist()
+    >>> axis_maxima(jnp.array([1.0, 3.0, 3.0]), None, -1, 2, 1)[1].tolist()
     [1, 1]
     """
     size, last = x.shape[axis], x.ndim + axis
-    results = []
+    orders = []
     for index in _groups(size, output):
         own = jnp.asarray(_column(index * stride, x.ndim, axis))
         own = own if order is None else own + _windows(order, last, index)
-        results.append(_largest(_windows(x, last, index), own, last + 1))
-    groups = zip(*results, strict=True)
-    values, order = (materialized(jnp.stack(parts, last + 1).reshape(_resized(x, last, output))) for parts in groups)
-    return values, order, order // stride % size
-
-
-@axis_maxima.defjvp
-def _axis_maxima_jvp(axis: int, output: int, stride: int, primals: Any, tangents: Any) -> Any:
-    values, order, places = axis_maxima(*primals, axis, output, stride)
-    tangent = _take_p.bind(tangents[0], places, axis=axis, size=primals[0].shape[axis])
-    return (values, order, places), (tangent, *(np.zeros(places.shape, jax.dtypes.float0) for _ in range(2)))
+        orders.append(_order_of_largest(_windows(lax.stop_gradient(x), last, index), own, last + 1))
+    # Without a copy each element of the gradient would compare its windows once more.
+    order = materialized(jnp.stack(orders, last + 1).reshape(_resized(x, last, output)))
+    return _take_p.bind(x, order // stride % size, axis=axis, size=size), order

@@ -136,7 +136,7 @@ def _maxima(x: jax.Array, sizes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]
     order, stride = None, math.prod(x.shape[-len(sizes) :])
     for axis in range(-len(sizes), 0):
         stride //= x.shape[axis]
-        x, order, _ = axis_maxima(x, order, axis, sizes[axis], stride)
+        x, order = axis_maxima(x, order, axis, sizes[axis], stride)
     assert order is not None
     return x, order.astype(int)
 
