@@ -52,7 +52,7 @@ class AxisMap:
         return new
 
     @functools.cached_property
-    def slices(self) -> dict[tuple[int, int, int, int], np.ndarray] | None:
+    def slices(self) -> dict[tuple[int, ...], np.ndarray] | None:
         """Entries by phase of the result, phase and shift of the axis, as indices; None if there are too many.
 
         Where input and output consist of ``n`` blocks each, the result's elements at one place in their blocks are
