@@ -56,15 +56,17 @@ def _jax(row: Row, form: str) -> Callable[[], Any]:
     import numpy as np
 
     from flaxnets import kernels
-    from flaxnets.kernels import choice
+    from flaxnets.kernels import choice, onednn
     from flaxnets.nn import functional as F
 
     rng = np.random.default_rng(0)
     x, weight = (rng.standard_normal(shape, dtype=np.float32) for shape in (row.input, row.weight))
     convolve = functools.partial(getattr(F, row.function), **row.options)
 
+    kernel = "plain" if form != "engine" else "onednn" if onednn.is_supported() else "xla"
+
     def both(x: Any, weight: Any) -> Any:
-        with kernels.use("xla" if form == "engine" else "plain"):
+        with kernels.use(kernel):
             y, back = jax.vjp(convolve, x, weight)
         return y, back(y)
 

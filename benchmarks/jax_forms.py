@@ -14,7 +14,7 @@ from benchmarks.sizes import Size
 from flaxnets import optim
 from flaxnets.training import TASKS, Batch, TrainState, make_train_step
 from flaxnets.training.execution import compile_predict_step, compile_train_step
-from flaxnets.training.step import make_predict_step
+from flaxnets.training.step import Kernels, make_predict_step
 
 
 def plain(size: Size, training: bool) -> Job:
@@ -61,7 +61,7 @@ def _predict(model: Any, inputs: jax.Array) -> jax.Array:
     return model(inputs)
 
 
-def ours(size: Size, training: bool, compute_dtype: str | None = None) -> Job:
+def ours(size: Size, training: bool, compute_dtype: str | None = None, kernels: Kernels = "auto") -> Job:
     """The compiled steps that ``flaxnets.training.fit`` and ``predict`` make, with the settings of ``fit``."""
     model = flaxnets.create_model(size.network, **size.options)
     inputs, targets = map(jnp.asarray, size.data())
@@ -69,7 +69,7 @@ def ours(size: Size, training: bool, compute_dtype: str | None = None) -> Job:
     if not training:
         _, params, model_state = nnx.split(model, nnx.Param, ...)
         predict = compile_predict_step(
-            make_predict_step(model, compute_dtype=compute_dtype), params, model_state, batch
+            make_predict_step(model, compute_dtype=compute_dtype, kernels=kernels), params, model_state, batch, kernels
         )
 
         def logits() -> jax.Array:
@@ -79,13 +79,13 @@ def ours(size: Size, training: bool, compute_dtype: str | None = None) -> Job:
         return Job(logits, jax.block_until_ready)
     optimizer = optim.SGD(LEARNING_RATE, momentum=MOMENTUM)
     objective = TASKS[size.task].objective
-    step = make_train_step(model, optimizer, objective, nonfinite="stop", compute_dtype=compute_dtype)
+    step = make_train_step(model, optimizer, objective, nonfinite="stop", compute_dtype=compute_dtype, kernels=kernels)
     compiled, state = None, TrainState.create(model, optimizer)
 
     def run() -> jax.Array:
         nonlocal state, compiled
         if compiled is None:
-            compiled, to_physical, _ = compile_train_step(step, state, batch)
+            compiled, to_physical, _ = compile_train_step(step, state, batch, kernels)
             state = to_physical(state)
         state, metrics = compiled(state, batch)
         return metrics["loss"]

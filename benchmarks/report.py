@@ -76,12 +76,30 @@ _STARTUP = """## Start
 
 Seconds from the start of a process to its end."""
 
+_FIRST_STEP = """## First step
+
+Seconds that the first training step takes longer than the others, in a fresh process: tracing, compiling and the
+conversion of the state. *Cold*: the folder for compiled programs is empty. *Again*: the same program has run before.
+
+XLA compiles each loop of a program by itself, about 10 to 20 ms of processor time for each distinct loop, on all
+cores. JAX keeps compiled programs, except programs with oneDNN calls (`kernels="auto"` on a CPU where the calls work):
+XLA has no serialized format for these calls, whatever their API version. Such a program is compiled in every process;
+only tracing caches and the many small programs around it are reused. `--kernels xla` avoids the calls: its program is
+kept and the next process loads it, but each step is slower.
+
+What was tried and does not pay: keeping the parts between oneDNN calls as programs of their own (`densenet`: 41 parts
+that can be kept and 40 calls that compile in 0.6 s together, but the step takes 1.2 times as long, because XLA fuses
+nothing across parts); XLA's optimization levels 0, 1 and 2 (the step takes 4, 1.3 and 1.2 times as long for 60, 20 and
+10 % less compile time); other splits of the code generation, no loop unrolling, cheaper LLVM passes (no
+effect); repeated blocks as calls that are not inlined (XLA copies a called function for each call, but already compiles
+equal loops once)."""
+
 
 def write(out: Path) -> None:
     """Writes both files from what was measured so far."""
     found = rounds.load(out)
     sections = {"training": _training, "versions": _versions, "inference": _inference, "scaling": _scaling}
-    sections |= {"dispatch": _dispatch, "startup": _startup}
+    sections |= {"dispatch": _dispatch, "startup": _startup, "first_step": _first_step}
     parts = [_INTRODUCTION]
     for name, section in sections.items():
         if name in found:
@@ -286,11 +304,21 @@ def _dispatch(records: Mapping[str, Row]) -> list[str]:
 
 
 def _startup(records: Mapping[str, Row]) -> list[str]:
-    rows = []
+    return [_STARTUP, _table(["command", "seconds"], [[f"`{name}`", _range(row)] for name, row in records.items()])]
+
+
+def _first_step(records: Mapping[str, Row]) -> list[str]:
+    rows: dict[tuple[str, str], dict[str, str]] = {}
     for name, record in records.items():
-        taken = record["seconds"]
-        rows.append([f"`{name}`", f"{taken['median']:.2f} ({taken['min']:.2f}-{taken['max']:.2f})"])
-    return [_STARTUP, _table(["command", "seconds"], rows)]
+        network, kernels, when = name.split()
+        rows.setdefault((network, kernels), {})[when] = _range(record)
+    header = ["network", "kernels", "cold", "again"]
+    return [_FIRST_STEP, _table(header, [[f"`{n}`", k, row["cold"], row["again"]] for (n, k), row in rows.items()])]
+
+
+def _range(record: Row) -> str:
+    taken = record["seconds"]
+    return f"{taken['median']:.2f} ({taken['min']:.2f}-{taken['max']:.2f})"
 
 
 def plot(records: Mapping[str, Row], path: Path) -> None:

@@ -108,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shape", type=int, nargs="+", help="of one example")
     parser.add_argument("--options", type=json.loads, default={}, help="of the network, as JSON")
     parser.add_argument("--compute-dtype", choices=["float32", "bfloat16"], default="float32", help="flaxnets only")
+    parser.add_argument("--kernels", choices=["auto", "plain", "xla", "onednn"], default="auto", help="flaxnets only")
     parser.add_argument("--repeats", type=int, default=5, help="the least number of samples")
     parser.add_argument("--seconds", type=float, default=5.0, help="the least time that they take together")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -124,6 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         form = getattr(importlib.import_module(module), name)
         if options.compute_dtype != "float32":
             form = functools.partial(form, compute_dtype=options.compute_dtype)
+        if options.kernels != "auto":
+            form = functools.partial(form, kernels=options.kernels)
         found |= measure(lambda: form(size, training), options.repeats, options.seconds, pipelined=training)
     except Unavailable as error:
         found["unavailable"] = str(error)

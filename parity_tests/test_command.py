@@ -446,6 +446,18 @@ def test_what_goes_wrong_on_the_way_is_one_line_and_exit_status_1(where, error, 
     assert message in line
 
 
+@pytest.mark.parametrize(
+    ("precision", "has_bfloat16", "lines"), [("bfloat16", False, 1), ("bfloat16", True, 0), ("float32", False, 0)]
+)
+def test_a_processor_without_bfloat16_is_said_to_be_faster_with_float32(
+    precision, has_bfloat16, lines, here, monkeypatch
+):
+    monkeypatch.setattr("flaxnets.kernels.has_bfloat16", lambda: has_bfloat16)
+    status, said = here(*SHORT, "--dry-run", "--precision", precision)
+    assert status == 0
+    assert said.count("this processor has no instructions for it, and is faster with float32") == lines
+
+
 def test_the_examples_of_the_help_can_be_done(here):
     text = inspect.cleandoc(training.Options.__doc__)  # Python 3.13 has removed the indentation
     lines = [line.split() for line in text.splitlines() if line.startswith("  ")]

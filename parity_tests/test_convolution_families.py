@@ -90,11 +90,12 @@ def error(got: Any, expected: Any) -> float:
     return max(np.abs(a - b).max() / (np.abs(b).max() or 1.0) for a, b in pairs)
 
 
-def functions(name: str, result: str, channels_last: bool = False) -> tuple[Any, Any]:
+def functions(name: str, result: str, channels_last: bool = False, library: Any = "xla") -> tuple[Any, Any]:
     """The implementation for CPUs, and the reference."""
     case = CASES[name]
     window = case.window()
-    made = functools.partial(convolution_nd, bias=None, result=result, window=case.window(channels_last))
+    ours = case.window(channels_last)._replace(library=library)
+    made = functools.partial(convolution_nd, bias=None, result=result, window=ours)
     return made, functools.partial(native_convolution, bias=None, result=result, window=window)
 
 
@@ -114,17 +115,19 @@ def test_outputs_and_gradients_are_those_of_xlas_convolution(name, result, rng):
     assert error(got_gradients, gradients) <= 1e-10
 
 
+@pytest.mark.parametrize("library", ["xla", "onednn"])
 @pytest.mark.parametrize("result", ["output", "input"])
-@pytest.mark.parametrize("name", ["2-d, overlapping", "2-d, negative padding", "2-d groups, dilated", "3-d, dilated"])
-def test_float32_which_xla_convolves_itself_has_the_same_numbers(name, result, rng):
+@pytest.mark.parametrize("name", CASES)
+def test_float32_has_the_same_numbers_with_both_libraries(name, result, library, rng):
     arrays = CASES[name].arrays(rng, result, jnp.float32)
-    made, native = functions(name, result)
+    made, native = functions(name, result, channels_last=True, library=library)
+    cotangent = jnp.asarray(rng.normal(size=jax.eval_shape(native, *arrays).shape), jnp.float32)
 
-    def both(function: Any) -> Any:
-        output, back = jax.vjp(function, *arrays)
-        return output, back(output)
+    def both(function: Any, dtype: Any) -> Any:
+        output, back = jax.vjp(function, *(x.astype(dtype) for x in arrays))
+        return output, back(cotangent.astype(dtype))
 
-    got, expected = jax.jit(lambda: (both(made), both(native)))()
+    got, expected = jax.jit(lambda: (both(made, jnp.float32), both(native, jnp.float64)))()
     assert error(got, expected) <= 1e-5
 
 

@@ -1,7 +1,10 @@
 """What must hold of a fresh interpreter: no torch needed, and annotated shapes that are true."""
 
+import os
 import subprocess
 import sys
+
+import conftest
 
 WITHOUT_TORCH = """
 import sys
@@ -57,8 +60,18 @@ except Exception as error:
 """
 
 
+# The programs that other tests compiled.
+CACHE = {
+    "JAX_COMPILATION_CACHE_DIR": str(conftest.CACHE),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+
+
 def _run(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | CACHE, capture_output=True, text=True, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -18,6 +19,7 @@ import flaxnets
 from flaxnets import kernels
 from flaxnets.kernels import onednn, probe
 from flaxnets.kernels._primitives import materialized
+from flaxnets.kernels.reductions import spread, total
 from flaxnets.nn import functional as F
 from flaxnets.nn.functional.recurrent import scan_layers
 from flaxnets.nn.functional.recurrent_steps import KINDS as KINDS_OF_RECURRENCE
@@ -25,6 +27,7 @@ from flaxnets.nn.functional.recurrent_steps import LayerWeights
 from flaxnets.parity import assert_parity
 from flaxnets.training import TASKS, Batch, TrainState, classification, make_train_step
 from flaxnets.training.execution import compile_train_step
+from flaxnets.training.step import jit_options
 
 # Gates of the design: outputs relative to their maximum, gradients to the norm of all gradients.
 GATES = {jnp.float64: (1e-12, 1e-10), jnp.float32: (1e-5, 1e-4)}
@@ -312,23 +315,57 @@ def sums_of_one(passed: Any, x: Any, w: Any) -> Any:
     return y[:4].sum() + jnp.square(y[2:]).sum()
 
 
+def derivatives(function: Any, *arrays: Any) -> Any:
+    """Forward, second and mapped derivatives, of the first array."""
+    values = jax.jvp(function, arrays, arrays)
+    second = jax.grad(lambda x: jnp.square(jax.grad(function)(x, *arrays[1:])).sum())(arrays[0])
+    return values, second, jax.vmap(function)(*(jnp.stack([a, -a]) for a in arrays))
+
+
+def assert_same_derivatives(functions: Any, arrays: Any, rtol: float) -> None:
+    both = [jax.tree.leaves(jax.jit(functools.partial(derivatives, function))(*arrays)) for function in functions]
+    for got, expected in zip(*both, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=rtol)
+
+
 def test_what_is_materialized_is_computed_once_and_has_the_same_numbers_and_derivatives(rng):
     arrays = draw(rng, [(16, 32), (16, 32)], jnp.float64)
     barred, plain = (functools.partial(sums_of_one, passed) for passed in (materialized, lambda y: y))
-
-    def everything(function: Any) -> Any:
-        def found(*arrays: Any) -> Any:
-            values = jax.jvp(function, arrays, arrays)
-            second = jax.grad(lambda x: jnp.square(jax.grad(function)(x, arrays[1])).sum())(arrays[0])
-            return values, second, jax.vmap(function)(*(jnp.stack([a, -a]) for a in arrays))
-
-        return jax.jit(found)(*arrays)
-
-    for got, expected in zip(*(jax.tree.leaves(everything(f)) for f in (barred, plain)), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-13)
+    assert_same_derivatives((barred, plain), arrays, rtol=1e-13)
     text = jax.jit(barred).lower(*arrays).compile().as_text()
     assert " call(" in text
     assert text.count(" multiply(") == 2  # the product, and the squares
+
+
+def test_sums_over_pixels_and_spread_vectors_have_plain_numbers_and_derivatives(rng):
+    def scaled(total: Any, spread: Any, vector: Any, x: Any) -> Any:
+        return jnp.sin(total(jnp.square(x * spread(vector, x)))).sum()
+
+    pairs = ((total, spread), (lambda x: x.sum((0, 1, 2)), lambda v, x: v.reshape(1, 1, 1, -1)))
+    functions = [functools.partial(scaled, *pair) for pair in pairs]
+    # The second derivatives are sums of terms of both signs.
+    assert_same_derivatives(functions, draw(rng, [(3,), (2, 4, 5, 3)], jnp.float64), rtol=1e-12)
+
+
+def bias_gradient(x: Any) -> Any:
+    return jax.grad(lambda bias: jnp.square(x + spread(bias, x)).sum())(jnp.zeros(x.shape[3], x.dtype))
+
+
+@pytest.mark.parametrize("sums", [total, bias_gradient])
+def test_xla_compiles_no_product_of_its_own_for_a_sum_over_pixels(sums, rng):
+    (x,) = draw(rng, [(2, 4, 96, 64)], jnp.float32)
+    text = jax.jit(sums, **jit_options()).lower(x).compile().as_text()
+    assert "f32[2,64]" in text  # two rows of sums, of a library's product: XLA has loops for one row alone
+    assert not re.search(r"f32\[1,64\]\S* dot\(", text)
+
+
+def test_the_weights_gradient_of_a_stem_takes_a_slice_for_each_row_and_column(rng):
+    def gradient(x: Any, weight: Any) -> Any:
+        with kernels.use("onednn"):
+            return jax.grad(lambda w: F.conv2d(x, w, stride=2, padding=3).sum())(weight)
+
+    arrays = draw(rng, [(2, 1, 32, 32), (64, 1, 7, 7)], jnp.float32)
+    assert jax.jit(gradient).lower(*arrays).as_text().count("stablehlo.slice") < 7 + 7 + 4
 
 
 # Of a kind and a batch: products with half the batch in the loops of a prediction, and of a gradient.
@@ -426,6 +463,16 @@ def test_cudnn_is_refused_where_it_cannot_work(backend, devices, plugin, monkeyp
         kernels.choose("cudnn")
 
 
+def test_a_materialized_array_is_stored_in_its_logical_order():
+    def moved(x: jax.Array) -> jax.Array:
+        return jnp.sin(materialized(jnp.moveaxis(x, 1, -1)))
+
+    text = jax.jit(moved).lower(jnp.ones((2, 8, 5, 6), jnp.float32)).compile().as_text()
+    calls = [line.strip() for line in text.splitlines() if " call(" in line]
+    assert len(calls) == 1
+    assert "f32[2,5,6,8]{3,2,1,0} call(" in calls[0]
+
+
 def test_forms_run_eagerly(rng):
     arrays = draw(rng, BLOCK, jnp.float32)
     with kernels.use("onednn"):
@@ -439,7 +486,10 @@ def test_forms_run_eagerly(rng):
         (((1, 5, 5, 2), (3, 3, 3, 4), ((0, 0), (0, 0)), jnp.float32), r"shapes \(1, 5, 5, 2\) and \(3, 3, 3, 4\)"),
         (((1, 5, 5, 2), (3, 3, 2, 4), ((0, 0), (-1, 0)), jnp.float32), r"no negative padding.*\(-1, 0\)"),
         (((1, 5, 2, 2), (3, 3, 2, 4), ((0, 0), (0, 0)), jnp.float32), r"must have elements.*\(1, 3, 0, 4\)"),
-        (((1, 5, 5, 2), (3, 3, 2, 4), ((0, 0), (0, 0)), jnp.float16), "must be of float32, got float16"),
+        (
+            ((1, 5, 5, 2), (3, 3, 2, 4), ((0, 0), (0, 0)), jnp.float16),
+            "float32 or all of bfloat16, got float16, float16",
+        ),
     ],
 )
 def test_a_call_that_would_end_the_process_is_an_error(operands, message):
@@ -448,6 +498,17 @@ def test_a_call_that_would_end_the_process_is_an_error(operands, message):
         onednn.convolution(
             jnp.ones(x, dtype), jnp.ones(kernel, dtype), stride=(1, 1), pads=pads, dilation=(1, 1),
             data_axes=(0, 3, 1, 2), kernel_axes=(2, 3, 0, 1),
+        )  # fmt: skip
+
+
+def test_operands_of_two_dtypes_or_wrong_groups_are_an_error():
+    with pytest.raises(ValueError, match="float32 or all of bfloat16, got float32, bfloat16"):
+        onednn.matmul(jnp.ones((2, 3), jnp.float32), jnp.ones((3, 2), jnp.bfloat16))
+    with pytest.raises(ValueError, match=r"\(1, 5, 5, 4\) and \(3, 3, 2, 3\) do not fit with groups=2"):
+        onednn.convolution(
+            *(jnp.ones(shape, jnp.float32) for shape in ((1, 5, 5, 4), (3, 3, 2, 3))),
+            stride=(1, 1), pads=((0, 0), (0, 0)), dilation=(1, 1),
+            data_axes=(0, 3, 1, 2), kernel_axes=(2, 3, 0, 1), groups=2,
         )  # fmt: skip
 
 

@@ -359,7 +359,8 @@ def physical_steps(step: Any, create: Any, batch: Batch, options: Any) -> Any:
 
 
 BY_NAME = {case.name: case for case in NETWORKS}
-TRAINED = [name for name in BY_NAME if name not in ("centered", "pool2d")]  # these have no parameters
+# The first two have no parameters; googlenet is slow to compile, and what it is made of is in the others.
+TRAINED = [name for name in BY_NAME if name not in ("centered", "pool2d", "googlenet")]
 
 
 def assert_same_numbers(actual: Any, expected: Any) -> None:

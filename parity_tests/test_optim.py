@@ -251,8 +251,11 @@ def check_trajectory(network: str, form: int, schedule: str) -> None:
     assert_same_slots(theirs, ours, opt_state, model)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("schedule", ["constant", *SCHEDULES])
+# A schedule gives the same numbers to every network: one network with all of them is enough.
+PAIRS = [("densenet", "constant"), *(("lenet_batchnorm", schedule) for schedule in ["constant", *SCHEDULES])]
+
+
+@pytest.mark.parametrize(("network", "schedule"), PAIRS)
 @pytest.mark.parametrize("form", range(len(OPTIMIZERS)), ids=lambda form: "-".join(map(str, OPTIMIZERS[form])))
 def test_twenty_steps_are_torchs(network: str, form: int, schedule: str):
     check_trajectory(network, form, schedule)

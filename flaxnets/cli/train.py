@@ -97,6 +97,7 @@ def _resumed(plan: Plan, path: str) -> Plan:
 
 
 def _train(plan: Plan, run: "Run | None", stopping: Stopping, device: str, prog: str) -> int:
+    from flaxnets import kernels
     from flaxnets.training import CheckpointError
     from flaxnets.training.progress import describe
 
@@ -104,6 +105,8 @@ def _train(plan: Plan, run: "Run | None", stopping: Stopping, device: str, prog:
     begins = run is None or not run.has_begun()
     model = plan.make_model()
     lines = plan.load_first_weights(model) if begins else []
+    if plan.config["precision"] == "bfloat16" and device.startswith("cpu") and not kernels.has_bfloat16():
+        lines.append("--precision bfloat16: this processor has no instructions for it, and is faster with float32")
     print(_opening(plan, model, device, run), *lines, sep="\n", flush=True)
     torch_records = None
     with _one_line_failures(run):

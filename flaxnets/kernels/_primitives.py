@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -98,6 +99,10 @@ def trilinear(name: str, compute: Compute, on_cpu: Compute, batched: Callable[..
 
 
 def _call_of_its_own(x: jax.Array) -> jax.Array:
+    # Without the constraint XLA may store a transposed array in its old order, and loops over it then jump in memory.
+    # The constraint is a call that XLA cannot divide among devices.
+    if jax.device_count() == 1:
+        x = with_layout_constraint(x, Layout(tuple(range(x.ndim))))
     with set_xla_metadata(inlineable="false"):
         return jax.jit(lambda x: x)(x)
 

@@ -93,13 +93,19 @@ def choose(kernels: Literal["auto"] | Kind = "auto") -> Kind:
 
 
 def _is_fast(*arrays: jax.Array | None) -> bool:
-    """The forms for CPUs are for numbers that CPUs have, and arrays that have elements."""
-    given = [array for array in arrays if array is not None]
-    return _kind.get() in ("xla", "onednn") and all(x.dtype in (jnp.float32, jnp.float64) and x.size for x in given)
+    """Whether the CPU implementations are used: they support non-empty arrays of float32, float64 and, with oneDNN,
+    of bfloat16 where the processor has instructions for it.
+    """
+    if _kind.get() not in ("xla", "onednn"):
+        return False
+    dtypes = [jnp.float32, jnp.float64]
+    if _kind.get() == "onednn" and onednn.has_bfloat16():
+        dtypes.append(jnp.bfloat16)
+    return all(x.dtype in dtypes and x.size for x in arrays if x is not None)
 
 
 def _library(x: jax.Array) -> Library:
-    return "onednn" if _kind.get() == "onednn" and x.dtype == jnp.float32 else "xla"
+    return "onednn" if _kind.get() == "onednn" and x.dtype in onednn.DTYPES else "xla"
 
 
 def convolution_form(
@@ -118,7 +124,9 @@ def convolution_form(
         if is_image and not is_patches:
             sizes = {"stride": window.stride, "pads": window.pads, "dilation": window.dilation}
             return functools.partial(convolution, **sizes, library=_library(x))
-        return functools.partial(convolution_nd, result=result, window=window._replace(channels_last=True))
+        return functools.partial(
+            convolution_nd, result=result, window=window._replace(channels_last=True, library=_library(x))
+        )
     is_fast = is_image and not is_patches and max(window.dilation) == 1
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     implementation = convolution_nd if _is_plain_float(x, weight) else native_convolution
@@ -136,10 +144,10 @@ def _is_plain_float(*arrays: jax.Array) -> bool:
 
 
 def linear_form(x: jax.Array, weight: jax.Array) -> Form | None:
-    """oneDNN's, for weights that are matrices of float32."""
-    if _kind.get() != "onednn" or weight.ndim != 2 or not x.size or not weight.size:
+    """oneDNN's, for weights that are matrices of float32 or bfloat16."""
+    if _kind.get() != "onednn" or weight.ndim != 2 or not _is_fast(x, weight):
         return None
-    return linear if x.dtype == weight.dtype == jnp.float32 else None
+    return linear if x.dtype == weight.dtype and x.dtype in onednn.DTYPES else None
 
 
 def max_pool_form(x: jax.Array, windows: Windows) -> Form | None:

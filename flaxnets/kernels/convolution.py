@@ -212,6 +212,12 @@ def _correlated(x: jax.Array, pads: list[Pair], window: jax.Array, stride: Pair,
     return out[0]
 
 
+def _elements(x: jax.Array, count: int, size: int, stride: int) -> jax.Array:
+    """Stack the elements at each of ``size`` positions of ``count`` windows along axis 3."""
+    length = (count - 1) * stride + 1
+    return jnp.stack([lax.slice_in_dim(x, start, start + length, stride, 3) for start in range(size)])
+
+
 def _stem_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> jax.Array:
     """A product of shifted images with the output's gradient.
 
@@ -227,13 +233,8 @@ def _stem_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> jax.
     ]
     x = lax.pad(x.transpose(3, 0, 1, 2), jnp.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), *pads])
     g = jnp.pad(g, ((0, 0), (0, 0), (0, rows * pixels - width), (0, 0)))
-    strides = (1, 1, down, pixels * right)
-
-    def shifted(i: int, j: int) -> jax.Array:
-        end = (*x.shape[:2], i + (height - 1) * strides[2] + 1, j + (rows - 1) * strides[3] + 1)
-        return lax.slice(x, (0, 0, i, j), end, strides)
-
-    images = jnp.stack([shifted(i, j) for i in range(kh) for j in range(reach)])
+    # XLA compiles every slice: rows and columns one after the other are 14 of them for a 7x7 window, not 49.
+    images = _elements(_elements(x, rows, reach, pixels * right), height, kh, down)
     stacked = lax.optimization_barrier(images).reshape(kh * reach * channels, -1)
     products = onednn.matmul(stacked, g.reshape(-1, pixels * out)).reshape(kh, reach, channels, pixels, out)
     own = [products[:, right * pixel : right * pixel + kw, :, pixel] for pixel in range(pixels)]
@@ -248,11 +249,32 @@ def _compute(a: jax.Array, b: jax.Array, *, result: Result, conv: Convolution, l
     return _XLA[result](a, b, conv)
 
 
-def _compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, conv: Convolution, library: str) -> jax.Array:
-    return (_ONEDNN if library == "onednn" else _XLA)[result](a, b, conv)
+def compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, conv: Convolution, library: str) -> jax.Array:
+    """Compute an output or a gradient of NHWC images and an HWIO kernel with the library.
+
+    Args:
+        a: the input, or for ``result="input"`` the output's gradient.
+        b: the kernel, or for ``result="weight"`` the output's gradient.
+        result: ``"output"``, or the gradient of the ``"input"`` or the ``"weight"``.
+        conv: the sizes.
+        library: ``"xla"`` or ``"onednn"``.
+    """
+    compute, dtype = (_ONEDNN if library == "onednn" else _XLA)[result], a.dtype
+    if dtype == jnp.bfloat16 and not _is_onednns_alone(result, conv):
+        a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+    return compute(a, b, conv).astype(dtype)
 
 
-_conv = trilinear("conv_nhwc", _compute, _compute_on_cpu)
+def _is_onednns_alone(result: Result, conv: Convolution) -> bool:
+    """Whether oneDNN computes the result in one call. XLA is slow with bfloat16, and its sums of it are not exact."""
+    if conv.is_narrow or conv.is_heavy:
+        return False
+    if result == "input":
+        return conv.stride == (1, 1)
+    return result == "output" or conv.is_product or conv.kernel[2] >= 4
+
+
+_conv = trilinear("conv_nhwc", _compute, compute_on_cpu)
 
 
 def convolution(
@@ -267,7 +289,7 @@ def convolution(
     """Cross-correlates images ``(N, C_in, H, W)`` with a weight ``(C_out, C_in, kh, kw)``.
 
     Args:
-        x: of float32 or float64; of other dtypes with ``library="xla"`` only, if at all.
+        x: of float32, float64 or bfloat16.
         weight: of the same dtype.
         bias: ``(C_out,)``.
         stride: along height and width.
@@ -283,5 +305,7 @@ def convolution(
     conv = Convolution(x.shape, kernel.shape, stride, pads, dilation)
     y = _conv.bind(x, kernel, result="output", conv=conv, library=library)
     if bias is not None:
-        y = with_materialized_gradient(y + spread(bias, y))
+        wide = jnp.promote_types(y.dtype, jnp.float32)
+        sums = y.astype(wide) + spread(bias.astype(wide), y)
+        y = with_materialized_gradient(sums.astype(y.dtype))
     return lax.transpose(y, (0, 3, 1, 2))

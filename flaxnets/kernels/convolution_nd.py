@@ -19,17 +19,20 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flaxnets.kernels._primitives import Result, materialized, trilinear, with_materialized_gradient
+from flaxnets.kernels import onednn
+from flaxnets.kernels._primitives import Library, Result, materialized, trilinear, with_materialized_gradient
+from flaxnets.kernels.convolution import Convolution, compute_on_cpu
 from flaxnets.kernels.reductions import spread
 
 Shape = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
+Element = TypeVar("Element")
 Tap = Any  # one position in the kernel: a tuple of ints, or an array inside a loop
 
 WIDTH = 16  # channels of a dense convolution that groups are merged into
@@ -49,6 +52,7 @@ class Window(NamedTuple):
         channels_last: whether operands and result are channels-last, instead of as torch has them.
         precision: of the products, as ``jax.default_matmul_precision`` names it.
         is_fast: whether XLA is fast with this convolution on CPUs, too, unless it is mapped over both operands.
+        library: the library that computes dense convolutions and products on CPUs.
     """
 
     size: Shape
@@ -60,6 +64,7 @@ class Window(NamedTuple):
     channels_last: bool = True
     precision: str | None = None
     is_fast: bool = False
+    library: Library = "xla"
 
     @property
     def output(self) -> Shape:
@@ -143,18 +148,46 @@ def _folded(x: jax.Array, window: Window) -> tuple[jax.Array, Window]:
     along = Window(window.size[:1], (kernel,), window.stride[:1], window.pads[:1], window.dilation[:1])
     x = _pad(x.reshape(n, window.size[0], -1), along.padding())
     x = jnp.stack([along.slice(x, tap).reshape(n * depth, *size, channels) for tap in along.taps()], -2)
-    flat = Window(window.size[1:], window.kernel[1:], window.stride[1:], window.pads[1:], window.dilation[1:])
+    flat = Window(
+        window.size[1:], window.kernel[1:], window.stride[1:], window.pads[1:], window.dilation[1:],
+        library=window.library,
+    )  # fmt: skip
     return materialized(x.reshape(n * depth, *size, kernel * channels)), flat
+
+
+def _product(a: jax.Array, b: jax.Array, window: Window, transpose_a: bool = False) -> jax.Array:
+    if window.library == "onednn":
+        return onednn.matmul(a, b, transpose_a=transpose_a)
+    return (a.T if transpose_a else a) @ b
+
+
+def _pair(values: Sequence[Element]) -> tuple[Element, Element]:
+    height, width = values
+    return height, width
+
+
+def _as_image(x: jax.Array, kernel: Shape, window: Window) -> tuple[jax.Array, Convolution]:
+    """A sequence or an image, without the elements that negative padding removes, and its convolution in two axes."""
+    x = _pad(x, [(0, 0, 0), *((min(before, 0), min(after, 0), 0) for before, after in window.pads), (0, 0, 0)])
+    stride, dilation = window.stride, window.dilation
+    pads = [(max(before, 0), max(after, 0)) for before, after in window.pads]
+    if x.ndim == 3:  # an image of one row
+        x, kernel, stride, dilation, pads = x[:, None], (1, *kernel), (1, *stride), (1, *dilation), [(0, 0), *pads]
+    return x, Convolution(x.shape, kernel, _pair(stride), _pair(pads), _pair(dilation))
 
 
 def _dense(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """The output for one group."""
     shape = (x.shape[0], *window.output, kernel.shape[-1])
     if window.is_blocks:
-        return (_blocks(x, window) @ kernel.reshape(-1, shape[-1])).reshape(shape)
+        return _product(_blocks(x, window), kernel.reshape(-1, shape[-1]), window).reshape(shape)
     if x.ndim == 5:
         x, flat = _folded(x, window)
         return _dense(x, jnp.moveaxis(kernel, 0, 2).reshape(*flat.kernel, -1, shape[-1]), flat).reshape(shape)
+    if window.library == "onednn":
+        x, conv = _as_image(x, kernel.shape, window)
+        kernel = kernel.reshape(conv.kernel)
+        return compute_on_cpu(x, kernel, result="output", conv=conv, library="onednn").reshape(shape)
     if x.dtype == jnp.float64:  # XLA has no fast convolution of float64
         x = _pad(x, window.padding())
         return _sum(lambda tap: window.slice(x, tap) @ _element(kernel, tap), window.taps())
@@ -183,11 +216,15 @@ def _dense_kernel(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     channels, outputs = x.shape[-1], g.shape[-1]
     shape = (*window.kernel, channels, outputs)
     if window.is_blocks:
-        return (_blocks(x, window).T @ g.reshape(-1, outputs)).reshape(shape)
+        return _product(_blocks(x, window), g.reshape(-1, outputs), window, transpose_a=True).reshape(shape)
     if x.ndim == 5:
         images, flat = _folded(x, window)
         kernel = _dense_kernel(images, g.reshape(-1, *g.shape[2:]), flat)
         return jnp.moveaxis(kernel.reshape(*flat.kernel, window.kernel[0], channels, outputs), 2, 0)
+    if window.library == "onednn":
+        x, conv = _as_image(x, shape, window)
+        g = g.reshape(len(g), *conv.size, outputs)
+        return compute_on_cpu(x, g, result="weight", conv=conv, library="onednn").reshape(shape)
     if x.dtype == jnp.float64:
         x, matrix = materialized(_pad(x, window.padding())), g.reshape(-1, outputs)
         return _stack(lambda tap: window.slice(x, tap).reshape(-1, channels).T @ matrix, window.taps()).reshape(shape)
@@ -210,6 +247,38 @@ def _shifted(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
         window.taps(),
     )
     return y.swapaxes(-1, -2).reshape(shape)
+
+
+def _grouped(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """The output of a sequence or an image, all groups in one call of oneDNN."""
+    shape = (x.shape[0], *window.output, kernel.shape[-1])
+    x, conv = _as_image(x, kernel.shape, window)
+    return onednn.convolution(
+        x, kernel.reshape(conv.kernel), stride=conv.stride, pads=conv.pads, dilation=conv.dilation,
+        data_axes=(0, 3, 1, 2), kernel_axes=(2, 3, 0, 1), groups=window.groups,
+    ).reshape(shape)  # fmt: skip
+
+
+def _tall_kernel(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
+    """The kernel's gradient of images for as many groups as channels, by oneDNN.
+
+    All images, one above the other, are one image, and all gradients are its kernel. Both have as many rows for each
+    image, so that a row of a gradient never meets the pixels of another image.
+    """
+    (n, height, width, outputs), stride = g.shape, window.stride
+    down, step = window.stride[0], window.dilation[0]
+    reach = down * (height - 1) + step * (window.kernel[0] - 1) + 1  # rows of an image that the windows cover
+    rows = -(-reach // down)
+    x = jnp.repeat(x, outputs // x.shape[-1], -1)
+    padding = window.padding()
+    x = _pad(x, [padding[0], (padding[1][0], padding[1][1] + rows * down - reach, 0), *padding[2:]])
+    x = x.reshape(1, -1, *x.shape[2:])[:, : (n - 1) * rows * down + reach]
+    g = _pad(g, [(0, 0, 0), (0, rows - height, 0), (0, 0, 0), (0, 0, 0)]).reshape(-1, width, 1, outputs)
+    kernel = onednn.convolution(
+        x, g[: (n - 1) * rows + height], stride=window.dilation, pads=((0, 0), (0, 0)), dilation=stride,
+        data_axes=(0, 3, 1, 2), kernel_axes=(2, 3, 0, 1), groups=outputs,
+    )  # fmt: skip
+    return kernel.reshape(*window.kernel, 1, outputs)
 
 
 def _shifted_kernel(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
@@ -253,17 +322,27 @@ def _each(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
     return jnp.stack([function(*slices) for slices in zip(*arrays, strict=True)])
 
 
+def _in_float32(compute: Callable[..., jax.Array], a: jax.Array, b: jax.Array, window: Window) -> jax.Array:
+    """Compute in float32 or more: sums of half precision are not exact."""
+    wide = jnp.promote_types(a.dtype, jnp.float32)
+    return compute(a.astype(wide), b.astype(wide), window).astype(a.dtype)
+
+
 def _output(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     groups, (inputs, outputs) = window.groups, kernel.shape[-2:]
     if groups == 1:
         return _dense(x, kernel, window)
-    if inputs == 1:
-        return _shifted(x, kernel, window)
+    if inputs == 1 and window.library == "onednn" and x.ndim == 4 and outputs == groups:
+        return _grouped(x, kernel, window)
+    if inputs == 1:  # also where oneDNN is slow: with several outputs for each channel
+        return _in_float32(_shifted, x, kernel, window)
     merged = _merged(groups, max(inputs, outputs // groups))
     chunks, one = groups // merged, window._replace(groups=1)
     kernel = kernel.reshape(*window.kernel, 1, inputs, chunks, merged, outputs // groups)
     own = jnp.eye(merged, dtype=bool).reshape(*(1 for _ in window.kernel), merged, 1, 1, merged, 1)
     kernel = jnp.where(own, kernel, 0).reshape(*window.kernel, merged * inputs, outputs)
+    if window.library == "onednn" and x.ndim < 5 and chunks > 1:
+        return _grouped(x, materialized(kernel), window._replace(groups=chunks))
     y = _each(lambda x, kernel: _dense(x, kernel, one), _split(x, chunks), _split(kernel, chunks))
     return jnp.moveaxis(y, 0, -2).reshape(x.shape[0], *window.output, outputs)
 
@@ -272,8 +351,10 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     groups, inputs, outputs = window.groups, x.shape[-1] // window.groups, g.shape[-1]
     if groups == 1:
         return _dense_kernel(x, g, window)
+    if inputs == 1 and window.library == "onednn" and x.ndim == 4 and math.prod(window.kernel) > 9:
+        return _tall_kernel(x, g, window)
     if inputs == 1:
-        return _shifted_kernel(x, g, window)
+        return _in_float32(_shifted_kernel, x, g, window)
     merged = _merged(groups, max(inputs, outputs // groups))
     chunks, one = groups // merged, window._replace(groups=1)
     kernel = _each(lambda x, g: _dense_kernel(x, g, one), _split(x, chunks), _split(g, chunks))
@@ -302,7 +383,7 @@ def _input_gradient(g: jax.Array, kernel: jax.Array, window: Window) -> jax.Arra
         (d * (t - 1) - a, b - size)
         for d, t, a, b, size in zip(window.dilation, taps, first, last, g.shape[1:-1], strict=True)
     )
-    back = Window(g.shape[1:-1], tuple(taps), (1,) * len(taps), pads, window.dilation, groups)
+    back = Window(g.shape[1:-1], tuple(taps), (1,) * len(taps), pads, window.dilation, groups, library=window.library)
     x = _interleaved(_output(g, kernel, back), stride, groups)
     starts = [before - a * s for (before, _), a, s in zip(window.pads, first, stride, strict=True)]
     return lax.slice(x, (0, *starts, 0), (x.shape[0], *map(operator.add, starts, window.size), x.shape[-1]))
@@ -314,12 +395,13 @@ _CPU = {"output": _output, "input": _input_gradient, "weight": _kernel_gradient}
 def _compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, window: Window) -> jax.Array:
     if window.is_fast or 0 in (*a.shape, *b.shape):
         return native(a, b, result=result, window=window)
-    dtype = a.dtype  # half precision is computed in float32, as XLA's own convolution is
-    a, b = (array.astype(jnp.promote_types(dtype, jnp.float32)) for array in (a, b))
+    compute = _CPU[result]
+    if window.library == "xla":  # half precision is computed in float32, as XLA's own convolution is
+        compute = functools.partial(_in_float32, compute)
     if not window.channels_last:
         a, b = jnp.moveaxis(a, 1, -1), jnp.moveaxis(b, 1, -1) if result == "weight" else _moved_last(b)
     # Otherwise XLA computes operands anew for each tap, and in another order one element at a time.
-    y = materialized(_CPU[result](materialized(a), materialized(b), window).astype(dtype))
+    y = materialized(compute(materialized(a), materialized(b), window))
     if window.channels_last:
         return y
     return _moved_first(y) if result == "weight" else jnp.moveaxis(y, -1, 1)
@@ -406,6 +488,7 @@ def _batched(
     else:
         letters, blocks = {"x": "i", "w": "o", "y": "o"}, 1
         larger = window._replace(groups=window.groups * count, is_fast=False)
+    larger = larger._replace(library="xla")
 
     def place(name: str) -> tuple[int, int]:
         """The axis to join, and how many blocks of it: the input channels of a weight are those of one group."""
@@ -466,8 +549,9 @@ def convolution_nd(
         return add_bias(_conv.bind(a, weight, result=result, window=window), bias, 1)
     y = _conv.bind(materialized(jnp.moveaxis(a, 1, -1)), _moved_last(weight), result=result, window=window)
     if bias is not None:
-        rows = y.reshape(len(y), -1, *y.shape[-2:])
-        y = with_materialized_gradient((rows + spread(bias, rows)).reshape(y.shape))
+        rows, wide = y.reshape(len(y), -1, *y.shape[-2:]), jnp.promote_types(y.dtype, jnp.float32)
+        sums = rows.astype(wide) + spread(bias.astype(wide), rows)
+        y = with_materialized_gradient(sums.astype(y.dtype).reshape(y.shape))
     return jnp.moveaxis(y, -1, 1)
 
 

@@ -1,6 +1,7 @@
 """Products of vectors with a matrix: those that oneDNN is faster at than XLA."""
 
 import jax
+import jax.numpy as jnp
 
 from flaxnets.kernels import onednn
 from flaxnets.kernels._primitives import Library, Result, trilinear
@@ -21,10 +22,11 @@ def _compute(a: jax.Array, b: jax.Array, *, result: Result) -> jax.Array:
 
 
 def _compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result) -> jax.Array:
+    is_half = a.dtype == jnp.bfloat16  # XLA is slow with such products of every size
     if result == "weight":
-        if len(a) * a.shape[1] * b.shape[1] >= 2**20:
+        if is_half or len(a) * a.shape[1] * b.shape[1] >= 2**20:
             return onednn.matmul(b, a, transpose_a=True)
-    elif len(a) > 1 and b.size >= 2**22:  # XLA brings so large a matrix into another order before it multiplies
+    elif is_half or (len(a) > 1 and b.size >= 2**22):  # XLA reorders so large a matrix before it multiplies
         return onednn.matmul(a, b, transpose_b=result == "output")
     return _compute(a, b, result=result)
 
@@ -33,7 +35,7 @@ _product = trilinear("linear", _compute, _compute_on_cpu)
 
 
 def linear(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """Returns ``x @ weight.T`` for an ``x`` ``(..., in)`` and a weight ``(out, in)``; on CPUs, of float32.
+    """Returns ``x @ weight.T`` for an ``x`` ``(..., in)`` and a weight ``(out, in)``; on CPUs, of float32 or bfloat16.
 
     >>> import jax.numpy as jnp
     >>> linear(jnp.ones((1, 3)), jnp.ones((2, 3))).tolist()

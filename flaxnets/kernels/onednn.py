@@ -4,11 +4,13 @@ Its custom calls are neither documented nor stable, and one that does not fit en
 jaxlib count that they were tested with, and every call is checked before it is made.
 """
 
+import functools
 import json
 import math
 import platform
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,8 +18,11 @@ import jax.numpy as jnp
 
 from flaxnets.xla import JAXLIB
 
+# The dtypes of the calls; sums are of float32 in both.
+DTYPES = (jnp.float32, jnp.bfloat16)
 # The versions of jaxlib with which these calls were tested.
 VERSIONS = ("0.10.2", "0.11.2", "0.12.0.1")
+CPUINFO = Path("/proc/cpuinfo")
 
 Pads = Sequence[tuple[int, int]]
 
@@ -27,19 +32,35 @@ def is_supported() -> bool:
     return JAXLIB in VERSIONS and platform.machine() == "x86_64"
 
 
+@functools.cache
+def has_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16. On others, oneDNN is faster with float32.
+
+    >>> has_bfloat16() in (True, False)
+    True
+    """
+    try:
+        lines = CPUINFO.read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
 def _call(target: str, key: str, config: Mapping[str, Any], shape: tuple[int, ...], *operands: jax.Array) -> jax.Array:
     if not is_supported():
         raise ValueError(f"{target}: jaxlib must be one of the versions {VERSIONS}, got {JAXLIB}")
-    for array in operands:
-        if array.dtype != jnp.float32:
-            raise ValueError(f"{target}: operands must be of float32, got {array.dtype}")
+    dtypes = {array.dtype for array in operands}
+    if len(dtypes) > 1 or not dtypes <= {*map(jnp.dtype, DTYPES)}:
+        names = ", ".join(array.dtype.name for array in operands)
+        raise ValueError(f"{target}: operands must all be of float32 or all of bfloat16, got {names}")
     for sizes in (shape, *(array.shape for array in operands)):
         if min(sizes) < 1 or math.prod(sizes) >= 2**31:
             raise ValueError(f"{target}: arrays must have elements, and fewer than 2**31, got the shape {sizes}")
     options = json.dumps({key: config})
     # jaxlib cannot serialize a program with these calls; where compiled programs are kept, this one is not.
     warnings.filterwarnings("ignore", r"Error writing persistent compilation cache entry for .*std::bad_alloc")
-    result = jax.ShapeDtypeStruct(shape, jnp.float32)
+    result = jax.ShapeDtypeStruct(shape, operands[0].dtype)
     return jax.ffi.ffi_call(target, result, custom_call_api_version=2, legacy_backend_config=options)(*operands)
 
 
@@ -59,17 +80,19 @@ def convolution(
     dilation: Sequence[int],
     data_axes: Sequence[int],
     kernel_axes: Sequence[int],
+    groups: int = 1,
 ) -> jax.Array:
-    """Cross-correlates.
+    """Cross-correlate.
 
     Args:
-        x: of float32, as all arrays.
+        x: of float32 or bfloat16, as all arrays.
         kernel: of as many axes.
         stride: of the window, along each spatial axis, as the following ones.
         pads: zeros before and behind, none negative.
         dilation: distance between the window's elements.
         data_axes: batch, channels and space of ``x``, and of the result.
-        kernel_axes: channels in, channels out and space.
+        kernel_axes: input channels of one group, output channels of all groups, and space.
+        groups: number of blocks that the channels are divided into.
 
     Raises:
         ValueError: for what would end the process.
@@ -85,8 +108,9 @@ def convolution(
         if min(pad) < 0 or min(step, dil) < 1:
             raise ValueError(f"convolution: no negative padding or step, got {pads=}, {stride=}, {dilation=}")
         shape[axis] = (x.shape[axis] + sum(pad) - dil * (size - 1) - 1) // step + 1
-    if x.ndim != kernel.ndim or x.shape[data_axes[1]] != kernel.shape[kernel_axes[0]]:
-        raise ValueError(f"convolution: shapes {x.shape} and {kernel.shape} do not fit")
+    inputs, outputs = (kernel.shape[axis] for axis in kernel_axes[:2])
+    if x.ndim != kernel.ndim or x.shape[data_axes[1]] != groups * inputs or outputs % groups:
+        raise ValueError(f"convolution: shapes {x.shape} and {kernel.shape} do not fit with {groups=}")
     filter = {
         "input_feature_dim": kernel_axes[0],
         "output_feature_dim": kernel_axes[1],
@@ -105,13 +129,13 @@ def convolution(
         "kernel": {"dims": kernel.ndim, "filter": filter},
         "output": _layout(data_axes),
         "window": window,
-        "feature_groups": 1,
+        "feature_groups": groups,
     }
     return _call("__onednn$convolution", "onednn_conv_config", config, tuple(shape), x, kernel)
 
 
 def matmul(a: jax.Array, b: jax.Array, *, transpose_a: bool = False, transpose_b: bool = False) -> jax.Array:
-    """Returns ``a @ b`` for matrices of float32, either of which may be transposed before.
+    """Returns ``a @ b`` for matrices of float32 or bfloat16, either of which may be transposed before.
 
     Raises:
         ValueError: for what would end the process.

@@ -15,10 +15,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from flaxnets.cache import cache_folder
 from flaxnets.kernels import onednn
 from flaxnets.kernels.convolution import convolution
+from flaxnets.kernels.convolution_nd import Window, convolution_nd, native_convolution
 from flaxnets.kernels.linear import linear
 from flaxnets.xla import compiler_options
 
@@ -28,7 +30,7 @@ Form = Callable[[jax.Array, jax.Array], jax.Array]
 # What the other process runs: it may crash without harm.
 PROGRAM = "from flaxnets.kernels import probe; probe.compare()"
 _SECONDS = 180
-_TOLERANCE = 1e-4
+_TOLERANCES = {"float32": 1e-4, "bfloat16": 3e-2}  # relative to the largest number
 
 # Input (N, C, H, W), weight, stride, padding, dilation.
 _CONVOLUTIONS = (
@@ -42,19 +44,41 @@ _CONVOLUTIONS = (
     ((1, 1, 28, 28), (6, 1, 5, 5), (1, 1), ((2, 2), (2, 2)), (1, 1)),
     ((4, 64, 6, 6), (64, 64, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)),
 )
+# Input, weight and sizes of other convolutions: of sequences, with groups, with as many groups as channels, and with
+# windows side by side. Those of volumes and transposed ones are made of the same calls.
+_FAMILIES = (
+    ((2, 6, 9), (5, 6, 3), Window((9,), (3,), (2,), ((1, 0),), (1,))),
+    ((2, 32, 8, 7), (32, 4, 3, 3), Window((8, 7), (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), groups=8)),
+    ((2, 20, 9, 8), (40, 1, 5, 3), Window((9, 8), (5, 3), (2, 2), ((2, 2), (0, 2)), (1, 1), groups=20)),
+    ((2, 17, 9, 9), (17, 1, 3, 3), Window((9, 9), (3, 3), (1, 1), ((2, 2), (0, 0)), (2, 3), groups=17)),
+    ((2, 3, 12, 8), (10, 3, 4, 4), Window((12, 8), (4, 4), (4, 4), ((0, 0), (0, 0)), (1, 1))),
+)
 # Input and weight: large enough that oneDNN takes the gradient of the weight, and all three.
 _PRODUCTS = (((65, 200), (121, 200)), ((2, 2048), (2050, 2048)))
 # The files whose code is tried.
-_TRIED = ("onednn.py", "_primitives.py", "convolution.py", "linear.py", "probe.py")
+_TRIED = ("onednn.py", "_primitives.py", "convolution.py", "convolution_nd.py", "linear.py", "probe.py")
 
 
-def _cases() -> Iterator[tuple[tuple[Shape, Shape], Form, Form]]:
-    """Shapes of both operands, and oneDNN's form and XLA's."""
-    for x, weight, stride, pads, dilation in _CONVOLUTIONS:
+def _cases() -> Iterator[tuple[tuple[Shape, Shape], DTypeLike, Form, Form]]:
+    """Shapes of both operands, the dtype in which oneDNN computes, and oneDNN's form and XLA's."""
+    for i, (x, weight, stride, pads, dilation) in enumerate(_CONVOLUTIONS):
         form = functools.partial(convolution, bias=None, stride=stride, pads=pads, dilation=dilation)
-        yield (x, weight), functools.partial(form, library="onednn"), functools.partial(form, library="xla")
-    for shapes in _PRODUCTS:
-        yield shapes, linear, lambda x, weight: x @ weight.T
+        for dtype in _dtypes(i):
+            yield (x, weight), dtype, functools.partial(form, library="onednn"), functools.partial(form, library="xla")
+    for i, (x, weight, window) in enumerate(_FAMILIES):
+        ours = functools.partial(convolution_nd, window=window._replace(library="onednn"))
+        xlas = functools.partial(native_convolution, window=window._replace(channels_last=False))
+        onednns, xlas = (functools.partial(form, bias=None, result="output") for form in (ours, xlas))
+        for dtype in _dtypes(i):
+            yield (x, weight), dtype, onednns, xlas
+    for i, shapes in enumerate(_PRODUCTS):
+        for dtype in _dtypes(i):
+            yield shapes, dtype, linear, lambda x, weight: x @ weight.T
+
+
+def _dtypes(case: int) -> list[DTypeLike]:
+    """Every other case is also computed in bfloat16, if the processor has it, which bounds the time."""
+    return [jnp.float32, jnp.bfloat16] if case % 2 and onednn.has_bfloat16() else [jnp.float32]
 
 
 def compare() -> None:
@@ -64,25 +88,28 @@ def compare() -> None:
     ...     compare()
     """
     rng = np.random.default_rng(0)
-    operands = [[jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes] for shapes, *_ in _cases()]
+    cases = list(_cases())
+    operands = [[jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes] for shapes, dtype, *_ in cases]
 
-    def results(operands: list[list[jax.Array]]) -> list[tuple[jax.Array, jax.Array]]:
+    def results(operands: list[list[jax.Array]]) -> list[list[list[jax.Array]]]:
         """Outputs, and gradients of the sum of their squares by both operands, of all cases in one program."""
-        found = []
-        for own, (_, *forms) in zip(operands, _cases(), strict=True):
+        pairs = []
+        for arrays, (_, _, onednns, xlas) in zip(operands, cases, strict=True):
             both = []
-            for form in forms:
-                y, back = jax.vjp(form, *own)
+            for form, dtype in ((onednns, arrays[0].dtype), (xlas, jnp.float32)):
+                y, back = jax.vjp(form, *(array.astype(dtype) for array in arrays))
                 both.append([y, *back(y)])
-            found += zip(*both, strict=True)
-        return found
+            pairs.append(both)
+        return pairs
 
     # XLA compiles little here, and its optimizations do not reach into oneDNN's calls.
     options = compiler_options({"xla_backend_optimization_level": 0})
-    for got, expected in jax.jit(results, compiler_options=options)(operands):
-        error = float(abs(np.asarray(got) - np.asarray(expected)).max() / abs(np.asarray(expected)).max())
-        if not error < _TOLERANCE:
-            sys.exit(f"oneDNN is off by {error} for a result of shape {got.shape}")
+    for (_, dtype, *_), both in zip(cases, jax.jit(results, compiler_options=options)(operands), strict=True):
+        for got, expected in zip(*both, strict=True):
+            got, expected = np.asarray(got, np.float32), np.asarray(expected)
+            error = float(abs(got - expected).max() / abs(expected).max())
+            if not error < _TOLERANCES[jnp.dtype(dtype).name]:
+                sys.exit(f"oneDNN is off by {error} for a result of {jnp.dtype(dtype)} and shape {got.shape}")
 
 
 def _calls() -> str:

@@ -250,7 +250,7 @@ def recurrence(
     Args:
         cell: such as ``LSTM``.
         library: what computes the gradient of the weight on CPUs; ``"onednn"`` is for one device alone.
-        projected: the input's products with its weights, ``(T, N, gates)``.
+        projected: the input's products with its weights, ``(T, N, gates)``; half precision is computed in float32.
         state: before the first step, each array ``(N, hidden)``.
         weight: of the state, ``(gates, hidden)``.
         biases: of the input and of the state, ``(gates,)`` or None.
@@ -264,4 +264,6 @@ def recurrence(
     >>> output.ravel().tolist()
     [1.0, 2.0, 3.0]
     """
-    return _run(cell, library, reverse, projected, state, weight, biases)
+    dtype, wide = projected.dtype, jnp.promote_types(projected.dtype, jnp.float32)
+    operands = jax.tree.map(lambda x: x.astype(wide), (projected, state, weight, biases))
+    return jax.tree.map(lambda x: x.astype(dtype), _run(cell, library, reverse, *operands))

@@ -6,6 +6,23 @@ product of matrices it leaves alone.
 
 import jax
 import jax.numpy as jnp
+from jax.interpreters import ad
+
+from flaxnets.kernels._primitives import primitive
+
+
+def _columns_total(x: jax.Array) -> jax.Array:
+    # Two rows of ones, of which one counts: XLA compiles each product with a single row, and calls a library for more.
+    return (jnp.ones((2, len(x)), x.dtype) @ x)[0]
+
+
+def _rows(vector: jax.Array, *, count: int) -> jax.Array:
+    return jnp.broadcast_to(vector, (count, len(vector)))
+
+
+_total_p, _rows_p = primitive("columns_total", _columns_total), primitive("equal_rows", _rows)
+ad.deflinear2(_total_p, lambda ct, x: [_rows_p.bind(ct, count=x.aval.shape[0])])
+ad.deflinear2(_rows_p, lambda ct, vector, count: [_total_p.bind(ct)])
 
 
 def total(x: jax.Array) -> jax.Array:
@@ -14,8 +31,7 @@ def total(x: jax.Array) -> jax.Array:
     >>> total(jnp.ones((2, 3, 4, 1))).tolist()
     [24.0]
     """
-    columns = x.sum(1).reshape(-1, x.shape[3])
-    return (jnp.ones((1, len(columns)), x.dtype) @ columns)[0]
+    return _total_p.bind(x.sum(1).reshape(-1, x.shape[3]))
 
 
 def spread(vector: jax.Array, like: jax.Array) -> jax.Array:
@@ -25,4 +41,4 @@ def spread(vector: jax.Array, like: jax.Array) -> jax.Array:
     (2, 1, 5, 3)
     """
     n, _, width, channels = like.shape
-    return (jnp.ones((n * width, 1), vector.dtype) @ vector[None]).reshape(n, 1, width, channels)
+    return _rows_p.bind(vector, count=n * width).reshape(n, 1, width, channels)

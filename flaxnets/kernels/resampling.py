@@ -66,7 +66,7 @@ class AxisMap:
         keys, inverse = np.unique(np.stack([phase, place, column - row, again], 1), axis=0, return_inverse=True)
         if len(keys) > SLICES:
             return None
-        return {tuple(map(int, key)): np.flatnonzero(inverse.ravel() == i) for i, key in enumerate(keys)}
+        return {tuple(key): np.flatnonzero(inverse.ravel() == i) for i, key in enumerate(keys.tolist())}
 
 
 def _along(values: np.ndarray, ndim: int, axis: int) -> np.ndarray:

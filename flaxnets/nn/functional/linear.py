@@ -49,7 +49,7 @@ def linear(
     bias = as_float_like(bias, weight, "linear")
     if bias.shape not in ((), (1,), weight.shape[:1]):
         raise RuntimeError(f"linear: expected a bias of shape {weight.shape[:1]}, got {bias.shape}")
-    return output + along(bias, -1, output.ndim)
+    return kernels.add_bias(output, bias, output.ndim - 1)
 
 
 def bilinear(

@@ -142,7 +142,7 @@ def batch_norm(
     vectors = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
     check_vectors("batch_norm", input, input.shape[1:2], vectors)
     x = as_wide(input)
-    form, output = kernels.batch_norm_form(input, weight, bias, axis_name), None
+    form, output = kernels.batch_norm_form(x, weight, bias, axis_name), None
     if training:
         if form:
             output, mean, var = form(x, weight, bias, eps)

@@ -175,8 +175,9 @@ def _avg_pool(
         raise TypeError(f"{name}: divisor_override must be an int, got {divisor_override!r}")
     divisor = windows.counts(count_include_pad) if divisor_override is None else divisor_override
     wide = jnp.promote_types(input.dtype, jnp.float32) if jnp.issubdtype(input.dtype, jnp.floating) else input.dtype
-    form = kernels.sum_pool_form(input, windows)
-    total = form(input, windows) if form else reduce_windows((input.astype(wide),), windows, (0,), added)[0]
+    x = input.astype(wide)
+    form = kernels.sum_pool_form(x, windows)
+    total = form(x, windows) if form else reduce_windows((x,), windows, (0,), added)[0]
     return jax.lax.div(total, jnp.broadcast_to(jnp.asarray(divisor, wide), total.shape)).astype(input.dtype)
 
 
