@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
-from jax.core import ShapedArray
+import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import Primitive
@@ -24,10 +24,13 @@ def primitive(name: str, compute: Compute, on_cpu: Compute | None = None) -> Pri
     """
     new = Primitive(name)
 
-    def abstract(*operands: Any, **params: Any) -> ShapedArray:
-        shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands]
-        out = jax.eval_shape(lambda *arrays: compute(*arrays, **params), *shapes)
-        return ShapedArray(out.shape, out.dtype)
+    def abstract(*operands: Any, **params: Any) -> Any:
+        # With the axes of a mesh that an array is divided along, or varies along within ``jax.shard_map``.
+        placed = {"sharding", "manual_axis_type"}
+        shapes = [
+            jax.ShapeDtypeStruct(x.shape, x.dtype, **{what: getattr(x, what) for what in placed}) for x in operands
+        ]
+        return jax.make_jaxpr(functools.partial(compute, **params))(*shapes).out_avals[0]
 
     def batched(operands: Any, dims: Any, **params: Any) -> tuple[jax.Array, int]:
         return jax.vmap(lambda *arrays: compute(*arrays, **params), in_axes=tuple(dims))(*operands), 0
@@ -43,6 +46,30 @@ def primitive(name: str, compute: Compute, on_cpu: Compute | None = None) -> Pri
     if on_cpu is not None:
         mlir.register_lowering(new, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
     return new
+
+
+def batch_in_front(new: Primitive) -> None:
+    """Lets a primitive whose parameters count axes from the end map itself, so that its derivatives remain its own."""
+
+    def batched(operands: Any, dims: Any, **params: Any) -> tuple[jax.Array, int]:
+        size = next(x.shape[dim] for x, dim in zip(operands, dims, strict=True) if dim is not None)
+        moved = [
+            jnp.broadcast_to(x, (size, *x.shape)) if dim is None else jnp.moveaxis(x, dim, 0)
+            for x, dim in zip(operands, dims, strict=True)
+        ]
+        return new.bind(*moved, **params), 0
+
+    batching.primitive_batchers[new] = batched
+
+
+def transposes_to(forward: Primitive, back: Primitive) -> None:
+    """Sets derivatives of a primitive that is linear in its first operand, and has the same parameters as ``back``."""
+
+    def transpose(ct: Any, x: Any, places: jax.Array, **params: Any) -> tuple[Any, None]:
+        return (ad.Zero(x.aval.to_ct_aval()) if type(ct) is ad.Zero else back.bind(ct, places, **params)), None
+
+    ad.defjvp(forward, lambda t, x, places, **params: forward.bind(t, places, **params), None)
+    ad.primitive_transposes[forward] = transpose
 
 
 def trilinear(name: str, compute: Compute, on_cpu: Compute, batched: Callable[..., Any] | None = None) -> Primitive:

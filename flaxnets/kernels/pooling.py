@@ -7,9 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.interpreters import ad
 
-from flaxnets.kernels._primitives import materialized, primitive
+from flaxnets.kernels._primitives import materialized, primitive, transposes_to
 from flaxnets.kernels.windows import Windows, larger
 
 
@@ -80,18 +79,8 @@ def _overlapping(g: jax.Array, places: jax.Array, windows: Windows, blocks: list
 _take_p, _give_p = primitive("max_pool_take", _take), primitive("max_pool_give", _give)
 
 
-def _transposes_to(forward: Any, back: Any) -> None:
-    """Both are linear in their first operand."""
-
-    def transpose(ct: Any, x: Any, places: jax.Array, **params: Any) -> tuple[Any, None]:
-        return (ad.Zero(x.aval.to_ct_aval()) if type(ct) is ad.Zero else back.bind(ct, places, **params)), None
-
-    ad.defjvp(forward, lambda t, x, places, **params: forward.bind(t, places, **params), None)
-    ad.primitive_transposes[forward] = transpose
-
-
-_transposes_to(_take_p, _give_p)
-_transposes_to(_give_p, _take_p)
+transposes_to(_take_p, _give_p)
+transposes_to(_give_p, _take_p)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

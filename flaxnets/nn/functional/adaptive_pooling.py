@@ -1,6 +1,7 @@
 """Means and maxima of as many windows as the output has elements; they overlap where the sizes do not divide."""
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,27 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from flaxnets.kernels.windows import Arrays
+from flaxnets.kernels.adaptive import axis_maxima, bounds
+from flaxnets.kernels.resampling import AxisMap, resample
 from flaxnets.nn._arguments import along, check_ndim
-from flaxnets.nn.functional._windows import check_dtype, check_filled, largest, places, to_sizes
-
-
-def _bounds(size: int, output: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each window begins and ends."""
-    numbers = np.arange(output)
-    return numbers * size // output, -(-(numbers + 1) * size // output)
-
-
-def _blocks(x: jax.Array, axis: int, output: int, fill: int | float) -> jax.Array:
-    """The input with ``axis`` divided in two, the windows and their elements; shorter windows are filled at the end."""
-    size = x.shape[axis]
-    if output and size % output == 0:
-        return x.reshape(*x.shape[:axis], output, size // output, *x.shape[axis + 1 :])
-    starts, ends = _bounds(size, output)
-    taken = starts[:, None] + np.arange((ends - starts).max(initial=1))
-    taken = np.where(taken < ends[:, None], taken, size)
-    x = jnp.take(x, jnp.asarray(taken.ravel()), axis, mode="fill", fill_value=fill)
-    return x.reshape(*x.shape[:axis], *taken.shape, *x.shape[axis + 1 :])
+from flaxnets.nn.functional._windows import check_dtype, check_filled, to_sizes
 
 
 def _output_sizes(output_size: Any, input: jax.Array, n: int, name: str) -> tuple[int, ...]:
@@ -47,13 +31,28 @@ def _output_sizes(output_size: Any, input: jax.Array, n: int, name: str) -> tupl
     return sizes
 
 
+@functools.lru_cache(maxsize=256)
+def _window_sums(size: int, output: int) -> AxisMap:
+    starts, ends = bounds(size, output)
+    index = starts[:, None] + np.arange((ends - starts).max())
+    return AxisMap.of_taps(size, np.where(index < ends[:, None], index, size))
+
+
 @functools.partial(jax.jit, static_argnums=1)  # see _windows.reduce_windows
 def _means(input: jax.Array, sizes: tuple[int, ...]) -> jax.Array:
     x = input.astype(jnp.promote_types(input.dtype, jnp.float32))
-    for axis, output in enumerate(sizes, x.ndim - len(sizes)):
-        starts, ends = _bounds(x.shape[axis], output)
-        total = _blocks(x, axis, output, 0).sum(axis + 1)
-        x = total / along(jnp.asarray(ends - starts, x.dtype), axis, x.ndim)
+    axes = list(enumerate(sizes, x.ndim - len(sizes)))
+    if 0 in sizes:
+        return jnp.zeros(x.shape[: -len(sizes)] + sizes, input.dtype)
+    divided = {axis for axis, output in axes if x.shape[axis] % output == 0}
+    counts = [(axis, np.subtract(*reversed(bounds(x.shape[axis], output)))) for axis, output in axes]
+    for axis, output in axes:
+        if axis in divided:
+            x = x.reshape(*x.shape[:axis], output, x.shape[axis] // output, *x.shape[axis + 1 :]).sum(axis + 1)
+    if len(divided) < len(axes):
+        x = resample(x, tuple(None if axis in divided else _window_sums(x.shape[axis], out) for axis, out in axes))
+    for axis, count in counts:
+        x = x / along(jnp.asarray(count, x.dtype), axis, x.ndim)
     return x.astype(input.dtype)
 
 
@@ -129,14 +128,17 @@ def adaptive_avg_pool3d(
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _maxima(arrays: Arrays, sizes: tuple[int, ...]) -> Arrays:
-    ndim = arrays[0].ndim
-    for axis in reversed(range(ndim - len(sizes), ndim)):
-        blocks = tuple(
-            _blocks(a, axis, sizes[axis - ndim], fill) for a, fill in zip(arrays, (-np.inf, 0), strict=False)
-        )
-        arrays = largest(blocks, axis + 1)
-    return arrays
+def _maxima(x: jax.Array, sizes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """The maxima, and their places in reading order; the first axis first, whose neighbours are read together."""
+    if 0 in sizes:
+        x = jnp.zeros(x.shape[: -len(sizes)] + sizes, x.dtype)
+        return x, x.astype(int)
+    order, stride = None, math.prod(x.shape[-len(sizes) :])
+    for axis in range(-len(sizes), 0):
+        stride //= x.shape[axis]
+        x, order = axis_maxima(x, order, axis, sizes[axis], stride)
+    assert order is not None
+    return x, order.astype(int)
 
 
 def _adaptive_max_pool(n: int, input: Any, output_size: Any, return_indices: bool) -> Any:
@@ -145,7 +147,7 @@ def _adaptive_max_pool(n: int, input: Any, output_size: Any, return_indices: boo
     check_ndim(x, (n + 1, n + 2), name, RuntimeError)
     check_filled(x, 1, name)
     check_dtype(x, (jnp.floating,), name)
-    maxima = _maxima((x, places(x, n)) if return_indices else (x,), sizes)
+    maxima = _maxima(x, sizes)
     return maxima if return_indices else maxima[0]
 
 

@@ -1,5 +1,6 @@
 """Resizing, one axis after the other."""
 
+import functools
 import math
 import numbers
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Num
 
+from flaxnets.kernels.resampling import AxisMap, resample
 from flaxnets.nn.functional import _resampling as taps
 from flaxnets.nn.functional.adaptive_pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
@@ -75,20 +77,30 @@ def _check_mode(ndim: int, mode: str, align_corners: bool | None, antialias: boo
         )
 
 
-def _resample(x: jax.Array, axis: int, index: np.ndarray, weight: np.ndarray) -> jax.Array:
-    """Sums along ``axis`` the elements ``index (output, count)`` times their weights; out of range is zero."""
-    taken = jnp.take(x, index, axis, mode="fill", fill_value=0)
-    return (taken * weight.reshape(*weight.shape, *(1,) * (x.ndim - 1 - axis)).astype(x.dtype)[(None,) * axis]).sum(
-        axis + 1
-    )
-
-
 @jax.custom_jvp
 def _differentiated_as(value: jax.Array, other: jax.Array) -> jax.Array:
     return value
 
 
 _differentiated_as.defjvp(lambda primals, tangents: (primals[0], tangents[1]))
+
+
+@functools.lru_cache(maxsize=256)
+def _axis_map(
+    size: int,
+    output: int,
+    factor: float | int | None,
+    mode: str,
+    align_corners: bool,
+    antialias: bool,
+    dtype: type[np.floating],
+) -> AxisMap:
+    if mode.startswith("nearest"):
+        return AxisMap.of_taps(size, taps.nearest(size, output, factor, exact=mode == "nearest-exact")[:, None])
+    if antialias:
+        return AxisMap.of_taps(size, *taps.antialiased(size, output, align_corners, factor, dtype, mode))
+    neighbours = taps.cubic if mode == "bicubic" else taps.linear
+    return AxisMap.of_taps(size, *neighbours(size, output, align_corners, factor, dtype))
 
 
 def _resize(
@@ -101,20 +113,16 @@ def _resize(
 ) -> jax.Array:
     """Where a factor leaves a size as it was, torch skips the filter in one direction and not in the other."""
     dtype = np.float64 if x.dtype == jnp.float64 else np.float32
-    before = x
-    for axis, output, factor in reversed(list(zip(range(2, x.ndim), sizes, factors, strict=True))):
-        size = x.shape[axis]
-        if mode.startswith("nearest"):
-            index = taps.nearest(size, output, factor, exact=mode == "nearest-exact")
-            x = jnp.take(x, index, axis, mode="clip")
-        elif antialias:
-            filtered = _resample(x, axis, *taps.antialiased(size, output, align_corners, factor, dtype, mode))
-            x = _differentiated_as(x, filtered) if size == output else filtered
-        else:
-            x = _resample(
-                x, axis, *(taps.cubic if mode == "bicubic" else taps.linear)(size, output, align_corners, factor, dtype)
-            )
-    return _differentiated_as(x, before) if mode == "bicubic" and not antialias and x.shape == before.shape else x
+    maps = tuple(
+        _axis_map(size, output, factor if factor is None else float(factor), mode, align_corners, antialias, dtype)
+        for size, output, factor in zip(x.shape[2:], sizes, factors, strict=True)
+    )
+    if antialias:
+        changes = tuple(m if m.size != m.output else None for m in maps)
+        y = resample(x, changes)
+        return y if changes == maps else _differentiated_as(y, resample(x, maps))
+    y = resample(x, maps)
+    return _differentiated_as(y, x) if mode == "bicubic" and x.shape == y.shape else y
 
 
 def interpolate(

@@ -1,6 +1,5 @@
 """Normalisation of groups of channels, and of features, by each example's own statistics."""
 
-import functools
 import math
 from collections.abc import Sequence
 
@@ -8,13 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
-from flaxnets.nn._arguments import along
-from flaxnets.nn.functional.normalization import as_wide, check_floating, check_vectors
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _standardize(x: jax.Array, axes: tuple[int, ...], eps: float) -> jax.Array:
-    return (x - x.mean(axes, keepdims=True)) * jax.lax.rsqrt(x.var(axes, keepdims=True) + eps)
+from flaxnets.nn.functional.normalization import as_wide, check_floating, check_vectors, standardize
 
 
 def group_norm(
@@ -57,13 +50,14 @@ def group_norm(
             f"group_norm: num_groups must be positive and divide the channels, got num_groups={num_groups} for "
             f"{channels} channels"
         )
-    groups = (examples, num_groups, channels // num_groups * math.prod(spatial))
-    output = _standardize(as_wide(input).reshape(groups), (2,), eps).reshape(input.shape)
+    size = channels // num_groups
+    groups = (examples, num_groups, size, math.prod(spatial))
+    output, _, _ = standardize(as_wide(input).reshape(groups), (2, 3), eps)
     if weight is not None:
-        output = output * along(weight, 1, input.ndim)
+        output = output * weight.reshape(1, num_groups, size, 1)
     if bias is not None:
-        output = output + along(bias, 1, input.ndim)
-    return output.astype(input.dtype)
+        output = output + bias.reshape(1, num_groups, size, 1)
+    return output.reshape(input.shape).astype(input.dtype)
 
 
 def _trailing_axes(name: str, input: jax.Array, shape: Sequence[int], too_few: type[Exception]) -> tuple[int, ...]:
@@ -103,7 +97,7 @@ def layer_norm(
     axes = _trailing_axes("layer_norm", input, normalized_shape, RuntimeError)
     check_vectors("layer_norm", input, tuple(normalized_shape), {"weight": weight, "bias": bias})
     check_floating("layer_norm", input)
-    output = _standardize(as_wide(input), axes, eps)
+    output, _, _ = standardize(as_wide(input), axes, eps)
     leading = (1,) * (input.ndim - len(axes))
     if weight is not None:
         output = output * weight.reshape(*leading, *weight.shape)

@@ -44,14 +44,44 @@ def as_wide(input: jax.Array) -> jax.Array:
     return input.astype(jnp.promote_types(input.dtype, jnp.float32))
 
 
+def _affine(x: jax.Array, weight: jax.Array | None, bias: jax.Array | None) -> jax.Array:
+    """Channels times their weights plus their biases."""
+    x = x if weight is None else x * along(weight, 1, x.ndim)
+    return x if bias is None else x + along(bias, 1, x.ndim)
+
+
 def _move(running: Stat, new: jax.Array, momentum: ArrayLike) -> None:
     if isinstance(running, nnx.Variable):
         old = running[...]
         running[...] = ((1 - momentum) * old + momentum * jax.lax.stop_gradient(new)).astype(old.dtype)
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _standardize(x: jax.Array, axes: tuple[int, ...], eps: float) -> tuple[jax.Array, jax.Array, jax.Array]:
+    mean = x.mean(axes, keepdims=True)
+    centred = x - mean
+    var = jnp.square(centred).mean(axes, keepdims=True)
+    return centred * jax.lax.rsqrt(var + eps), mean, var
+
+
+@_standardize.defjvp
+def _standardize_jvp(axes: tuple[int, ...], eps: float, primals: tuple, tangents: tuple) -> tuple:
+    """Two means of the tangent; its transpose has two of the cotangent."""
+    (x,), (dx,) = primals, tangents
+    y, mean, var = _standardize(x, axes, eps)
+    dmean, slope = dx.mean(axes, keepdims=True), (y * dx).mean(axes, keepdims=True)
+    dy = (dx - dmean - y * slope) * jax.lax.rsqrt(var + eps)
+    return (y, mean, var), (dy, dmean, 2 * slope * jnp.sqrt(var + eps))
+
+
 # Compiled as a whole also where the caller is not, as torch's is one operation.
-@functools.partial(jax.jit, static_argnums=5)
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def standardize(x: jax.Array, axes: tuple[int, ...], eps: float) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns ``x`` of mean 0 and variance 1 over the axes, the mean and the biased variance, which keep the axes."""
+    return _standardize(x, axes, eps)
+
+
+@functools.partial(jax.jit, static_argnums=5)  # see standardize
 def _normalize(
     x: jax.Array, mean: jax.Array, var: jax.Array, weight: jax.Array | None, bias: jax.Array | None, eps: float
 ) -> jax.Array:
@@ -114,7 +144,13 @@ def batch_norm(
     x = as_wide(input)
     form, output = kernels.batch_norm_form(x, weight, bias, axis_name), None
     if training:
-        output, mean, var = form(x, weight, bias, eps) if form else (None, *_batch_statistics(x, axis_name))
+        if form:
+            output, mean, var = form(x, weight, bias, eps)
+        elif axis_name is None:
+            output, mean, var = standardize(x, (0, *range(2, x.ndim)), eps)
+            output, mean, var = _affine(output, weight, bias), mean.ravel(), var.ravel()
+        else:
+            mean, var = _statistics_along(x, axis_name)
         if count:
             _move(running_mean, mean, momentum)
             _move(running_var, var * (count / (count - 1)), momentum)
@@ -127,10 +163,8 @@ def batch_norm(
     return output.astype(input.dtype)
 
 
-def _batch_statistics(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
+def _statistics_along(x: jax.Array, axis_name: str) -> tuple[jax.Array, jax.Array]:
     axes = (0, *range(2, x.ndim))
-    if axis_name is None:
-        return x.mean(axes), x.var(axes)
     mean = jax.lax.pmean(x.mean(axes), axis_name)
     return mean, jax.lax.pmean(jnp.square(x - along(mean, 1, x.ndim)).mean(axes), axis_name)
 
@@ -176,15 +210,13 @@ def instance_norm(
     check_vectors("instance_norm", input, input.shape[1:2], vectors)
     x = as_wide(input)
     if use_input_stats:
-        axes = tuple(range(2, x.ndim))
-        mean, var = x.mean(axes), x.var(axes)
+        output, mean, var = standardize(x, tuple(range(2, x.ndim)), eps)
         if count:
-            _move(running_mean, mean.mean(0), momentum)
-            _move(running_var, (var * (count / (count - 1))).mean(0), momentum)
-    elif running_mean is None or running_var is None:
+            _move(running_mean, mean.reshape(x.shape[:2]).mean(0), momentum)
+            _move(running_var, (var.reshape(x.shape[:2]) * (count / (count - 1))).mean(0), momentum)
+        return _affine(output, weight, bias).astype(input.dtype)
+    if running_mean is None or running_var is None:
         raise RuntimeError(
             "instance_norm: running_mean and running_var must be given without use_input_stats, got None"
         )
-    else:
-        mean, var = running_mean[...], running_var[...]
-    return _normalize(x, mean, var, weight, bias, eps).astype(input.dtype)
+    return _normalize(x, running_mean[...], running_var[...], weight, bias, eps).astype(input.dtype)

@@ -1,0 +1,162 @@
+"""Weighted sums of the elements along axes, whose gradients are such sums too and need no scatter."""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.interpreters import ad
+
+from flaxnets.kernels._primitives import batch_in_front, materialized, primitive
+
+SLICES = 24  # so many strided slices at most are added up; more are gathers, which bounds the compile time
+GATHERS = 32  # so many gathers at most are added up; more are one gather and a reduction
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AxisMap:
+    """A sparse matrix that maps an axis of ``size`` to one of ``output`` elements; equal only to itself.
+
+    Attributes:
+        size: elements of the axis.
+        output: elements of the result's axis.
+        rows: which element of the result each entry adds to.
+        columns: which element of the axis the entry multiplies.
+        weights: of the entries; None if all are 1.
+    """
+
+    size: int
+    output: int
+    rows: np.ndarray
+    columns: np.ndarray
+    weights: np.ndarray | None = None
+
+    @classmethod
+    def of_taps(cls, size: int, index: np.ndarray, weight: np.ndarray | None = None) -> "AxisMap":
+        """Returns the map of an index and weights ``(output, count)``; out of range is zero."""
+        output, count = index.shape
+        inside = index.ravel() < size
+        rows = np.repeat(np.arange(output), count)[inside]
+        return cls(size, output, rows, index.ravel()[inside], None if weight is None else weight.ravel()[inside])
+
+    @functools.cached_property
+    def transposed(self) -> "AxisMap":
+        """The map of the gradient."""
+        order = np.argsort(self.columns, kind="stable")
+        weights = None if self.weights is None else self.weights[order]
+        new = AxisMap(self.output, self.size, self.columns[order], self.rows[order], weights)
+        new.__dict__["transposed"] = self
+        return new
+
+    @functools.cached_property
+    def slices(self) -> dict[tuple[int, ...], np.ndarray] | None:
+        """Entries by phase of the result, phase and shift of the axis, as indices; None if there are too many.
+
+        Where input and output consist of ``n`` blocks each, the result's elements at one place in their blocks are
+        a sum of strided slices of the axis. The last number tells entries apart that differ in nothing else.
+        """
+        blocks = math.gcd(self.size, self.output)
+        row, phase = np.divmod(self.rows, self.output // blocks)
+        column, place = np.divmod(self.columns, self.size // blocks)
+        _, first, equal = np.unique(np.stack([self.rows, self.columns]), axis=1, return_index=True, return_inverse=True)
+        again = np.arange(len(self.rows)) - first[equal.ravel()] if len(first) < len(self.rows) else row * 0
+        keys, inverse = np.unique(np.stack([phase, place, column - row, again], 1), axis=0, return_inverse=True)
+        if len(keys) > SLICES:
+            return None
+        return {tuple(key): np.flatnonzero(inverse.ravel() == i) for i, key in enumerate(keys.tolist())}
+
+
+def _along(values: np.ndarray, ndim: int, axis: int) -> np.ndarray:
+    """The values along the negative axis, and the axes before it, of an array of ``ndim`` axes."""
+    shape = (*values.shape, *(1,) * (-1 - axis))
+    return values.reshape((1,) * (ndim - len(shape)) + shape)
+
+
+def _sliced(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
+    """Adds strided slices up for each phase of the result, and interleaves the phases."""
+    blocks, entries = math.gcd(m.size, m.output), m.slices
+    assert entries is not None
+    step, phases, last = m.size // blocks, m.output // blocks, x.ndim + axis
+    shifts = [shift for _, _, shift, _ in entries]
+    before, behind = max(0, -min(shifts)), max(0, max(shifts))
+    pads = [(0, 0, 0)] * x.ndim
+    pads[axis] = (before * step, behind * step, 0)
+    padded = lax.pad(x, jnp.zeros((), x.dtype), pads)
+    totals = [jnp.zeros((), x.dtype)] * phases
+    for (phase, place, shift, _), at in entries.items():
+        start = (before + shift) * step + place
+        part = lax.slice_in_dim(padded, start, start + (blocks - 1) * step + 1, step, last)
+        row = m.rows[at] // phases
+        if m.weights is not None:
+            weights = np.zeros(blocks, m.weights.dtype)
+            weights[row] = m.weights[at]
+            part = part * jnp.asarray(_along(weights, x.ndim, axis), x.dtype)
+        if len(at) < blocks - abs(shift):  # zero times what is not finite would not be zero
+            mask = np.zeros(blocks, bool)
+            mask[row] = True
+            part = jnp.where(_along(mask, x.ndim, axis), part, 0)
+        totals[phase] = totals[phase] + part
+    shape = (*x.shape[:last], blocks, *x.shape[last + 1 :])
+    totals = [jnp.broadcast_to(total, shape) for total in totals]
+    return jnp.stack(totals, last + 1).reshape(*shape[:last], m.output, *shape[last + 1 :])
+
+
+def _gathered(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
+    """Adds one gather for each entry of the result's elements up; shorter sums are filled with zeros."""
+    counts = np.bincount(m.rows, minlength=m.output)
+    starts, count = np.cumsum(counts) - counts, int(counts.max(initial=1))
+    place = np.arange(len(m.rows)) - starts[m.rows]
+    index, weights = np.zeros((count, m.output), int), np.ones((count, m.output))
+    index[place, m.rows], weights[place, m.rows] = m.columns, 1 if m.weights is None else m.weights
+    last = x.ndim + axis
+
+    def gather(index: np.ndarray, weights: np.ndarray, mask: np.ndarray) -> jax.Array:
+        taken = jnp.take(x, index.ravel(), last, mode="clip")
+        taken = taken.reshape(*x.shape[:last], *index.shape, *x.shape[last + 1 :])
+        if (weights != 1).any():
+            taken = taken * jnp.asarray(_along(weights, taken.ndim, axis), x.dtype)
+        return taken if mask.all() else jnp.where(_along(mask, taken.ndim, axis), taken, 0)
+
+    mask = np.arange(count)[:, None] < counts
+    if count > GATHERS:
+        return gather(index.T, weights.T, mask.T).sum(last + 1)
+    return functools.reduce(jnp.add, map(gather, index, weights, mask))
+
+
+def _resample(x: jax.Array, *, maps: tuple[AxisMap | None, ...]) -> jax.Array:
+    """The last axis first where slices serve: gathers read that axis element by element, and others row by row."""
+    axes = [(axis, m) for axis, m in enumerate(maps, -len(maps)) if m is not None]
+    last = maps[-1]
+    is_sliced = last is not None and last.slices is not None and len(last.rows) > last.output
+    shrinks = all(m.output < m.size for _, m in axes)
+    if is_sliced or not shrinks:
+        axes.reverse()
+    for number, (axis, m) in enumerate(axes):
+        x = (_sliced if is_sliced and axis == -1 else _gathered)(x, axis, m)
+        if number < len(axes) - 1 and m.weights is not None and (is_sliced or shrinks):
+            x = materialized(x)
+    return x
+
+
+_resample_p = primitive("resample", _resample)
+ad.deflinear2(
+    _resample_p,
+    lambda ct, x, *, maps: [_resample_p.bind(ct, maps=tuple(None if m is None else m.transposed for m in maps))],
+)
+
+
+batch_in_front(_resample_p)
+
+
+def resample(x: jax.Array, maps: tuple[AxisMap | None, ...]) -> jax.Array:
+    """Maps the last axes, each by its own map or, for None, not at all.
+
+    >>> import numpy as np
+    >>> pairs = AxisMap.of_taps(3, np.array([[0, 1], [1, 2]]))
+    >>> resample(jnp.array([1.0, 2.0, 4.0]), (pairs,)).tolist()
+    [3.0, 6.0]
+    """
+    return _resample_p.bind(x, maps=maps)
