@@ -82,20 +82,26 @@ Seconds from the start of a process to its end."""
 _FIRST_STEP = """## First step
 
 Seconds that the first training step takes longer than the others, in a fresh process: tracing, compiling and the
-conversion of the state. *Cold*: the folder for compiled programs is empty. *Again*: the same program has run before.
+conversion of the state. *Cold*: the folder for compiled programs is empty. *Again*: the same program has run before."""
 
-XLA compiles each loop of a program by itself, about 10 to 20 ms of processor time for each distinct loop, on all
-cores. JAX keeps compiled programs, except programs with oneDNN calls (`kernels="auto"` on a CPU where the calls work):
-XLA has no serialized format for these calls, whatever their API version. Such a program is compiled in every process;
-only tracing caches and the many small programs around it are reused. `--kernels xla` avoids the calls: its program is
-kept and the next process loads it, but each step is slower.
+_COMPILING = """## Compiling
 
-What was tried and does not pay: keeping the parts between oneDNN calls as programs of their own (`densenet`: 41 parts
-that can be kept and 40 calls that compile in 0.6 s together, but the step takes 1.2 times as long, because XLA fuses
-nothing across parts); XLA's optimization levels 0, 1 and 2 (the step takes 4, 1.3 and 1.2 times as long for 60, 20 and
-10 % less compile time); other splits of the code generation, no loop unrolling, cheaper LLVM passes (no
-effect); repeated blocks as calls that are not inlined (XLA copies a called function for each call, but already compiles
-equal loops once)."""
+XLA compiles each distinct loop of a program by itself, in 10 to 20 ms of processor time, on all cores. The step of
+`densenet` has about 380 distinct loops, the step of `googlenet` about 410.
+
+JAX keeps compiled programs in a folder, except programs with oneDNN calls: XLA has no serialized format for these
+calls. So the training step of a convolutional network with `--kernels auto` is compiled in every process where oneDNN
+is used. The many small programs around the step are kept. `--kernels xla` has no such calls: in the next process the
+first step takes a fifth of the time or less, but each step is slower.
+
+These alternatives were measured and do not pay:
+
+- Separate programs between the oneDNN calls: `densenet` becomes 41 programs that can be kept and 40 calls that compile
+  in 0.6 s together. The step takes at least 1.2 times as long, because XLA fuses nothing across programs.
+- Lower optimization levels of XLA: 10 to 60 % less compile time, and steps that take 1.2 to 4 times as long.
+- Other splits of code generation, no loop unrolling, cheaper LLVM passes, other fusion emitters: no effect.
+- Repeated blocks as functions that are not inlined: XLA copies a function for each call. Equal loops are compiled once
+  in either case."""
 
 
 def write(out: Path) -> None:
@@ -107,6 +113,7 @@ def write(out: Path) -> None:
     for name, section in sections.items():
         if name in found:
             parts += [*section(found[name]), _conditions(found[name])]
+    parts.append(_COMPILING)
     (out / "speed.md").write_text("\n\n".join(parts) + "\n")
     if "training" in found:
         plot(found["training"], out / "speed.png")
