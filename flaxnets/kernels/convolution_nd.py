@@ -11,6 +11,8 @@ images. One primitive computes the output and both gradients. On GPU and TPU the
 - The input's gradient, which is also a transposed convolution, is a convolution of stride 1 that computes as many
   channels as the stride has positions; their pixels are then interleaved.
 
+Dense convolutions and products are XLA's, or in training oneDNN's, which also computes all groups of an image at once.
+
 Inside, data is ``(N, *spatial, C)`` and kernels are ``(*spatial, C_in / groups, C_out)``.
 """
 
