@@ -116,7 +116,7 @@ class Options:
     mixup: float = 0.0
     """Mix pairs of images, in a proportion drawn from Beta(mixup, mixup)."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """What layers compute in; weights stay in float32. bfloat16 is faster on CPUs with instructions for it."""
+    """What layers compute in; weights stay in float32."""
     kernels: Literal["auto", "plain", "xla", "onednn", "cudnn"] = "auto"
     """Backend: plain XLA, CPU-tuned XLA, oneDNN (CPU) or cuDNN LSTM (GPU)."""
     remat: bool = False
