@@ -132,8 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for _ in range(options.rounds):
             for form in options.forms:
                 with tempfile.TemporaryDirectory(prefix="benchmarks-") as caches:
-                    # Spinning threads of OpenMP make torch many times slower wherever something else runs.
-                    env = rounds.environment("keep", caches) | {"OMP_WAIT_POLICY": "PASSIVE"}
+                    env = rounds.environment("keep", caches)
                     command = [sys.executable, "-m", "benchmarks.families", name, "--forms", form, *common]
                     result = rounds.fresh(command, env)
                 cells[form].append(statistics.median(result["seconds"]) * 1e3 if "seconds" in result else float("nan"))

@@ -92,14 +92,14 @@ XLA compiles each distinct loop of a program by itself, in 10 to 20 ms of proces
 JAX keeps compiled programs in a folder, except programs with oneDNN calls: XLA has no serialized format for these
 calls. So the training step of a convolutional network with `--kernels auto` is compiled in every process where oneDNN
 is used. The many small programs around the step are kept. `--kernels xla` has no such calls: in the next process the
-first step takes a fifth of the time or less, but each step is slower.
+first step takes about a fifth of the time.
 
 These alternatives were measured and do not pay:
 
 - Separate programs between the oneDNN calls: `densenet` becomes 41 programs that can be kept and 40 calls that compile
   in 0.6 s together. The step takes at least 1.2 times as long, because XLA fuses nothing across programs.
 - Lower optimization levels of XLA: 10 to 60 % less compile time, and steps that take 1.2 to 4 times as long.
-- Other splits of code generation, no loop unrolling, cheaper LLVM passes, other fusion emitters: no effect.
+- Other splits of code generation, no loop unrolling, cheaper LLVM passes, other fusion emitters: no gain.
 - Repeated blocks as functions that are not inlined: XLA copies a function for each call. Equal loops are compiled once
   in either case."""
 

@@ -7,6 +7,7 @@ only once it has rewritten them, and within ``lax.scan`` it does not; here they 
 import functools
 import math
 import operator
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -111,8 +112,8 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> jax.Array
     return lax.optimization_barrier(out).transpose(1, 2, 0, 3)
 
 
-def _trimmed(x: jax.Array, pads: list[Pair]) -> tuple[jax.Array, list[Pair]]:
-    """Negative padding as a slice."""
+def trimmed(x: jax.Array, pads: Sequence[Pair]) -> tuple[jax.Array, list[Pair]]:
+    """Slice off what negative padding removes; returns the rest and the padding that remains."""
     for i, (before, after) in enumerate(pads):
         x = lax.slice_in_dim(x, max(-before, 0), x.shape[1 + i] - max(-after, 0), axis=1 + i)
     return x, [(max(before, 0), max(after, 0)) for before, after in pads]
@@ -136,7 +137,7 @@ def _onednn_input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution) -
         return _scattered_input_gradient(g, kernel, conv)
     if strided:
         return _input_gradient(g, kernel, conv)
-    g, pads = _trimmed(g, conv.input_pads())
+    g, pads = trimmed(g, conv.input_pads())
     # So many neighbours in a row as fill a vector with their channels are one pixel of the result.
     channels, width = kernel.shape[2], conv.x[2]
     pixels = 16 // channels if 2 < channels <= 8 and conv.dilation == (1, 1) else 1
@@ -203,7 +204,7 @@ def _correlated(x: jax.Array, pads: list[Pair], window: jax.Array, stride: Pair,
         ``(height, width, channels of x, channels of window)``.
     """
     n = len(x)
-    x, pads = _trimmed(x, pads)
+    x, pads = trimmed(x, pads)
     volume = lax.optimization_barrier(x.reshape(n, -1).T).reshape(1, *x.shape[1:], n)
     out = onednn.convolution(
         volume, window[:, :, :, None], stride=(*stride, 1), pads=(*pads, (0, 0)), dilation=(*dilation, 1),
@@ -274,6 +275,13 @@ def _is_onednns_alone(result: Result, conv: Convolution) -> bool:
     return result == "output" or conv.is_product or conv.kernel[2] >= 4
 
 
+def with_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
+    """Add a vector to the channels of ``(N, H, W, C)``, and sum its gradient, in float32 or more."""
+    wide = jnp.promote_types(y.dtype, jnp.float32)
+    total = y.astype(wide) + spread(bias.astype(wide), y)
+    return with_materialized_gradient(total.astype(y.dtype))
+
+
 _conv = trilinear("conv_nhwc", _compute, compute_on_cpu)
 
 
@@ -305,7 +313,5 @@ def convolution(
     conv = Convolution(x.shape, kernel.shape, stride, pads, dilation)
     y = _conv.bind(x, kernel, result="output", conv=conv, library=library)
     if bias is not None:
-        wide = jnp.promote_types(y.dtype, jnp.float32)
-        sums = y.astype(wide) + spread(bias.astype(wide), y)
-        y = with_materialized_gradient(sums.astype(y.dtype))
+        y = with_bias(y, bias)
     return lax.transpose(y, (0, 3, 1, 2))

@@ -28,9 +28,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from flaxnets.kernels import onednn
-from flaxnets.kernels._primitives import Library, Result, materialized, trilinear, with_materialized_gradient
-from flaxnets.kernels.convolution import Convolution, compute_on_cpu
-from flaxnets.kernels.reductions import spread
+from flaxnets.kernels._primitives import Library, Result, materialized, trilinear
+from flaxnets.kernels.convolution import DATA_AXES, KERNEL_AXES, Convolution, compute_on_cpu, trimmed, with_bias
 
 Shape = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
@@ -170,9 +169,8 @@ def _pair(values: Sequence[Element]) -> tuple[Element, Element]:
 
 def _as_image(x: jax.Array, kernel: Shape, window: Window) -> tuple[jax.Array, Convolution]:
     """A sequence or an image, without the elements that negative padding removes, and its convolution in two axes."""
-    x = _pad(x, [(0, 0, 0), *((min(before, 0), min(after, 0), 0) for before, after in window.pads), (0, 0, 0)])
+    x, pads = trimmed(x, window.pads)
     stride, dilation = window.stride, window.dilation
-    pads = [(max(before, 0), max(after, 0)) for before, after in window.pads]
     if x.ndim == 3:  # an image of one row
         x, kernel, stride, dilation, pads = x[:, None], (1, *kernel), (1, *stride), (1, *dilation), [(0, 0), *pads]
     return x, Convolution(x.shape, kernel, _pair(stride), _pair(pads), _pair(dilation))
@@ -198,9 +196,7 @@ def _dense(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
 
 def _convolve(x: jax.Array, kernel: jax.Array, stride: Shape, dilation: Shape, window: Window) -> jax.Array:
     """XLA's convolution of what the windows cover. It is fast for channels-last operands and padding of at least 0."""
-    padding = window.padding()
-    x = _pad(x, [(min(before, 0), min(after, 0), 0) for before, after, _ in padding])
-    pads = [(max(before, 0), max(after, 0)) for before, after, _ in padding[1:-1]]
+    x, pads = trimmed(x, [(before, after) for before, after, _ in window.padding()[1:-1]])
     spatial = "DHW"[5 - x.ndim :]
     axes = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
     return lax.conv_general_dilated(x, kernel, stride, pads, None, dilation, axes)
@@ -257,7 +253,7 @@ def _grouped(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     x, conv = _as_image(x, kernel.shape, window)
     return onednn.convolution(
         x, kernel.reshape(conv.kernel), stride=conv.stride, pads=conv.pads, dilation=conv.dilation,
-        data_axes=(0, 3, 1, 2), kernel_axes=(2, 3, 0, 1), groups=window.groups,
+        data_axes=DATA_AXES, kernel_axes=KERNEL_AXES, groups=window.groups,
     ).reshape(shape)  # fmt: skip
 
 
@@ -278,7 +274,7 @@ def _tall_kernel(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     g = _pad(g, [(0, 0, 0), (0, rows - height, 0), (0, 0, 0), (0, 0, 0)]).reshape(-1, width, 1, outputs)
     kernel = onednn.convolution(
         x, g[: (n - 1) * rows + height], stride=window.dilation, pads=((0, 0), (0, 0)), dilation=stride,
-        data_axes=(0, 3, 1, 2), kernel_axes=(2, 3, 0, 1), groups=outputs,
+        data_axes=DATA_AXES, kernel_axes=KERNEL_AXES, groups=outputs,
     )  # fmt: skip
     return kernel.reshape(*window.kernel, 1, outputs)
 
@@ -551,9 +547,7 @@ def convolution_nd(
         return add_bias(_conv.bind(a, weight, result=result, window=window), bias, 1)
     y = _conv.bind(materialized(jnp.moveaxis(a, 1, -1)), _moved_last(weight), result=result, window=window)
     if bias is not None:
-        rows, wide = y.reshape(len(y), -1, *y.shape[-2:]), jnp.promote_types(y.dtype, jnp.float32)
-        sums = rows.astype(wide) + spread(bias.astype(wide), rows)
-        y = with_materialized_gradient(sums.astype(y.dtype).reshape(y.shape))
+        y = with_bias(y.reshape(len(y), -1, *y.shape[-2:]), bias).reshape(y.shape)
     return jnp.moveaxis(y, -1, 1)
 
 

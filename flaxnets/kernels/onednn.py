@@ -32,6 +32,15 @@ def is_supported() -> bool:
     return JAXLIB in VERSIONS and platform.machine() == "x86_64"
 
 
+def processor() -> dict[str, str]:
+    """What Linux says of the first processor, such as ``model name`` and ``flags``; nothing on other systems."""
+    try:
+        text = CPUINFO.read_text().split("\n\n")[0]
+    except OSError:
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+
+
 @functools.cache
 def has_bfloat16() -> bool:
     """Whether the processor has instructions for bfloat16. On others, oneDNN is faster with float32.
@@ -39,12 +48,7 @@ def has_bfloat16() -> bool:
     >>> has_bfloat16() in (True, False)
     True
     """
-    try:
-        lines = CPUINFO.read_text().splitlines()
-    except OSError:
-        return False
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor().get("flags", "").split())
 
 
 def _call(target: str, key: str, config: Mapping[str, Any], shape: tuple[int, ...], *operands: jax.Array) -> jax.Array:

@@ -5,7 +5,6 @@ import functools
 import hashlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -122,13 +121,8 @@ def _calls() -> str:
 
 def _processor() -> str:
     """The processor's name, and a digest of what it can do."""
-    try:
-        text = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
-    except OSError:
-        text = platform.processor()
-    lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    kept = {key.strip(): value.strip() for key, value in lines.items()}
-    about = [kept.get(key, "") for key in ("model name", "cpu family", "model", "stepping", "flags")]
+    found = onednn.processor()
+    about = [found.get(key, "") for key in ("model name", "cpu family", "model", "stepping", "flags")]
     return f"{about[0]} {hashlib.sha256(' '.join(about).encode()).hexdigest()[:12]}"
 
 
