@@ -211,14 +211,20 @@ def test_keeping_none_is_refused(options, tmp_path):
         Checkpoints(tmp_path, **options)
 
 
-def test_saving_returns_before_the_file_is_written(tmp_path, monkeypatch):
-    release, write = threading.Event(), Checkpoints._write
+@pytest.fixture
+def release(monkeypatch):
+    """An event that checkpoints wait for before they are written."""
+    event, write = threading.Event(), Checkpoints._write
 
     def slowly(self, *arguments):
-        release.wait(60)
+        event.wait(60)
         write(self, *arguments)
 
     monkeypatch.setattr(Checkpoints, "_write", slowly)
+    return event
+
+
+def test_saving_returns_before_the_file_is_written(tmp_path, release):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, state_of(1))
         assert checkpoints.busy
@@ -229,12 +235,17 @@ def test_saving_returns_before_the_file_is_written(tmp_path, monkeypatch):
         assert checkpoints.steps() == [1]
 
 
-def test_a_checkpoint_outlives_the_state_it_was_made_of(tmp_path):
-    state = state_of(1)
+def test_a_checkpoint_outlives_what_it_was_made_of(tmp_path, release):
+    state, progress = state_of(1), {"records": [{"epoch": 1}], "sums": [jax.numpy.ones(2)]}
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, state)
-        jax.tree.map(lambda leaf: leaf.delete(), state)  # as a step that is given it does
-    assert same(checkpoints.restore(state_of(2), 1).state, state_of(1))
+        checkpoints.save(1, state, progress)
+        jax.tree.map(lambda leaf: leaf.delete(), (state, progress["sums"]))  # as a step that is given them does
+        progress["records"][0]["phase"] = 2  # as the run does, which goes on
+        progress["records"].append({"epoch": 2})
+        release.set()
+    found = checkpoints.restore(state_of(2), 1)
+    assert same(found.state, state_of(1))
+    assert found.progress == {"records": [{"epoch": 1}], "sums": [[1.0, 1.0]]}
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

@@ -1,6 +1,7 @@
 """The state of a run on disk: whole or not there, verified when it is read."""
 
 import contextlib
+import copy
 import dataclasses
 import json
 import math
@@ -97,8 +98,8 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, progress: Mapping[str, Any] | None = None, score: float | None = None):
         """Saves a checkpoint; one of the same step is left as it is.
 
-        The state is copied on its device before this returns, and may be given away. A save that is still going on is
-        waited for.
+        State and progress are copied before this returns: the state may be given away, the progress may go on. A save
+        that is still going on is waited for.
 
         Args:
             step: its name.
@@ -116,7 +117,8 @@ class Checkpoints:
         trainable = dataclasses.replace(state, params=mask(state.params), ema_params=mask(state.ema_params))
         learned = [name for name in _arrays(trainable)[0] if name.startswith(("params/", "ema_params/"))]
         copies = {name: jnp.copy(array) for name, array in arrays.items()}
-        self._pending = self._thread.submit(self._write, step, copies, keys, learned, dict(progress or {}), score)
+        progress = copy.deepcopy(dict(progress or {}))
+        self._pending = self._thread.submit(self._write, step, copies, keys, learned, progress, score)
         if not self._asynchronous:
             self.wait()
 
