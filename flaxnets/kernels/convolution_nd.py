@@ -37,6 +37,7 @@ Element = TypeVar("Element")
 Tap = Any  # one position in the kernel: a tuple of ints, or an array inside a loop
 
 WIDTH = 16  # channels of a dense convolution that groups are merged into
+ROWS, TAPS = 14, 5  # of the kernel's gradient that one loop adds; XLA is slow with loops of many more terms
 UNROLLED = 32  # so many taps or convolutions at most are written out; more are a loop, which bounds the compile time
 
 
@@ -283,10 +284,10 @@ def _shifted_kernel(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     """The kernel's gradient for as many groups as channels.
 
     Products of some rows of pixels are added one by one, and the sums over the rest are a product with ones: a sum
-    over all pixels is not vectorized by XLA.
+    over all pixels is not vectorized by XLA. Some taps are computed in one loop, which reads the gradient once.
     """
     n, rows, *rest, outputs = g.shape
-    blocks = -(-rows // 8)
+    blocks = -(-rows // ROWS)
     each = -(-rows // blocks)
     more = blocks * each - rows
     (before, after), *pads = window.pads
@@ -295,12 +296,20 @@ def _shifted_kernel(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     g = _pad(g, [(0, 0, 0), (0, more, 0), *((0, 0, 0) for _ in (*rest, 0))]).reshape(n, blocks, each, *rest, outputs)
     ones = jnp.ones((1, n * blocks * math.prod(rest)), x.dtype)
 
-    def term(tap: Tap) -> jax.Array:
+    def products(tap: Tap) -> jax.Array:
         elements = window.slice(x, tap).reshape(g.shape)
-        products = [elements[:, :, i] * g[:, :, i] for i in range(each)]
-        return ones @ materialized(functools.reduce(operator.add, products).reshape(-1, outputs))
+        return functools.reduce(operator.add, [elements[:, :, i] * g[:, :, i] for i in range(each)])
 
-    return _stack(term, window.taps()).reshape(*window.kernel, 1, outputs)
+    def sums(*taps: Tap) -> jax.Array:
+        terms = jnp.stack([*map(products, taps)], -2)
+        return (ones @ materialized(terms.reshape(ones.shape[1], -1))).reshape(len(taps), outputs)
+
+    taps = window.taps()
+    if len(taps) > UNROLLED:
+        kernel = lax.map(sums, jnp.asarray(taps))
+    else:
+        kernel = jnp.concatenate([sums(*taps[i : i + TAPS]) for i in range(0, len(taps), TAPS)])
+    return kernel.reshape(*window.kernel, 1, outputs)
 
 
 def _merged(groups: int, channels: int) -> int:
