@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.layer_cells import DIRECTIONS, FORMS
-from benchmarks.rounds import ROOT
+from benchmarks.rounds import ROOT, processor
 
 JSON, MARKDOWN = ROOT / "docs" / "layers_speed.json", ROOT / "docs" / "layers_speed.md"
 _MAKERS = {"GenuineIntel": "Intel", "AuthenticAMD": "AMD"}
@@ -38,7 +38,7 @@ Made by `python -m benchmarks.layers --write`."""
 
 def key() -> str:
     """The maker of this processor and the version of JAX, such as ``Intel, JAX 0.10.2``."""
-    vendor = Path("/proc/cpuinfo").read_text().partition("vendor_id\t: ")[2].partition("\n")[0]
+    vendor = processor("vendor_id")
     return f"{_MAKERS.get(vendor, vendor)}, JAX {importlib.metadata.version('jax')}"
 
 

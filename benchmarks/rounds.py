@@ -129,13 +129,17 @@ def summarise(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return row
 
 
+def processor(field: str) -> str:
+    """What Linux says of the first processor, such as its ``model name``."""
+    return Path("/proc/cpuinfo").read_text().partition(f"{field}\t: ")[2].partition("\n")[0]
+
+
 def conditions(options: argparse.Namespace) -> str:
     """Where and how something is measured, in words."""
-    cpu = Path("/proc/cpuinfo").read_text().partition("model name\t: ")[2].partition("\n")[0]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jaxlib", "flax", "torch"))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     return (
-        f"{cpu}, {getattr(options, 'threads', os.cpu_count())} threads, {versions}, flaxnets at {commit.strip()}, "
+        f"{processor('model name')}, {getattr(options, 'threads', os.cpu_count())} threads, {versions}, flaxnets at {commit.strip()}, "
         f"allocator {options.allocator}, {options.rounds} rounds, {datetime.date.today()}"
     )
 
