@@ -19,34 +19,43 @@ from flaxnets.parity import assert_parity
 Case = Layer | Function
 Record = Callable[[str, object], None]
 
+# One case of each class.
+FIRST = {case.name: case for case in reversed([*LAYERS, *FUNCTIONS])}
 
-def assert_case(case: Case, rng: np.random.Generator, record_property: Record) -> None:
-    report = assert_parity(*case.pair(), *case.inputs(rng), **{"dtypes": ("float64",), **case.options()})
+
+def assert_case(case: Case, rng: np.random.Generator, record_property: Record, eager: bool) -> None:
+    options = {"dtypes": ("float64",), "runs": ("eager", "jit") if eager else ("jit",), **case.options()}
+    report = assert_parity(*case.pair(), *case.inputs(rng), **options)
     record_property("parity", measurement(case.name, case.option_names(), report))
+
+
+@pytest.fixture
+def all_eager(request: pytest.FixtureRequest) -> bool:
+    """Whether every case runs operation by operation, too, which takes half of the time, and not only the first."""
+    return request.config.getoption("--eager")
 
 
 @pytest.mark.parametrize("case", [*LAYERS, *FUNCTIONS], ids=str)
 def test_outputs_gradients_and_buffers_are_torchs(
-    case: Layer | Function, rng: np.random.Generator, record_property: Record
+    case: Layer | Function, rng: np.random.Generator, record_property: Record, all_eager: bool
 ):
-    assert_case(case, rng, record_property)
+    assert_case(case, rng, record_property, eager=all_eager or case is FIRST[case.name])
 
 
 @pytest.mark.parametrize("sweep", SWEEPS, ids=str)
-def test_arguments_and_shapes_that_hypothesis_chooses_make_no_difference(sweep: Sweep, record_property: Record):
+def test_arguments_and_shapes_that_hypothesis_chooses_make_no_difference(
+    sweep: Sweep, record_property: Record, all_eager: bool
+):
     @hypothesis.settings(max_examples=sweep.examples, deadline=None, derandomize=True, database=None)
     @hypothesis.given(case=sweep.cases)
     def holds(case: Case) -> None:
         assert case.name == sweep.name
-        assert_case(case, np.random.default_rng(0), record_property)
+        assert_case(case, np.random.default_rng(0), record_property, eager=all_eager)
 
     holds()
 
 
-# One row a class in the precision, and compiled as, people use it; operation by operation is for float64 above.
-FIRST = {case.name: case for case in reversed([*LAYERS, *FUNCTIONS])}
-
-
+# In the precision, and compiled as, people use it; operation by operation is for float64 above.
 @pytest.mark.parametrize("case", FIRST.values(), ids=FIRST)
 def test_float32_is_as_near_as_float32_can_be(case: Case, rng: np.random.Generator):
     assert_parity(*case.pair(), *case.inputs(rng), **{**case.options(), "dtypes": ("float32",), "runs": ("jit",)})
