@@ -7,6 +7,7 @@ from flaxnets.kernels.choice import convolution_form as convolution_form
 from flaxnets.kernels.choice import linear_form as linear_form
 from flaxnets.kernels.choice import lstm_form as lstm_form
 from flaxnets.kernels.choice import max_pool_form as max_pool_form
+from flaxnets.kernels.choice import product_form as product_form
 from flaxnets.kernels.choice import recurrence_form as recurrence_form
 from flaxnets.kernels.choice import sigmoid_form as sigmoid_form
 from flaxnets.kernels.choice import sum_pool_form as sum_pool_form

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType
+from jax.typing import DTypeLike
 
 from flaxnets.kernels import cudnn, onednn, probe
 from flaxnets.kernels._primitives import Library
@@ -19,6 +20,7 @@ from flaxnets.kernels.convolution_nd import Window, convolution_nd, native_convo
 from flaxnets.kernels.linear import linear
 from flaxnets.kernels.normalization import batch_norm
 from flaxnets.kernels.pooling import max_pool, sum_pool
+from flaxnets.kernels.products import product
 from flaxnets.kernels.recurrence import LSTM, Cell, recurrence
 from flaxnets.kernels.windows import Windows
 
@@ -148,6 +150,13 @@ def linear_form(x: jax.Array, weight: jax.Array) -> Form | None:
     if _kind.get() != "onednn" or weight.ndim != 2 or not _is_fast(x, weight):
         return None
     return linear if x.dtype == weight.dtype and x.dtype in onednn.DTYPES else None
+
+
+def product_form(a: jax.Array, b: jax.Array, dtype: DTypeLike) -> Form | None:
+    """oneDNN's, for stacks of matrices that are rounded to ``dtype``, float32 or bfloat16."""
+    if _kind.get() != "onednn" or dtype not in onednn.DTYPES or not (a.size and b.size):
+        return None
+    return functools.partial(product, dtype=dtype) if dtype == jnp.float32 or onednn.has_bfloat16() else None
 
 
 def max_pool_form(x: jax.Array, windows: Windows) -> Form | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from flaxnets.xla import JAXLIB
 
@@ -51,7 +52,14 @@ def has_bfloat16() -> bool:
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor().get("flags", "").split())
 
 
-def _call(target: str, key: str, config: Mapping[str, Any], shape: tuple[int, ...], *operands: jax.Array) -> jax.Array:
+def _call(
+    target: str,
+    key: str,
+    config: Mapping[str, Any],
+    shape: tuple[int, ...],
+    *operands: jax.Array,
+    dtype: DTypeLike | None = None,
+) -> jax.Array:
     if not is_supported():
         raise ValueError(f"{target}: jaxlib must be one of the versions {VERSIONS}, got {JAXLIB}")
     dtypes = {array.dtype for array in operands}
@@ -64,7 +72,7 @@ def _call(target: str, key: str, config: Mapping[str, Any], shape: tuple[int, ..
     options = json.dumps({key: config})
     # jaxlib cannot serialize a program with these calls; where compiled programs are kept, this one is not.
     warnings.filterwarnings("ignore", r"Error writing persistent compilation cache entry for .*std::bad_alloc")
-    result = jax.ShapeDtypeStruct(shape, operands[0].dtype)
+    result = jax.ShapeDtypeStruct(shape, operands[0].dtype if dtype is None else dtype)
     return jax.ffi.ffi_call(target, result, custom_call_api_version=2, legacy_backend_config=options)(*operands)
 
 
@@ -138,8 +146,18 @@ def convolution(
     return _call("__onednn$convolution", "onednn_conv_config", config, tuple(shape), x, kernel)
 
 
-def matmul(a: jax.Array, b: jax.Array, *, transpose_a: bool = False, transpose_b: bool = False) -> jax.Array:
+def matmul(
+    a: jax.Array,
+    b: jax.Array,
+    *,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    dtype: DTypeLike | None = None,
+) -> jax.Array:
     """Returns ``a @ b`` for matrices of float32 or bfloat16, either of which may be transposed before.
+
+    Stacks of matrices must have the same leading axes. The result is of ``dtype``, or of that of the operands: float32
+    may be the result of bfloat16.
 
     Raises:
         ValueError: for what would end the process.
@@ -147,9 +165,12 @@ def matmul(a: jax.Array, b: jax.Array, *, transpose_a: bool = False, transpose_b
     >>> matmul(jnp.ones((3, 2)), jnp.ones((3, 2)), transpose_a=True).tolist()
     [[3.0, 3.0], [3.0, 3.0]]
     """
-    inner, rows = a.shape if transpose_a else a.shape[::-1]
-    columns, depth = b.shape if transpose_b else b.shape[::-1]
-    if inner != depth:
+    inner, rows = a.shape[-2:] if transpose_a else a.shape[:-3:-1]
+    columns, depth = b.shape[-2:] if transpose_b else b.shape[:-3:-1]
+    if inner != depth or a.shape[:-2] != b.shape[:-2]:
         raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit with {transpose_a=}, {transpose_b=}")
+    if dtype not in (None, a.dtype, jnp.float32):
+        raise ValueError(f"matmul: the result of {a.dtype} must be of float32 or the same, got {dtype}")
     config = {"transpose_a": transpose_a, "transpose_b": transpose_b}
-    return _call("__onednn$matmul", "onednn_matmul_config", config, (rows, columns), a, b)
+    shape = (*a.shape[:-2], rows, columns)
+    return _call("__onednn$matmul", "onednn_matmul_config", config, shape, a, b, dtype=dtype)

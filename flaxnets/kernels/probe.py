@@ -21,6 +21,7 @@ from flaxnets.kernels import onednn
 from flaxnets.kernels.convolution import convolution
 from flaxnets.kernels.convolution_nd import Window, convolution_nd, native_convolution
 from flaxnets.kernels.linear import linear
+from flaxnets.kernels.products import product
 from flaxnets.xla import compiler_options
 
 Shape = tuple[int, ...]
@@ -54,8 +55,10 @@ _FAMILIES = (
 )
 # Input and weight: large enough that oneDNN takes the gradient of the weight, and all three.
 _PRODUCTS = (((65, 200), (121, 200)), ((2, 2048), (2050, 2048)))
+# Stacks of matrices, of attention: bfloat16 gives results of float32.
+_STACKS = ((2, 3, 70, 40), (2, 3, 90, 40))
 # The files whose code is tried.
-_TRIED = ("onednn.py", "_primitives.py", "convolution.py", "convolution_nd.py", "linear.py", "probe.py")
+_TRIED = ("onednn.py", "_primitives.py", "convolution.py", "convolution_nd.py", "linear.py", "products.py", "probe.py")
 
 
 def _cases() -> Iterator[tuple[tuple[Shape, Shape], DTypeLike, Form, Form]]:
@@ -73,6 +76,12 @@ def _cases() -> Iterator[tuple[tuple[Shape, Shape], DTypeLike, Form, Form]]:
     for i, shapes in enumerate(_PRODUCTS):
         for dtype in _dtypes(i):
             yield shapes, dtype, linear, lambda x, weight: x @ weight.T
+    for dtype in _dtypes(1):
+        yield _STACKS, dtype, functools.partial(_scores, dtype=dtype), lambda a, b: a @ jnp.swapaxes(b, -1, -2)
+
+
+def _scores(a: jax.Array, b: jax.Array, dtype: DTypeLike) -> jax.Array:
+    return product(a.astype(jnp.float32), b.astype(jnp.float32), dtype, transpose_b=True)
 
 
 def _dtypes(case: int) -> list[DTypeLike]:

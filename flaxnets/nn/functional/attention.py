@@ -1,12 +1,17 @@
 """Attention of queries to keys."""
 
+import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from flaxnets import kernels
+from flaxnets.autocast import cast_operands
 from flaxnets.nn.functional.dropout import dropout
 
 Mask = Bool[Array, "..."] | Float[Array, "..."]
@@ -54,7 +59,7 @@ def scaled_dot_product_attention(
     >>> scaled_dot_product_attention(jnp.zeros((3, 2)), jnp.zeros((3, 2)), value, is_causal=True).ravel().tolist()
     [1.0, 2.0, 3.0]
     """
-    query, key, value = jnp.asarray(query), jnp.asarray(key), jnp.asarray(value)
+    query, key, value = map(jnp.asarray, cast_operands(query, key, value))
     _check_dtypes(query, key, value)
     if enable_gqa:
         key, value = _repeat_heads(key, query), _repeat_heads(value, query)
@@ -65,9 +70,12 @@ def scaled_dot_product_attention(
         )
     mask = _allowed((*batch, query.shape[-2], key.shape[-2]), attn_mask, is_causal, query.dtype)
     query, key, value = (jnp.broadcast_to(x, batch + x.shape[-2:]) for x in (query, key, value))
-    weights = _zero_where_nothing_is_allowed(attention_scores(query, key, mask, scale))
-    weights = dropout(weights, dropout_p, key=dropout_key, mask=dropout_mask)
-    return jnp.matmul(weights, value.astype(weights.dtype)).astype(value.dtype)
+    scores = attention_scores(query, key, mask, scale)
+    keep = None
+    if dropout_p > 0:
+        keep = dropout(jnp.ones_like(scores), dropout_p, key=dropout_key, mask=dropout_mask)
+    multiply = _multiplication(scores, value)
+    return _weighted_mean(multiply, scores, value.astype(scores.dtype), keep).astype(value.dtype)
 
 
 def _check_dtypes(query: jax.Array, key: jax.Array, value: jax.Array) -> None:
@@ -138,13 +146,61 @@ def attention_scores(
     size = query.shape[-1]
     scale = 1 / math.sqrt(max(size, 1)) if scale is None else scale
     dtype = jnp.promote_types(query.dtype, jnp.float32)
-    scores = jnp.matmul(query.astype(dtype) * scale, jnp.swapaxes(key, -1, -2).astype(dtype))
+    form = kernels.product_form(query, key, query.dtype)
+    if form is None:
+        scores = jnp.matmul(query.astype(dtype) * scale, jnp.swapaxes(key, -1, -2).astype(dtype))
+    else:
+        scores = form(query.astype(dtype), key.astype(dtype), transpose_b=True) * scale
     if mask is None:
         return scores
     return jnp.where(mask, scores, -jnp.inf) if mask.dtype == jnp.bool_ else scores + mask.astype(dtype)
 
 
-def _zero_where_nothing_is_allowed(scores: jax.Array) -> jax.Array:
-    """The softmax, and zeros, with gradient zero, for a row of nothing but ``-inf``."""
-    nothing = jnp.all(scores == -jnp.inf, axis=-1, keepdims=True)
-    return jnp.where(nothing, 0, jax.nn.softmax(jnp.where(nothing, 0, scores), axis=-1))
+def times_values(weights: Float[Array, "*n l s"], value: Float[Array, "*n s ev"]) -> Float[Array, "*n l ev"]:
+    """Returns ``weights @ value``, both rounded to the dtype of ``value`` where that is faster.
+
+    >>> times_values(jnp.ones((1, 3)), jnp.ones((3, 2))).tolist()
+    [[3.0, 3.0]]
+    """
+    return _multiplication(weights, value)(weights, value.astype(weights.dtype))
+
+
+def _multiplication(weights: jax.Array, value: jax.Array) -> Callable[..., jax.Array]:
+    form = kernels.product_form(weights, value, value.dtype)
+    return jnp.matmul if form is None else form
+
+
+# Not the softmax and then a product: the weights, of which there are many, are not divided by their sum, and no sum
+# over them is needed for the gradient.
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _weighted_mean(
+    multiply: Callable[..., jax.Array], scores: jax.Array, value: jax.Array, keep: jax.Array | None
+) -> jax.Array:
+    """Returns ``(softmax(scores) * keep) @ value``, and zeros, with gradient zero, for a row of nothing but ``-inf``.
+
+    ``multiply`` is how matrices are multiplied, decided where this is called; ``keep`` has no gradient.
+    """
+    return _parts(multiply, scores, value, keep)[0]
+
+
+def _parts(
+    multiply: Callable[..., jax.Array], scores: jax.Array, value: jax.Array, keep: jax.Array | None
+) -> tuple[jax.Array, ...]:
+    """The mean, the weights without and with ``keep``, and the sum of the former."""
+    top = jnp.max(scores, axis=-1, keepdims=True, initial=jnp.finfo(scores.dtype).min)
+    weights = jnp.exp(scores - jax.lax.stop_gradient(top))
+    total = weights.sum(axis=-1, keepdims=True)
+    total = jnp.where(total == 0, 1, total)
+    kept = weights if keep is None else weights * keep
+    return multiply(kept, value) / total, weights, kept, total
+
+
+@_weighted_mean.defjvp
+def _weighted_mean_jvp(
+    multiply: Callable[..., jax.Array], primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[jax.Array, jax.Array]:
+    (scores, value, keep), (d_scores, d_value, _) = primals, tangents
+    mean, weights, kept, total = _parts(multiply, scores, value, keep)
+    # The transpose subtracts the gradient's product with the mean, where that of a softmax sums over all scores.
+    change = (weights * d_scores).sum(axis=-1, keepdims=True)
+    return mean, (multiply(kept * d_scores, value) - change * mean + multiply(kept, d_value)) / total

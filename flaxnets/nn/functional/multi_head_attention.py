@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flaxnets.nn.functional.attention import Mask, attention_scores, scaled_dot_product_attention
+from flaxnets.autocast import cast_operands
+from flaxnets.nn.functional.attention import Mask, attention_scores, scaled_dot_product_attention, times_values
 from flaxnets.nn.functional.dropout import dropout
 from flaxnets.nn.functional.linear import linear
 
@@ -266,7 +267,8 @@ def _attend(
     q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, drop: Callable[[jax.Array], jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     """The heads' outputs, and the weights."""
+    (mask,) = cast_operands(mask)
     if mask is not None and mask.dtype != q.dtype:
         raise RuntimeError(f"{_NAME}: masks must be of bools or of the query's dtype {q.dtype}, got {mask.dtype}")
     weights = drop(jax.nn.softmax(attention_scores(q, k, mask), axis=-1)).astype(q.dtype)
-    return jnp.matmul(weights, v), weights
+    return times_values(weights, v).astype(q.dtype), weights
