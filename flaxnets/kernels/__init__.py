@@ -14,3 +14,4 @@ from flaxnets.kernels.choice import sum_pool_form as sum_pool_form
 from flaxnets.kernels.choice import use as use
 from flaxnets.kernels.convolution_nd import add_bias as add_bias
 from flaxnets.kernels.onednn import has_bfloat16 as has_bfloat16
+from flaxnets.kernels.reductions import over_last_axis as over_last_axis

@@ -1,9 +1,10 @@
 """Attention of queries to keys."""
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,9 @@ from flaxnets.autocast import cast_operands
 from flaxnets.nn.functional.dropout import dropout
 
 Mask = Bool[Array, "..."] | Float[Array, "..."]
+
+# Queries in a block of causal attention, at least.
+_CAUSAL_BLOCK = 128
 
 
 def scaled_dot_product_attention(
@@ -68,14 +72,42 @@ def scaled_dot_product_attention(
         raise RuntimeError(
             f"scaled_dot_product_attention: dropout_p must be a probability between 0 and 1, got {dropout_p}"
         )
-    mask = _allowed((*batch, query.shape[-2], key.shape[-2]), attn_mask, is_causal, query.dtype)
+    length, keys = query.shape[-2], key.shape[-2]
+    mask = _allowed((*batch, length, keys), attn_mask, is_causal, query.dtype)
     query, key, value = (jnp.broadcast_to(x, batch + x.shape[-2:]) for x in (query, key, value))
-    scores = attention_scores(query, key, mask, scale)
     keep = None
     if dropout_p > 0:
-        keep = dropout(jnp.ones_like(scores), dropout_p, key=dropout_key, mask=dropout_mask)
-    multiply = _multiplication(scores, value)
-    return _weighted_mean(multiply, scores, value.astype(scores.dtype), keep).astype(value.dtype)
+        ones = jnp.ones((*batch, length, keys), jnp.promote_types(query.dtype, jnp.float32))
+        keep = dropout(ones, dropout_p, key=dropout_key, mask=dropout_mask)
+    if not is_causal:
+        return _attend(query, key, value, mask, keep, scale)
+    # The scores of a block's queries with later keys are not computed.
+    blocks = min(max(length // _CAUSAL_BLOCK, 1), 4)
+    ends = [length * (i + 1) // blocks for i in range(blocks)]
+    means = [
+        _attend(
+            query[..., start:end, :],
+            key[..., :end, :],
+            value[..., :end, :],
+            jnp.tri(end - start, min(end, keys), start, dtype=bool),
+            None if keep is None else keep[..., start:end, :end],
+            scale,
+        )
+        for start, end in itertools.pairwise([0, *ends])
+    ]
+    return means[0] if blocks == 1 else jnp.concatenate(means, axis=-2)
+
+
+def _attend(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array | None,
+    keep: jax.Array | None,
+    scale: float | None,
+) -> jax.Array:
+    scores = attention_scores(query, key, mask, scale)
+    return _weighted_mean(_operations(scores, value), scores, value.astype(scores.dtype), keep).astype(value.dtype)
 
 
 def _check_dtypes(query: jax.Array, key: jax.Array, value: jax.Array) -> None:
@@ -123,8 +155,6 @@ def _allowed(shape: tuple[int, ...], attn_mask: jax.Array | None, is_causal: boo
     name = "scaled_dot_product_attention"
     if is_causal and attn_mask is not None:
         raise RuntimeError(f"{name}: give either attn_mask or is_causal, got is_causal=True and {attn_mask.shape}")
-    if is_causal:
-        attn_mask = jnp.tri(*shape[-2:], dtype=bool)
     if attn_mask is None:
         return None
     mask = jnp.asarray(attn_mask)
@@ -162,45 +192,58 @@ def times_values(weights: Float[Array, "*n l s"], value: Float[Array, "*n s ev"]
     >>> times_values(jnp.ones((1, 3)), jnp.ones((3, 2))).tolist()
     [[3.0, 3.0]]
     """
-    return _multiplication(weights, value)(weights, value.astype(weights.dtype))
+    return _operations(weights, value).multiply(weights, value.astype(weights.dtype))
 
 
-def _multiplication(weights: jax.Array, value: jax.Array) -> Callable[..., jax.Array]:
+class _Operations(NamedTuple):
+    """How matrices are multiplied and rows are reduced, decided where attention is called."""
+
+    multiply: Callable[[jax.Array, jax.Array], jax.Array]
+    reduce: Callable[..., jax.Array]
+
+
+def _reduce(x: jax.Array, reduce: Callable[..., jax.Array], combine: Any) -> jax.Array:
+    return reduce(x, axis=-1, keepdims=True)
+
+
+def _operations(weights: jax.Array, value: jax.Array) -> _Operations:
     form = kernels.product_form(weights, value, value.dtype)
-    return jnp.matmul if form is None else form
+    if form is None:
+        return _Operations(jnp.matmul, _reduce)
+    return _Operations(form, kernels.over_last_axis)
 
 
 # Not the softmax and then a product: the weights, of which there are many, are not divided by their sum, and no sum
 # over them is needed for the gradient.
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _weighted_mean(
-    multiply: Callable[..., jax.Array], scores: jax.Array, value: jax.Array, keep: jax.Array | None
-) -> jax.Array:
+def _weighted_mean(operations: _Operations, scores: jax.Array, value: jax.Array, keep: jax.Array | None) -> jax.Array:
     """Returns ``(softmax(scores) * keep) @ value``, and zeros, with gradient zero, for a row of nothing but ``-inf``.
 
-    ``multiply`` is how matrices are multiplied, decided where this is called; ``keep`` has no gradient.
+    ``keep`` has no gradient.
     """
-    return _parts(multiply, scores, value, keep)[0]
+    return _parts(operations, scores, value, keep)[0]
 
 
 def _parts(
-    multiply: Callable[..., jax.Array], scores: jax.Array, value: jax.Array, keep: jax.Array | None
+    operations: _Operations, scores: jax.Array, value: jax.Array, keep: jax.Array | None
 ) -> tuple[jax.Array, ...]:
     """The mean, the weights without and with ``keep``, and the sum of the former."""
-    top = jnp.max(scores, axis=-1, keepdims=True, initial=jnp.finfo(scores.dtype).min)
+    lowest = jnp.finfo(scores.dtype).min
+    top = operations.reduce(scores, functools.partial(jnp.max, initial=lowest), jnp.maximum)
     weights = jnp.exp(scores - jax.lax.stop_gradient(top))
-    total = weights.sum(axis=-1, keepdims=True)
+    total = operations.reduce(weights, jnp.sum, jnp.add)
     total = jnp.where(total == 0, 1, total)
     kept = weights if keep is None else weights * keep
-    return multiply(kept, value) / total, weights, kept, total
+    return operations.multiply(kept, value) / total, weights, kept, total
 
 
 @_weighted_mean.defjvp
 def _weighted_mean_jvp(
-    multiply: Callable[..., jax.Array], primals: tuple[Any, ...], tangents: tuple[Any, ...]
+    operations: _Operations, primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> tuple[jax.Array, jax.Array]:
     (scores, value, keep), (d_scores, d_value, _) = primals, tangents
-    mean, weights, kept, total = _parts(multiply, scores, value, keep)
+    mean, weights, kept, total = _parts(operations, scores, value, keep)
     # The transpose subtracts the gradient's product with the mean, where that of a softmax sums over all scores.
     change = (weights * d_scores).sum(axis=-1, keepdims=True)
+    multiply = operations.multiply
     return mean, (multiply(kept * d_scores, value) - change * mean + multiply(kept, d_value)) / total
