@@ -1,16 +1,22 @@
 """Mixed precision: what is computed in bfloat16 is what torch.autocast computes in it."""
 
+import fnmatch
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from cases import FUNCTIONS, LAYERS
 from flax import nnx
 
 import flaxnets
 from flaxnets import nn
+from flaxnets.autocast import FLOAT32
+from flaxnets.parity import Constant
 
-LAYERS = {
+VALUES = {
     "Linear": ((3, 5), (2, 3)),
     "Bilinear": ((3, 3, 5), (2, 3), (2, 3)),
     "Conv1d": ((3, 4, 3), (2, 3, 8)),
@@ -26,16 +32,53 @@ LAYERS = {
     "ReLU": ((), (2, 3)),
 }
 # torch has no autocast for these on CPU; in flaxnets they are recurrent layers and linear maps like the others.
-CAST_HERE_ALONE = {"Bilinear", "RNN", "GRU", "LSTMCell"}
+CAST_HERE_ALONE = {"Bilinear", "bilinear", "RNN", "GRU", "RNNBase", "LSTMCell", "GRUCell", "RNNCell"}
+
+# Of the operations that torch.autocast("cpu") has rules for: those of no function of torch.nn, or that one reaches by
+# another name.
+ELSEWHERE = {
+    *("_addmm_activation", "_convolution", "addbmm", "addmm", "baddbmm", "bmm", "cat", "cdist", "fft_*", "index_copy"),
+    *("inverse", "linalg_*", "matmul", "mm", "nanquantile", "pinverse", "polar", "prod", "quantile", "stack", "stft"),
+    *("svd", "qr", "trace", "triangular_solve", "view_as_complex", "cholesky", "cholesky_*", "geqrf", "orgqr", "ormqr"),
+    *("lu_solve", "_lu_with_info", "fake_quantize_per_tensor_affine"),
+}
+OTHER_NAMES = {
+    "_grid_sampler_2d_cpu_fallback": "grid_sample",
+    "_native_multi_head_attention": "multi_head_attention_forward",
+    "cross_entropy_loss": "cross_entropy",
+    "grid_sampler": "grid_sample",
+    "grid_sampler_2d": "grid_sample",
+    "grid_sampler_3d": "grid_sample",
+    "mkldnn_rnn_layer": "LSTM",
+    "multilabel_margin_loss_forward": "multilabel_margin_loss",
+    "nll_loss2d": "nll_loss",
+    "reflection_pad1d": "pad",
+    "reflection_pad2d": "pad",
+    "replication_pad1d": "pad",
+    "replication_pad2d": "pad",
+    "replication_pad3d": "pad",
+}
+# What computes in the dtype of the context; pad decides by mode.
+LOWER = {
+    *("conv1d", "conv2d", "conv3d", "conv_tbc", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear"),
+    *("prelu", "scaled_dot_product_attention", "multi_head_attention_forward", "LSTM", "pad", "affine_grid"),
+}
+# What is of a list since it calls what is.
+BY_ANOTHER = {"affine_grid", "lp_pool3d", "max_unpool1d"}
+# Rows whose outputs are of more bits here, by name and dtype: torch's rule for max_pool3d is not one for it with
+# indices; an exponent that is an array is no number of Python.
+WIDER_HERE = {("max_pool3d", "bfloat16"), ("lp_pool2d", "bfloat16")}
+FIRST = {case.name: case for case in reversed([*LAYERS, *FUNCTIONS])}
+PADDINGS = [case for case in [*LAYERS, *FUNCTIONS] if "pad" in case.name.lower()]
 
 
 def first(outputs):
     return first(outputs[0]) if isinstance(outputs, tuple) else outputs
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", VALUES)
 def test_a_layer_computes_in_what_torch_autocast_computes_in(name, rng):
-    arguments, *shapes = LAYERS[name]
+    arguments, *shapes = VALUES[name]
     torch.manual_seed(0)
     twin = getattr(torch.nn, name)(*arguments)
     layer = getattr(nn, name)(*arguments, **({"rngs": nnx.Rngs(0)} if len(arguments) > 1 else {}))
@@ -54,6 +97,74 @@ def test_a_layer_computes_in_what_torch_autocast_computes_in(name, rng):
     assert str(output.dtype) == ("bfloat16" if name in CAST_HERE_ALONE else str(expected.dtype).removeprefix("torch."))
     np.testing.assert_allclose(output.astype(np.float32), expected.float().numpy(), rtol=0.05, atol=0.02)
     assert all(gradient.dtype == jnp.float32 for gradient in jax.tree.leaves(gradients))
+
+
+def torchs_list():
+    operations = torch._C._dispatch_get_registrations_for_dispatch_key("AutocastCPU")
+    return {name.removeprefix("aten::").partition(".")[0] for name in operations}
+
+
+def test_the_lists_are_torchs():
+    inside = {
+        OTHER_NAMES.get(name, name)
+        for name in torchs_list()
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in ELSEWHERE)
+    }
+    assert inside | BY_ANOTHER == {name for name in FLOAT32 if not name.endswith("_with_indices")} | LOWER
+    assert not {name for name in dir(nn.functional) for pattern in ELSEWHERE if fnmatch.fnmatchcase(name, pattern)}
+
+
+def as_torch(leaf, dtype):
+    if isinstance(leaf, Constant):
+        leaf = leaf.array
+    if not isinstance(leaf, np.ndarray):
+        return leaf
+    tensor = torch.from_numpy(leaf)
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def as_jax(leaf, dtype):
+    if isinstance(leaf, Constant):
+        leaf = leaf.array
+    if not isinstance(leaf, np.ndarray):
+        return leaf
+    return jnp.asarray(leaf, dtype if leaf.dtype.kind == "f" else None)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("case", [*FIRST.values(), *PADDINGS], ids=str)
+def test_every_layer_and_function_gives_the_dtypes_that_torch_autocast_gives(case, dtype, rng):
+    twin, layer = case.pair()
+    inputs, call = case.inputs(rng), case.options()["kwargs"]
+    args, kwargs = jax.tree.map(lambda leaf: as_torch(leaf, getattr(torch, dtype)), (tuple(inputs), dict(call)))
+    try:
+        with torch.autocast("cpu", torch.bfloat16), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = jax.tree.leaves(twin.eval()(*args, **kwargs))
+    except (RuntimeError, NotImplementedError) as error:
+        pytest.skip(f"torch: {error}"[:100])
+    graph, state = nnx.split(layer.eval())
+    args, kwargs = jax.tree.map(lambda leaf: as_jax(leaf, dtype), (tuple(inputs), dict(call)))
+    leaves, structure = jax.tree.flatten((args, kwargs))
+    is_array = [isinstance(leaf, jax.Array) for leaf in leaves]
+
+    def outputs(state, arrays):
+        arrays = iter(arrays)
+        args, kwargs = structure.unflatten(
+            [next(arrays) if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
+        )
+        with flaxnets.autocast(jnp.bfloat16):
+            return nnx.merge(graph, state, copy=True)(*args, **kwargs)
+
+    arrays = [leaf for leaf, array in zip(leaves, is_array, strict=True) if array]
+    found = jax.tree.leaves(jax.eval_shape(outputs, state, arrays))
+    wanted = [str(leaf.dtype).removeprefix("torch.") for leaf in expected if torch.is_tensor(leaf)]
+    wanted = [{"int64": "int32", "complex128": "complex64"}.get(name, name) for name in wanted]
+    if (case.name, dtype) in WIDER_HERE:
+        wanted = ["float32" if name == "bfloat16" else name for name in wanted]
+    if case.name in CAST_HERE_ALONE:
+        wanted = ["bfloat16" if name == "float32" else name for name in wanted]
+    assert [leaf.dtype.name for leaf in found] == wanted
 
 
 def test_nothing_is_cast_outside_of_it():

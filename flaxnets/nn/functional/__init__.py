@@ -3,6 +3,8 @@
 ``inplace=`` is accepted where torch accepts it and has no effect: arrays do not change, the result is a new array.
 """
 
+from flaxnets.autocast import FLOAT32 as _FLOAT32
+from flaxnets.autocast import in_float32 as _in_float32
 from flaxnets.nn.functional.activation import gelu as gelu
 from flaxnets.nn.functional.activation import glu as glu
 from flaxnets.nn.functional.activation import logsigmoid as logsigmoid
@@ -130,6 +132,10 @@ from flaxnets.nn.functional.vision import channel_shuffle as channel_shuffle
 from flaxnets.nn.functional.vision import native_channel_shuffle as native_channel_shuffle
 from flaxnets.nn.functional.vision import pixel_shuffle as pixel_shuffle
 from flaxnets.nn.functional.vision import pixel_unshuffle as pixel_unshuffle
+
+# Layers call these functions, too: what autocast computes in float32 is one list.
+for _name in _FLOAT32:
+    globals()[_name] = _in_float32(globals()[_name])
 
 
 def __getattr__(name: str) -> None:

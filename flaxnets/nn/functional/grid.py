@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from flaxnets.autocast import cast_operands
 from flaxnets.nn.functional._resampling import cubic_weights
 
 MODES, PADDINGS = ("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection")
@@ -154,7 +155,8 @@ def affine_grid(
     >>> affine_grid(jnp.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]), (1, 1, 1, 2)).tolist()
     [[[[-0.5, 0.0], [0.5, 0.0]]]]
     """
-    theta, size = jnp.asarray(theta), tuple(size)
+    (theta,), size = cast_operands(theta), tuple(size)
+    theta = jnp.asarray(theta)
     if not jnp.issubdtype(theta.dtype, jnp.floating):
         raise ValueError(f"affine_grid: theta must be of floating-point numbers, got {theta.dtype}")
     if len(size) not in (4, 5):

@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Shaped
 
+from flaxnets.autocast import widen_operands
 from flaxnets.nn._arguments import to_ints
 
 # Torch's names of the modes that repeat the input, and numpy's.
@@ -66,6 +67,8 @@ def pad(
             f"pad: mode {mode!r} pads the last one, two or three axes and leaves one or two as they are, "
             f"got pad {sizes} for a {input.ndim}D input of shape {input.shape}"
         )
+    if mode == "replicate" or (mode == "reflect" and n < 3):  # torch.autocast's list
+        (input,) = widen_operands(input)
     return _repeat(input, pads, n, mode)
 
 

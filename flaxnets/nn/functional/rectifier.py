@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Real
 
+from flaxnets.autocast import cast_operands
 from flaxnets.nn._arguments import along, as_float_like
 from flaxnets.nn.functional._elementwise import as_floating, as_ordered, computed_wide
 
@@ -96,7 +97,7 @@ def prelu(input: Float[Array, "*shape"], weight: Float[Array, "..."]) -> Float[A
     >>> prelu(jnp.array([-2.0, 2.0]), jnp.array([0.5])).tolist()
     [-1.0, 2.0]
     """
-    weight = jnp.asarray(weight)
+    input, weight = map(jnp.asarray, cast_operands(input, weight))
     array = as_floating(as_float_like(input, weight, "prelu"), "prelu")
     if weight.ndim > 1:
         raise RuntimeError(f"prelu: expected a weight of at most one axis, got the shape {weight.shape}")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Num
 
+from flaxnets.autocast import widen_operands
 from flaxnets.nn.functional.linear import linear
 from flaxnets.nn.functional.losses.classification import (
     check_classes,
@@ -156,6 +157,7 @@ def linear_cross_entropy(
     outputs = classes * math.prod(inner)
     bias = None if linear_bias is None else linear_bias.reshape(outputs)
     logits = linear(input, linear_weight.reshape(outputs, -1), bias).reshape(shape)
+    logits, target = widen_operands(logits, target)
     return cross_entropy(
         logits, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
     )
