@@ -1,0 +1,165 @@
+"""Measures how far networks in bfloat16 are from float64, beside torch.autocast("cpu", torch.bfloat16).
+
+``python -m benchmarks.bfloat16 resnet18 lstm_lm`` prints these two; without names all networks are measured, and
+``docs/bfloat16.md`` is made of them. The networks are as small as the tests have them, in training mode without
+dropout, with random parameters. An error is the norm of the difference from float64, relative to the norm of what
+float64 gives, of all outputs and of all gradients, as the root of the mean square over several random draws.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from flax import nnx
+
+from flaxnets import autocast, kernels, named_parameters
+from flaxnets.parity import transfer
+from flaxnets.parity.state import randomize
+from flaxnets.training.step import jit_options
+
+ROOT = Path(__file__).parents[1]
+DRAWS = 3
+KINDS: tuple[kernels.Kind, ...] = ("plain", "onednn")
+
+
+class Errors(NamedTuple):
+    """Relative errors of the outputs and of the gradients."""
+
+    outputs: float
+    gradients: float
+
+
+def networks() -> dict[str, Any]:
+    """Return the networks of the tests' table by name."""
+    folder = str(ROOT / "parity_tests")
+    if folder not in sys.path:
+        sys.path.append(folder)
+    from cases import NETWORKS
+
+    return {case.name: case for case in NETWORKS}
+
+
+def measure(case: Any, kinds: Sequence[kernels.Kind] = KINDS, draws: int = DRAWS) -> dict[str, Errors]:
+    """Return the errors of ``"torch"`` and of each kind of kernels, of a network with outputs of floats."""
+    twin, model = case.pair()
+    graphdef = _split(model)[0]
+    compiled = {kind: _compiled(graphdef, kind) for kind in kinds}
+    squares: dict[str, list[np.ndarray]] = {}
+    for seed in range(draws):
+        rng = np.random.default_rng(seed)
+        randomize(twin.float(), rng)
+        transfer(twin, model)
+        inputs = [x.astype(np.float32) if x.dtype.kind == "f" else x for x in jax.tree.leaves(case.inputs(rng))]
+        outputs, _ = _torch(twin, inputs, torch.float64, None)
+        cotangents = [rng.normal(size=output.shape).astype(np.float32) for output in outputs]
+        exact = _torch(twin, inputs, torch.float64, cotangents)
+        results = {"torch": _torch(twin, inputs, torch.float32, cotangents)}
+        _, params, rest = _split(model)
+        for kind in kinds:
+            arrays = [jnp.asarray(x) for x in inputs], [jnp.asarray(x) for x in cotangents]
+            outputs, gradients = compiled[kind](params, rest, *arrays)
+            named = named_parameters(nnx.merge(graphdef, gradients, rest, copy=True))
+            results[kind] = [np.asarray(x) for x in outputs], [np.asarray(x[...]) for _, x in named]
+        for name, found in results.items():
+            errors = [_distance(a, b) for a, b in zip(found, exact, strict=True)]
+            squares.setdefault(name, []).append(np.square(errors))
+    return {name: Errors(*np.sqrt(np.mean(each, axis=0)).tolist()) for name, each in squares.items()}
+
+
+def _distance(found: Sequence[np.ndarray], exact: Sequence[np.ndarray]) -> float:
+    pairs = [(np.asarray(a, np.float64), b) for a, b in zip(found, exact, strict=True)]
+    size = sum(np.square(b).sum() for _, b in pairs)
+    return float(np.sqrt(sum(np.square(a - b).sum() for a, b in pairs) / size)) if size else 0.0
+
+
+def _torch(
+    module: torch.nn.Module, inputs: Sequence[np.ndarray], dtype: torch.dtype, cotangents: Sequence[np.ndarray] | None
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Outputs and gradients: of float64 exactly, of float32 within autocast; no gradients without cotangents."""
+    module = module.to(dtype).train()
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.modules.dropout._DropoutNd):
+            layer.eval()
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    tensors = [torch.from_numpy(x).to(dtype) if x.dtype.kind == "f" else torch.from_numpy(x) for x in inputs]
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.float32):
+        outputs = [x.to(dtype) for x in jax.tree.leaves(module(*tensors))]
+    with torch.no_grad():
+        for name, buffer in module.named_buffers():  # the statistics of a batch norm have moved
+            buffer.copy_(buffers[name])
+    parameters = list(module.parameters())
+    gradients = []
+    if cotangents is not None and parameters:
+        given = [torch.from_numpy(x).to(dtype) for x in cotangents]
+        found = torch.autograd.grad(outputs, parameters, given, allow_unused=True)
+        gradients = [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
+    return [x.detach().numpy() for x in outputs], [x.numpy() for x in gradients]
+
+
+def _split(model: nnx.Module) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+    """The model without dropout, its parameters, and its other state."""
+    model.train()
+    for _, module in model.iter_modules():
+        if "Dropout" in type(module).__name__:
+            module.eval()
+    return nnx.split(model, nnx.Param, ...)
+
+
+def _compiled(graphdef: nnx.GraphDef, kind: kernels.Kind) -> Callable[..., Any]:
+    """Outputs and gradients within autocast, of parameters, other state, inputs and cotangents."""
+
+    def both(params: nnx.State, rest: nnx.State, inputs: list[jax.Array], cotangents: list[jax.Array]) -> Any:
+        def forward(params: nnx.State) -> list[jax.Array]:
+            with kernels.use(kind), autocast(jnp.bfloat16):
+                outputs = nnx.merge(graphdef, params, rest, copy=True)(*inputs)
+            return [x.astype(jnp.float32) for x in jax.tree.leaves(outputs)]
+
+        outputs, back = jax.vjp(forward, params)
+        return outputs, back(cotangents)[0]
+
+    return jax.jit(both, **({} if kind == "plain" else jit_options()))
+
+
+def write_table(results: dict[str, dict[str, Errors]]) -> None:
+    """Write ``docs/bfloat16.md``."""
+    lines = [
+        "# Accuracy of bfloat16",
+        "",
+        'Errors against float64 of `--precision bfloat16`, beside those of `torch.autocast("cpu", torch.bfloat16)`: the',
+        "norm of the difference relative to the norm of the exact numbers, of all outputs and of all gradients. *plain*",
+        "is the default computation, *engine* that of `flaxnets.training`. Networks are as small as the tests have them,",
+        f"in training mode without dropout, with random parameters; root mean squares of {DRAWS} draws. Networks",
+        "whose error is zero on all sides are left out.",
+        "",
+        "Made by `python -m benchmarks.bfloat16`.",
+        "",
+        "| network | torch, outputs | plain / torch | engine / torch | torch, gradients | plain / torch | engine / torch |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, errors in sorted(results.items()):
+        cells = []
+        for theirs, *ours in zip(errors["torch"], *(errors[kind] for kind in KINDS), strict=True):
+            cells += [f"{theirs:.2e}", *(f"{each / theirs:.2f}" if theirs else f"{each:.2e}" for each in ours)]
+        if any(any(each) for each in errors.values()):
+            lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    (ROOT / "docs" / "bfloat16.md").write_text("\n".join(lines) + "\n")
+
+
+def main(names: Sequence[str]) -> None:
+    """Measure the named networks, or all and write their table."""
+    cases = networks()
+    results = {}
+    for name in names or cases:
+        results[name] = measure(cases[name])
+        print(name, *(f"{kind} {e.outputs:.2e} {e.gradients:.2e}" for kind, e in results[name].items()), flush=True)
+    if not names:
+        write_table(results)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
