@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import bfloat16
 from flaxnets import kernels
 from flaxnets.kernels import onednn
 from flaxnets.nn import functional as F
@@ -30,6 +31,8 @@ CASES: dict[str, tuple[str, list[tuple[int, ...]], dict[str, Any]]] = {
     "transposed": ("conv_transpose2d", [(3, 16, 6, 5), (16, 8, 4, 4), (8,)], {"stride": 2, "padding": 1}),
     "linear": ("linear", [(17, 33), (20, 33), (20,)], {}),
     "linear, one row": ("linear", [(1, 33), (20, 33), (20,)], {}),
+    "attention": ("scaled_dot_product_attention", [(2, 3, 17, 16), (2, 3, 21, 16), (2, 3, 21, 24)], {}),
+    "causal attention": ("scaled_dot_product_attention", [(2, 2, 257, 16)] * 3, {"is_causal": True}),
     "batch norm": ("batch_norm", [(4, 8, 6, 6)], {"running_mean": None, "running_var": None, "training": True}),
     "max pool": ("max_pool2d", [(3, 8, 9, 9)], {"kernel_size": 3, "stride": 2}),
     "average pool": ("avg_pool2d", [(3, 8, 9, 9)], {"kernel_size": 3}),
@@ -97,3 +100,10 @@ def test_the_processors_flags_say_whether_it_has_bfloat16(flags, has_bfloat16, m
         assert onednn.has_bfloat16() is has_bfloat16
     finally:
         onednn.has_bfloat16.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["softmax_regression", "lenet", "resnet18", "gru_lm", "lstm_lm"])
+def test_networks_are_no_further_off_than_twice_torchs_autocast(name):
+    errors = bfloat16.measure(bfloat16.networks()[name])
+    for kind in bfloat16.KINDS:
+        np.testing.assert_array_less(errors[kind], 2 * np.array(errors["torch"]))

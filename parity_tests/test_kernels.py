@@ -19,7 +19,7 @@ import flaxnets
 from flaxnets import kernels
 from flaxnets.kernels import onednn, probe
 from flaxnets.kernels._primitives import materialized
-from flaxnets.kernels.reductions import spread, total
+from flaxnets.kernels.reductions import over_last_axis, spread, total
 from flaxnets.nn import functional as F
 from flaxnets.nn.functional.recurrent import scan_layers
 from flaxnets.nn.functional.recurrent_steps import KINDS as KINDS_OF_RECURRENCE
@@ -112,6 +112,27 @@ RECURRENT = {
 }
 
 
+def attend(options: dict[str, Any], *arrays: Any) -> Any:
+    return F.scaled_dot_product_attention(*arrays, **options)
+
+
+KEPT = np.random.default_rng(0).random((2, 3, 70, 90)) > 0.3
+ATTENTION: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
+    "all": ([(2, 3, 70, 16), (2, 3, 90, 16), (2, 3, 90, 24)], {}),
+    "causal": ([(1, 2, 131, 8)] * 3, {"is_causal": True}),
+    "causal, blocks": ([(1, 2, 300, 8), (1, 2, 290, 8), (1, 2, 290, 8)], {"is_causal": True}),
+    "dropped, masked": (
+        [(2, 3, 70, 16), (2, 3, 90, 16), (2, 3, 90, 24)],
+        {"dropout_p": 0.3, "dropout_mask": KEPT, "attn_mask": KEPT[:1, :1] & (np.arange(70) != 5)[:, None]},
+    ),
+    "causal, blocks, dropped": (
+        [(1, 1, 257, 8)] * 3,
+        {"is_causal": True, "dropout_p": 0.5, "dropout_mask": np.random.default_rng(0).random((257, 257)) > 0.5},
+    ),
+    "no keys": ([(2, 3, 4), (2, 0, 4), (2, 0, 4)], {}),
+}
+
+
 def recurrent(mode: str, layers: int, directions: int, names: list[str], x: Any, *arrays: Any) -> Any:
     """Outputs and last states in one vector; the first arrays are the states before the first step."""
     kind, count = KINDS_OF_RECURRENCE[mode], layers * directions
@@ -149,6 +170,7 @@ FUNCTIONS = {
     **{f"conv, {name}": (functools.partial(conv, o), (x, w, w[:1])) for name, (x, w, o) in CONV.items()},
     **{f"max_pool, {name}": (functools.partial(F.max_pool2d, **o), (x,)) for name, (x, o) in MAX_POOL.items()},
     **{f"avg_pool, {name}": (functools.partial(F.avg_pool2d, **o), (x,)) for name, (x, o) in AVG_POOL.items()},
+    **{f"attention, {name}": (functools.partial(attend, o), shapes) for name, (shapes, o) in ATTENTION.items()},
     "linear, large": (F.linear, ((3, 2048), (2048, 2048), (2048,))),
     "linear, small": (F.linear, ((3, 8), (4, 8), (4,))),
     "linear, many rows": (F.linear, ((4, 64, 256), (128, 256), (128,))),
@@ -272,6 +294,7 @@ def mapped_over(function: Any, x: Any, *rest: Any) -> Any:
 OPAQUE = [
     *((name, "xla", jnp.float64) for name in FUNCTIONS if name.startswith("recurrent")),
     ("linear, large", "onednn", jnp.float32),
+    ("attention, all", "onednn", jnp.float32),
     ("recurrent, lstm, wide", "onednn", jnp.float32),
 ]
 
@@ -308,6 +331,25 @@ def test_of_a_small_product_the_weights_gradient_alone_is_onednns(rng):
 
     arrays = draw(rng, [(64, 256), (128, 256)], jnp.float32)
     assert jax.jit(gradients).lower(*arrays).as_text().count("@__onednn$matmul") == 1
+
+
+def test_attention_multiplies_transposed_scores_by_onednn_and_bfloat16_all_of_it(rng):
+    def gradients(*arrays: Any) -> Any:
+        with kernels.use("onednn"):
+            return jax.grad(lambda *arrays: F.scaled_dot_product_attention(*arrays).sum(), (0, 1, 2))(*arrays)
+
+    arrays = draw(rng, [(2, 8, 128, 16)] * 3, jnp.float32)
+    for dtype, calls in ((jnp.float32, 2), (jnp.bfloat16, 6)):
+        if dtype == jnp.float32 or onednn.has_bfloat16():
+            text = jax.jit(gradients).lower(*(x.astype(dtype) for x in arrays)).as_text()
+            assert text.count("@__onednn$matmul") == calls
+
+
+@pytest.mark.parametrize("size", [1, 31, 64, 70, 512, 1000])
+def test_a_reduction_of_rows_in_parts_is_the_reduction(size, rng):
+    (x,) = draw(rng, [(2, size)], jnp.float64)
+    np.testing.assert_allclose(over_last_axis(x, jnp.sum, jnp.add), x.sum(-1, keepdims=True), rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(over_last_axis(x, jnp.max, jnp.maximum), x.max(-1, keepdims=True))
 
 
 def sums_of_one(passed: Any, x: Any, w: Any) -> Any:
@@ -517,6 +559,10 @@ def test_products_that_do_not_fit_are_an_error():
         onednn.matmul(jnp.ones((2, 3)), jnp.ones((2, 3)))
     with pytest.raises(ValueError, match="transpose_a=False, transpose_b=True"):
         onednn.matmul(jnp.ones((2, 3)), jnp.ones((3, 2)), transpose_b=True)
+    with pytest.raises(ValueError, match=r"shapes \(2, 3, 4\) and \(1, 4, 5\) do not fit"):
+        onednn.matmul(jnp.ones((2, 3, 4)), jnp.ones((1, 4, 5)))
+    with pytest.raises(ValueError, match="the result of float32 must be of float32 or the same, got bfloat16"):
+        onednn.matmul(jnp.ones((2, 3), jnp.float32), jnp.ones((3, 2), jnp.float32), dtype=jnp.bfloat16)
 
 
 SMALL = {
