@@ -13,6 +13,7 @@ from jax.interpreters import ad
 from flaxnets.kernels._primitives import batch_in_front, materialized, primitive
 
 SLICES = 24  # so many strided slices at most are added up; more are gathers, which bounds the compile time
+BLOCKS = 8  # fewer elements in a strided slice than these are slower than a gather
 GATHERS = 32  # so many gathers at most are added up; more are one gather and a reduction
 
 
@@ -50,6 +51,11 @@ class AxisMap:
         new = AxisMap(self.output, self.size, self.columns[order], self.rows[order], weights)
         new.__dict__["transposed"] = self
         return new
+
+    @functools.cached_property
+    def uses_once(self) -> bool:
+        """Whether no element of the axis is in two entries."""
+        return len(np.unique(self.columns)) == len(self.columns)
 
     @functools.cached_property
     def slices(self) -> dict[tuple[int, ...], np.ndarray] | None:
@@ -104,6 +110,17 @@ def _sliced(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
     return jnp.stack(totals, last + 1).reshape(*shape[:last], m.output, *shape[last + 1 :])
 
 
+def _take(x: jax.Array, axis: int, index: np.ndarray) -> jax.Array:
+    """The elements at the index, as rows of a matrix; XLA would store those of several axes in another order."""
+    last = x.ndim + axis
+    lead, size, rest = x.shape[:last], x.shape[last], x.shape[last + 1 :]
+    places = lax.iota(jnp.int32, math.prod(lead))[:, None] * size + jnp.asarray(index, jnp.int32)
+    if axis == -1:
+        return x.reshape(-1).at[places].get(mode="promise_in_bounds").reshape(*lead, -1)
+    rows = x.reshape(math.prod(lead) * size, math.prod(rest))
+    return rows.at[places.ravel()].get(mode="promise_in_bounds").reshape(*lead, len(index), *rest)
+
+
 def _gathered(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
     """Adds one gather for each entry of the result's elements up; shorter sums are filled with zeros."""
     counts = np.bincount(m.rows, minlength=m.output)
@@ -114,8 +131,7 @@ def _gathered(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
     last = x.ndim + axis
 
     def gather(index: np.ndarray, weights: np.ndarray, mask: np.ndarray) -> jax.Array:
-        taken = jnp.take(x, index.ravel(), last, mode="clip")
-        taken = taken.reshape(*x.shape[:last], *index.shape, *x.shape[last + 1 :])
+        taken = _take(x, axis, index.ravel()).reshape(*x.shape[:last], *index.shape, *x.shape[last + 1 :])
         if (weights != 1).any():
             taken = taken * jnp.asarray(_along(weights, taken.ndim, axis), x.dtype)
         return taken if mask.all() else jnp.where(_along(mask, taken.ndim, axis), taken, 0)
@@ -127,17 +143,17 @@ def _gathered(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
 
 
 def _resample(x: jax.Array, *, maps: tuple[AxisMap | None, ...]) -> jax.Array:
-    """The last axis first where slices serve: gathers read that axis element by element, and others row by row."""
+    """Reads the last axis element by element, when the array is small, and other axes row by row."""
     axes = [(axis, m) for axis, m in enumerate(maps, -len(maps)) if m is not None]
-    last = maps[-1]
-    is_sliced = last is not None and last.slices is not None and len(last.rows) > last.output
-    shrinks = all(m.output < m.size for _, m in axes)
-    if is_sliced or not shrinks:
+    if math.prod(m.output for _, m in axes) > math.prod(m.size for _, m in axes):
         axes.reverse()
-    for number, (axis, m) in enumerate(axes):
-        x = (_sliced if is_sliced and axis == -1 else _gathered)(x, axis, m)
-        if number < len(axes) - 1 and m.weights is not None and (is_sliced or shrinks):
+    is_sum = False
+    for axis, m in axes:
+        is_sliced = axis == -1 and math.gcd(m.size, m.output) >= BLOCKS and m.slices is not None
+        if is_sum and not (is_sliced and m.uses_once):  # else XLA computes a sum again for each of its uses
             x = materialized(x)
+        x = (_sliced if is_sliced else _gathered)(x, axis, m)
+        is_sum = len(m.rows) > m.output
     return x
 
 
