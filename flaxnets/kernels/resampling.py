@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 
 import jax
@@ -53,6 +54,29 @@ class AxisMap:
         return new
 
     @functools.cached_property
+    def is_selection(self) -> bool:
+        """Whether each element of the result is one of the axis."""
+        return self.weights is None and np.array_equal(self.rows, np.arange(self.output))
+
+    @functools.cached_property
+    def shifted(self) -> tuple[int, int, int]:
+        """The bounds of the longest run of elements that are some of the axis in order, and the shift between them."""
+        if self.weights is not None:
+            return 0, 0, 0
+        shifts = np.zeros(self.output, int)
+        shifts[self.rows] = self.columns - self.rows
+        single = np.bincount(self.rows, minlength=self.output) == 1
+        same = single[1:] & single[:-1] & (shifts[1:] == shifts[:-1])
+        bounds = np.flatnonzero(np.concatenate([[True], ~same, [True]]))
+        first, stop = max(itertools.pairwise(bounds.tolist()), key=lambda pair: pair[1] - pair[0])
+        return (first, stop, int(shifts[first])) if single[first] else (0, 0, 0)
+
+    def part(self, start: int, stop: int) -> "AxisMap":
+        """The map to some elements of the result; of a map without weights."""
+        inside = (start <= self.rows) & (self.rows < stop)
+        return AxisMap(self.size, stop - start, self.rows[inside] - start, self.columns[inside])
+
+    @functools.cached_property
     def uses_once(self) -> bool:
         """Whether no element of the axis is in two entries."""
         return len(np.unique(self.columns)) == len(self.columns)
@@ -73,6 +97,9 @@ class AxisMap:
         if len(keys) > SLICES:
             return None
         return {tuple(key): np.flatnonzero(inverse.ravel() == i) for i, key in enumerate(keys.tolist())}
+
+
+Axes = list[tuple[int, AxisMap]]
 
 
 def _along(values: np.ndarray, ndim: int, axis: int) -> np.ndarray:
@@ -110,15 +137,23 @@ def _sliced(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
     return jnp.stack(totals, last + 1).reshape(*shape[:last], m.output, *shape[last + 1 :])
 
 
-def _take(x: jax.Array, axis: int, index: np.ndarray) -> jax.Array:
-    """The elements at the index, as rows of a matrix; XLA would store those of several axes in another order."""
+def _take(x: jax.Array, axis: int, *indices: np.ndarray) -> jax.Array:
+    """The elements at the indices of the axis and of those behind it.
+
+    As rows of a matrix: gathers of several axes have another order in memory, and XLA would copy the result.
+    """
     last = x.ndim + axis
-    lead, size, rest = x.shape[:last], x.shape[last], x.shape[last + 1 :]
-    places = lax.iota(jnp.int32, math.prod(lead))[:, None] * size + jnp.asarray(index, jnp.int32)
-    if axis == -1:
-        return x.reshape(-1).at[places].get(mode="promise_in_bounds").reshape(*lead, -1)
-    rows = x.reshape(math.prod(lead) * size, math.prod(rest))
-    return rows.at[places.ravel()].get(mode="promise_in_bounds").reshape(*lead, len(index), *rest)
+    if not 0 < x.size <= np.iinfo(np.int32).max or jax.device_count() > 1:
+        for number, index in enumerate(indices, last):
+            x = jnp.take(x, index, number, mode="clip")
+        return x
+    lead, rest = x.shape[:last], x.shape[last + len(indices) :]
+    places = lax.iota(jnp.int32, math.prod(lead))
+    for size, index in zip(x.shape[last:], indices, strict=False):
+        places = jnp.add.outer(places * size, jnp.asarray(index, jnp.int32))
+    row = (math.prod(rest),) if rest else ()
+    rows = x.reshape(x.size // math.prod(rest), *row)
+    return rows.at[places].get(mode="promise_in_bounds").reshape(*lead, *map(len, indices), *rest)
 
 
 def _gathered(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
@@ -142,17 +177,48 @@ def _gathered(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
     return functools.reduce(jnp.add, map(gather, index, weights, mask))
 
 
+def _spliced(x: jax.Array, axes: Axes) -> jax.Array:
+    """Copies what all maps shift, and then writes the ends of each axis."""
+    pads, inner = [(0, 0, 0)] * x.ndim, x
+    for axis, m in axes:
+        first, stop, shift = m.shifted
+        pads[axis] = (first, m.output - stop, 0)
+        inner = lax.slice_in_dim(inner, first + shift, stop + shift, axis=x.ndim + axis)
+    y = lax.pad(inner, jnp.zeros((), x.dtype), pads)
+    for number, (axis, m) in enumerate(axes):
+        for start, stop in ((0, m.shifted[0]), (m.shifted[1], m.output)):
+            if start == stop:
+                continue
+            end, at = _gathered(x, axis, m.part(start, stop)), [0] * x.ndim
+            at[axis] = start
+            for later, other in axes[number + 1 :]:
+                end = _gathered(end, later, other)
+            for before, other in axes[:number]:
+                at[before], last, shift = other.shifted
+                end = lax.slice_in_dim(end, at[before] + shift, last + shift, axis=x.ndim + before)
+            y = lax.dynamic_update_slice(y, end, [jnp.int32(place) for place in at])
+    return y
+
+
 def _resample(x: jax.Array, *, maps: tuple[AxisMap | None, ...]) -> jax.Array:
     """Reads the last axis element by element, when the array is small, and other axes row by row."""
     axes = [(axis, m) for axis, m in enumerate(maps, -len(maps)) if m is not None]
+    last = maps[-1]
+    is_sliced = last is not None and math.gcd(last.size, last.output) >= BLOCKS and last.slices is not None
+    if not is_sliced and all(m.is_selection for _, m in axes):
+        first = min((axis for axis, _ in axes), default=-len(maps))
+        indices = (np.arange(x.shape[axis]) if m is None else m.columns for axis, m in enumerate(maps, -len(maps)))
+        return _take(x, first, *[*indices][len(maps) + first :])
+    if all(2 * (m.shifted[1] - m.shifted[0]) > m.output for _, m in axes):
+        return _spliced(x, axes)
     if math.prod(m.output for _, m in axes) > math.prod(m.size for _, m in axes):
         axes.reverse()
     is_sum = False
     for axis, m in axes:
-        is_sliced = axis == -1 and math.gcd(m.size, m.output) >= BLOCKS and m.slices is not None
-        if is_sum and not (is_sliced and m.uses_once):  # else XLA computes a sum again for each of its uses
+        slices = is_sliced and axis == -1
+        if is_sum and not (slices and m.uses_once):  # else XLA computes a sum again for each of its uses
             x = materialized(x)
-        x = (_sliced if is_sliced else _gathered)(x, axis, m)
+        x = (_sliced if slices else _gathered)(x, axis, m)
         is_sum = len(m.rows) > m.output
     return x
 

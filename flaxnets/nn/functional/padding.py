@@ -1,7 +1,9 @@
 """Padding at the ends of the last axes."""
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Shaped
 
 from flaxnets.autocast import widen_operands
+from flaxnets.kernels.resampling import AxisMap, resample
 from flaxnets.nn._arguments import to_ints
 
 # Torch's names of the modes that repeat the input, and numpy's.
@@ -89,7 +92,16 @@ def _repeat(input: jax.Array, pads: Pads, n: int, mode: str) -> jax.Array:
                 f"pad: the {mode} padding {ends} of an axis of size {size} is too large or takes too much away "
                 f"(input of shape {input.shape}, padding of all axes {pads})"
             )
-    return _crop(jnp.pad(input, _positive(pads), mode=_REPEATING[mode]), pads)
+    maps = tuple(
+        _axis_map(size, *ends, _REPEATING[mode]) if any(ends) else None
+        for size, ends in zip(input.shape[-n:], _positive(pads)[-n:], strict=True)
+    )
+    return _crop(resample(input, maps), pads)
+
+
+@functools.lru_cache(maxsize=256)
+def _axis_map(size: int, before: int, after: int, mode: Any) -> AxisMap:
+    return AxisMap.of_taps(size, np.pad(np.arange(size), (before, after), mode)[:, None])
 
 
 def _positive(pads: Pads) -> Pads:
