@@ -1,17 +1,20 @@
-"""Sums over the pixels of a batch, the second half of them as a product with ones; and reductions of rows.
+"""Sums as products with ones; and reductions of rows.
 
-XLA puts a sum, what it is of and what is made of it into one loop, on CPUs one that jumps from channel to channel; a
-product of matrices it leaves alone.
+XLA puts a sum, what it is of and what is made of it into one loop, on CPUs one that jumps from channel to channel, or
+adds up one element at a time; a product of matrices it leaves alone.
 """
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax.interpreters import ad
 
-from flaxnets.kernels._primitives import primitive
+from flaxnets.kernels._primitives import batch_in_front, primitive
+
+SHORT = 16  # rows of fewer elements are summed up as XLA does
 
 
 def _columns_total(x: jax.Array) -> jax.Array:
@@ -23,7 +26,8 @@ def _rows(vector: jax.Array, *, count: int) -> jax.Array:
     return jnp.broadcast_to(vector, (count, len(vector)))
 
 
-_total_p, _rows_p = primitive("columns_total", _columns_total), primitive("equal_rows", _rows)
+_total_p = primitive("columns_total", lambda x: x.sum(0), _columns_total)
+_rows_p = primitive("equal_rows", _rows)
 ad.deflinear2(_total_p, lambda ct, x: [_rows_p.bind(ct, count=x.aval.shape[0])])
 ad.deflinear2(_rows_p, lambda ct, vector, count: [_total_p.bind(ct)])
 
@@ -65,3 +69,53 @@ def over_last_axis(
     parts = functools.reduce(combine, [x[..., i : i + width] for i in range(0, whole, width)])
     result = reduce(parts, axis=-1, keepdims=True)
     return result if whole == size else combine(result, reduce(x[..., whole:], axis=-1, keepdims=True))
+
+
+def spread_columns(vector: jax.Array, count: int) -> jax.Array:
+    """A vector as each of ``count`` rows; its gradient is summed as by :func:`total`.
+
+    >>> spread_columns(jnp.ones(3), 2).shape
+    (2, 3)
+    """
+    return _rows_p.bind(vector, count=count)
+
+
+def _row_totals(x: jax.Array) -> jax.Array:
+    return x.sum(-1, keepdims=True)
+
+
+def _row_products(x: jax.Array) -> jax.Array:
+    *lead, size = x.shape
+    if size < SHORT:
+        return _row_totals(x)
+    return (x.reshape(math.prod(lead), size) @ jnp.ones(size, x.dtype)).reshape(*lead, 1)
+
+
+def _spread_rows(totals: jax.Array, *, size: int) -> jax.Array:
+    return jnp.broadcast_to(totals, (*totals.shape[:-1], size))
+
+
+_row_totals_p = primitive("row_totals", _row_totals, _row_products)
+_spread_rows_p = primitive("spread_rows", _spread_rows)
+ad.deflinear2(_row_totals_p, lambda ct, x: [_spread_rows_p.bind(ct, size=x.aval.shape[-1])])
+ad.deflinear2(_spread_rows_p, lambda ct, totals, *, size: [_row_totals_p.bind(ct)])
+batch_in_front(_row_totals_p)
+batch_in_front(_spread_rows_p)
+
+
+def row_totals(x: jax.Array) -> jax.Array:
+    """Sums the last axis, and keeps it with one element.
+
+    >>> row_totals(jnp.ones((2, 3))).tolist()
+    [[3.0], [3.0]]
+    """
+    return _row_totals_p.bind(x)
+
+
+def spread_rows(totals: jax.Array, size: int) -> jax.Array:
+    """Repeats the one element of the last axis; the gradient is summed as by :func:`row_totals`.
+
+    >>> spread_rows(jnp.ones((2, 1)), 3).shape
+    (2, 3)
+    """
+    return _spread_rows_p.bind(totals, size=size)

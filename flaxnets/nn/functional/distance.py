@@ -2,12 +2,15 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.interpreters import ad
 from jaxtyping import Array, Float, Inexact, Num
+
+from flaxnets.kernels._primitives import batch_in_front, materialized, primitive
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
@@ -191,10 +194,79 @@ def pdist(input: Float[Array, "n m"], p: float | int = 2.0) -> Float[Array, " pa
         raise RuntimeError(f"pdist: p must not be negative, got {p}")
     if jnp.finfo(input.dtype).bits < 32:
         raise NotImplementedError(f"pdist: expected float32 or float64, got {input.dtype}; cast it")
-    first, second = np.triu_indices(input.shape[0], 1)
-    if input.shape[1] == 0:
-        return jnp.zeros(len(first), input.dtype)
-    difference = input[first] - input[second]
+    if input.shape[0] < 2 or input.shape[1] == 0:
+        return jnp.zeros(input.shape[0] * (input.shape[0] - 1) // 2, input.dtype)
+    return _pair_norms(materialized(input), float(p))  # as rows, whatever the order it is stored in
+
+
+FEATURES = 16  # so many features are added up in one loop over all pairs
+
+
+def _accumulated(x: jax.Array, term: Callable[[jax.Array], jax.Array], combine: Callable[..., jax.Array]) -> jax.Array:
+    """Combines the terms of all features' differences of every two rows, ``(n, n)``."""
+
+    def block(total: jax.Array, features: jax.Array) -> tuple[jax.Array, None]:
+        for feature in features:
+            total = combine(total, term(feature[:, None] - feature[None, :]))
+        return total, None
+
+    rows, count = x.shape
+    x = materialized(x.T)  # where a feature's elements are side by side
+    whole = count - count % FEATURES
+    total, _ = block(jnp.zeros((rows, rows), x.dtype), x[whole:])
+    blocks = x[:whole].reshape(whole // FEATURES, FEATURES, rows)
+    return jax.lax.scan(block, total, blocks)[0] if whole else total
+
+
+def _all_norms(x: jax.Array, p: float) -> jax.Array:
+    """The norms of the differences of every two rows, ``(n, n)``."""
     if p == 0:  # as a sum, to keep NaN
-        return jnp.minimum(jnp.ceil(jax.lax.stop_gradient(jnp.abs(difference))), 1).sum(1)
-    return _norm(difference, float(p), (1,), False).squeeze(1)
+        return _accumulated(x, lambda d: jnp.minimum(jnp.ceil(jnp.abs(d)), 1), jnp.add)
+    if p == 1:
+        return _accumulated(x, jnp.abs, jnp.add)
+    if p == 2:
+        return jnp.sqrt(_accumulated(x, jnp.square, jnp.add))
+    if math.isinf(p):
+        return _accumulated(x, jnp.abs, jnp.maximum)
+    return _accumulated(x, lambda d: jnp.abs(d) ** p, jnp.add) ** (1 / p)
+
+
+def _pair_slopes(x: jax.Array, p: float) -> tuple[jax.Array, jax.Array]:
+    """What the norm of each two rows gains with the elements of the first: a factor ``(n, n, 1)`` and ``(n, n, m)``."""
+    itself = np.eye(len(x), dtype=bool)[:, :, None]
+    difference, norm = jnp.where(itself, 0, x[:, None] - x[None]), _all_norms(x, p)[:, :, None]
+    if p != 2:
+        return jnp.ones_like(norm), _slopes(difference, norm, p, (2,), False)
+    return jnp.where(itself | (norm == 0), 0, 1 / norm), difference
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _pair_norms(x: jax.Array, p: float) -> jax.Array:
+    return _all_norms(x, p)[np.triu_indices(len(x), 1)]
+
+
+@_pair_norms.defjvp
+def _pair_norms_jvp(p: float, primals: tuple, tangents: tuple) -> tuple:
+    (x,), (tangent,) = primals, tangents
+    factor, slopes = _pair_slopes(x, p)
+    return _pair_norms(x, p), _both_orders_p.bind((factor * (slopes * tangent[:, None])).sum(2))
+
+
+def _both_orders(matrix: jax.Array) -> jax.Array:
+    """The sums of the elements above the diagonal and their mirror images."""
+    first, second = np.triu_indices(matrix.shape[-1], 1)
+    return matrix[..., first, second] + matrix[..., second, first]
+
+
+def _symmetric(pairs: jax.Array, *, size: int) -> jax.Array:
+    """The matrix with these elements above and below a diagonal of zeros."""
+    places = np.zeros((size, size), int)
+    places[np.triu_indices(size, 1)] = np.arange(pairs.shape[-1])
+    return jnp.where(np.eye(size, dtype=bool), 0, pairs[..., places + places.T])
+
+
+_both_orders_p, _symmetric_p = primitive("both_orders", _both_orders), primitive("symmetric", _symmetric)
+ad.deflinear2(_both_orders_p, lambda ct, matrix: [_symmetric_p.bind(ct, size=matrix.aval.shape[-1])])
+ad.deflinear2(_symmetric_p, lambda ct, pairs, *, size: [_both_orders_p.bind(ct)])
+batch_in_front(_both_orders_p)
+batch_in_front(_symmetric_p)

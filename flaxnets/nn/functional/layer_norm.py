@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
-from flaxnets.nn.functional.normalization import as_wide, check_floating, check_vectors, standardize
+from flaxnets.kernels.reductions import spread_columns
+from flaxnets.nn.functional.normalization import as_wide, check_floating, check_vectors, normalize_rows
 
 
 def group_norm(
@@ -51,12 +52,8 @@ def group_norm(
             f"{channels} channels"
         )
     size = channels // num_groups
-    groups = (examples, num_groups, size, math.prod(spatial))
-    output, _, _ = standardize(as_wide(input).reshape(groups), (2, 3), eps)
-    if weight is not None:
-        output = output * weight.reshape(1, num_groups, size, 1)
-    if bias is not None:
-        output = output + bias.reshape(1, num_groups, size, 1)
+    rows = as_wide(input).reshape(examples, num_groups, size, math.prod(spatial))
+    output, _, _ = normalize_rows(rows, weight, bias, (2, 3), eps)
     return output.reshape(input.shape).astype(input.dtype)
 
 
@@ -97,13 +94,14 @@ def layer_norm(
     axes = _trailing_axes("layer_norm", input, normalized_shape, RuntimeError)
     check_vectors("layer_norm", input, tuple(normalized_shape), {"weight": weight, "bias": bias})
     check_floating("layer_norm", input)
-    output, _, _ = standardize(as_wide(input), axes, eps)
-    leading = (1,) * (input.ndim - len(axes))
+    count, features = math.prod(input.shape[: -len(axes)]), math.prod(normalized_shape)
+    rows = as_wide(input).reshape(count, 1, 1, features)
+    output = normalize_rows(rows, None, None, (3,), eps)[0].reshape(count, features)
     if weight is not None:
-        output = output * weight.reshape(*leading, *weight.shape)
+        output = output * spread_columns(weight.ravel().astype(rows.dtype), count)
     if bias is not None:
-        output = output + bias.reshape(*leading, *bias.shape)
-    return output.astype(input.dtype)
+        output = output + spread_columns(bias.ravel().astype(rows.dtype), count)
+    return output.reshape(input.shape).astype(input.dtype)
 
 
 def rms_norm(

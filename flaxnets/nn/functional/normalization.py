@@ -11,6 +11,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from flaxnets import kernels
+from flaxnets.kernels._primitives import materialized
+from flaxnets.kernels.reductions import row_totals, spread_rows
 from flaxnets.nn._arguments import along
 
 Stat = nnx.Variable | jax.Array | None
@@ -44,44 +46,67 @@ def as_wide(input: jax.Array) -> jax.Array:
     return input.astype(jnp.promote_types(input.dtype, jnp.float32))
 
 
-def _affine(x: jax.Array, weight: jax.Array | None, bias: jax.Array | None) -> jax.Array:
-    """Channels times their weights plus their biases."""
-    x = x if weight is None else x * along(weight, 1, x.ndim)
-    return x if bias is None else x + along(bias, 1, x.ndim)
-
-
 def _move(running: Stat, new: jax.Array, momentum: ArrayLike) -> None:
     if isinstance(running, nnx.Variable):
         old = running[...]
         running[...] = ((1 - momentum) * old + momentum * jax.lax.stop_gradient(new)).astype(old.dtype)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def _standardize(x: jax.Array, axes: tuple[int, ...], eps: float) -> tuple[jax.Array, jax.Array, jax.Array]:
-    mean = x.mean(axes, keepdims=True)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def _normalize_rows(
+    x: jax.Array, weight: jax.Array, bias: jax.Array, axes: tuple[int, ...], eps: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    mean = _mean(x, axes)
     centred = x - mean
-    var = jnp.square(centred).mean(axes, keepdims=True)
-    return centred * jax.lax.rsqrt(var + eps), mean, var
+    var = _mean(jnp.square(centred), axes)
+    return centred * (weight * jax.lax.rsqrt(var + eps)) + bias, mean, var
 
 
-@_standardize.defjvp
-def _standardize_jvp(axes: tuple[int, ...], eps: float, primals: tuple, tangents: tuple) -> tuple:
-    """Two means of the tangent; its transpose has two of the cotangent."""
-    (x,), (dx,) = primals, tangents
-    y, mean, var = _standardize(x, axes, eps)
-    dmean, slope = dx.mean(axes, keepdims=True), (y * dx).mean(axes, keepdims=True)
-    dy = (dx - dmean - y * slope) * jax.lax.rsqrt(var + eps)
-    return (y, mean, var), (dy, dmean, 2 * slope * jnp.sqrt(var + eps))
+@_normalize_rows.defjvp
+def _normalize_rows_jvp(axes: tuple[int, ...], eps: float, primals: tuple, tangents: tuple) -> tuple:
+    """What varies from row to row is one number a row, so that the transpose needs two sums of each row."""
+    (x, weight, _), (dx, dweight, dbias) = primals, tangents
+    dx = materialized(dx)  # else all that adds to the input's gradient computes it once more
+    y, mean, var = _normalize_rows(*primals, axes, eps)
+    # Of nothing the variance is NaN, and parameters have gradients of zero.
+    rate, centred = jax.lax.rsqrt(var + eps) if x.size else jnp.zeros_like(var), x - mean
+    dmean, half_dvar = _mean(dx, axes), _mean(centred * dx, axes)
+    rows = (*x.shape[:-1], 1)
+    slope = jnp.broadcast_to(dweight * rate - weight * rate * jnp.square(rate) * half_dvar, rows)
+    shift = jnp.broadcast_to(dbias - weight * rate * dmean, rows)
+    dy = dx * (weight * rate) + centred * spread_rows(slope, x.shape[-1]) + spread_rows(shift, x.shape[-1])
+    return (y, mean, var), (dy, dmean, 2 * half_dvar)
+
+
+def _mean(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    count = math.prod(x.shape[axis] for axis in axes)
+    return row_totals(x).sum(axes[:-1], keepdims=True) / count
 
 
 # Compiled as a whole also where the caller is not, as torch's is one operation.
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def standardize(x: jax.Array, axes: tuple[int, ...], eps: float) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns ``x`` of mean 0 and variance 1 over the axes, the mean and the biased variance, which keep the axes."""
-    return _standardize(x, axes, eps)
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def normalize_rows(
+    x: jax.Array, weight: jax.Array | None, bias: jax.Array | None, axes: tuple[int, ...], eps: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Normalises rows ``(N, G, C, S)`` by the statistics over ``axes``, of which the last is the last.
+
+    Args:
+        x: the rows.
+        weight: ``G * C`` numbers that multiply the rows; 1 if not given.
+        bias: as many that are added afterwards.
+        axes: what mean and variance are of.
+        eps: added to the variance.
+
+    Returns:
+        The normalised rows; the mean and the biased variance, which keep the axes.
+    """
+    shape = (1, *x.shape[1:3], 1)
+    weight = jnp.ones((1, 1, 1, 1), x.dtype) if weight is None else weight.reshape(shape).astype(x.dtype)
+    bias = jnp.zeros((1, 1, 1, 1), x.dtype) if bias is None else bias.reshape(shape).astype(x.dtype)
+    return _normalize_rows(x, weight, bias, axes, eps)
 
 
-@functools.partial(jax.jit, static_argnums=5)  # see standardize
+@functools.partial(jax.jit, static_argnums=5)  # see normalize_rows
 def _normalize(
     x: jax.Array, mean: jax.Array, var: jax.Array, weight: jax.Array | None, bias: jax.Array | None, eps: float
 ) -> jax.Array:
@@ -147,8 +172,9 @@ def batch_norm(
         if form:
             output, mean, var = form(x, weight, bias, eps)
         elif axis_name is None:
-            output, mean, var = standardize(x, (0, *range(2, x.ndim)), eps)
-            output, mean, var = _affine(output, weight, bias), mean.ravel(), var.ravel()
+            rows = x.reshape(*x.shape[:2], 1, math.prod(x.shape[2:]))
+            output, mean, var = normalize_rows(rows, weight, bias, (0, 3), eps)
+            output, mean, var = output.reshape(x.shape), mean.ravel(), var.ravel()
         else:
             mean, var = _statistics_along(x, axis_name)
         if count:
@@ -210,11 +236,12 @@ def instance_norm(
     check_vectors("instance_norm", input, input.shape[1:2], vectors)
     x = as_wide(input)
     if use_input_stats:
-        output, mean, var = standardize(x, tuple(range(2, x.ndim)), eps)
+        rows = x.reshape(*x.shape[:2], 1, count)
+        output, mean, var = normalize_rows(rows, weight, bias, (3,), eps)
         if count:
             _move(running_mean, mean.reshape(x.shape[:2]).mean(0), momentum)
             _move(running_var, (var.reshape(x.shape[:2]) * (count / (count - 1))).mean(0), momentum)
-        return _affine(output, weight, bias).astype(input.dtype)
+        return output.reshape(x.shape).astype(input.dtype)
     if running_mean is None or running_var is None:
         raise RuntimeError(
             "instance_norm: running_mean and running_var must be given without use_input_stats, got None"
