@@ -139,8 +139,9 @@ def conditions(options: argparse.Namespace) -> str:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jaxlib", "flax", "torch"))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     return (
-        f"{processor('model name')}, {getattr(options, 'threads', os.cpu_count())} threads, {versions}, flaxnets at {commit.strip()}, "
-        f"allocator {options.allocator}, {options.rounds} rounds, {datetime.date.today()}"
+        f"{processor('model name')}, {getattr(options, 'threads', os.cpu_count())} threads, {versions}, "
+        f"flaxnets at {commit.strip()}, allocator {options.allocator}, {options.rounds} rounds, "
+        f"{datetime.date.today()}"
     )
 
 
