@@ -104,7 +104,7 @@ def _torch(
 def _split(model: nnx.Module) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
     """The model without dropout, its parameters, and its other state."""
     model.train()
-    for _, module in model.iter_modules():
+    for _, module in nnx.iter_modules(model):
         if "Dropout" in type(module).__name__:
             module.eval()
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)

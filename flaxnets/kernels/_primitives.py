@@ -98,11 +98,15 @@ def trilinear(name: str, compute: Compute, on_cpu: Compute, batched: Callable[..
     return new
 
 
-def _call_of_its_own(x: jax.Array) -> jax.Array:
-    # Without the constraint XLA may store a transposed array in its old order, and loops over it then jump in memory.
+def in_order(x: jax.Array) -> jax.Array:
+    """Returns ``x``, which XLA stores in the order of its axes, also where it is made of a transposed array."""
     # The constraint is a call that XLA cannot divide among devices.
-    if jax.device_count() == 1:
-        x = with_layout_constraint(x, Layout(tuple(range(x.ndim))))
+    return with_layout_constraint(x, Layout(tuple(range(x.ndim)))) if jax.device_count() == 1 else x
+
+
+def _call_of_its_own(x: jax.Array) -> jax.Array:
+    # Loops over an array in another order would jump in memory.
+    x = in_order(x)
     with set_xla_metadata(inlineable="false"):
         return jax.jit(lambda x: x)(x)
 

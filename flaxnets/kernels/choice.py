@@ -3,7 +3,6 @@
 import contextlib
 import contextvars
 import functools
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, get_args
 
@@ -19,10 +18,10 @@ from flaxnets.kernels.convolution import convolution
 from flaxnets.kernels.convolution_nd import Window, convolution_nd, native_convolution
 from flaxnets.kernels.linear import linear
 from flaxnets.kernels.normalization import batch_norm
-from flaxnets.kernels.pooling import max_pool, sum_pool
+from flaxnets.kernels.pooling import SHORT, max_pool, sum_pool
 from flaxnets.kernels.products import product
 from flaxnets.kernels.recurrence import LSTM, Cell, recurrence
-from flaxnets.kernels.windows import Windows
+from flaxnets.kernels.windows import Taps, Windows
 
 Kind = Literal["plain", "xla", "onednn", "cudnn"]
 Form = Callable[..., Any]
@@ -160,17 +159,36 @@ def product_form(a: jax.Array, b: jax.Array, dtype: DTypeLike) -> Form | None:
 
 
 def max_pool_form(x: jax.Array, windows: Windows) -> Form | None:
-    """For images, where a place in the window is one byte."""
-    small = x.ndim == 4 and windows.dilation == (1, 1) and math.prod(windows.kernel) <= 255
-    return max_pool if small and _is_fast(x) else None
+    """For windows of floating-point numbers that are not long; a function of input and ``return_indices``."""
+    axes = _short_axes(x, windows) if _is_fast(x) else None
+    return None if axes is None else functools.partial(max_pool, axes=axes, channels_last=True)
+
+
+def differentiable_max_pool_form(x: jax.Array, windows: Windows) -> Form | None:
+    """By default on CPUs, where gradients are taken of images, or of volumes whose windows overlap."""
+    overlaps = any(kernel > stride for kernel, stride in zip(windows.kernel, windows.stride, strict=True))
+    is_slow = len(windows.kernel) == 2 or (len(windows.kernel) == 3 and overlaps)
+    axes = _short_axes(x, windows) if is_slow else None
+    return None if axes is None else functools.partial(max_pool, axes=axes, channels_last=False)
 
 
 def sum_pool_form(x: jax.Array, windows: Windows) -> Form | None:
-    """For images, and windows side by side that lie within them."""
-    if x.ndim != 4 or windows.kernel != windows.stride or windows.padding != (0, 0):
-        return None
-    inside = all(o * k <= s for o, k, s in zip(windows.output, windows.kernel, windows.size, strict=True))
-    return sum_pool if inside and _is_fast(x) else None
+    """On CPUs, for windows of floating-point numbers that are not long."""
+    axes = _short_axes(x, windows)
+    return None if axes is None else functools.partial(sum_pool, axes=axes, channels_last=has_channels_last(x))
+
+
+def has_channels_last(x: jax.Array) -> bool:
+    """Whether the layers around keep an array's channels last in memory."""
+    return _is_fast(x)
+
+
+def _short_axes(x: jax.Array, windows: Windows) -> list[Taps] | None:
+    axes = [windows.taps(axis) for axis in windows.axes]
+    known = [taps for taps in axes if taps is not None]
+    is_cpu = _is_fast(x) or (jax.default_backend() == "cpu" and _is_plain_float(x))
+    is_short = max(windows.kernel) <= SHORT and len(known) == len(axes)
+    return known if is_cpu and is_short else None
 
 
 def sigmoid_form(x: jax.Array) -> Form | None:

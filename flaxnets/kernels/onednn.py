@@ -170,7 +170,7 @@ def matmul(
     if inner != depth or a.shape[:-2] != b.shape[:-2]:
         raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit with {transpose_a=}, {transpose_b=}")
     if dtype not in (None, a.dtype, jnp.float32):
-        raise ValueError(f"matmul: the result of {a.dtype} must be of float32 or the same, got {dtype}")
+        raise ValueError(f"matmul: the result of {a.dtype} must be of float32 or the same, got {jnp.dtype(dtype)}")
     config = {"transpose_a": transpose_a, "transpose_b": transpose_b}
     shape = (*a.shape[:-2], rows, columns)
     return _call("__onednn$matmul", "onednn_matmul_config", config, shape, a, b, dtype=dtype)

@@ -1,121 +1,248 @@
-"""Pooling of images whose gradients need no scatter; inside, images are NHWC."""
+"""Maxima and sums of the windows of axes, as rows that are compared or added one after the other.
+
+XLA vectorizes the axes behind a pooled axis, and reads the elements of the pooled axis row by row, by a constant index.
+XLA compiles padding, strides and interleaved results to a branch for each element, so none of them occurs here.
+Gradients need no scatter.
+"""
 
 import functools
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.interpreters import ad
 
-from flaxnets.kernels._primitives import materialized, primitive, transposes_to
-from flaxnets.kernels.windows import Windows, larger
+from flaxnets.kernels._primitives import (
+    batch_in_front,
+    in_order,
+    materialized,
+    primitive,
+    transposes_to,
+    with_materialized_gradient,
+)
+from flaxnets.kernels.windows import Taps
+
+SHORT = 32  # elements of windows at equal distances; longer windows share what they have in common
+UNROLLED = 80  # elements of a window that are taken one after the other; more are a reduction
+TOGETHER = 27  # elements of windows that are pooled along all axes at once
+REUSED = 4  # windows that an element of the input is in on average, beyond which axes are pooled one by one
+
+Group = tuple[Taps, ...]  # of consecutive axes that are pooled at once
 
 
-def _largest(x: jax.Array, places: jax.Array, axis: int, windows: Windows, unit: int) -> tuple[jax.Array, ...]:
-    """The largest along ``axis`` and its place: the first of equal ones, the last NaN, padding never."""
-    elements = zip(windows.slices(x, axis, -jnp.inf, 1), windows.slices(places, axis, 0, 1), strict=True)
-    best = next(elements)
-    for k, (value, own) in enumerate(elements, 1):
-        best = larger(best, (value, own + jnp.uint8(k * unit)), windows.first(axis, k, value.shape, 1))
-    return best
+def _rows(x: jax.Array, axis: int, indices: Sequence[np.ndarray], dtype: Any = np.int32) -> jax.Array:
+    """Takes elements of consecutive axes, the first of which is the negative ``axis``, by an index for each."""
+    first = x.ndim + axis
+    axes = range(first, first + len(indices))
+    steps = [np.unique(np.diff(index)) if len(index) > 1 else np.array([1]) for index in indices]
+    if all(len(step) == 1 and step[0] > 0 for step in steps):
+        for i, index, step in zip(axes, indices, steps, strict=True):
+            x = lax.slice_in_dim(x, int(index[0]), int(index[-1]) + 1, int(step[0]), i)
+        return x
+    places = np.stack(np.meshgrid(*indices, indexing="ij"), -1).astype(dtype)
+    numbers = lax.GatherDimensionNumbers(
+        offset_dims=tuple(i for i in range(x.ndim) if i not in axes),
+        collapsed_slice_dims=tuple(axes),
+        start_index_map=tuple(axes),
+    )
+    sizes = tuple(1 if i in axes else size for i, size in enumerate(x.shape))
+    return lax.gather(x, places, numbers, sizes, mode="promise_in_bounds")
 
 
-def _maxima(x: jax.Array, windows: Windows) -> tuple[jax.Array, ...]:
-    """The maxima, and their places in their windows: ``row * width + column``."""
-    values, places = _largest(x, jnp.zeros(x.shape, jnp.uint8), -1, windows, 1)
-    return _largest(values, places, -2, windows, windows.kernel[1])
+def _along(values: np.ndarray, ndim: int, axis: int) -> jax.Array:
+    """Values along consecutive axes, the first of which is the negative ``axis``."""
+    return jnp.asarray(values.reshape((1,) * (ndim + axis) + values.shape + (1,) * (-axis - values.ndim)))
 
 
-def _take(x: jax.Array, places: jax.Array, *, windows: Windows) -> jax.Array:
+def _sizes(group: Group) -> tuple[int, ...]:
+    return tuple(taps.size for taps in group)
+
+
+def _flat(indices: Sequence[np.ndarray], sizes: Sequence[int]) -> np.ndarray:
+    """The number of each combination of indices, in reading order."""
+    return np.ravel_multi_index(np.meshgrid(*indices, indexing="ij"), sizes, mode="clip").astype(np.int32)
+
+
+def _first_maxima(x: jax.Array, group: Group, axis: int, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    """The maxima of windows and their places: the first of equal ones, the last NaN."""
+
+    def element(indices: Sequence[np.ndarray]) -> tuple[jax.Array, jax.Array]:
+        value = _rows(x, axis, indices, dtype)
+        return value, jnp.broadcast_to(_along(_flat(indices, _sizes(group)), x.ndim, axis), value.shape)
+
+    def larger(a: tuple[jax.Array, jax.Array], b: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        is_larger = (b[0] > a[0]) | jnp.isnan(b[0])
+        return jnp.where(is_larger, b[0], a[0]), jnp.where(is_larger, b[1], a[1])
+
+    return functools.reduce(larger, map(element, itertools.product(*(taps.index.T for taps in group))))
+
+
+def _blocks(x: jax.Array, axis: int, index: np.ndarray) -> jax.Array:
+    """The axis as two, windows and their elements."""
+    last = x.ndim + axis
+    taken = _rows(x, axis, [index.ravel()])
+    return taken.reshape(*x.shape[:last], *index.shape, *x.shape[last + 1 :])
+
+
+def _is_long(group: Group) -> bool:
+    return len(group) == 1 and group[0].index.shape[1] > UNROLLED
+
+
+def _values(x: jax.Array, *, group: Group, axis: int) -> jax.Array:
+    if _is_long(group):
+        blocks = _blocks(x, axis, group[0].index)
+        # XLA's maximum of an axis may leave out NaN.
+        return jnp.where(jnp.isnan(blocks).any(axis), jnp.nan, blocks.max(axis))
+    return in_order(_first_maxima(x, group, axis, np.int32)[0])
+
+
+def _places(x: jax.Array, *, group: Group, axis: int) -> jax.Array:
+    """The number of each window's maximum among the elements of the group's axes, in reading order."""
+    if not _is_long(group):
+        # Of another dtype than for the values: XLA would store what two loops take by one index.
+        return in_order(_first_maxima(x, group, axis, np.uint32)[1])
+    blocks = _blocks(x, axis, group[0].index)
+    values = jnp.expand_dims(materialized(blocks.max(axis)), axis)
+    number = lax.broadcasted_iota(jnp.int32, blocks.shape, x.ndim + axis + 1)
+    first = jnp.where(blocks == values, number, blocks.shape[axis]).min(axis)
+    nan = jnp.where(jnp.isnan(blocks), number, -1).max(axis)
+    number = jnp.where(nan < 0, first, nan)
+    start = _along(group[0].index[:, 0], x.ndim, axis)
+    return jnp.minimum(start + number, _along(group[0].index[:, -1], x.ndim, axis))
+
+
+def _merged(x: jax.Array, group: Group, axis: int) -> jax.Array:
+    """The axes of the group as one."""
+    first = x.ndim + axis
+    return x.reshape(*x.shape[:first], math.prod(x.shape[first : first + len(group)]), *x.shape[first + len(group) :])
+
+
+def _take(x: jax.Array, places: jax.Array, *, group: Group, axis: int) -> jax.Array:
     """The element of each window at its place."""
-    total = jnp.zeros((), x.dtype)
-    for i, rows in enumerate(windows.slices(x, -2, 0, 1)):
-        for j, elements in enumerate(windows.slices(rows, -1, 0, 1)):
-            total = total + jnp.where(places == i * windows.kernel[1] + j, elements, 0)
-    return total
+    taken = jnp.take_along_axis(
+        _merged(x, group, axis), _merged(places, group, axis), x.ndim + axis, mode="promise_in_bounds"
+    )
+    return taken.reshape(places.shape)
 
 
-def _give(g: jax.Array, places: jax.Array, *, windows: Windows) -> jax.Array:
-    """The transpose of :func:`_take`."""
-    size, kernel, stride, padding = windows.size, windows.kernel, windows.stride, windows.padding
-    blocks = [-(-(size[i] + padding[i]) // stride[i]) for i in (0, 1)]
-    back = [-(-kernel[i] // stride[i]) - 1 for i in (0, 1)]  # so many windows before also reach a position
-    pads = [(0, 0, 0), *((back[i], blocks[i] - windows.output[i], 0) for i in (0, 1)), (0, 0, 0)]
-    g = lax.pad(g, jnp.zeros((), g.dtype), pads)
-    places = lax.pad(places, jnp.uint8(255), pads)
-    whole = _side_by_side(g, places, kernel) if kernel == stride else _overlapping(g, places, windows, blocks, back)
-    whole = whole.reshape(g.shape[0], blocks[0] * stride[0], blocks[1] * stride[1], g.shape[3])
-    return whole[:, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
+def _give(g: jax.Array, places: jax.Array, *, group: Group, axis: int) -> jax.Array:
+    """The transpose of :func:`_take`: each element asks the windows that it is in whether it is their place."""
+    own = _flat([np.arange(size) for size in _sizes(group)], _sizes(group))
+    total = jnp.zeros((), g.dtype)
+    for windows in itertools.product(*(taps.containing for taps in group)):
+        is_window = np.stack(np.meshgrid(*windows, indexing="ij")).min(0) >= 0
+        inside = [np.maximum(index, 0) for index in windows]
+        hit = _rows(places, axis, inside) == _along(np.where(is_window, own, -1), g.ndim, axis)
+        total = total + jnp.where(hit, _rows(g, axis, inside), 0)
+    return in_order(total)
 
 
-def _side_by_side(g: jax.Array, places: jax.Array, kernel: Sequence[int]) -> jax.Array:
-    """``(N, blocks, kernel, blocks, kernel, C)``: each position asks whether it is its only window's place."""
-    n, height, width, channels = g.shape
-    shape = (n, height, kernel[0], width, kernel[1], channels)
-    own = lax.broadcasted_iota(jnp.uint8, shape, 2) * kernel[1] + lax.broadcasted_iota(jnp.uint8, shape, 4)
-    places, g = (lax.broadcast_in_dim(x, shape, (0, 1, 3, 5)) for x in (places, g))
-    return jnp.where(places == own, g, 0)
-
-
-def _overlapping(g: jax.Array, places: jax.Array, windows: Windows, blocks: list[int], back: list[int]) -> jax.Array:
-    """``(N, blocks, stride, blocks, stride, C)``: for each position between two windows, all that have it, added up."""
-    kernel, stride = windows.kernel, windows.stride
-
-    def phase(row: int, column: int) -> jax.Array:
-        total = jnp.zeros((), g.dtype)
-        for i in range(row, kernel[0], stride[0]):
-            for j in range(column, kernel[1], stride[1]):
-                start = (0, back[0] - i // stride[0], back[1] - j // stride[1], 0)
-                end = (g.shape[0], start[1] + blocks[0], start[2] + blocks[1], g.shape[3])
-                here = lax.slice(places, start, end) == i * kernel[1] + j
-                total = total + jnp.where(here, lax.slice(g, start, end), 0)
-        return jnp.broadcast_to(total, (g.shape[0], *blocks, g.shape[3]))
-
-    rows = [jnp.stack([phase(row, column) for column in range(stride[1])], 3) for row in range(stride[0])]
-    return jnp.stack(rows, 2)
-
-
-_take_p, _give_p = primitive("max_pool_take", _take), primitive("max_pool_give", _give)
-
-
+_values_p, _places_p = primitive("window_maxima", _values), primitive("window_places", _places)
+_take_p, _give_p = primitive("window_take", _take), primitive("window_give", _give)
 transposes_to(_take_p, _give_p)
 transposes_to(_give_p, _take_p)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _max_pool(x: jax.Array, windows: Windows) -> jax.Array:
-    return _maxima(x, windows)[0]
+def _values_jvp(primals: Any, tangents: Any, **params: Any) -> tuple[Any, Any]:
+    values = _values_p.bind(*primals, **params)
+    if type(tangents[0]) is ad.Zero:
+        return values, ad.Zero(values.aval.to_tangent_aval())
+    places = materialized(_places_p.bind(lax.stop_gradient(primals[0]), **params))
+    return values, _take_p.bind(*tangents, places, **params)
 
 
-@_max_pool.defjvp
-def _max_pool_jvp(windows: Windows, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    values, places = _maxima(primals[0], windows)
-    return values, _take_p.bind(tangents[0], materialized(places), windows=windows)
+ad.primitive_jvps[_values_p] = _values_jvp
 
 
-def max_pool(x: jax.Array, windows: Windows) -> jax.Array:
-    """The maxima of windows of at most 255 elements in images ``(N, C, H, W)`` of floating-point numbers.
+def _added(x: jax.Array, *, taps: Taps, axis: int) -> jax.Array:
+    total = jnp.zeros((), x.dtype)
+    if taps.index.shape[1] > UNROLLED:
+        return _blocks(x, axis, taps.index).sum(axis, where=_along(taps.is_inside, x.ndim + 1, axis - 1))
+    for index, is_inside in zip(taps.index.T, taps.is_inside.T, strict=True):
+        value = _rows(x, axis, [index])
+        total = total + (value if is_inside.all() else jnp.where(_along(is_inside, x.ndim, axis), value, 0))
+    return in_order(total)
 
-    Among equal ones the first gets the whole gradient.
 
-    >>> from flaxnets.nn.functional._windows import windows_of
-    >>> windows = windows_of(jnp.ones((1, 1, 2, 2)), 2, "max_pool2d", 2, 2, 0, 1, False)
-    >>> jax.grad(lambda x: max_pool(x, windows).sum())(jnp.array([[[[1.0, 3.0], [3.0, 2.0]]]])).tolist()
+def _spread(g: jax.Array, *, taps: Taps, axis: int) -> jax.Array:
+    """The transpose of :func:`_added`."""
+    total = jnp.zeros((), g.dtype)
+    for windows in taps.containing:
+        value, is_window = _rows(g, axis, [np.maximum(windows, 0)]), windows >= 0
+        total = total + (value if is_window.all() else jnp.where(_along(is_window, g.ndim, axis), value, 0))
+    return in_order(total)
+
+
+_added_p, _spread_p = primitive("window_sums", _added), primitive("window_spread", _spread)
+ad.deflinear2(_added_p, lambda ct, x, **params: [_spread_p.bind(ct, **params)])
+ad.deflinear2(_spread_p, lambda ct, g, **params: [_added_p.bind(ct, **params)])
+
+for _each in (_values_p, _places_p, _take_p, _give_p, _added_p, _spread_p):
+    batch_in_front(_each)
+
+
+def _channels_last(x: jax.Array, n: int) -> jax.Array:
+    first = x.ndim - n - 1
+    return lax.transpose(x, (*range(first), *range(first + 1, x.ndim), first))
+
+
+def _channels_first(x: jax.Array, n: int) -> jax.Array:
+    first = x.ndim - n - 1
+    return lax.transpose(x, (*range(first), x.ndim - 1, *range(first, x.ndim - 1)))
+
+
+def max_pool(x: jax.Array, axes: Sequence[Taps], channels_last: bool, return_indices: bool = False) -> Any:
+    """The maxima of windows of the last axes, of floating-point numbers with channels before these axes.
+
+    Among equal ones the first gets the whole gradient, and among several NaN the last. The maxima are computed with
+    channels last; ``channels_last`` says whether they lie so in memory anyway.
+
+    >>> from flaxnets.kernels.windows import strided
+    >>> windows = strided(size=2, kernel=2, stride=2, padding=0, dilation=1, output=1)
+    >>> x = jnp.array([[[[1.0, 3.0], [3.0, 2.0]]]])
+    >>> jax.grad(lambda x: max_pool(x, [windows, windows], channels_last=False).sum())(x).tolist()
     [[[[0.0, 1.0], [0.0, 0.0]]]]
     """
-    return lax.transpose(_max_pool(lax.transpose(x, (0, 2, 3, 1)), windows), (0, 3, 1, 2))
+    n, order = len(axes), None
+    elements = math.prod(taps.index.shape[1] for taps in axes)
+    is_small = elements <= TOGETHER and math.prod(taps.index.size / taps.size for taps in axes) <= REUSED
+    x = _channels_last(x, n) if channels_last else materialized(_channels_last(with_materialized_gradient(x), n))
+    # The last axis first: rows are read before columns, which decides whose a tie is.
+    groups = [(-1 - n, tuple(axes))] if is_small else [(i - n - 1, (axes[i],)) for i in reversed(range(n))]
+    for axis, group in groups:
+        if return_indices:
+            places = _places_p.bind(lax.stop_gradient(x), group=group, axis=axis)
+            if order is None:
+                order = places
+            else:
+                behind = math.prod(taps.size for taps in axes[n + axis + 2 :])
+                order = places * behind + _take_p.bind(order, places, group=group, axis=axis)
+        x = _values_p.bind(x, group=group, axis=axis)
+        x = materialized(x) if axis > -1 - n else x
+    results = [x] if order is None else [x, order]
+    if channels_last:
+        results = [_channels_first(each, n) for each in results]
+    else:
+        results = [materialized(_channels_first(materialized(each), n)) for each in results]
+    return results[0] if order is None else (results[0], results[1].astype(int))
 
 
-def sum_pool(x: jax.Array, windows: Windows) -> jax.Array:
-    """The sums of windows that lie side by side in images ``(N, C, H, W)``; what remains at the end is left out.
+def sum_pool(x: jax.Array, axes: Sequence[Taps], channels_last: bool) -> jax.Array:
+    """The sums of windows of the last axes, with channels before these axes; computed with channels first or last.
 
-    >>> from flaxnets.nn.functional._windows import windows_of
-    >>> x = jnp.ones((1, 1, 4, 5))
-    >>> sum_pool(x, windows_of(x, 2, "avg_pool2d", 2, 2, 0, 1, False)).tolist()
+    >>> from flaxnets.kernels.windows import strided
+    >>> rows, columns = (strided(size=n, kernel=2, stride=2, padding=0, dilation=1, output=2) for n in (4, 5))
+    >>> sum_pool(jnp.ones((1, 1, 4, 5)), [rows, columns], channels_last=False).tolist()
     [[[[4.0, 4.0], [4.0, 4.0]]]]
     """
-    (height, width), (kh, kw) = windows.output, windows.kernel
-    x = lax.transpose(x, (0, 2, 3, 1))[:, : height * kh, : width * kw]
-    blocks = x.reshape(x.shape[0], height, kh, width, kw, x.shape[3])
-    return lax.transpose(blocks.sum((2, 4)), (0, 3, 1, 2))
+    n = len(axes)
+    x = _channels_last(x, n) if channels_last else x
+    # The first axis first, whose elements are rows: the last one is then shorter.
+    for i, taps in enumerate(axes):
+        x = _added_p.bind(materialized(x) if i else x, taps=taps, axis=i - n - channels_last)
+    return _channels_first(x, n) if channels_last else x

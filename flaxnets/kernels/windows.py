@@ -1,12 +1,71 @@
 """The windows of a pooling call, and what stands in them; for images with channels first or last."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 Arrays = tuple[jax.Array, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Taps:
+    """The elements of each window of one axis; equal only to itself, so that a primitive is compiled once for it.
+
+    Attributes:
+        size: elements of the axis.
+        index: ``(windows, elements)``, in ascending order. In place of an element outside of the axis stands the
+            window's nearest element inside; a shorter window repeats its last one.
+        is_inside: which of them are the window's own.
+    """
+
+    size: int
+    index: np.ndarray
+    is_inside: np.ndarray
+
+    @classmethod
+    def of(cls, size: int, index: np.ndarray, is_inside: np.ndarray) -> "Taps":
+        """Returns the taps of an index that may leave the axis; each window has an element inside."""
+        rows = np.arange(len(index))
+        last = is_inside.shape[1] - 1 - is_inside[:, ::-1].argmax(1)
+        bounds = index[rows, is_inside.argmax(1), None], index[rows, last, None]
+        return cls(size, np.clip(index, *bounds).astype(np.int32), is_inside)
+
+    @functools.cached_property
+    def containing(self) -> np.ndarray:
+        """``(k, size)``: for each element the first, second ... window that it is in, or -1."""
+        windows, taps = np.nonzero(self.is_inside)
+        elements = self.index[windows, taps]
+        order = np.lexsort((windows, elements))
+        windows, elements = windows[order], elements[order]
+        number = np.arange(len(elements)) - np.searchsorted(elements, elements)
+        containing = np.full((number.max() + 1, self.size), -1, np.int32)
+        containing[number, elements] = windows
+        return containing
+
+
+@functools.lru_cache(maxsize=1024)
+def strided(size: int, kernel: int, stride: int, padding: int, dilation: int, output: int) -> Taps | None:
+    """The windows of an axis at equal distances; None if one of them holds padding alone."""
+    index = np.arange(output)[:, None] * stride - padding + np.arange(kernel) * dilation
+    is_inside = (index >= 0) & (index < size)
+    return Taps.of(size, index, is_inside) if is_inside.any(1).all() else None
+
+
+@functools.lru_cache(maxsize=1024)
+def adaptive(size: int, output: int) -> Taps:
+    """As many windows as the output has elements; they overlap where the sizes do not divide."""
+    starts, ends = bounds(size, output)
+    index = starts[:, None] + np.arange((ends - starts).max())
+    return Taps.of(size, index, index < ends[:, None])
+
+
+def bounds(size: int, output: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each window of :func:`adaptive` begins and ends."""
+    numbers = np.arange(output)
+    return numbers * size // output, -(-(numbers + 1) * size // output)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +111,11 @@ class Windows:
         count = -(-(self.padding[axis] - self.dilation[axis] * (position - 1)) // self.stride[axis])
         # A constant array in its place is slower.
         return jax.lax.broadcasted_iota(int, shape, len(shape) + axis - behind) < count if count > 0 else None
+
+    def taps(self, axis: int) -> Taps | None:
+        """The elements of the windows along ``axis``; None if one of them holds padding alone."""
+        sizes = self.size, self.kernel, self.stride, self.padding, self.dilation, self.output
+        return strided(*(values[axis] for values in sizes))
 
     def counts(self, count_include_pad: bool) -> np.ndarray:
         """How many elements each window's sum is divided by."""

@@ -1,7 +1,6 @@
 """Means and maxima of as many windows as the output has elements; they overlap where the sizes do not divide."""
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from flaxnets.kernels.adaptive import axis_maxima, bounds
-from flaxnets.kernels.resampling import AxisMap, resample
+from flaxnets import kernels
+from flaxnets.kernels.pooling import max_pool, sum_pool
+from flaxnets.kernels.windows import adaptive, bounds
 from flaxnets.nn._arguments import along, check_ndim
 from flaxnets.nn.functional._windows import check_dtype, check_filled, to_sizes
 
@@ -31,26 +31,14 @@ def _output_sizes(output_size: Any, input: jax.Array, n: int, name: str) -> tupl
     return sizes
 
 
-@functools.lru_cache(maxsize=256)
-def _window_sums(size: int, output: int) -> AxisMap:
-    starts, ends = bounds(size, output)
-    index = starts[:, None] + np.arange((ends - starts).max())
-    return AxisMap.of_taps(size, np.where(index < ends[:, None], index, size))
-
-
-@functools.partial(jax.jit, static_argnums=1)  # see _windows.reduce_windows
-def _means(input: jax.Array, sizes: tuple[int, ...]) -> jax.Array:
+@functools.partial(jax.jit, static_argnums=(1, 2))  # see _windows.reduce_windows
+def _means(input: jax.Array, sizes: tuple[int, ...], channels_last: bool) -> jax.Array:
     x = input.astype(jnp.promote_types(input.dtype, jnp.float32))
-    axes = list(enumerate(sizes, x.ndim - len(sizes)))
     if 0 in sizes:
         return jnp.zeros(x.shape[: -len(sizes)] + sizes, input.dtype)
-    divided = {axis for axis, output in axes if x.shape[axis] % output == 0}
+    axes = list(enumerate(sizes, x.ndim - len(sizes)))
     counts = [(axis, np.subtract(*reversed(bounds(x.shape[axis], output)))) for axis, output in axes]
-    for axis, output in axes:
-        if axis in divided:
-            x = x.reshape(*x.shape[:axis], output, x.shape[axis] // output, *x.shape[axis + 1 :]).sum(axis + 1)
-    if len(divided) < len(axes):
-        x = resample(x, tuple(None if axis in divided else _window_sums(x.shape[axis], out) for axis, out in axes))
+    x = sum_pool(x, [adaptive(x.shape[axis], output) for axis, output in axes], channels_last)
     for axis, count in counts:
         x = x / along(jnp.asarray(count, x.dtype), axis, x.ndim)
     return x.astype(input.dtype)
@@ -67,7 +55,7 @@ def _adaptive_avg_pool(n: int, input: Any, output_size: Any) -> jax.Array:
         if sizes != (1,):  # a mean, too
             check_filled(x, 1 if n == 3 else x.ndim - n, name)
     check_dtype(x, (jnp.floating,), name)
-    return _means(x, sizes)
+    return _means(x, sizes, kernels.has_channels_last(x))
 
 
 def adaptive_avg_pool1d(input: Float[Array, "*n c w"], output_size: int | Sequence[int]) -> Float[Array, "*n c w_out"]:
@@ -127,18 +115,13 @@ def adaptive_avg_pool3d(
     return _adaptive_avg_pool(3, input, output_size)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _maxima(x: jax.Array, sizes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """The maxima, and their places in reading order; the first axis first, whose neighbours are read together."""
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _maxima(x: jax.Array, sizes: tuple[int, ...], channels_last: bool, return_indices: bool) -> Any:
     if 0 in sizes:
         x = jnp.zeros(x.shape[: -len(sizes)] + sizes, x.dtype)
-        return x, x.astype(int)
-    order, stride = None, math.prod(x.shape[-len(sizes) :])
-    for axis in range(-len(sizes), 0):
-        stride //= x.shape[axis]
-        x, order = axis_maxima(x, order, axis, sizes[axis], stride)
-    assert order is not None
-    return x, order.astype(int)
+        return (x, x.astype(int)) if return_indices else x
+    axes = [adaptive(size, output) for size, output in zip(x.shape[-len(sizes) :], sizes, strict=True)]
+    return max_pool(x, axes, channels_last, return_indices)
 
 
 def _adaptive_max_pool(n: int, input: Any, output_size: Any, return_indices: bool) -> Any:
@@ -147,8 +130,7 @@ def _adaptive_max_pool(n: int, input: Any, output_size: Any, return_indices: boo
     check_ndim(x, (n + 1, n + 2), name, RuntimeError)
     check_filled(x, 1, name)
     check_dtype(x, (jnp.floating,), name)
-    maxima = _maxima(x, sizes)
-    return maxima if return_indices else maxima[0]
+    return _maxima(x, sizes, kernels.has_channels_last(x), return_indices)
 
 
 def adaptive_max_pool1d(

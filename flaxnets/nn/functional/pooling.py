@@ -1,5 +1,6 @@
 """Maxima and means of windows."""
 
+import functools
 from typing import Any
 
 import jax
@@ -8,9 +9,20 @@ import numpy as np
 from jaxtyping import Array, Int, Real
 
 from flaxnets import kernels
-from flaxnets.kernels.windows import larger
+from flaxnets.kernels.windows import Windows, larger
 from flaxnets.nn._arguments import check_ndim
 from flaxnets.nn.functional._windows import Size, added, lowest, places, reduce_windows, windows_of
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _maxima(x: jax.Array, windows: Windows) -> jax.Array:
+    return reduce_windows((x,), windows, (lowest(x.dtype),), larger)[0]
+
+
+@_maxima.defjvp
+def _maxima_jvp(windows: Windows, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    form = kernels.differentiable_max_pool_form(primals[0], windows)
+    return jax.jvp(form or functools.partial(_maxima.fun, windows=windows), primals, tangents)
 
 
 def _max_pool(
@@ -20,11 +32,11 @@ def _max_pool(
     input = jnp.asarray(input)
     windows = windows_of(input, n, f"max_pool{n}d", kernel_size, stride, padding, dilation, ceil_mode)
     fill = lowest(input.dtype)
-    form = None if return_indices else kernels.max_pool_form(input, windows)
+    form = kernels.max_pool_form(input, windows)
     if form is not None:
-        return form(input, windows)
+        return form(input, return_indices=return_indices)
     if not return_indices:
-        return reduce_windows((input,), windows, (fill,), larger)[0]
+        return _maxima(input, windows)
     return reduce_windows((input, places(input, n)), windows, (fill, 0), larger)
 
 
@@ -177,7 +189,7 @@ def _avg_pool(
     wide = jnp.promote_types(input.dtype, jnp.float32) if jnp.issubdtype(input.dtype, jnp.floating) else input.dtype
     x = input.astype(wide)
     form = kernels.sum_pool_form(x, windows)
-    total = form(x, windows) if form else reduce_windows((x,), windows, (0,), added)[0]
+    total = form(x) if form else reduce_windows((x,), windows, (0,), added)[0]
     return jax.lax.div(total, jnp.broadcast_to(jnp.asarray(divisor, wide), total.shape)).astype(input.dtype)
 
 
