@@ -1,0 +1,166 @@
+"""New arrays with torch's default dtypes: float32 for floats whatever ``jax_enable_x64`` says, int64 for integers.
+
+Without ``jax_enable_x64``, int64 is int32.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike, DTypeLike
+
+from flaxnets.ops.promotion import python_dtype
+
+
+def tensor(data: Any, *, dtype: DTypeLike | None = None) -> jax.Array:
+    """Make an array of a number, of nested lists, or of an array.
+
+    Args:
+        data: numbers in lists; arrays among them count as their elements. An array keeps its dtype.
+        dtype: of the result; by default float32, int64 (int32 without x64), bool or complex64, after the numbers.
+
+    See `torch.tensor <https://docs.pytorch.org/docs/stable/generated/torch.tensor.html>`_.
+
+    >>> tensor([1.0, 2.0]).dtype.name, tensor([]).dtype.name
+    ('float32', 'float32')
+    """
+    if isinstance(data, (jax.Array, np.ndarray, np.generic)):
+        return jnp.asarray(data, dtype)
+    if isinstance(data, Sequence) and _holds_arrays(data):
+        stacked = jnp.stack([tensor(each) for each in data])
+        return stacked if dtype is None else stacked.astype(dtype)
+    array = np.asarray(data)
+    defaults = {"f": np.float32, "c": np.complex64, "i": int, "b": bool}
+    return jnp.asarray(array, defaults.get(array.dtype.kind) if dtype is None else dtype)
+
+
+def _holds_arrays(data: Any) -> bool:
+    if isinstance(data, Sequence) and not isinstance(data, str):
+        return any(map(_holds_arrays, data))
+    return isinstance(data, (jax.Array, np.ndarray, np.generic))
+
+
+def full(size: int | Sequence[int], fill_value: ArrayLike, *, dtype: DTypeLike | None = None) -> jax.Array:
+    """Make an array of one value; without a dtype, the value decides: float32, int64 (int32 without x64) or bool.
+
+    See `torch.full <https://docs.pytorch.org/docs/stable/generated/torch.full.html>`_.
+
+    >>> full((2,), 3).tolist(), full((1,), 0.5).dtype.name
+    ([3, 3], 'float32')
+    """
+    if dtype is None:
+        dtype = python_dtype(fill_value) if isinstance(fill_value, (int, float, complex)) else None
+    return jnp.full(size, fill_value, dtype)
+
+
+def _step_count(start: float, end: float, step: float, name: str) -> int:
+    if step == 0 or (end - start) * step < 0:
+        raise RuntimeError(f"{name}: got {start=}, {end=}, {step=}. Expected a step that leads from start to end")
+    return math.ceil((end - start) / step)
+
+
+def arange(*bounds: float, dtype: DTypeLike | None = None) -> jax.Array:
+    """Make the numbers ``start``, ``start + step``, ... below ``end``.
+
+    Args:
+        bounds: ``end``, or ``start, end``, or ``start, end, step``.
+        dtype: of the result; by default int64 (int32 without x64) for whole numbers, otherwise float32.
+
+    Raises:
+        RuntimeError: for a step of zero or one that leads away from the end.
+
+    See `torch.arange <https://docs.pytorch.org/docs/stable/generated/torch.arange.html>`_.
+
+    >>> arange(1, 2, 0.5).tolist()
+    [1.0, 1.5]
+    """
+    bounds = tuple(bound.item() if isinstance(bound, (np.generic, np.ndarray)) else bound for bound in bounds)
+    if len(bounds) == 1:
+        bounds = (0, *bounds)
+    start, end, step = (*bounds, 1)[:3]
+    if dtype is None:
+        floats = any(isinstance(b, float) or jnp.issubdtype(jnp.result_type(b), jnp.floating) for b in bounds)
+        dtype = np.dtype(np.float32) if floats else python_dtype(0)
+    if any(isinstance(bound, jax.Array) for bound in bounds):
+        start, end, step = (bound.item() if isinstance(bound, jax.Array) else bound for bound in (start, end, step))
+    # torch computes each element in float64 (or int64) and rounds once.
+    return jnp.asarray(np.asarray(start + step * np.arange(_step_count(start, end, step, "arange"))).astype(dtype))
+
+
+def range(start: float, end: float, step: float = 1, *, dtype: DTypeLike = jnp.float32) -> jax.Array:
+    """Make the numbers ``start``, ``start + step``, ... with the end included, as ``torch.range`` does.
+
+    See `torch.range <https://docs.pytorch.org/docs/stable/generated/torch.range.html>`_.
+
+    >>> range(1, 2, 0.5).tolist()
+    [1.0, 1.5, 2.0]
+    """
+    count = math.floor((end - start) / step) + 1
+    return jnp.asarray((start + step * np.arange(count)).astype(dtype))
+
+
+def linspace(start: ArrayLike, end: ArrayLike, steps: int, *, dtype: DTypeLike | None = None) -> jax.Array:
+    """Make ``steps`` numbers at equal distances from ``start`` to ``end``, in float32 by default.
+
+    The second half is computed from the end, as in torch, which makes the numbers symmetric.
+
+    See `torch.linspace <https://docs.pytorch.org/docs/stable/generated/torch.linspace.html>`_.
+
+    >>> linspace(0, 1, 3).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    dtype = _bounds_dtype(start, end) if dtype is None else jnp.dtype(dtype)
+    if any(isinstance(bound, jax.Array) for bound in (start, end)):
+        return jnp.linspace(start, end, steps, dtype=dtype)
+    exact = dtype if jnp.issubdtype(dtype, jnp.inexact) else np.dtype(np.float64)
+    first, last = np.asarray(start).astype(exact), np.asarray(end).astype(exact)
+    if steps == 1:
+        return jnp.asarray(first.astype(dtype)[None])
+    step = (last - first) / np.asarray(max(steps - 1, 1)).astype(exact)
+    index = np.arange(steps).astype(exact)
+    values = np.where(np.arange(steps) < steps // 2, first + step * index, last - step * index[::-1])
+    return jnp.asarray(values.astype(dtype))
+
+
+def _bounds_dtype(start: ArrayLike, end: ArrayLike) -> np.dtype:
+    arrays = [bound.dtype for bound in (start, end) if isinstance(bound, (jax.Array, np.ndarray))]
+    is_complex = any(isinstance(bound, complex) for bound in (start, end))
+    return jnp.result_type(np.complex64 if is_complex else np.float32, *arrays)
+
+
+def logspace(
+    start: ArrayLike, end: ArrayLike, steps: int, base: float = 10.0, *, dtype: DTypeLike = jnp.float32
+) -> jax.Array:
+    """Make ``steps`` powers of ``base``, the exponents at equal distances from ``start`` to ``end``.
+
+    See `torch.logspace <https://docs.pytorch.org/docs/stable/generated/torch.logspace.html>`_.
+
+    >>> logspace(0, 2, 3).tolist()
+    [1.0, 10.0, 100.0]
+    """
+    return jnp.power(jnp.asarray(base, dtype), linspace(start, end, steps, dtype=dtype))
+
+
+def tril_indices(row: int, col: int, offset: int = 0) -> jax.Array:
+    """Return the row and the column of each element of the lower triangle, as an array of shape ``(2, n)``.
+
+    See `torch.tril_indices <https://docs.pytorch.org/docs/stable/generated/torch.tril_indices.html>`_.
+
+    >>> tril_indices(2, 2).tolist()
+    [[0, 1, 1], [0, 0, 1]]
+    """
+    return jnp.asarray(np.stack(np.tril_indices(row, offset, col)), int)
+
+
+def triu_indices(row: int, col: int, offset: int = 0) -> jax.Array:
+    """Return the row and the column of each element of the upper triangle, as an array of shape ``(2, n)``.
+
+    See `torch.triu_indices <https://docs.pytorch.org/docs/stable/generated/torch.triu_indices.html>`_.
+
+    >>> triu_indices(2, 2).tolist()
+    [[0, 0, 1], [0, 1, 1]]
+    """
+    return jnp.asarray(np.stack(np.triu_indices(row, offset, col)), int)

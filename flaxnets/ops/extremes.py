@@ -1,0 +1,121 @@
+"""Largest and smallest elements, with their indices; only the chosen element of an axis gets a gradient."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from flaxnets.ops._axes import ValuesIndices, resolve
+from flaxnets.ops.promotion import promote
+
+
+def picked(input: jax.Array, indices: jax.Array, axis: int, keepdim: bool) -> ValuesIndices:
+    """The elements that ``indices`` name, one for each line along the axis, which ``indices`` has with size 1."""
+    values = jnp.take_along_axis(input, indices, axis=axis)
+    return ValuesIndices(values, indices) if keepdim else ValuesIndices(values.squeeze(axis), indices.squeeze(axis))
+
+
+def _extreme(
+    input: jax.Array,
+    dim: int | jax.Array,
+    keepdim: bool,
+    find: Callable[..., jax.Array],
+    choose: Callable[..., jax.Array],
+) -> ValuesIndices | jax.Array:
+    if isinstance(dim, jax.Array):
+        return choose(*promote(input, dim))
+    if input.ndim == 0:
+        resolve(dim, 0, "max or min")
+        return ValuesIndices(input, jnp.zeros((), int))
+    return picked(input, find(input, axis=dim, keepdims=True).astype(int), dim, keepdim)
+
+
+def max(input: jax.Array, dim: int | jax.Array, keepdim: bool = False) -> ValuesIndices | jax.Array:
+    """Return the largest element of each line along an axis, and the first index that has it.
+
+    Args:
+        input: of any shape.
+        dim: the axis; an array in its place is compared element by element, as ``jnp.maximum`` does.
+        keepdim: whether the axis stays, with size 1.
+
+    Returns:
+        ``(values, indices)``, a named tuple; an array where ``dim`` is an array.
+
+    See `torch.max <https://docs.pytorch.org/docs/stable/generated/torch.max.html>`_.
+
+    >>> values, indices = max(jnp.array([[1, 3, 2]]), 1)
+    >>> values.tolist(), indices.tolist()
+    ([3], [1])
+    """
+    return _extreme(input, dim, keepdim, jnp.argmax, jnp.maximum)
+
+
+def min(input: jax.Array, dim: int | jax.Array, keepdim: bool = False) -> ValuesIndices | jax.Array:
+    """Return the smallest element of each line along an axis, and the first index that has it.
+
+    Arguments and result are those of :func:`max`.
+
+    See `torch.min <https://docs.pytorch.org/docs/stable/generated/torch.min.html>`_.
+
+    >>> min(jnp.array([[1, 3, 2]]), 1).indices.tolist()
+    [0]
+    """
+    return _extreme(input, dim, keepdim, jnp.argmin, jnp.minimum)
+
+
+class MinMax(NamedTuple):
+    """The two results of :func:`aminmax`.
+
+    >>> aminmax(jnp.arange(3)).max.item()
+    2
+    """
+
+    min: jax.Array
+    max: jax.Array
+
+
+def aminmax(input: jax.Array, *, dim: int | None = None, keepdim: bool = False) -> MinMax:
+    """Return the smallest and the largest element, of all or along an axis.
+
+    See `torch.aminmax <https://docs.pytorch.org/docs/stable/generated/torch.aminmax.html>`_.
+
+    >>> aminmax(jnp.array([[1, 3], [0, 5]]), dim=1).min.tolist()
+    [1, 0]
+    """
+    if input.ndim == 0:
+        return MinMax(input, input)
+    return MinMax(input.min(axis=dim, keepdims=keepdim), input.max(axis=dim, keepdims=keepdim))
+
+
+def _running(input: jax.Array, dim: int, name: str, accumulate: Callable[..., jax.Array]) -> ValuesIndices:
+    axis = resolve(dim, input.ndim, name)
+    if input.ndim == 0:
+        return ValuesIndices(input, jnp.zeros((), int))
+    extremes = accumulate(jax.lax.stop_gradient(input), axis=axis)
+    positions = jax.lax.broadcasted_iota(int, input.shape, axis)
+    # The last element that is the extreme so far; a NaN is the extreme from there on.
+    indices = jax.lax.cummax(jnp.where((input == extremes) | jnp.isnan(input), positions, 0), axis=axis)
+    return ValuesIndices(jnp.take_along_axis(input, indices, axis=axis), indices)
+
+
+def cummax(input: jax.Array, dim: int) -> ValuesIndices:
+    """Return the largest element so far along an axis, and the last index that has it.
+
+    See `torch.cummax <https://docs.pytorch.org/docs/stable/generated/torch.cummax.html>`_.
+
+    >>> cummax(jnp.array([1, 3, 2, 3]), 0).indices.tolist()
+    [0, 1, 1, 3]
+    """
+    return _running(input, dim, "cummax", jax.lax.cummax)
+
+
+def cummin(input: jax.Array, dim: int) -> ValuesIndices:
+    """Return the smallest element so far along an axis, and the last index that has it.
+
+    See `torch.cummin <https://docs.pytorch.org/docs/stable/generated/torch.cummin.html>`_.
+
+    >>> cummin(jnp.array([3, 1, 2]), 0).values.tolist()
+    [3, 1, 1]
+    """
+    return _running(input, dim, "cummin", jax.lax.cummin)

@@ -1,0 +1,214 @@
+"""Sorting and what needs sorted elements; NaN is larger than every number, equal elements keep their order."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from flaxnets.ops._axes import ValuesIndices, resolve
+from flaxnets.ops.extremes import picked
+
+
+def argsort(input: jax.Array, dim: int = -1, descending: bool = False, stable: bool = True) -> jax.Array:
+    """Return the indices that sort an axis.
+
+    Args:
+        input: of any shape.
+        dim: the axis.
+        descending: whether the largest element comes first (NaN before it).
+        stable: ignored, since the order of equal elements is always kept.
+
+    See `torch.argsort <https://docs.pytorch.org/docs/stable/generated/torch.argsort.html>`_.
+
+    >>> argsort(jnp.array([2, 1, 2]), descending=True).tolist()
+    [0, 2, 1]
+    """
+    axis = resolve(dim, input.ndim, "argsort")
+    if input.ndim == 0:
+        return jnp.zeros((), int)
+    if not descending:
+        return jnp.argsort(input, axis=axis, stable=True).astype(int)
+    # Reversed before and after: NaN comes first, and equal elements keep their order.
+    reversed_order = jnp.argsort(jnp.flip(input, axis), axis=axis, stable=True).astype(int)
+    return input.shape[axis] - 1 - jnp.flip(reversed_order, axis)
+
+
+def sort(input: jax.Array, dim: int = -1, descending: bool = False, stable: bool = True) -> ValuesIndices:
+    """Sort an axis; returns ``(values, indices)``. The arguments are those of :func:`argsort`.
+
+    See `torch.sort <https://docs.pytorch.org/docs/stable/generated/torch.sort.html>`_.
+
+    >>> values, indices = sort(jnp.array([2.0, 1.0, 3.0]), descending=True)
+    >>> values.tolist(), indices.tolist()
+    ([3.0, 2.0, 1.0], [2, 0, 1])
+    """
+    indices = argsort(input, dim, descending)
+    return _along(input, indices, dim)
+
+
+def _along(input: jax.Array, indices: jax.Array, dim: int) -> ValuesIndices:
+    return ValuesIndices(jnp.take_along_axis(input, indices, axis=dim) if input.ndim else input, indices)
+
+
+def topk(input: jax.Array, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesIndices:
+    """Return the ``k`` largest (or smallest) elements along an axis, and their indices.
+
+    Args:
+        input: of any shape.
+        k: how many.
+        dim: the axis.
+        largest: whether the largest elements are taken.
+        sorted: ignored, since the result is always sorted.
+
+    Raises:
+        RuntimeError: for a ``k`` larger than the axis.
+
+    See `torch.topk <https://docs.pytorch.org/docs/stable/generated/torch.topk.html>`_.
+
+    >>> topk(jnp.array([1.0, 3.0, 2.0]), 2).indices.tolist()
+    [1, 2]
+    """
+    axis = resolve(dim, input.ndim, "topk")
+    size = input.shape[axis] if input.ndim else 1
+    if not 0 <= k <= size:
+        raise RuntimeError(f"topk: got {k=}. Expected a number from 0 to {size}, the size of axis {dim}")
+    if input.ndim == 0:
+        return ValuesIndices(input, jnp.zeros((), int))
+    if largest and jnp.issubdtype(input.dtype, jnp.number):
+        _, indices = jax.lax.top_k(jnp.moveaxis(jax.lax.stop_gradient(input), axis, -1), k)
+        indices = jnp.moveaxis(indices, -1, axis).astype(int)
+    else:
+        indices = jax.lax.slice_in_dim(argsort(input, axis, largest), 0, k, axis=axis)
+    return _along(input, indices, axis)
+
+
+def kthvalue(input: jax.Array, k: int, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
+    """Return the ``k``-th smallest element along an axis, counted from 1, and its index.
+
+    Raises:
+        RuntimeError: for a ``k`` that is not from 1 to the size of the axis.
+
+    See `torch.kthvalue <https://docs.pytorch.org/docs/stable/generated/torch.kthvalue.html>`_.
+
+    >>> kthvalue(jnp.array([3.0, 1.0, 2.0]), 2).values.item()
+    2.0
+    """
+    axis = resolve(dim, input.ndim, "kthvalue")
+    size = input.shape[axis] if input.ndim else 1
+    if not 1 <= k <= size:
+        raise RuntimeError(f"kthvalue: got {k=}. Expected a number from 1 to {size}, the size of axis {dim}")
+    if input.ndim == 0:
+        return ValuesIndices(input, jnp.zeros((), int))
+    return picked(input, jax.lax.slice_in_dim(argsort(input, axis), k - 1, k, axis=axis), axis, keepdim)
+
+
+def _median(input: jax.Array, dim: int | None, keepdim: bool, ignore_nan: bool) -> jax.Array | ValuesIndices:
+    if dim is None or input.ndim == 0:
+        flat = _median(input.reshape(-1), 0, False, ignore_nan)
+        assert isinstance(flat, ValuesIndices)
+        return flat.values if dim is None else flat
+    axis = resolve(dim, input.ndim, "median")
+    order = argsort(input, axis)
+    is_nan = jnp.isnan(input)
+    last = input.shape[axis] - 1
+    numbers = jnp.sum(~is_nan, axis=axis, keepdims=True)
+    middle = jnp.maximum(numbers - 1, 0) // 2 if ignore_nan else jnp.full_like(numbers, last // 2)
+    indices = jnp.take_along_axis(order, middle, axis=axis)
+    if not ignore_nan:
+        first_nan = jnp.argmax(is_nan, axis=axis, keepdims=True)
+        indices = jnp.where(is_nan.any(axis=axis, keepdims=True), first_nan, indices)
+    return picked(input, indices, axis, keepdim)
+
+
+def median(input: jax.Array, dim: int | None = None, keepdim: bool = False) -> jax.Array | ValuesIndices:
+    """Return the lower median of all elements, or ``(values, indices)`` along an axis; with a NaN, NaN.
+
+    See `torch.median <https://docs.pytorch.org/docs/stable/generated/torch.median.html>`_.
+
+    >>> median(jnp.array([1.0, 4.0, 3.0, 2.0])).item()
+    2.0
+    """
+    return _median(input, dim, keepdim, ignore_nan=False)
+
+
+def nanmedian(input: jax.Array, dim: int | None = None, keepdim: bool = False) -> jax.Array | ValuesIndices:
+    """Return the lower median as :func:`median` does, but of the elements that are not NaN.
+
+    See `torch.nanmedian <https://docs.pytorch.org/docs/stable/generated/torch.nanmedian.html>`_.
+
+    >>> nanmedian(jnp.array([1.0, jnp.nan, 3.0, 2.0])).item()
+    2.0
+    """
+    return _median(input, dim, keepdim, ignore_nan=True)
+
+
+def mode(input: jax.Array, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
+    """Return the most frequent element along an axis, the smallest of several, and its last index.
+
+    See `torch.mode <https://docs.pytorch.org/docs/stable/generated/torch.mode.html>`_.
+
+    >>> mode(jnp.array([2, 1, 2, 1, 3])).values.item()
+    1
+    """
+    axis = resolve(dim, input.ndim, "mode")
+    if input.ndim == 0:
+        return ValuesIndices(input, jnp.zeros((), int))
+    order = argsort(input, axis)
+    values = jnp.take_along_axis(input, order, axis=axis)
+    # How long the run of equal elements is that ends at each place; the longest run ends at the mode's last index.
+    starts = jnp.ones_like(values, bool)
+    before = jax.lax.slice_in_dim(values, 0, values.shape[axis] - 1, axis=axis)
+    after = jax.lax.slice_in_dim(values, 1, None, axis=axis)
+    changes = jnp.concatenate([jax.lax.slice_in_dim(starts, 0, 1, axis=axis), before != after], axis=axis)
+    positions = jax.lax.broadcasted_iota(int, values.shape, axis)
+    lengths = positions - jax.lax.cummax(jnp.where(changes, positions, 0), axis=axis)
+    best = jnp.argmax(lengths, axis=axis, keepdims=True)
+    return picked(input, jnp.take_along_axis(order, best, axis=axis), axis, keepdim)
+
+
+def searchsorted(
+    sorted_sequence: jax.Array,
+    input: ArrayLike,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: jax.Array | None = None,
+) -> jax.Array:
+    """Return where each element belongs in a sorted sequence.
+
+    Args:
+        sorted_sequence: a vector, or rows of sequences with the leading axes of ``input``.
+        input: the elements, or one number.
+        out_int32: whether the result is int32 instead of int64.
+        right: whether an element comes behind those equal to it.
+        side: ``"left"`` or ``"right"``, in place of ``right``.
+        sorter: the indices that sort ``sorted_sequence``, if it is not sorted.
+
+    See `torch.searchsorted <https://docs.pytorch.org/docs/stable/generated/torch.searchsorted.html>`_.
+
+    >>> searchsorted(jnp.array([1, 3, 5]), jnp.array([3, 6])).tolist()
+    [1, 3]
+    """
+    values = jnp.asarray(input)
+    side = side or ("right" if right else "left")
+    if sorter is not None:
+        sorted_sequence = jnp.take_along_axis(sorted_sequence, sorter, axis=-1)
+    dtype = jnp.int32 if out_int32 else int
+    if sorted_sequence.ndim == 1:
+        return jnp.searchsorted(sorted_sequence, values, side=side).astype(dtype)
+    rows = sorted_sequence.reshape(-1, sorted_sequence.shape[-1])
+    found = jax.vmap(lambda row, each: jnp.searchsorted(row, each, side=side))(
+        rows, values.reshape(-1, values.shape[-1])
+    )
+    return found.reshape(values.shape).astype(dtype)
+
+
+def bucketize(input: ArrayLike, boundaries: jax.Array, *, out_int32: bool = False, right: bool = False) -> jax.Array:
+    """Return in which bucket between sorted boundaries each element is.
+
+    See `torch.bucketize <https://docs.pytorch.org/docs/stable/generated/torch.bucketize.html>`_.
+
+    >>> bucketize(jnp.array([3, 6]), jnp.array([1, 3, 5]), right=True).tolist()
+    [2, 3]
+    """
+    return searchsorted(boundaries, input, out_int32=out_int32, right=right)
