@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from flaxnets.ops._axes import ValuesIndices, resolve
 from flaxnets.ops.promotion import promote
 
+Finder = Callable[..., jax.Array]
+
 
 def picked(input: jax.Array, indices: jax.Array, axis: int, keepdim: bool) -> ValuesIndices:
     """The elements that ``indices`` name, one for each line along the axis, which ``indices`` has with size 1."""
@@ -17,11 +19,7 @@ def picked(input: jax.Array, indices: jax.Array, axis: int, keepdim: bool) -> Va
 
 
 def _extreme(
-    input: jax.Array,
-    dim: int | jax.Array,
-    keepdim: bool,
-    find: Callable[..., jax.Array],
-    choose: Callable[..., jax.Array],
+    input: jax.Array, dim: int | jax.Array, keepdim: bool, find: Finder, choose: Finder
 ) -> ValuesIndices | jax.Array:
     if isinstance(dim, jax.Array):
         return choose(*promote(input, dim))
@@ -88,7 +86,7 @@ def aminmax(input: jax.Array, *, dim: int | None = None, keepdim: bool = False) 
     return MinMax(input.min(axis=dim, keepdims=keepdim), input.max(axis=dim, keepdims=keepdim))
 
 
-def _running(input: jax.Array, dim: int, name: str, accumulate: Callable[..., jax.Array]) -> ValuesIndices:
+def _running(input: jax.Array, dim: int, name: str, accumulate: Finder) -> ValuesIndices:
     axis = resolve(dim, input.ndim, name)
     if input.ndim == 0:
         return ValuesIndices(input, jnp.zeros((), int))

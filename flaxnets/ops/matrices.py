@@ -107,7 +107,7 @@ def tensordot(a: jax.Array, b: jax.Array, dims: ArrayLike | list | tuple = 2) ->
 
 
 def solve(A: jax.Array, B: jax.Array, *, left: bool = True) -> jax.Array:
-    """Solve ``A @ X = B``, or ``X @ A = B``; ``B`` is one or more vectors where its shape is that of ``A`` less one axis.
+    """Solve ``A @ X = B``, or ``X @ A = B``; ``B`` may be vectors, of the shape of ``A`` less one axis.
 
     See `torch.linalg.solve <https://docs.pytorch.org/docs/stable/generated/torch.linalg.solve.html>`_.
 
@@ -149,9 +149,8 @@ def cholesky(A: jax.Array, *, upper: bool = False) -> jax.Array:
     [[2.0, 0.0], [0.0, 2.0]]
     """
     lower = jnp.tril(A, -1)
-    symmetric = (
-        lower + lower.mT.conj() + jnp.diagonal(A, axis1=-2, axis2=-1)[..., None] * jnp.eye(A.shape[-1], dtype=bool)
-    )
+    diagonal = jnp.where(jnp.eye(A.shape[-1], dtype=bool), A, 0)
+    symmetric = lower + lower.mT.conj() + diagonal
     factor = jnp.linalg.cholesky(symmetric)
     return factor.mT.conj() if upper else factor
 

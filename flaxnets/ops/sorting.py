@@ -196,10 +196,8 @@ def searchsorted(
     dtype = jnp.int32 if out_int32 else int
     if sorted_sequence.ndim == 1:
         return jnp.searchsorted(sorted_sequence, values, side=side).astype(dtype)
-    rows = sorted_sequence.reshape(-1, sorted_sequence.shape[-1])
-    found = jax.vmap(lambda row, each: jnp.searchsorted(row, each, side=side))(
-        rows, values.reshape(-1, values.shape[-1])
-    )
+    rows, elements = (array.reshape(-1, array.shape[-1]) for array in (sorted_sequence, values))
+    found = jax.vmap(lambda row, each: jnp.searchsorted(row, each, side=side))(rows, elements)
     return found.reshape(values.shape).astype(dtype)
 
 
