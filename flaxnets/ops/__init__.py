@@ -99,6 +99,7 @@ from flaxnets.ops.norms import vector_norm as vector_norm
 from flaxnets.ops.promotion import floating as floating
 from flaxnets.ops.promotion import promote as promote
 from flaxnets.ops.promotion import result_type as result_type
+from flaxnets.ops.random import multinomial as multinomial
 from flaxnets.ops.shapes import atleast as atleast
 from flaxnets.ops.shapes import cartesian_prod as cartesian_prod
 from flaxnets.ops.shapes import cat as cat

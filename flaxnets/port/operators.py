@@ -1,0 +1,499 @@
+"""One torch call in source to one JAX expression, by the rows of :mod:`flaxnets.port.operator_table`.
+
+Nothing here imports torch: a callable is named, as in ``"torch.mean"``, ``"torch.Tensor.mean"`` or
+``"torch.nn.functional.relu"``, and its arguments are the text of their source.
+
+>>> call = Call("torch.Tensor.mean", ["x", "(2, 3)"], {"keepdim": "True"})
+>>> translate(call).expression
+'x.mean(axis=(2, 3), keepdims=True)'
+"""
+
+import ast
+import dataclasses
+import functools
+import inspect
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from flaxnets.port.operator_table import ATTRIBUTES, FUNCTIONAL, ROWS
+from flaxnets.port.refused import REFUSED
+
+# Arguments without a meaning for values; a row that has one of them in its signature takes it all the same.
+DROPPED = frozenset(
+    [
+        "device",
+        "layout",
+        "pin_memory",
+        "memory_format",
+        "non_blocking",
+        "requires_grad",
+        "generator",
+        "inplace",
+        "sparse_grad",
+        "names",
+        "copy",
+    ]
+)
+# torch takes NumPy's names of arguments, too.
+NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
+
+# Python's operators, by the names of their nodes in ast and libcst.
+PYTHON_OPERATORS = {
+    "Add": "torch.add",
+    "Sub": "torch.sub",
+    "Mult": "torch.mul",
+    "Div": "torch.div",
+    "FloorDiv": "torch.floor_divide",
+    "Mod": "torch.remainder",
+    "Pow": "torch.pow",
+    "MatMult": "torch.matmul",
+    "BitAnd": "torch.bitwise_and",
+    "BitOr": "torch.bitwise_or",
+    "BitXor": "torch.bitwise_xor",
+    "LShift": "torch.bitwise_left_shift",
+    "RShift": "torch.bitwise_right_shift",
+    "Eq": "torch.eq",
+    "NotEq": "torch.ne",
+    "Lt": "torch.lt",
+    "LtE": "torch.le",
+    "Gt": "torch.gt",
+    "GtE": "torch.ge",
+    "USub": "torch.neg",
+    "UAdd": "torch.positive",
+    "Invert": "torch.bitwise_not",
+}
+
+# int, float and complex are 64 bits wide with jax_enable_x64 and 32 without, where jnp.int64 would warn.
+DTYPES = {
+    "torch.bool": "bool",
+    "torch.uint8": "jnp.uint8",
+    "torch.uint16": "jnp.uint16",
+    "torch.uint32": "jnp.uint32",
+    "torch.int8": "jnp.int8",
+    "torch.int16": "jnp.int16",
+    "torch.short": "jnp.int16",
+    "torch.int32": "jnp.int32",
+    "torch.int": "jnp.int32",
+    "torch.int64": "int",
+    "torch.long": "int",
+    "torch.float16": "jnp.float16",
+    "torch.half": "jnp.float16",
+    "torch.bfloat16": "jnp.bfloat16",
+    "torch.float32": "jnp.float32",
+    "torch.float": "jnp.float32",
+    "torch.float64": "float",
+    "torch.double": "float",
+    "torch.complex64": "jnp.complex64",
+    "torch.cfloat": "jnp.complex64",
+    "torch.complex128": "complex",
+    "torch.cdouble": "complex",
+}
+
+MODULES = frozenset({"jax", "jnp", "ops", "F"})
+
+
+class UntranslatableError(LookupError):
+    """A call that no row of the table takes.
+
+    >>> translate(Call("torch.unique", ["x"]))
+    Traceback (most recent call last):
+    flaxnets.port.operators.UntranslatableError: torch.unique: the shape of its result depends on values
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call in source.
+
+    Attributes:
+        name: the callable's qualified name; of a method ``torch.Tensor.`` and its name.
+        args: the text of the positional arguments, a method's receiver first.
+        kwargs: the text of the keyword arguments. ``out`` is the caller's to assign to.
+        kinds: what is known of arguments, by position or by name: ``"Tensor"``, ``"int"``, ``"float"``, ``"bool"``,
+            ``"dtype"``, ``"device"``, ``"str"``, ``"list"`` or ``"tuple"``. Rows for one kind need it known.
+        is_plain: whether JAX's own type promotion gives torch's result dtype (:func:`is_plain`).
+        key: the text of a random key, for callables that draw random numbers.
+
+    >>> translate(Call("torch.add", ["x", "2"])).expression
+    'x + 2'
+    """
+
+    name: str
+    args: Sequence[str] = ()
+    kwargs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    kinds: Mapping[int | str, str] = dataclasses.field(default_factory=dict)
+    is_plain: bool = True
+    key: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Translation:
+    """A JAX expression for a call.
+
+    Attributes:
+        expression: its text.
+        modules: which of ``jnp``, ``jax``, ``ops`` (``flaxnets.ops``) and ``F`` (``flaxnets.nn.functional``) it names.
+        is_inplace: whether torch writes the value into the first argument, which is to be rebound.
+        operator: the row of the table.
+
+    >>> sorted(translate(Call("torch.Tensor.relu_", ["x"])).modules)
+    ['F']
+    """
+
+    expression: str
+    modules: frozenset[str]
+    is_inplace: bool
+    operator: "Operator"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Operator:
+    """A row of the table: one signature of a torch callable, and the expressions for it.
+
+    Attributes:
+        names: the qualified names of the callables.
+        signature: torch's parameters.
+        kinds: the parameters that take one kind of argument only.
+        plain: the expression for operands whose result dtype JAX promotes to as torch does.
+        exact: the expression for other operands, if it is another one.
+        text: the row as it is written.
+
+    >>> find("torch.Tensor.flatten")[0].text
+    'flatten(input, start_dim=0, end_dim=-1) -> ops.flatten(...)'
+    """
+
+    names: tuple[str, ...]
+    signature: inspect.Signature
+    kinds: Mapping[str, str]
+    plain: ast.expr
+    exact: ast.expr
+    text: str
+
+
+def is_plain(operands: Iterable[str | complex], result: str | None = None) -> bool:
+    """Return whether JAX's own type promotion gives torch's result dtype.
+
+    Args:
+        operands: the dtypes of tensors, as in ``"float32"``, and Python numbers as they are.
+        result: the dtype of torch's result, if it is a tensor.
+
+    >>> is_plain(["float32", 2], "float32"), is_plain(["int64", 0.5], "float32"), is_plain(["float32", "float64"])
+    (True, False, False)
+    """
+    operands = list(operands)
+    tensors = {each for each in operands if isinstance(each, str) and each != "bool"}
+    dtypes = tensors | ({result} if result not in (None, "bool") else set())
+    if len(dtypes) > 1 or (dtypes and not tensors):
+        return False
+    dtype = next(iter(dtypes), "")
+    ranks = [
+        0 if isinstance(each, (bool, int)) else 1 + isinstance(each, complex)
+        for each in operands
+        if not isinstance(each, str)
+    ]
+    rank = 2 if "complex" in dtype else 1 if "float" in dtype else 0
+    return max(ranks, default=0) <= rank
+
+
+@functools.cache
+def operators() -> tuple[Operator, ...]:
+    """Return all rows of the table.
+
+    >>> len(operators()) > 500
+    True
+    """
+    rows = [*_lines(ROWS), *_lines(ATTRIBUTES)]
+    rows += [f"F.{name}(*args, **kwargs) -> F.{name}(...)" for name in FUNCTIONAL.split()]
+    return tuple(_parse(row) for each in rows for row in _named(each))
+
+
+def _lines(text: str) -> list[str]:
+    """Logical lines; one that is indented goes on with the line before."""
+    return re.sub(r"\n +", " ", text).strip().splitlines()
+
+
+def _named(row: str) -> list[str]:
+    """The row, or one for each of its names where the expression has ``{name}``."""
+    names, _, rest = row.partition("(")
+    if "{name}" not in rest:
+        return [row]
+    return [f"{name}({rest.replace('{name}', name.rpartition('.')[2])}" for name in names.split(", ")]
+
+
+_SPACES = {"F": "torch.nn.functional", "Tensor": "torch.Tensor"} | {
+    name: f"torch.{name}" for name in ("linalg", "fft", "special")
+}
+
+
+def _qualified(name: str) -> tuple[str, ...]:
+    """The names of a row's callables: a function and a method, unless a prefix says which."""
+    space, _, last = name.rpartition(".")
+    if not space:
+        return f"torch.{last}", f"torch.Tensor.{last}"
+    return (f"{_SPACES.get(space, space)}.{last}",)
+
+
+def _parse(row: str) -> Operator:
+    head, _, body = row.partition(" -> ")
+    names, _, parameters = head.partition("(")
+    function = ast.parse(f"def row({parameters or 'self)'}: pass").body[0]
+    assert isinstance(function, ast.FunctionDef)
+    expressions = [ast.parse(text.strip(), mode="eval").body for text in body.split(" || ")]
+    return Operator(
+        tuple(qualified for name in names.split(", ") for qualified in _qualified(name.strip())),
+        *_signature(function.args),
+        expressions[0],
+        expressions[-1],
+        row,
+    )
+
+
+def _signature(arguments: ast.arguments) -> tuple[inspect.Signature, Mapping[str, str]]:
+    parameter = inspect.Parameter
+    positional = arguments.args
+    defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
+    found = [
+        (each, default, parameter.POSITIONAL_OR_KEYWORD) for each, default in zip(positional, defaults, strict=True)
+    ]
+    if arguments.vararg:
+        found.append((arguments.vararg, None, parameter.VAR_POSITIONAL))
+    found += [
+        (each, d, parameter.KEYWORD_ONLY) for each, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    ]
+    if arguments.kwarg:
+        found.append((arguments.kwarg, None, parameter.VAR_KEYWORD))
+    parameters = [
+        parameter(each.arg, kind, default=parameter.empty if default is None else ast.unparse(default))
+        for each, default, kind in found
+    ]
+    kinds = {each.arg: ast.unparse(each.annotation) for each, _, _ in found if each.annotation}
+    return inspect.Signature(parameters), kinds
+
+
+@functools.cache
+def _by_name() -> dict[str, tuple[Operator, ...]]:
+    found: dict[str, tuple[Operator, ...]] = {}
+    for operator in operators():
+        for name in operator.names:
+            found[name] = (*found.get(name, ()), operator)
+    return found
+
+
+def find(name: str) -> tuple[Operator, ...]:
+    """Return the rows of a callable or an attribute, those of ``add`` for ``add_``.
+
+    >>> len(find("torch.Tensor.add_")), find("torch.unique")
+    (2, ())
+    """
+    if name in REFUSED:
+        return ()
+    return _by_name().get(name) or (_by_name().get(name[:-1], ()) if name.endswith("_") else ())
+
+
+def reason(name: str) -> str | None:
+    """Return why a callable is refused; None for one that is in the table.
+
+    >>> reason("torch.unique")
+    'the shape of its result depends on values'
+    """
+    if name in REFUSED:
+        return REFUSED[name]
+    if find(name):
+        return None
+    base = name.removesuffix("_")
+    return REFUSED.get(base, "not in the operator table")
+
+
+def translate(call: Call) -> Translation:
+    """Return the JAX expression for a call: of the first row that takes its arguments.
+
+    Raises:
+        UntranslatableError: for a callable that is refused or unknown, and for arguments that no row takes.
+
+    >>> translate(Call("torch.Tensor.add", ["x", "y"], is_plain=False)).expression
+    'ops.add(x, y)'
+    """
+    found = find(call.name)
+    if not found:
+        raise UntranslatableError(f"{call.name}: {reason(call.name)}")
+    for operator in found:
+        arguments = _bind(operator, call)
+        if arguments is not None:
+            return _translation(operator, call, arguments)
+    given = ", ".join([*call.args, *(f"{name}={text}" for name, text in call.kwargs.items())])
+    rows = "; ".join(operator.text.partition(" -> ")[0] for operator in found)
+    raise UntranslatableError(f"{call.name}({given}): no row takes these arguments. Expected those of {rows}")
+
+
+def _translation(operator: Operator, call: Call, arguments: _Bound) -> Translation:
+    template = operator.plain if call.is_plain else operator.exact
+    filled = _Fill(arguments, call.key, operator, call.name)
+    expression = filled.text(template)
+    is_inplace = call.name.endswith("_") and not call.name.endswith("__")
+    if is_inplace and not call.is_plain:
+        # torch keeps the dtype of what it writes into.
+        receiver = _atom(call.args[0])
+        expression = f"{_atom(expression)}.astype({receiver}.dtype)"
+    return Translation(expression, frozenset(filled.modules), is_inplace, operator)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Bound:
+    """A call's arguments by the names of a row's parameters, and as they were passed."""
+
+    values: Mapping[str, str | tuple[str, ...]]
+    args: Sequence[str]
+    kwargs: Mapping[str, str]
+
+
+def _bind(operator: Operator, call: Call) -> _Bound | None:
+    parameters = operator.signature.parameters
+    kwargs = {}
+    for name, text in call.kwargs.items():
+        known = NUMPY_NAMES.get(name, name) if name not in parameters else name
+        if known in parameters or name not in DROPPED:
+            kwargs[known] = text
+    try:
+        arguments = operator.signature.bind(*call.args, **kwargs)
+    except TypeError:
+        return None
+    variadic = next((p.name for p in parameters.values() if p.kind is p.VAR_POSITIONAL), None)
+    if any(isinstance(t, str) and t.startswith("*") for n, t in arguments.arguments.items() if n != variadic):
+        return None
+    position = {name: i for i, name in enumerate(parameters)}
+    for name, expected in operator.kinds.items():
+        texts = arguments.arguments.get(name)
+        if texts is None:
+            continue
+        known = call.kinds.get(name, call.kinds.get(position[name]))
+        if known not in expected.split("_or_"):
+            return None
+    return _Bound(arguments.arguments, call.args, kwargs)
+
+
+_ATOMS = (ast.Name, ast.Attribute, ast.Subscript, ast.Call, ast.Tuple, ast.List, ast.Constant, ast.Dict)
+
+
+def _atom(text: str) -> str:
+    """The text in parentheses, unless it binds as tightly as a name."""
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:
+        return f"({text})"
+    is_number = isinstance(node, ast.Constant) and isinstance(node.value, (int, float, complex))
+    is_bare_tuple = isinstance(node, ast.Tuple) and not text.strip().startswith("(")
+    is_atom = isinstance(node, _ATOMS) and not is_bare_tuple and not (is_number and text.strip().startswith("-"))
+    return text if is_atom else f"({text})"
+
+
+_OMITTED = object()
+
+
+class _Fill:
+    """Puts a call's arguments into a row's expression; what was not given falls away."""
+
+    def __init__(self, arguments: _Bound, key: str | None, operator: Operator, name: str):
+        self.arguments, self.key, self.operator, self.name = arguments, key, operator, name
+        self.modules: set[str] = set()
+        self.texts: list[str] = []
+
+    def text(self, template: ast.expr) -> str:
+        filled = self.expression(template, tight=False)
+        if filled is _OMITTED:
+            raise ValueError(f"{self.operator.text}: the expression is an argument that may be omitted")
+        assert isinstance(filled, ast.expr)
+        code = ast.unparse(ast.fix_missing_locations(filled))
+        return re.sub(r"__(\d+)__", lambda found: self.texts[int(found[1])], code)
+
+    def _placeholder(self, text: str) -> ast.expr:
+        self.texts.append(text)
+        return ast.Name(f"__{len(self.texts) - 1}__", ast.Load())
+
+    def _value(self, name: str) -> str | tuple[str, ...] | object:
+        if name == "random_key":
+            if self.key is None:
+                raise UntranslatableError(f"{self.name}: draws random numbers. Expected a key. Fix: thread rngs")
+            return self.key
+        return self.arguments.values.get(name, _OMITTED)
+
+    def expression(self, node: ast.expr, tight: bool = True) -> ast.expr | object:
+        """The node with its arguments; ``tight`` where an argument must bind as tightly as a name."""
+        if isinstance(node, ast.Name):
+            return self._name(node, tight)
+        if isinstance(node, ast.Call):
+            return self._call(node)
+        if isinstance(node, ast.BoolOp):
+            return self._alternative(node, tight)
+        if isinstance(node, (ast.Tuple, ast.List)):
+            return type(node)(self._sequence(node.elts), ast.Load())
+        copy = type(node)(**{name: getattr(node, name) for name in node._fields})
+        for name, value in ast.iter_fields(node):
+            loose = isinstance(node, ast.Subscript) and name == "slice"
+            if isinstance(value, ast.expr):
+                setattr(copy, name, self._required(value, tight=not loose))
+            elif isinstance(value, list):
+                items = [self._required(each) if isinstance(each, ast.expr) else each for each in value]
+                setattr(copy, name, items)
+        return copy
+
+    def _required(self, node: ast.expr, tight: bool = True) -> ast.expr:
+        filled = self.expression(node, tight)
+        if not isinstance(filled, ast.expr):
+            raise ValueError(f"{self.operator.text}: an argument that may be omitted is used as if it were not")
+        return filled
+
+    def _name(self, node: ast.Name, tight: bool) -> ast.expr | object:
+        is_parameter = node.id in self.operator.signature.parameters or node.id == "random_key"
+        if not is_parameter:
+            if node.id in MODULES:
+                self.modules.add(node.id)
+            return node
+        value = self._value(node.id)
+        if isinstance(value, tuple):
+            value = (
+                value[0]
+                if len(value) == 1 and not value[0].startswith("*")
+                else f"({', '.join(value)}{',' * (len(value) == 1)})"
+            )
+        if not isinstance(value, str):
+            return _OMITTED
+        return self._placeholder(_atom(value) if tight else value)
+
+    def _alternative(self, node: ast.BoolOp, tight: bool) -> ast.expr | object:
+        """``a or b``: a, unless it was not given or is None."""
+        first, second = node.values
+        filled = self.expression(first, tight)
+        if filled is _OMITTED or (isinstance(first, ast.Name) and self._value(first.id) == "None"):
+            return self.expression(second, tight)
+        return filled
+
+    def _call(self, node: ast.Call) -> ast.expr:
+        function = self._required(node.func)
+        passed: list[ast.keyword] = []
+        if len(node.args) == 1 and isinstance(node.args[0], ast.Constant) and node.args[0].value is ...:
+            # The callee has torch's names of arguments: they stay as they were passed.
+            args: list[ast.expr] = [self._placeholder(text) for text in self.arguments.args]
+            passed = [ast.keyword(name, self._placeholder(text)) for name, text in self.arguments.kwargs.items()]
+        else:
+            args = self._sequence(node.args)
+        keywords = [(each.arg, self.expression(each.value, tight=False)) for each in node.keywords]
+        return ast.Call(function, args, passed + [ast.keyword(n, v) for n, v in keywords if isinstance(v, ast.expr)])
+
+    def _sequence(self, nodes: Sequence[ast.expr]) -> list[ast.expr]:
+        filled: list[ast.expr] = []
+        for node in nodes:
+            if isinstance(node, ast.Starred) and isinstance(node.value, ast.Name):
+                value = self._value(node.value.id)
+                if isinstance(value, tuple):
+                    filled += [self._placeholder(text) for text in value]
+                    continue
+                if isinstance(value, str):
+                    filled.append(self._placeholder(f"*{_atom(value)}"))
+                    continue
+            if isinstance(node, ast.Starred):
+                filled.append(ast.Starred(self._required(node.value), ast.Load()))
+                continue
+            each = self.expression(node, tight=False)
+            if isinstance(each, ast.expr):
+                filled.append(each)
+        return filled
