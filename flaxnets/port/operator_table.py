@@ -1,6 +1,6 @@
 """The operator table: torch's signatures, and the JAX expressions that say the same.
 
-A row is ``names(parameters) -> expression``, or ``... -> plain || exact``. A line that is indented goes on with the row.
+A row is ``names(parameters) -> expression``, or ``... -> plain || exact``. An indented line goes on with the row.
 
 * A name without a prefix is a function of ``torch`` and a method of ``torch.Tensor``, whose receiver is the first
   parameter; ``torch.`` and ``Tensor.`` are one of the two. In-place methods (``add_``) use the row of their name.
@@ -38,7 +38,8 @@ isposinf(input) -> jnp.isposinf(input)
 isneginf(input) -> jnp.isneginf(input)
 isreal(input) -> jnp.isreal(input)
 signbit(input) -> jnp.signbit(input)
-nan_to_num(input, nan=None, posinf=None, neginf=None) -> jnp.nan_to_num(input, nan=nan or 0.0, posinf=posinf, neginf=neginf)
+nan_to_num(input, nan=None, posinf=None, neginf=None)
+    -> jnp.nan_to_num(input, nan=nan or 0.0, posinf=posinf, neginf=neginf)
 logical_not(input) -> jnp.logical_not(input)
 bitwise_not(input) -> ~input
 reciprocal(input) -> 1 / input || 1 / ops.floating(input)
@@ -69,7 +70,8 @@ erf, special.erf(input) -> jax.scipy.special.erf(input) || jax.scipy.special.erf
 erfc, special.erfc(input) -> jax.scipy.special.erfc(input) || jax.scipy.special.erfc(ops.floating(input))
 erfinv, special.erfinv(input) -> jax.scipy.special.erfinv(input) || jax.scipy.special.erfinv(ops.floating(input))
 lgamma, special.gammaln(input) -> jax.scipy.special.gammaln(input) || jax.scipy.special.gammaln(ops.floating(input))
-digamma, special.digamma, special.psi(input) -> jax.scipy.special.digamma(input) || jax.scipy.special.digamma(ops.floating(input))
+digamma, special.digamma, special.psi(input)
+    -> jax.scipy.special.digamma(input) || jax.scipy.special.digamma(ops.floating(input))
 polygamma, special.polygamma(n, input) -> jax.scipy.special.polygamma(n, input)
 Tensor.polygamma(self, n) -> jax.scipy.special.polygamma(n, self)
 mvlgamma, special.multigammaln(input, p) -> jax.scipy.special.multigammaln(input, p)
@@ -517,7 +519,8 @@ hardshrink(input, lambd=0.5) -> F.hardshrink(...)
 torch.celu(input, alpha=1.0) -> F.celu(...)
 torch.selu(input) -> F.selu(...)
 torch.threshold(input, threshold, value) -> F.threshold(...)
-torch.conv1d, torch.conv2d, torch.conv3d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> F.{name}(...)
+torch.conv1d, torch.conv2d, torch.conv3d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1)
+    -> F.{name}(...)
 torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d(input, weight, bias=None, stride=1, padding=0,
     output_padding=0, groups=1, dilation=1) -> F.{name}(...)
 torch.conv_tbc(input, weight, bias, pad=0) -> F.conv_tbc(...)
@@ -562,15 +565,18 @@ torch.rand_like(input, *, dtype=None) -> jax.random.uniform(random_key, input.sh
 torch.randn_like(input, *, dtype=None) -> jax.random.normal(random_key, input.shape, dtype or input.dtype)
 torch.randint(high, size, *, dtype=None) -> jax.random.randint(random_key, size, 0, high, dtype or int)
 torch.randint(low, high, size, *, dtype=None) -> jax.random.randint(random_key, size, low, high, dtype or int)
-torch.randint_like(input, high, *, dtype=None) -> jax.random.randint(random_key, input.shape, 0, high).astype(dtype or input.dtype)
-torch.randint_like(input, low, high, *, dtype=None) -> jax.random.randint(random_key, input.shape, low, high).astype(dtype or input.dtype)
+torch.randint_like(input, high, *, dtype=None)
+    -> jax.random.randint(random_key, input.shape, 0, high).astype(dtype or input.dtype)
+torch.randint_like(input, low, high, *, dtype=None)
+    -> jax.random.randint(random_key, input.shape, low, high).astype(dtype or input.dtype)
 torch.randperm(n, *, dtype=None) -> jax.random.permutation(random_key, n).astype(dtype or int)
 bernoulli(input) -> jax.random.bernoulli(random_key, input).astype(input.dtype)
 Tensor.bernoulli(self, p) -> jax.random.bernoulli(random_key, p, self.shape).astype(self.dtype)
 torch.bernoulli(input, p) -> jax.random.bernoulli(random_key, p, input.shape).astype(input.dtype)
 Tensor.bernoulli_(self, p=0.5) -> jax.random.bernoulli(random_key, p or 0.5, self.shape).astype(self.dtype)
 torch.poisson(input) -> jax.random.poisson(random_key, input).astype(input.dtype)
-multinomial(input, num_samples, replacement=False) -> ops.multinomial(random_key, input, num_samples, replacement=replacement)
+multinomial(input, num_samples, replacement=False)
+    -> ops.multinomial(random_key, input, num_samples, replacement=replacement)
 torch.normal(mean, std, size) -> mean + std * jax.random.normal(random_key, size, jnp.float32)
 torch.normal(mean: Tensor, std: Tensor) -> mean + std * jax.random.normal(random_key, mean.shape, mean.dtype)
 torch.normal(mean: Tensor, std=1.0) -> mean + (std or 1.0) * jax.random.normal(random_key, mean.shape, mean.dtype)
@@ -578,8 +584,10 @@ torch.normal(mean: float_or_int, std: Tensor) -> mean + std * jax.random.normal(
 Tensor.normal_(self, mean=0, std=1) -> (mean or 0) + (std or 1) * jax.random.normal(random_key, self.shape, self.dtype)
 Tensor.uniform_(self, from_=0, to=1) -> jax.random.uniform(random_key, self.shape, self.dtype, from_ or 0, to or 1)
 Tensor.exponential_(self, lambd=1) -> jax.random.exponential(random_key, self.shape, self.dtype) / (lambd or 1)
-Tensor.cauchy_(self, median=0, sigma=1) -> (median or 0) + (sigma or 1) * jax.random.cauchy(random_key, self.shape, self.dtype)
-Tensor.log_normal_(self, mean=1, std=2) -> jnp.exp((mean or 1) + (std or 2) * jax.random.normal(random_key, self.shape, self.dtype))
+Tensor.cauchy_(self, median=0, sigma=1)
+    -> (median or 0) + (sigma or 1) * jax.random.cauchy(random_key, self.shape, self.dtype)
+Tensor.log_normal_(self, mean=1, std=2)
+    -> jnp.exp((mean or 1) + (std or 2) * jax.random.normal(random_key, self.shape, self.dtype))
 Tensor.geometric_(self, p) -> jax.random.geometric(random_key, p, self.shape).astype(self.dtype)
 """
 
@@ -608,7 +616,8 @@ adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d 
 adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices
 affine_grid avg_pool1d avg_pool2d avg_pool3d batch_norm bilinear binary_cross_entropy binary_cross_entropy_with_logits
 celu channel_shuffle conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d
-cosine_embedding_loss cosine_similarity cross_entropy ctc_loss elu embedding embedding_bag fold gaussian_nll_loss gelu glu
+cosine_embedding_loss cosine_similarity cross_entropy ctc_loss elu embedding embedding_bag fold gaussian_nll_loss gelu
+glu
 grid_sample group_norm hardshrink hardsigmoid hardswish hinge_embedding_loss huber_loss instance_norm interpolate
 kl_div l1_loss layer_norm leaky_relu linear linear_cross_entropy local_response_norm log_softmax logsigmoid lp_pool1d
 lp_pool2d lp_pool3d margin_ranking_loss max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices

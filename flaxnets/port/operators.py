@@ -15,25 +15,15 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from flaxnets.port._filling import RANDOM_KEY, Bound, atom, fill
 from flaxnets.port.operator_table import ATTRIBUTES, FUNCTIONAL, ROWS
 from flaxnets.port.refused import REFUSED
 
 # Arguments without a meaning for values; a row that has one of them in its signature takes it all the same.
-DROPPED = frozenset(
-    [
-        "device",
-        "layout",
-        "pin_memory",
-        "memory_format",
-        "non_blocking",
-        "requires_grad",
-        "generator",
-        "inplace",
-        "sparse_grad",
-        "names",
-        "copy",
-    ]
-)
+DROPPED = frozenset({
+    "device", "layout", "pin_memory", "memory_format", "non_blocking", "requires_grad", "generator", "inplace",
+    "sparse_grad", "names", "copy",
+})  # fmt: skip
 # torch takes NumPy's names of arguments, too.
 NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
 
@@ -88,8 +78,6 @@ DTYPES = {
     "torch.complex128": "complex",
     "torch.cdouble": "complex",
 }
-
-MODULES = frozenset({"jax", "jnp", "ops", "F"})
 
 
 class UntranslatableError(LookupError):
@@ -325,28 +313,22 @@ def translate(call: Call) -> Translation:
     raise UntranslatableError(f"{call.name}({given}): no row takes these arguments. Expected those of {rows}")
 
 
-def _translation(operator: Operator, call: Call, arguments: _Bound) -> Translation:
+def _translation(operator: Operator, call: Call, arguments: Bound) -> Translation:
     template = operator.plain if call.is_plain else operator.exact
-    filled = _Fill(arguments, call.key, operator, call.name)
-    expression = filled.text(template)
+    try:
+        expression, modules = fill(template, operator.signature.parameters, arguments)
+    except KeyError as error:
+        raise UntranslatableError(
+            f"{call.name}: draws random numbers, got no key. Expected one. Fix: thread rngs to this call"
+        ) from error
     is_inplace = call.name.endswith("_") and not call.name.endswith("__")
     if is_inplace and not call.is_plain:
         # torch keeps the dtype of what it writes into.
-        receiver = _atom(call.args[0])
-        expression = f"{_atom(expression)}.astype({receiver}.dtype)"
-    return Translation(expression, frozenset(filled.modules), is_inplace, operator)
+        expression = f"{atom(expression)}.astype({atom(call.args[0])}.dtype)"
+    return Translation(expression, modules, is_inplace, operator)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Bound:
-    """A call's arguments by the names of a row's parameters, and as they were passed."""
-
-    values: Mapping[str, str | tuple[str, ...]]
-    args: Sequence[str]
-    kwargs: Mapping[str, str]
-
-
-def _bind(operator: Operator, call: Call) -> _Bound | None:
+def _bind(operator: Operator, call: Call) -> Bound | None:
     parameters = operator.signature.parameters
     kwargs = {}
     for name, text in call.kwargs.items():
@@ -368,132 +350,7 @@ def _bind(operator: Operator, call: Call) -> _Bound | None:
         known = call.kinds.get(name, call.kinds.get(position[name]))
         if known not in expected.split("_or_"):
             return None
-    return _Bound(arguments.arguments, call.args, kwargs)
-
-
-_ATOMS = (ast.Name, ast.Attribute, ast.Subscript, ast.Call, ast.Tuple, ast.List, ast.Constant, ast.Dict)
-
-
-def _atom(text: str) -> str:
-    """The text in parentheses, unless it binds as tightly as a name."""
-    try:
-        node = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError:
-        return f"({text})"
-    is_number = isinstance(node, ast.Constant) and isinstance(node.value, (int, float, complex))
-    is_bare_tuple = isinstance(node, ast.Tuple) and not text.strip().startswith("(")
-    is_atom = isinstance(node, _ATOMS) and not is_bare_tuple and not (is_number and text.strip().startswith("-"))
-    return text if is_atom else f"({text})"
-
-
-_OMITTED = object()
-
-
-class _Fill:
-    """Puts a call's arguments into a row's expression; what was not given falls away."""
-
-    def __init__(self, arguments: _Bound, key: str | None, operator: Operator, name: str):
-        self.arguments, self.key, self.operator, self.name = arguments, key, operator, name
-        self.modules: set[str] = set()
-        self.texts: list[str] = []
-
-    def text(self, template: ast.expr) -> str:
-        filled = self.expression(template, tight=False)
-        if filled is _OMITTED:
-            raise ValueError(f"{self.operator.text}: the expression is an argument that may be omitted")
-        assert isinstance(filled, ast.expr)
-        code = ast.unparse(ast.fix_missing_locations(filled))
-        return re.sub(r"__(\d+)__", lambda found: self.texts[int(found[1])], code)
-
-    def _placeholder(self, text: str) -> ast.expr:
-        self.texts.append(text)
-        return ast.Name(f"__{len(self.texts) - 1}__", ast.Load())
-
-    def _value(self, name: str) -> str | tuple[str, ...] | object:
-        if name == "random_key":
-            if self.key is None:
-                raise UntranslatableError(f"{self.name}: draws random numbers. Expected a key. Fix: thread rngs")
-            return self.key
-        return self.arguments.values.get(name, _OMITTED)
-
-    def expression(self, node: ast.expr, tight: bool = True) -> ast.expr | object:
-        """The node with its arguments; ``tight`` where an argument must bind as tightly as a name."""
-        if isinstance(node, ast.Name):
-            return self._name(node, tight)
-        if isinstance(node, ast.Call):
-            return self._call(node)
-        if isinstance(node, ast.BoolOp):
-            return self._alternative(node, tight)
-        if isinstance(node, (ast.Tuple, ast.List)):
-            return type(node)(self._sequence(node.elts), ast.Load())
-        copy = type(node)(**{name: getattr(node, name) for name in node._fields})
-        for name, value in ast.iter_fields(node):
-            loose = isinstance(node, ast.Subscript) and name == "slice"
-            if isinstance(value, ast.expr):
-                setattr(copy, name, self._required(value, tight=not loose))
-            elif isinstance(value, list):
-                items = [self._required(each) if isinstance(each, ast.expr) else each for each in value]
-                setattr(copy, name, items)
-        return copy
-
-    def _required(self, node: ast.expr, tight: bool = True) -> ast.expr:
-        filled = self.expression(node, tight)
-        if not isinstance(filled, ast.expr):
-            raise ValueError(f"{self.operator.text}: an argument that may be omitted is used as if it were not")
-        return filled
-
-    def _name(self, node: ast.Name, tight: bool) -> ast.expr | object:
-        is_parameter = node.id in self.operator.signature.parameters or node.id == "random_key"
-        if not is_parameter:
-            if node.id in MODULES:
-                self.modules.add(node.id)
-            return node
-        value = self._value(node.id)
-        if isinstance(value, tuple):
-            value = (
-                value[0]
-                if len(value) == 1 and not value[0].startswith("*")
-                else f"({', '.join(value)}{',' * (len(value) == 1)})"
-            )
-        if not isinstance(value, str):
-            return _OMITTED
-        return self._placeholder(_atom(value) if tight else value)
-
-    def _alternative(self, node: ast.BoolOp, tight: bool) -> ast.expr | object:
-        """``a or b``: a, unless it was not given or is None."""
-        first, second = node.values
-        filled = self.expression(first, tight)
-        if filled is _OMITTED or (isinstance(first, ast.Name) and self._value(first.id) == "None"):
-            return self.expression(second, tight)
-        return filled
-
-    def _call(self, node: ast.Call) -> ast.expr:
-        function = self._required(node.func)
-        passed: list[ast.keyword] = []
-        if len(node.args) == 1 and isinstance(node.args[0], ast.Constant) and node.args[0].value is ...:
-            # The callee has torch's names of arguments: they stay as they were passed.
-            args: list[ast.expr] = [self._placeholder(text) for text in self.arguments.args]
-            passed = [ast.keyword(name, self._placeholder(text)) for name, text in self.arguments.kwargs.items()]
-        else:
-            args = self._sequence(node.args)
-        keywords = [(each.arg, self.expression(each.value, tight=False)) for each in node.keywords]
-        return ast.Call(function, args, passed + [ast.keyword(n, v) for n, v in keywords if isinstance(v, ast.expr)])
-
-    def _sequence(self, nodes: Sequence[ast.expr]) -> list[ast.expr]:
-        filled: list[ast.expr] = []
-        for node in nodes:
-            if isinstance(node, ast.Starred) and isinstance(node.value, ast.Name):
-                value = self._value(node.value.id)
-                if isinstance(value, tuple):
-                    filled += [self._placeholder(text) for text in value]
-                    continue
-                if isinstance(value, str):
-                    filled.append(self._placeholder(f"*{_atom(value)}"))
-                    continue
-            if isinstance(node, ast.Starred):
-                filled.append(ast.Starred(self._required(node.value), ast.Load()))
-                continue
-            each = self.expression(node, tight=False)
-            if isinstance(each, ast.expr):
-                filled.append(each)
-        return filled
+    values = dict(arguments.arguments)
+    if call.key is not None:
+        values[RANDOM_KEY] = call.key
+    return Bound(values, call.args, kwargs)

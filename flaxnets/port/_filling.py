@@ -1,0 +1,139 @@
+"""A call's arguments put into the expression of a row of the operator table."""
+
+import ast
+import dataclasses
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+MODULES = frozenset({"jax", "jnp", "ops", "F"})
+# The name that a random key has in the table.
+RANDOM_KEY = "random_key"
+
+Value = str | tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """A call's arguments, by the names of a row's parameters and as they were passed."""
+
+    values: Mapping[str, Value]
+    args: Sequence[str]
+    kwargs: Mapping[str, str]
+
+
+_ATOMS = (ast.Name, ast.Attribute, ast.Subscript, ast.Call, ast.Tuple, ast.List, ast.Constant, ast.Dict, ast.Set)
+
+
+def atom(text: str) -> str:
+    """The text in parentheses, unless it binds as tightly as a name."""
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:
+        return f"({text})"
+    is_open = isinstance(node, ast.Tuple) and not text.strip().startswith("(")
+    return text if isinstance(node, _ATOMS) and not is_open else f"({text})"
+
+
+def _packed(values: tuple[str, ...]) -> str:
+    """One value as it is, which may be a tuple itself; several as a tuple."""
+    if len(values) == 1:
+        return f"({values[0]},)" if values[0].startswith("*") else values[0]
+    return f"({', '.join(values)})"
+
+
+def fill(template: ast.expr, parameters: Collection[str], arguments: Bound) -> tuple[str, frozenset[str]]:
+    """Return the expression's text with the arguments in it, and the modules that it names.
+
+    Raises:
+        KeyError: where the expression needs a random key and there is none.
+    """
+    filling = _Filling(frozenset(parameters), arguments)
+    code = ast.unparse(ast.fix_missing_locations(filling.required(template, tight=False)))
+    text = re.sub(r"__(\d+)__", lambda found: filling.texts[int(found[1])], code)
+    return text, frozenset(filling.modules)
+
+
+class _Filling:
+    """The nodes of an expression with placeholders for the arguments; None where an argument was not given."""
+
+    def __init__(self, parameters: frozenset[str], arguments: Bound):
+        self.parameters, self.arguments = parameters, arguments
+        self.modules: set[str] = set()
+        self.texts: list[str] = []
+
+    def placeholder(self, text: str) -> ast.expr:
+        self.texts.append(text)
+        return ast.Name(f"__{len(self.texts) - 1}__", ast.Load())
+
+    def required(self, node: ast.expr, tight: bool = True) -> ast.expr:
+        filled = self.optional(node, tight)
+        if filled is None:
+            raise ValueError(f"{ast.unparse(node)} may be omitted, and is used as if it were not")
+        return filled
+
+    def optional(self, node: ast.expr, tight: bool) -> ast.expr | None:
+        """The node filled; ``tight`` where an argument must bind as tightly as a name."""
+        if isinstance(node, ast.Name):
+            return self.name(node, tight)
+        if isinstance(node, ast.Call):
+            return self.call(node)
+        if isinstance(node, ast.BoolOp) and isinstance(node.values[0], ast.Name):
+            return self.alternative(node.values[0], node.values[1], tight)
+        if isinstance(node, ast.Tuple):
+            return ast.Tuple(self.sequence(node.elts), ast.Load())
+        copy = type(node)(**{name: getattr(node, name) for name in node._fields})
+        for name, value in ast.iter_fields(node):
+            is_index = isinstance(node, ast.Subscript) and name == "slice"
+            if isinstance(value, ast.expr):
+                setattr(copy, name, self.required(value, tight=not is_index))
+            elif isinstance(value, list):
+                setattr(copy, name, [self.required(each) if isinstance(each, ast.expr) else each for each in value])
+        return copy
+
+    def name(self, node: ast.Name, tight: bool) -> ast.expr | None:
+        if node.id == RANDOM_KEY:
+            return self.placeholder(str(self.arguments.values[RANDOM_KEY]))
+        if node.id not in self.parameters:
+            self.modules |= MODULES & {node.id}
+            return node
+        value = self.arguments.values.get(node.id)
+        if isinstance(value, tuple):
+            value = _packed(value)
+        if value is None:
+            return None
+        return self.placeholder(atom(value) if tight else value)
+
+    def alternative(self, first: ast.Name, second: ast.expr, tight: bool) -> ast.expr | None:
+        """``a or b``: a, unless it was not given or is None."""
+        given = self.arguments.values.get(first.id)
+        return self.optional(second if given in (None, "None") else first, tight)
+
+    def call(self, node: ast.Call) -> ast.expr:
+        function = self.required(node.func)
+        keywords: list[ast.keyword] = []
+        if isinstance(node.args[0] if node.args else None, ast.Constant) and ast.unparse(node.args[0]) == "...":
+            # The callee has torch's names of arguments: they stay as they were passed.
+            args = [self.placeholder(text) for text in self.arguments.args]
+            keywords = [ast.keyword(name, self.placeholder(text)) for name, text in self.arguments.kwargs.items()]
+        else:
+            args = self.sequence(node.args)
+        for each in node.keywords:
+            value = self.optional(each.value, tight=False)
+            keywords += [] if value is None else [ast.keyword(each.arg, value)]
+        return ast.Call(function, args, keywords)
+
+    def sequence(self, nodes: Sequence[ast.expr]) -> list[ast.expr]:
+        """The nodes that were given; ``*shape`` becomes the arguments that ``shape`` has."""
+        filled: list[ast.expr | None] = []
+        for node in nodes:
+            if not isinstance(node, ast.Starred):
+                filled.append(self.optional(node, tight=False))
+                continue
+            value = self.arguments.values.get(node.value.id) if isinstance(node.value, ast.Name) else None
+            if isinstance(value, tuple):
+                filled += [self.placeholder(text) for text in value]
+            elif isinstance(value, str):
+                filled.append(self.placeholder(f"*{atom(value)}"))
+            elif not isinstance(node.value, ast.Name):
+                filled.append(ast.Starred(self.required(node.value), ast.Load()))
+        return [each for each in filled if each is not None]
