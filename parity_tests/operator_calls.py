@@ -47,9 +47,10 @@ class Translator(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         assert isinstance(node.func, ast.Attribute)
-        receiver = None
-        if not ast.unparse(node.func).startswith("torch."):
-            receiver = node.func.value
+        root: ast.AST = node.func
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        receiver = None if ast.unparse(root) == "torch" else node.func.value
         args = [*([receiver] if receiver is not None else []), *node.args]
         name = f"torch.Tensor.{node.func.attr}" if receiver is not None else ast.unparse(node.func)
         values = [None if isinstance(each, ast.Starred) else self.evaluate(each) for each in args]
@@ -78,7 +79,7 @@ class Translator(ast.NodeTransformer):
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         value = self.evaluate(node)
-        if isinstance(value, torch.dtype):
+        if isinstance(value, torch.dtype) and isinstance(node.value, ast.Name) and node.value.id == "torch":
             return ast.parse(DTYPE_NAMES[value], mode="eval").body
         if isinstance(self.evaluate(node.value), torch.Tensor):
             translation = translate(Call(f"torch.Tensor.{node.attr}", [self.text(node.value)]))

@@ -12,6 +12,9 @@ from cases.operators import CASES, INPUTS
 from operator_calls import Case, dtype_name, evaluated, leaves, translated
 
 VALUE, GRADIENT = 1e-12, 1e-10
+KEY = "jax.random.key(0)"
+# torch computes the derivative of digamma with an error of some 1e-10.
+LOOSE = {"polygamma": 1e-9, "digamma": 1e-9, "psi": 1e-9}
 # What float32 and narrower results may differ by.
 NARROW = {"float32": 3e-6, "complex64": 3e-6, "float16": 2e-3, "bfloat16": 2e-2}
 
@@ -28,6 +31,10 @@ def numbers(value: Any) -> Any:
     """A leaf as it is compared: an array of numpy, or what is no array."""
     if isinstance(value, torch.Tensor):
         return value.numpy(force=True)
+    if isinstance(value, type):  # jnp.float32, the dtype that arguments have
+        return np.dtype(value).name
+    if isinstance(value, (torch.dtype, np.dtype)):
+        return str(value).removeprefix("torch.")
     return np.asarray(value) if isinstance(value, (jax.Array, np.ndarray, np.generic)) else value
 
 
@@ -90,10 +97,11 @@ def difference(actual: Any, expected: Any) -> float:
     return float(np.max(np.where(same, 0, differs), initial=0) / max(1.0, np.max(finite, initial=0)))
 
 
-def compare(actual: Outcome, expected: Outcome) -> list[str]:
+def compare(source: str, actual: Outcome, expected: Outcome) -> list[str]:
     if len(actual.leaves) != len(expected.leaves):
         return [f"{len(actual.leaves)} results, expected {len(expected.leaves)}"]
     problems = []
+    loose = max((gate for name, gate in LOOSE.items() if name in source), default=0.0)
     for ours, theirs in zip(actual.leaves, expected.leaves, strict=True):
         if not isinstance(theirs, np.ndarray):
             if not (np.array_equal(ours, theirs) if np.isscalar(theirs) else ours == theirs):
@@ -102,7 +110,7 @@ def compare(actual: Outcome, expected: Outcome) -> list[str]:
             problems.append(f"{ours!r}, expected an array")
         elif (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):
             problems.append(f"{ours.dtype}{list(ours.shape)}, expected {theirs.dtype}{list(theirs.shape)}")
-        elif not (error := difference(ours, theirs)) <= NARROW.get(theirs.dtype.name, VALUE):
+        elif not (error := difference(ours, theirs)) <= max(loose, NARROW.get(theirs.dtype.name, VALUE)):
             problems.append(f"values differ by {error:.1e}: {ours.tolist()}, expected {theirs.tolist()}")
     for name, theirs in expected.gradients.items():
         ours = actual.gradients[name]
@@ -120,7 +128,7 @@ def test_translated_calls_are_torchs(family):
     cases: dict[str, tuple[Case, bool, list[Any]]] = {}
     for line in lines:
         try:
-            case = translated(line.lstrip("~ ").strip(), tensors)
+            case = translated(line.lstrip("~ ").strip(), tensors, KEY)
             cases[line] = case, not line.startswith("~"), []
         except Exception as error:
             problems[line] = [repr(error)]
@@ -142,7 +150,10 @@ def test_translated_calls_are_torchs(family):
             remaining = iter(outputs)
             merged = [numbers(next(remaining)) if each is None else numbers(each) for each in static]
             actual = Outcome(merged, {name: np.asarray(g) for name, g in gradients.items()})
-            found = compare(actual, run_torch(case, with_gradients))
+            try:
+                found = compare(line, actual, run_torch(case, with_gradients))
+            except RuntimeError as error:
+                found = [f"torch: {error!r}"]
             if found:
                 problems[line] = [case.expression, *found]
     text = "\n".join(f"{line}\n    " + "\n    ".join(found) for line, found in problems.items())

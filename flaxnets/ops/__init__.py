@@ -28,7 +28,10 @@ from flaxnets.ops.arithmetic import pow as pow
 from flaxnets.ops.arithmetic import remainder as remainder
 from flaxnets.ops.arithmetic import rsub as rsub
 from flaxnets.ops.arithmetic import sub as sub
+from flaxnets.ops.complex_numbers import abs as abs
+from flaxnets.ops.complex_numbers import angle as angle
 from flaxnets.ops.complex_numbers import polar as polar
+from flaxnets.ops.complex_numbers import sgn as sgn
 from flaxnets.ops.complex_numbers import view_as_complex as view_as_complex
 from flaxnets.ops.complex_numbers import view_as_real as view_as_real
 from flaxnets.ops.creation import arange as arange
@@ -79,7 +82,6 @@ from flaxnets.ops.matrices import addmm as addmm
 from flaxnets.ops.matrices import addmv as addmv
 from flaxnets.ops.matrices import addr as addr
 from flaxnets.ops.matrices import baddbmm as baddbmm
-from flaxnets.ops.matrices import cholesky as cholesky
 from flaxnets.ops.matrices import cholesky_inverse as cholesky_inverse
 from flaxnets.ops.matrices import cholesky_solve as cholesky_solve
 from flaxnets.ops.matrices import cross as cross

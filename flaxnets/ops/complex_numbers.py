@@ -1,7 +1,10 @@
-"""Complex numbers and their two parts."""
+"""Complex numbers: their parts, absolute values and angles."""
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from flaxnets.ops.promotion import floating
 
 
 def view_as_complex(input: jax.Array) -> jax.Array:
@@ -39,3 +42,44 @@ def polar(abs: jax.Array, angle: jax.Array) -> jax.Array:
     [(2+0j)]
     """
     return jax.lax.complex(*jnp.broadcast_arrays(abs * jnp.cos(angle), abs * jnp.sin(angle)))
+
+
+def abs(input: ArrayLike) -> jax.Array:
+    """Return absolute values; the gradient at zero is zero, where that of ``jnp.abs`` is one.
+
+    See `torch.abs <https://docs.pytorch.org/docs/stable/generated/torch.abs.html>`_.
+
+    >>> abs(jnp.array([-2.0, 0.0])).tolist(), jax.grad(abs)(0.0).item()
+    ([2.0, 0.0], 0.0)
+    """
+    array = jnp.asarray(input)
+    return array * jnp.sign(array) if jnp.issubdtype(array.dtype, jnp.floating) else jnp.abs(array)
+
+
+def sgn(input: ArrayLike) -> jax.Array:
+    """Return ``input / abs(input)``, and zero for zero; real numbers give their signs.
+
+    See `torch.sgn <https://docs.pytorch.org/docs/stable/generated/torch.sgn.html>`_.
+
+    >>> sgn(jnp.array([3 + 4j, 0j])).round(1).tolist() == [0.6 + 0.8j, 0j]
+    True
+    """
+    array = jnp.asarray(input)
+    if not jnp.iscomplexobj(array):
+        return jnp.sign(array)
+    nonzero = jnp.where(array == 0, 1, array)
+    return jnp.where(array == 0, 0, nonzero / jnp.abs(nonzero))
+
+
+def angle(input: ArrayLike) -> jax.Array:
+    """Return the angles of complex numbers; of real numbers 0, or pi for those below zero (but not for -0.0).
+
+    See `torch.angle <https://docs.pytorch.org/docs/stable/generated/torch.angle.html>`_.
+
+    >>> angle(jnp.array([1j, -1.0])).round(2).tolist() == jnp.array([1.57, 3.14]).tolist()
+    True
+    """
+    array = floating(input)
+    if jnp.iscomplexobj(array):
+        return jnp.angle(array)
+    return jnp.where(array < 0, jnp.asarray(jnp.pi, array.dtype), jnp.where(jnp.isnan(array), array, 0))

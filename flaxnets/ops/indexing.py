@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from flaxnets.ops._axes import resolve
 
 Reduce = Literal["sum", "prod", "mean", "amax", "amin"]
+Places = tuple[jax.Array | slice, ...]
 
 
 def _places(index: jax.Array, axis: int) -> tuple[jax.Array, ...]:
@@ -120,9 +121,7 @@ def scatter_reduce(
     return _reduced(input, places, _cropped(src, index), reduce, include_self)
 
 
-def _reduced(
-    input: jax.Array, places: tuple[jax.Array | slice, ...], values: jax.Array, reduce: Reduce, include_self: bool
-) -> jax.Array:
+def _reduced(input: jax.Array, places: Places, values: jax.Array, reduce: Reduce, include_self: bool) -> jax.Array:
     if reduce not in ("sum", "prod", "mean", "amax", "amin"):
         raise RuntimeError(f"scatter_reduce: got {reduce=}. Expected 'sum', 'prod', 'mean', 'amax' or 'amin'")
     counts = jnp.zeros(input.shape, int).at[places].add(1)
@@ -137,21 +136,24 @@ def _reduced(
         is_float = jnp.issubdtype(input.dtype, jnp.inexact)
         return total / shares.astype(input.dtype) if is_float else total // shares.astype(input.dtype)
     if reduce == "prod":
-        return base.at[places].multiply(values)
+        return _product(base, places, values)
     return _extreme(base, places, values, reduce == "amax", is_reached & (not include_self))
 
 
 def _limit(input: jax.Array, sign: int) -> ArrayLike:
     if jnp.issubdtype(input.dtype, jnp.floating):
         return sign * np.inf
-    if input.dtype == bool:
+    if jnp.issubdtype(input.dtype, jnp.bool):
         return sign > 0
-    return (jnp.iinfo(input.dtype).max if sign > 0 else jnp.iinfo(input.dtype).min).item()
+    return jnp.iinfo(input.dtype).max if sign > 0 else jnp.iinfo(input.dtype).min
 
 
-def _extreme(
-    base: jax.Array, places: tuple[jax.Array | slice, ...], values: jax.Array, largest: bool, without_self: jax.Array
-) -> jax.Array:
+def _change(array: jax.Array) -> jax.Array:
+    """Zeros with the gradient of the array."""
+    return jnp.where(jnp.isfinite(array), array - jax.lax.stop_gradient(array), 0)
+
+
+def _extreme(base: jax.Array, places: Places, values: jax.Array, largest: bool, without_self: jax.Array) -> jax.Array:
     """Elements that tie share the gradient, as in torch; JAX has none for this scatter."""
     fixed, fixed_values = jax.lax.stop_gradient(base), jax.lax.stop_gradient(values)
     result = (fixed.at[places].max if largest else fixed.at[places].min)(fixed_values)
@@ -160,8 +162,25 @@ def _extreme(
     is_chosen = fixed_values == result[places]
     is_kept = (fixed == result) & ~without_self
     ties = is_kept.astype(base.dtype).at[places].add(is_chosen.astype(base.dtype))
-    shared = jnp.where(is_kept, base - fixed, 0).at[places].add(jnp.where(is_chosen, values - fixed_values, 0))
+    shared = jnp.where(is_kept, _change(base), 0).at[places].add(jnp.where(is_chosen, _change(values), 0))
     return result + shared / jnp.maximum(ties, 1)
+
+
+def _product(base: jax.Array, places: Places, values: jax.Array) -> jax.Array:
+    """An element's gradient is the product of the others, also beside zeros; JAX has none for this scatter."""
+    fixed, fixed_values = jax.lax.stop_gradient(base), jax.lax.stop_gradient(values)
+    result = fixed.at[places].multiply(fixed_values)
+    if not jnp.issubdtype(base.dtype, jnp.inexact):
+        return result
+    zeros = (fixed == 0).astype(int).at[places].add((fixed_values == 0).astype(int))
+    nonzero = jnp.where(fixed == 0, 1, fixed).at[places].multiply(jnp.where(fixed_values == 0, 1, fixed_values))
+
+    def others(element: jax.Array, product: jax.Array, zero_count: jax.Array) -> jax.Array:
+        is_zero = element == 0
+        return jnp.where(zero_count == is_zero, product / jnp.where(is_zero, 1, element), 0)
+
+    change = _change(base) * others(fixed, nonzero, zeros)
+    return result + change.at[places].add(_change(values) * others(fixed_values, nonzero[places], zeros[places]))
 
 
 def _along(index: jax.Array, axis: int) -> tuple[slice | jax.Array, ...]:
@@ -243,14 +262,23 @@ def index_put(
 ) -> jax.Array:
     """Write (or add) values at the places that a tuple of indices names, None for a whole axis.
 
+    A single mask is an index, too: one value is written wherever it is true, several one after the other.
+
     See `torch.Tensor.index_put_
     <https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_put_.html>`_.
 
     >>> index_put(jnp.zeros(3), (jnp.array([1, 1]),), jnp.array(2.0), accumulate=True).tolist()
     [0.0, 4.0, 0.0]
     """
+    new = jnp.asarray(values).astype(input.dtype)
+    mask = indices[0]
+    if len(indices) == 1 and mask is not None and jnp.issubdtype(mask.dtype, jnp.bool):
+        mask = mask.reshape(*mask.shape, *[1] * (input.ndim - mask.ndim))
+        if new.size != 1:
+            new = masked_scatter(jnp.zeros_like(input), mask, new)
+        return jnp.where(mask, input + new if accumulate else new, input)
     target = input.at[tuple(slice(None) if index is None else index for index in indices)]
-    return (target.add if accumulate else target.set)(jnp.asarray(values).astype(input.dtype))
+    return (target.add if accumulate else target.set)(new)
 
 
 def masked_fill(input: jax.Array, mask: jax.Array, value: ArrayLike) -> jax.Array:

@@ -140,21 +140,6 @@ def solve_triangular(
     return jax.lax.linalg.triangular_solve(A, B, left_side=left, lower=not upper, unit_diagonal=unitriangular)
 
 
-def cholesky(A: jax.Array, *, upper: bool = False) -> jax.Array:
-    """Return the Cholesky factor of positive definite matrices, of which only the lower triangle counts.
-
-    See `torch.linalg.cholesky <https://docs.pytorch.org/docs/stable/generated/torch.linalg.cholesky.html>`_.
-
-    >>> cholesky(4 * jnp.eye(2)).tolist()
-    [[2.0, 0.0], [0.0, 2.0]]
-    """
-    lower = jnp.tril(A, -1)
-    diagonal = jnp.where(jnp.eye(A.shape[-1], dtype=bool), A, 0)
-    symmetric = lower + lower.mT.conj() + diagonal
-    factor = jnp.linalg.cholesky(symmetric)
-    return factor.mT.conj() if upper else factor
-
-
 def cholesky_solve(B: jax.Array, L: jax.Array, upper: bool = False) -> jax.Array:
     """Solve ``A @ X = B`` with the Cholesky factor of ``A``.
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from flaxnets.ops._axes import Dim, resolve, resolve_all
+from flaxnets.ops.complex_numbers import abs as absolute
 from flaxnets.ops.statistics import root
 
 
@@ -31,7 +32,7 @@ def vector_norm(
         return root(total(jnp.square(x.real) + jnp.square(x.imag) if jnp.iscomplexobj(x) else jnp.square(x)))
     if ord == 0:
         return total((x != 0).astype(x.real.dtype))
-    size = jnp.abs(x)
+    size = absolute(x)
     if ord == 1:
         return total(size)
     if ord in (float("inf"), -float("inf")):
@@ -77,7 +78,7 @@ def matrix_norm(
         singular = jnp.linalg.svd(matrices, compute_uv=False)
         result = {"nuc": singular.sum, 2: singular.max, -2: singular.min}[ord](axis=-1)
     elif ord in (1, -1, float("inf"), -float("inf")):
-        sums = jnp.abs(matrices).sum(axis=-2 if abs(float(ord)) == 1 else -1)
+        sums = absolute(matrices).sum(axis=-2 if abs(float(ord)) == 1 else -1)
         result = (sums.max if float(ord) > 0 else sums.min)(axis=-1)
     else:
         raise RuntimeError(f"matrix_norm: got {ord=}. Expected 'fro', 'nuc', inf, -inf, 1, -1, 2 or -2")

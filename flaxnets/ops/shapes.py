@@ -108,7 +108,7 @@ def meshgrid(*tensors: jax.Array | Sequence[jax.Array], indexing: str = "ij") ->
     >>> [grid.tolist() for grid in meshgrid(jnp.arange(2), jnp.arange(2))]
     [[[0, 0], [1, 1]], [[0, 1], [0, 1]]]
     """
-    return tuple(jnp.meshgrid(*unpacked(tensors), indexing=indexing))
+    return tuple(jnp.meshgrid(*map(jnp.atleast_1d, unpacked(tensors)), indexing=indexing))
 
 
 def cartesian_prod(*tensors: jax.Array) -> jax.Array:

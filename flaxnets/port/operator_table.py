@@ -15,10 +15,11 @@ A row is ``names(parameters) -> expression``, or ``... -> plain || exact``. An i
 """
 
 ROWS = """
-abs, absolute(input) -> jnp.abs(input)
+abs, absolute(input) -> ops.abs(input)
 neg, negative(input) -> -input
 positive(input) -> input
-sign, sgn(input) -> jnp.sign(input)
+sign(input) -> jnp.sign(input)
+sgn(input) -> ops.sgn(input)
 floor(input) -> jnp.floor(input)
 ceil(input) -> jnp.ceil(input)
 trunc, fix(input) -> jnp.trunc(input)
@@ -26,11 +27,11 @@ round, special.round(input, *, decimals=0) -> jnp.round(input, decimals)
 frac(input) -> ops.frac(input)
 frexp(input) -> ops.frexp(input)
 square(input) -> jnp.square(input)
-conj, conj_physical, resolve_conj(input) -> jnp.conj(input)
-resolve_neg(input) -> input
+conj, conj_physical(input) -> jnp.conj(input)
+resolve_conj, resolve_neg(input) -> input
 real(input) -> input.real
 imag(input) -> input.imag
-angle(input) -> jnp.angle(input) || jnp.angle(ops.floating(input))
+angle(input) -> ops.angle(input)
 isnan(input) -> jnp.isnan(input)
 isinf(input) -> jnp.isinf(input)
 isfinite(input) -> jnp.isfinite(input)
@@ -72,7 +73,7 @@ erfinv, special.erfinv(input) -> jax.scipy.special.erfinv(input) || jax.scipy.sp
 lgamma, special.gammaln(input) -> jax.scipy.special.gammaln(input) || jax.scipy.special.gammaln(ops.floating(input))
 digamma, special.digamma, special.psi(input)
     -> jax.scipy.special.digamma(input) || jax.scipy.special.digamma(ops.floating(input))
-polygamma, special.polygamma(n, input) -> jax.scipy.special.polygamma(n, input)
+torch.polygamma, special.polygamma(n, input) -> jax.scipy.special.polygamma(n, input)
 Tensor.polygamma(self, n) -> jax.scipy.special.polygamma(n, self)
 mvlgamma, special.multigammaln(input, p) -> jax.scipy.special.multigammaln(input, p)
 i0, special.i0(input) -> jax.scipy.special.i0(input) || jax.scipy.special.i0(ops.floating(input))
@@ -337,12 +338,12 @@ slogdet, linalg.slogdet(input) -> jnp.linalg.slogdet(input)
 inverse, linalg.inv(input) -> jnp.linalg.inv(input)
 pinverse, linalg.pinv(input) -> jnp.linalg.pinv(input)
 linalg.pinv(A, *, hermitian=False) -> jnp.linalg.pinv(A, hermitian=hermitian)
-cholesky(input, upper=False) -> ops.cholesky(input, upper=upper)
+cholesky(input, upper=False) -> jnp.linalg.cholesky(input, upper=upper)
 cholesky_solve(input, L, upper=False) -> ops.cholesky_solve(input, L, upper=upper)
 cholesky_inverse(L, upper=False) -> ops.cholesky_inverse(...)
 svd(input, some=True) -> ops.svd(...)
 torch.qr(input, some: bool) -> jnp.linalg.qr(input)
-linalg.cholesky(A, *, upper=False) -> ops.cholesky(...)
+linalg.cholesky(A, *, upper=False) -> jnp.linalg.cholesky(A, upper=upper)
 linalg.qr(A, mode='reduced') -> jnp.linalg.qr(A, mode=mode)
 linalg.svd(A, full_matrices=True) -> jnp.linalg.svd(A, full_matrices=full_matrices)
 linalg.svdvals(A) -> jnp.linalg.svd(A, compute_uv=False)
@@ -481,13 +482,13 @@ Tensor.cfloat(self) -> self.astype(jnp.complex64)
 Tensor.cdouble(self) -> self.astype(complex)
 Tensor.type(self, dtype: dtype) -> self.astype(dtype)
 Tensor.type_as(self, other) -> self.astype(other.dtype)
-Tensor.to(self, device: device_or_str_or_int, non_blocking=False, copy=False) -> self
+Tensor.to(self, device: device_or_str_or_int, non_blocking: bool = False, copy: bool = False) -> self
 Tensor.to(self, *, device) -> self
-Tensor.to(self, dtype: dtype, non_blocking=False, copy=False) -> self.astype(dtype)
+Tensor.to(self, dtype: dtype, non_blocking: bool = False, copy: bool = False) -> self.astype(dtype)
 Tensor.to(self, *, dtype) -> self.astype(dtype)
-Tensor.to(self, device: device_or_str_or_int, dtype, non_blocking=False, copy=False) -> self.astype(dtype)
+Tensor.to(self, device: device_or_str_or_int, dtype, non_blocking: bool = False, copy: bool = False) -> self.astype(dtype)
 Tensor.to(self, *, device, dtype) -> self.astype(dtype)
-Tensor.to(self, other: Tensor, non_blocking=False, copy=False) -> self.astype(other.dtype)
+Tensor.to(self, other: Tensor, non_blocking: bool = False, copy: bool = False) -> self.astype(other.dtype)
 Tensor.to(self, *target, dtype=None, device=None) -> ops.to(self, *target, dtype=dtype)
 Tensor.item(self) -> self.item()
 Tensor.tolist(self) -> self.tolist()
@@ -530,7 +531,8 @@ torch.rms_norm(input, normalized_shape, weight=None, eps=None) -> F.rms_norm(...
 torch.group_norm(input, num_groups, weight=None, bias=None, eps=1e-05) -> F.group_norm(...)
 torch.embedding(weight, indices) -> F.embedding(indices, weight)
 torch.bilinear(input1, input2, weight, bias=None) -> F.bilinear(...)
-torch.adaptive_avg_pool1d, torch.adaptive_max_pool1d(input, output_size) -> F.{name}(...)
+torch.adaptive_avg_pool1d(input, output_size) -> F.adaptive_avg_pool1d(...)
+torch.adaptive_max_pool1d(input, output_size) -> F.adaptive_max_pool1d_with_indices(...)
 torch.avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True)
     -> F.avg_pool1d(...)
 torch.max_pool1d, torch.max_pool2d, torch.max_pool3d(input, kernel_size, stride=None, padding=0, dilation=1,

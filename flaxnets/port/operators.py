@@ -28,6 +28,27 @@ DROPPED = frozenset({
 NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
 
 # Python's operators, by the names of their nodes in ast and libcst.
+# What gives truth values, which the in-place method turns into numbers.
+_TESTS = frozenset(
+    [
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "not_equal",
+        "less",
+        "less_equal",
+        "greater",
+        "greater_equal",
+        "logical_and",
+        "logical_or",
+        "logical_xor",
+        "logical_not",
+    ]
+)
+
 PYTHON_OPERATORS = {
     "Add": "torch.add",
     "Sub": "torch.sub",
@@ -322,7 +343,7 @@ def _translation(operator: Operator, call: Call, arguments: Bound) -> Translatio
             f"{call.name}: draws random numbers, got no key. Expected one. Fix: thread rngs to this call"
         ) from error
     is_inplace = call.name.endswith("_") and not call.name.endswith("__")
-    if is_inplace and not call.is_plain:
+    if is_inplace and (not call.is_plain or call.name.rpartition(".")[2][:-1] in _TESTS):
         # torch keeps the dtype of what it writes into.
         expression = f"{atom(expression)}.astype({atom(call.args[0])}.dtype)"
     return Translation(expression, modules, is_inplace, operator)
@@ -335,11 +356,12 @@ def _bind(operator: Operator, call: Call) -> Bound | None:
         known = NUMPY_NAMES.get(name, name) if name not in parameters else name
         if known in parameters or name not in DROPPED:
             kwargs[known] = text
+    variadic = next((p.name for p in parameters.values() if p.kind is p.VAR_POSITIONAL), None)
+    args = [*call.args, *([kwargs.pop(variadic)] if variadic in kwargs else [])]
     try:
-        arguments = operator.signature.bind(*call.args, **kwargs)
+        arguments = operator.signature.bind(*args, **kwargs)
     except TypeError:
         return None
-    variadic = next((p.name for p in parameters.values() if p.kind is p.VAR_POSITIONAL), None)
     if any(isinstance(t, str) and t.startswith("*") for n, t in arguments.arguments.items() if n != variadic):
         return None
     position = {name: i for i, name in enumerate(parameters)}
@@ -347,10 +369,29 @@ def _bind(operator: Operator, call: Call) -> Bound | None:
         texts = arguments.arguments.get(name)
         if texts is None:
             continue
-        known = call.kinds.get(name, call.kinds.get(position[name]))
+        known = _kind(call, name, position[name])
         if known not in expected.split("_or_"):
             return None
     values = dict(arguments.arguments)
+    for name in _AXES & values.keys():
+        values[name] = _as_tuple(values[name], _kind(call, name, position[name]) == "list")
     if call.key is not None:
         values[RANDOM_KEY] = call.key
     return Bound(values, call.args, kwargs)
+
+
+# JAX takes no lists for them in static arguments.
+_AXES = frozenset({"dim", "dims", "s"})
+
+
+def _kind(call: Call, name: str, position: int) -> str | None:
+    return call.kinds.get(name, call.kinds.get(position))
+
+
+def _as_tuple(text: str | tuple[str, ...], is_list: bool) -> str | tuple[str, ...]:
+    if not isinstance(text, str) or not (is_list or text.startswith("[")):
+        return text
+    node = ast.parse(text, mode="eval").body
+    if not isinstance(node, ast.List):
+        return f"tuple({text})"
+    return ast.unparse(ast.Tuple(node.elts, ast.Load()))
