@@ -19,6 +19,8 @@ from flaxnets.port._filling import RANDOM_KEY, Bound, atom, fill
 from flaxnets.port.operator_table import ATTRIBUTES, FUNCTIONAL, ROWS
 from flaxnets.port.refused import REFUSED
 
+NOT_IN_TABLE = "not in the operator table"
+
 # Arguments without a meaning for values; a row that has one of them in its signature takes it all the same.
 DROPPED = frozenset({
     "device", "layout", "pin_memory", "memory_format", "non_blocking", "requires_grad", "generator", "inplace",
@@ -27,28 +29,13 @@ DROPPED = frozenset({
 # torch takes NumPy's names of arguments, too.
 NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
 
-# Python's operators, by the names of their nodes in ast and libcst.
 # What gives truth values, which the in-place method turns into numbers.
-_TESTS = frozenset(
-    [
-        "eq",
-        "ne",
-        "lt",
-        "le",
-        "gt",
-        "ge",
-        "not_equal",
-        "less",
-        "less_equal",
-        "greater",
-        "greater_equal",
-        "logical_and",
-        "logical_or",
-        "logical_xor",
-        "logical_not",
-    ]
-)
+_TESTS = frozenset({
+    "eq", "ne", "lt", "le", "gt", "ge", "not_equal", "less", "less_equal", "greater", "greater_equal",
+    "logical_and", "logical_or", "logical_xor", "logical_not",
+})  # fmt: skip
 
+# Python's operators, by the names of their nodes in ast.
 PYTHON_OPERATORS = {
     "Add": "torch.add",
     "Sub": "torch.sub",
@@ -104,9 +91,9 @@ DTYPES = {
 class UntranslatableError(LookupError):
     """A call that no row of the table takes.
 
-    >>> translate(Call("torch.unique", ["x"]))
+    >>> translate(Call("torch.unique", ["x"]))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    flaxnets.port.operators.UntranslatableError: torch.unique: the shape of its result depends on values
+    flaxnets.port.operators.UntranslatableError: torch.unique: the shape of its result depends on values. Fix: ...
     """
 
 
@@ -303,14 +290,13 @@ def reason(name: str) -> str | None:
     """Return why a callable is refused; None for one that is in the table.
 
     >>> reason("torch.unique")
-    'the shape of its result depends on values'
+    'the shape of its result depends on values. Fix: use torch.where or a mask, which keep the shape'
     """
     if name in REFUSED:
         return REFUSED[name]
     if find(name):
         return None
-    base = name.removesuffix("_")
-    return REFUSED.get(base, "not in the operator table")
+    return REFUSED.get(name.removesuffix("_"), NOT_IN_TABLE)
 
 
 def translate(call: Call) -> Translation:

@@ -1098,7 +1098,7 @@ torch.view_as_real(torch.stft(signal, 8, pad_mode='replicate', return_complex=Tr
 torch.istft(torch.stft(signal, 8, 2, window=window, return_complex=True), 8, 2, window=window)
 torch.istft(torch.stft(signal, 8, 4, return_complex=True), 8, 4, length=14)
 torch.stft(signal, 8, window=window, normalized=True, return_complex=True).istft(8, window=window, normalized=True)
-torch.istft(torch.fft.fft(x), 4, 2, onesided=False)
+torch.istft(torch.fft.fft(x.transpose(1, 2), dim=1), 4, 1, onesided=False)
 torch.hann_window(8)
 torch.hann_window(7, periodic=False, dtype=torch.float64)
 torch.hann_window(1)
