@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import warnings
 from typing import Any
 
 import jax
@@ -34,6 +35,13 @@ def leaves(value: Any) -> list[Any]:
     return [value]
 
 
+def torch_value(source: str, names: dict[str, Any]) -> Any:
+    """What torch makes of an expression; it warns of functions that are deprecated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return eval(source, {"torch": torch, "inf": np.inf, "nan": np.nan, **names})
+
+
 @dataclasses.dataclass
 class Translator(ast.NodeTransformer):
     """Rewrites the calls in a torch expression, by what torch says of their arguments."""
@@ -43,7 +51,7 @@ class Translator(ast.NodeTransformer):
     key: str | None = None
 
     def evaluate(self, node: ast.AST) -> Any:
-        return eval(ast.unparse(node), dict(self.names))
+        return torch_value(ast.unparse(node), self.names)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         assert isinstance(node.func, ast.Attribute)
@@ -113,7 +121,7 @@ class Case:
 def translated(source: str, names: dict[str, Any], key: str | None = None) -> Case:
     tree = ast.parse(source, mode="eval").body
     used = sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in names} - {"torch"})
-    translator = Translator({**names, "torch": torch, "inf": np.inf, "nan": np.nan}, key=key)
+    translator = Translator(names, key=key)
     expression = ast.unparse(translator.visit(tree))
     return Case(source, expression, translator.operators, used)
 

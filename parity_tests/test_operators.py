@@ -1,6 +1,10 @@
 """The operator table and flaxnets.ops against torch: values, dtypes, shapes and gradients."""
 
+import ast
 import dataclasses
+import functools
+import inspect
+import re
 import typing
 from typing import Any
 
@@ -9,10 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from cases.operators import CASES, INPUTS
-from operator_calls import Case, dtype_name, evaluated, leaves, translated
+from cases.operators import CASES, DRAWN, INPUTS
+from operator_calls import Case, dtype_name, evaluated, leaves, torch_value, translated
 
-from flaxnets.port.operators import NOT_IN_TABLE, find, operators, reason
+from flaxnets import ops
+from flaxnets.nn import functional as F
+from flaxnets.port.operator_table import FUNCTIONAL
+from flaxnets.port.operators import NOT_IN_TABLE, Call, UntranslatableError, find, operators, reason, translate
 from flaxnets.port.refused import REFUSED
 
 VALUE, GRADIENT = 1e-12, 1e-10
@@ -55,8 +62,7 @@ def run_torch(case: Case, with_gradients: bool) -> Outcome:
     inputs = {name: torch.as_tensor(np.copy(INPUTS[name])) for name in case.inputs}
     chosen = [name for name in case.inputs if with_gradients and is_differentiable(inputs[name])]
     tracked = {name: inputs[name].clone().requires_grad_() for name in chosen}
-    names = {"torch": torch, "inf": np.inf, "nan": np.nan, **inputs, **tracked}
-    outputs = leaves(eval(case.source, names))
+    outputs = leaves(torch_value(case.source, {**inputs, **tracked}))
     summands = [
         (torch.as_tensor(cotangent(case.source, i, tuple(out.shape), dtype_name(out))).conj() * out).real.sum()
         for i, out in enumerate(outputs)
@@ -188,3 +194,187 @@ def test_no_name_is_both_in_the_table_and_refused_nor_unknown_to_torch():
     assert [name for name in REFUSED if name not in exists and name.replace(".Tensor", "") not in exists] == []
     both = {name for operator in operators() for name in operator.names} & REFUSED.keys()
     assert both & names == set()
+
+
+@functools.cache
+def cases_of(family: str) -> dict[str, Case]:
+    tensors = {name: torch.as_tensor(np.copy(value)) for name, value in INPUTS.items()}
+    lines = [line for line in (CASES | DRAWN)[family].strip().splitlines() if line.strip()]
+    return {line: translated(line.lstrip("~ ").strip(), tensors, KEY) for line in lines}
+
+
+def test_every_row_of_the_table_has_a_case():
+    """The functions that F has with the same arguments have theirs in the tables of layers."""
+    reached = {
+        operator.text for family in CASES | DRAWN for case in cases_of(family).values() for operator in case.operators
+    }
+    passed = {operator.text for name in FUNCTIONAL.split() for operator in find(f"torch.nn.functional.{name}")}
+    assert [operator.text for operator in operators() if operator.text not in reached | passed] == []
+
+
+@pytest.mark.parametrize("line", [line for lines in DRAWN.values() for line in lines.strip().splitlines()])
+def test_random_calls_draw_from_torchs_distributions(line):
+    """Shapes and dtypes are torch's; mean and standard deviation agree within five standard errors."""
+    case = cases_of("random")[line]
+    torch.manual_seed(0)
+    tensors = {name: torch.as_tensor(np.copy(INPUTS[name])) for name in case.inputs}
+    expected = numbers(torch_value(case.source, tensors))
+    with jax.enable_x64(True):
+        actual = np.asarray(evaluated(case.expression, {name: jnp.asarray(INPUTS[name]) for name in case.inputs}))
+    assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype)
+    if "cauchy" in line:  # has neither
+        actual, expected = np.arctan(actual), np.arctan(expected)
+    actual, expected = actual.astype(float), expected.astype(float)
+    error = 5 * (expected.std() + 1e-9) / np.sqrt(expected.size)
+    assert abs(actual.mean() - expected.mean()) <= error * 1.5
+    assert abs(actual.std() - expected.std()) <= error * 3
+
+
+# What a reader of generated source sees.
+TRANSLATIONS = {
+    "x.mean(1)": "x.mean(axis=1)",
+    "x.mean((0, 2), keepdim=True)": "x.mean(axis=(0, 2), keepdims=True)",
+    "x.mean([0, 2])": "x.mean(axis=(0, 2))",
+    "x.mean(axis=1, keepdims=True)": "x.mean(axis=1, keepdims=True)",
+    "torch.add(a, b) * 2": "(a + b) * 2",
+    "(a + b).sum()": "(a + b).sum()",
+    "(-a).exp()": "jnp.exp(-a)",
+    "torch.mul(a + b, a - b)": "(a + b) * (a - b)",
+    "x.view(x.size(0), -1)": "x.reshape(x.shape[0], -1)",
+    "x.view(*x.shape[:1], -1)": "x.reshape(*x.shape[:1], -1)",
+    "x.permute(2, 0, 1)": "x.transpose(2, 0, 1)",
+    "a.repeat(2, 1)": "jnp.tile(a, (2, 1))",
+    "v.repeat(2)": "jnp.tile(v, 2)",
+    "x.flip(0, 1)": "jnp.flip(x, (0, 1))",
+    "torch.zeros(2, 3, device='cpu')": "jnp.zeros((2, 3), jnp.float32)",
+    "torch.zeros(*a.shape)": "jnp.zeros((*a.shape,), jnp.float32)",
+    "torch.ones(3, dtype=torch.int64)": "jnp.ones(3, int)",
+    "torch.arange(4)": "jnp.arange(4)",
+    "torch.cat([a, b], dim=1)": "jnp.concatenate([a, b], axis=1)",
+    "x.chunk(3, dim=-1)": "ops.chunk(x, 3, dim=-1)",
+    "x.split(2, dim=1)": "ops.split(x, 2, dim=1)",
+    "x.flatten(1)": "ops.flatten(x, 1)",
+    "torch.max(a, 1)": "ops.max(a, 1)",
+    "torch.max(a, b)": "jnp.maximum(a, b)",
+    "a.max()": "a.max()",
+    "a.to(torch.float32)": "a.astype(jnp.float32)",
+    "a.to('cpu')": "a",
+    "i.to(a)": "i.astype(a.dtype)",
+    "a.masked_fill(t == 0, -1e9)": "jnp.where(t == 0, -1000000000.0, a)",
+    "i / 2": "ops.div(i, 2)",
+    "i + 1": "i + 1",
+    "t.sum()": "t.sum()",
+    "a.add_(b)": "a + b",
+    "i.add_(k)": "i + k",
+    "a.gt_(0)": "(a > 0).astype(a.dtype)",
+    "torch.nn.functional.relu(a, inplace=True)": "F.relu(a)",
+    "a.T @ b": "a.T @ b",
+    "torch.einsum('ij,kj->ik', a, b)": "jnp.einsum('ij,kj->ik', a, b)",
+    "torch.rand(2, 3)": "jax.random.uniform(jax.random.key(0), (2, 3), jnp.float32)",
+    "a.softmax(dim=-1)": "F.softmax(a, dim=-1)",
+}
+
+
+@pytest.mark.parametrize(("source", "expression"), TRANSLATIONS.items(), ids=TRANSLATIONS)
+def test_source_reads_as_written_by_hand(source, expression):
+    tensors = {name: torch.as_tensor(np.copy(value)) for name, value in INPUTS.items()}
+    assert translated(source, tensors, KEY).expression == expression
+
+
+UNTRANSLATABLE = {
+    "refused": (Call("torch.Tensor.nonzero", ["x"]), r"torch\.Tensor\.nonzero: the shape of its result depends on val"),
+    "in place": (Call("torch.Tensor.resize_", ["x", "2"]), r"torch\.Tensor\.resize_: works on the memory"),
+    "unknown": (Call("torch.nowhere", ["x"]), r"torch\.nowhere: not in the operator table"),
+    "arguments": (
+        Call("torch.mean", ["x"], {"width": "2"}),
+        r"torch\.mean\(x, width=2\): no row takes these .* mean",
+    ),
+    "out": (Call("torch.add", ["x", "y"], {"out": "z"}), r"torch\.add\(x, y, out=z\): no row takes these arguments"),
+    "starred": (Call("torch.transpose", ["x", "*dims"]), r"torch\.transpose\(x, \*dims\): no row takes these arg"),
+    "no key": (Call("torch.rand", ["2"]), r"torch\.rand: draws random numbers, got no key"),
+    "unknown kind": (Call("torch.qr", ["x", "flag"]), r"torch\.qr\(x, flag\): no row takes these arguments"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), UNTRANSLATABLE.values(), ids=UNTRANSLATABLE)
+def test_calls_that_are_not_known_are_refused(call, message):
+    with pytest.raises(UntranslatableError, match=message):
+        translate(call)
+
+
+def test_functions_that_get_arguments_as_they_were_passed_have_torchs_names():
+    for operator in operators():
+        called = re.match(r"(ops|F)\.(\w+)\(\.\.\.", ast.unparse(operator.plain))
+        parameters = operator.signature.parameters
+        if not called or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            continue
+        function = getattr({"ops": ops, "F": F}[called[1]], called[2])
+        names = [*inspect.signature(function).parameters]
+        theirs = [name for name, p in parameters.items() if p.kind is not p.VAR_POSITIONAL and name != "self"]
+        ours = names if "self" not in parameters else names[1:]
+        assert set(theirs) <= set(ours), operator.text
+
+
+NARROW_FAMILIES = ("conversions", "creation", "promotion", "indexing")
+NARROWED = {"int64": "int32", "float64": "float32", "complex128": "complex64"}
+
+
+@pytest.mark.parametrize("family", NARROW_FAMILIES)
+def test_without_x64_dtypes_are_narrower_and_nothing_warns(family):
+    """int64 is int32, float64 is float32; results of dtypes that torch promotes float64 to are not compared."""
+    arrays = {name: jnp.asarray(value) for name, value in INPUTS.items()}
+    differing = {}
+    with jax.numpy_rank_promotion("allow"):
+        for line, case in cases_of(family).items():
+            tensors = {name: torch.as_tensor(np.copy(INPUTS[name])) for name in case.inputs}
+            expected = leaves(torch_value(case.source, tensors))
+            actual = leaves(evaluated(case.expression, arrays))
+            ours = [dtype_name(each) for each in actual if isinstance(each, jax.Array)]
+            theirs = [dtype_name(each) for each in expected if isinstance(each, torch.Tensor)]
+            theirs = [NARROWED.get(name, name) for name in theirs]
+            if ours != theirs and "view(torch" not in line:
+                differing[line] = (case.expression, ours, theirs)
+    assert differing == {}
+
+
+# Calls of flaxnets.ops that torch refuses, too: the exception and its message.
+REFUSED_ARGUMENTS: dict[str, tuple[type[Exception], str]] = {
+    "ops.expand(a, 4)": (RuntimeError, r"sizes \(4,\) for shape \(3, 4\)"),
+    "ops.flatten(a, 1, 0)": (RuntimeError, r"start_dim=1 behind end_dim=0"),
+    "ops.flatten(a, 2)": (IndexError, r"dim=2. Expected an axis from -2 to 1"),
+    "ops.unflatten(a, 1, (3, -1))": (RuntimeError, r"sizes \(3, -1\). Expected a product of 4"),
+    "ops.split(a, [1, 1])": (RuntimeError, r"sizes \[1, 1\]. Expected a sum of 3"),
+    "ops.split(a, 0)": (RuntimeError, r"got 0. Expected a positive size"),
+    "ops.chunk(a, 0)": (RuntimeError, r"chunks=0"),
+    "ops.squeeze(a, 5)": (IndexError, r"dim=5"),
+    "ops.unfold(a, 1, 5, 1)": (RuntimeError, r"size=5, step=1 for an axis of size 4"),
+    "ops.narrow(a, 0, 2, 2)": (RuntimeError, r"start=2, length=2"),
+    "ops.select(a, 0, 3)": (IndexError, r"index=3"),
+    "ops.topk(a, 5)": (RuntimeError, r"k=5. Expected a number from 0 to 4"),
+    "ops.kthvalue(a, 0)": (RuntimeError, r"k=0. Expected a number from 1 to 4"),
+    "ops.clamp(a)": (ValueError, r"min=None and max=None"),
+    "ops.div(a, b, rounding_mode='up')": (RuntimeError, r"rounding_mode='up'"),
+    "ops.gather(a, 1, jnp.zeros((4, 1), int))": (RuntimeError, r"index of shape \(4, 1\)"),
+    "ops.scatter(a, 1, along, b, reduce='max')": (RuntimeError, r"reduce='max'"),
+    "ops.scatter_reduce(a, 1, along, b, 'max')": (RuntimeError, r"reduce='max'"),
+    "ops.var(a, (0, 0))": (RuntimeError, r"dim=\(0, 0\), which names an axis twice"),
+    "ops.norm(a, 'two')": (RuntimeError, r"p='two'"),
+    "ops.matrix_norm(a, 3)": (RuntimeError, r"ord=3"),
+    "ops.linalg_norm(x, 2)": (RuntimeError, r"ord=2 for axes \(0, 1, 2\)"),
+    "ops.cross(v, v)": (RuntimeError, r"shape \(4,\)"),
+    "ops.cross(a, a, 1)": (RuntimeError, r"axis of size 4. Expected 3"),
+    "ops.view_as_complex(a)": (RuntimeError, r"shape \(3, 4\)"),
+    "ops.view_as_real(a)": (RuntimeError, r"dtype float"),
+    "ops.arange(0, 3, -1)": (RuntimeError, r"step=-1"),
+    "ops.arange(0, 3, 0)": (RuntimeError, r"step=0"),
+    "ops.stft(signal, 8, window=v)": (RuntimeError, r"window of shape \(4,\)"),
+    "ops.hann_window(-1)": (RuntimeError, r"length of -1"),
+    "ops.multinomial(jax.random.key(0), v, 9)": (RuntimeError, r"num_samples=9 of 4"),
+    "ops.result_type()": (ValueError, r"got \(\)"),
+}
+
+
+@pytest.mark.parametrize(("call", "error"), REFUSED_ARGUMENTS.items(), ids=REFUSED_ARGUMENTS)
+def test_arguments_that_torch_rejects_are_rejected(call, error):
+    with pytest.raises(error[0], match=error[1]):
+        evaluated(call, {name: jnp.asarray(INPUTS[name]) for name in ("a", "b", "x", "v", "along", "signal")})

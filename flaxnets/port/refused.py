@@ -9,7 +9,7 @@ _REASONS = {
     """,
     "works on the memory of a tensor, which an array does not show. Fix: index or reshape": """
         as_strided as_strided_copy as_strided_scatter Tensor.const_data_ptr Tensor.data_ptr torch.empty_permuted
-        torch.empty_strided Tensor.is_set_to Tensor.new_empty_strided resize resize_as Tensor.set_ Tensor.storage
+        torch.empty_strided Tensor.is_set_to Tensor.new_empty_strided Tensor.resize resize_as Tensor.set_ Tensor.storage
         Tensor.storage_offset Tensor.storage_type Tensor.stride Tensor.untyped_storage Tensor.dim_order
         Tensor.module_load Tensor.as_subclass torch.from_file torch.frombuffer torch.from_dlpack torch.to_dlpack
         torch.is_storage

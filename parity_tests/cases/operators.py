@@ -66,6 +66,7 @@ INPUTS: dict[str, Any] = {
     "edges": np.array([-1.0, 0.0, 0.5, 1.0]),
     "sorted_rows": np.sort(_normal(3, 4), axis=1),
     "signal": _normal(2, 16),
+    "many_values": _rng.uniform(0.1, 0.9, 2000),
     "window": _rng.uniform(0.2, 1.0, 8),
     "weights": np.array([0.5, 0.25, 0.25, 1.0, 2.0]),
     "counts": np.array([0, 3, 1, 1, 3]),
@@ -76,6 +77,8 @@ INPUTS: dict[str, Any] = {
     "cube": _normal(1, 2, 4, 4, 4),
     "kernel3": _normal(2, 2, 2, 2, 2),
     "bias": _normal(4),
+    "heads": _normal(12, 4),
+    "m4": _normal(4, 4),
 }  # fmt: skip
 
 _UNARY = "exp exp2 expm1 sin cos tan sinh cosh tanh atan arctan asinh arcsinh sinc deg2rad rad2deg erf erfc sigmoid"
@@ -123,6 +126,8 @@ torch.angle(c)
 ~torch.polygamma(1, p)
 ~p.polygamma(2)
 ~torch.special.polygamma(1, p)
+~torch.special.modified_bessel_i0(a)
+~torch.special.modified_bessel_i1(a)
 torch.mvlgamma(p + 2, 2)
 torch.special.multigammaln(p + 2, 2)
 ~torch.special.zeta(p + 1, p)
@@ -882,7 +887,7 @@ i.masked_fill(t, 3)
 ~i32.masked_fill(t, 2.0)
 f.masked_fill(t, z)
 h.masked_fill(t, -1e4)
-a.masked_fill(t == 0, torch.finfo(torch.float64).min)
+f.masked_fill(t == 0, torch.finfo(torch.float32).min)
 torch.masked_scatter(a, t, b)
 a.masked_scatter(tv, b)
 a.put(at, b.flatten().narrow(0, 0, 6).view(2, 3), True)
@@ -1176,6 +1181,7 @@ torch.asarray([1, 2])
 torch.scalar_tensor(2)
 torch.scalar_tensor(2, dtype=torch.int64)
 torch.from_numpy(a.detach().numpy())
+torch.unravel_index(many, (2, 2))
 torch.tril_indices(3, 4)
 torch.tril_indices(3, 3, -1)
 torch.triu_indices(3, 4, 1)
@@ -1367,6 +1373,17 @@ torch.nn.functional.interpolate(image, scale_factor=2)
 torch.nn.functional.interpolate(image, size=(3, 3), mode='bilinear', align_corners=False)
 torch.nn.functional.scaled_dot_product_attention(x, x, x)
 torch.nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True)
+torch.nn.functional.scaled_dot_product_attention(x, x, x, None, 0.0, True)
+torch.nn.functional.multi_head_attention_forward(\
+ x, x, x, 4, 2, heads, None, None, None, False, 0.0, m4, bias, training=False)
+torch.nn.functional.feature_alpha_dropout(image, 0.3)
+torch.nn.functional.dropout1d(line, 0.3, False)
+torch.nn.functional.dropout3d(cube, 0.3, training=False)
+torch.feature_alpha_dropout(image, 0.3, False)
+torch.batch_norm(image, v, bias, None, None, True, 0.1, 1e-5, False)
+torch.layer_norm(a, (4,), v, bias, 1e-3)
+torch.affine_grid_generator(x[:, :2, :3], [2, 1, 3, 3], False)
+torch.max_pool1d_with_indices(line, 2)
 torch.nn.functional.cross_entropy(a, rows)
 torch.nn.functional.mse_loss(a, b, reduction='sum')
 torch.prelu(a, v.narrow(0, 0, 1))
@@ -1411,4 +1428,54 @@ torch.alpha_dropout(a, 0.3, False)
 torch.nn.functional.rrelu(a)
 ~torch.nn.functional.batch_norm(image, bias, p.flatten().narrow(0, 0, 4), v, bias)
 """,
+}
+
+# Calls that draw random numbers: the distributions are compared.
+DRAWN = {
+    "random": """
+torch.rand(40, 50)
+torch.rand((2000,), dtype=torch.float64)
+torch.randn(2000)
+torch.randn(*a.shape, 200, dtype=torch.float64)
+torch.rand_like(many_values)
+torch.randn_like(many_values, dtype=torch.float32)
+torch.randint(7, (2000,))
+torch.randint(-3, 4, (40, 50))
+torch.randint(low=2, high=5, size=(2000,), dtype=torch.int32)
+torch.randint_like(many_values, 5)
+torch.randint_like(many_values, -5, 5)
+torch.randperm(2000)
+torch.bernoulli(many_values)
+many_values.bernoulli()
+torch.bernoulli(many_values, 0.3)
+many_values.bernoulli(0.3)
+many_values.clone().bernoulli_(0.3)
+many_values.clone().bernoulli_()
+torch.poisson(many_values * 9)
+torch.binomial(torch.full_like(many_values, 9), many_values)
+torch.multinomial(weights, 2000, replacement=True)
+torch.multinomial(many_values, 1000)
+weights.multinomial(2000, True)
+torch.normal(1.0, 2.0, (2000,))
+torch.normal(many_values, many_values + 1)
+torch.normal(many_values)
+torch.normal(many_values, 2.0)
+torch.normal(2.0, many_values)
+many_values.clone().normal_()
+many_values.clone().normal_(3, 0.5)
+many_values.clone().normal_(std=0.02)
+many_values.clone().uniform_()
+many_values.clone().uniform_(-1, 2)
+many_values.clone().exponential_()
+many_values.clone().exponential_(3)
+many_values.clone().cauchy_()
+many_values.clone().log_normal_(0, 0.3)
+many_values.clone().geometric_(0.3)
+many_values.clone().random_(0, 9)
+torch.nn.functional.dropout(many_values, 0.3)
+torch.nn.functional.rrelu(many_values - 1, training=True)
+torch.rrelu(many_values - 1, training=True)
+torch.dropout(many_values, 0.3, True)
+torch.nn.functional.gumbel_softmax(many_values.view(40, 50), hard=True)
+"""
 }
