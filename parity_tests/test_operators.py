@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from cases.operators import CASES, DRAWN, INPUTS
+from cases.operators import CASES, DRAWN, EAGER, INPUTS
 from operator_calls import Case, dtype_name, evaluated, leaves, torch_value, translated
 
 from flaxnets import ops
@@ -199,7 +199,7 @@ def test_no_name_is_both_in_the_table_and_refused_nor_unknown_to_torch():
 @functools.cache
 def cases_of(family: str) -> dict[str, Case]:
     tensors = {name: torch.as_tensor(np.copy(value)) for name, value in INPUTS.items()}
-    lines = [line for line in (CASES | DRAWN)[family].strip().splitlines() if line.strip()]
+    lines = [line for line in (CASES | DRAWN | {"eager": EAGER})[family].strip().splitlines() if line.strip()]
     return {line: translated(line.lstrip("~ ").strip(), tensors, KEY) for line in lines}
 
 
@@ -281,6 +281,39 @@ def test_source_reads_as_written_by_hand(source, expression):
     assert translated(source, tensors, KEY).expression == expression
 
 
+# Calls of which only the text is known.
+OF_UNKNOWN_KINDS = {
+    Call("torch.Tensor.to", ["x", "target"]): "ops.to(x, target)",
+    Call("torch.Tensor.to", ["x"], {"device": "device"}): "x",
+    Call("torch.Tensor.cuda", ["x", "device"]): "x",
+    Call("torch.max", ["x", "y"]): "ops.max(x, y)",
+    Call("torch.sum", ["x", "dims"], kinds={1: "list"}): "x.sum(axis=tuple(dims))",
+    Call("torch.zeros", ["n", "m"], {"dtype": "x.dtype"}): "jnp.zeros((n, m), x.dtype)",
+    Call("torch.Tensor.expand", ["x if y else z", "-1", "2"]): "ops.expand(x if y else z, -1, 2)",
+    Call("torch.Tensor.mean", ["x if y else z"]): "(x if y else z).mean()",
+    Call("torch.add", ["x or y", "lambda: 1"]): "(x or y) + (lambda: 1)",
+}
+
+
+@pytest.mark.parametrize(("call", "expression"), OF_UNKNOWN_KINDS.items(), ids=lambda value: str(value)[:40])
+def test_calls_are_translated_without_knowing_what_their_arguments_are(call, expression):
+    assert translate(call).expression == expression
+
+
+@pytest.mark.parametrize("line", EAGER.strip().splitlines())
+def test_results_that_are_no_arrays_are_torchs(line):
+    case = cases_of("eager")[line]
+    expected = [
+        numbers(each)
+        for each in leaves(torch_value(line, {n: torch.as_tensor(np.copy(INPUTS[n])) for n in case.inputs}))
+    ]
+    with jax.enable_x64(True):
+        actual = leaves(evaluated(case.expression, {name: jnp.asarray(INPUTS[name]) for name in case.inputs}))
+    assert [np.asarray(each).tolist() for each in actual] == pytest.approx(
+        [np.asarray(each).tolist() for each in expected]
+    )
+
+
 UNTRANSLATABLE = {
     "refused": (Call("torch.Tensor.nonzero", ["x"]), r"torch\.Tensor\.nonzero: the shape of its result depends on val"),
     "in place": (Call("torch.Tensor.resize_", ["x", "2"]), r"torch\.Tensor\.resize_: works on the memory"),
@@ -292,7 +325,7 @@ UNTRANSLATABLE = {
     "out": (Call("torch.add", ["x", "y"], {"out": "z"}), r"torch\.add\(x, y, out=z\): no row takes these arguments"),
     "starred": (Call("torch.transpose", ["x", "*dims"]), r"torch\.transpose\(x, \*dims\): no row takes these arg"),
     "no key": (Call("torch.rand", ["2"]), r"torch\.rand: draws random numbers, got no key"),
-    "unknown kind": (Call("torch.qr", ["x", "flag"]), r"torch\.qr\(x, flag\): no row takes these arguments"),
+    "unknown kind": (Call("torch.Tensor.type", ["x", "kind"]), r"torch\.Tensor\.type\(x, kind\): no row takes"),
 }
 
 

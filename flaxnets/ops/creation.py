@@ -144,7 +144,7 @@ def logspace(
     return jnp.power(jnp.asarray(base, dtype), linspace(start, end, steps, dtype=dtype))
 
 
-def tril_indices(row: int, col: int, offset: int = 0) -> jax.Array:
+def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DTypeLike | None = None) -> jax.Array:
     """Return the row and the column of each element of the lower triangle, as an array of shape ``(2, n)``.
 
     See `torch.tril_indices <https://docs.pytorch.org/docs/stable/generated/torch.tril_indices.html>`_.
@@ -152,10 +152,10 @@ def tril_indices(row: int, col: int, offset: int = 0) -> jax.Array:
     >>> tril_indices(2, 2).tolist()
     [[0, 1, 1], [0, 0, 1]]
     """
-    return jnp.asarray(np.stack(np.tril_indices(row, offset, col)), int)
+    return jnp.asarray(np.stack(np.tril_indices(row, offset, col)), dtype or int)
 
 
-def triu_indices(row: int, col: int, offset: int = 0) -> jax.Array:
+def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DTypeLike | None = None) -> jax.Array:
     """Return the row and the column of each element of the upper triangle, as an array of shape ``(2, n)``.
 
     See `torch.triu_indices <https://docs.pytorch.org/docs/stable/generated/torch.triu_indices.html>`_.
@@ -163,4 +163,4 @@ def triu_indices(row: int, col: int, offset: int = 0) -> jax.Array:
     >>> triu_indices(2, 2).tolist()
     [[0, 0, 1], [0, 1, 1]]
     """
-    return jnp.asarray(np.stack(np.triu_indices(row, offset, col)), int)
+    return jnp.asarray(np.stack(np.triu_indices(row, offset, col)), dtype or int)

@@ -254,6 +254,8 @@ def index_reduce(
     >>> index_reduce(jnp.ones(2), 0, jnp.array([1, 1]), jnp.array([2.0, 3.0]), "prod").tolist()
     [1.0, 6.0]
     """
+    if input.ndim == 0:
+        return index_reduce(input[None], 0, index, jnp.atleast_1d(source), reduce, include_self=include_self)[0]
     return _reduced(input, _along(index, resolve(dim, input.ndim, "index_reduce")), source, reduce, include_self)
 
 
@@ -273,9 +275,11 @@ def index_put(
     new = jnp.asarray(values).astype(input.dtype)
     mask = indices[0]
     if len(indices) == 1 and mask is not None and jnp.issubdtype(mask.dtype, jnp.bool):
-        mask = mask.reshape(*mask.shape, *[1] * (input.ndim - mask.ndim))
-        if new.size != 1:
-            new = masked_scatter(jnp.zeros_like(input), mask, new)
+        rest = input.ndim - mask.ndim
+        if new.ndim == rest + 1:  # a value for each place where the mask is true
+            order = jnp.cumsum(mask.reshape(-1)).reshape(mask.shape) - 1
+            new = jnp.take(new, order, axis=0, mode="clip")
+        mask = mask.reshape(*mask.shape, *[1] * rest)
         return jnp.where(mask, input + new if accumulate else new, input)
     target = input.at[tuple(slice(None) if index is None else index for index in indices)]
     return (target.add if accumulate else target.set)(new)

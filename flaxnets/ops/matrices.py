@@ -173,6 +173,8 @@ def logdet(input: jax.Array) -> jax.Array:
     0.0
     """
     sign, logarithm = jnp.linalg.slogdet(input)
+    if jnp.iscomplexobj(input):
+        return logarithm + jnp.log(sign)
     return jnp.where(sign < 0, jnp.nan, logarithm)
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from flaxnets.ops._axes import Dim, resolve, resolve_all
+from flaxnets.ops.promotion import floating
 
 
 def _variance(
@@ -136,6 +137,8 @@ def logcumsumexp(input: jax.Array, dim: int) -> jax.Array:
     [0.0, 0.6930000185966492]
     """
     axis = resolve(dim, input.ndim, "logcumsumexp")
+    if jnp.iscomplexobj(input):
+        raise NotImplementedError(f"logcumsumexp: got dtype {input.dtype}. Expected real numbers")
     return jax.lax.cumlogsumexp(input, axis=axis) if input.ndim else input
 
 
@@ -148,7 +151,7 @@ def cumulative_trapezoid(y: jax.Array, x: jax.Array | None = None, *, dx: float 
     >>> cumulative_trapezoid(jnp.array([1.0, 3.0, 5.0])).tolist()
     [2.0, 6.0]
     """
-    lines = jnp.moveaxis(y, dim, -1)
+    lines = jnp.moveaxis(floating(y), dim, -1)
     steps = dx if x is None else jnp.diff(x if x.ndim == 1 else jnp.moveaxis(x, dim, -1), axis=-1)
     areas = steps * (lines[..., 1:] + lines[..., :-1]) / 2
     return jnp.moveaxis(jnp.cumsum(areas, axis=-1), -1, dim)

@@ -97,7 +97,7 @@ class UntranslatableError(LookupError):
     """
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Call:
     """One call in source.
 
@@ -178,17 +178,15 @@ def is_plain(operands: Iterable[str | complex], result: str | None = None) -> bo
     """
     operands = list(operands)
     tensors = {each for each in operands if isinstance(each, str) and each != "bool"}
-    dtypes = tensors | ({result} if result not in (None, "bool") else set())
-    if len(dtypes) > 1 or (dtypes and not tensors):
+    dtype = min(tensors, default="bool")
+    if len(tensors) > 1 or result not in (None, "bool", dtype, _OTHER_PART.get(dtype)):
         return False
-    dtype = next(iter(dtypes), "")
-    ranks = [
-        0 if isinstance(each, (bool, int)) else 1 + isinstance(each, complex)
-        for each in operands
-        if not isinstance(each, str)
-    ]
-    rank = 2 if "complex" in dtype else 1 if "float" in dtype else 0
-    return max(ranks, default=0) <= rank
+    numbers = {"c": (complex, float, int), "f": (float, int)}.get(dtype[0], (int,))
+    return all(isinstance(each, (str, *numbers)) for each in operands)
+
+
+# The complex dtype of a floating-point one, which its Fourier transform has, and the other way round.
+_OTHER_PART = {"float32": "complex64", "float64": "complex128", "complex64": "float32", "complex128": "float64"}
 
 
 @functools.cache

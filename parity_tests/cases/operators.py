@@ -77,6 +77,8 @@ INPUTS: dict[str, Any] = {
     "cube": _normal(1, 2, 4, 4, 4),
     "kernel3": _normal(2, 2, 2, 2, 2),
     "bias": _normal(4),
+    "samples": _rng.random((2, 4, 2)),
+    "samples3": _rng.random((1, 2, 3)),
     "heads": _normal(12, 4),
     "m4": _normal(4, 4),
 }  # fmt: skip
@@ -572,6 +574,13 @@ torch.cumulative_trapezoid(a, dx=2)
 torch.cov(a)
 torch.cov(a, correction=0)
 torch.corrcoef(a)
+torch.cov(i)
+torch.corrcoef(i)
+torch.trapezoid(i)
+~torch.mvlgamma(j, 1)
+t.square()
+~torch.heaviside(i, j)
+torch.logdet(c @ c.t().conj() + 3)
 """,
     "norms": """
 torch.norm(a)
@@ -877,6 +886,9 @@ a.index_put((once,), v)
 a.index_put((rows, rows), w, accumulate=True)
 a.index_put([t], z)
 a.index_put((t,), z, True)
+a.index_put((r.any(1),), v)
+a.index_put((tv.new_tensor([True, False, True]),), b.narrow(0, 0, 2))
+a.index_put((torch.ones_like(t),), b.flatten())
 a.index_put((r.any(1),), z)
 torch.masked_fill(a, t, 2.0)
 a.masked_fill(t, -inf)
@@ -1056,6 +1068,9 @@ torch.linalg.eigvalsh(spd, UPLO='U')
 torch.linalg.qr(m)
 ~torch.linalg.qr(x.mT, mode='reduced')
 ~torch.qr(m, some=True)
+~torch.qr(m)
+~torch.qr(a.t(), False)[1]
+~torch.linalg.pinv(a, rtol=0.4)
 torch.linalg.tensorinv(m, ind=1)
 torch.linalg.tensorsolve(m, w)
 torch.linalg.cond(m)
@@ -1186,12 +1201,14 @@ torch.tril_indices(3, 4)
 torch.tril_indices(3, 3, -1)
 torch.triu_indices(3, 4, 1)
 torch.triu_indices(row=3, col=3)
+torch.tril_indices(2, 2, dtype=torch.int32)
 torch.FloatTensor([1, 2])
 torch.DoubleTensor([1, 2])
 torch.LongTensor([1, 2])
 torch.IntTensor([1, 2])
 torch.BoolTensor([True, False])
 torch.Tensor([1, 2])
+torch.zeros_like(torch.Tensor(2, 3))
 a.new_zeros(2, 3)
 a.new_zeros((2,), dtype=torch.int64)
 a.new_ones(b.shape)
@@ -1384,6 +1401,10 @@ torch.batch_norm(image, v, bias, None, None, True, 0.1, 1e-5, False)
 torch.layer_norm(a, (4,), v, bias, 1e-3)
 torch.affine_grid_generator(x[:, :2, :3], [2, 1, 3, 3], False)
 torch.max_pool1d_with_indices(line, 2)
+~torch.nn.functional.fractional_max_pool2d(image, 2, 3, _random_samples=samples)
+~torch.nn.functional.fractional_max_pool2d_with_indices(image, 2, 3, _random_samples=samples)
+~torch.nn.functional.fractional_max_pool3d(cube, 2, 2, _random_samples=samples3)
+~torch.nn.functional.fractional_max_pool3d_with_indices(cube, 2, 2, _random_samples=samples3)
 torch.nn.functional.cross_entropy(a, rows)
 torch.nn.functional.mse_loss(a, b, reduction='sum')
 torch.prelu(a, v.narrow(0, 0, 1))
@@ -1479,3 +1500,14 @@ torch.dropout(many_values, 0.3, True)
 torch.nn.functional.gumbel_softmax(many_values.view(40, 50), hard=True)
 """
 }
+
+# Calls whose results are Python's, which no compiled program has.
+EAGER = """
+z.item()
+i.tolist()
+a.sum().item() + 1
+torch.is_nonzero(k)
+zeros.any().item()
+torch.nn.functional.one_hot(rows)
+a.max(1).indices.tolist()
+"""
