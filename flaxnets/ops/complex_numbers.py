@@ -61,8 +61,8 @@ def sgn(input: ArrayLike) -> jax.Array:
 
     See `torch.sgn <https://docs.pytorch.org/docs/stable/generated/torch.sgn.html>`_.
 
-    >>> sgn(jnp.array([3 + 4j, 0j])).round(1).tolist() == [0.6 + 0.8j, 0j]
-    True
+    >>> sgn(jnp.array([2j, 0j])).tolist()
+    [1j, 0j]
     """
     array = jnp.asarray(input)
     if not jnp.iscomplexobj(array):
@@ -76,8 +76,8 @@ def angle(input: ArrayLike) -> jax.Array:
 
     See `torch.angle <https://docs.pytorch.org/docs/stable/generated/torch.angle.html>`_.
 
-    >>> angle(jnp.array([1j, -1.0])).round(2).tolist() == jnp.array([1.57, 3.14]).tolist()
-    True
+    >>> jnp.degrees(angle(jnp.array([1j, -1.0]))).round().tolist()
+    [90.0, 180.0]
     """
     array = floating(input)
     if jnp.iscomplexobj(array):

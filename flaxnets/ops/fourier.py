@@ -163,7 +163,8 @@ def stft(
         modes = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
         signal = jnp.pad(signal, ((0, 0), (n_fft // 2, n_fft // 2)), mode=modes[pad_mode])
     starts = np.arange(0, signal.shape[-1] - n_fft + 1, hop)
-    frames = signal[:, starts[:, None] + np.arange(n_fft)] * _full_window(window, length, n_fft, signal.real.dtype)
+    weights = _full_window(window, length, n_fft, signal.real.dtype)
+    frames = signal[:, starts[:, None] + np.arange(n_fft)] * weights[None, None]
     is_complex = jnp.iscomplexobj(frames)
     onesided = not is_complex if onesided is None else onesided
     result = (jnp.fft.rfft if onesided else jnp.fft.fft)(frames).swapaxes(-1, -2)
@@ -212,10 +213,10 @@ def istft(
     weights = _full_window(window, size, n_fft, frames.real.dtype)
     places = (np.arange(frames.shape[1]) * hop)[:, None] + np.arange(n_fft)
     total = int(places[-1, -1]) + 1
-    signal = jnp.zeros((frames.shape[0], total), frames.dtype).at[:, places].add(frames * weights)
+    signal = jnp.zeros((frames.shape[0], total), frames.dtype).at[:, places].add(frames * weights[None, None])
     envelope = jnp.zeros(total, weights.dtype).at[places].add(jnp.broadcast_to(jnp.square(weights), places.shape))
     start = n_fft // 2 if center else 0
     stop = start + length if length is not None else total - start
     missing = max(stop - total, 0)
-    signal = jnp.pad(signal[:, start:stop] / envelope[start:stop], ((0, 0), (0, missing)))
+    signal = jnp.pad(signal[:, start:stop] / envelope[None, start:stop], ((0, 0), (0, missing)))
     return signal if input.ndim == 3 else signal[0]

@@ -1,10 +1,10 @@
 """Products and decompositions of matrices that jnp says otherwise."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from flaxnets.ops._axes import resolve
 
@@ -13,8 +13,9 @@ def _weighted(input: jax.Array, product: jax.Array, beta: complex, alpha: comple
     """``beta * input + alpha * product``; with ``beta=0`` the input's NaN and infinities do not count."""
     product = product if alpha == 1 else product * jnp.asarray(alpha, product.dtype)
     if isinstance(beta, (int, float)) and beta == 0:
-        return jnp.broadcast_to(product, jnp.broadcast_shapes(input.shape, product.shape))
-    return (input if beta == 1 else input * jnp.asarray(beta, input.dtype)) + product
+        return product
+    input = input if beta == 1 else input * jnp.asarray(beta, input.dtype)
+    return jnp.broadcast_to(input, product.shape) + product
 
 
 def addmm(input: jax.Array, mat1: jax.Array, mat2: jax.Array, *, beta: complex = 1, alpha: complex = 1) -> jax.Array:
@@ -95,7 +96,7 @@ def cross(input: jax.Array, other: jax.Array, dim: int | None = None) -> jax.Arr
     return jnp.cross(jnp.broadcast_to(input, shape), jnp.broadcast_to(other, shape), axis=axis)
 
 
-def tensordot(a: jax.Array, b: jax.Array, dims: ArrayLike | list | tuple = 2) -> jax.Array:
+def tensordot(a: jax.Array, b: jax.Array, dims: int | Sequence[Sequence[int]] = 2) -> jax.Array:
     """Sum the products over axes: the last ``dims`` of ``a`` and the first of ``b``, or two lists of axes.
 
     See `torch.tensordot <https://docs.pytorch.org/docs/stable/generated/torch.tensordot.html>`_.

@@ -1,5 +1,6 @@
 """Type promotion as torch does it: arrays with axes count before arrays without axes, these before Python numbers."""
 
+import functools
 from typing import Any
 
 import jax
@@ -61,10 +62,7 @@ def result_type(*tensors: ArrayLike) -> np.dtype:
 
 
 def _all(dtypes: list[np.dtype]) -> np.dtype | None:
-    result = dtypes[0] if dtypes else None
-    for dtype in dtypes[1:]:
-        result = jnp.promote_types(result, dtype)
-    return result
+    return functools.reduce(jnp.promote_types, dtypes) if dtypes else None
 
 
 def promote(*tensors: ArrayLike) -> list[jax.Array]:
