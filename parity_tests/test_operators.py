@@ -310,6 +310,24 @@ def test_results_that_are_no_arrays_are_torchs(line):
     np.testing.assert_allclose(actual, expected, rtol=VALUE)
 
 
+NAMED = """
+a.max(1); a.min(0); a.sort(); a.topk(1); a.median(1); a.nanmedian(1); a.mode(); a.kthvalue(1); a.cummax(1)
+a.cummin(0); torch.aminmax(a); torch.frexp(a); torch.histogram(a, 2); torch.slogdet(m); torch.svd(a)
+torch.linalg.svd(a); torch.linalg.eigh(m); torch.linalg.qr(a); torch.linalg.slogdet(m); torch.linalg.eig(m)
+""".replace("\n", ";")
+
+
+@pytest.mark.parametrize("source", [each.strip() for each in NAMED.split(";") if each.strip()])
+def test_named_results_have_torchs_names(source):
+    tensors = {name: torch.as_tensor(np.copy(INPUTS[name])) for name in ("a", "m")}
+    case, expected = translated(source, tensors, KEY), torch_value(source, tensors)
+    names = [name for name in dir(expected) if not name.startswith(("_", "n_")) and not hasattr(tuple, name)]
+    fields = evaluated(case.expression, {name: jnp.asarray(INPUTS[name]) for name in ("a", "m")})._fields
+    assert sorted(fields) == sorted(names)
+    for index, field in enumerate(fields):
+        assert getattr(expected, field) is expected[index]
+
+
 UNTRANSLATABLE = {
     "refused": (Call("torch.Tensor.nonzero", ["x"]), r"torch\.Tensor\.nonzero: the shape of its result depends on val"),
     "in place": (Call("torch.Tensor.resize_", ["x", "2"]), r"torch\.Tensor\.resize_: works on the memory"),

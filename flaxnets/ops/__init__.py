@@ -13,10 +13,14 @@ from flaxnets.ops.arithmetic import Frexp as Frexp
 from flaxnets.ops.arithmetic import add as add
 from flaxnets.ops.arithmetic import addcdiv as addcdiv
 from flaxnets.ops.arithmetic import addcmul as addcmul
+from flaxnets.ops.arithmetic import atan2 as atan2
 from flaxnets.ops.arithmetic import clamp as clamp
+from flaxnets.ops.arithmetic import copysign as copysign
 from flaxnets.ops.arithmetic import div as div
 from flaxnets.ops.arithmetic import float_power as float_power
 from flaxnets.ops.arithmetic import floor_divide as floor_divide
+from flaxnets.ops.arithmetic import fmax as fmax
+from flaxnets.ops.arithmetic import fmin as fmin
 from flaxnets.ops.arithmetic import fmod as fmod
 from flaxnets.ops.arithmetic import frac as frac
 from flaxnets.ops.arithmetic import frexp as frexp

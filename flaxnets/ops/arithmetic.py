@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from flaxnets.ops.complex_numbers import abs as absolute
 from flaxnets.ops.promotion import floating, promote, result_type
 
 Rounding = Literal["floor", "trunc"] | None
@@ -129,7 +130,11 @@ def pow(input: ArrayLike, exponent: ArrayLike) -> jax.Array:
     dtype = result_type(input, exponent)
     if isinstance(exponent, int) and not isinstance(exponent, bool):
         return jnp.asarray(input).astype(dtype) ** exponent
-    return jnp.power(*promote(input, exponent))
+    base, power = promote(input, exponent)
+    if jnp.issubdtype(dtype, jnp.inexact):
+        # Neither zero of 0 ** 0 has a gradient.
+        base = jnp.where((base == 0) & (power == 0), 1, base)
+    return jnp.power(base, power)
 
 
 def float_power(input: ArrayLike, exponent: ArrayLike) -> jax.Array:
@@ -262,3 +267,53 @@ def logit(input: ArrayLike, eps: float | None = None) -> jax.Array:
     if eps is not None:
         array = clamp(array, eps, 1 - eps)
     return jnp.log(array / (1 - array))
+
+
+def copysign(input: ArrayLike, other: ArrayLike) -> jax.Array:
+    """Return the absolute values of the input with the signs of ``other``; integers become float32.
+
+    See `torch.copysign <https://docs.pytorch.org/docs/stable/generated/torch.copysign.html>`_.
+
+    >>> copysign(jnp.array([1.0, -2.0]), -0.0).tolist()
+    [-1.0, -2.0]
+    """
+    size, sign = map(floating, promote(input, other))
+    return absolute(size) * jnp.copysign(jnp.ones_like(sign), sign)
+
+
+def atan2(input: ArrayLike, other: ArrayLike) -> jax.Array:
+    """Return the angles of points ``(other, input)``; the gradient at the origin is zero.
+
+    See `torch.atan2 <https://docs.pytorch.org/docs/stable/generated/torch.atan2.html>`_.
+
+    >>> jnp.degrees(atan2(jnp.array([1.0, 0.0]), jnp.array([1.0, 0.0]))).tolist()
+    [45.0, 0.0]
+    """
+    y, x = jnp.broadcast_arrays(*map(floating, promote(input, other)))
+    is_origin = (y == 0) & (x == 0)
+    fixed = jax.lax.stop_gradient
+    return jnp.where(is_origin, jnp.arctan2(fixed(y), fixed(x)), jnp.arctan2(y, jnp.where(is_origin, 1, x)))
+
+
+def fmax(input: ArrayLike, other: ArrayLike) -> jax.Array:
+    """Return the larger elements; a number counts before NaN, and the first of two equal elements gets the gradient.
+
+    See `torch.fmax <https://docs.pytorch.org/docs/stable/generated/torch.fmax.html>`_.
+
+    >>> fmax(jnp.array([1.0, jnp.nan]), jnp.array([2.0, 3.0])).tolist()
+    [2.0, 3.0]
+    """
+    left, right = promote(input, other)
+    return jnp.where((left >= right) | jnp.isnan(right), left, right)
+
+
+def fmin(input: ArrayLike, other: ArrayLike) -> jax.Array:
+    """Return the smaller elements; a number counts before NaN, and the first of two equal elements gets the gradient.
+
+    See `torch.fmin <https://docs.pytorch.org/docs/stable/generated/torch.fmin.html>`_.
+
+    >>> fmin(jnp.array([1.0, jnp.nan]), jnp.array([2.0, 3.0])).tolist()
+    [1.0, 3.0]
+    """
+    left, right = promote(input, other)
+    return jnp.where((left <= right) | jnp.isnan(right), left, right)

@@ -41,7 +41,8 @@ def polar(abs: jax.Array, angle: jax.Array) -> jax.Array:
     >>> polar(jnp.array([2.0]), jnp.array([0.0])).tolist()
     [(2+0j)]
     """
-    return jax.lax.complex(*jnp.broadcast_arrays(abs * jnp.cos(angle), abs * jnp.sin(angle)))
+    size = jnp.where(abs == 0, 0, abs)  # without a gradient at zero
+    return jax.lax.complex(*jnp.broadcast_arrays(size * jnp.cos(angle), size * jnp.sin(angle)))
 
 
 def abs(input: ArrayLike) -> jax.Array:

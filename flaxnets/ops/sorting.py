@@ -101,11 +101,20 @@ def kthvalue(input: jax.Array, k: int, dim: int = -1, keepdim: bool = False) -> 
     return picked(input, jax.lax.slice_in_dim(argsort(input, axis), k - 1, k, axis=axis), axis, keepdim)
 
 
+def _shared(input: jax.Array, chosen: jax.Array) -> jax.Array:
+    """The element that was chosen, all equal to it with an equal share of its gradient."""
+    if not jnp.issubdtype(input.dtype, jnp.floating):
+        return chosen
+    fixed = jax.lax.stop_gradient
+    is_equal = fixed(input) == fixed(chosen)
+    return fixed(chosen) + jnp.where(is_equal, input - fixed(input), 0).sum() / jnp.maximum(is_equal.sum(), 1)
+
+
 def _median(input: jax.Array, dim: int | None, keepdim: bool, ignore_nan: bool) -> jax.Array | ValuesIndices:
     if dim is None or input.ndim == 0:
         flat = _median(input.reshape(-1), 0, False, ignore_nan)
         assert isinstance(flat, ValuesIndices)
-        return flat.values if dim is None else flat
+        return _shared(input, flat.values) if dim is None else flat
     axis = resolve(dim, input.ndim, "median")
     order = argsort(input, axis)
     is_nan = jnp.isnan(input)

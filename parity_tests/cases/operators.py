@@ -315,6 +315,67 @@ c ** 2
 c * 2j
 c - 1.5
 """,
+    "gradients at kinks": """
+torch.fmax(ties, zeros)
+torch.fmin(ties, zeros)
+torch.maximum(ties, zeros)
+torch.minimum(ties, zeros)
+torch.max(ties, zeros)
+torch.clamp(ties, zeros)
+torch.clamp(ties, max=zeros)
+torch.where(ties >= zeros, ties, zeros)
+torch.fmax(ties, b)
+torch.atan2(zeros, zeros + 0)
+torch.atan2(zeros - zeros, p)
+torch.pow(zeros, zeros + 0)
+torch.pow(zeros, p)
+torch.pow(zeros, 0)
+torch.pow(zeros, 1.5)
+torch.pow(0, p)
+torch.pow(2.0, zeros)
+torch.logsumexp(ties - inf, 1)
+torch.aminmax(ties, dim=1)
+torch.aminmax(ties)
+torch.sinc(ties)
+torch.dist(a, a)
+torch.prod(a * 0, 1)
+torch.cumprod(a * 0, 1)
+torch.abs(c * 0)
+torch.norm(c * 0)
+torch.sgn(c * t)
+torch.xlogy(zeros, zeros + 1)
+torch.maximum(ties, ties + 0)
+torch.copysign(zeros, b)
+torch.remainder(half, 1.5)
+torch.where(zeros > 0, 1 / zeros, zeros)
+torch.sqrt(zeros)
+torch.rsqrt(zeros)
+torch.log(zeros)
+torch.clamp(ties, 0, 0)
+torch.clamp(ties, ties + 0, ties + 0)
+torch.var(ties - ties, 1)
+torch.std_mean(ties - ties, 1)
+torch.nn.functional.normalize(zeros * 0, dim=1)
+torch.cdist(zeros, zeros + 0)
+torch.cdist(ties, ties + 0, p=1.0)
+torch.linalg.vector_norm(ties * 0, 3)
+torch.renorm(zeros * 0, 2, 0, 1.0)
+torch.trunc(ties)
+torch.frac(ties)
+torch.nan_to_num(ties / zeros)
+torch.logaddexp(ties, ties + 0)
+torch.asin(ties)
+torch.deg2rad(ties)
+torch.median(ties)
+torch.median(ties, 1)[0]
+torch.sort(ties, stable=True)[0]
+torch.softmax(ties - inf, 1)
+torch.polar(zeros, ties)
+torch.lerp(ties, ties + 0, 0.5)
+torch.diff(ties)
+torch.mode(ties, 1)[0]
+~torch.kthvalue(ties, 2, 1)[0]
+""",
     "promotion": """
 i + 1
 i + 0.5
