@@ -125,7 +125,7 @@ def _public(package):
 
 
 # Where the package's surface is: what people call directly has an example; inner helpers need only words.
-SURFACE = (flaxnets, flaxnets.nn, flaxnets.nn.functional, flaxnets.nn.init, flaxnets.state)
+SURFACE = (flaxnets, flaxnets.nn, flaxnets.nn.functional, flaxnets.nn.init, flaxnets.ops, flaxnets.state)
 SURFACE += tuple(importlib.import_module(f"flaxnets.nn.utils.{name}".rstrip(".")) for name in UTILS_MODULES)
 
 

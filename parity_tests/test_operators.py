@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import inspect
 import re
-import typing
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from operator_calls import Case, dtype_name, evaluated, leaves, torch_value, tra
 
 from flaxnets import ops
 from flaxnets.nn import functional as F
+from flaxnets.port.coverage import page, public_names
 from flaxnets.port.operator_table import FUNCTIONAL
 from flaxnets.port.operators import NOT_IN_TABLE, Call, UntranslatableError, find, operators, reason, translate
 from flaxnets.port.refused import REFUSED
@@ -170,25 +171,19 @@ def test_translated_calls_are_torchs(family):
     assert not problems, f"{len(problems)} of {len(lines)} calls differ from torch:\n{text}"
 
 
-def public_names() -> list[str]:
-    """What torch's namespaces of functions, and torch.Tensor, have without an underscore in front."""
-    modules = (torch, torch.nn.functional, torch.linalg, torch.fft, torch.special)
-    functions = [
-        f"{module.__name__}.{name}"
-        for module in modules
-        for name, value in vars(module).items()
-        if not name.startswith("_") and callable(value) and not isinstance(value, type) and name not in typing.__all__
-    ]
-    return [*functions, *(f"torch.Tensor.{name}" for name in dir(torch.Tensor) if not name.startswith("_"))]
-
-
 def test_every_name_of_torch_is_in_the_table_or_refused_with_a_reason():
-    unknown = [name for name in public_names() if not find(name) and reason(name) == NOT_IN_TABLE]
-    assert unknown == []
+    names = [f"{space}.{name}" for space, names in public_names().items() for name in names]
+    assert [name for name in names if not find(name) and reason(name) == NOT_IN_TABLE] == []
+
+
+def test_the_page_of_operators_is_up_to_date():
+    """It is written by ``python -m flaxnets.port.coverage``."""
+    assert (Path(__file__).parents[1] / "docs" / "operators.md").read_text() == page()
 
 
 def test_no_name_is_both_in_the_table_and_refused_nor_unknown_to_torch():
-    names = {*public_names(), *(f"torch.{name}" for name in vars(torch))}
+    names = {f"{space}.{name}" for space, names in public_names().items() for name in names}
+    names |= {f"torch.{name}" for name in vars(torch)}
     exists = names | {name.removesuffix("_") for name in names}
     assert [operator.text for operator in operators() if not exists & set(operator.names)] == []
     assert [name for name in REFUSED if name not in exists and name.replace(".Tensor", "") not in exists] == []
