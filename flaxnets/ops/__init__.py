@@ -131,6 +131,7 @@ from flaxnets.ops.sorting import topk as topk
 from flaxnets.ops.splitting import chunk as chunk
 from flaxnets.ops.splitting import split as split
 from flaxnets.ops.statistics import Histogram as Histogram
+from flaxnets.ops.statistics import bincount as bincount
 from flaxnets.ops.statistics import cumprod as cumprod
 from flaxnets.ops.statistics import cumsum as cumsum
 from flaxnets.ops.statistics import cumulative_trapezoid as cumulative_trapezoid

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.typing import DTypeLike
 
 from flaxnets.ops._axes import Dim, resolve, resolve_all
@@ -172,6 +173,31 @@ def histc(input: jax.Array, bins: int = 100, min: float = 0, max: float = 0) -> 
     place = jnp.floor((input.reshape(-1) - low) * (bins / (high - low))).astype(int)
     inside = (input.reshape(-1) >= low) & (input.reshape(-1) <= high)
     return jnp.zeros(bins, input.dtype).at[jnp.clip(place, 0, bins - 1)].add(inside.astype(input.dtype))
+
+
+def bincount(input: jax.Array, weights: jax.Array | None = None, minlength: int = 0) -> jax.Array:
+    """Count how often each whole number occurs, or sum its weights.
+
+    Args:
+        input: a vector of whole numbers that are not negative.
+        weights: what each counts, by default 1.
+        minlength: the least size of the result. Under jit, it is the size of the result: larger numbers are left out.
+
+    Raises:
+        RuntimeError: under jit without ``minlength``, since the size depends on the values.
+
+    See `torch.bincount <https://docs.pytorch.org/docs/stable/generated/torch.bincount.html>`_.
+
+    >>> bincount(jnp.array([0, 2, 2]), minlength=4).tolist()
+    [1, 0, 2, 0]
+    """
+    length = None
+    if isinstance(input, Tracer):
+        if minlength == 0:
+            raise RuntimeError("bincount: got minlength=0 under jit. Expected the number of bins. Fix: give minlength")
+        length = minlength
+    counts = jnp.bincount(input, weights=weights, minlength=minlength, length=length)
+    return counts.astype(int) if weights is None else counts
 
 
 class Histogram(NamedTuple):

@@ -5,7 +5,7 @@ A name without a prefix is a function of ``torch`` and a method of ``torch.Tenso
 
 _REASONS = {
     "the shape of its result depends on values. Fix: use torch.where or a mask, which keep the shape": """
-        argwhere masked_select nonzero unique unique_consecutive bincount
+        argwhere masked_select nonzero unique unique_consecutive
     """,
     "works on the memory of a tensor, which an array does not show. Fix: index or reshape": """
         as_strided as_strided_copy as_strided_scatter Tensor.const_data_ptr Tensor.data_ptr torch.empty_permuted
