@@ -77,16 +77,13 @@ def arange(*bounds: float, dtype: DTypeLike | None = None) -> jax.Array:
     >>> arange(1, 2, 0.5).tolist()
     [1.0, 1.5]
     """
-    bounds = tuple(bound.item() if isinstance(bound, (np.generic, np.ndarray)) else bound for bound in bounds)
-    if len(bounds) == 1:
-        bounds = (0, *bounds)
-    start, end, step = (*bounds, 1)[:3]
+    bounds = tuple(
+        bound.item() if isinstance(bound, (jax.Array, np.generic, np.ndarray)) else bound for bound in bounds
+    )
+    start, end, step = (0, *bounds, 1) if len(bounds) == 1 else (*bounds, 1)[:3]
     if dtype is None:
-        floats = any(isinstance(b, float) or jnp.issubdtype(jnp.result_type(b), jnp.floating) for b in bounds)
-        dtype = np.dtype(np.float32) if floats else python_dtype(0)
-    if any(isinstance(bound, jax.Array) for bound in bounds):
-        start, end, step = (bound.item() if isinstance(bound, jax.Array) else bound for bound in (start, end, step))
-    # torch computes each element in float64 (or int64) and rounds once.
+        dtype = np.float32 if any(isinstance(bound, float) for bound in bounds) else python_dtype(0)
+    # Rounded once; the last bits of torch's float32 depend on the width of the processor's vectors.
     return jnp.asarray(np.asarray(start + step * np.arange(_step_count(start, end, step, "arange"))).astype(dtype))
 
 

@@ -61,6 +61,9 @@ PYTHON_OPERATORS = {
     "Invert": "torch.bitwise_not",
 }
 
+# Python's functions that torch's tensors have methods for.
+PYTHON_FUNCTIONS = {"abs": "torch.abs", "pow": "torch.pow", "round": "torch.round"}
+
 # int, float and complex are 64 bits wide with jax_enable_x64 and 32 without, where jnp.int64 would warn.
 DTYPES = {
     "torch.bool": "bool",
@@ -140,6 +143,11 @@ class Translation:
     modules: frozenset[str]
     is_inplace: bool
     operator: "Operator"
+
+    @property
+    def atom(self) -> str:
+        """The expression to put beside an operator or before an attribute: in parentheses where it needs them."""
+        return atom(self.expression)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
