@@ -1,1 +1,1 @@
-"""From a PyTorch module to a native Flax module and its source."""
+"""What a call of PyTorch is in JAX: the operator table. It does not port modules yet."""

@@ -11,9 +11,9 @@ _SPACES = ("torch", "torch.Tensor", "torch.nn.functional", "torch.linalg", "torc
 
 _HEAD = """# Operators
 
-`flaxnets.port` translates calls of these functions and methods of PyTorch into `jax.numpy`, `flaxnets.ops` or
+`flaxnets.port.operators` translates calls of these functions and methods of PyTorch into `jax.numpy`, `flaxnets.ops` or
 `flaxnets.nn.functional`; in-place methods (`add_`) too. Each has rows in `flaxnets/port/operator_table.py`. The tests
-compare values, dtypes and gradients of every row with PyTorch. Names that are refused stop a port with the reason.
+compare values, dtypes and gradients of every row with PyTorch. A refused name raises an error with the reason.
 
 Without `jax_enable_x64`, int64 is int32 and float64 is float32. A reduction over a dimension of a tensor that has none
 (`z.sum(0)`) and over an empty tuple of dimensions (`x.sum(())`) is not followed. Indices beyond an axis raise in
