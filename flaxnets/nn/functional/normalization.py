@@ -68,8 +68,9 @@ def _normalize_rows_jvp(axes: tuple[int, ...], eps: float, primals: tuple, tange
     (x, weight, _), (dx, dweight, dbias) = primals, tangents
     dx = materialized(dx)  # else all that adds to the input's gradient computes it once more
     y, mean, var = _normalize_rows(*primals, axes, eps)
-    # Of nothing the variance is NaN, and parameters have gradients of zero.
-    rate, centred = jax.lax.rsqrt(var + eps) if x.size else jnp.zeros_like(var), x - mean
+    # Of nothing the variance is NaN, and one element is its own mean: the gradients are zero, without rounding.
+    is_constant = not x.size or math.prod(x.shape[axis] for axis in axes) == 1
+    rate, centred = jnp.zeros_like(var) if is_constant else jax.lax.rsqrt(var + eps), x - mean
     dmean, half_dvar = _mean(dx, axes), _mean(centred * dx, axes)
     rows = (*x.shape[:-1], 1)
     slope = jnp.broadcast_to(dweight * rate - weight * rate * jnp.square(rate) * half_dvar, rows)
