@@ -98,10 +98,27 @@ def trilinear(name: str, compute: Compute, on_cpu: Compute, batched: Callable[..
     return new
 
 
+def _lower_in_order(context: Any, x: Any, **params: Any) -> Any:
+    # The constraint is a call that XLA cannot divide among devices, and that jax.export refuses.
+    parameters = getattr(context.module_context, "lowering_parameters", None)
+    if jax.device_count() > 1 or getattr(parameters, "for_export", True):
+        return [x]
+    constrain = mlir.lower_fun(
+        lambda x: with_layout_constraint(x, Layout(tuple(range(x.ndim)))), multiple_results=False
+    )
+    return constrain(context, x, **params)
+
+
+_in_order = primitive("in_order", lambda x: x)
+mlir.register_lowering(_in_order, _lower_in_order, platform="cpu")
+
+
 def in_order(x: jax.Array) -> jax.Array:
-    """Returns ``x``, which XLA stores in the order of its axes, also where it is made of a transposed array."""
-    # The constraint is a call that XLA cannot divide among devices.
-    return with_layout_constraint(x, Layout(tuple(range(x.ndim)))) if jax.device_count() == 1 else x
+    """Returns ``x``, which XLA on CPUs stores in the order of its axes, also where it is made of a transposed array.
+
+    Without effect in programs of ``jax.export``.
+    """
+    return _in_order.bind(x)
 
 
 def _call_of_its_own(x: jax.Array) -> jax.Array:

@@ -34,8 +34,8 @@ def _output_sizes(output_size: Any, input: jax.Array, n: int, name: str) -> tupl
 @functools.partial(jax.jit, static_argnums=(1, 2))  # see _windows.reduce_windows
 def _means(input: jax.Array, sizes: tuple[int, ...], channels_last: bool) -> jax.Array:
     x = input.astype(jnp.promote_types(input.dtype, jnp.float32))
-    if 0 in sizes:
-        return jnp.zeros(x.shape[: -len(sizes)] + sizes, input.dtype)
+    if 0 in (*sizes, *x.shape[-len(sizes) :]):  # the mean of nothing
+        return jnp.full(x.shape[: -len(sizes)] + sizes, jnp.nan, input.dtype)
     axes = list(enumerate(sizes, x.ndim - len(sizes)))
     counts = [(axis, np.subtract(*reversed(bounds(x.shape[axis], output)))) for axis, output in axes]
     x = sum_pool(x, [adaptive(x.shape[axis], output) for axis, output in axes], channels_last)
