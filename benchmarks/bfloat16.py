@@ -49,7 +49,7 @@ def measure(case: Any, kinds: Sequence[kernels.Kind] = KINDS, draws: int = DRAWS
     twin, model = case.pair()
     graphdef = _split(model)[0]
     compiled = {kind: _compiled(graphdef, kind) for kind in kinds}
-    distances: dict[str, list[np.ndarray]] = {}
+    distances: dict[str, list[list[float]]] = {}
     for seed in range(draws):
         rng = np.random.default_rng(seed)
         randomize(twin.float(), rng)
