@@ -143,7 +143,8 @@ def _take(x: jax.Array, axis: int, *indices: np.ndarray) -> jax.Array:
     As rows of a matrix: gathers of several axes have another order in memory, and XLA would copy the result.
     """
     last = x.ndim + axis
-    if not 0 < x.size <= np.iinfo(np.int32).max or jax.device_count() > 1:
+    is_known = all(isinstance(size, int) for size in x.shape)  # jax.export may leave sizes open
+    if not is_known or not 0 < x.size <= np.iinfo(np.int32).max or jax.device_count() > 1:
         for number, index in enumerate(indices, last):
             x = jnp.take(x, index, number, mode="clip")
         return x
