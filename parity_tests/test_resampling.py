@@ -33,8 +33,19 @@ CALLS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     "antialiased": ("interpolate", (1, 2, 21, 16), {"size": (6, 8), "mode": "bilinear", "antialias": True}),
     "trilinear": ("interpolate", (1, 2, 3, 4, 5), {"size": (6, 3, 10), "mode": "trilinear"}),
     "linear 90 to 60": ("interpolate", (1, 2, 90), {"size": 60, "mode": "linear"}),
+    "nearest 16 to 32": ("interpolate", (1, 2, 8, 16), {"scale_factor": 2}),
+    "reflected": ("pad", (2, 2, 9, 10), {"pad": (3, 2, 1, 4), "mode": "reflect"}),
+    "reflected twice": ("pad", (2, 2, 4), {"pad": (3, 2), "mode": "reflect"}),
+    "replicated": ("pad", (1, 2, 6, 7, 8), {"pad": (1, 2, 0, 1, 2, 0), "mode": "replicate"}),
+    "wrapped": ("pad", (1, 2, 9, 10), {"pad": (1, 2, 2, 1), "mode": "circular"}),
+    "wrapped by all": ("pad", (2, 2, 8), {"pad": (8, 1), "mode": "circular"}),
+    "distances": ("pdist", (5, 19), {}),
+    "distances, p=1": ("pdist", (4, 3), {"p": 1.0}),
+    "distances, p=3": ("pdist", (4, 16), {"p": 3.0}),
 }
-LINEAR = [name for name, (function, shape, _) in CALLS.items() if "max" not in function and shape[0]]
+LINEAR = [
+    name for name, (function, shape, _) in CALLS.items() if function != "pdist" and "max" not in function and shape[0]
+]
 
 
 @pytest.fixture(autouse=True)

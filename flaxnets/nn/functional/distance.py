@@ -231,13 +231,15 @@ def _all_norms(x: jax.Array, p: float) -> jax.Array:
     return _accumulated(x, lambda d: jnp.abs(d) ** p, jnp.add) ** (1 / p)
 
 
-def _pair_slopes(x: jax.Array, p: float) -> tuple[jax.Array, jax.Array]:
+def _pair_slopes(x: jax.Array, p: float) -> tuple[jax.Array | float, jax.Array]:
     """What the norm of each two rows gains with the elements of the first: a factor ``(n, n, 1)`` and ``(n, n, m)``."""
+    # Ones on the diagonal, which nothing reads, have finite derivatives of any order.
     itself = np.eye(len(x), dtype=bool)[:, :, None]
-    difference, norm = jnp.where(itself, 0, x[:, None] - x[None]), _all_norms(x, p)[:, :, None]
+    difference = jnp.where(itself, 1, x[:, None] - x[None])
+    norm = jnp.where(itself, 1, _symmetric_p.bind(_pair_norms(x, p), size=len(x))[:, :, None])
     if p != 2:
-        return jnp.ones_like(norm), _slopes(difference, norm, p, (2,), False)
-    return jnp.where(itself | (norm == 0), 0, 1 / norm), difference
+        return 1.0, _slopes(difference, norm, p, (2,), False)
+    return jnp.where(norm == 0, 0, 1 / jnp.where(norm == 0, 1, norm)), difference
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
