@@ -192,8 +192,8 @@ def _spliced(x: jax.Array, axes: Axes) -> jax.Array:
                 continue
             end, at = _gathered(x, axis, m.part(start, stop)), [0] * x.ndim
             at[axis] = start
-            for later, other in axes[number + 1 :]:
-                end = _gathered(end, later, other)
+            if axes[number + 1 :]:
+                end = _spliced(materialized(end), axes[number + 1 :])
             for before, other in axes[:number]:
                 at[before], last, shift = other.shifted
                 end = lax.slice_in_dim(end, at[before] + shift, last + shift, axis=x.ndim + before)
