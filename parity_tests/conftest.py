@@ -54,7 +54,7 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--layers-report", metavar="FILE", help="write what the layer cases measured to a Markdown table")
-    parser.addoption("--eager", action="store_true", help="run every layer case operation by operation, too")
+    parser.addoption("--eager", action="store_true", help="run every layer case eagerly, too")
     parser.addoption(
         "--layer-sample", type=float, default=1.0, metavar="PART", help="run this part of the layer cases, by the seed"
     )

@@ -129,6 +129,7 @@ ATTENTION: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
         [(1, 1, 257, 8)] * 3,
         {"is_causal": True, "dropout_p": 0.5, "dropout_mask": np.random.default_rng(0).random((257, 257)) > 0.5},
     ),
+    "no keys": ([(2, 3, 4), (2, 0, 4), (2, 0, 4)], {}),
 }
 
 

@@ -31,7 +31,7 @@ def assert_case(case: Case, rng: np.random.Generator, record_property: Record, e
 
 @pytest.fixture
 def all_eager(request: pytest.FixtureRequest) -> bool:
-    """Whether every case runs operation by operation, too, which takes half of the time, and not only the first."""
+    """Whether every case also runs eagerly, which doubles the time; by default only the first of each class does."""
     return request.config.getoption("--eager")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from cases import LAYERS, Layer
 from flax import nnx
+from jax import export
 
 from flaxnets import nn, state_dict
 from flaxnets.parity import Constant
@@ -82,3 +83,20 @@ def test_eval_shape_makes_and_calls_the_layer_without_computing(case: Layer):
     assert found == [(name, array.shape, array.dtype) for name, array in state_dict(case.make(nn)).items()]
     shapes = jax.eval_shape(call, state, arrays)
     assert [(s.shape, s.dtype) for s in shapes] == [(o.shape, o.dtype) for o in call(state, arrays)]
+
+
+def test_layers_with_kernels_of_their_own_are_exported_for_every_batch_size(rng):
+    rngs = {"rngs": nnx.Rngs(0)}
+    net = nn.Sequential(
+        nn.Conv2d(8, 8, 3, padding=1, groups=8, **rngs),
+        nn.Conv2d(8, 16, 3, groups=4, **rngs),
+        nn.ConvTranspose2d(16, 8, 4, stride=2, **rngs),
+        nn.Upsample(scale_factor=2, mode="bilinear"),
+        nn.MaxPool2d(3, 2),
+        nn.AdaptiveAvgPool2d(3),
+        nn.LayerNorm(3),
+    ).eval()
+    shape = jax.ShapeDtypeStruct(export.symbolic_shape("n,8,12,12"), jnp.float32)
+    program = export.export(jax.jit(lambda x: net(x)), platforms=["cpu", "cuda", "tpu"])(shape).serialize()
+    x = jnp.asarray(rng.normal(size=(3, 8, 12, 12)), jnp.float32)
+    np.testing.assert_allclose(export.deserialize(bytearray(program)).call(x), net(x), rtol=1e-4, atol=1e-5)

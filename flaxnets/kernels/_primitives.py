@@ -99,7 +99,7 @@ def trilinear(name: str, compute: Compute, on_cpu: Compute, batched: Callable[..
 
 
 def _lower_in_order(context: Any, x: Any, **params: Any) -> Any:
-    # The constraint is a call that XLA cannot divide among devices, and that jax.export refuses.
+    # XLA cannot shard the layout constraint, and jax.export refuses it.
     parameters = getattr(context.module_context, "lowering_parameters", None)
     if jax.device_count() > 1 or getattr(parameters, "for_export", True):
         return [x]
@@ -114,15 +114,15 @@ mlir.register_lowering(_in_order, _lower_in_order, platform="cpu")
 
 
 def in_order(x: jax.Array) -> jax.Array:
-    """Returns ``x``, which XLA on CPUs stores in the order of its axes, also where it is made of a transposed array.
+    """Return ``x``; XLA on CPUs stores the result in row-major order, also if ``x`` is a transposed array.
 
-    Without effect in programs of ``jax.export``.
+    No effect in programs of ``jax.export``, and with several devices.
     """
     return _in_order.bind(x)
 
 
 def _call_of_its_own(x: jax.Array) -> jax.Array:
-    # Loops over an array in another order would jump in memory.
+    # XLA may keep a transposed array in its old layout, and loops over the array then stride through memory.
     x = in_order(x)
     with set_xla_metadata(inlineable="false"):
         return jax.jit(lambda x: x)(x)

@@ -152,20 +152,20 @@ def linear_form(x: jax.Array, weight: jax.Array) -> Form | None:
 
 
 def product_form(a: jax.Array, b: jax.Array, dtype: DTypeLike) -> Form | None:
-    """oneDNN's, for stacks of matrices that are rounded to ``dtype``, float32 or bfloat16."""
+    """Return oneDNN's product of stacks of matrices that are rounded to ``dtype``, or None."""
     if _kind.get() != "onednn" or dtype not in onednn.DTYPES or not (a.size and b.size):
         return None
     return functools.partial(product, dtype=dtype) if dtype == jnp.float32 or onednn.has_bfloat16() else None
 
 
 def max_pool_form(x: jax.Array, windows: Windows) -> Form | None:
-    """For windows of floating-point numbers that are not long; a function of input and ``return_indices``."""
+    """Return the CPU implementation within :func:`use`, a function of input and ``return_indices``, or None."""
     axes = _short_axes(x, windows) if _is_fast(x) else None
     return None if axes is None else functools.partial(max_pool, axes=axes, channels_last=True)
 
 
 def differentiable_max_pool_form(x: jax.Array, windows: Windows) -> Form | None:
-    """By default on CPUs, where gradients are taken of images, or of volumes whose windows overlap."""
+    """Return the default implementation on CPUs for gradients, or None where XLA's own is as fast."""
     overlaps = any(kernel > stride for kernel, stride in zip(windows.kernel, windows.stride, strict=True))
     is_slow = len(windows.kernel) == 2 or (len(windows.kernel) == 3 and overlaps)
     axes = _short_axes(x, windows) if is_slow else None
@@ -173,22 +173,23 @@ def differentiable_max_pool_form(x: jax.Array, windows: Windows) -> Form | None:
 
 
 def sum_pool_form(x: jax.Array, windows: Windows) -> Form | None:
-    """On CPUs, for windows of floating-point numbers that are not long."""
+    """Return the implementation on CPUs, or None."""
     axes = _short_axes(x, windows)
     return None if axes is None else functools.partial(sum_pool, axes=axes, channels_last=has_channels_last(x))
 
 
 def has_channels_last(x: jax.Array) -> bool:
-    """Whether the layers around keep an array's channels last in memory."""
+    """Whether the layers around store the channels of an array last."""
     return _is_fast(x)
 
 
 def _short_axes(x: jax.Array, windows: Windows) -> list[Taps] | None:
-    axes = [windows.taps(axis) for axis in windows.axes]
-    known = [taps for taps in axes if taps is not None]
+    """The windows of each axis, of floats on CPUs; None if a window is long or holds padding alone."""
     is_cpu = _is_fast(x) or (jax.default_backend() == "cpu" and _is_plain_float(x))
-    is_short = max(windows.kernel) <= SHORT and len(known) == len(axes)
-    return known if is_cpu and is_short else None
+    if not is_cpu or max(windows.kernel) > SHORT:
+        return None
+    axes = [taps for axis in windows.axes if (taps := windows.taps(axis)) is not None]
+    return axes if len(axes) == len(windows.axes) else None
 
 
 def sigmoid_form(x: jax.Array) -> Form | None:

@@ -37,7 +37,7 @@ Element = TypeVar("Element")
 Tap = Any  # one position in the kernel: a tuple of ints, or an array inside a loop
 
 WIDTH = 16  # channels of a dense convolution that groups are merged into
-ROWS, TAPS = 14, 5  # of the kernel's gradient that one loop adds; XLA is slow with loops of many more terms
+ROWS, TAPS = 14, 5  # rows and taps that one loop of a kernel's gradient adds; XLA is slow with more
 UNROLLED = 32  # so many taps or convolutions at most are written out; more are a loop, which bounds the compile time
 
 
@@ -284,7 +284,8 @@ def _shifted_kernel(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     """The kernel's gradient for as many groups as channels.
 
     Products of some rows of pixels are added one by one, and the sums over the rest are a product with ones: a sum
-    over all pixels is not vectorized by XLA. Some taps are computed in one loop, which reads the gradient once.
+    over all pixels is not vectorized by XLA. One loop computes several taps, so that it reads the gradient once for
+    all of them.
     """
     n, rows, *rest, outputs = g.shape
     blocks = -(-rows // ROWS)

@@ -25,6 +25,7 @@ from flaxnets.kernels._primitives import (
     transposes_to,
     with_materialized_gradient,
 )
+from flaxnets.kernels.resampling import along
 from flaxnets.kernels.windows import Taps
 
 SHORT = 32  # elements of windows at equal distances; longer windows share what they have in common
@@ -54,11 +55,6 @@ def _rows(x: jax.Array, axis: int, indices: Sequence[np.ndarray], dtype: Any = n
     return lax.gather(x, places, numbers, sizes, mode="promise_in_bounds")
 
 
-def _along(values: np.ndarray, ndim: int, axis: int) -> jax.Array:
-    """Values along consecutive axes, the first of which is the negative ``axis``."""
-    return jnp.asarray(values.reshape((1,) * (ndim + axis) + values.shape + (1,) * (-axis - values.ndim)))
-
-
 def _sizes(group: Group) -> tuple[int, ...]:
     return tuple(taps.size for taps in group)
 
@@ -73,7 +69,7 @@ def _first_maxima(x: jax.Array, group: Group, axis: int, dtype: Any) -> tuple[ja
 
     def element(indices: Sequence[np.ndarray]) -> tuple[jax.Array, jax.Array]:
         value = _rows(x, axis, indices, dtype)
-        return value, jnp.broadcast_to(_along(_flat(indices, _sizes(group)), x.ndim, axis), value.shape)
+        return value, jnp.broadcast_to(along(_flat(indices, _sizes(group)), x.ndim, axis + len(group) - 1), value.shape)
 
     def larger(a: tuple[jax.Array, jax.Array], b: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         is_larger = (b[0] > a[0]) | jnp.isnan(b[0])
@@ -112,8 +108,8 @@ def _places(x: jax.Array, *, group: Group, axis: int) -> jax.Array:
     first = jnp.where(blocks == values, number, blocks.shape[axis]).min(axis)
     nan = jnp.where(jnp.isnan(blocks), number, -1).max(axis)
     number = jnp.where(nan < 0, first, nan)
-    start = _along(group[0].index[:, 0], x.ndim, axis)
-    return jnp.minimum(start + number, _along(group[0].index[:, -1], x.ndim, axis))
+    start = along(group[0].index[:, 0], x.ndim, axis)
+    return jnp.minimum(start + number, along(group[0].index[:, -1], x.ndim, axis))
 
 
 def _merged(x: jax.Array, group: Group, axis: int) -> jax.Array:
@@ -137,7 +133,7 @@ def _give(g: jax.Array, places: jax.Array, *, group: Group, axis: int) -> jax.Ar
     for windows in itertools.product(*(taps.containing for taps in group)):
         is_window = np.stack(np.meshgrid(*windows, indexing="ij")).min(0) >= 0
         inside = [np.maximum(index, 0) for index in windows]
-        hit = _rows(places, axis, inside) == _along(np.where(is_window, own, -1), g.ndim, axis)
+        hit = _rows(places, axis, inside) == along(np.where(is_window, own, -1), g.ndim, axis + len(group) - 1)
         total = total + jnp.where(hit, _rows(g, axis, inside), 0)
     return in_order(total)
 
@@ -162,10 +158,10 @@ ad.primitive_jvps[_values_p] = _values_jvp
 def _added(x: jax.Array, *, taps: Taps, axis: int) -> jax.Array:
     total = jnp.zeros((), x.dtype)
     if taps.index.shape[1] > UNROLLED:
-        return _blocks(x, axis, taps.index).sum(axis, where=_along(taps.is_inside, x.ndim + 1, axis - 1))
+        return _blocks(x, axis, taps.index).sum(axis, where=along(taps.is_inside, x.ndim + 1, axis))
     for index, is_inside in zip(taps.index.T, taps.is_inside.T, strict=True):
         value = _rows(x, axis, [index])
-        total = total + (value if is_inside.all() else jnp.where(_along(is_inside, x.ndim, axis), value, 0))
+        total = total + (value if is_inside.all() else jnp.where(along(is_inside, x.ndim, axis), value, 0))
     return in_order(total)
 
 
@@ -174,7 +170,7 @@ def _spread(g: jax.Array, *, taps: Taps, axis: int) -> jax.Array:
     total = jnp.zeros((), g.dtype)
     for windows in taps.containing:
         value, is_window = _rows(g, axis, [np.maximum(windows, 0)]), windows >= 0
-        total = total + (value if is_window.all() else jnp.where(_along(is_window, g.ndim, axis), value, 0))
+        total = total + (value if is_window.all() else jnp.where(along(is_window, g.ndim, axis), value, 0))
     return in_order(total)
 
 
@@ -197,10 +193,15 @@ def _channels_first(x: jax.Array, n: int) -> jax.Array:
 
 
 def max_pool(x: jax.Array, axes: Sequence[Taps], channels_last: bool, return_indices: bool = False) -> Any:
-    """The maxima of windows of the last axes, of floating-point numbers with channels before these axes.
+    """Return the maxima of windows of the last axes, and with ``return_indices`` their flat indices.
 
-    Among equal ones the first gets the whole gradient, and among several NaN the last. The maxima are computed with
-    channels last; ``channels_last`` says whether they lie so in memory anyway.
+    The first of equal maxima gets the whole gradient, and so does the last of several NaN.
+
+    Args:
+        x: floating-point numbers ``(..., C, *spatial)``.
+        axes: the windows of each spatial axis.
+        channels_last: whether the layers around store the channels last, so that the transposes cost nothing.
+        return_indices: whether indices are returned, too.
 
     >>> from flaxnets.kernels.windows import strided
     >>> windows = strided(size=2, kernel=2, stride=2, padding=0, dilation=1, output=1)
@@ -233,7 +234,9 @@ def max_pool(x: jax.Array, axes: Sequence[Taps], channels_last: bool, return_ind
 
 
 def sum_pool(x: jax.Array, axes: Sequence[Taps], channels_last: bool) -> jax.Array:
-    """The sums of windows of the last axes, with channels before these axes; computed with channels first or last.
+    """Return the sums of windows of the last axes of ``(..., C, *spatial)``.
+
+    ``channels_last`` says whether the sums are computed with channels last.
 
     >>> from flaxnets.kernels.windows import strided
     >>> rows, columns = (strided(size=n, kernel=2, stride=2, padding=0, dilation=1, output=2) for n in (4, 5))

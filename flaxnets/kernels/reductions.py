@@ -1,7 +1,7 @@
-"""Sums as products with ones; and reductions of rows.
+"""Sums as products with ones, and reductions of rows.
 
-XLA puts a sum, what it is of and what is made of it into one loop, on CPUs one that jumps from channel to channel, or
-adds up one element at a time; a product of matrices it leaves alone.
+XLA fuses a sum with its producers and consumers into one loop. On CPUs this loop strides over the channels, or adds one
+element at a time. XLA does not fuse matrix products.
 """
 
 import functools
@@ -54,9 +54,9 @@ def spread(vector: jax.Array, like: jax.Array) -> jax.Array:
 def over_last_axis(
     x: jax.Array, reduce: Callable[..., jax.Array], combine: Callable[[jax.Array, jax.Array], jax.Array]
 ) -> jax.Array:
-    """Returns ``reduce(x, axis=-1, keepdims=True)``, where ``combine`` is what ``reduce`` is, of two arrays.
+    """Return ``reduce(x, axis=-1, keepdims=True)``; ``combine`` is the same reduction of two arrays.
 
-    Up to sixteen parts of a row are combined first, since XLA's reductions of rows are no vector loops on CPUs.
+    Up to 16 parts of a row are combined first, because XLA does not vectorize reductions of rows on CPUs.
 
     >>> over_last_axis(jnp.ones((2, 70)), jnp.sum, jnp.add).tolist()
     [[70.0], [70.0]]
@@ -72,7 +72,7 @@ def over_last_axis(
 
 
 def spread_columns(vector: jax.Array, count: int) -> jax.Array:
-    """A vector as each of ``count`` rows; its gradient is summed as by :func:`total`.
+    """Repeat a vector in ``count`` rows; its gradient is a product with ones.
 
     >>> spread_columns(jnp.ones(3), 2).shape
     (2, 3)
@@ -104,7 +104,7 @@ batch_in_front(_spread_rows_p)
 
 
 def row_totals(x: jax.Array) -> jax.Array:
-    """Sums the last axis, and keeps it with one element.
+    """Return ``x.sum(-1, keepdims=True)``, on CPUs as a product with ones.
 
     >>> row_totals(jnp.ones((2, 3))).tolist()
     [[3.0], [3.0]]
@@ -113,7 +113,7 @@ def row_totals(x: jax.Array) -> jax.Array:
 
 
 def spread_rows(totals: jax.Array, size: int) -> jax.Array:
-    """Repeats the one element of the last axis; the gradient is summed as by :func:`row_totals`.
+    """Repeat the only element of the last axis ``size`` times; the gradient is :func:`row_totals`.
 
     >>> spread_rows(jnp.ones((2, 1)), 3).shape
     (2, 3)

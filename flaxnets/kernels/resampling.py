@@ -102,8 +102,12 @@ class AxisMap:
 Axes = list[tuple[int, AxisMap]]
 
 
-def _along(values: np.ndarray, ndim: int, axis: int) -> np.ndarray:
-    """The values along the negative axis, and the axes before it, of an array of ``ndim`` axes."""
+def along(values: np.ndarray, ndim: int, axis: int) -> np.ndarray:
+    """Reshape values to broadcast with an array of ``ndim`` axes; their last axis becomes the negative ``axis``.
+
+    >>> along(np.ones((2, 3)), 4, -2).shape
+    (1, 2, 3, 1)
+    """
     shape = (*values.shape, *(1,) * (-1 - axis))
     return values.reshape((1,) * (ndim - len(shape)) + shape)
 
@@ -126,11 +130,11 @@ def _sliced(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
         if m.weights is not None:
             weights = np.zeros(blocks, m.weights.dtype)
             weights[row] = m.weights[at]
-            part = part * jnp.asarray(_along(weights, x.ndim, axis), x.dtype)
+            part = part * jnp.asarray(along(weights, x.ndim, axis), x.dtype)
         if len(at) < blocks - abs(shift):  # zero times what is not finite would not be zero
             mask = np.zeros(blocks, bool)
             mask[row] = True
-            part = jnp.where(_along(mask, x.ndim, axis), part, 0)
+            part = jnp.where(along(mask, x.ndim, axis), part, 0)
         totals[phase] = totals[phase] + part
     shape = (*x.shape[:last], blocks, *x.shape[last + 1 :])
     totals = [jnp.broadcast_to(total, shape) for total in totals]
@@ -169,8 +173,8 @@ def _gathered(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
     def gather(index: np.ndarray, weights: np.ndarray, mask: np.ndarray) -> jax.Array:
         taken = _take(x, axis, index.ravel()).reshape(*x.shape[:last], *index.shape, *x.shape[last + 1 :])
         if (weights != 1).any():
-            taken = taken * jnp.asarray(_along(weights, taken.ndim, axis), x.dtype)
-        return taken if mask.all() else jnp.where(_along(mask, taken.ndim, axis), taken, 0)
+            taken = taken * jnp.asarray(along(weights, taken.ndim, axis), x.dtype)
+        return taken if mask.all() else jnp.where(along(mask, taken.ndim, axis), taken, 0)
 
     mask = np.arange(count)[:, None] < counts
     if count > GATHERS:

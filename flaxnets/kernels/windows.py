@@ -1,4 +1,4 @@
-"""The windows of a pooling call, and what stands in them; for images with channels first or last."""
+"""The windows of a pooling call, and the elements in them."""
 
 import dataclasses
 import functools
@@ -12,13 +12,13 @@ Arrays = tuple[jax.Array, ...]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Taps:
-    """The elements of each window of one axis; equal only to itself, so that a primitive is compiled once for it.
+    """The elements of each window of one axis. An instance equals only itself: JAX compiles once for each.
 
     Attributes:
         size: elements of the axis.
-        index: ``(windows, elements)``, in ascending order. In place of an element outside of the axis stands the
-            window's nearest element inside; a shorter window repeats its last one.
-        is_inside: which of them are the window's own.
+        index: ``(windows, elements)``, in ascending order. The window's nearest element replaces an element outside of
+            the axis. A shorter window repeats its last element.
+        is_inside: which elements belong to the window.
     """
 
     size: int
@@ -84,33 +84,30 @@ class Windows:
         """The spatial axes, as negative numbers."""
         return range(-len(self.kernel), 0)
 
-    def padded(self, x: jax.Array, axis: int, fill: float, behind: int = 0) -> jax.Array:
-        """What all windows along ``axis`` hold, from the first to the last one.
-
-        ``behind`` is the number of axes behind the spatial ones: 1 where channels come last.
-        """
+    def padded(self, x: jax.Array, axis: int, fill: float) -> jax.Array:
+        """What all windows along ``axis`` hold, from the first to the last one."""
         length = (self.output[axis] - 1) * self.stride[axis] + self.dilation[axis] * (self.kernel[axis] - 1) + 1
         pads = [(0, 0, 0)] * x.ndim
         # A negative end cuts what no window reaches.
-        pads[axis - behind] = (self.padding[axis], length - self.padding[axis] - self.size[axis], 0)
+        pads[axis] = (self.padding[axis], length - self.padding[axis] - self.size[axis], 0)
         return jax.lax.pad(x, jnp.asarray(fill, x.dtype), pads)
 
-    def starts(self, x: jax.Array, axis: int, position: int, behind: int = 0) -> jax.Array:
+    def starts(self, x: jax.Array, axis: int, position: int) -> jax.Array:
         """What all windows along ``axis`` hold at one position, of the padded array."""
         start, stride = self.dilation[axis] * position, self.stride[axis]
         end = start + (self.output[axis] - 1) * stride + 1
-        return jax.lax.slice_in_dim(x, start, end, stride, x.ndim + axis - behind)
+        return jax.lax.slice_in_dim(x, start, end, stride, x.ndim + axis)
 
-    def slices(self, x: jax.Array, axis: int, fill: float, behind: int = 0) -> list[jax.Array]:
+    def slices(self, x: jax.Array, axis: int, fill: float) -> list[jax.Array]:
         """For each position in the window, what all windows along ``axis`` hold there."""
-        x = self.padded(x, axis, fill, behind)
-        return [self.starts(x, axis, position, behind) for position in range(self.kernel[axis])]
+        x = self.padded(x, axis, fill)
+        return [self.starts(x, axis, position) for position in range(self.kernel[axis])]
 
-    def first(self, axis: int, position: int, shape: tuple[int, ...], behind: int = 0) -> jax.Array | None:
+    def first(self, axis: int, position: int, shape: tuple[int, ...]) -> jax.Array | None:
         """Which windows along ``axis`` have nothing but padding before this position; None if none has."""
         count = -(-(self.padding[axis] - self.dilation[axis] * (position - 1)) // self.stride[axis])
         # A constant array in its place is slower.
-        return jax.lax.broadcasted_iota(int, shape, len(shape) + axis - behind) < count if count > 0 else None
+        return jax.lax.broadcasted_iota(int, shape, len(shape) + axis) < count if count > 0 else None
 
     def taps(self, axis: int) -> Taps | None:
         """The elements of the windows along ``axis``; None if one of them holds padding alone."""

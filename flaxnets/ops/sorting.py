@@ -49,6 +49,15 @@ def _along(input: jax.Array, indices: jax.Array, dim: int) -> ValuesIndices:
     return ValuesIndices(jnp.take_along_axis(input, indices, axis=dim) if input.ndim else input, indices)
 
 
+def _axis_of(name: str, input: jax.Array, dim: int, k: int, lowest: int) -> int:
+    """The axis, counted from the front; raises RuntimeError for a ``k`` below ``lowest`` or above the axis's size."""
+    axis = resolve(dim, input.ndim, name)
+    size = input.shape[axis] if input.ndim else 1
+    if not lowest <= k <= size:
+        raise RuntimeError(f"{name}: got {k=}. Expected a number from {lowest} to {size}, the size of axis {dim}")
+    return axis
+
+
 def topk(input: jax.Array, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesIndices:
     """Return the ``k`` largest (or smallest) elements along an axis, and their indices.
 
@@ -67,10 +76,7 @@ def topk(input: jax.Array, k: int, dim: int = -1, largest: bool = True, sorted: 
     >>> topk(jnp.array([1.0, 3.0, 2.0]), 2).indices.tolist()
     [1, 2]
     """
-    axis = resolve(dim, input.ndim, "topk")
-    size = input.shape[axis] if input.ndim else 1
-    if not 0 <= k <= size:
-        raise RuntimeError(f"topk: got {k=}. Expected a number from 0 to {size}, the size of axis {dim}")
+    axis = _axis_of("topk", input, dim, k, 0)
     if input.ndim == 0:
         return ValuesIndices(input, jnp.zeros((), int))
     if largest and jnp.issubdtype(input.dtype, jnp.number):
@@ -92,10 +98,7 @@ def kthvalue(input: jax.Array, k: int, dim: int = -1, keepdim: bool = False) -> 
     >>> kthvalue(jnp.array([3.0, 1.0, 2.0]), 2).values.item()
     2.0
     """
-    axis = resolve(dim, input.ndim, "kthvalue")
-    size = input.shape[axis] if input.ndim else 1
-    if not 1 <= k <= size:
-        raise RuntimeError(f"kthvalue: got {k=}. Expected a number from 1 to {size}, the size of axis {dim}")
+    axis = _axis_of("kthvalue", input, dim, k, 1)
     if input.ndim == 0:
         return ValuesIndices(input, jnp.zeros((), int))
     return picked(input, jax.lax.slice_in_dim(argsort(input, axis), k - 1, k, axis=axis), axis, keepdim)

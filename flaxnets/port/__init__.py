@@ -1,1 +1,1 @@
-"""What a call of PyTorch is in JAX: the operator table. It does not port modules yet."""
+"""Translate calls of PyTorch to JAX expressions by a table. Porting whole modules is not implemented yet."""

@@ -98,8 +98,8 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, progress: Mapping[str, Any] | None = None, score: float | None = None):
         """Saves a checkpoint; one of the same step is left as it is.
 
-        State and progress are copied before this returns: the state may be given away, the progress may go on. A save
-        that is still going on is waited for.
+        Copies state and progress before it returns, so that the caller may donate or change them. Waits for a save
+        that has not finished.
 
         Args:
             step: its name.
