@@ -10,7 +10,6 @@ import jax.numpy as jnp  # noqa: F401  (used by the examples)
 from flax import nnx
 
 from flaxnets.nn.module import Module
-from flaxnets.state import own_modules
 
 R = TypeVar("R", bound="_Row")
 S = TypeVar("S", bound="Sequential")
@@ -22,13 +21,14 @@ class _Row(Module):
     def __len__(self) -> int:
         return len(self._members())
 
-    def __iter__(self) -> Iterator[nnx.Module]:
+    def __iter__(self) -> Iterator[Any]:
         return (module for _, module in self._members())
 
-    def _members(self) -> list[tuple[str, nnx.Module]]:
-        return list(own_modules(self))
+    def _members(self) -> list[tuple[str, Any]]:
+        """The names and modules; as in torch, a member may be None."""
+        return list(self._registered_modules())
 
-    def _at(self, idx: int) -> tuple[str, nnx.Module]:
+    def _at(self, idx: int) -> tuple[str, Any]:
         idx = operator.index(idx)
         if not -len(self) <= idx < len(self):
             raise IndexError(f"{type(self).__name__} has {len(self)} modules, got the index {idx}")

@@ -123,12 +123,15 @@ class _Conv(ConvBase):
         self._draw_parameters((out_channels, in_channels // groups, *self.kernel_size), bias, dtype, rngs)
 
     def _apply(self, input: jax.Array) -> jax.Array:
+        return self._conv_forward(input, self.weight[...], None if self.bias is None else self.bias[...])
+
+    def _conv_forward(self, input: jax.Array, weight: jax.Array, bias: jax.Array | None) -> jax.Array:
+        """Cross-correlate with another weight; subclasses call it, as in torch."""
         padding = self.padding
         if self.padding_mode != "zeros":
             input, padding = F.pad(input, self._pads(), self.padding_mode), 0
-        bias = None if self.bias is None else self.bias[...]
         n, name = self.spatial_axes, type(self).__name__
-        return conv_nd(input, self.weight[...], bias, self.stride, padding, self.dilation, self.groups, n, name)
+        return conv_nd(input, weight, bias, self.stride, padding, self.dilation, self.groups, n, name)
 
     def _pads(self) -> list[int]:
         """The padding as :func:`flaxnets.nn.functional.pad` takes it: the last axis first."""

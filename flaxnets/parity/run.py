@@ -118,7 +118,7 @@ def run_torch(
         outputs,
         arrays[: len(tensors)],
         dict(zip(parameters, arrays[len(tensors) :], strict=True)),
-        {name: buffer.numpy() for name, buffer in module.named_buffers()},
+        {name: buffer.detach().numpy() for name, buffer in module.named_buffers()},
     )
     return outcome, cotangents
 

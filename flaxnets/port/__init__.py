@@ -1,1 +1,28 @@
-"""Translate calls of PyTorch to JAX expressions by a table. Porting whole modules is not implemented yet."""
+"""From a PyTorch module to a native Flax module and its source. Needs torch and libcst.
+
+>>> import torch
+>>> from_torch(torch.nn.Linear(3, 2), (torch.ones(4, 3),))
+Linear(in_features=3, out_features=2, bias=True)
+"""
+
+import importlib as _importlib
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
+if _TYPE_CHECKING:
+    from flaxnets.port.errors import PortError as PortError
+    from flaxnets.port.errors import Refusal as Refusal
+    from flaxnets.port.porting import from_torch as from_torch
+
+# Imported when they are first used: the operator table alone needs no torch.
+_HOMES = {"PortError": "errors", "Refusal": "errors", "from_torch": "porting"}
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+    return getattr(_importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,259 @@
+"""Rewrite a function so that a recorder is told what happens in it."""
+
+import ast
+import contextlib
+import copy
+import operator
+import types
+from collections.abc import Callable
+from typing import Any
+
+from flaxnets.port.sites import (
+    RecordedFunction,
+    Site,
+)
+
+HOOK = "__flaxnets_port__"  # the recorder, among the globals of an instrumented function
+
+
+class _Instrument(ast.NodeTransformer):
+    """Rewrites a function so that the recorder is told what happens in it."""
+
+    def __init__(self, recorder: Any, recorded: RecordedFunction):
+        self.recorder, self.recorded = recorder, recorded
+        self.depth = 0
+
+    def _tell(self, what: str, method: str, node: ast.AST, *arguments: ast.expr) -> ast.Call:
+        site = self.recorded.sites.setdefault((what, self.recorded.source.span(node)), Site())
+        self.recorder.all_sites.append(site)
+        number = ast.Constant(len(self.recorder.all_sites) - 1)
+        function = ast.Attribute(ast.Name(HOOK, ast.Load()), method, ast.Load())
+        return ast.Call(function, [number, *arguments], [])
+
+    def _mangled(self, name: str) -> str:
+        owner = self.recorded.source.owner
+        private = owner and name.startswith("__") and not name.endswith("__")
+        return f"_{owner.lstrip('_')}{name}" if private and owner else name
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        return node  # Python 3.11 does not know where the expressions in it stand
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        value, name = self.visit(node.value), ast.Constant(self._mangled(node.attr))
+        if isinstance(node.ctx, ast.Load):
+            return self._tell("attribute", "attribute", node, value, name)
+        node.value = self._tell("store", "store", node, value, name)
+        return node
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        original = copy.copy(node)
+        node.value = self.visit(node.value)
+        node.slice = self.visit(node.slice)
+        if isinstance(node.ctx, ast.Load):
+            return self._tell("subscript", "subscript", original, node.value, _as_value(node.slice))
+        return node  # the statement tells it
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if isinstance(node.func, ast.Name) and node.func.id in ("super", "locals", "globals", "vars", "dir", "eval"):
+            return node
+        original = copy.copy(node)
+        self.generic_visit(node)
+        call = self._tell("call", "call", original, node.func, *node.args)
+        call.keywords = node.keywords
+        return call
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        original = copy.copy(node)
+        name = ast.Constant(_OPERATORS[type(node.op)])
+        self.generic_visit(node)
+        return self._tell("operator", "operator", original, name, node.left, node.right)
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        original = copy.copy(node)
+        self.generic_visit(node)
+        return self._tell("compare", "value", original, node)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        if isinstance(node.op, ast.Not):
+            node.operand = self._test(node.operand)
+            return node
+        self.generic_visit(node)
+        return node
+
+    def _test(self, node: ast.expr) -> ast.expr:
+        return self._tell("test", "test", node, self.visit(node))
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        node.values = [*map(self._test, node.values[:-1]), self.visit(node.values[-1])]
+        return node
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        node.test = self._test(node.test)
+        node.body, node.orelse = self._branch(node.body), self._branch(node.orelse)
+        return node
+
+    def _branch(self, node: ast.expr) -> ast.expr:
+        return self._tell("branch", "value", node, self.visit(node))
+
+    def _suite(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        if not body:
+            return body
+        ran = self._tell("suite", "ran", body[0])
+        visited = [new for statement in body for new in _as_list(self.visit(statement))]
+        return [ast.Expr(ran), *visited]
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        node.test = self._test(node.test)
+        node.body, node.orelse = self._suite(node.body), self._suite(node.orelse)
+        return node
+
+    def visit_While(self, node: ast.While) -> ast.AST:
+        return self.visit_If(node)  # type: ignore[arg-type]
+
+    def visit_Assert(self, node: ast.Assert) -> ast.AST:
+        node.test = self._test(node.test)
+        return node
+
+    def visit_For(self, node: ast.For) -> ast.AST:
+        node.iter = self._tell("iterate", "iterate", node.iter, self.visit(node.iter))
+        node.target = self.visit(node.target)
+        node.body, node.orelse = self._suite(node.body), self._suite(node.orelse)
+        return node
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
+        node.iter = self._tell("iterate", "iterate", node.iter, self.visit(node.iter))
+        node.ifs = [self._test(test) for test in node.ifs]
+        return node
+
+    def visit_With(self, node: ast.With) -> ast.AST:
+        for item in node.items:
+            item.context_expr = self._tell("context", "value", item.context_expr, self.visit(item.context_expr))
+        node.body = self._suite(node.body)
+        return node
+
+    def visit_Try(self, node: ast.Try) -> ast.AST:
+        node.body, node.orelse = self._suite(node.body), self._suite(node.orelse)
+        node.finalbody = self._suite(node.finalbody)
+        for handler in node.handlers:
+            handler.body = self._suite(handler.body)
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        if self.depth:
+            node.decorator_list = [self.visit(d) for d in node.decorator_list]
+            node.args = self.visit(node.args)
+        self.depth += 1
+        node.body = self._suite(node.body)
+        self.depth -= 1
+        return node
+
+    def visit_arguments(self, node: ast.arguments) -> ast.AST:
+        node.defaults = [self.visit(d) for d in node.defaults]
+        node.kw_defaults = [d and self.visit(d) for d in node.kw_defaults]
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return node  # its methods are recorded when they are called
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if node.value is None:
+            return node
+        return self.visit(ast.copy_location(ast.Assign([node.target], node.value), node))
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        targets = [copy.copy(target) for target in node.targets]
+        self.generic_visit(node)
+        stores = [t for t in zip(targets, node.targets, strict=True) if isinstance(t[0], ast.Subscript)]
+        if len(node.targets) == 1 and stores:
+            return ast.Expr(self._store_item(*stores[0], node.value, ""))
+        return node
+
+    def _store_item(self, original: ast.expr, target: Any, value: ast.expr, symbol: str) -> ast.Call:
+        arguments = [ast.Constant(symbol), target.value, _as_value(target.slice), value]
+        return self._tell("store", "store_item", original, *arguments)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
+        target, symbol = copy.copy(node.target), _OPERATORS[type(node.op)]
+        original = copy.copy(node)
+        self.generic_visit(node)
+        if isinstance(target, ast.Subscript):
+            return ast.Expr(self._store_item(target, node.target, node.value, symbol))
+        if isinstance(target, ast.Name):
+            read = ast.Name(target.id, ast.Load())
+            value = self._tell("operator", "in_place", original, ast.Constant(symbol), read, node.value)
+            return ast.Assign([node.target], value)
+        node.value = self._tell("operator", "value", original, node.value)
+        return node
+
+
+_OPERATORS: dict[type, str] = {
+    ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "truediv", ast.FloorDiv: "floordiv", ast.Mod: "mod",
+    ast.Pow: "pow", ast.MatMult: "matmul", ast.BitAnd: "and_", ast.BitOr: "or_", ast.BitXor: "xor",
+    ast.LShift: "lshift", ast.RShift: "rshift",
+}  # fmt: skip
+
+
+def in_place_operator(symbol: str) -> Callable[[Any, Any], Any]:
+    """The function of an augmented assignment."""
+    return getattr(operator, "i" + symbol.rstrip("_"))
+
+
+def _as_list(node: Any) -> list[Any]:
+    return node if isinstance(node, list) else [] if node is None else [node]
+
+
+def _as_value(index: ast.expr) -> ast.expr:
+    """An index as an expression: slices become calls."""
+    if isinstance(index, ast.Slice):
+        parts = [part or ast.Constant(None) for part in (index.lower, index.upper, index.step)]
+        return ast.Call(ast.Attribute(ast.Name(HOOK, ast.Load()), "slice", ast.Load()), parts, [])
+    if isinstance(index, ast.Tuple):
+        return ast.Tuple([_as_value(part) for part in index.elts], ast.Load())
+    return index
+
+
+def compile_instrumented(recorder: Any, recorded: RecordedFunction) -> types.CodeType:
+    """The code of a recorded function, with calls that tell the recorder what happens."""
+    source = recorded.source
+    node: Any = copy.deepcopy(source.node)
+    instrument = _Instrument(recorder, recorded)
+    if isinstance(node, ast.Lambda):
+        returned = ast.copy_location(ast.Return(node.body), node.body)
+        body = instrument._suite([returned])
+        node = ast.copy_location(ast.FunctionDef(source.name, node.args, body, [], None), node)
+        node.name = "lambda_"
+    else:
+        node = instrument.visit(node)
+    node.decorator_list, node.returns = [], None
+    _strip_signature(node.args)
+    inner: ast.stmt = node
+    if source.owner:
+        inner = ast.ClassDef(source.owner, [], [], [node], [])
+    parameters = ast.arguments(
+        [], [ast.arg(name) for name in source.code.co_freevars if name != "__class__"], None, [], [], None, []
+    )
+    factory = ast.FunctionDef("factory", parameters, [inner], [], None)
+    for each in ast.walk(factory):
+        if isinstance(each, (ast.FunctionDef, ast.ClassDef)):
+            vars(each).setdefault("type_params", [])  # Python 3.12 needs it
+    tree = ast.fix_missing_locations(ast.Module([factory], []))
+    return _find_code(compile(tree, source.path, "exec", dont_inherit=True), node.name, node.lineno)
+
+
+def _strip_signature(arguments: ast.arguments) -> None:
+    for argument in ast.walk(arguments):
+        if isinstance(argument, ast.arg):
+            argument.annotation = None
+    # The function keeps its own defaults; these only say which arguments have one.
+    arguments.defaults = [ast.Constant(None) for _ in arguments.defaults]
+    arguments.kw_defaults = [None if d is None else ast.Constant(None) for d in arguments.kw_defaults]
+
+
+def _find_code(code: types.CodeType, name: str, line: int) -> types.CodeType:
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            if constant.co_name == name and constant.co_firstlineno == line:
+                return constant
+            with contextlib.suppress(LookupError):
+                return _find_code(constant, name, line)
+    raise LookupError(name)

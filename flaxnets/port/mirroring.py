@@ -1,0 +1,414 @@
+"""Rebuild a torch module object for object: torch's layers as their twins, the user's classes translated."""
+
+import collections
+import copy
+import functools
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from flaxnets import nn
+from flaxnets.port import expressions as ex
+from flaxnets.port._torch import libcst as cst
+from flaxnets.port._torch import torch
+from flaxnets.port.errors import Refusal
+from flaxnets.port.namespace import Namespace
+from flaxnets.port.recording import Recorder
+from flaxnets.port.translation import function_text, is_torchs
+
+_TORCHS_OWN = {
+    "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_is_full_backward_hook", "_version",
+    "_flat_weights", "_flat_weight_refs", "_flat_weights_names", "_all_weights", "_reversed_padding_repeated_twice",
+    "training", "call_super_init", "_compiled_call_impl",
+}  # fmt: skip
+
+
+class FrozenList(list):
+    """A list that a graph definition of NNX can hold."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self))
+
+
+class FrozenDict(dict):
+    """A dict that a graph definition of NNX can hold."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self.items()))
+
+
+class Mirror:
+    """Makes Flax objects of torch's, each of them once.
+
+    Args:
+        recorder: what ran.
+    """
+
+    def __init__(self, recorder: Recorder):
+        self.recorder = recorder
+        self.space = Namespace(recorder)
+        self.objects: dict[int, Any] = {}
+        self.kept: list[Any] = []
+        self.classes: dict[type, type] = {}
+        self.functions: dict[int, Any] = {}
+
+    def remember(self, original: Any, new: Any) -> Any:
+        """Note what an object became; returns the new one."""
+        self.objects[id(original)] = new
+        self.kept.append(original)
+        return new
+
+    # Values.
+
+    def value(self, value: Any) -> Any:
+        """The counterpart of any object that a model's code can meet."""
+        if id(value) in self.objects:
+            return self.objects[id(value)]
+        if isinstance(value, torch.nn.Module):
+            return self.module(value)
+        if isinstance(value, torch.Tensor):
+            return self.remember(value, array(value))
+        if isinstance(value, torch.dtype):
+            return jnp.dtype(str(value).removeprefix("torch."))
+        if isinstance(value, torch.Size):
+            return tuple(value)
+        if isinstance(value, torch.device):
+            return None
+        if isinstance(value, type):
+            return self.cls(value)
+        if isinstance(value, functools.partial):
+            keywords = {k: self.value(v) for k, v in value.keywords.items()}
+            return functools.partial(self.value(value.func), *map(self.value, value.args), **keywords)
+        if isinstance(value, types.MethodType):
+            return self._bound_method(value)
+        if isinstance(value, (types.FunctionType, types.BuiltinFunctionType)):
+            return self.function(value)
+        return self._container(value)
+
+    def _bound_method(self, value: types.MethodType) -> Any:
+        owner = value.__self__
+        if isinstance(owner, torch.nn.Module):
+            name = "__call__" if value.__name__ == "forward" else value.__name__
+            return getattr(self.module(owner), name)
+        return types.MethodType(self.function(value.__func__), self.value(owner))
+
+    def _container(self, value: Any) -> Any:
+        if type(value) in (dict, collections.OrderedDict):
+            return type(value)((k, self.value(v)) for k, v in value.items())
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)(*map(self.value, value))
+        if type(value) in (list, tuple, set, frozenset, collections.deque):
+            return type(value)(map(self.value, value))
+        return value
+
+    # Functions.
+
+    def function(self, function: Any) -> Any:
+        """The translation of a function."""
+        if id(function) in self.functions:
+            return self.functions[id(function)]
+        if is_torchs(function) and not _is_torchs_wrapper(function):
+            text = function_text(function)
+            return function if text is None else eval(text, self.space.globals)
+        raw = inspect.unwrap(function) if _is_torchs_wrapper(function) else function
+        if self.space.recorded(raw) is None:
+            return function
+        return self._translated(function, raw)
+
+    def _translated(self, function: Any, raw: types.FunctionType) -> Any:
+        name = self.space.name(raw, raw.__name__ if raw.__name__.isidentifier() else "function")
+
+        def not_ready(*args: Any, **kwargs: Any) -> Any:
+            return self.functions[id(function)](*args, **kwargs)
+
+        self.functions[id(function)] = not_ready  # for functions that call themselves
+        node = self.space.translate(raw, None).node
+        cells = self._cells(raw)
+        text = _definition(node, name, [n for n in raw.__code__.co_freevars])
+        new = self.space.execute(text, raw.__qualname__)["make"](*cells)
+        new.__defaults__ = raw.__defaults__ and tuple(map(self.value, raw.__defaults__))
+        if raw.__kwdefaults__:
+            new.__kwdefaults__ = {k: self.value(v) for k, v in raw.__kwdefaults__.items()}
+        self.functions[id(function)] = self.functions[id(raw)] = new
+        self.kept.append(function)
+        self.space.globals[name] = new
+        self.bind_globals()
+        return new
+
+    def _cells(self, raw: types.FunctionType) -> list[Any]:
+        found = []
+        for cell in raw.__closure__ or ():
+            try:
+                found.append(self.value(cell.cell_contents))
+            except ValueError:
+                found.append(None)
+        return found
+
+    def bind_globals(self) -> None:
+        """Give every global name that a translation uses its value."""
+        for value in list(self.space.kept):
+            name = self.space.names[id(value)]
+            if name not in self.space.globals:
+                self.space.globals[name] = None  # against endless recursion
+                self.space.globals[name] = self.value(value)
+
+    # Classes.
+
+    def cls(self, kind: type) -> type:
+        """The counterpart of a class."""
+        if kind in self.classes:
+            return self.classes[kind]
+        if kind is torch.Tensor:
+            return jax.Array
+        if kind is torch.nn.Parameter:
+            return nn.Parameter
+        if kind is torch.nn.Module:
+            return nn.Module
+        if not issubclass(kind, torch.nn.Module):
+            return kind
+        if is_torchs(kind):
+            twin = getattr(nn, kind.__name__, None)
+            if twin is None:
+                twin = getattr(nn.utils.parametrize, kind.__name__, None) or getattr(
+                    nn.utils.parametrizations, kind.__name__, None
+                )
+            if twin is None and kind.__name__ == "NonDynamicallyQuantizableLinear":
+                twin = nn.Linear
+            if twin is None:
+                self._refuse_class(kind)
+                return nn.Module
+            return twin
+        return self._translated_class(kind)
+
+    def _refuse_class(self, kind: type) -> None:
+        self.space.refusals.append(
+            Refusal(kind.__module__, 0, kind.__qualname__, "flaxnets.nn has no layer of this class.", "write it out.")
+        )
+
+    def _translated_class(self, kind: type) -> type:
+        bases = [self.cls(base) if base is not object else object for base in kind.__bases__]
+        name = self.space.name(kind, kind.__name__)
+        members, definitions, free = {}, [], {}
+        for attribute, value in vars(kind).items():
+            text = self._method(kind, attribute, value, free)
+            if text is not None:
+                definitions.append(text)
+            elif _is_class_attribute(attribute, value):
+                members[attribute] = value
+        body = "\n".join(definitions) or "pass"
+        parameters = ", ".join([*(f"_base{i}" for i in range(len(bases))), *free])
+        header = f"class {name}({', '.join(f'_base{i}' for i in range(len(bases)))}):"
+        lines = "\n".join("        " + line for line in body.splitlines())
+        text = f"def make({parameters}):\n    {header}\n{lines}\n    return {name}\n"
+        new = self.space.execute(text, kind.__qualname__)["make"](*bases, *(self.value(v) for v in free.values()))
+        new.__qualname__, new.__module__, new.__doc__ = kind.__qualname__, f"ported.{kind.__module__}", kind.__doc__
+        self.classes[kind] = self.space.globals[name] = new
+        for attribute, value in members.items():
+            setattr(new, attribute, frozen(self.value(value)))
+        self._complete(kind, new)
+        self.bind_globals()
+        return new
+
+    def _complete(self, kind: type, new: type) -> None:
+        """Defaults of the methods, as objects."""
+        for attribute, value in vars(kind).items():
+            for function in _functions(value):
+                raw = inspect.unwrap(function) if _is_torchs_wrapper(function) else function
+                target = new.__dict__.get("__call__" if attribute == "forward" else attribute)
+                for translated in _functions(target):
+                    code = getattr(translated, "__code__", None)
+                    if code is None or self.space.recorded(raw) is None:
+                        continue
+                    if raw.__defaults__:
+                        translated.__defaults__ = tuple(map(self.value, raw.__defaults__))
+                    if raw.__kwdefaults__:
+                        translated.__kwdefaults__ = {k: self.value(v) for k, v in raw.__kwdefaults__.items()}
+
+    def _method(self, kind: type, attribute: str, value: Any, free: dict[str, Any]) -> str | None:
+        """The text of a translated method; None for what is none, or did not run."""
+        if isinstance(value, property):
+            getter = value.fget and self._method_text(kind, value.fget, free)
+            setter = value.fset and self._method_text(kind, value.fset, free)
+            texts = [f"@property\n{getter}"] if getter else []
+            texts += [f"@{attribute}.setter\n{setter}"] if setter and getter else []
+            return "\n".join(texts) or None
+        for wrapper, decorator in ((staticmethod, "@staticmethod\n"), (classmethod, "@classmethod\n")):
+            if isinstance(value, wrapper):
+                text = self._method_text(kind, value.__func__, free, static=wrapper is staticmethod)
+                return text and decorator + text
+        if isinstance(value, types.FunctionType):
+            return self._method_text(kind, value, free, name=attribute)
+        return None
+
+    def _method_text(
+        self, kind: type, function: Any, free: dict[str, Any], static: bool = False, name: str = ""
+    ) -> str | None:
+        raw = inspect.unwrap(function) if _is_torchs_wrapper(function) else function
+        recorded = self.space.recorded(raw)
+        if recorded is None or not _ran(recorded):
+            return None
+        node = self.space.translate(raw, None if static else kind).node
+        if name and raw.__name__ != name:
+            if isinstance(node, cst.Lambda):
+                node = _lambda_function(node, name)
+            node = node.with_changes(name=cst.Name("__call__" if name == "forward" else name))
+        for variable, cell in zip(raw.__code__.co_freevars, raw.__closure__ or (), strict=False):
+            if variable != "__class__":
+                free[variable] = cell.cell_contents
+        return ex.code(node.with_changes(leading_lines=[], lines_after_decorators=[])).strip("\n")
+
+    # Modules.
+
+    def module(self, module: torch.nn.Module) -> Any:
+        """The counterpart of a module, with all that is below it."""
+        if id(module) in self.objects:
+            return self.objects[id(module)]
+        new = self.remember(module, _blank(self.cls(type(module))))
+        for name, parameter in module._parameters.items():
+            new.register_parameter(name, None if parameter is None else self.variable(parameter, _parameter))
+        make = nnx.BatchStat if isinstance(module, torch.nn.modules.batchnorm._NormBase) else nn.Buffer
+        for name, buffer in module._buffers.items():
+            persistent = name not in module._non_persistent_buffers_set
+            held = None if buffer is None else self.variable(buffer, functools.partial(_buffer, make, persistent))
+            new.register_buffer(name, held, persistent)
+        for name, child in module._modules.items():
+            new.add_module(name, None if child is None else self.module(child))
+        for name, value in vars(module).items():
+            if name not in _TORCHS_OWN and "hook" not in name:
+                self._attribute(module, new, name, value)
+        object.__setattr__(new, "training", module.training)
+        self._random_stream(module, new)
+        return new
+
+    def variable(self, tensor: torch.Tensor, make: Callable[[torch.Tensor], nnx.Variable]) -> nnx.Variable:
+        """The variable of a parameter or buffer; one for all places that share it."""
+        known = self.objects.get(id(tensor))
+        return known if isinstance(known, nnx.Variable) else self.remember(tensor, make(tensor))
+
+    def _attribute(self, module: Any, new: Any, name: str, value: Any) -> None:
+        if is_torchs(type(module)) and isinstance(module, torch.nn.ParameterDict) and name == "_keys":
+            value = tuple(value)
+        value = self.value(value)
+        if nnx.has_data(value) and not isinstance(value, (jax.Array, nnx.Variable, nnx.Module)):
+            setattr(new, name, nnx.data(value))
+            return
+        if not isinstance(value, (jax.Array, nnx.Variable, nnx.Module)):
+            try:
+                hash(value := frozen(value))
+            except TypeError:
+                if name not in self.recorder.attributes_read:
+                    return
+                value = _hashable(value)
+        setattr(new, name, value)
+
+    def _random_stream(self, module: torch.nn.Module, new: Any) -> None:
+        takes = "rngs" in inspect.signature(type(new).__init__).parameters and _has_stream(module)
+        if takes or any(
+            self.space.draws(f) for base in type(module).__mro__ for v in vars(base).values() for f in _functions(v)
+        ):
+            new.rngs = nnx.Rngs(len(self.kept)).dropout.fork()
+
+
+def _has_stream(module: torch.nn.Module) -> bool:
+    if isinstance(module, (torch.nn.MultiheadAttention, torch.nn.RNNBase)):
+        return module.dropout > 0
+    if isinstance(module, (torch.nn.FractionalMaxPool2d, torch.nn.FractionalMaxPool3d)):
+        return True
+    return isinstance(module, (torch.nn.modules.dropout._DropoutNd, torch.nn.RReLU))
+
+
+def array(tensor: torch.Tensor) -> jax.Array:
+    """A JAX array with the values of a tensor."""
+    tensor = tensor.detach().cpu().resolve_conj()
+    if tensor.dtype is torch.bfloat16:
+        return jnp.asarray(tensor.float().numpy(), jnp.bfloat16)
+    return jnp.array(tensor.numpy().copy())
+
+
+def _parameter(tensor: torch.Tensor) -> nnx.Variable:
+    return nn.Parameter(array(tensor), requires_grad=tensor.requires_grad)
+
+
+def _buffer(make: Any, persistent: bool, tensor: torch.Tensor) -> nnx.Variable:
+    value = array(tensor)
+    if make is nnx.BatchStat:
+        return nnx.BatchStat(value)
+    return nn.Buffer(value, persistent=persistent)
+
+
+def _blank(kind: type) -> Any:
+    """An instance whose constructor did not run."""
+    empty = type(kind)(kind.__name__, (kind,), {"__init__": lambda self: None})
+    instance = empty()
+    object.__setattr__(instance, "__class__", kind)
+    return instance
+
+
+def frozen(value: Any) -> Any:
+    """Lists and dicts with a hash, as static attributes of NNX need."""
+    if type(value) is list:
+        return FrozenList(map(frozen, value))
+    if type(value) is tuple:
+        return tuple(map(frozen, value))
+    if type(value) in (dict, collections.OrderedDict):
+        return FrozenDict((k, frozen(v)) for k, v in value.items())
+    if type(value) is set:
+        return frozenset(value)
+    return value
+
+
+def _hashable(value: Any) -> Any:
+    """The same object with a hash of its identity."""
+    kind: Any = type(value)
+    new = copy.copy(value)
+    attributes = {"__hash__": object.__hash__, "__eq__": object.__eq__}
+    new.__class__ = type(kind)(kind.__name__, (kind,), {"__module__": kind.__module__, **attributes})
+    return new
+
+
+def _functions(value: Any) -> list[Any]:
+    if isinstance(value, property):
+        return [f for f in (value.fget, value.fset) if f is not None]
+    if isinstance(value, (staticmethod, classmethod)):
+        value = value.__func__
+    return [value] if isinstance(value, types.FunctionType) else []
+
+
+def _is_class_attribute(name: str, value: Any) -> bool:
+    if name.startswith("__") or name in ("dump_patches", "training", "call_super_init", "_abc_impl"):
+        return False
+    return not isinstance(value, (types.FunctionType, property, staticmethod, classmethod, types.MemberDescriptorType))
+
+
+def _is_torchs_wrapper(function: Any) -> bool:
+    return hasattr(function, "__wrapped__") and _is_torchs_code(function)
+
+
+def _is_torchs_code(function: Any) -> bool:
+    code = getattr(function, "__code__", None)
+    return code is not None and "/torch/" in code.co_filename
+
+
+def _ran(recorded: Any) -> bool:
+    return any(site.hits for (what, _), site in recorded.sites.items() if what == "suite")
+
+
+def _lambda_function(node: Any, name: str) -> Any:
+    """A function definition with the parameters and the body of a lambda."""
+    function: Any = cst.parse_statement(f"def {name}(): return 0")
+    body = function.body.with_changes(body=[cst.Return(node.body)])
+    return function.with_changes(params=node.params, body=body)
+
+
+def _definition(node: Any, name: str, free: list[str]) -> str:
+    """The text of a factory that makes a function."""
+    if isinstance(node, cst.Lambda):
+        node = _lambda_function(node, name)
+    node = node.with_changes(name=cst.Name(name), leading_lines=[], lines_after_decorators=[])
+    lines = "\n".join("    " + line for line in ex.code(node).strip("\n").splitlines())
+    return f"def make({', '.join(free)}):\n{lines}\n    return {name}\n"

@@ -1,0 +1,116 @@
+"""Whose an object is, and what it is called: torch's functions, dtypes, and modules of other libraries."""
+
+import functools
+import types
+from typing import Any
+
+from flaxnets import ops
+from flaxnets.nn import functional as F
+from flaxnets.port import operators
+from flaxnets.port._torch import torch
+
+CONSTANT_CALLS = {
+    "torch.jit.is_scripting": "False", "torch.jit.is_tracing": "False", "torch.compiler.is_compiling": "False",
+    "torch.onnx.is_in_onnx_export": "False", "torch._assert": "None", "torch.is_grad_enabled": "True",
+    "torch.is_autocast_enabled": "False", "torch._C._get_tracing_state": "None", "torch.cuda.is_available": "False",
+    "torch.compiler.is_dynamo_compiling": "False", "torch.is_inference_mode_enabled": "False",
+}  # fmt: skip
+
+_MODULES_OF_TORCH = (
+    "torch", "torch.nn.functional", "torch.fft", "torch.linalg", "torch.special", "torch.jit", "torch.onnx",
+    "torch.compiler", "torch.cuda", "torch._C", "torch.nn.init",
+)  # fmt: skip
+
+
+@functools.cache
+def _qualified_names() -> dict[int, str]:
+    names: dict[int, str] = {}
+    for path in _MODULES_OF_TORCH:
+        module = functools.reduce(getattr, path.split(".")[1:], torch)
+        for name, value in vars(module).items():
+            if not callable(value) or isinstance(value, torch.dtype):
+                continue
+            # Some functions have several names, one of which the table knows.
+            if id(value) not in names or not operators.find(names[id(value)]):
+                names[id(value)] = f"{path}.{name}"
+    return names
+
+
+def qualified_name(callee: Any) -> str:
+    """The path of a function of torch's, as in ``torch.nn.functional.relu``; of a method ``torch.Tensor.relu``."""
+    receiver = getattr(callee, "__self__", None)
+    if isinstance(receiver, torch.Tensor):
+        return f"torch.Tensor.{callee.__name__}"
+    known = _qualified_names().get(id(callee))
+    if known is None and getattr(torch.Tensor, getattr(callee, "__name__", ""), None) is callee:
+        return f"torch.Tensor.{callee.__name__}"
+    return known or f"{getattr(callee, '__module__', '')}.{getattr(callee, '__name__', callee)}"
+
+
+def dtype_text(dtype: torch.dtype) -> str:
+    """An expression for a dtype."""
+    return operators.DTYPES.get(str(dtype), f"jnp.{str(dtype).removeprefix('torch.')}")
+
+
+def is_torchs(value: Any) -> bool:
+    """Whether torch defines a function, class or module, or the class of an object."""
+    module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
+    if isinstance(module, str):
+        return module.split(".")[0] == "torch"
+    return isinstance(value, (types.BuiltinFunctionType, types.MethodDescriptorType)) and "torch" in repr(value)
+
+
+def is_torchs_definition(value: Any) -> bool:
+    """Whether torch defines this function, class or module."""
+    return not isinstance(value, (torch.nn.Module, torch.Tensor)) and is_torchs(value)
+
+
+def is_library(module: types.ModuleType) -> bool:
+    """Whether generated code may use a module as it is."""
+    return module.__name__.split(".")[0] in (
+        "math",
+        "numpy",
+        "functools",
+        "itertools",
+        "operator",
+        "einops",
+        "typing",
+        "random",
+        "copy",
+        "warnings",
+        "collections",
+        "enum",
+        "abc",
+        "os",
+        "sys",
+        "re",
+        "string",
+        "contextlib",
+        "dataclasses",
+        "logging",
+    )
+
+
+def is_operator(callee: Any) -> bool:
+    """Whether the operator table decides about a callee."""
+    if isinstance(callee, type):
+        return callee in (torch.finfo, torch.iinfo)
+    return is_torchs(callee)
+
+
+def function_text(value: Any) -> str | None:
+    """An expression for a torch function that is passed as a value."""
+    name = qualified_name(value)
+    rows = operators.find(name)
+    if not rows:
+        return None
+    plain = name.rpartition(".")[2]
+    for module, alias in ((F, "F"), (ops, "ops")):
+        if name.startswith("torch.nn.functional") == (module is F) and hasattr(module, plain):
+            return f"{alias}.{plain}"
+    parameters = rows[0].signature.parameters.values()
+    required = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    expression = operators.translate(operators.Call(name, required)).expression
+    if expression == f"jnp.{plain}({', '.join(required)})":
+        return f"jnp.{plain}"
+    return f"(lambda {', '.join(required)}: {expression})"

@@ -1,0 +1,132 @@
+"""The translated functions and classes of one port, which find each other by global names."""
+
+import ast
+import builtins
+import keyword
+import linecache
+import math
+import types
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from flaxnets import nn, ops
+from flaxnets.nn import functional as F
+from flaxnets.port import operators
+from flaxnets.port._filling import RANDOM_KEY
+from flaxnets.port._torch import libcst as cst
+from flaxnets.port._torch import torch
+from flaxnets.port.errors import Refusal
+from flaxnets.port.recording import Recorder
+from flaxnets.port.sites import RecordedFunction
+from flaxnets.port.translation import MODULES, Translation, is_torchs, qualified_name, translate
+
+_FILES = iter(range(10**9))
+
+
+class Namespace:
+    """What translated code of one port sees as its globals.
+
+    Args:
+        recorder: what ran.
+    """
+
+    def __init__(self, recorder: Recorder):
+        self.recorder = recorder
+        self.globals: dict[str, Any] = {
+            "jax": jax, "jnp": jnp, "np": np, "math": math, "nn": nn, "nnx": nnx, "F": F, "ops": ops,
+            "__name__": "flaxnets.port.translated",
+        }  # fmt: skip
+        self.names: dict[int, str] = {}
+        self.kept: list[Any] = []  # what the ids of ``names`` belong to
+        self.refusals: list[Refusal] = []
+        self._draws: dict[int, bool] = {}
+
+    def name(self, value: Any, hint: str) -> str:
+        """The global name of an object of the user's."""
+        if id(value) not in self.names:
+            self.names[id(value)] = self.free_name(hint)
+            self.kept.append(value)
+        return self.names[id(value)]
+
+    def free_name(self, hint: str) -> str:
+        """A name that nothing has yet."""
+        taken = {*self.globals, *self.names.values(), *MODULES, *dir(builtins)}
+        name, number = hint, 1
+        while name in taken or keyword.iskeyword(name):
+            number += 1
+            name = f"{hint}_{number}"
+        return name
+
+    def recorded(self, function: Any) -> RecordedFunction | None:
+        """What was noted of a function, if it ran."""
+        function = getattr(function, "__func__", function)
+        return self.recorder.of_function.get(id(function))
+
+    def draws(self, function: Any) -> bool:
+        """Whether a function draws random numbers: itself, or in a function that it calls."""
+        function = getattr(function, "__func__", function)
+        if isinstance(function, (type, torch.nn.Module)):
+            return False
+        recorded = self.recorded(function)
+        if recorded is None:
+            return False
+        if id(recorded) not in self._draws:
+            self._draws[id(recorded)] = False
+            calls = [site for (what, _), site in recorded.sites.items() if what == "call"]
+            self._draws[id(recorded)] = any(self._is_random(callee) for site in calls for callee in site.callees)
+        return self._draws[id(recorded)]
+
+    def _is_random(self, callee: Any) -> bool:
+        if isinstance(callee, types.MethodType) and isinstance(callee.__self__, torch.nn.Module):
+            return False  # a module has random streams of its own
+        if is_torchs(callee) or isinstance(getattr(callee, "__self__", None), torch.Tensor):
+            return any(RANDOM_KEY in _names(row.plain) for row in operators.find(qualified_name(callee)))
+        return self.draws(callee)
+
+    def has_random_functions(self) -> bool:
+        """Whether a function of the user's draws random numbers."""
+        return any(self.draws(f) for recorded in self.recorder.recorded.values() for f in recorded.functions)
+
+    def translate(self, function: types.FunctionType, module_class: type | None) -> Translation:
+        """Translate a function that ran, and collect what is refused."""
+        recorded = self.recorded(function)
+        assert recorded is not None
+        translation = translate(recorded, function, self, module_class)
+        self.refusals += translation.refusals
+        return translation
+
+    def execute(self, text: str, title: str) -> dict[str, Any]:
+        """Run a text whose code sees the port's globals; returns its definitions."""
+        path = f"<port of {title}, {next(_FILES)}>"
+        linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
+        definitions: dict[str, Any] = {}
+        exec(compile(text, path, "exec", dont_inherit=True), self.globals, definitions)
+        return definitions
+
+
+def free_globals(node: cst.CSTNode, local: set[str]) -> set[str]:
+    """The names that a translated function reads from outside of it."""
+    found: set[str] = set()
+
+    class Names(cst.CSTVisitor):
+        def visit_Attribute(self, node: Any) -> bool:
+            node.value.visit(self)
+            return False
+
+        def visit_Arg(self, node: Any) -> bool:
+            node.value.visit(self)
+            return False
+
+        def visit_Name(self, node: Any) -> None:
+            found.add(node.value)
+
+    node.visit(Names())
+    return {n for n in found - local if not hasattr(builtins, n) and n not in MODULES}
+
+
+def _names(expression: ast.expr) -> set[str]:
+    return {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}

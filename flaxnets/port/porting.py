@@ -1,0 +1,55 @@
+"""From a torch module to a Flax module: record, translate, mirror, check."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flax import nnx
+
+from flaxnets.port._torch import torch
+from flaxnets.port.checking import Arguments, check_port
+from flaxnets.port.errors import PortError
+from flaxnets.port.mirroring import Mirror
+from flaxnets.port.recording import Recorder
+
+
+def from_torch(
+    module: torch.nn.Module, example_inputs: Any, kwargs: Mapping[str, Any] | None = None, *, check: bool = True
+) -> nnx.Module:
+    """Make a Flax module of a torch module, with the same parameter names, values and outputs.
+
+    The torch module runs in training and in evaluation mode, and its source is translated by what was met there. It is
+    afterwards as before: weights, buffers, hooks, code and random generators.
+
+    Args:
+        module: the torch module.
+        example_inputs: the arguments of a call, a tuple of tensors and other objects; a single tensor is one argument.
+        kwargs: keyword arguments of the call.
+        check: whether outputs and buffers are compared with torch's in float64, also for a random input; in training
+            mode only if all random numbers are drawn by layers, whose masks the two sides share.
+
+    Returns:
+        A module that works with ``nnx.jit``, ``nnx.grad``, ``nnx.split``, the state dict of torch and
+        :func:`flaxnets.training.fit`.
+
+    Raises:
+        PortError: with all places of the source that cannot be translated; or if the numbers differ.
+
+    >>> class Scaled(torch.nn.Linear):
+    ...     def forward(self, x):
+    ...         return super().forward(x).mul_(2).transpose(0, 1)
+    >>> port = from_torch(Scaled(3, 2), torch.ones(4, 3))
+    >>> port(torch.ones(4, 3).numpy()).shape, list(port.state_dict())
+    ((2, 4), ['weight', 'bias'])
+    """
+    inputs = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    arguments = Arguments(inputs, dict(kwargs or {}))
+    recorder = Recorder()
+    recorder.run(module, arguments.args, arguments.kwargs)
+    mirror = Mirror(recorder)
+    port = mirror.module(module)
+    if mirror.space.refusals:
+        raise PortError(mirror.space.refusals)
+    if check:
+        modes = ("eval",) if mirror.space.has_random_functions() else ("train", "eval")
+        check_port(module, port, arguments, modes)
+    return port

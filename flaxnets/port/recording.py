@@ -1,0 +1,375 @@
+"""Run a torch model once with instrumented source, and note what objects each place of the source met."""
+
+import contextlib
+import functools
+import inspect
+import operator
+import os
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from flaxnets.port._torch import torch
+from flaxnets.port.instruments import HOOK, compile_instrumented, in_place_operator
+from flaxnets.port.sites import RecordedFunction, Site, dtype_of, is_registered, kind, promotes_alike
+from flaxnets.port.sources import FunctionSource
+from flaxnets.port.untouched import copied, untouched
+
+_PURELIB, _STDLIB = sysconfig.get_paths()["purelib"], sysconfig.get_paths()["stdlib"]
+_FOREIGN = tuple(os.path.join(_PURELIB, name, "") for name in ("torch", "numpy", "jax", "flax", "einops", "libcst"))
+_FOREIGN += (os.path.join(os.path.dirname(torch.__file__), ""),)
+
+
+def _storage(tensor: torch.Tensor) -> Any:
+    try:
+        return tensor.untyped_storage()._cdata
+    except (RuntimeError, NotImplementedError):  # sparse and meta tensors have none
+        return None
+
+
+class Recorder:
+    """Instruments functions when they are reached, and notes what their places meet.
+
+    >>> recorder = Recorder()
+    >>> len(recorder.recorded)
+    0
+    """
+
+    slice = slice
+
+    def __init__(self) -> None:
+        self.recorded: dict[types.CodeType, RecordedFunction] = {}
+        self.of_function: dict[int, RecordedFunction] = {}
+        self.all_sites: list[Site] = []
+        self.attributes_read: set[str] = set()
+        self._changed: dict[int, tuple[types.FunctionType, types.CodeType, types.CodeType]] = {}
+        self._stack: list[tuple[types.FrameType, Site]] = []
+        self._unreadable: set[int] = set()
+
+    # Reaching functions.
+
+    def is_user_code(self, function: types.FunctionType) -> bool:
+        """Whether a function is the user's, and not one of Python's or of torch's."""
+        path = function.__code__.co_filename
+        if path.startswith(_FOREIGN) or path.startswith("<frozen"):
+            return False
+        return not path.startswith(_STDLIB + os.sep) or "site-packages" in path
+
+    def reach(self, callee: Any, force: bool = False) -> RecordedFunction | None:
+        """Instrument a function of the user's; what is none stays as it is."""
+        with contextlib.suppress(ValueError):
+            callee = inspect.unwrap(callee) if _is_torch_wrapper(callee) else callee
+        function = getattr(callee, "__func__", callee)
+        if not isinstance(function, types.FunctionType):
+            return None
+        if id(function) in self.of_function:
+            return self.of_function[id(function)]
+        if id(function) in self._unreadable or not (force or self.is_user_code(function)):
+            return None
+        recorded = self._instrumented(function)
+        if recorded is None:
+            self._unreadable.add(id(function))
+            return None
+        self.of_function[id(function)] = recorded
+        recorded.functions.append(function)
+        for name in function.__code__.co_names:  # functions that are passed on, as in map(f, xs)
+            value = function.__globals__.get(name)
+            if isinstance(value, types.FunctionType):
+                self.reach(value)
+        return recorded
+
+    def _instrumented(self, function: types.FunctionType) -> RecordedFunction | None:
+        code = function.__code__
+        if code not in self.recorded:
+            try:
+                recorded = RecordedFunction(FunctionSource(code))
+                instrumented = compile_instrumented(self, recorded)
+            except (OSError, SyntaxError):
+                return None
+            self.recorded[code] = recorded
+            self._codes = {**getattr(self, "_codes", {}), code: instrumented}
+        instrumented = self._codes[code]
+        if instrumented.co_freevars != code.co_freevars:
+            return None
+        self._changed[id(function)] = (function, code, instrumented)
+        self._switch(function, instrumented)
+        return self.recorded[code]
+
+    def _switch(self, function: types.FunctionType, code: types.CodeType) -> None:
+        function.__code__ = code
+        function.__globals__[HOOK] = self
+
+    def restore(self) -> None:
+        """Give all functions their code back."""
+        for function, code, _ in self._changed.values():
+            function.__code__ = code
+            function.__globals__.pop(HOOK, None)
+
+    def resume(self) -> None:
+        """Instrument again what was reached before."""
+        for function, _, instrumented in self._changed.values():
+            self._switch(function, instrumented)
+
+    # What the instrumented functions tell.
+
+    def _site(self, number: int) -> Site:
+        site = self.all_sites[number]
+        site.hits += 1
+        return site
+
+    def ran(self, number: int) -> None:
+        """A suite begins to run."""
+        self._site(number)
+
+    def attribute(self, number: int, value: Any, name: str) -> Any:
+        """An attribute is read."""
+        site, is_module = self._site(number), isinstance(value, torch.nn.Module)
+        site.receivers.add(kind(value))
+        result = getattr(value, name)
+        if is_module:
+            self.attributes_read.add(name)
+            site.owners.add(type(value))
+            if is_registered(value, name):
+                site.results.add("variable")
+                return result
+        site.results.add(kind(result))
+        if isinstance(result, (bool, torch.dtype)):
+            site.outcomes.add(result)  # type: ignore[arg-type]
+        return result
+
+    def store(self, number: int, value: Any, name: str) -> Any:
+        """An attribute is about to be set."""
+        site = self._site(number)
+        site.receivers.add(kind(value))
+        if isinstance(value, torch.nn.Module):
+            self.attributes_read.add(name)
+            site.results.add("variable" if is_registered(value, name) else kind(getattr(value, name, None)))
+        elif isinstance(value, torch.Tensor):
+            self._changed_in_place(site, sys._getframe(1), value)
+        return value
+
+    def subscript(self, number: int, value: Any, index: Any) -> Any:
+        """An element is read."""
+        site = self._site(number)
+        site.receivers.add(kind(value))
+        site.arguments.add(_index_kinds(index))
+        result = value[index]
+        is_parameter = isinstance(value, torch.nn.Module) and isinstance(result, torch.nn.Parameter)
+        site.results.add("variable" if is_parameter else kind(result))
+        return result
+
+    def store_item(self, number: int, symbol: str, value: Any, index: Any, new: Any) -> None:
+        """An element is set, or changed by an operator."""
+        site = self._site(number)
+        site.receivers.add(kind(value))
+        site.arguments.add(_index_kinds(index))
+        if isinstance(value, torch.Tensor):
+            rank = getattr(index, "ndim", 0) if isinstance(index, torch.Tensor) else 0
+            site.dtypes.add((dtype_of(value), dtype_of(new), str(value.ndim), str(rank), str(getattr(new, "ndim", 0))))
+            self._changed_in_place(site, sys._getframe(1), value)
+        value[index] = in_place_operator(symbol)(value[index], new) if symbol else new
+
+    def operator(self, number: int, symbol: str, left: Any, right: Any) -> Any:
+        """A binary operator is applied."""
+        site = self._site(number)
+        result = getattr(operator, symbol)(left, right)
+        self._note_operands(site, symbol, left, right, result)
+        return result
+
+    def in_place(self, number: int, symbol: str, left: Any, right: Any) -> Any:
+        """An augmented assignment to a name."""
+        site, before = self._site(number), dtype_of(left)
+        result = in_place_operator(symbol)(left, right)
+        self._note_operands(site, symbol, left, right, result)
+        if isinstance(left, torch.Tensor) and result is left:
+            site.dtypes.add((before, dtype_of(right), dtype_of(result)))
+            self._changed_in_place(site, sys._getframe(1), left)
+        return result
+
+    def _note_operands(self, site: Site, symbol: str, left: Any, right: Any, result: Any) -> None:
+        site.arguments.add((kind(left), kind(right)))
+        if isinstance(result, torch.Tensor):
+            site.dtypes.add((dtype_of(left), dtype_of(right), dtype_of(result)))
+            operands = [left, right, 1.0] if symbol == "truediv" else [left, right]
+            site.is_plain &= promotes_alike(tuple(map(dtype_of, operands)), dtype_of(result))
+        site.results.add(kind(result))
+
+    def value(self, number: int, value: Any) -> Any:
+        """An expression was computed."""
+        site = self._site(number)
+        site.results.add(kind(value))
+        site.callees[:] = [value] if not isinstance(value, torch.Tensor) and not site.callees else site.callees
+        return value
+
+    def test(self, number: int, value: Any) -> Any:
+        """A value is about to be tested."""
+        site = self._site(number)
+        site.on_tensor |= isinstance(value, torch.Tensor)
+        site.outcomes.add(bool(value))
+        return value
+
+    def iterate(self, number: int, values: Any) -> Any:
+        """A loop begins."""
+        site = self._site(number)
+        site.receivers.add(kind(values))
+        return _Noting(site, values)
+
+    def call(self, number: int, function: Any, *arguments: Any, **keywords: Any) -> Any:
+        """A call; runs it."""
+        site, frame = self._site(number), sys._getframe(1)
+        callee = function
+        while isinstance(callee, functools.partial):
+            callee = callee.func
+        if not any(_same(known, callee) for known in site.callees):
+            site.callees.append(callee)
+        self._reach_callee(callee)
+        site.arguments.add(tuple(map(kind, arguments)))
+        receiver = getattr(function, "__self__", None)
+        given: dict[int | str, Any] = {-1: receiver, **dict(enumerate(arguments)), **keywords}
+        tensors = {key: value for key, value in given.items() if isinstance(value, torch.Tensor)}
+        versions = {key: _version(tensor) for key, tensor in tensors.items()}
+        self._stack.append((frame, site))
+        try:
+            result = function(*arguments, **keywords)
+        finally:
+            self._stack.pop()
+        is_method = isinstance(receiver, torch.Tensor)
+        shown = (
+            {0: receiver, **{i + 1: a for i, a in enumerate(arguments)}} if is_method else dict(enumerate(arguments))
+        )
+        site.note_kinds({**shown, **keywords})
+        self._note_dtypes(site, [*shown.values(), *keywords.values()], result)
+        self._note_result(site, result, tensors)
+        for key, tensor in tensors.items():
+            if _version(tensor) != versions[key]:
+                site.mutated.add(key)
+                site.dtypes.add((dtype_of(tensor), *(dtype_of(a) for a in arguments[:1])))
+                self._changed_in_place(site, frame, tensor)
+        return result
+
+    def _note_dtypes(self, site: Site, operands: Sequence[Any], result: Any) -> None:
+        tensors = [o for value in operands for o in (value if isinstance(value, (list, tuple)) else [value])]
+        dtypes = [dtype_of(t) for t in tensors if isinstance(t, (torch.Tensor, float))]
+        if isinstance(result, torch.Tensor) and dtypes:
+            site.is_plain &= promotes_alike(tuple(sorted(set(dtypes))), dtype_of(result))
+
+    def _note_result(self, site: Site, result: Any, tensors: Mapping[int | str, torch.Tensor]) -> None:
+        is_registered = isinstance(result, torch.nn.Parameter) and not tensors
+        site.results.add("variable" if is_registered else kind(result))
+        if isinstance(result, torch.Tensor):
+            site.returned.add(next((key for key, tensor in tensors.items() if tensor is result), None))
+        else:
+            site.returned.add(None)
+
+    def _reach_callee(self, callee: Any) -> None:
+        if isinstance(callee, torch.nn.Module):
+            return  # methods of modules are instrumented from the beginning
+        if isinstance(callee, (types.FunctionType, types.MethodType)):
+            self.reach(callee)
+        elif isinstance(callee, type):
+            if isinstance(callee.__init__, types.FunctionType):
+                self.reach(callee.__init__)
+            if isinstance(callee.__new__, types.FunctionType):
+                self.reach(callee.__new__)
+        elif isinstance(inspect.getattr_static(type(callee), "__call__", None), types.FunctionType):
+            self.reach(type(callee).__call__)
+
+    def _changed_in_place(self, site: Site, frame: types.FrameType | None, tensor: torch.Tensor) -> None:
+        """Note all other bindings of what was changed, in this function and in those that called it."""
+        assert frame is not None
+        for each, at in [(frame, site), *self._stack]:
+            for name, how in _aliases(each.f_locals, tensor):
+                at.aliases.add((name, how))
+
+    # Running a model.
+
+    def run(self, model: torch.nn.Module, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+        """Run the model in training and in evaluation mode; its state is afterwards as before."""
+        for module in model.modules():
+            for base in type(module).__mro__:
+                for value in vars(base).values():
+                    self._reach_member(value)
+        self.resume()
+        try:
+            for training in (True, False):
+                with untouched(model):
+                    model.train(training)
+                    model(*copied(arguments), **copied(keywords))
+        finally:
+            self.restore()
+            self._stack.clear()
+
+    def _reach_member(self, value: Any) -> None:
+        if isinstance(value, property):
+            for function in (value.fget, value.fset):
+                self.reach(function)
+        function = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+        if isinstance(function, types.FunctionType) and function.__name__ != "__init__":
+            self.reach(function)
+
+
+class _Noting:
+    """An iterable that notes the kinds of its items."""
+
+    def __init__(self, site: Site, values: Any):
+        self._site, self._values = site, values
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._values:
+            parts = item if isinstance(item, tuple) else (item,)
+            self._site.arguments.add(
+                tuple("parameter" if isinstance(p, torch.nn.Parameter) else kind(p) for p in parts)
+            )
+            yield item
+
+
+def _is_torch_wrapper(callee: Any) -> bool:
+    code = getattr(callee, "__code__", None)
+    return hasattr(callee, "__wrapped__") and code is not None and code.co_filename.startswith(_FOREIGN)
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, types.MethodType) and isinstance(b, types.MethodType):
+        return a.__func__ is b.__func__
+    bound = (types.BuiltinMethodType, types.MethodWrapperType)
+    if isinstance(a, bound) and isinstance(b, bound):
+        return a.__name__ == b.__name__ and type(a.__self__) is type(b.__self__)
+    return a is b
+
+
+def _index_kinds(index: Any) -> tuple[str, ...]:
+    def one(part: Any) -> str:
+        if isinstance(part, torch.Tensor):
+            return "mask" if part.dtype in (torch.bool, torch.uint8) else "tensor" if part.ndim else "scalar tensor"
+        return kind(part)
+
+    return tuple(map(one, index)) if isinstance(index, tuple) else (one(index),)
+
+
+def _version(tensor: torch.Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _aliases(bindings: Mapping[str, Any], tensor: torch.Tensor) -> Iterator[tuple[str, str]]:
+    storage = _storage(tensor)
+
+    def relation(value: Any) -> str | None:
+        if isinstance(value, torch.Tensor) and storage is not None and _storage(value) == storage:
+            return "same" if value is tensor else "view"
+        return None
+
+    for name, value in bindings.items():
+        if (how := relation(value)) is not None:
+            yield name, how
+        elif isinstance(value, torch.nn.Module):
+            for table in (value._parameters, value._buffers, vars(value)):
+                for attribute, held in table.items():
+                    if (how := relation(held)) is not None:
+                        yield f"{name}.{attribute}", how
+        elif isinstance(value, (list, tuple)):
+            if any(relation(item) for item in value):
+                yield name, "inside"
+        elif isinstance(value, dict) and any(relation(item) for item in value.values()):
+            yield name, "inside"

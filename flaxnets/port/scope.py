@@ -1,0 +1,153 @@
+"""What the names of a function stand for, and where they are read."""
+
+import ast
+import builtins
+import importlib
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flaxnets.port._torch import libcst as cst
+from flaxnets.port.sources import FunctionSource, Span
+
+MISSING: Any = object()
+
+
+class Scope:
+    """The names of one function: parameters and locals, and objects that are known before it runs.
+
+    Args:
+        source: the function's source.
+        function: the function.
+    """
+
+    def __init__(self, source: FunctionSource, function: types.FunctionType):
+        self.source, self.function = source, function
+        self.locals = set(_bound_names(source.node))
+        self.imported = self._imports()
+        self.cells = dict(_cells(function))
+
+    def _imports(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        package = self.function.__globals__.get("__package__") or ""
+        for node in ast.walk(self.source.node):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    module = importlib.import_module(alias.name)
+                    top = importlib.import_module(alias.name.split(".")[0])
+                    found[alias.asname or alias.name.split(".")[0]] = module if alias.asname else top
+            elif isinstance(node, ast.ImportFrom):
+                module = importlib.import_module("." * node.level + (node.module or ""), package)
+                found.update({alias.asname or alias.name: getattr(module, alias.name, MISSING) for alias in node.names})
+        return found
+
+    def lookup(self, name: str) -> Any:
+        """The object that a name stands for whenever the function runs; MISSING for locals."""
+        if name in self.imported:
+            return self.imported[name]
+        if name in self.locals:
+            return MISSING
+        if name in self.cells:
+            return self.cells[name]
+        if name in self.function.__globals__:
+            return self.function.__globals__[name]
+        return getattr(builtins, name, MISSING)
+
+    def static(self, node: Any) -> Any:
+        """The object that a name or a dotted path from a module or class stands for, else MISSING."""
+        if isinstance(node, cst.Name):
+            return self.lookup(node.value)
+        if isinstance(node, cst.Attribute):
+            base = self.static(node.value)
+            if isinstance(base, (types.ModuleType, type)):
+                return getattr(base, node.attr.value, MISSING)
+        return MISSING
+
+
+def _bound_names(function: ast.AST) -> Iterator[str]:
+    outside: set[str] = set()
+    for node in ast.walk(function):
+        if isinstance(node, (ast.Global, ast.Nonlocal)):
+            outside.update(node.names)
+    for node in ast.walk(function):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load) and node.id not in outside:
+            yield node.id
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler)) and node is not function:
+            yield node.name or ""
+
+
+def _cells(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # empty yet
+            continue
+
+
+class Reads:
+    """Where the names of a function are read, and what encloses a node."""
+
+    def __init__(self, root: cst.CSTNode, span: Callable[[cst.CSTNode], Span]):
+        self.parents: dict[int, cst.CSTNode] = {}
+        self._span, self._loads = span, []
+        self._walk(root)
+
+    def _walk(self, node: cst.CSTNode) -> None:
+        for child in node.children:
+            self.parents[id(child)] = node
+            if isinstance(child, cst.Name) and not _is_target(node, child):
+                self._loads.append((child.value, child))
+            self._walk(child)
+
+    def parent(self, node: cst.CSTNode) -> Any:
+        """The node that holds this one."""
+        return self.parents.get(id(node))
+
+    def enclosing(self, node: cst.CSTNode, *kinds: type) -> Iterator[Any]:
+        """The nodes of these classes around this one, innermost first."""
+        current = self.parent(node)
+        while current is not None:
+            if isinstance(current, kinds):
+                yield current
+            current = self.parent(current)
+
+    def is_live(self, name: str, after: cst.CSTNode) -> bool:
+        """Whether a name is read after a node, or before it in a loop around it."""
+        end = self._span(after)[2:]
+        loops = [self._span(loop) for loop in self.enclosing(after, cst.For, cst.While)]
+        inside = self._span(after)
+        for loaded, node in self._loads:
+            if loaded != name:
+                continue
+            place = self._span(node)
+            if place[:2] >= end:
+                return True
+            within = inside[:2] <= place[:2] <= inside[2:]
+            if not within and any(loop[:2] <= place[:2] < loop[2:] for loop in loops):
+                return True
+        return False
+
+    def read_before(self, name: str, node: cst.CSTNode) -> bool:
+        """Whether a name is read in the same statement before a node."""
+        statement = next(self.enclosing(node, cst.SimpleStatementLine, cst.If, cst.For, cst.While, cst.With), None)
+        if statement is None:
+            return False
+        begin, here = self._span(statement)[:2], self._span(node)[:2]
+        return any(n == name and begin <= self._span(load)[:2] < here for n, load in self._loads)
+
+
+def _is_target(parent: cst.CSTNode, child: cst.Name) -> bool:
+    match parent:
+        case cst.Attribute():
+            return child is parent.attr
+        case cst.Arg():
+            return child is parent.keyword
+        case cst.Param() | cst.FunctionDef() | cst.ClassDef():
+            return child is parent.name
+        case cst.AssignTarget() | cst.AnnAssign() | cst.CompFor() | cst.For() | cst.NamedExpr():
+            return child is getattr(parent, "target", None)
+        case cst.AsName() | cst.ImportAlias():
+            return True
+    return False

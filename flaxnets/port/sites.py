@@ -1,0 +1,117 @@
+"""What the places of a function's source met when it ran."""
+
+import dataclasses
+import functools
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from flaxnets.port._torch import torch
+from flaxnets.port.sources import FunctionSource, Span
+
+
+@dataclasses.dataclass(eq=False)
+class Site:
+    """What one place of the source met, over all the times that it ran.
+
+    Attributes:
+        receivers: kinds of the objects that an attribute was read from, or an index applied to.
+        results: kinds of the results; ``"variable"`` for a registered parameter or buffer.
+        callees: what was called.
+        arguments: kinds of the operands of an operator, or of what was used as an index.
+        kinds: the kind of each argument of a call, by position or name; the receiver of a method comes first.
+        is_plain: whether JAX's type promotion always gives torch's result.
+        outcomes: truth values of a test.
+        mutated: the arguments of a call that it changed in place, by position or name.
+        returned: the argument that a call returned, by position or name, if it always was the same one.
+        aliases: other bindings of a tensor that was changed here, with how: ``"same"``, ``"view"`` or ``"inside"``.
+        dtypes: those of operands and result, of an operator or a store.
+    """
+
+    receivers: set[str] = dataclasses.field(default_factory=set)
+    results: set[str] = dataclasses.field(default_factory=set)
+    callees: list[Any] = dataclasses.field(default_factory=list)
+    arguments: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
+    outcomes: set[bool] = dataclasses.field(default_factory=set)
+    mutated: set[int | str] = dataclasses.field(default_factory=set)
+    returned: set[int | str | None] = dataclasses.field(default_factory=set)
+    aliases: set[tuple[str, str]] = dataclasses.field(default_factory=set)
+    dtypes: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
+    owners: set[type] = dataclasses.field(default_factory=set)
+    kinds: dict[int | str, str] = dataclasses.field(default_factory=dict)
+    is_plain: bool = True
+    on_tensor: bool = False
+    hits: int = 0
+
+    def note_kinds(self, values: Mapping[int | str, Any]) -> None:
+        """Note the kinds of a call's arguments, those that were always the same."""
+        for key, value in values.items():
+            found = argument_kind(value)
+            self.kinds[key] = found if self.kinds.get(key, found) == found else ""
+
+
+EMPTY = Site()
+
+
+def kind(value: Any) -> str:
+    """The word that a site notes for a value."""
+    if isinstance(value, torch.Tensor):
+        return "tensor"
+    if isinstance(value, torch.nn.Module):
+        return "module"
+    return "none" if value is None else type(value).__name__
+
+
+def argument_kind(value: Any) -> str:
+    """The kind of an argument, in the words of :mod:`flaxnets.port.operators`."""
+    for kinds, word in (
+        (torch.Tensor, "Tensor"), (bool, "bool"), (int, "int"), (float, "float"), (torch.dtype, "dtype"),
+        (torch.device, "device"), (str, "str"), (list, "list"), (tuple, "tuple"),
+    ):  # fmt: skip
+        if isinstance(value, kinds):
+            return word
+    return ""
+
+
+@functools.cache
+def promotes_alike(operands: tuple[str, ...], result: str) -> bool:
+    """Whether JAX gives operands of these dtypes torch's result dtype, also where it has 64 bits."""
+    scalars = {"python bool": True, "python int": 1, "python float": 1.0, "python complex": 1j}
+    values = [
+        scalars[o] if o in scalars else jnp.dtype(o) for o in operands if o in scalars or not o.startswith("python")
+    ]
+    with jax.enable_x64(True):
+        return jnp.result_type(*values) == jnp.dtype(result)
+
+
+def dtype_of(value: Any) -> str:
+    """The dtype of a tensor or of one of Python's numbers, as text; with the mark ``scalar`` where torch has it."""
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype).removeprefix("torch.")
+    return f"python {type(value).__name__}"
+
+
+class RecordedFunction:
+    """A function's source, and the sites of its places.
+
+    Args:
+        source: the function's source.
+    """
+
+    def __init__(self, source: FunctionSource):
+        self.source = source
+        self.sites: dict[tuple[str, Span], Site] = {}
+        self.functions: list[types.FunctionType] = []
+        self.entered = False
+
+    def site(self, what: str, span: Span) -> Site:
+        """The site of a place; an empty one if the place never ran."""
+        return self.sites.get((what, span), EMPTY)
+
+
+def is_registered(module: torch.nn.Module, name: str) -> bool:
+    """Whether a name of a module is that of a parameter or buffer."""
+    return module._parameters.get(name) is not None or module._buffers.get(name) is not None

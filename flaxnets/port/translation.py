@@ -1,0 +1,710 @@
+"""Translate one function of a torch model: the same source, with JAX's operations in torch's places."""
+
+import builtins
+import dataclasses
+import types
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from torch.utils.checkpoint import checkpoint
+
+from flaxnets.nn import functional as F
+from flaxnets.port import expressions as ex
+from flaxnets.port import operators
+from flaxnets.port._torch import libcst as cst
+from flaxnets.port._torch import torch
+from flaxnets.port.errors import Refusal
+from flaxnets.port.inplace import InPlace
+from flaxnets.port.names import (
+    CONSTANT_CALLS,
+    dtype_text,
+    function_text,
+    is_library,
+    is_operator,
+    is_torchs,
+    is_torchs_definition,
+    qualified_name,
+)
+from flaxnets.port.scope import MISSING, Reads, Scope
+from flaxnets.port.sites import EMPTY, RecordedFunction, Site
+
+# Names that generated code may use without a definition in the user's source.
+MODULES = ("jax", "jnp", "np", "math", "nn", "nnx", "F", "ops")
+
+_STATIC_ATTRIBUTES = {"shape", "ndim", "dtype", "itemsize", "nbytes"}
+_KEPT_ATTRIBUTES = _STATIC_ATTRIBUTES | {"T", "mT", "real", "imag"}
+_FALSE_ATTRIBUTES = {
+    "is_cuda", "is_quantized", "is_sparse", "is_mkldnn", "is_nested", "is_mps", "is_xpu", "is_meta", "is_cpu_only",
+}  # fmt: skip
+_READS_VALUE = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__"}
+_VALUE_BUILTINS = (int, float, bool, complex, range, max, min, sorted, str, divmod)
+_FOLDED_CONTEXTS = (
+    "no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "autocast", "record_function", "profile",
+    "nullcontext", "device", "sdp_kernel", "sdpa_kernel", "_DeviceContext",
+)  # fmt: skip
+
+
+class Namespace(Protocol):
+    """Where the translated functions of a port find each other."""
+
+    def name(self, value: Any, hint: str) -> str:
+        """The global name of an object of the user's: a function, a class or a constant."""
+        ...
+
+    def draws(self, function: Any) -> bool:
+        """Whether a function of the user's draws random numbers, and takes ``rngs``."""
+        ...
+
+
+@dataclasses.dataclass
+class Translation:
+    """A translated function.
+
+    Attributes:
+        node: the function's new syntax tree.
+        globals: what its global names stand for in the user's source.
+        refusals: places that cannot be translated.
+    """
+
+    node: Any
+    globals: dict[str, Any]
+    refusals: list[Refusal]
+
+
+def translate(
+    recorded: RecordedFunction, function: types.FunctionType, namespace: Namespace, module_class: type | None
+) -> Translation:
+    """Translate a recorded function.
+
+    Args:
+        recorded: the function's source and what was noted.
+        function: the function.
+        namespace: the names of other objects of the port.
+        module_class: the module class whose method it is.
+    """
+    translator = Translator(recorded, function, namespace, module_class)
+    tree = recorded.source.tree.node
+    node = ex.with_parentheses(tree.visit(translator))
+    return Translation(node, translator.used, translator.refusals)
+
+
+class Translator(InPlace, cst.CSTTransformer):
+    """Rewrites the tree of one function; see :func:`translate`."""
+
+    def __init__(
+        self,
+        recorded: RecordedFunction,
+        function: types.FunctionType,
+        namespace: Namespace,
+        module_class: type | None,
+    ):
+        super().__init__()
+        self.recorded, self.namespace, self.module_class = recorded, namespace, module_class
+        self.scope = Scope(recorded.source, function)
+        self.tree = recorded.source.tree
+        self.root = self.tree.node
+        self.reads = Reads(self.root, self.tree.span)
+        self.refusals: list[Refusal] = []
+        self.used: dict[str, Any] = {}
+        self.statements: dict[Any, list[Any]] = {}
+        self.done: dict[int, Any] = {}  # small statements after translation, by their originals; None if removed
+        self.variable_names = self._variable_names()
+        self.stopped = 0  # how many blocks without gradients surround the current place
+        self.draws = namespace.draws(function)
+        self._plain_names: set[int] = set()
+
+    def on_leave(self, original_node: Any, updated_node: Any) -> Any:
+        left = super().on_leave(original_node, updated_node)
+        if isinstance(original_node, cst.BaseSmallStatement):
+            self.done[id(original_node)] = left if isinstance(left, cst.BaseSmallStatement) else None
+        return left
+
+    # What was noted.
+
+    def site(self, what: str, node: Any) -> Site:
+        """What a place met."""
+        try:
+            return self.recorded.site(what, self.tree.span(node))
+        except KeyError:
+            return EMPTY
+
+    def refuse(self, node: Any, cause: str, fix: str) -> None:
+        """Note that a place cannot be translated."""
+        span = self.tree.span(node)
+        source = self.recorded.source
+        refusal = Refusal(source.path, span[0], source.text(span), cause, fix)
+        if refusal not in self.refusals:
+            self.refusals.append(refusal)
+
+    def is_tensor(self, attribute: Any) -> bool:
+        """Whether an attribute was read from tensors only."""
+        return self.site("attribute", attribute).receivers == {"tensor"}
+
+    def _variable_names(self) -> set[str]:
+        """Loop variables that stand for parameters of a container."""
+        names: set[str] = set()
+
+        class Loops(cst.CSTVisitor):
+            def visit_CompFor(visitor, node: Any) -> None:
+                target = node.target
+                parts = [e.value for e in target.elements] if isinstance(target, cst.Tuple) else [target]
+                for kinds in self.site("iterate", node.iter).arguments:
+                    for part, what in zip(parts, kinds, strict=False):
+                        if what == "parameter" and isinstance(part, cst.Name):
+                            names.add(part.value)
+
+            visit_For: Any = visit_CompFor
+
+        self.root.visit(Loops())
+        return names
+
+    # Names and values.
+
+    def visit_Attribute(self, node: cst.Attribute) -> bool:
+        self._plain_names.add(id(node.attr))
+        return True
+
+    def visit_Arg(self, node: cst.Arg) -> bool:
+        if node.keyword:
+            self._plain_names.add(id(node.keyword))
+        return True
+
+    def visit_Param(self, node: cst.Param) -> bool:
+        self._plain_names.add(id(node.name))
+        return True
+
+    def visit_FormattedString(self, node: cst.FormattedString) -> bool:
+        return False
+
+    def visit_AssignTarget(self, node: cst.AssignTarget) -> bool:
+        self._keep_targets(node.target)
+        return True
+
+    def visit_CompFor(self, node: cst.CompFor) -> bool:
+        self._keep_targets(node.target)
+        return True
+
+    def visit_For(self, node: cst.For) -> bool:
+        self._keep_targets(node.target)
+        return True
+
+    def _keep_targets(self, target: Any) -> None:
+        if isinstance(target, cst.Name):
+            self._plain_names.add(id(target))
+        for element in getattr(target, "elements", ()):
+            self._keep_targets(element.value)
+
+    def visit_Annotation(self, node: cst.Annotation) -> bool:
+        return False
+
+    def leave_Param(self, original_node: cst.Param, updated_node: cst.Param) -> Any:
+        return updated_node.with_changes(annotation=None)
+
+    def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> Any:
+        if id(original_node) in self._plain_names:
+            return updated_node
+        if original_node.value in self.variable_names:
+            return ex.subscript(updated_node, "...")
+        value = self.scope.lookup(original_node.value)
+        if value is MISSING or isinstance(value, types.ModuleType):
+            return updated_node
+        if original_node.value in self.scope.cells and not is_torchs_definition(value):
+            return updated_node  # the enclosing function's variable, which the port makes anew
+        return self.value(value, original_node, updated_node)
+
+    def value(self, value: Any, original: Any, updated: Any) -> Any:
+        """An expression for an object that a name or path stands for."""
+        if isinstance(value, torch.dtype):
+            return ex.parse(dtype_text(value))
+        if value is torch.Tensor:
+            return ex.parse("jax.Array")
+        if value is torch.Size:
+            return ex.parse("tuple")
+        if isinstance(value, type) and issubclass(value, torch.nn.Module) and is_torchs(value):
+            return ex.parse(f"nn.{value.__name__}")
+        if value is torch.nn.Parameter:
+            return ex.parse("nn.Parameter")
+        if is_torchs(value) and callable(value):
+            return self._function_value(value, original, updated)
+        text = original.value if isinstance(original, cst.Name) else original.attr.value
+        if getattr(builtins, text, MISSING) is value:
+            return updated
+        name = self.namespace.name(value, text)
+        self.used[name] = value
+        return cst.Name(name)
+
+    def _function_value(self, value: Any, original: Any, updated: Any) -> Any:
+        parent = self.reads.parent(original)
+        if isinstance(parent, cst.Call) and parent.func is original:
+            return updated  # the call is rewritten as a whole
+        text = function_text(value)
+        if text is None:
+            self.refuse(original, f"{getattr(value, '__name__', value)} of torch has no counterpart.", "write it out.")
+            return updated
+        return ex.parse(text)
+
+    def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> Any:
+        updated_node = updated_node.with_changes(attr=original_node.attr)
+        value = self.scope.static(original_node)
+        if value is not MISSING:
+            if isinstance(value, types.ModuleType):
+                return updated_node
+            return self._static_attribute(value, original_node, updated_node)
+        if self._is_store_target(original_node):
+            return updated_node
+        site = self.site("attribute", original_node)
+        if site.receivers == {"tensor"}:
+            return self._tensor_attribute(site, original_node, updated_node)
+        if "device" in site.receivers:
+            return ex.parse({"type": "'cpu'"}.get(original_node.attr.value, "None"))
+        if "dtype" in site.receivers and original_node.attr.value == "is_floating_point":
+            return ex.fill("jnp.issubdtype(d, jnp.floating)", {"d": updated_node.value})
+        if "variable" in site.results:
+            return self._read_variable(site, original_node, updated_node)
+        return updated_node
+
+    def _static_attribute(self, value: Any, original: Any, updated: Any) -> Any:
+        """A path such as ``torch.float32``, ``math.pi`` or ``layers.swish``."""
+        root: Any = original
+        while isinstance(root, cst.Attribute):
+            root = root.value
+        module = self.scope.lookup(root.value)
+        if isinstance(module, types.ModuleType) and is_library(module):
+            self.used[root.value] = module
+            return updated
+        return self.value(value, original, updated)
+
+    def _is_store_target(self, node: Any) -> bool:
+        parent = self.reads.parent(node)
+        if isinstance(parent, (cst.AssignTarget, cst.AugAssign)):
+            return parent.target is node
+        if isinstance(parent, cst.Element):
+            tuples = self.reads.parent(parent)
+            return self._is_store_target(tuples) if isinstance(tuples, (cst.Tuple, cst.List)) else False
+        return isinstance(parent, (cst.Del, cst.For)) and getattr(parent, "target", node) is node
+
+    def _read_variable(self, site: Site, original: Any, updated: Any) -> Any:
+        parent = self.reads.parent(original)
+        if isinstance(parent, cst.Attribute) and parent.attr.value in _STATIC_ATTRIBUTES:
+            return updated
+        is_comparison = isinstance(parent, (cst.Comparison, cst.ComparisonTarget))
+        if is_comparison and "is" in ex.code(
+            self.reads.parent(original) if isinstance(parent, cst.Comparison) else parent
+        ):
+            return updated
+        read = ex.subscript(updated, "...")
+        if "none" not in site.results:
+            return read
+        return ex.fill("None if a is None else b", {"a": updated, "b": read})
+
+    def _tensor_attribute(self, site: Site, original: Any, updated: Any) -> Any:
+        name = original.attr.value
+        parent = self.reads.parent(original)
+        if isinstance(parent, cst.Call) and parent.func is original:
+            return updated
+        if name in _KEPT_ATTRIBUTES:
+            return updated
+        if name == "data":
+            return self._data(original, updated)
+        if name == "device":
+            return ex.parse("None")
+        if name in _FALSE_ATTRIBUTES:
+            return ex.parse("False")
+        if name == "requires_grad" and len(site.outcomes) == 1:
+            return ex.parse(str(next(iter(site.outcomes))))
+        if name == "H":
+            return ex.fill("x.conj().swapaxes(-1, -2)", {"x": updated.value})
+        self.refuse(original, f"Tensor.{name} has no counterpart.", "compute it from the shape or from the values.")
+        return updated
+
+    def _data(self, original: Any, updated: Any) -> Any:
+        if "variable" in self.site("attribute", original.value).results:
+            base = updated.value
+            base = base.value if isinstance(base, cst.Subscript) else base
+            return ex.fill("jax.lax.stop_gradient(x[...])", {"x": base})
+        return ex.fill("jax.lax.stop_gradient(x)", {"x": updated.value})
+
+    # Calls.
+
+    def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> Any:
+        site = self.site("call", original_node)
+        function = original_node.func
+        callee = self.scope.static(function)
+        if isinstance(function, cst.Name) and function.value == "super":
+            return updated_node
+        if callee is MISSING and isinstance(function, cst.Attribute) and self.is_tensor(function):
+            result = self._tensor_method(site, original_node, updated_node)
+        elif callee is not MISSING and is_operator(callee):
+            result = self._torch_function(callee, original_node, updated_node)
+        else:
+            result = self._other_call(site, callee, original_node, updated_node)
+        return self.rebound(site, original_node, result)
+
+    def _tensor_method(self, site: Site, original: Any, updated: Any) -> Any:
+        name = original.func.attr.value
+        if name in _READS_VALUE:
+            self.refuse(
+                original, f"The value of a tensor is read by {name}(), and known only when the program runs.",
+                "keep the tensor, and choose by jnp.where or jax.lax.cond.",
+            )  # fmt: skip
+            return updated
+        receiver = cst.Arg(updated.func.value)
+        return self.operator(f"torch.Tensor.{name}", [receiver, *updated.args], original, updated, site)
+
+    def _torch_function(self, callee: Any, original: Any, updated: Any) -> Any:
+        name = qualified_name(callee)
+        if name in CONSTANT_CALLS:
+            return ex.parse(CONSTANT_CALLS[name])
+        if callee is checkpoint:
+            return self._checkpoint(original, updated)
+        return self.operator(name, list(updated.args), original, updated, self.site("call", original))
+
+    def operator(self, name: str, arguments: Sequence[Any], original: Any, updated: Any, site: Site) -> Any:
+        """The expression of JAX for one of torch's functions or methods."""
+        converted = self._conversion(name.rpartition(".")[2], arguments)
+        if converted is not None:
+            return converted
+        named = {a.keyword.value: _text(a.value) for a in arguments if a.keyword and a.keyword.value != "out"}
+        if any(a.star == "**" for a in arguments):
+            plain = name.rpartition(".")[2]
+            if name == f"torch.nn.functional.{plain}" and hasattr(F, plain):
+                return updated.with_changes(func=ex.parse(f"F.{plain}"))  # the same keywords
+            self.refuse(original, f"{name} is called with **keywords.", "write its keywords out.")
+            return updated
+        positional = [a.star + _text(a.value) for a in arguments if not a.keyword]
+        training = named.get("training", positional[2] if len(positional) > 2 and "dropout" in name else None)
+        kinds = {key: kind for key, kind in site.kinds.items() if kind}
+        call = operators.Call(name, positional, named, kinds, site.is_plain, self.key(training))
+        try:
+            return ex.parse(operators.translate(call).expression)
+        except operators.UntranslatableError as error:
+            self.refuse(original, f"{error}.", "write it with supported operations.")
+            return updated
+
+    def _conversion(self, name: str, arguments: Sequence[Any]) -> Any:
+        """``to`` and ``type``: the device is dropped, the dtype stays."""
+        if name not in ("to", "type") or not arguments:
+            return None
+        receiver, targets = arguments[0].value, []
+        for argument in arguments[1:]:
+            text = ex.code(argument.value)
+            keyword = argument.keyword.value if argument.keyword else ""
+            if keyword in ("device", "non_blocking", "copy", "memory_format") or text in ("None", "True", "False"):
+                continue
+            targets.append((text, argument.value))
+        if not targets:
+            return receiver
+        text, target = targets[-1]
+        if text.startswith("jnp.") or text.endswith("dtype") or text in ("int", "float", "bool", "complex"):
+            return ex.method(receiver, "astype", target)
+        return ex.parse(f"ops.to(x, {text})").with_changes(
+            args=_joined([cst.Arg(receiver), *[cst.Arg(t) for _, t in targets]])
+        )
+
+    def key(self, training: str | None) -> str:
+        """A new random key; in evaluation mode none, if the operation knows its mode."""
+        text = "self.rngs()" if self.module_class is not None else "rngs()"
+        return text if training in (None, "True") else f"{text} if {training} else None"
+
+    def _checkpoint(self, original: Any, updated: Any) -> Any:
+        positional = [a for a in updated.args if a.keyword is None]
+        function, *rest = positional
+        callees = self.site("call", original).callees
+        del callees
+        if ex.code(function.value).startswith("self."):
+            name = "block"
+            lambda_ = ex.parse(f"nnx.remat(lambda {name}, *args: {name}(*args))")
+            return cst.Call(lambda_, _joined([function, *rest]))
+        return cst.Call(ex.fill("nnx.remat(f)", {"f": function.value}), _joined(rest))
+
+    def _other_call(self, site: Site, callee: Any, original: Any, updated: Any) -> Any:
+        if callee is torch.nn.Parameter or callee is torch.Size:
+            return updated
+        if callee in (getattr, setattr) and "variable" in site.results:
+            return ex.subscript(updated, "...")
+        kinds = {k for kinds in site.arguments for k in kinds}
+        if "tensor" in kinds and _reads_values(callee):
+            name = getattr(callee, "__name__", str(callee))
+            self.refuse(
+                original, f"{name}() of a tensor needs its value, which is known only when the program runs.",
+                f"use jnp.{name} or the like on the tensor.",
+            )  # fmt: skip
+        is_method = any(isinstance(getattr(c, "__self__", None), torch.nn.Module) for c in site.callees)
+        if not is_method and any(self.namespace.draws(c) for c in site.callees):
+            source = "self.rngs" if self.module_class is not None else "rngs"
+            updated = updated.with_changes(args=_joined([*updated.args, _keyword("rngs", source)]))
+        return updated
+
+    # Operators.
+
+    def leave_BinaryOperation(self, original_node: Any, updated_node: Any) -> Any:
+        site = self.site("operator", original_node)
+        if site.is_plain:
+            return updated_node
+        if all(_computes_in_float32(*d) for d in site.dtypes if len(d) == 3):
+            side = "left" if all(k[0] == "tensor" for k in site.arguments) else "right"
+            operand = getattr(updated_node, side)
+            return updated_node.with_changes(**{side: ex.fill("x.astype(jnp.float32)", {"x": operand})})
+        name = operators.PYTHON_OPERATORS[
+            _AST_NAMES.get(type(original_node.operator), type(original_node.operator).__name__)
+        ]
+        arguments = [cst.Arg(updated_node.left), cst.Arg(updated_node.right)]
+        return self.operator(name, arguments, original_node, updated_node, site)
+
+    def leave_UnaryOperation(self, original_node: Any, updated_node: Any) -> Any:
+        if isinstance(updated_node.operator, cst.Not):
+            if (literal := _literal(updated_node.expression)) is not None:
+                return cst.Name(str(not literal))
+            self._check_test(original_node.expression)
+        return updated_node
+
+    def leave_BooleanOperation(self, original_node: Any, updated_node: Any) -> Any:
+        self._check_test(original_node.left)
+        left, right = _literal(updated_node.left), _literal(updated_node.right)
+        stops = isinstance(updated_node.operator, cst.Or)
+        if left is not None:
+            return updated_node.left if left is stops else updated_node.right
+        if right is not None and right is not stops:
+            return updated_node.left
+        return updated_node
+
+    def _check_test(self, test: Any) -> None:
+        """Refuse a test of a tensor's value."""
+        if not self.site("test", test).on_tensor:
+            return
+        text = self.recorded.source.text(self.tree.span(test))
+        self.refuse(
+            test, "Python branches on the value of a tensor, which is known only when the program runs.",
+            f"select values by jnp.where({text}, a, b), or functions by jax.lax.cond({text}, f, g, x).",
+        )  # fmt: skip
+
+    # Indices.
+
+    def leave_Subscript(self, original_node: Any, updated_node: Any) -> Any:
+        site = self.site("subscript", original_node)
+        if "variable" in site.results:
+            return ex.subscript(updated_node, "...")
+        if "tensor" in site.receivers and any("mask" in kinds for kinds in site.arguments):
+            self.refuse(
+                original_node, "A mask as an index gives a result whose shape depends on values.",
+                "keep all elements, and use jnp.where(mask, x, 0).",
+            )  # fmt: skip
+        return updated_node
+
+    def leave_Index(self, original_node: Any, updated_node: Any) -> Any:
+        if isinstance(updated_node.value, cst.List) and self._indexes_tensor(original_node):
+            return updated_node.with_changes(value=ex.fill("np.array(x)", {"x": updated_node.value}))
+        return updated_node
+
+    def _indexes_tensor(self, index: Any) -> bool:
+        subscript = next(self.reads.enclosing(index, cst.Subscript))
+        sites = self.site("subscript", subscript), self.site("store", subscript)
+        return any("tensor" in site.receivers for site in sites)
+
+    # Statements.
+
+    def _ran(self, block: Any) -> bool:
+        body = block.body
+        first = body[0]
+        if isinstance(first, cst.SimpleStatementLine):
+            first = first.body[0]
+        return self.site("suite", first).hits > 0
+
+    def visit_IndentedBlock(self, node: Any) -> bool:
+        parent = self.reads.parent(node)
+        return isinstance(parent, (cst.FunctionDef, cst.ClassDef)) or self._ran(node)
+
+    visit_SimpleStatementSuite = visit_IndentedBlock
+
+    def _leave_block(self, original_node: Any, updated_node: Any) -> Any:
+        parent = self.reads.parent(original_node)
+        is_definition = isinstance(parent, (cst.FunctionDef, cst.ClassDef))
+        if is_definition or self._ran(original_node) or _is_harmless(original_node):
+            if isinstance(original_node, cst.SimpleStatementSuite):
+                updated_node = updated_node.with_changes(body=self.small_statements(original_node))
+            return updated_node if updated_node.body else _block(updated_node, "pass")
+        text = "\n".join(line.strip() for line in ex.code(original_node).strip().splitlines())
+        return _block(updated_node, f"raise NotImplementedError({('not recorded: ' + text)!r})")
+
+    leave_IndentedBlock = leave_SimpleStatementSuite = _leave_block
+
+    def leave_If(self, original_node: cst.If, updated_node: cst.If) -> Any:
+        self._check_test(original_node.test)
+        literal = _literal(updated_node.test)
+        if literal is None:
+            return updated_node
+        if literal:
+            return _spliced(updated_node.body, updated_node.leading_lines)
+        if updated_node.orelse is None:
+            return cst.RemoveFromParent()
+        if isinstance(updated_node.orelse, cst.If):
+            return updated_node.orelse
+        return _spliced(updated_node.orelse.body, updated_node.leading_lines)
+
+    def leave_While(self, original_node: Any, updated_node: Any) -> Any:
+        self._check_test(original_node.test)
+        return updated_node
+
+    def leave_IfExp(self, original_node: Any, updated_node: Any) -> Any:
+        self._check_test(original_node.test)
+        literal = _literal(updated_node.test)
+        if literal is not None:
+            return updated_node.body if literal else updated_node.orelse
+        return updated_node
+
+    def leave_Assert(self, original_node: Any, updated_node: Any) -> Any:
+        if self.site("test", original_node.test).on_tensor or _literal(updated_node.test):
+            return cst.RemoveFromParent()
+        return updated_node
+
+    def _imports_torch(self, names: Sequence[Any]) -> bool:
+        return any(is_torchs(self.scope.imported.get(name)) for name in names)
+
+    def leave_ImportFrom(self, original_node: Any, updated_node: Any) -> Any:
+        names = [(a.asname.name.value if a.asname else a.name.value) for a in original_node.names]
+        values = [self.scope.imported.get(name) for name in names]
+        if all(
+            is_torchs(v) or getattr(v, "__module__", None) not in (None, "builtins", "math", "numpy") for v in values
+        ):
+            return cst.RemoveFromParent()
+        return updated_node
+
+    def leave_Import(self, original_node: Any, updated_node: Any) -> Any:
+        values = [self.scope.imported.get(ex.code(a.name).split(".")[0]) for a in original_node.names]
+        return cst.RemoveFromParent() if all(is_torchs(v) for v in values) else updated_node
+
+    def visit_With(self, node: cst.With) -> bool:
+        self.stopped += self._stops_gradients(node)
+        return True
+
+    def _stops_gradients(self, node: cst.With) -> bool:
+        for item in node.items:
+            for value in self.site("context", item.item).callees:
+                if type(value).__name__ in ("no_grad", "inference_mode"):
+                    return True
+                if type(value).__name__ == "set_grad_enabled" and not value.mode:
+                    return True
+        return False
+
+    def leave_With(self, original_node: cst.With, updated_node: cst.With) -> Any:
+        self.stopped -= self._stops_gradients(original_node)
+        kinds = [type(v).__name__ for item in original_node.items for v in self.site("context", item.item).callees]
+        if kinds and all(k in _FOLDED_CONTEXTS for k in kinds):
+            return _spliced(updated_node.body, updated_node.leading_lines)
+        if any(is_torchs(type(v)) for i in original_node.items for v in self.site("context", i.item).callees):
+            self.refuse(original_node, f"The context {kinds[0]} of torch is not supported.", "remove it.")
+        return updated_node
+
+    def leave_Return(self, original_node: Any, updated_node: Any) -> Any:
+        if self.stopped and updated_node.value is not None and not self._is_nested(original_node):
+            return updated_node.with_changes(value=_stopped(updated_node.value))
+        return updated_node
+
+    def _is_nested(self, node: Any) -> bool:
+        return next(self.reads.enclosing(node, cst.FunctionDef), self.root) is not self.root
+
+    def leave_FunctionDef(self, original_node: Any, updated_node: Any) -> Any:
+        if original_node is not self.root:
+            return updated_node.with_changes(returns=None)
+        name = updated_node.name
+        if name.value == "forward" and self.module_class is not None:
+            name = cst.Name("__call__")
+        updated_node = updated_node.with_changes(name=name, returns=None, decorators=[])
+        if self.draws and self.module_class is None:
+            updated_node = updated_node.with_changes(params=_with_keyword(updated_node.params, "rngs"))
+        return updated_node
+
+    def visit_FunctionDef(self, node: Any) -> bool:
+        if node is self.root:
+            self.stopped += any(_is_no_grad(self.scope, d.decorator) for d in node.decorators)
+            return True
+        self._plain_names.add(id(node.name))
+        return True
+
+    def visit_Decorator(self, node: Any) -> bool:
+        return self.reads.parent(node) is not self.root
+
+
+# Helpers.
+
+
+def _text(node: Any) -> str:
+    return ex.code(ex.with_parentheses(node))
+
+
+def _joined(arguments: Sequence[Any]) -> list[Any]:
+    return [a.with_changes(comma=cst.MaybeSentinel.DEFAULT) for a in arguments]
+
+
+def _keyword(name: str, text: str) -> Any:
+    equal = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
+    return cst.Arg(ex.parse(text), keyword=cst.Name(name), equal=equal)
+
+
+def _with_keyword(params: Any, name: str) -> Any:
+    star = params.star_arg
+    if not params.kwonly_params and isinstance(star, cst.MaybeSentinel):
+        star = cst.ParamStar()
+    added = cst.Param(cst.Name(name))
+    return params.with_changes(star_arg=star, kwonly_params=[*params.kwonly_params, added])
+
+
+def _stopped(value: Any) -> Any:
+    return ex.fill("jax.lax.stop_gradient(x)", {"x": value})
+
+
+def _literal(node: Any) -> bool | None:
+    if isinstance(node, cst.Name) and not node.lpar and node.value in ("True", "False"):
+        return node.value == "True"
+    return None
+
+
+def _spliced(block: Any, leading_lines: Sequence[Any]) -> Any:
+    """The statements of a block, in the place of the statement that held it."""
+    if isinstance(block, cst.SimpleStatementSuite):
+        return cst.SimpleStatementLine(block.body, leading_lines)
+    first, *rest = block.body
+    first = first.with_changes(leading_lines=[*leading_lines, *getattr(first, "leading_lines", ())])
+    return cst.FlattenSentinel([first, *rest])
+
+
+def _block(block: Any, text: str) -> Any:
+    statement: Any = cst.parse_statement(text + "\n")
+    if isinstance(block, cst.SimpleStatementSuite):
+        return block.with_changes(body=statement.body)
+    return block.with_changes(body=[statement])
+
+
+def _is_harmless(block: Any) -> bool:
+    """Whether a block means the same in JAX whatever it meets: it raises, passes, or leaves a loop."""
+    statements = [s for line in block.body for s in getattr(line, "body", [line])]
+    if isinstance(block, cst.SimpleStatementSuite):
+        statements = list(block.body)
+    return all(isinstance(s, (cst.Pass, cst.Continue, cst.Break)) for s in statements)
+
+
+def _reads_values(callee: Any) -> bool:
+    if callee in _VALUE_BUILTINS:
+        return True
+    module = getattr(callee, "__module__", None)
+    return module == "math" or isinstance(callee, np.ufunc) or str(module).split(".")[0] == "numpy"
+
+
+_AST_NAMES: dict[type, str] = {
+    cst.Subtract: "Sub", cst.Multiply: "Mult", cst.Divide: "Div", cst.FloorDivide: "FloorDiv", cst.Modulo: "Mod",
+    cst.Power: "Pow", cst.MatrixMultiply: "MatMult", cst.LeftShift: "LShift", cst.RightShift: "RShift",
+}  # fmt: skip
+
+
+def _computes_in_float32(left: str, right: str, result: str) -> bool:
+    """Whether torch computes in its default dtype where JAX would take its own: integers with a Python float."""
+    if result != "float32":
+        return False
+    whole = ("int", "uint", "bool")
+    return all(d.startswith((*whole, "python")) for d in (left, right))
+
+
+def _is_no_grad(scope: Scope, decorator: Any) -> bool:
+    node = decorator.func if isinstance(decorator, cst.Call) else decorator
+    return scope.static(node) in (torch.no_grad, torch.inference_mode)

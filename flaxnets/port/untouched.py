@@ -1,0 +1,67 @@
+"""Run a torch module and leave it as it was."""
+
+import collections
+import contextlib
+import copy
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from flaxnets.port._torch import torch
+
+
+def copied(tree: Any) -> Any:
+    """The arguments with tensors of their own, which the model may change."""
+    if isinstance(tree, torch.Tensor):
+        return tree.detach().clone().requires_grad_(tree.requires_grad)
+    if isinstance(tree, Mapping):
+        return type(tree)({key: copied(value) for key, value in tree.items()})  # type: ignore[call-arg]
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*map(copied, tree))
+    return type(tree)(map(copied, tree)) if isinstance(tree, (list, tuple)) else tree
+
+
+@contextlib.contextmanager
+def untouched(model: torch.nn.Module) -> Iterator[None]:
+    """After this context the model's attributes and values, its modes, and all random generators are as before."""
+    tensors = {id(t): (t, t.detach().clone()) for t in [*model.parameters(), *model.buffers()]}
+    modules = [(m, _shallow(vars(m))) for m in model.modules()]
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        for module, before in modules:
+            _restore(vars(module), before)
+        with torch.no_grad():
+            for tensor, value in tensors.values():
+                if not torch.equal(tensor, value):
+                    tensor.copy_(value)
+
+
+def _shallow(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes, with copies of the containers that a forward could fill."""
+    return {
+        n: copy.copy(v) if type(v) in (dict, list, set, collections.OrderedDict) else v for n, v in attributes.items()
+    }
+
+
+def _restore(attributes: dict[str, Any], before: Mapping[str, Any]) -> None:
+    for name in [name for name in attributes if name not in before]:
+        del attributes[name]
+    for name, value in before.items():
+        current = attributes.get(name)
+        if current is value:
+            continue
+        if type(current) is type(value) and isinstance(current, dict):
+            if [*map(id, current), *map(id, current.values())] != [*map(id, value), *map(id, value.values())]:
+                current.clear()
+                current.update(value)
+        elif type(current) is type(value) and isinstance(current, list):
+            current[:] = value
+        else:
+            attributes[name] = value
