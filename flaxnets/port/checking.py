@@ -1,39 +1,31 @@
-"""Hold a port against its torch module: outputs and buffers, in both modes, on the example and on random inputs."""
+"""Hold a port against its torch module: outputs, buffers and gradients, on the example and on random inputs."""
 
 import contextlib
-import copy
-import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from flaxnets import parity, state, xla
-from flaxnets.parity.check import relative_error
+from flaxnets import state
 from flaxnets.parity.masks import shared_masks
 from flaxnets.parity.state import compare_names, transfer
 from flaxnets.port._torch import torch
 from flaxnets.port.errors import PortError
-from flaxnets.port.untouched import copied, untouched
+from flaxnets.port.outcomes import Arguments, FlaxRunner, Outcome, Rounding, Setting, as_double, in_double, run_torch
 
-GATE = 1e-12
-SINGLE_GATE = 1e-5  # of a model that computes parts in float32, whatever its parameters are
-
-
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-    """The arguments of one call, with torch tensors."""
-
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
+# The largest errors that pass: of outputs and buffers relative to their largest value, of gradients to their norm.
+GATE, GRADIENT_GATE = 1e-12, 1e-10
+# A model that is sensitive to rounding may be off by this many times what single rounding errors change in torch.
+ROUNDINGS = 10
 
 
 def check_port(
-    module: torch.nn.Module, port: nnx.Module, arguments: Arguments, modes: Sequence[str], seed: int = 0
+    module: torch.nn.Module,
+    port: nnx.Module,
+    arguments: Arguments,
+    settings: Sequence[Setting] = (Setting(training=True), Setting(training=False)),
+    seed: int = 0,
 ) -> None:
     """Compare a port with its torch module in float64; neither is changed.
 
@@ -41,32 +33,33 @@ def check_port(
         module: the torch module.
         port: the Flax module made of it.
         arguments: the example, which is followed by one drawn at random like it.
-        modes: of ``"train"`` and ``"eval"``.
+        settings: how the two run.
         seed: of the random input.
 
     Raises:
-        PortError: if names, outputs or buffers differ.
+        PortError: if names, outputs, buffers or gradients differ; it names the first module whose output does.
     """
     problems = compare_names(module, port)
     if problems:
         raise PortError(message="The port has other names or shapes than the torch module:\n" + "\n".join(problems))
-    with jax.enable_x64(True), jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("float32"):
-        reference, candidate = _double(module), nnx.clone(port)
-        state.cast(candidate, "float64")
-        transfer(reference, candidate)
+    with _exact(module, port) as candidate:
         rng = np.random.default_rng(seed)
-        for example in (arguments, _like(arguments, rng)):
-            for mode in modes:
-                _compare(reference, candidate, example, mode, is_given=example is arguments)
+        examples = {"the example": arguments, "a random input": _like(arguments, rng)}
+        for setting in settings:
+            runner = FlaxRunner(candidate, arguments, setting)
+            for kind, example in examples.items():
+                _compare(module, candidate, runner, example, setting, kind)
 
 
-def _double(module: torch.nn.Module) -> torch.nn.Module:
-    def cast(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.is_complex():
-            return tensor.to(torch.complex128)
-        return tensor.double() if tensor.is_floating_point() else tensor
-
-    return copy.deepcopy(module)._apply(cast)
+@contextlib.contextmanager
+def _exact(module: torch.nn.Module, port: nnx.Module) -> Iterator[nnx.Module]:
+    """A copy of the port in float64; within this context the torch module is in float64, too."""
+    with jax.enable_x64(True), jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("float32"):
+        with in_double(module):
+            candidate = nnx.clone(port)
+            state.cast(candidate, "float64")
+            transfer(module, candidate)
+            yield candidate
 
 
 def _like(arguments: Arguments, rng: np.random.Generator) -> Arguments:
@@ -74,131 +67,142 @@ def _like(arguments: Arguments, rng: np.random.Generator) -> Arguments:
 
     def draw(tensor: torch.Tensor) -> torch.Tensor:
         values = tensor.detach().numpy()
-        if tensor.is_floating_point() and values.size > 1:
+        if tensor.is_floating_point() and values.size > 1 and values.min() < 0:
             drawn = rng.normal(values.mean(), values.std(), values.shape)
-            if values.min() >= 0:
-                drawn = rng.permutation(values.reshape(-1)).reshape(values.shape)
             return torch.from_numpy(drawn.astype(values.dtype))
         return torch.from_numpy(rng.permutation(values.reshape(-1)).reshape(values.shape))
 
-    return Arguments(*(_mapped(part, draw) for part in (tuple(arguments.args), dict(arguments.kwargs))))
-
-
-def _mapped(tree: Any, function: Any) -> Any:
-    return jax.tree.map(lambda leaf: function(leaf) if isinstance(leaf, torch.Tensor) else leaf, tree)
-
-
-def _as_double(tensor: torch.Tensor) -> torch.Tensor:
-    if tensor.is_complex():
-        return tensor.to(torch.complex128)
-    return tensor.double() if tensor.is_floating_point() else tensor
-
-
-class _SeesFloat32(TorchDispatchMode):
-    """Notes whether an operation gave a result in float32."""
-
-    seen = False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        leaves = result if isinstance(result, (tuple, list)) else [result]
-        self.seen |= any(isinstance(r, torch.Tensor) and r.dtype is torch.float32 for r in leaves)
-        return result
+    return arguments.mapped(draw)
 
 
 def _compare(
-    reference: torch.nn.Module, candidate: nnx.Module, arguments: Arguments, mode: str, is_given: bool
+    module: torch.nn.Module, candidate: nnx.Module, runner: FlaxRunner, example: Arguments, setting: Setting, kind: str
 ) -> None:
-    example = Arguments(_mapped(arguments.args, _as_double), _mapped(arguments.kwargs, _as_double))
-    training = mode == "train"
-    sees = _SeesFloat32()
-    with untouched(reference), shared_masks(reference, candidate), torch.no_grad():
-        reference.train(training)
+    rng = np.random.default_rng(0)
+    with shared_masks(module, candidate):
         try:
-            with sees:
-                outputs = reference(*copied(example.args), **copied(example.kwargs))
+            expected, cotangents = run_torch(module, example, setting, rng)
         except Exception:
-            if is_given:
+            if kind == "the example":
                 raise
             return  # the model takes no such input
-        expected = [_numpy(leaf) for leaf in leaves(outputs)]
-        buffers = {name: _numpy(buffer) for name, buffer in reference.named_buffers()}
-    found, found_buffers = _run(candidate, example, training)
-    gate = SINGLE_GATE if sees.seen else GATE
-    fault = _first_difference(expected, found, gate) or next(
-        (f"the buffer {n} is off by {error:.1e}" for n, b in buffers.items()
-         if not (error := relative_error(b, found_buffers[n])) <= gate), None,
-    )  # fmt: skip
-    if fault:
-        kind = "the example" if is_given else "a random input"
-        location = _locate(reference, candidate, example, mode)
-        raise PortError(message=f"The port differs from the torch module in {mode} mode on {kind}: {fault}.{location}")
+    try:
+        found = runner(example, cotangents)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        raise PortError(message=f"The port does not run in {setting} on {kind}. It raised {text}") from error
+    fault = _fault(expected, found)
+    if fault and not _is_rounding(module, candidate, example, setting, (expected, found, cotangents)):
+        location = _locate(module, candidate, example, setting)
+        raise PortError(message=f"The port differs from the torch module in {setting} on {kind}: {fault}.{location}")
 
 
-def _first_difference(expected: list[Any], found: list[Any], gate: float) -> str | None:
-    if len(expected) != len(found):
-        return f"it has {len(found)} outputs, and torch {len(expected)}"
-    for i, (a, b) in enumerate(zip(expected, found, strict=True)):
+def _fault(expected: Outcome, found: Outcome) -> str | None:
+    """What differs by more than the gates, and by how much."""
+    if expected.structure != found.structure:
+        return f"the output is {found.structure}, and torch's {expected.structure}"
+    for i, (a, b) in enumerate(zip(expected.outputs, found.outputs, strict=True)):
         if a.shape != b.shape:
             return f"output {i} has the shape {b.shape}, and torch's {a.shape}"
         if a.dtype.kind != b.dtype.kind:
             return f"output {i} has the dtype {b.dtype}, and torch's {a.dtype}"
-        error = relative_error(a, b)
-        if not error <= gate:
-            return f"output {i} is off by {error:.1e}, allowed {gate:.0e}"
-    return None
+    errors = _errors(expected, found)
+    return next((f"{name} is off by {error:.1e}, allowed {gate:.0e}" for name, (error, gate, _) in errors.items()
+                 if not error <= gate), None)  # fmt: skip
 
 
-def leaves(tree: Any) -> list[Any]:
-    """The arrays of an output: of tuples, lists, dicts, dataclasses and other objects that hold them."""
-    if isinstance(tree, (torch.Tensor, jax.Array, np.ndarray)):
-        return [tree]
-    if isinstance(tree, Mapping):
-        return [leaf for value in tree.values() for leaf in leaves(value)]
-    if isinstance(tree, (tuple, list)):
-        return [leaf for value in tree for leaf in leaves(value)]
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        return [leaf for field in dataclasses.fields(tree) for leaf in leaves(getattr(tree, field.name))]
-    if isinstance(tree, (bool, int, float, complex)):
-        return [np.asarray(tree)]
-    return []
+def _errors(expected: Outcome, found: Outcome) -> dict[str, tuple[float, float, float]]:
+    """The relative error of each array, its gate, and the scale that it is relative to."""
+    values = {f"output {i}": pair for i, pair in enumerate(zip(expected.outputs, found.outputs, strict=True))}
+    values |= {f"the buffer {n}": (b, found.buffers[n]) for n, b in expected.buffers.items()}
+    errors = {}
+    for name, (a, b) in values.items():
+        scale = _largest(a) or 1.0
+        errors[name] = _deviation(a, b) / scale, GATE, scale
+    scale = sum(float(np.sum(np.abs(g) ** 2)) for g in expected.gradients.values()) ** 0.5 or 1.0
+    for name, gradient in expected.gradients.items():
+        errors[name] = _deviation(gradient, found.gradients[name]) / scale, GRADIENT_GATE, scale
+    return errors
 
 
-def _numpy(leaf: Any) -> np.ndarray:
-    if isinstance(leaf, torch.Tensor):
-        leaf = leaf.detach().resolve_conj().resolve_neg()
-        return leaf.float().numpy() if leaf.dtype is torch.bfloat16 else leaf.numpy().copy()
-    return np.asarray(leaf)
+def _largest(array: np.ndarray) -> float:
+    finite = np.abs(array[np.isfinite(array)])
+    return float(finite.max(initial=0.0))
 
 
-def _run(candidate: nnx.Module, example: Arguments, training: bool) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
-    model = nnx.clone(candidate)
-    model.train() if training else model.eval()
-    graphdef, variables = nnx.split(model)
-    flat, structure = jax.tree.flatten((tuple(example.args), dict(example.kwargs)))
-    arrays = [jnp.asarray(_numpy(leaf)) for leaf in flat if isinstance(leaf, torch.Tensor)]
-
-    def forward(variables: Any, arrays: list[jax.Array]) -> Any:
-        merged = nnx.merge(graphdef, variables, copy=True)
-        remaining = iter(arrays)
-        filled = [next(remaining) if isinstance(leaf, torch.Tensor) else leaf for leaf in flat]
-        args, kwargs = jax.tree.unflatten(structure, filled)
-        outputs = [jnp.asarray(leaf) for leaf in leaves(merged(*args, **kwargs))]
-        return outputs, {name: buffer.get_value() for name, buffer in state.named_buffers(merged)}
-
-    options = xla.compiler_options({"xla_backend_optimization_level": 0})
-    outputs, buffers = jax.jit(forward, compiler_options=options)(variables, arrays)
-    return [np.asarray(o) for o in outputs], {name: np.asarray(b) for name, b in buffers.items()}
+def _deviation(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest deviation; infinities and NaN must be in the same places."""
+    if a.shape != b.shape:
+        return float("inf")
+    wide = np.result_type(a.dtype, np.float64)
+    a, b = a.astype(wide), b.astype(wide)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        deviation = float(np.where(same, 0.0, np.abs(a - b)).max(initial=0.0))
+    return float("inf") if np.isnan(deviation) else deviation
 
 
-def _locate(reference: torch.nn.Module, candidate: nnx.Module, example: Arguments, mode: str) -> str:
-    """The first module that answers differently, as a sentence."""
-    with contextlib.suppress(Exception):
-        args, kwargs = (_mapped(part, _numpy) for part in (example.args, example.kwargs))
-        report = parity.check(
-            reference, candidate, *args, kwargs=kwargs, modes=(mode,), dtypes=("float64",), runs=("eager",),
-            weights="torch",
-        )  # fmt: skip
-        if report.location:
-            return f" The first module that differs is {report.location}."
+def _is_rounding(
+    module: torch.nn.Module,
+    candidate: nnx.Module,
+    example: Arguments,
+    setting: Setting,
+    outcomes: tuple[Outcome, Outcome, list[np.ndarray]],
+) -> bool:
+    """Whether torch itself differs about as much if each operation has one more rounding error."""
+    expected, found, cotangents = outcomes
+    if expected.structure != found.structure or any(
+        a.shape != b.shape or a.dtype.kind != b.dtype.kind for a, b in zip(expected.outputs, found.outputs, strict=True)
+    ):
+        return False
+    moved = dict.fromkeys(_errors(expected, found), 0.0)
+    epsilon = 0.0
+    for seed in range(3):
+        rounding = Rounding(seed)
+        with shared_masks(module, candidate):
+            other, _ = run_torch(module, example, setting, cotangents, rounding)
+        epsilon = rounding.epsilon
+        for name, (error, _, scale) in _errors(expected, other).items():
+            moved[name] = max(moved[name], error * scale)
+    # What rounding changes much may be anything, and shows nothing: the value of a tie, for example.
+    most = max(map(_largest, [*expected.outputs, *expected.buffers.values()]), default=1.0)
+    return all(
+        error <= gate or (error * scale <= ROUNDINGS * moved[name] and moved[name] <= epsilon**0.5 * max(most, scale))
+        for name, (error, gate, scale) in _errors(expected, found).items()
+    )
+
+
+def _locate(module: torch.nn.Module, candidate: nnx.Module, example: Arguments, setting: Setting) -> str:
+    """Feed each submodule of the port what its twin was fed, innermost first, and name the first that differs."""
+    calls: list[tuple[str, Arguments]] = []  # in the order in which they end
+    running: list[Arguments] = []
+
+    def begins(_: object, args: tuple, kwargs: dict) -> None:
+        running.append(Arguments(args, kwargs).mapped(lambda tensor: tensor.detach().clone()))
+
+    handles = []
+    for name, child in module.named_modules():
+
+        def ends(_: object, args: tuple, output: object, name: str = name) -> None:
+            calls.append((name, running.pop()))
+
+        handles += [child.register_forward_pre_hook(begins, with_kwargs=True), child.register_forward_hook(ends)]
+    try:
+        with shared_masks(module, candidate):
+            run_torch(module, example, setting, np.random.default_rng(0))
+    finally:
+        for handle in handles:
+            handle.remove()
+    twins = dict(state.named_modules(candidate, remove_duplicate=False))
+    for name, arguments in calls:
+        child = module.get_submodule(name)
+        # A module may take only what the whole model prepares for it.
+        with contextlib.suppress(Exception):
+            with shared_masks(child, twins[name]):
+                expected, cotangents = run_torch(child, arguments, setting, np.random.default_rng(0))
+            eager = Setting(setting.training, setting.gradients, jit=False)
+            found = FlaxRunner(twins[name], arguments, eager)(arguments, cotangents)
+            if fault := _fault(expected, found):
+                title = f"{name} ({type(child).__name__})" if name else f"the outermost ({type(child).__name__})"
+                return f" The first module that differs is {title}: {fault}."
     return ""

@@ -6,9 +6,10 @@ from typing import Any
 from flax import nnx
 
 from flaxnets.port._torch import torch
-from flaxnets.port.checking import Arguments, check_port
+from flaxnets.port.checking import check_port
 from flaxnets.port.errors import PortError
 from flaxnets.port.mirroring import Mirror
+from flaxnets.port.outcomes import Arguments, Setting
 from flaxnets.port.recording import Recorder
 
 
@@ -50,6 +51,6 @@ def from_torch(
     if mirror.space.refusals:
         raise PortError(mirror.space.refusals)
     if check:
-        modes = ("eval",) if mirror.space.has_random_functions() else ("train", "eval")
-        check_port(module, port, arguments, modes)
+        modes = (False,) if mirror.space.has_random_functions() else (True, False)
+        check_port(module, port, arguments, [Setting(training=mode) for mode in modes])
     return port

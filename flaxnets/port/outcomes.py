@@ -1,0 +1,270 @@
+"""One call of a torch module or of its port in float64: outputs, buffers and gradients as numpy arrays."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from flaxnets import state, xla
+from flaxnets.parity.run import random_like
+from flaxnets.port._torch import torch
+from flaxnets.port.untouched import copied, untouched
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """The arguments of one call, with torch tensors."""
+
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+
+    def mapped(self, function: Callable[[torch.Tensor], Any]) -> "Arguments":
+        """The same arguments with a function applied to each tensor."""
+
+        def apply(leaf: Any) -> Any:
+            return function(leaf) if isinstance(leaf, torch.Tensor) else leaf
+
+        return Arguments(*(jax.tree.map(apply, part) for part in (tuple(self.args), dict(self.kwargs))))
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a call gave.
+
+    Attributes:
+        structure: containers of the output, and its constants.
+        outputs: the arrays of the output.
+        buffers: buffers after the call.
+        gradients: gradients of parameters and inputs by names; empty if they were not computed.
+    """
+
+    structure: str
+    outputs: list[np.ndarray]
+    buffers: dict[str, np.ndarray]
+    gradients: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """How a call runs: training mode, with gradients, compiled."""
+
+    training: bool
+    gradients: bool = False
+    jit: bool = True
+
+    def __str__(self) -> str:
+        return f"{'train' if self.training else 'eval'} mode"
+
+
+def as_double(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor in twice the precision of torch's default, if it holds fractions."""
+    if tensor.is_complex():
+        return tensor.to(torch.complex128)
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+@contextlib.contextmanager
+def in_double(module: torch.nn.Module) -> Iterator[None]:
+    """Parameters and buffers are in float64 within this context; a copy would leave out what closures hold."""
+    tensors = {id(t): t for t in (*module.parameters(), *module.buffers())}.values()
+    values = [tensor.data for tensor in tensors]
+    try:
+        for tensor in tensors:
+            tensor.data = as_double(tensor.data)
+        yield
+    finally:
+        for tensor, value in zip(tensors, values, strict=True):
+            tensor.data = value
+
+
+class Rounding(TorchDispatchMode):
+    """Change results of operations at random by one rounding error: what is sensitive to rounding moves.
+
+    Attributes:
+        epsilon: the largest relative rounding error of the dtypes that were met.
+    """
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self._generator = torch.Generator().manual_seed(seed)
+        self.epsilon = torch.finfo(torch.float64).eps
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        returns = func._schema.returns
+        is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
+        for tensor in () if is_view else jax.tree.leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and tensor.layout is torch.strided:
+                self._change(tensor)
+        return result
+
+    def _change(self, tensor: torch.Tensor) -> None:
+        epsilon = torch.finfo(tensor.dtype).eps
+        self.epsilon = max(self.epsilon, epsilon)
+        noise = torch.empty_like(tensor).uniform_(-epsilon, epsilon, generator=self._generator)
+        tensor.mul_(1 + noise * (tensor != tensor.round()))  # whole numbers are mostly exact
+
+
+def run_torch(
+    module: torch.nn.Module,
+    example: Arguments,
+    setting: Setting,
+    cotangents: list[np.ndarray] | np.random.Generator,
+    rounding: Rounding | None = None,
+) -> tuple[Outcome, list[np.ndarray]]:
+    """Call a torch module, which is afterwards as before; cotangents are drawn if a generator is passed."""
+    inputs: list[torch.Tensor] = []
+
+    def own(tensor: torch.Tensor) -> torch.Tensor:
+        tensor = copied(as_double(tensor))
+        if not setting.gradients or not (tensor.is_floating_point() or tensor.is_complex()):
+            return tensor
+        inputs.append(tensor.requires_grad_())
+        return tensor.clone()  # which the model may change in place
+
+    with untouched(module), torch.set_grad_enabled(setting.gradients), rounding or contextlib.nullcontext():
+        module.train(setting.training)
+        called = example.mapped(own)
+        outputs = module(*called.args, **called.kwargs)
+        tensors = [leaf for leaf in leaves(outputs) if isinstance(leaf, torch.Tensor)]
+        tensors = [t for t in tensors if t.is_floating_point() or t.is_complex()]
+        if not isinstance(cotangents, list):
+            cotangents = random_like([to_numpy(t) for t in tensors], cotangents)
+        gradients = _gradients(module, inputs, tensors, cotangents) if setting.gradients else {}
+        arrays = [to_numpy(leaf) for leaf in leaves(outputs)]
+        buffers = {name: to_numpy(buffer) for name, buffer in module.named_buffers()}
+    return Outcome(structure(outputs), arrays, buffers, gradients), cotangents
+
+
+def _gradients(
+    module: torch.nn.Module, inputs: list[torch.Tensor], outputs: list[torch.Tensor], cotangents: list[np.ndarray]
+) -> dict[str, np.ndarray]:
+    wanted = {f"the gradient of {name}": p for name, p in module.named_parameters() if p.requires_grad}
+    wanted |= {f"the gradient of input {i}": tensor for i, tensor in enumerate(inputs)}
+    pairs = [(o, torch.from_numpy(c).to(o.dtype)) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
+    found: Sequence[Any] = [None] * len(wanted)
+    if wanted and pairs:
+        found = torch.autograd.grad([o for o, _ in pairs], [*wanted.values()], [c for _, c in pairs], allow_unused=True)
+    return {
+        name: np.zeros(tuple(tensor.shape)) if gradient is None else to_numpy(gradient)
+        for (name, tensor), gradient in zip(wanted.items(), found, strict=True)
+    }
+
+
+class FlaxRunner:
+    """Call a port, again and again with arguments like the example, and compile it once.
+
+    Args:
+        port: the module, which does not change.
+        example: the arguments; other calls have other tensors of the same shapes.
+        setting: how it runs.
+    """
+
+    def __init__(self, port: nnx.Module, example: Arguments, setting: Setting):
+        model = nnx.clone(port)
+        model.train() if setting.training else model.eval()
+        self._setting = setting
+        self._graphdef, self._params, self._rest = nnx.split(model, nnx.Param, ...)
+        self._leaves, self._tree = jax.tree.flatten((tuple(example.args), dict(example.kwargs)))
+        self._structure = ""
+        options = xla.compiler_options({"xla_backend_optimization_level": 0})
+        self._run: Any = jax.jit(self._call, compiler_options=options) if setting.jit else self._call
+
+    def __call__(self, example: Arguments, cotangents: list[np.ndarray]) -> Outcome:
+        """The outcome of one call; the cotangents are those of the inexact outputs."""
+        leaves_ = jax.tree.leaves((tuple(example.args), dict(example.kwargs)))
+        arrays = [jnp.asarray(to_numpy(as_double(leaf))) for leaf in leaves_ if isinstance(leaf, torch.Tensor)]
+        floats = [a for a in arrays if _is_inexact(a)]
+        others = [a for a in arrays if not _is_inexact(a)]
+        outputs, buffers, *gradients = self._run(self._params, floats, self._rest, others, cotangents)
+        return Outcome(
+            self._structure,
+            [np.asarray(o) for o in outputs],
+            {name: np.asarray(buffer) for name, buffer in buffers.items()},
+            self._named(*gradients) if self._setting.gradients else {},
+        )
+
+    def _named(self, parameters: Any, inputs: Any) -> dict[str, np.ndarray]:
+        named = state.named_parameters(nnx.merge(self._graphdef, parameters, self._rest))
+        gradients = {f"the gradient of {name}": np.asarray(g.get_raw_value()) for name, g in named}
+        return gradients | {f"the gradient of input {i}": np.asarray(g) for i, g in enumerate(inputs)}
+
+    def _call(self, params: Any, floats: Any, rest: Any, others: Any, cotangents: Any) -> Any:
+        def forward(params: Any, floats: Any) -> Any:
+            model = nnx.merge(self._graphdef, params, rest, copy=True)
+            args, kwargs = self._filled(floats, others)
+            tree = model(*args, **kwargs)
+            self._structure = structure(tree)
+            outputs = [jnp.asarray(leaf) for leaf in leaves(tree)]
+            buffers = {name: buffer.get_value() for name, buffer in state.named_buffers(model)}
+            return [o for o in outputs if _is_inexact(o)], (outputs, buffers)
+
+        if not self._setting.gradients:
+            return forward(params, floats)[1]
+        inexact, vjp, (outputs, buffers) = jax.vjp(forward, params, floats, has_aux=True)
+        # The comparison tells of wrong shapes.
+        padded = [*cotangents, *[np.zeros(0)] * len(inexact)][: len(inexact)]
+        matching = [
+            jnp.asarray(c, o.dtype) if o.shape == c.shape else jnp.zeros_like(o)
+            for o, c in zip(inexact, padded, strict=True)
+        ]
+        # The gradient of a complex number is for JAX the conjugate of what it is for torch.
+        gradients = jax.tree.map(jnp.conj, vjp([jnp.conj(c) for c in matching]))
+        return outputs, buffers, *gradients
+
+    def _filled(self, floats: Sequence[Any], others: Sequence[Any]) -> Any:
+        """The arguments with these arrays in the places of the example's tensors."""
+        remaining = {True: iter(floats), False: iter(others)}
+        values = [
+            next(remaining[leaf.is_floating_point() or leaf.is_complex()]) if isinstance(leaf, torch.Tensor) else leaf
+            for leaf in self._leaves
+        ]
+        return jax.tree.unflatten(self._tree, values)
+
+
+def _is_inexact(array: Any) -> bool:
+    return jnp.issubdtype(array.dtype, jnp.inexact)
+
+
+def leaves(tree: Any) -> list[Any]:
+    """The arrays and numbers of an output: of tuples, lists, dicts, dataclasses and other objects that hold them."""
+    if isinstance(tree, (torch.Tensor, jax.Array, np.ndarray)):
+        return [tree]
+    if isinstance(tree, (bool, int, float, complex)):
+        return [np.asarray(tree)]
+    return [leaf for _, value in _items(tree) or () for leaf in leaves(value)]
+
+
+def structure(tree: Any) -> str:
+    """The containers and constants of an output in words, with an asterisk for each array or number."""
+    if isinstance(tree, (torch.Tensor, jax.Array, np.ndarray, bool, int, float, complex)):
+        return "*"
+    items = _items(tree)
+    if items is None:
+        return repr(tree) if tree is None or isinstance(tree, str) else type(tree).__name__
+    parts = [structure(value) if name is None else f"{name!r}: {structure(value)}" for name, value in items]
+    return f"({', '.join(parts)})"
+
+
+def _items(tree: Any) -> list[tuple[Any, Any]] | None:
+    if isinstance(tree, Mapping):
+        return list(tree.items())
+    if isinstance(tree, (tuple, list)):
+        return [(None, value) for value in tree]
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        return [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]
+    return None
+
+
+def to_numpy(leaf: Any) -> np.ndarray:
+    """A copy of the values; bfloat16 as float32."""
+    if isinstance(leaf, torch.Tensor):
+        leaf = leaf.detach().resolve_conj().resolve_neg()
+        return leaf.float().numpy() if leaf.dtype is torch.bfloat16 else leaf.numpy().copy()
+    return np.asarray(leaf)
