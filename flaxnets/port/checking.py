@@ -12,7 +12,7 @@ from flaxnets.parity.masks import shared_masks
 from flaxnets.parity.state import compare_names, transfer
 from flaxnets.port._torch import torch
 from flaxnets.port.errors import PortError
-from flaxnets.port.outcomes import Arguments, FlaxRunner, Outcome, Rounding, Setting, as_double, in_double, run_torch
+from flaxnets.port.outcomes import Arguments, FlaxRunner, Outcome, Rounding, Setting, in_double, run_torch
 
 # The largest errors that pass: of outputs and buffers relative to their largest value, of gradients to their norm.
 GATE, GRADIENT_GATE = 1e-12, 1e-10
@@ -54,12 +54,12 @@ def check_port(
 @contextlib.contextmanager
 def _exact(module: torch.nn.Module, port: nnx.Module) -> Iterator[nnx.Module]:
     """A copy of the port in float64; within this context the torch module is in float64, too."""
-    with jax.enable_x64(True), jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("float32"):
-        with in_double(module):
-            candidate = nnx.clone(port)
-            state.cast(candidate, "float64")
-            transfer(module, candidate)
-            yield candidate
+    precise = jax.enable_x64(True), jax.default_matmul_precision("float32")
+    with precise[0], precise[1], jax.numpy_rank_promotion("allow"), in_double(module):
+        candidate = nnx.clone(port)
+        state.cast(candidate, "float64")
+        transfer(module, candidate)
+        yield candidate
 
 
 def _like(arguments: Arguments, rng: np.random.Generator) -> Arguments:

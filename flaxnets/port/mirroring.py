@@ -4,6 +4,7 @@ import collections
 import copy
 import functools
 import inspect
+import operator
 import types
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,8 @@ from flaxnets import nn
 from flaxnets.port import expressions as ex
 from flaxnets.port._torch import libcst as cst
 from flaxnets.port._torch import torch
+from flaxnets.port.closures import Closure, holds_state
+from flaxnets.port.computed import class_before, computed_names, make_computed
 from flaxnets.port.errors import Refusal
 from flaxnets.port.namespace import Namespace
 from flaxnets.port.recording import Recorder
@@ -82,19 +85,28 @@ class Mirror:
         if isinstance(value, type):
             return self.cls(value)
         if isinstance(value, functools.partial):
-            keywords = {k: self.value(v) for k, v in value.keywords.items()}
-            return functools.partial(self.value(value.func), *map(self.value, value.args), **keywords)
+            return self._partial(value)
         if isinstance(value, types.MethodType):
             return self._bound_method(value)
         if isinstance(value, (types.FunctionType, types.BuiltinFunctionType)):
             return self.function(value)
         return self._container(value)
 
+    def _partial(self, value: functools.partial) -> Any:
+        names = tuple(value.keywords)
+        parts = [self.value(value.func), *map(self.value, value.args), *map(self.value, value.keywords.values())]
+
+        def build(function: Any, *values: Any) -> Any:
+            count = len(values) - len(names)
+            return functools.partial(function, *values[:count], **dict(zip(names, values[count:], strict=True)))
+
+        return _closed(build, parts)
+
     def _bound_method(self, value: types.MethodType) -> Any:
         owner = value.__self__
         if isinstance(owner, torch.nn.Module):
             name = "__call__" if value.__name__ == "forward" else value.__name__
-            return getattr(self.module(owner), name)
+            return Closure(operator.attrgetter(name), [self.module(owner)])
         return types.MethodType(self.function(value.__func__), self.value(owner))
 
     def _container(self, value: Any) -> Any:
@@ -130,10 +142,19 @@ class Mirror:
         node = self.space.translate(raw, None).node
         cells = self._cells(raw)
         text = _definition(node, name, [n for n in raw.__code__.co_freevars])
-        new = self.space.execute(text, raw.__qualname__)["make"](*cells)
-        new.__defaults__ = raw.__defaults__ and tuple(map(self.value, raw.__defaults__))
-        if raw.__kwdefaults__:
-            new.__kwdefaults__ = {k: self.value(v) for k, v in raw.__kwdefaults__.items()}
+        make = self.space.execute(text, raw.__qualname__)["make"]
+        defaults = [self.value(value) for value in raw.__defaults__ or ()]
+        names = tuple(raw.__kwdefaults__ or ())
+        keyword_defaults = [self.value(value) for value in (raw.__kwdefaults__ or {}).values()]
+
+        def build(*parts: Any) -> Any:
+            new = make(*parts[: len(cells)])
+            values = parts[len(cells) :]
+            new.__defaults__ = values[: len(defaults)]
+            new.__kwdefaults__ = dict(zip(names, values[len(defaults) :], strict=True))
+            return new
+
+        new = _closed(build, [*cells, *defaults, *keyword_defaults])
         self.functions[id(function)] = self.functions[id(raw)] = new
         self.kept.append(function)
         self.space.globals[name] = new
@@ -268,36 +289,47 @@ class Mirror:
         """The counterpart of a module, with all that is below it."""
         if id(module) in self.objects:
             return self.objects[id(module)]
-        new = self.remember(module, _blank(self.cls(type(module))))
+        if not self.objects:
+            self._all_variables(module)
+        new = self.remember(module, _blank(self.cls(class_before(module))))
         for name, parameter in module._parameters.items():
-            new.register_parameter(name, None if parameter is None else self.variable(parameter, _parameter))
-        make = nnx.BatchStat if isinstance(module, torch.nn.modules.batchnorm._NormBase) else nn.Buffer
+            new.register_parameter(name, None if parameter is None else self.objects[id(parameter)])
         for name, buffer in module._buffers.items():
-            persistent = name not in module._non_persistent_buffers_set
-            held = None if buffer is None else self.variable(buffer, functools.partial(_buffer, make, persistent))
-            new.register_buffer(name, held, persistent)
+            held = None if buffer is None else self.objects[id(buffer)]
+            new.register_buffer(name, held, name not in module._non_persistent_buffers_set)
         for name, child in module._modules.items():
             new.add_module(name, None if child is None else self.module(child))
+        computed = computed_names(module)
         for name, value in vars(module).items():
-            if name not in _TORCHS_OWN and "hook" not in name:
+            if name not in _TORCHS_OWN and "hook" not in name and name not in computed:
                 self._attribute(module, new, name, value)
+        make_computed(module, new)
         object.__setattr__(new, "training", module.training)
         self._random_stream(module, new)
         return new
 
-    def variable(self, tensor: torch.Tensor, make: Callable[[torch.Tensor], nnx.Variable]) -> nnx.Variable:
-        """The variable of a parameter or buffer; one for all places that share it."""
-        known = self.objects.get(id(tensor))
-        return known if isinstance(known, nnx.Variable) else self.remember(tensor, make(tensor))
+    def _all_variables(self, module: torch.nn.Module) -> None:
+        """Make the variables of all parameters and buffers; one for all places that share it."""
+        for each in module.modules():
+            is_norm = isinstance(each, torch.nn.modules.batchnorm._NormBase)
+            for parameter in each._parameters.values():
+                self._variable(parameter, _parameter)
+            for name, buffer in each._buffers.items():
+                is_persistent = name not in each._non_persistent_buffers_set
+                self._variable(buffer, functools.partial(_buffer, is_norm, is_persistent))
+
+    def _variable(self, tensor: torch.Tensor | None, make: Callable[[torch.Tensor], nnx.Variable]) -> None:
+        if tensor is not None and id(tensor) not in self.objects:
+            self.remember(tensor, make(tensor))
 
     def _attribute(self, module: Any, new: Any, name: str, value: Any) -> None:
         if is_torchs(type(module)) and isinstance(module, torch.nn.ParameterDict) and name == "_keys":
             value = tuple(value)
         value = self.value(value)
-        if nnx.has_data(value) and not isinstance(value, (jax.Array, nnx.Variable, nnx.Module)):
+        if isinstance(value, (dict, list, tuple)) and (holds_state(value) or nnx.has_data(value)):
             setattr(new, name, nnx.data(value))
             return
-        if not isinstance(value, (jax.Array, nnx.Variable, nnx.Module)):
+        if not isinstance(value, (jax.Array, nnx.Variable, nnx.Pytree)):
             try:
                 hash(value := frozen(value))
             except TypeError:
@@ -312,6 +344,11 @@ class Mirror:
             self.space.draws(f) for base in type(module).__mro__ for v in vars(base).values() for f in _functions(v)
         ):
             new.rngs = nnx.Rngs(len(self.kept)).dropout.fork()
+
+
+def _closed(build: Callable[..., Any], parts: list[Any]) -> Any:
+    """A function of its parts, which NNX sees if modules or variables are among them."""
+    return Closure(build, parts) if any(map(holds_state, parts)) else build(*parts)
 
 
 def _has_stream(module: torch.nn.Module) -> bool:
@@ -334,11 +371,9 @@ def _parameter(tensor: torch.Tensor) -> nnx.Variable:
     return nn.Parameter(array(tensor), requires_grad=tensor.requires_grad)
 
 
-def _buffer(make: Any, persistent: bool, tensor: torch.Tensor) -> nnx.Variable:
+def _buffer(is_norm: bool, is_persistent: bool, tensor: torch.Tensor) -> nnx.Variable:
     value = array(tensor)
-    if make is nnx.BatchStat:
-        return nnx.BatchStat(value)
-    return nn.Buffer(value, persistent=persistent)
+    return nnx.BatchStat(value) if is_norm else nn.Buffer(value, persistent=is_persistent)
 
 
 def _blank(kind: type) -> Any:

@@ -65,6 +65,16 @@ class Parametrized(Computation):
                 parametrization._rename_old(state_dict, prefix, self.name)
 
 
+@dataclasses.dataclass(frozen=True)
+class Masked(Computation):
+    """A pruned parameter: ``weight_orig`` where the mask ``weight_mask`` is 1."""
+
+    def __call__(self, layer: Any) -> jax.Array:
+        """Return the parameter."""
+        orig, mask = (getattr(layer, self.name + suffix)[...] for suffix in ("_orig", "_mask"))
+        return mask.astype(orig.dtype) * orig
+
+
 def rename(state_dict: MutableMapping[str, Any], renames: Mapping[str, str]) -> None:
     """Rename entries of a state dict, if all of the old names are there."""
     if all(old in state_dict for old in renames):

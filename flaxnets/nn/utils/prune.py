@@ -1,6 +1,5 @@
 """Pruning: weights that are multiplied by masks of zeros and ones, under the names of ``torch.nn.utils.prune``."""
 
-import dataclasses
 import numbers
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -12,21 +11,14 @@ from flax import nnx
 
 from flaxnets import state
 from flaxnets.nn.module import Buffer
-from flaxnets.nn.utils._computed import Computation, check_parameter, computations_of, compute, stop_computing
+from flaxnets.nn.utils._computed import Masked, check_parameter, computations_of, compute, stop_computing
 from flaxnets.nn.utils.convert_parameters import parameters_to_vector
 
 M = TypeVar("M", bound=nnx.Module)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Masked(Computation):
-    def __call__(self, layer: Any) -> jax.Array:
-        orig, mask = (getattr(layer, self.name + suffix)[...] for suffix in ("_orig", "_mask"))
-        return mask.astype(orig.dtype) * orig
-
-
 def _is_masked(module: nnx.Module, name: str) -> bool:
-    return any(type(c) is _Masked and c.name == name for c in computations_of(module))
+    return any(type(c) is Masked and c.name == name for c in computations_of(module))
 
 
 def _array(module: Any, name: str) -> jax.Array:
@@ -86,14 +78,14 @@ class BasePruningMethod:
         else:
             parameter = check_parameter(module, name, "prune")
             mask = method.compute_mask(scores, jnp.ones_like(value))
-            compute(module, _Masked(name), {"_orig": parameter, "_mask": Buffer(mask)})
+            compute(module, Masked(name), {"_orig": parameter, "_mask": Buffer(mask)})
         return method
 
     def apply_mask(self, module: nnx.Module) -> jax.Array:
         """Return the pruned parameter."""
         if self._tensor_name is None:
             raise AssertionError(f"{type(module).__name__} has to be pruned by {type(self).__name__} before")
-        return _Masked(self._tensor_name)(module)
+        return Masked(self._tensor_name)(module)
 
     def prune(
         self, t: jax.Array, default_mask: jax.Array | None = None, importance_scores: jax.Array | None = None
@@ -526,7 +518,7 @@ def remove(module: M, name: str) -> M:
     >>> list(remove(layer, "weight").state_dict())
     ['bias', 'weight']
     """
-    stop_computing(module, _Masked, name, ("_orig", "_mask"))
+    stop_computing(module, Masked, name, ("_orig", "_mask"))
     return module
 
 
@@ -543,4 +535,4 @@ def is_pruned(module: nnx.Module) -> bool:
     >>> before, is_pruned(net)
     (False, True)
     """
-    return any(type(c) is _Masked for _, node in state.named_modules(module) for c in computations_of(node))
+    return any(type(c) is Masked for _, node in state.named_modules(module) for c in computations_of(node))

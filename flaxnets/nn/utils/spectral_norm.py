@@ -17,7 +17,9 @@ M = TypeVar("M", bound=nnx.Module)
 
 
 @dataclasses.dataclass(frozen=True)
-class _SpectralNorm(Computation):
+class SpectralNorm(Computation):
+    """A weight divided by its largest singular value."""
+
     n_power_iterations: int
     eps: float
     dim: int
@@ -26,10 +28,12 @@ class _SpectralNorm(Computation):
         return tuple(getattr(layer, f"{self.name}_{part}") for part in ("orig", "u", "v"))
 
     def __call__(self, layer: Any) -> jax.Array:
+        """Return the weight."""
         weight, u, v = (part[...] for part in self._parts(layer))
         return weight / jnp.dot(u, as_matrix(weight, self.dim) @ v)
 
     def before_call(self, layer: Any) -> None:
+        """Take steps of the power method in training mode."""
         if not layer.training:
             return
         weight, left, right = self._parts(layer)
@@ -119,7 +123,7 @@ def spectral_norm(
     shape = as_matrix(weight[...], dim).shape
     u, v = (unit_vector(jax.random.normal(rngs.params(), (size,), weight.dtype), eps) for size in shape)
     variables = {"_orig": weight, "_u": Buffer(u), "_v": Buffer(v)}
-    compute(module, _SpectralNorm(name, n_power_iterations, eps, dim), variables)
+    compute(module, SpectralNorm(name, n_power_iterations, eps, dim), variables)
     return module
 
 
@@ -137,5 +141,5 @@ def remove_spectral_norm(module: M, name: str = "weight") -> M:
     >>> list(remove_spectral_norm(layer).state_dict())
     ['bias', 'weight']
     """
-    stop_computing(module, _SpectralNorm, name, ("_orig", "_u", "_v"))
+    stop_computing(module, SpectralNorm, name, ("_orig", "_u", "_v"))
     return module

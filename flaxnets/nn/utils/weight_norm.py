@@ -14,10 +14,13 @@ M = TypeVar("M", bound=nnx.Module)
 
 
 @dataclasses.dataclass(frozen=True)
-class _WeightNorm(Computation):
+class WeightNorm(Computation):
+    """A weight of its magnitude ``weight_g`` and its direction ``weight_v``."""
+
     dim: int
 
     def __call__(self, layer: Any) -> jax.Array:
+        """Return the weight."""
         g, v = (getattr(layer, f"{self.name}_{part}")[...] for part in "gv")
         return from_magnitude(g, v, self.dim)
 
@@ -29,6 +32,7 @@ class _WeightNorm(Computation):
         local_metadata: Mapping[str, Any],
         missing_keys: list[str],
     ) -> None:
+        """Rename what the newer weight norm has."""
         new = f"{prefix}parametrizations.{self.name}.original"
         rename(state_dict, {f"{new}0": f"{prefix}{self.name}_g", f"{new}1": f"{prefix}{self.name}_v"})
 
@@ -61,7 +65,7 @@ def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
     """
     weight = check_parameter(module, name, "weight_norm")
     dim = -1 if dim is None else dim
-    compute(module, _WeightNorm(name, dim), {"_g": weight.copy(magnitude(weight[...], dim)), "_v": weight})
+    compute(module, WeightNorm(name, dim), {"_g": weight.copy(magnitude(weight[...], dim)), "_v": weight})
     return module
 
 
@@ -79,5 +83,5 @@ def remove_weight_norm(module: M, name: str = "weight") -> M:
     >>> list(remove_weight_norm(layer).state_dict())
     ['bias', 'weight']
     """
-    stop_computing(module, _WeightNorm, name, ("_v", "_g"))
+    stop_computing(module, WeightNorm, name, ("_v", "_g"))
     return module

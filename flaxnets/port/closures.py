@@ -1,0 +1,38 @@
+"""Functions that hold modules or parameters, as part of what NNX passes through its transformations."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flax import nnx
+
+
+class Closure(nnx.Pytree):
+    """A function of modules: it reads those that a transformation of NNX made, and not those it was defined with.
+
+    Args:
+        build: makes the function from the parts.
+        parts: modules, variables and other objects that the function holds.
+
+    >>> from flaxnets import nn
+    >>> linear = nn.Linear(3, 2, rngs=nnx.Rngs(0))
+    >>> closure = Closure(lambda module: lambda x: module(x).shape, [linear])
+    >>> closure(jax.numpy.ones((4, 3)))
+    (4, 2)
+    """
+
+    def __init__(self, build: Callable[..., Callable[..., Any]], parts: Sequence[Any]):
+        self._build = build
+        self._parts = nnx.data(list(parts))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
+        return self._build(*self._parts)(*args, **kwargs)
+
+
+def holds_state(value: Any) -> bool:
+    """Whether an object is, or contains, what NNX passes through its transformations."""
+    if isinstance(value, (nnx.Pytree, nnx.Variable)):
+        return True
+    if isinstance(value, dict):
+        return any(map(holds_state, value.values()))
+    return isinstance(value, (list, tuple)) and any(map(holds_state, value))
