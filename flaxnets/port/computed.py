@@ -1,5 +1,6 @@
 """Weights that torch computes from others: parametrizations, and hooks of weight norm, spectral norm and pruning."""
 
+import importlib
 from typing import Any
 
 from flax import nnx
@@ -21,6 +22,15 @@ def computation(hook: Any) -> Computation | None:
         return SpectralNorm(hook.name, hook.n_power_iterations, hook.eps, hook.dim)
     if isinstance(hook, prune.BasePruningMethod):
         return Masked(hook._tensor_name)
+    return None
+
+
+def twin(kind: type) -> type | None:
+    """The class of the same name of flaxnets."""
+    for path in ("", ".utils.parametrize", ".utils.parametrizations", ".utils.orthogonal"):
+        module = importlib.import_module(f"flaxnets.nn{path}")
+        if hasattr(module, kind.__name__):
+            return getattr(module, kind.__name__)
     return None
 
 

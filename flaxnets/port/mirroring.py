@@ -18,7 +18,7 @@ from flaxnets.port import expressions as ex
 from flaxnets.port._torch import libcst as cst
 from flaxnets.port._torch import torch
 from flaxnets.port.closures import Closure, holds_state
-from flaxnets.port.computed import class_before, computed_names, make_computed
+from flaxnets.port.computed import class_before, computed_names, make_computed, twin
 from flaxnets.port.errors import Refusal
 from flaxnets.port.namespace import Namespace
 from flaxnets.port.recording import Recorder
@@ -193,17 +193,13 @@ class Mirror:
         if not issubclass(kind, torch.nn.Module):
             return kind
         if is_torchs(kind):
-            twin = getattr(nn, kind.__name__, None)
-            if twin is None:
-                twin = getattr(nn.utils.parametrize, kind.__name__, None) or getattr(
-                    nn.utils.parametrizations, kind.__name__, None
-                )
-            if twin is None and kind.__name__ == "NonDynamicallyQuantizableLinear":
-                twin = nn.Linear
-            if twin is None:
+            found = twin(kind)
+            if found is None and kind.__name__ == "NonDynamicallyQuantizableLinear":
+                found = nn.Linear
+            if found is None:
                 self._refuse_class(kind)
                 return nn.Module
-            return twin
+            return found
         return self._translated_class(kind)
 
     def _refuse_class(self, kind: type) -> None:
