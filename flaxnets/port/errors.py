@@ -42,7 +42,9 @@ class PortError(Exception):
     """
 
     def __init__(self, refusals: Sequence[Refusal] = (), message: str = ""):
-        self.refusals = tuple(sorted(set(refusals)))
+        # One cause is enough for one place; what the run met comes before what the translation lacks.
+        places = {(refusal.file, refusal.line, refusal.text): refusal for refusal in reversed(refusals)}
+        self.refusals = tuple(sorted(places.values()))
         count = len(self.refusals)
         title = f"{count} place{'s'[: count != 1]} cannot be ported:"
         super().__init__(message or "\n".join([title, *map(str, self.refusals)]))

@@ -71,6 +71,11 @@ class _Instrument(ast.NodeTransformer):
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
         original = copy.copy(node)
         self.generic_visit(node)
+        if len(node.ops) == 1 and isinstance(node.ops[0], (ast.In, ast.NotIn)):
+            node.left = self._tell("membership", "membership", original, node.left)
+        elif len(node.ops) > 1:
+            node.left = self._tell("chain", "chain", original, node.left)
+            node.comparators = [self._tell("chain", "chain", original, c) for c in node.comparators]
         return self._tell("compare", "value", original, node)
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
@@ -138,6 +143,13 @@ class _Instrument(ast.NodeTransformer):
             handler.body = self._suite(handler.body)
         return node
 
+    def visit_Match(self, node: ast.Match) -> ast.AST:
+        node.subject = self.visit(node.subject)
+        for case in node.cases:
+            case.guard = case.guard and self._test(case.guard)
+            case.body = self._suite(case.body)
+        return node
+
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         if self.depth:
             node.decorator_list = [self.visit(d) for d in node.decorator_list]
@@ -182,6 +194,8 @@ class _Instrument(ast.NodeTransformer):
             read = ast.Name(target.id, ast.Load())
             value = self._tell("operator", "in_place", original, ast.Constant(symbol), read, node.value)
             return ast.Assign([node.target], value)
+        if isinstance(node.target, ast.Attribute) and isinstance(node.target.value, ast.Call):
+            node.target.value.args.append(ast.Constant(True))
         node.value = self._tell("operator", "value", original, node.value)
         return node
 

@@ -48,8 +48,9 @@ def from_torch(
     recorder.run(module, arguments.args, arguments.kwargs)
     mirror = Mirror(recorder)
     port = mirror.module(module)
-    if mirror.space.refusals:
-        raise PortError(mirror.space.refusals)
+    refusals = [*recorder.refusals(), *mirror.space.refusals]
+    if refusals:
+        raise PortError(refusals)
     if check:
         modes = (False,) if mirror.space.has_random_functions() else (True, False)
         check_port(module, port, arguments, [Setting(training=mode) for mode in modes])

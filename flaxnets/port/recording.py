@@ -8,11 +8,25 @@ import os
 import sys
 import sysconfig
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flaxnets.port._torch import torch
+from flaxnets.port.errors import Refusal
+from flaxnets.port.hooks import watched_hooks
 from flaxnets.port.instruments import HOOK, compile_instrumented, in_place_operator
+from flaxnets.port.lasting import Lasting
+from flaxnets.port.problems import (
+    CHAINED,
+    MEMBERSHIP,
+    Problem,
+    call_problem,
+    changed_container,
+    index_problem,
+    source_problem,
+    tensor_problem,
+    unwrapped,
+)
 from flaxnets.port.sites import RecordedFunction, Site, dtype_of, is_registered, kind, promotes_alike
 from flaxnets.port.sources import FunctionSource
 from flaxnets.port.untouched import copied, untouched
@@ -47,6 +61,10 @@ class Recorder:
         self._changed: dict[int, tuple[types.FunctionType, types.CodeType, types.CodeType]] = {}
         self._stack: list[tuple[types.FrameType, Site]] = []
         self._unreadable: set[int] = set()
+        self.module_calls: dict[int, Site] = {}
+        self.other_refusals: list[Refusal] = []
+        self.lasting = Lasting(torch.nn.Module())
+        self._is_paused = False
 
     # Reaching functions.
 
@@ -59,6 +77,7 @@ class Recorder:
 
     def reach(self, callee: Any, force: bool = False) -> RecordedFunction | None:
         """Instrument a function of the user's; what is none stays as it is."""
+        callee = unwrapped(callee)
         with contextlib.suppress(ValueError):
             callee = inspect.unwrap(callee) if _is_torch_wrapper(callee) else callee
         function = getattr(callee, "__func__", callee)
@@ -74,6 +93,7 @@ class Recorder:
             return None
         self.of_function[id(function)] = recorded
         recorded.functions.append(function)
+        self.lasting.reach(function)
         for name in function.__code__.co_names:  # functions that are passed on, as in map(f, xs)
             value = function.__globals__.get(name)
             if isinstance(value, types.FunctionType):
@@ -115,9 +135,29 @@ class Recorder:
     # What the instrumented functions tell.
 
     def _site(self, number: int) -> Site:
+        if self._is_paused:
+            return Site()
         site = self.all_sites[number]
         site.hits += 1
         return site
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Note nothing in this context."""
+        before, self._is_paused = self._is_paused, True
+        try:
+            yield
+        finally:
+            self._is_paused = before
+
+    def refusals(self) -> list[Refusal]:
+        """The places that met what cannot be followed."""
+        return self.other_refusals + [
+            refusal
+            for recorded in self.recorded.values()
+            for (_, span), site in recorded.sites.items()
+            for refusal in recorded.refusals(span, site)
+        ]
 
     def ran(self, number: int) -> None:
         """A suite begins to run."""
@@ -128,6 +168,8 @@ class Recorder:
         site, is_module = self._site(number), isinstance(value, torch.nn.Module)
         site.receivers.add(kind(value))
         result = getattr(value, name)
+        self.lasting.read(value, name, result)
+        _add(site, tensor_problem(result))
         if is_module:
             self.attributes_read.add(name)
             site.owners.add(type(value))
@@ -139,9 +181,11 @@ class Recorder:
             site.outcomes.add(result)  # type: ignore[arg-type]
         return result
 
-    def store(self, number: int, value: Any, name: str) -> Any:
-        """An attribute is about to be set."""
+    def store(self, number: int, value: Any, name: str, reads: bool = False) -> Any:
+        """An attribute is about to be set; ``reads`` if by an operator, from its value."""
         site = self._site(number)
+        if not isinstance(value, torch.Tensor):
+            self.lasting.store(value, name, site, reads)
         site.receivers.add(kind(value))
         if isinstance(value, torch.nn.Module):
             self.attributes_read.add(name)
@@ -155,7 +199,10 @@ class Recorder:
         site = self._site(number)
         site.receivers.add(kind(value))
         site.arguments.add(_index_kinds(index))
+        self.lasting.use(value)
+        _add(site, index_problem(index))
         result = value[index]
+        _add(site, tensor_problem(result))
         is_parameter = isinstance(value, torch.nn.Module) and isinstance(result, torch.nn.Parameter)
         site.results.add("variable" if is_parameter else kind(result))
         return result
@@ -165,6 +212,8 @@ class Recorder:
         site = self._site(number)
         site.receivers.add(kind(value))
         site.arguments.add(_index_kinds(index))
+        self.lasting.change(value, site)
+        _add(site, index_problem(index))
         if isinstance(value, torch.Tensor):
             rank = getattr(index, "ndim", 0) if isinstance(index, torch.Tensor) else 0
             site.dtypes.add((dtype_of(value), dtype_of(new), str(value.ndim), str(rank), str(getattr(new, "ndim", 0))))
@@ -194,6 +243,7 @@ class Recorder:
             site.dtypes.add((dtype_of(left), dtype_of(right), dtype_of(result)))
             operands = [left, right, 1.0] if symbol == "truediv" else [left, right]
             site.is_plain &= promotes_alike(tuple(map(dtype_of, operands)), dtype_of(result))
+            _add(site, tensor_problem(left) or tensor_problem(right) or tensor_problem(result))
         site.results.add(kind(result))
 
     def value(self, number: int, value: Any) -> Any:
@@ -201,6 +251,16 @@ class Recorder:
         site = self._site(number)
         site.results.add(kind(value))
         site.callees[:] = [value] if not isinstance(value, torch.Tensor) and not site.callees else site.callees
+        return value
+
+    def membership(self, number: int, value: Any) -> Any:
+        """A value is about to be looked for in a collection."""
+        _add(self._site(number), MEMBERSHIP if isinstance(value, torch.Tensor) else None)
+        return value
+
+    def chain(self, number: int, value: Any) -> Any:
+        """A value is compared with two others."""
+        _add(self._site(number), CHAINED if isinstance(value, torch.Tensor) else None)
         return value
 
     def test(self, number: int, value: Any) -> Any:
@@ -214,6 +274,7 @@ class Recorder:
         """A loop begins."""
         site = self._site(number)
         site.receivers.add(kind(values))
+        self.lasting.use(values)
         return _Noting(site, values)
 
     def call(self, number: int, function: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -225,6 +286,7 @@ class Recorder:
         if not any(_same(known, callee) for known in site.callees):
             site.callees.append(callee)
         self._reach_callee(callee)
+        self._note_callee(site, callee, arguments, keywords)
         site.arguments.add(tuple(map(kind, arguments)))
         receiver = getattr(function, "__self__", None)
         given: dict[int | str, Any] = {-1: receiver, **dict(enumerate(arguments)), **keywords}
@@ -235,6 +297,7 @@ class Recorder:
             result = function(*arguments, **keywords)
         finally:
             self._stack.pop()
+        _add(site, call_problem(callee, arguments, keywords, result))
         is_method = isinstance(receiver, torch.Tensor)
         shown = (
             {0: receiver, **{i + 1: a for i, a in enumerate(arguments)}} if is_method else dict(enumerate(arguments))
@@ -248,6 +311,24 @@ class Recorder:
                 site.dtypes.add((dtype_of(tensor), *(dtype_of(a) for a in arguments[:1])))
                 self._changed_in_place(site, frame, tensor)
         return result
+
+    def _note_callee(self, site: Site, callee: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+        if isinstance(callee, torch.nn.Module) and not self._is_paused:
+            self.module_calls.setdefault(id(callee), site)
+        self.lasting.use(getattr(callee, "__self__", None))
+        container = changed_container(callee)
+        if container is not None:
+            self.lasting.change(container, site)
+        if (callee is setattr or callee is getattr) and len(arguments) > 1:
+            owner, name = arguments[:2]
+            if callee is setattr and not isinstance(owner, torch.Tensor):
+                self.lasting.store(owner, name, site)
+            elif callee is getattr:
+                self.lasting.read(owner, name, None)
+        _add(site, source_problem(callee, self._is_known, [*arguments, *keywords.values()]))
+
+    def _is_known(self, function: types.FunctionType) -> bool:
+        return id(inspect.unwrap(function)) in self.of_function or not self.is_user_code(function)
 
     def _note_dtypes(self, site: Site, operands: Sequence[Any], result: Any) -> None:
         tensors = [o for value in operands for o in (value if isinstance(value, (list, tuple)) else [value])]
@@ -279,6 +360,7 @@ class Recorder:
     def _changed_in_place(self, site: Site, frame: types.FrameType | None, tensor: torch.Tensor) -> None:
         """Note all other bindings of what was changed, in this function and in those that called it."""
         assert frame is not None
+        self.lasting.change_tensor(_storage(tensor), site)
         for each, at in [(frame, site), *self._stack]:
             for name, how in _aliases(each.f_locals, tensor):
                 at.aliases.add((name, how))
@@ -287,6 +369,7 @@ class Recorder:
 
     def run(self, model: torch.nn.Module, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
         """Run the model in training and in evaluation mode; its state is afterwards as before."""
+        self.lasting = Lasting(model)
         for module in model.modules():
             for base in type(module).__mro__:
                 for value in vars(base).values():
@@ -294,12 +377,25 @@ class Recorder:
         self.resume()
         try:
             for training in (True, False):
-                with untouched(model):
+                # Where torch.compile is used, its result would run, and not the source.
+                with untouched(model) as rewind, torch.compiler.set_stance("force_eager"):
                     model.train(training)
-                    model(*copied(arguments), **copied(keywords))
+                    self._run_once(model, lambda: model(*copied(arguments), **copied(keywords)), rewind)
         finally:
             self.restore()
             self._stack.clear()
+
+    def _run_once(self, model: torch.nn.Module, call: Callable[[], Any], rewind: Callable[[], None]) -> None:
+        def again() -> Any:
+            rewind()
+            return call()
+
+        self.lasting.begin()
+        with watched_hooks(model, self) as hooks:
+            outputs = call()
+            self.lasting.finish(again, outputs)
+            hooks.run_backward(outputs)
+            self.other_refusals += hooks.finish()
 
     def _reach_member(self, value: Any) -> None:
         if isinstance(value, property):
@@ -323,6 +419,11 @@ class _Noting:
                 tuple("parameter" if isinstance(p, torch.nn.Parameter) else kind(p) for p in parts)
             )
             yield item
+
+
+def _add(site: Site, problem: Problem | None) -> None:
+    if problem is not None:
+        site.problems.add(problem)
 
 
 def _is_torch_wrapper(callee: Any) -> bool:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxnets.port._torch import torch
+from flaxnets.port.errors import Refusal
 from flaxnets.port.sources import FunctionSource, Span
 
 
@@ -29,6 +30,7 @@ class Site:
         returned: the argument that a call returned, by position or name, if it always was the same one.
         aliases: other bindings of a tensor that was changed here, with how: ``"same"``, ``"view"`` or ``"inside"``.
         dtypes: those of operands and result, of an operator or a store.
+        problems: why what was met cannot be followed.
     """
 
     receivers: set[str] = dataclasses.field(default_factory=set)
@@ -42,6 +44,7 @@ class Site:
     dtypes: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
     owners: set[type] = dataclasses.field(default_factory=set)
     kinds: dict[int | str, str] = dataclasses.field(default_factory=dict)
+    problems: set[tuple[str, str]] = dataclasses.field(default_factory=set)
     is_plain: bool = True
     on_tensor: bool = False
     hits: int = 0
@@ -110,6 +113,11 @@ class RecordedFunction:
     def site(self, what: str, span: Span) -> Site:
         """The site of a place; an empty one if the place never ran."""
         return self.sites.get((what, span), EMPTY)
+
+    def refusals(self, span: Span, site: Site) -> list[Refusal]:
+        """What a place met that cannot be followed."""
+        text = self.source.text(span)
+        return [Refusal(self.source.path, span[0], text, cause, fix) for cause, fix in sorted(site.problems)]
 
 
 def is_registered(module: torch.nn.Module, name: str) -> bool:

@@ -4,7 +4,7 @@ import collections
 import contextlib
 import copy
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,23 +24,39 @@ def copied(tree: Any) -> Any:
 
 
 @contextlib.contextmanager
-def untouched(model: torch.nn.Module) -> Iterator[None]:
-    """After this context the model's attributes and values, its modes, and all random generators are as before."""
-    tensors = {id(t): (t, t.detach().clone()) for t in [*model.parameters(), *model.buffers()]}
+def untouched(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
+    """After this context the model's attributes and values, its modes, and all random generators are as before.
+
+    What it gives brings back the values of parameters and buffers and the generators, but not other attributes.
+    """
     modules = [(m, _shallow(vars(m))) for m in model.modules()]
+    plain = [v for m, _ in modules for v in vars(m).values() if isinstance(v, torch.Tensor)]
+    registered = {id(t): (t, t.detach().clone()) for t in [*model.parameters(), *model.buffers()]}
+    others = {id(t): (t, t.detach().clone()) for t in plain if id(t) not in registered and t.layout is torch.strided}
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
+
+    def rewind() -> None:
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
         for module, before in modules:
+            module._buffers.update(before["_buffers"])
+        _write(registered.values())
+
+    try:
+        yield rewind
+    finally:
+        rewind()
+        for module, before in modules:
             _restore(vars(module), before)
-        with torch.no_grad():
-            for tensor, value in tensors.values():
-                if not torch.equal(tensor, value):
-                    tensor.copy_(value)
+        _write(others.values())
+
+
+def _write(values: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    with torch.no_grad():
+        for tensor, value in values:
+            if not torch.equal(tensor, value):
+                tensor.copy_(value)
 
 
 def _shallow(attributes: Mapping[str, Any]) -> dict[str, Any]:

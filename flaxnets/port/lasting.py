@@ -1,0 +1,168 @@
+"""What outlives a call of a model: which objects a run changes, and whether a later call depends on it."""
+
+import collections
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from flaxnets.port._torch import torch
+from flaxnets.port.problems import CARRIED, OUTLIVES, Problem
+from flaxnets.port.sites import Site, is_registered
+
+_CONTAINERS = (list, dict, set, collections.deque)
+_REPLACES_MODULE = Problem(
+    "This replaces a module, or makes one in forward.", "make all modules in __init__, and choose among them by name."
+)
+_REPLACES_PARAMETER = Problem(
+    "This replaces a parameter, or makes one in forward.",
+    "make it in __init__, and assign self.name.data, or compute a tensor of another name.",
+)
+_NEW_BUFFER = Problem("This registers a buffer in forward.", "register it in __init__.")
+
+
+class Lasting:
+    """Watches what a model's runs leave behind.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: torch.nn.Module):
+        self.model = model
+        self.objects: dict[int, Any] = {}  # containers and plain objects that exist before the run
+        self.tensors: dict[Any, torch.Tensor] = {}  # those that are not registered, by their storage
+        self.used: set[int] = set()  # the objects that the model reads
+        self._read: set[tuple[int, str]] = set()
+        self._stored: dict[tuple[int, str], Site] = {}
+        self._carried: list[Site] = []
+        for module in model.modules():
+            for value in vars(module).values():
+                self._walk(value, 0)
+
+    def reach(self, function: types.FunctionType) -> None:
+        """Note what a function finds outside of its arguments."""
+        cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
+        names = [function.__globals__.get(name) for name in function.__code__.co_names]
+        for value in [*cells, *names, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]:
+            self._walk(value, 0)
+
+    def _walk(self, value: Any, depth: int) -> None:
+        if isinstance(value, torch.Tensor):
+            if value.layout is torch.strided and not isinstance(value, torch.nn.Parameter):
+                self.tensors[value.untyped_storage()._cdata] = value
+            return
+        if depth > 4 or id(value) in self.objects:
+            return
+        if isinstance(value, _CONTAINERS):
+            self.objects[id(value)] = value
+            for item in [*(value.values() if isinstance(value, dict) else value)]:
+                self._walk(item, depth + 1)
+        elif is_plain_object(value):
+            self.objects[id(value)] = value
+            for item in [*vars(value).values()]:
+                self._walk(item, depth + 1)
+
+    # What a run does.
+
+    def begin(self) -> None:
+        """A run begins."""
+        self._read.clear()
+        self._stored.clear()
+        self._carried.clear()
+        self._structure = dict(self._slots())
+        for buffer in self.model.buffers():
+            if buffer.layout is torch.strided:
+                self.tensors.pop(buffer.untyped_storage()._cdata, None)
+
+    def read(self, owner: Any, name: str, value: Any) -> None:
+        """An attribute is read."""
+        if isinstance(owner, torch.nn.Module) and (id(owner), name) not in self._stored:
+            self._read.add((id(owner), name))
+        self.use(value)
+
+    def use(self, value: Any) -> None:
+        """A container is read."""
+        if id(value) in self.objects:
+            self.used.add(id(value))
+
+    def store(self, owner: Any, name: str, site: Site, reads: bool = False) -> None:
+        """An attribute is set."""
+        if not isinstance(owner, torch.nn.Module):
+            self.change(owner, site)
+            return
+        if (reads or (id(owner), name) in self._read) and not is_registered(owner, name):
+            self._carried.append(site)
+        self._stored[id(owner), name] = site
+
+    def change(self, value: Any, site: Site) -> None:
+        """An object changes."""
+        if id(value) in self.objects:
+            site.problems.add(OUTLIVES)
+
+    def change_tensor(self, storage: Any, site: Site) -> None:
+        """A tensor changes in place."""
+        if storage in self.tensors:
+            self._carried.append(site)
+
+    def _slots(self) -> Iterator[tuple[tuple[int, str], tuple[Any, Problem | None]]]:
+        for module in self.model.modules():
+            for name, child in module._modules.items():
+                yield (id(module), name), (child, _REPLACES_MODULE)
+            for name, parameter in module._parameters.items():
+                yield (id(module), name), (parameter, _REPLACES_PARAMETER)
+            for name in module._buffers:
+                yield (id(module), name), (None, _NEW_BUFFER)
+
+    def finish(self, again: Callable[[], Any], outputs: Any) -> None:
+        """A run ended; it is repeated if it might depend on the one before.
+
+        Args:
+            again: calls the model with the same registered values and random numbers as before.
+            outputs: of the run.
+        """
+        for key, (value, problem) in self._slots():
+            before = self._structure.get(key)
+            if (before is None or before[0] is not value) and key in self._stored and problem:
+                self._stored[key].problems.add(problem)
+        carried = list(self._carried)
+        if not carried:
+            return
+        if not _same(outputs, again()):
+            for site in carried:
+                site.problems.add(CARRIED)
+
+
+def is_plain_object(value: Any) -> bool:
+    """Whether a value is an instance of a class of the user's with attributes."""
+    kind = type(value)
+    if isinstance(value, (type, types.ModuleType, types.FunctionType, torch.nn.Module, np.ndarray)):
+        return False
+    root = kind.__module__.split(".")[0]
+    return hasattr(value, "__dict__") and root not in ("torch", "builtins", "functools", "numpy", "typing", "enum")
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents
+    except ValueError:
+        return False
+    return True
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, torch.Tensor):
+        return isinstance(second, torch.Tensor) and first.shape == second.shape and _equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(_same(v, second[k]) for k, v in first.items())
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(_same, first, second))
+    if is_plain_object(first):
+        return _same(vars(first), vars(second))
+    return type(first) is type(second) and (not isinstance(first, (bool, int, float, str)) or first == second)
+
+
+def _equal(first: torch.Tensor, second: torch.Tensor) -> bool:
+    first, second = first.detach(), second.detach()
+    return bool(((first == second) | (first.isnan() & second.isnan())).all())

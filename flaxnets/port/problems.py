@@ -1,0 +1,267 @@
+"""What a recorded run meets that no port can follow, each with its cause and what to do about it."""
+
+import functools
+import inspect
+import random
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flaxnets import nn
+from flaxnets.port._torch import torch
+
+
+class Problem(NamedTuple):
+    """Why something is refused, and what to do."""
+
+    cause: str
+    fix: str
+
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+_MODULES: dict[str, Problem] = {
+    **dict.fromkeys(
+        ("threading", "_thread", "multiprocessing", "concurrent", "asyncio", "subprocess"),
+        Problem("This runs code in another thread or process.", "call it where it is, one after the other."),
+    ),
+    **dict.fromkeys(
+        ("ctypes", "_ctypes", "cffi"),
+        Problem("ctypes works outside of Python and of tensors.", "write it with tensor operations."),
+    ),
+    "random": Problem(
+        "Python's random numbers are constants of a compiled program.", "draw by torch.rand, and select by torch.where."
+    ),
+}
+_NUMPYS_RANDOM = Problem(
+    "NumPy's random numbers are constants of a compiled program.", "draw by torch.rand, and select by torch.where."
+)
+_GENERATOR = Problem(
+    "This draws from a generator of its own, whose numbers JAX does not have.",
+    "leave generator= out, or make the numbers a buffer in __init__.",
+)
+_NO_SOURCE = "write it in a file, as a function of Python."
+_READS_VALUES = {int, float, bool, complex, range, str, divmod}
+_READS_ITEMS = {max, min, sorted, any, all}
+_MUTATES = {
+    "append", "extend", "insert", "pop", "remove", "clear", "update", "setdefault", "add", "discard", "sort",
+    "reverse", "appendleft", "popleft", "popitem", "__setitem__", "__delitem__", "extendleft", "rotate",
+}  # fmt: skip
+OUTLIVES = Problem(
+    "This changes an object that outlives the call, which a compiled program does not do again.",
+    "return the value, or register a buffer for it in __init__ and assign it in forward.",
+)
+CARRIED = Problem(
+    "This keeps a value for another call, whose result depends on it.",
+    "register a buffer for it in __init__, or take it as an argument and return the new one.",
+)
+
+MEMBERSHIP = Problem(
+    "A collection is asked whether it holds the value of a tensor, which is known only when the program runs.",
+    "write (x == y).any() for the elements, and select by torch.where.",
+)
+CHAINED = Problem(
+    "This compares three values in one chain, which branches on the value of a tensor.",
+    "write two comparisons: (a < x) & (x < b).",
+)
+
+
+def tensor_problem(value: Any) -> Problem | None:
+    """Why a tensor is no array that JAX could have; None for all other objects.
+
+    >>> tensor_problem(torch.eye(2).to_sparse()).cause
+    'This is a sparse tensor; JAX has no arrays that behave as torch.sparse_coo does.'
+    """
+    if not isinstance(value, torch.Tensor):
+        return None
+    if type(value) not in _PLAIN and not torch.nn.parameter.is_lazy(value):
+        name = type(value).__name__
+        return Problem(
+            f"This is of the subclass {name} of torch.Tensor, whose operations may mean anything.",
+            "use a plain tensor: x.as_subclass(torch.Tensor) before the model.",
+        )
+    if value.is_quantized:
+        return Problem("This is a quantized tensor, which JAX has not.", "port the model before it is quantized.")
+    if value.layout is not torch.strided:
+        return Problem(
+            f"This is a sparse tensor; JAX has no arrays that behave as {value.layout} does.",
+            "use dense tensors: x.to_dense().",
+        )
+    return None
+
+
+def first_problem(values: Iterable[Any]) -> Problem | None:
+    """The problem of the first tensor that has one, also inside lists and tuples."""
+    for value in values:
+        items = value if isinstance(value, (list, tuple)) else (value,)
+        for item in items:
+            if (problem := tensor_problem(item)) is not None:
+                return problem
+    return None
+
+
+def index_problem(index: Any) -> Problem | None:
+    """Why an index cannot be known when a program is compiled."""
+    for part in index if isinstance(index, tuple) else (index,):
+        bounds = (part.start, part.stop, part.step) if isinstance(part, slice) else ()
+        if any(isinstance(bound, torch.Tensor) for bound in bounds):
+            return Problem(
+                "A slice to the value of a tensor has a shape that depends on values.",
+                "keep all elements and a mask, or use torch.where.",
+            )
+    return None
+
+
+def call_problem(callee: Any, arguments: Sequence[Any], keywords: Mapping[str, Any], result: Any) -> Problem | None:
+    """Why a call cannot be followed, by what it calls and what it is given."""
+    given = [*arguments, *keywords.values()]
+    if any(isinstance(value, torch.Generator) for value in given):
+        return _GENERATOR
+    for find in (_library_problem, _type_problem, _reading_problem, _module_problem):
+        problem = find(callee, given, keywords)
+        if problem is not None:
+            return problem
+    if isinstance(result, torch.nn.Module) and inspect.isclass(callee):
+        return _creation_problem(result)
+    return first_problem([getattr(callee, "__self__", None), *given, result])
+
+
+def _library_problem(callee: Any, given: Sequence[Any], keywords: Any) -> Problem | None:
+    owner = getattr(callee, "__self__", None)
+    if isinstance(owner, (random.Random, np.random.RandomState, np.random.Generator)):
+        return _MODULES["random"] if isinstance(owner, random.Random) else _NUMPYS_RANDOM
+    module = str(getattr(callee, "__module__", None) or getattr(type(owner), "__module__", ""))
+    return _MODULES.get(module.split(".")[0])
+
+
+def _type_problem(callee: Any, given: Sequence[Any], keywords: Any) -> Problem | None:
+    if callee is type and len(given) == 1 and isinstance(given[0], torch.Tensor):
+        return Problem("type() of a tensor is another class in JAX.", "use isinstance(x, torch.Tensor).")
+    return None
+
+
+def _reading_problem(callee: Any, given: Sequence[Any], keywords: Mapping[str, Any]) -> Problem | None:
+    """Functions of Python and NumPy that read the values of tensors."""
+    if not _reads_values(callee):
+        return None
+    values = [given] if callee in _READS_VALUES or not given else [given, given[0]]
+    is_numpys = callee not in _READS_VALUES | _READS_ITEMS
+    if "key" in keywords and not is_numpys:
+        return None
+    items = [each for value in (given if is_numpys else values) for each in _items(value)]
+    if not any(isinstance(item, torch.Tensor) for item in items):
+        return None
+    name = getattr(callee, "__name__", str(callee))
+    return Problem(
+        f"{name}() of a tensor needs its value, which is known only when the program runs.",
+        f"use torch's operation in place of {name}, which keeps the tensor.",
+    )
+
+
+def _items(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else (value,)
+
+
+def _reads_values(callee: Any) -> bool:
+    if isinstance(callee, Callable) and _is_hashable(callee) and callee in _READS_VALUES | _READS_ITEMS:
+        return True
+    module = str(getattr(callee, "__module__", None))
+    return module == "math" or isinstance(callee, np.ufunc) or module.split(".")[0] == "numpy"
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _module_problem(callee: Any, given: Sequence[Any], keywords: Any) -> Problem | None:
+    return layer_problem(callee) if isinstance(callee, torch.nn.Module) else None
+
+
+def layer_problem(module: torch.nn.Module, path: str = "") -> Problem | None:
+    """Why a module has no counterpart.
+
+    >>> layer_problem(torch.jit.trace(torch.nn.ReLU(), torch.ones(2)), "act").fix
+    'port the module before torch.jit makes a ScriptModule of it.'
+    """
+    where = f" (the module {path!r})" if path else ""
+    if isinstance(module, torch.jit.ScriptModule):
+        return Problem(
+            f"A ScriptModule has no source of Python{where}.",
+            "port the module before torch.jit makes a ScriptModule of it.",
+        )
+    kind = type(module)
+    if kind.__module__.split(".")[0] == "torch" and not has_twin(kind):
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        return Problem(
+            f"flaxnets.nn has no layer of the class {name}{where}.", "write the layer as a module of your own."
+        )
+    return None
+
+
+def has_twin(kind: type) -> bool:
+    """Whether there is a counterpart of a module class of torch's."""
+    if kind is torch.nn.Module or kind.__name__ in ("NonDynamicallyQuantizableLinear", "OptimizedModule"):
+        return True
+    if kind.__module__.startswith(("torch.ao", "torch.nn.qat", "torch.nn.quant", "torch.nn.intrinsic", "torch.fx")):
+        return False
+    parametrize = nn.utils.parametrize, nn.utils.parametrizations
+    return any(hasattr(space, kind.__name__) for space in (nn, *parametrize))
+
+
+def _creation_problem(module: torch.nn.Module) -> Problem | None:
+    """Why a module cannot be made in forward."""
+    kind = type(module)
+    twin = getattr(nn, kind.__name__, None)
+    is_torchs = kind.__module__.split(".")[0] == "torch"
+    if is_torchs and twin is not None and "rngs" not in inspect.signature(twin.__init__).parameters:
+        return None
+    return Problem(
+        f"This makes a layer with random parameters or random numbers of its own in forward: {kind.__name__}.",
+        "make it in __init__.",
+    )
+
+
+def changed_container(callee: Any) -> Any:
+    """The list, dict, set or deque that a call changes; None for others."""
+    owner = getattr(callee, "__self__", None)
+    is_method = isinstance(callee, types.BuiltinMethodType) and getattr(callee, "__name__", "") in _MUTATES
+    return owner if is_method and not isinstance(owner, types.ModuleType) else None
+
+
+def unwrapped(callee: Any) -> Any:
+    """The function behind ``functools.cache``, which a port computes anew."""
+    return callee.__wrapped__ if isinstance(callee, functools._lru_cache_wrapper) else callee
+
+
+def source_problem(callee: Any, is_known: Callable[[Any], bool], given: Sequence[Any]) -> Problem | None:
+    """Why a function cannot be translated: its source is not there.
+
+    Args:
+        callee: what is called.
+        is_known: whether the source of a function of Python is there, or it is a library's.
+        given: the arguments.
+    """
+    function = getattr(callee, "__func__", callee)
+    name = getattr(function, "__qualname__", str(function))
+    if isinstance(function, types.FunctionType):
+        if is_known(function):
+            return None
+        return Problem(f"There is no source of {name}, which is not in a file.", _NO_SOURCE)
+    owner = getattr(function, "__self__", None)
+    if not isinstance(function, types.BuiltinFunctionType) or not isinstance(owner, (types.ModuleType, type(None))):
+        return None
+    takes_tensors = any(isinstance(item, torch.Tensor) for value in given for item in _items(value))
+    if takes_tensors and str(function.__module__ or "builtins").split(".")[0] not in _KNOWN_ROOTS:
+        return Problem(f"There is no source of {name}, which is compiled code.", _NO_SOURCE)
+    return None
+
+
+_KNOWN_ROOTS = {
+    "torch", "builtins", "math", "numpy", "_operator", "operator", "_functools", "functools", "itertools", "_collections",
+    "collections", "copy", "time", "typing", "einops",
+}  # fmt: skip
