@@ -32,6 +32,10 @@ PARTS: dict[str, tuple[str, str, str | None, str]] = {
     "three": ("train", "val", "test", "val"),
     "three others": ("Training", "Validation", "Testing", "val"),
     "dev and test": ("train", "dev", "test", "val"),
+    "abbreviations": ("trn", "validate", "tst", "val"),
+    "years": ("train2017", "val2017", "test2017", "val"),
+    "words before": ("seg_train", "seg_test", None, "test"),
+    "words around": ("1-pets_train_128", "2-pets_valid_128", None, "val"),
 }
 
 
@@ -79,6 +83,9 @@ MIXTURES: dict[str, tuple[dict[str, int], str]] = {
     "a class called Dev": ({"Dev": 2, "cat": 2}, "'Dev' are parts of a dataset, 'cat' are not"),
     "two of one part": ({"train/a": 2, "val/a": 2, "validation/a": 2}, "val' and 'validation' are both the part 'val'"),
     "two to learn from": ({"train/a": 2, "Train/a": 2, "test/a": 2}, "'Train' and 'train' are both the part 'train'"),
+    "words and a third": ({"seg_train/a": 2, "seg_test/a": 2, "seg_pred": 2}, "'seg_train' are .*'seg_pred' are"),
+    "two in words": ({"train_a/a": 2, "train_b/a": 2, "val_a/a": 2}, "'train_a' and 'train_b' are both the part"),
+    "parts in classes": ({"a/Test": 2, "a/Train": 2, "b/Train": 2}, "'a' has the parts .*move a/Train to Train/a"),
     "none to learn from": ({"val/a": 2, "val/b": 2}, "a folder 'val' and none to learn from. .*or use folder:.*/val"),
     "two without": ({"Testing/a": 2, "val/b": 2}, "a folder 'val' and none to learn from"),
 }  # fmt: skip
@@ -88,6 +95,16 @@ MIXTURES: dict[str, tuple[dict[str, int], str]] = {
 def test_a_mixture_of_parts_and_classes_is_an_error(files, message, tmp_path):
     with pytest.raises(DataError, match=message):
         load(f"folder:{fill(tmp_path, files)}")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [{"bullet train": 5, "crash test": 5}, {"bullet train/a": 5, "steam train/b": 5}, {"trainer/x": 5, "tester/x": 5}],
+    ids=["images", "one part", "other words"],
+)
+def test_classes_whose_names_have_words_of_parts_are_classes(files, tmp_path):
+    classes = sorted({name.partition("/")[0] for name, count in files.items() if count})
+    assert load(f"folder:{fill(tmp_path, files)}").classes == (*classes,)
 
 
 def test_classes_that_a_network_knows_are_no_parts(tmp_path):

@@ -19,9 +19,9 @@ from flaxnets.data.image_files import ImageFiles
 from flaxnets.data.tables import Columns, read_table, text_lines
 
 _PART_NAMES = {
-    "train": {"train", "training"},
-    "val": {"dev", "eval", "evaluation", "val", "valid", "validation"},
-    "test": {"test", "testing"},
+    "train": {"train", "training", "trn"},
+    "val": {"dev", "eval", "evaluation", "val", "valid", "validate", "validation"},
+    "test": {"test", "testing", "tst"},
 }
 # What operating systems and archives leave in folders, beside names that begin with a dot.
 _LEFTOVERS = {
@@ -70,7 +70,9 @@ def image_folder(name: str, folder: Path, reading: Reading) -> Dataset:
     tree = _Tree(folder, folder.resolve())
     parts = _parts(tree, reading.names)
     if set(parts) <= {"train"}:
-        found, complaints = _images(tree, [(None, parts.get("train", folder))], reading)
+        top = parts.get("train", folder)
+        found, complaints = _images(tree, [(None, top)], reading)
+        _refuse_parts_in_classes(top, found)
         return _assemble(name, folder, found, complaints, reading)
     test = "val" if "val" in parts else "test"
     if "train" not in parts and reading.names is None:
@@ -139,14 +141,13 @@ def _parts(tree: _Tree, names: Sequence[str] | None) -> dict[str, Path]:
         for entry in entries
         if tree.is_folder(entry) or (_part(entry.name) and tree.problem(Path(entry.path)))
     ]
+    part_of = {folder: part for folder in folders if (part := _part(folder))} or _parts_in_words(tree, folders)
     parts: dict[str, list[str]] = {}
-    for folder in folders:
-        part = _part(folder)
-        if part is not None:
-            parts.setdefault(part, []).append(folder)
+    for folder, part in part_of.items():
+        parts.setdefault(part, []).append(folder)
     if not parts or (names is not None and {*map(composed, folders)} <= {*map(composed, names)}):
         return {}
-    others = [folder for folder in folders if _part(folder) is None and _has_images(tree, tree.top / folder)]
+    others = [folder for folder in folders if folder not in part_of and _has_images(tree, tree.top / folder)]
     if others:
         its_parts = [folder for each in parts.values() for folder in each]
         raise DataError(
@@ -166,6 +167,36 @@ def _parts(tree: _Tree, names: Sequence[str] | None) -> dict[str, Path]:
 def _part(folder: str) -> str | None:
     word = re.sub("[ _-]*(dataset|data|images|imgs|set|split)$", "", folder.lower())
     return next((part for part, words in _PART_NAMES.items() if word in words), None)
+
+
+def _parts_in_words(tree: _Tree, folders: Iterable[str]) -> dict[str, str]:
+    """Returns the parts that words of names say, as in ``seg_train`` and ``val2017``; none if these may be classes.
+
+    They are parts if no images lie directly in the folders, and one is to learn from and another is not.
+    """
+    part_of = {}
+    for folder in folders:
+        part = next(filter(None, map(_part, re.findall("[a-z]+", folder.lower()))), None)
+        if part and not any(Path(entry.name).suffix.lower() in FORMATS for entry in _entries(tree.top / folder)):
+            part_of[folder] = part
+    parts = {*part_of.values()}
+    return part_of if "train" in parts and len(parts) > 1 else {}
+
+
+def _refuse_parts_in_classes(folder: Path, images: Iterable[_Found]) -> None:
+    """Raises a DataError for images in ``cat/train`` and ``cat/test``: both would be learned from."""
+    inside: dict[str, dict[str, str]] = {}
+    for image in images:
+        label, *below = Path(image.where).relative_to(folder).parts[:-1]
+        part = _part(below[0]) if below else None
+        if part:
+            inside.setdefault(label, {})[part] = below[0]
+    for label, parts in inside.items():
+        if "train" in parts and len(parts) > 1:
+            raise DataError(
+                f"{folder}: the class {label!r} has the parts {listed(parts.values())}. Expected classes in parts. "
+                f"Fix: move {Path(label, parts['train'])} to {Path(parts['train'], label)}, and so on"
+            )
 
 
 def _images(
