@@ -13,9 +13,10 @@ if _TYPE_CHECKING:
     from flaxnets.port.errors import PortError as PortError
     from flaxnets.port.errors import Refusal as Refusal
     from flaxnets.port.porting import from_torch as from_torch
+    from flaxnets.port.source.entry import to_source as to_source
 
 # Imported when they are first used: the operator table alone needs no torch.
-_HOMES = {"PortError": "errors", "Refusal": "errors", "from_torch": "porting"}
+_HOMES = {"PortError": "errors", "Refusal": "errors", "from_torch": "porting", "to_source": "source.entry"}
 
 
 def __getattr__(name: str) -> _Any:

@@ -84,7 +84,7 @@ class Namespace:
         if isinstance(callee, types.MethodType) and isinstance(callee.__self__, torch.nn.Module):
             return False  # a module has random streams of its own
         if is_torchs(callee) or isinstance(getattr(callee, "__self__", None), torch.Tensor):
-            return any(RANDOM_KEY in _names(row.plain) for row in operators.find(qualified_name(callee)))
+            return is_random(callee)
         return self.draws(callee)
 
     def has_random_functions(self) -> bool:
@@ -106,6 +106,11 @@ class Namespace:
         definitions: dict[str, Any] = {}
         exec(compile(text, path, "exec", dont_inherit=True), self.globals, definitions)
         return definitions
+
+
+def is_random(callee: Any) -> bool:
+    """Whether one of torch's functions or methods draws random numbers."""
+    return any(RANDOM_KEY in _names(row.plain) for row in operators.find(qualified_name(callee)))
 
 
 def free_globals(node: cst.CSTNode, local: set[str]) -> set[str]:

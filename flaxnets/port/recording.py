@@ -70,7 +70,10 @@ class Recorder:
 
     def is_user_code(self, function: types.FunctionType) -> bool:
         """Whether a function is the user's, and not one of Python's or of torch's."""
-        path = function.__code__.co_filename
+        return self.is_user_file(function.__code__.co_filename)
+
+    def is_user_file(self, path: str) -> bool:
+        """Whether a file is the user's, or of a library that builds on torch."""
         if path.startswith(_FOREIGN) or path.startswith("<frozen"):
             return False
         return not path.startswith(_STDLIB + os.sep) or "site-packages" in path
@@ -87,6 +90,8 @@ class Recorder:
             return self.of_function[id(function)]
         if id(function) in self._unreadable or not (force or self.is_user_code(function)):
             return None
+        if HOOK in function.__code__.co_names:
+            return None  # defined in an instrumented function, which notes what happens in it
         recorded = self._instrumented(function)
         if recorded is None:
             self._unreadable.add(id(function))
@@ -167,6 +172,8 @@ class Recorder:
         """An attribute is read."""
         site, is_module = self._site(number), isinstance(value, torch.nn.Module)
         site.receivers.add(kind(value))
+        if isinstance(value, torch.nn.Parameter):
+            site.parameters.add(-1)
         result = getattr(value, name)
         self.lasting.read(value, name, result)
         _add(site, tensor_problem(result))
@@ -291,6 +298,8 @@ class Recorder:
         receiver = getattr(function, "__self__", None)
         given: dict[int | str, Any] = {-1: receiver, **dict(enumerate(arguments)), **keywords}
         tensors = {key: value for key, value in given.items() if isinstance(value, torch.Tensor)}
+        site.parameters |= {key for key, value in tensors.items() if isinstance(value, torch.nn.Parameter)}
+        self._reach_arguments(site, given)
         versions = {key: _version(tensor) for key, tensor in tensors.items()}
         self._stack.append((frame, site))
         try:
@@ -356,6 +365,15 @@ class Recorder:
                 self.reach(callee.__new__)
         elif isinstance(inspect.getattr_static(type(callee), "__call__", None), types.FunctionType):
             self.reach(type(callee).__call__)
+
+    def _reach_arguments(self, site: Site, given: Mapping[int | str, Any]) -> None:
+        """Reach what a callee may call: functions, methods and classes among its arguments."""
+        for key, value in given.items():
+            while isinstance(value, functools.partial):
+                value = value.func
+            if key != -1 and isinstance(value, (types.FunctionType, types.MethodType, type)):
+                site.passed[key] = value
+                self._reach_callee(value)
 
     def _changed_in_place(self, site: Site, frame: types.FrameType | None, tensor: torch.Tensor) -> None:
         """Note all other bindings of what was changed, in this function and in those that called it."""

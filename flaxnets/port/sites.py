@@ -31,6 +31,8 @@ class Site:
         aliases: other bindings of a tensor that was changed here, with how: ``"same"``, ``"view"`` or ``"inside"``.
         dtypes: those of operands and result, of an operator or a store.
         problems: why what was met cannot be followed.
+        parameters: the arguments of a call that were parameters, by position or name; -1 for the receiver.
+        passed: functions and classes among the arguments of a call, by position or name.
     """
 
     receivers: set[str] = dataclasses.field(default_factory=set)
@@ -43,6 +45,8 @@ class Site:
     aliases: set[tuple[str, str]] = dataclasses.field(default_factory=set)
     dtypes: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
     owners: set[type] = dataclasses.field(default_factory=set)
+    parameters: set[int | str] = dataclasses.field(default_factory=set)
+    passed: dict[int | str, Any] = dataclasses.field(default_factory=dict)
     kinds: dict[int | str, str] = dataclasses.field(default_factory=dict)
     problems: set[tuple[str, str]] = dataclasses.field(default_factory=set)
     is_plain: bool = True
@@ -122,4 +126,5 @@ class RecordedFunction:
 
 def is_registered(module: torch.nn.Module, name: str) -> bool:
     """Whether a name of a module is that of a parameter or buffer."""
-    return module._parameters.get(name) is not None or module._buffers.get(name) is not None
+    tables = (vars(module).get("_parameters", {}), vars(module).get("_buffers", {}))  # none before torch's constructor
+    return any(table.get(name) is not None for table in tables)

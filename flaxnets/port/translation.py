@@ -230,7 +230,11 @@ class Translator(InPlace, cst.CSTTransformer):
         text = original.value if isinstance(original, cst.Name) else original.attr.value
         if getattr(builtins, text, MISSING) is value:
             return updated
-        name = self.namespace.name(value, text)
+        return self.reference(value, original)
+
+    def reference(self, value: Any, original: Any) -> Any:
+        """The name of an object of the user's."""
+        name = self.namespace.name(value, original.value if isinstance(original, cst.Name) else original.attr.value)
         self.used[name] = value
         return cst.Name(name)
 
@@ -618,7 +622,6 @@ class Translator(InPlace, cst.CSTTransformer):
     def visit_FunctionDef(self, node: Any) -> bool:
         if node is self.root:
             self.stopped += any(_is_no_grad(self.scope, d.decorator) for d in node.decorators)
-            return True
         self._plain_names.add(id(node.name))
         return True
 

@@ -1,0 +1,74 @@
+"""Run the builder of a model under the recorder, and say which functions build and which compute."""
+
+import contextlib
+import functools
+import random
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from flaxnets.port._torch import torch
+from flaxnets.port.names import is_torchs
+from flaxnets.port.recording import Recorder
+from flaxnets.port.sites import RecordedFunction
+
+
+class SourceRecorder(Recorder):
+    """A recorder that also notes what constructors and the functions that they call meet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._hits_in_build: dict[int, int] = {}
+        self.classes: dict[type, None] = {}  # of the user's, in the order in which they were reached
+
+    def build(self, builder: Callable[[], torch.nn.Module]) -> torch.nn.Module:
+        """Call the builder; the random generators are afterwards as before."""
+        target: Any = builder
+        while isinstance(target, functools.partial):
+            target = target.func
+        self._reach_callee(target)
+        self.resume()
+        try:
+            with same_random_state():
+                return builder()
+        finally:
+            self.restore()
+            self._stack.clear()
+            self._hits_in_build = {id(recorded): _hits(recorded) for recorded in self.recorded.values()}
+
+    def _reach_callee(self, callee: Any) -> None:
+        super()._reach_callee(callee)
+        if isinstance(callee, type):
+            for base in callee.__mro__:
+                if base is not object and not is_torchs(base):
+                    self.classes[base] = None
+                for value in vars(base).values():
+                    self._reach_member(value)
+                if isinstance(vars(base).get("__init__"), types.FunctionType):
+                    self.reach(vars(base)["__init__"])
+
+    def ran_in_build(self, recorded: RecordedFunction) -> bool:
+        """Whether a function ran while the model was built."""
+        return self._hits_in_build.get(id(recorded), 0) > 0
+
+    def ran_in_call(self, recorded: RecordedFunction) -> bool:
+        """Whether a function ran while the model was called."""
+        return _hits(recorded) > self._hits_in_build.get(id(recorded), 0)
+
+
+def _hits(recorded: RecordedFunction) -> int:
+    return sum(site.hits for (what, _), site in recorded.sites.items() if what == "suite")
+
+
+@contextlib.contextmanager
+def same_random_state() -> Iterator[None]:
+    """After this context the global random generators are as before."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

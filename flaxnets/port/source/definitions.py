@@ -1,0 +1,480 @@
+"""The definitions of a written file: the classes, functions and constants that a model needs, and their names."""
+
+import ast
+import dataclasses
+import inspect
+import keyword
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from flaxnets.port import expressions as ex
+from flaxnets.port._torch import libcst as cst
+from flaxnets.port._torch import torch
+from flaxnets.port.errors import Refusal
+from flaxnets.port.names import is_torchs
+from flaxnets.port.namespace import Namespace
+from flaxnets.port.scope import MISSING
+from flaxnets.port.sites import RecordedFunction
+from flaxnets.port.source.building import SourceRecorder
+from flaxnets.port.source.files import SourceFile, imported_from
+from flaxnets.port.source.needs import Needs
+from flaxnets.port.source.static import StaticTranslator, UnwritableError, literal, torch_text
+from flaxnets.port.source.translator import annotation, translate_function
+from flaxnets.port.translation import MODULES
+
+RESERVED = frozenset({*MODULES, "build", "functools", "inspect", "Any", "make"})
+Key = tuple[str, str]
+
+
+@dataclasses.dataclass
+class Definition:
+    """One class, function or constant of the written file.
+
+    Attributes:
+        key: the module and the name that the original has there.
+        name: in the written file.
+        position: of the original among the statements of its module.
+        value: the original object.
+        text: the source.
+    """
+
+    key: Key
+    name: str
+    position: int
+    value: Any
+    text: str = ""
+
+    def references(self, late_annotations: bool) -> tuple[set[str], set[str]]:
+        """The names that must be defined before, and all names that are used."""
+        tree = ast.parse(self.text)
+        every = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        return set(_early(tree, late_annotations)), every
+
+
+def _early(node: ast.AST, late: bool) -> Iterator[str]:
+    """The names that are looked up when a definition runs, and not when it is called."""
+    if isinstance(node, ast.Name):
+        yield node.id
+        return
+    for field, value in ast.iter_fields(node):
+        if isinstance(node, (ast.FunctionDef, ast.Lambda)) and field == "body":
+            continue
+        if late and field in ("annotation", "returns"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                yield from _early(child, late)
+
+
+class Definitions:
+    """Collects what a model needs, and names it; what :class:`References` asks for."""
+
+    def __init__(self, recorder: SourceRecorder):
+        self.recorder = recorder
+        self.space = Namespace(recorder)
+        self.needs = Needs(recorder, self.space)
+        self.refusals: list[Refusal] = []
+        self.modules: dict[str, types.ModuleType] = {}
+        self.imports: dict[str, Key] = {}  # name in the written file: module and name there
+        self.helpers: set[str] = set()
+        self.found: dict[Key, Definition] = {}
+        self._waiting: list[Definition] = []
+        self._files: dict[str, SourceFile | None] = {}
+
+    # What translators ask for.
+
+    def use_module(self, name: str, module: types.ModuleType) -> None:
+        """Note that the written file imports a library under a name."""
+        if name not in MODULES:
+            self.modules[name] = module
+
+    def use_helper(self, name: str) -> str:
+        """Note that the written file has one of the helpers; returns its name."""
+        self.helpers.add(name)
+        return name
+
+    def draws(self, function: Any) -> bool:
+        """Whether a function draws random numbers when the model is called."""
+        return self.space.draws(function)
+
+    def has_random_functions(self) -> bool:
+        """Whether a function of the user's draws random numbers when the model is called."""
+        every = [f for recorded in self.recorder.recorded.values() if self.recorder.ran_in_call(recorded)
+                 for f in recorded.functions]  # fmt: skip
+        return any(self.draws(f) for f in every)
+
+    def literal(self, value: Any) -> str:
+        """An expression that makes an equal object."""
+        return literal(value, self)
+
+    def reference(self, value: Any, name: str, module: str) -> str:
+        """The name of an object in the written file, which gets a definition or an import of it."""
+        home = self._home(value, name, module)
+        if home is None:
+            return self._import(value, name, module)
+        if home not in self.found:
+            file = self.file(home[0])
+            position = file.statements[home[1]][0] if file and home[1] in file.statements else 0
+            definition = Definition(home, self.free_name(home[1].partition(" ")[0]), position, value)
+            self.found[home] = definition
+            self._waiting.append(definition)
+        return self.found[home].name
+
+    def free_name(self, hint: str) -> str:
+        """A name that nothing in the written file has yet."""
+        taken = {*RESERVED, *self.imports, *self.modules, *(d.name for d in self.found.values())}
+        name, number = hint, 1
+        while name in taken or keyword.iskeyword(name):
+            number += 1
+            name = f"{hint}{number}"
+        return name
+
+    def file(self, module: str) -> SourceFile | None:
+        """The source file of a loaded module; None if it has none."""
+        if module not in self._files:
+            try:
+                self._files[module] = SourceFile(sys.modules[module]) if module in sys.modules else None
+            except (OSError, TypeError, cst.ParserSyntaxError):
+                self._files[module] = None
+        return self._files[module]
+
+    def _is_users(self, module: str) -> bool:
+        path = getattr(sys.modules.get(module), "__file__", None)
+        return path is not None and self.recorder.is_user_file(path) and self.file(module) is not None
+
+    def _home(self, value: Any, name: str, module: str) -> Key | None:
+        """Where the user defines an object; None if a library does."""
+        if isinstance(value, (type, types.FunctionType)):
+            home, path = value.__module__, value.__qualname__
+            if self._is_users(home):
+                if getattr(sys.modules[home], path, MISSING) is value:
+                    return home, path
+                if "<locals>" in path:
+                    return home, f"{value.__name__} {id(value)}"
+        while self._is_users(module):
+            file = self.file(module)
+            assert file is not None
+            _, statement = file.statements.get(name, (0, None))
+            source = imported_from(statement, name, file.module)
+            if source is None:
+                return module, name
+            if not self._is_users(source[0]):
+                return None
+            module, name = source
+        return None
+
+    def _import(self, value: Any, name: str, module: str) -> str:
+        """Import an object of a library as the user does."""
+        source: Key = getattr(value, "__module__", module) or module, getattr(value, "__name__", name)
+        while self._is_users(module):
+            file = self.file(module)
+            assert file is not None
+            found = imported_from(file.statements.get(name, (0, None))[1], name, file.module)
+            if found is None:
+                break
+            source = module, name = found
+        for bound, known in self.imports.items():
+            if known == source:
+                return bound
+        bound = self.free_name(name)
+        self.imports[bound] = source
+        return bound
+
+    # Making the definitions.
+
+    def complete(self) -> None:
+        """Write all definitions that are needed, those that they need included."""
+        while self._waiting:
+            definition = self._waiting.pop(0)
+            try:
+                definition.text = self._text(definition).strip("\n") + "\n"
+            except UnwritableError as error:
+                self._refuse(definition, str(error))
+                definition.text = f"{definition.name} = None\n"
+
+    def _refuse(self, definition: Definition, cause: str) -> None:
+        module, name = definition.key
+        path = getattr(sys.modules.get(module), "__file__", module)
+        self.refusals.append(Refusal(path, 0, name, f"{cause}.", "write it with supported operations."))
+
+    def _text(self, definition: Definition) -> str:
+        value, file = definition.value, self.file(definition.key[0])
+        assert file is not None
+        _, statement = file.statements.get(definition.key[1], (0, None))
+        if isinstance(value, type) and isinstance(statement, cst.ClassDef):
+            return ClassWriter(self, file, value, definition.name).text(statement)
+        if isinstance(value, types.FunctionType):
+            return self._function(value, definition.name, statement)
+        return self._constant(value, definition.name, file, statement)
+
+    def _function(self, value: Any, name: str, statement: Any) -> str:
+        raw = inspect.unwrap(value)
+        recorded = self.space.recorded(raw)
+        comments = _comments(statement) if isinstance(statement, cst.FunctionDef) else []
+        if recorded is None or not self._ran(recorded):
+            return _not_recorded_function(name)
+        node = self.translated(recorded, raw, None)
+        if isinstance(node, cst.Lambda):
+            node = lambda_function(node)
+        return ex.code(node.with_changes(name=cst.Name(name), leading_lines=comments))
+
+    def _ran(self, recorded: RecordedFunction) -> bool:
+        return self.recorder.ran_in_build(recorded) or self.recorder.ran_in_call(recorded)
+
+    def translated(self, recorded: RecordedFunction, function: types.FunctionType, kind: type | None) -> Any:
+        """The tree of a recorded function in terms of JAX."""
+        builds = not self.recorder.ran_in_call(recorded)
+        node, refusals = translate_function(recorded, function, self, kind, builds)  # type: ignore[arg-type]
+        self.refusals += refusals
+        return node
+
+    def _constant(self, value: Any, name: str, file: SourceFile, statement: Any) -> str:
+        small = statement.body[0] if isinstance(statement, cst.SimpleStatementLine) else None
+        if isinstance(small, (cst.Assign, cst.AnnAssign)) and small.value is not None and _is_unchanged(small.value, value):
+            new = small.value.visit(StaticTranslator(file, self))
+            assigned = cst.Assign([cst.AssignTarget(cst.Name(name))], new)
+            line = cst.SimpleStatementLine([assigned], _comments(statement), statement.trailing_whitespace)
+            return ex.code(ex.with_parentheses(line))
+        return f"{name} = {literal(value, self)}"
+
+
+def _is_unchanged(node: Any, value: Any) -> bool:
+    """Whether an expression still says what the object is: nothing was added after its definition."""
+    if isinstance(node, (cst.Dict, cst.List, cst.Set, cst.Tuple)) and isinstance(value, (dict, list, set, tuple)):
+        is_spread = any(isinstance(e, (cst.StarredElement, cst.StarredDictElement)) for e in node.elements)
+        return is_spread or len(node.elements) == len(value)
+    return True
+
+
+def _comments(statement: Any) -> list[Any]:
+    """The comment lines directly above a statement."""
+    lines = []
+    for line in reversed(statement.leading_lines):
+        if line.comment is None:
+            break
+        lines.insert(0, line)
+    return lines
+
+
+def _not_recorded_function(name: str) -> str:
+    return (
+        f"def {name}(*args: Any, **kwargs: Any) -> Any:\n"
+        f'    """Stands for a function that the recorded model does not call."""\n'
+        f'    raise NotImplementedError("{name} was not recorded")\n'
+    )
+
+
+def lambda_function(node: Any) -> Any:
+    """A function definition with the parameters and the body of a lambda."""
+    function: Any = cst.parse_statement("def function():\n    return 0\n")
+    line = function.body.body[0].with_changes(body=[cst.Return(node.body)])
+    body = function.body.with_changes(body=[line])
+    return function.with_changes(params=node.params, body=body)
+
+
+class ClassWriter:
+    """Writes one class of the user's: its statements in their order.
+
+    Args:
+        definitions: the file's definitions.
+        file: the module that the class is defined in.
+        kind: the class.
+        name: in the written file.
+    """
+
+    def __init__(self, definitions: Definitions, file: SourceFile, kind: type, name: str):
+        self.definitions, self.file, self.kind, self.name = definitions, file, kind, name
+        self.is_module = issubclass(kind, torch.nn.Module)
+        self.left_out: list[str] = []
+
+    def text(self, statement: Any) -> str:
+        """The source of the class."""
+        body = [new for each in self._body(statement) for new in self._statement(each)]
+        methods = [each for each in body if isinstance(each, cst.FunctionDef)]
+        if self.left_out and not methods and self.is_module and self._defines_behaviour(statement):
+            return self._stand_in(statement, body)
+        body += self._constructor(body)
+        if not body:
+            body = [cst.parse_statement("pass")]
+        block = cst.IndentedBlock(body, footer=self._footer())
+        new = statement.with_changes(
+            name=cst.Name(self.name), body=block, leading_lines=_comments(statement), bases=self._bases(statement),
+            keywords=[] if self.is_module else statement.keywords, lpar=cst.MaybeSentinel.DEFAULT,
+            rpar=cst.MaybeSentinel.DEFAULT, decorators=self._decorators(statement),
+        )  # fmt: skip
+        return ex.code(new)
+
+    def _defines_behaviour(self, statement: Any) -> bool:
+        return any(name in self.left_out for name in ("__init__", "forward"))
+
+    def _stand_in(self, statement: Any, body: list[Any]) -> str:
+        """A class that the model does not use, but names."""
+        attributes = [each for each in body if not _is_docstring(each)]
+        text = (
+            f"class {self.name}:\n"
+            '    """Stands for a class that the recorded model does not use."""\n\n'
+            "    def __init__(self, *args: Any, **kwargs: Any):\n"
+            f'        raise NotImplementedError("{self.name} was not recorded")\n'
+        )
+        tree: Any = cst.parse_statement(text)
+        first, *rest = tree.body.body
+        new = tree.with_changes(
+            body=tree.body.with_changes(body=[first, *attributes, *rest]), bases=self._bases(statement)
+        )
+        return ex.code(new)
+
+    def _body(self, statement: Any) -> list[Any]:
+        body = statement.body.body
+        if isinstance(statement.body, cst.SimpleStatementSuite):
+            return [cst.SimpleStatementLine([small]) for small in body if not isinstance(small, cst.Pass)]
+        return list(body)
+
+    def _footer(self) -> list[Any]:
+        if not self.left_out:
+            return []
+        names = list(dict.fromkeys(self.left_out))
+        comment = f"# Left out, since the recorded model does not call them: {', '.join(names)}."
+        blank = cst.EmptyLine(indent=False)
+        return [blank, *(cst.EmptyLine(comment=cst.Comment(line)) for line in _wrapped(comment, 115))]
+
+    def _bases(self, statement: Any) -> list[Any]:
+        bases = []
+        for argument in statement.bases:
+            node = argument.value.value if isinstance(argument.value, cst.Subscript) else argument.value
+            value = self.file.static(node)
+            if value is object:
+                continue
+            known = torch_text(value)
+            text = known or self.definitions.reference(value, ex.code(node).rpartition(".")[2], self.file.module.__name__)
+            bases.append(cst.Arg(ex.parse(text)))
+        return bases
+
+    def _decorators(self, statement: Any) -> list[Any]:
+        if self.is_module:
+            return []
+        translator = StaticTranslator(self.file, self.definitions)
+        return [each.visit(translator) for each in statement.decorators]
+
+    def _statement(self, statement: Any) -> list[Any]:
+        if isinstance(statement, cst.FunctionDef):
+            return self._method(statement)
+        if _is_docstring(statement):
+            return [statement]
+        if isinstance(statement, cst.SimpleStatementLine):
+            return self._attributes(statement)
+        if isinstance(statement, cst.ClassDef):
+            self.left_out.append(statement.name.value)
+            return []
+        raise UnwritableError(f"{self.kind.__qualname__} has a statement between its methods that is not followed")
+
+    def _attributes(self, line: Any) -> list[Any]:
+        """Class attributes, but torch's own."""
+        kept = []
+        for small in line.body:
+            targets = [t.target for t in small.targets] if isinstance(small, cst.Assign) else [getattr(small, "target", None)]
+            names = [t.value for t in targets if isinstance(t, cst.Name)]
+            if {"__constants__", "__annotations__", "dump_patches", "__jit_unused_properties__"} & set(names):
+                continue
+            kept += self._attribute(small)
+        if not kept:
+            return []
+        return [line.with_changes(body=kept)]
+
+    def _attribute(self, small: Any) -> list[Any]:
+        translator = StaticTranslator(self.file, self.definitions, frozenset(vars(self.kind)))
+        if isinstance(small, cst.AnnAssign):
+            new = annotation(small.annotation.annotation, self.file.static, self._refer)
+            value = small.value and small.value.visit(translator)
+            if new is not None:
+                return [small.with_changes(annotation=small.annotation.with_changes(annotation=new), value=value)]
+            return [] if value is None else [cst.Assign([cst.AssignTarget(small.target)], value)]
+        if isinstance(small, cst.Assign):
+            name = small.targets[0].target
+            function = vars(self.kind).get(name.value) if isinstance(name, cst.Name) else None
+            if isinstance(small.value, cst.Lambda) or (isinstance(function, types.FunctionType) and is_torchs(function)):
+                raise UnwritableError(f"{self.kind.__qualname__}.{ex.code(name)} is a function that is assigned")
+            return [small.with_changes(value=small.value.visit(translator))]
+        return [small]
+
+    def _refer(self, value: Any, node: Any) -> Any:
+        name = ex.code(node).rpartition(".")[2]
+        return cst.Name(self.definitions.reference(value, name, self.file.module.__name__))
+
+    def _method(self, statement: Any) -> list[Any]:
+        name = statement.name.value
+        raw = self._raw(statement)
+        recorded = self.definitions.space.recorded(raw) if raw is not None else None
+        ran = recorded is not None and self.definitions._ran(recorded)
+        if recorded is None or not ran:
+            if not self.is_module and not self._names_torch(statement):
+                return [statement.visit(StaticTranslator(self.file, self.definitions, _locals(statement)))]
+            self.left_out.append(name)
+            return []
+        is_static = isinstance(vars(self.kind).get(name), staticmethod)
+        node = self.definitions.translated(recorded, raw, self.kind if self.is_module and not is_static else None)
+        if _is_empty(node) and name == "__init__" and len(node.params.params) == 1 and not node.params.kwonly_params:
+            return []
+        return [node.with_changes(leading_lines=statement.leading_lines)]
+
+    def _names_torch(self, statement: Any) -> bool:
+        names = {node.value for node in _all_names(statement)}
+        return any(is_torchs(vars(self.file.module).get(name)) for name in names)
+
+    def _raw(self, statement: Any) -> Any:
+        """The function object of a method's definition."""
+        value = vars(self.kind).get(statement.name.value)
+        if isinstance(value, property):
+            is_setter = any(ex.code(d.decorator).endswith(".setter") for d in statement.decorators)
+            value = value.fset if is_setter else value.fget
+        value = getattr(value, "__func__", value)
+        value = getattr(value, "func", value)  # of a cached property
+        return inspect.unwrap(value) if callable(value) else None
+
+    def _constructor(self, body: list[Any]) -> list[Any]:
+        """A constructor that makes the random stream, if the class has none of its own and needs it."""
+        has = any(isinstance(each, cst.FunctionDef) and each.name.value == "__init__" for each in body)
+        if has or not self.definitions.needs.keeps_stream(self.kind):
+            return []
+        parent = next(c for c in self.kind.__mro__[1:] if "__init__" in vars(c))
+        passes = ", rngs=rngs" if self.definitions.needs.of_constructor(parent) else ""
+        text = (
+            f"def __init__(self, *args: Any, rngs: nnx.Rngs, **kwargs: Any):\n"
+            f"    super().__init__(*args, **kwargs{passes})\n    self.rngs = rngs.dropout.fork()\n"
+        )
+        return [cst.parse_statement(text).with_changes(leading_lines=[cst.EmptyLine(indent=False)])]
+
+
+def _all_names(node: Any) -> Iterator[Any]:
+    if isinstance(node, cst.Name):
+        yield node
+    for child in node.children:
+        yield from _all_names(child)
+
+
+def _locals(statement: Any) -> frozenset[str]:
+    names = {p.name.value for p in [*statement.params.params, *statement.params.kwonly_params]}
+    return frozenset(names | {"self", "cls"})
+
+
+def _is_docstring(statement: Any) -> bool:
+    if not isinstance(statement, cst.SimpleStatementLine) or len(statement.body) != 1:
+        return False
+    small = statement.body[0]
+    return isinstance(small, cst.Expr) and isinstance(small.value, (cst.SimpleString, cst.ConcatenatedString))
+
+
+def _is_empty(node: Any) -> bool:
+    body = node.body.body
+    return all(isinstance(s, cst.Pass) for line in body for s in getattr(line, "body", [line]))
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    lines, current = [], ""
+    for word in text.split(" "):
+        if current and len(current) + 1 + len(word) > width:
+            lines.append(current)
+            current = "#"
+        current = f"{current} {word}" if current else word
+    return [*lines, current]

@@ -1,0 +1,101 @@
+"""The user's source files: their statements by the names that they define."""
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from flaxnets.port._torch import libcst as cst
+from flaxnets.port.scope import MISSING
+
+
+class SourceFile:
+    """The top-level statements of a module.
+
+    Args:
+        module: the module.
+
+    Raises:
+        OSError: if the module has no source.
+    """
+
+    def __init__(self, module: types.ModuleType):
+        self.module = module
+        self.tree = cst.parse_module(inspect.getsource(module))
+        self.statements: dict[str, tuple[int, Any]] = {}  # by name: the position, and the last statement
+        for position, statement in enumerate(_statements(self.tree.body)):
+            for name in _defined(statement):
+                self.statements[name] = position, statement
+
+    @property
+    def has_late_annotations(self) -> bool:
+        """Whether annotations of the module are not evaluated."""
+        return "annotations" in self.statements and "__future__" in cst.Module([]).code_for_node(
+            self.statements["annotations"][1]
+        )
+
+    def static(self, node: Any) -> Any:
+        """The object that a name or path stands for in the module; MISSING if there is none."""
+        if isinstance(node, cst.Name):
+            builtin = getattr(importlib.import_module("builtins"), node.value, MISSING)
+            return vars(self.module).get(node.value, builtin)
+        if isinstance(node, cst.Attribute):
+            base = self.static(node.value)
+            if isinstance(base, (types.ModuleType, type)):
+                return getattr(base, node.attr.value, MISSING)
+        return MISSING
+
+
+@functools.cache
+def source_file(name: str) -> SourceFile | None:
+    """The file of a loaded module; None if it has no source."""
+    module = sys.modules.get(name)
+    try:
+        return SourceFile(module) if module is not None else None
+    except (OSError, TypeError, cst.ParserSyntaxError):
+        return None
+
+
+def _statements(body: Any) -> Iterator[Any]:
+    for statement in body:
+        if isinstance(statement, (cst.If, cst.Try)):
+            yield from _statements(statement.body.body)
+            for part in (statement.orelse, *getattr(statement, "handlers", ())):
+                if isinstance(part, cst.If):
+                    yield from _statements([part])
+                elif part is not None:
+                    yield from _statements(part.body.body)
+        else:
+            yield statement
+
+
+def _defined(statement: Any) -> Iterator[str]:
+    if isinstance(statement, (cst.ClassDef, cst.FunctionDef)):
+        yield statement.name.value
+    for small in getattr(statement, "body", ()) if isinstance(statement, cst.SimpleStatementLine) else ():
+        if isinstance(small, cst.Assign):
+            yield from (t.target.value for t in small.targets if isinstance(t.target, cst.Name))
+        elif isinstance(small, cst.AnnAssign) and isinstance(small.target, cst.Name):
+            yield small.target.value
+        elif isinstance(small, (cst.Import, cst.ImportFrom)) and not isinstance(small.names, cst.ImportStar):
+            for alias in small.names:
+                path = cst.Module([]).code_for_node(alias.name)
+                yield alias.asname.name.value if alias.asname else path.split(".")[0]
+
+
+def imported_from(statement: Any, name: str, module: types.ModuleType) -> tuple[str, str] | None:
+    """The module and the name there of what an import statement binds to ``name``."""
+    for small in getattr(statement, "body", ()):
+        if isinstance(small, cst.ImportFrom):
+            path = cst.Module([]).code_for_node(small.module) if small.module else ""
+            package = vars(module).get("__package__") or ""
+            source = importlib.util.resolve_name("." * len(small.relative) + path, package) if small.relative else path
+            for alias in small.names:
+                bound = alias.asname.name.value if alias.asname else alias.name.value
+                if bound == name:
+                    return source, alias.name.value
+    return None

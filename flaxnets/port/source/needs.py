@@ -1,0 +1,128 @@
+"""Which constructors and functions draw random numbers for parameters, and so take ``rngs``."""
+
+import functools
+import inspect
+import types
+from typing import Any
+
+from flaxnets import nn
+from flaxnets.port._torch import torch
+from flaxnets.port.names import is_torchs
+from flaxnets.port.namespace import Namespace, is_random
+from flaxnets.port.sites import RecordedFunction
+from flaxnets.port.source.building import SourceRecorder
+
+RANDOM_INITIALISERS = frozenset({
+    "normal", "uniform", "trunc_normal", "orthogonal", "sparse", "kaiming_normal", "kaiming_uniform", "xavier_normal",
+    "xavier_uniform",
+})  # fmt: skip
+
+
+def twin(kind: type) -> type | None:
+    """The class of ``flaxnets.nn`` for a class of ``torch.nn``."""
+    name = "Linear" if kind.__name__ == "NonDynamicallyQuantizableLinear" else kind.__name__
+    return getattr(nn, name, None) if is_torchs(kind) else None
+
+
+def initialiser(callee: Any) -> str | None:
+    """The name in ``flaxnets.nn.init`` of an in-place function of ``torch.nn.init``."""
+    name = getattr(callee, "__name__", "")
+    if getattr(torch.nn.init, name, None) is not callee:
+        return None
+    plain = name.removesuffix("_")
+    return plain if hasattr(nn.init, plain) and plain not in ("calculate_gain",) else None
+
+
+def utility(callee: Any) -> str | None:
+    """The path in ``flaxnets`` of a function of ``torch.nn.utils``."""
+    module = getattr(callee, "__module__", None)
+    if not isinstance(module, str) or not module.startswith("torch.nn.utils"):
+        return None
+    for space in ("nn.utils.parametrizations", "nn.utils.parametrize", "nn.utils"):
+        theirs = functools.reduce(getattr, space.split("."), torch)
+        ours = functools.reduce(getattr, space.split(".")[1:], nn)
+        name = getattr(callee, "__name__", "")
+        if getattr(theirs, name, None) is callee and hasattr(ours, name):
+            return f"{space}.{name}"
+    return None
+
+
+class Needs:
+    """What takes ``rngs``: a fixed point over the recorded callees.
+
+    Args:
+        recorder: what ran.
+        space: says which functions draw random numbers when the model is called.
+    """
+
+    def __init__(self, recorder: SourceRecorder, space: Namespace):
+        self.recorder, self.space = recorder, space
+        self._found: set[int] = set()
+        built = [each for each in recorder.recorded.values() if recorder.ran_in_build(each)]
+        while grown := [each for each in built if id(each) not in self._found and self._draws(each)]:
+            self._found |= set(map(id, grown))
+
+    def _draws(self, recorded: RecordedFunction) -> bool:
+        sites = [site for (what, _), site in recorded.sites.items() if what == "call"]
+        if any(self.of(callee) for site in sites for callee in [*site.callees, *site.passed.values()]):
+            return True
+        return recorded.source.name == "__init__" and any(self.keeps_stream(c) for c in self._owners(recorded))
+
+    def _owners(self, recorded: RecordedFunction) -> list[type]:
+        """The classes whose method a function is."""
+        return [c for c in self.recorder.classes if any(f in vars(c).values() for f in recorded.functions)]
+
+    def recorded(self, recorded: RecordedFunction) -> bool:
+        """Whether a recorded function takes ``rngs`` when the model is built."""
+        return id(recorded) in self._found
+
+    def of(self, callee: Any) -> bool:
+        """Whether a class, function or bound method takes ``rngs``."""
+        while isinstance(callee, functools.partial):
+            callee = callee.func
+        if isinstance(callee, type):
+            return self._of_class(callee)
+        if isinstance(callee, types.MethodType) and callee.__name__ == "__init__":
+            owner = next((c for c in type(callee.__self__).__mro__ if vars(c).get("__init__") is callee.__func__), None)
+            return owner is not None and self.of_constructor(owner)
+        if initialiser(callee):
+            return initialiser(callee) in RANDOM_INITIALISERS
+        path = utility(callee)
+        if path:
+            ours = functools.reduce(getattr, path.split(".")[1:], nn)
+            return "rngs" in inspect.signature(ours).parameters
+        if isinstance(getattr(callee, "__self__", None), torch.nn.Module) and is_torchs(callee):
+            method = getattr(twin(type(callee.__self__)), callee.__name__, None)
+            return method is not None and "rngs" in inspect.signature(method).parameters
+        if is_torchs(callee) or isinstance(getattr(callee, "__self__", None), torch.Tensor):
+            return is_random(callee)
+        found = self.space.recorded(inspect.unwrap(callee) if callable(callee) else callee)
+        return found is not None and self.recorded(found)
+
+    def _of_class(self, kind: type) -> bool:
+        if not issubclass(kind, torch.nn.Module):
+            found = self.space.recorded(kind.__init__)
+            return found is not None and self.recorded(found)
+        if not is_torchs(kind) and any(self.keeps_stream(c) for c in kind.__mro__):
+            return True
+        return self.of_constructor(next(c for c in kind.__mro__ if "__init__" in vars(c)))
+
+    def of_constructor(self, owner: type) -> bool:
+        ours = twin(owner)
+        if ours is not None:
+            return "rngs" in inspect.signature(ours.__init__).parameters
+        found = self.space.recorded(vars(owner)["__init__"])
+        return found is not None and self.recorded(found)
+
+    def keeps_stream(self, kind: type) -> bool:
+        """Whether methods of a class itself draw random numbers when the model is called."""
+        if is_torchs(kind) or not issubclass(kind, torch.nn.Module):
+            return False
+        return any(self._draws_in_call(value) for value in vars(kind).values())
+
+    def _draws_in_call(self, value: Any) -> bool:
+        value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+        if not isinstance(value, types.FunctionType):
+            return False
+        found = self.space.recorded(value)
+        return found is not None and self.recorder.ran_in_call(found) and self.space.draws(value)

@@ -1,0 +1,112 @@
+"""Run written source and hold the model that it builds against the torch model."""
+
+import itertools
+import linecache
+import sys
+import types
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from flax import nnx
+
+from flaxnets import state
+from flaxnets.parity.check import relative_error
+from flaxnets.port._torch import torch
+from flaxnets.port.checking import Arguments, check_port
+from flaxnets.port.errors import PortError
+from flaxnets.port.mirroring import array
+from flaxnets.port.source.building import same_random_state
+
+_NUMBERS = itertools.count()
+INITIAL_GATE = 1e-5  # of values that are computed in float32 while a model is built
+
+
+def execute(text: str) -> types.ModuleType:
+    """Run the text of a file as a new module."""
+    name = f"flaxnets_ported_source_{next(_NUMBERS)}"
+    module = types.ModuleType(name)
+    path = f"<{name}>"
+    linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
+    sys.modules[name] = module  # dataclasses look their module up
+    try:
+        exec(compile(text, path, "exec", dont_inherit=True), vars(module))
+    finally:
+        del sys.modules[name]
+    return module
+
+
+def prove(
+    text: str,
+    reference: torch.nn.Module,
+    builder: Callable[[], torch.nn.Module],
+    arguments: Arguments,
+    modes: Sequence[str],
+) -> None:
+    """Build the model of a written file, and compare it with torch's: initial values, outputs and buffers.
+
+    Args:
+        text: the file.
+        reference: the torch model whose weights are compared.
+        builder: makes the torch model anew, which tells drawn values from computed ones.
+        arguments: of a call.
+        modes: of ``"train"`` and ``"eval"``.
+
+    Raises:
+        PortError: if the file does not run, or if anything differs.
+    """
+    try:
+        port = execute(text).build(rngs=nnx.Rngs(0))
+    except Exception as error:
+        raise PortError(message=f"The written source cannot be run: {type(error).__name__}: {error}\n\n{text}") from error
+    _compare_initial(port, builder)
+    _copy_plain(reference, port)
+    check_port(reference, port, arguments, modes)
+
+
+def _compare_initial(port: nnx.Module, builder: Callable[[], torch.nn.Module]) -> None:
+    """Compare the values that torch computes, and see that what torch draws is drawn."""
+    with same_random_state(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        first = dict(_tensors(builder()))
+        torch.manual_seed(2)
+        second = dict(_tensors(builder()))
+    ported = {**dict(state.named_parameters(port)), **dict(state.named_buffers(port))}
+    for name, tensor in first.items():
+        if name not in ported:
+            continue  # compare_names says more
+        value = np.asarray(ported[name].get_value())
+        expected = np.asarray(array(tensor))
+        if value.shape != expected.shape:
+            continue
+        if value.dtype.kind != expected.dtype.kind:
+            raise PortError(message=f"{name} has the dtype {value.dtype} and torch's {expected.dtype}.")
+        is_trained = bool(getattr(ported[name], "requires_grad", False))
+        if isinstance(tensor, torch.nn.Parameter) and is_trained != tensor.requires_grad:
+            raise PortError(message=f"{name} has requires_grad={is_trained} and torch's {tensor.requires_grad}.")
+        if torch.equal(tensor, second[name]) and not relative_error(expected, value) <= INITIAL_GATE:
+            raise PortError(message=f"{name} begins with other values than torch's: {_few(value)} and {_few(expected)}.")
+        if not torch.equal(tensor, second[name]) and value.size > 1 and np.ptp(value) == 0:
+            raise PortError(message=f"{name} is drawn at random in torch and is {_few(value)} in the written model.")
+
+
+def _tensors(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
+    return [*model.named_parameters(), *model.named_buffers()]
+
+
+def _few(values: np.ndarray) -> str:
+    return np.array2string(values.reshape(-1)[:4], precision=4) + ("..." if values.size > 4 else "")
+
+
+def _copy_plain(reference: torch.nn.Module, port: nnx.Module) -> None:
+    """Give plain array attributes torch's last bits; they are no part of a state dict."""
+    ported = dict(state.named_modules(port))
+    for name, module in reference.named_modules():
+        for attribute, value in vars(module).items():
+            ours = vars(ported[name]).get(attribute) if name in ported else None
+            if not isinstance(value, torch.Tensor) or not isinstance(ours, jax.Array):
+                continue
+            expected = array(value)
+            if not relative_error(np.asarray(expected), np.asarray(ours)) <= INITIAL_GATE:
+                raise PortError(message=f"The attribute {name}.{attribute} differs from torch's.")
+            object.__setattr__(ported[name], attribute, expected.astype(ours.dtype))

@@ -1,0 +1,181 @@
+"""Expressions outside of functions: constants, class attributes, defaults, and values as source."""
+
+import argparse
+import builtins
+import collections
+import dataclasses
+import enum
+import functools
+import types
+from typing import Any
+
+from flaxnets.port import expressions as ex
+from flaxnets.port import operators
+from flaxnets.port._torch import libcst as cst
+from flaxnets.port._torch import torch
+from flaxnets.port.names import dtype_text, function_text, is_library, is_torchs, qualified_name
+from flaxnets.port.scope import MISSING
+from flaxnets.port.source.files import SourceFile
+from flaxnets.port.source.needs import twin
+
+
+class UnwritableError(Exception):
+    """An object or expression that has no source in terms of JAX."""
+
+
+class StaticTranslator(cst.CSTTransformer):
+    """Rewrites an expression whose names are those of a module.
+
+    Raises:
+        UnwritableError: for a name of torch without a counterpart.
+    """
+
+    def __init__(self, file: SourceFile, references: Any, local: frozenset[str] = frozenset()):
+        super().__init__()
+        self.file, self.references, self.local = file, references, local
+
+    def visit_Attribute(self, node: Any) -> bool:
+        return self.file.static(node) is MISSING
+
+    def visit_Arg(self, node: Any) -> bool:
+        return True
+
+    def leave_Arg(self, original_node: Any, updated_node: Any) -> Any:
+        return updated_node.with_changes(keyword=original_node.keyword)
+
+    def leave_Name(self, original_node: Any, updated_node: Any) -> Any:
+        if original_node.value in self.local:
+            return updated_node
+        return self._resolved(original_node, updated_node)
+
+    def leave_Attribute(self, original_node: Any, updated_node: Any) -> Any:
+        if self.file.static(original_node) is MISSING:
+            return updated_node.with_changes(attr=original_node.attr)
+        return self._resolved(original_node, updated_node)
+
+    def leave_Call(self, original_node: Any, updated_node: Any) -> Any:
+        callee = self.file.static(original_node.func)
+        if callee is MISSING or isinstance(callee, type) or not is_torchs(callee):
+            return updated_node
+        named = {a.keyword.value: ex.code(a.value) for a in updated_node.args if a.keyword}
+        positional = [a.star + ex.code(a.value) for a in updated_node.args if not a.keyword]
+        try:
+            return ex.parse(operators.translate(operators.Call(qualified_name(callee), positional, named)).expression)
+        except operators.UntranslatableError as error:
+            raise UnwritableError(str(error)) from error
+
+    def _resolved(self, original: Any, updated: Any) -> Any:
+        value = self.file.static(original)
+        if value is MISSING:
+            return updated
+        text = ex.code(original)
+        if isinstance(value, types.ModuleType):
+            self.references.use_module(text.split(".")[0], value)
+            return updated
+        if getattr(builtins, text, MISSING) is value:
+            return updated
+        if isinstance(original, cst.Attribute):
+            root = text.split(".")[0]
+            module = vars(self.file.module).get(root)
+            if isinstance(module, types.ModuleType) and is_library(module):
+                self.references.use_module(root, module)
+                return updated
+            base = self.file.static(original.value)
+            if isinstance(base, type) and not is_torchs(base):
+                return updated.with_changes(value=ex.parse(self.references.reference(base, base.__name__, base.__module__)))
+            home = getattr(base, "__name__", self.file.module.__name__)
+        else:
+            home = self.file.module.__name__
+        known = torch_text(value)
+        return ex.parse(known or self.references.reference(value, text.rpartition(".")[2], home))
+
+
+def torch_text(value: Any) -> str | None:
+    """The expression for a class, function or dtype of torch; None for what is not torch's.
+
+    Raises:
+        UnwritableError: for one of torch's that JAX has not.
+    """
+    if isinstance(value, torch.dtype):
+        return dtype_text(value)
+    if value is torch.Tensor:
+        return "jax.Array"
+    if value is torch.nn.Parameter or value is torch.nn.Buffer:
+        return f"nn.{value.__name__}"
+    if value is torch.Size:
+        return "tuple"
+    if isinstance(value, (torch.nn.Module, torch.Tensor)) or not is_torchs(value):
+        return None
+    if isinstance(value, type) and issubclass(value, torch.nn.Module):
+        ours = twin(value)
+        if ours is not None:
+            return f"nn.{ours.__name__}"
+    elif callable(value) and not isinstance(value, type) and (text := function_text(value)):
+        return text
+    raise UnwritableError(f"{getattr(value, '__qualname__', value)} of torch has no counterpart")
+
+
+def literal(value: Any, references: Any) -> str:
+    """An expression that makes an equal object.
+
+    Raises:
+        UnwritableError: for an object that has none.
+    """
+
+    def write(each: Any) -> str:
+        return literal(each, references)
+
+    def call(name: str, args: Any, keywords: Any) -> str:
+        return f"{name}({', '.join([*map(write, args), *(f'{k}={write(v)}' for k, v in keywords.items())])})"
+
+    if value is None or value is ... or isinstance(value, (bool, int, str, bytes, complex)) and not isinstance(value, enum.Enum):
+        return "..." if value is ... else repr(value).replace("'", '"') if _is_simple_text(value) else repr(value)
+    if isinstance(value, float):
+        return repr(value) if value - value == 0 else f'float("{value}")'
+    if isinstance(value, enum.Enum):
+        return f"{references.reference(type(value), type(value).__name__, type(value).__module__)}.{value.name}"
+    if isinstance(value, torch.Tensor):
+        if value.numel() > 1000:
+            raise UnwritableError(f"a tensor of {value.numel()} elements is no argument that source could hold")
+        return f"jnp.array({value.tolist()}, {dtype_text(value.dtype)})"
+    known = torch_text(value)
+    if known:
+        return known
+    if isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
+        return references.reference(value, value.__name__, value.__module__)
+    if isinstance(value, functools.partial):
+        references.use_module("functools", functools)
+        return call("functools.partial", [value.func, *value.args], value.keywords)
+    if isinstance(value, (types.SimpleNamespace, argparse.Namespace)):
+        module = types if isinstance(value, types.SimpleNamespace) else argparse
+        references.use_module(module.__name__, module)
+        return call(f"{module.__name__}.{type(value).__name__}", [], vars(value))
+    if dataclasses.is_dataclass(value):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+        return call(references.reference(type(value), type(value).__name__, type(value).__module__), [], fields)
+    return _container(value, write, references)
+
+
+def _is_simple_text(value: Any) -> bool:
+    return isinstance(value, str) and '"' not in repr(value) and "\\" not in repr(value)
+
+
+def _container(value: Any, write: Any, references: Any) -> str:
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        name = references.reference(type(value), type(value).__name__, type(value).__module__)
+        return f"{name}({', '.join(map(write, value))})"
+    if isinstance(value, (torch.Size, tuple)):
+        return f"({', '.join(map(write, value))}{',' if len(value) == 1 else ''})"
+    if type(value) is list:
+        return f"[{', '.join(map(write, value))}]"
+    if type(value) in (set, frozenset):
+        items = f"{{{', '.join(sorted(map(write, value)))}}}" if value else "set()"
+        return items if type(value) is set else f"frozenset({items})"
+    if isinstance(value, dict):
+        items = f"{{{', '.join(f'{write(k)}: {write(v)}' for k, v in value.items())}}}"
+        if type(value) is dict:
+            return items
+        if type(value) is collections.OrderedDict:
+            references.use_module("collections", collections)
+            return f"collections.OrderedDict({items})"
+    raise UnwritableError(f"{value!r} ({type(value).__name__}) cannot be written as source")
