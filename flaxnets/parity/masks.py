@@ -23,7 +23,7 @@ def shared_masks(torch_module: torch.nn.Module, flax_module: nnx.Module) -> Iter
     for name, module in torch_module.named_modules():
         draw_samples = getattr(twins.get(name), "draw_samples", None)
         if draw_samples is not None and isinstance(module, torch.nn.RReLU):
-            handles.append(module.register_forward_hook(_sloped(draw_samples)))
+            handles += _attach(module, _sloped(draw_samples))
         elif draw_samples is not None and module._random_samples is None:
             handles.append(module.register_forward_hook(_sampled(draw_samples)))
         draw_mask = getattr(twins.get(name), "draw_mask", None)
@@ -37,14 +37,29 @@ def shared_masks(torch_module: torch.nn.Module, flax_module: nnx.Module) -> Iter
                 handles.append(module.register_forward_hook(_attention(draw_mask), with_kwargs=True))
         elif isinstance(module, (torch.nn.AlphaDropout, torch.nn.FeatureAlphaDropout)):
             if 0 < module.p < 1:
-                handles.append(module.register_forward_hook(_alpha(draw_mask)))
+                handles += _attach(module, _alpha(draw_mask))
         elif 0 < getattr(module, "p", 0) < 1:
-            handles.append(module.register_forward_hook(_masked(draw_mask)))
+            handles += _attach(module, _masked(draw_mask))
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _attach(module: torch.nn.Module, hook: Callable[..., torch.Tensor]) -> list[Any]:
+    """A layer that works in place has overwritten its input when a hook sees it: the hook gets a copy from before."""
+    if not getattr(module, "inplace", False):
+        return [module.register_forward_hook(hook)]
+    inputs: list[torch.Tensor] = []
+
+    def keep(module: Any, args: tuple[torch.Tensor, ...]) -> None:
+        inputs.append(args[0].clone())
+
+    def overwrite(module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        return output.copy_(hook(module, (inputs.pop(),), output))
+
+    return [module.register_forward_pre_hook(keep), module.register_forward_hook(overwrite)]
 
 
 def _drop(input: torch.Tensor, p: float, draw_mask: DrawMask) -> torch.Tensor:

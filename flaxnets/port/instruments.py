@@ -246,7 +246,10 @@ def compile_instrumented(recorder: Any, recorded: RecordedFunction) -> types.Cod
     parameters = ast.arguments(
         [], [ast.arg(name) for name in source.code.co_freevars if name != "__class__"], None, [], [], None, []
     )
-    factory = ast.FunctionDef("factory", parameters, [inner], [], None)
+    # A function or class that names itself means the module's global, unless it is a variable around it.
+    is_global = inner.name not in source.code.co_freevars  # type: ignore[attr-defined]
+    body = [ast.Global([inner.name]), inner] if is_global else [inner]  # type: ignore[attr-defined]
+    factory = ast.FunctionDef("factory", parameters, body, [], None)
     for each in ast.walk(factory):
         if isinstance(each, (ast.FunctionDef, ast.ClassDef)):
             vars(each).setdefault("type_params", [])  # Python 3.12 needs it

@@ -14,7 +14,7 @@ CONSTANT_CALLS = {
     "torch.onnx.is_in_onnx_export": "False", "torch._assert": "None", "torch.is_grad_enabled": "True",
     "torch.is_autocast_enabled": "False", "torch._C._get_tracing_state": "None", "torch.cuda.is_available": "False",
     "torch.nn.utils.parametrize.cached": "nn.utils.parametrize.cached()",
-    "torch.compiler.is_dynamo_compiling": "False", "torch.is_inference_mode_enabled": "False",
+    "torch._C._log_api_usage_once": "None", "torch.compiler.is_dynamo_compiling": "False", "torch.is_inference_mode_enabled": "False",
 }  # fmt: skip
 
 _MODULES_OF_TORCH = (
