@@ -150,6 +150,7 @@ class Mirror:
         def build(*parts: Any) -> Any:
             new = make(*parts[: len(cells)])
             values = parts[len(cells) :]
+            new.__module__, new.__doc__ = raw.__module__, raw.__doc__  # which the code may read
             new.__defaults__ = values[: len(defaults)]
             new.__kwdefaults__ = dict(zip(names, values[len(defaults) :], strict=True))
             return new
@@ -223,7 +224,7 @@ class Mirror:
         lines = "\n".join("        " + line for line in body.splitlines())
         text = f"def make({parameters}):\n    {header}\n{lines}\n    return {name}\n"
         new = self.space.execute(text, kind.__qualname__)["make"](*bases, *(self.value(v) for v in free.values()))
-        new.__qualname__, new.__module__, new.__doc__ = kind.__qualname__, f"ported.{kind.__module__}", kind.__doc__
+        new.__qualname__, new.__module__, new.__doc__ = kind.__qualname__, kind.__module__, kind.__doc__
         self.classes[kind] = self.space.globals[name] = new
         for attribute, value in members.items():
             setattr(new, attribute, frozen(self.value(value)))
