@@ -1,7 +1,8 @@
 """Hold a port against its torch module: outputs, buffers and gradients, on the example and on random inputs."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -12,7 +13,8 @@ from flaxnets.parity.masks import shared_masks
 from flaxnets.parity.state import compare_names, transfer
 from flaxnets.port._torch import torch
 from flaxnets.port.errors import PortError
-from flaxnets.port.outcomes import Arguments, FlaxRunner, Outcome, Rounding, Setting, in_double, run_torch
+from flaxnets.port.outcomes import Arguments, FlaxRunner, Outcome, Rounding, Setting, run_torch
+from flaxnets.port.untouched import in_double
 
 # The largest errors that pass: of outputs and buffers relative to their largest value, of gradients to their norm.
 GATE, GRADIENT_GATE = 1e-12, 1e-10
@@ -42,24 +44,39 @@ def check_port(
     problems = compare_names(module, port)
     if problems:
         raise PortError(message="The port has other names or shapes than the torch module:\n" + "\n".join(problems))
-    with _exact(module, port) as candidate:
-        rng = np.random.default_rng(seed)
-        examples = {"the example": arguments, "a random input": _like(arguments, rng)}
-        for setting in settings:
-            runner = FlaxRunner(candidate, arguments, setting)
+    examples = {"the example": arguments, "a random input": _like(arguments, np.random.default_rng(seed))}
+    try:
+        _check(module, port, examples, settings)
+    except _NotInDoubleError:  # the model has tensors that are no buffers, and stay in float32
+        _check(module, port, examples, [dataclasses.replace(setting, double=False) for setting in settings])
+
+
+class _NotInDoubleError(Exception):
+    """The torch module does not run in float64."""
+
+
+def _check(
+    module: torch.nn.Module, port: nnx.Module, examples: Mapping[str, Arguments], settings: Sequence[Setting]
+) -> None:
+    for setting in settings:
+        with _precise(module, port, setting.double) as candidate:
+            runner = FlaxRunner(candidate, examples["the example"], setting)
             for kind, example in examples.items():
                 _compare(module, candidate, runner, example, setting, kind)
 
 
 @contextlib.contextmanager
-def _exact(module: torch.nn.Module, port: nnx.Module) -> Iterator[nnx.Module]:
+def _precise(module: torch.nn.Module, port: nnx.Module, double: bool) -> Iterator[nnx.Module]:
     """A copy of the port in float64; within this context the torch module is in float64, too."""
-    precise = jax.enable_x64(True), jax.default_matmul_precision("float32")
-    with precise[0], precise[1], jax.numpy_rank_promotion("allow"), in_double(module):
-        candidate = nnx.clone(port)
-        state.cast(candidate, "float64")
-        transfer(module, candidate)
-        yield candidate
+    candidate = nnx.clone(port)
+    with jax.default_matmul_precision("float32"), jax.numpy_rank_promotion("allow"):
+        if not double:
+            yield candidate
+            return
+        with jax.enable_x64(True), in_double(module):
+            state.cast(candidate, "float64")
+            transfer(module, candidate)
+            yield candidate
 
 
 def _like(arguments: Arguments, rng: np.random.Generator) -> Arguments:
@@ -82,7 +99,9 @@ def _compare(
     with shared_masks(module, candidate):
         try:
             expected, cotangents = run_torch(module, example, setting, rng)
-        except Exception:
+        except Exception as error:
+            if kind == "the example" and setting.double:
+                raise _NotInDoubleError from error
             if kind == "the example":
                 raise
             return  # the model takes no such input

@@ -21,6 +21,7 @@ from flaxnets.port.closures import Closure, holds_state
 from flaxnets.port.computed import class_before, computed_names, make_computed, twin
 from flaxnets.port.errors import Refusal
 from flaxnets.port.namespace import Namespace
+from flaxnets.port.outcomes import array
 from flaxnets.port.recording import Recorder
 from flaxnets.port.translation import function_text, is_torchs
 
@@ -354,14 +355,6 @@ def _has_stream(module: torch.nn.Module) -> bool:
     if isinstance(module, (torch.nn.FractionalMaxPool2d, torch.nn.FractionalMaxPool3d)):
         return True
     return isinstance(module, (torch.nn.modules.dropout._DropoutNd, torch.nn.RReLU))
-
-
-def array(tensor: torch.Tensor) -> jax.Array:
-    """A JAX array with the values of a tensor."""
-    tensor = tensor.detach().cpu().resolve_conj()
-    if tensor.dtype is torch.bfloat16:
-        return jnp.asarray(tensor.float().numpy(), jnp.bfloat16)
-    return jnp.array(tensor.numpy().copy())
 
 
 def _parameter(tensor: torch.Tensor) -> nnx.Variable:

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from flaxnets import state, xla
 from flaxnets.parity.run import random_like
 from flaxnets.port._torch import torch
-from flaxnets.port.untouched import copied, untouched
+from flaxnets.port.untouched import as_double, copied, mapped, untouched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +26,13 @@ class Arguments:
 
     def mapped(self, function: Callable[[torch.Tensor], Any]) -> "Arguments":
         """The same arguments with a function applied to each tensor."""
+        return Arguments(mapped(tuple(self.args), function), mapped(dict(self.kwargs), function))
 
-        def apply(leaf: Any) -> Any:
-            return function(leaf) if isinstance(leaf, torch.Tensor) else leaf
-
-        return Arguments(*(jax.tree.map(apply, part) for part in (tuple(self.args), dict(self.kwargs))))
+    def tensors(self) -> list[torch.Tensor]:
+        """All tensors, in their order."""
+        found: list[torch.Tensor] = []
+        self.mapped(found.append)
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,35 +54,15 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """How a call runs: training mode, with gradients, compiled."""
+    """How a call runs: in training mode, with gradients, compiled, in float64."""
 
     training: bool
     gradients: bool = False
     jit: bool = True
+    double: bool = True
 
     def __str__(self) -> str:
         return f"{'train' if self.training else 'eval'} mode"
-
-
-def as_double(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor in twice the precision of torch's default, if it holds fractions."""
-    if tensor.is_complex():
-        return tensor.to(torch.complex128)
-    return tensor.double() if tensor.is_floating_point() else tensor
-
-
-@contextlib.contextmanager
-def in_double(module: torch.nn.Module) -> Iterator[None]:
-    """Parameters and buffers are in float64 within this context; a copy would leave out what closures hold."""
-    tensors = {id(t): t for t in (*module.parameters(), *module.buffers())}.values()
-    values = [tensor.data for tensor in tensors]
-    try:
-        for tensor in tensors:
-            tensor.data = as_double(tensor.data)
-        yield
-    finally:
-        for tensor, value in zip(tensors, values, strict=True):
-            tensor.data = value
 
 
 class Rounding(TorchDispatchMode):
@@ -122,7 +104,7 @@ def run_torch(
     inputs: list[torch.Tensor] = []
 
     def own(tensor: torch.Tensor) -> torch.Tensor:
-        tensor = copied(as_double(tensor))
+        tensor = copied(as_double(tensor) if setting.double else tensor)
         if not setting.gradients or not (tensor.is_floating_point() or tensor.is_complex()):
             return tensor
         inputs.append(tensor.requires_grad_())
@@ -171,15 +153,16 @@ class FlaxRunner:
         model.train() if setting.training else model.eval()
         self._setting = setting
         self._graphdef, self._params, self._rest = nnx.split(model, nnx.Param, ...)
-        self._leaves, self._tree = jax.tree.flatten((tuple(example.args), dict(example.kwargs)))
+        self._example = example
         self._structure = ""
-        options = xla.compiler_options({"xla_backend_optimization_level": 0})
+        # Level 0 rounds the same product in two ways, which the gradient of a maximum does not survive.
+        options = xla.compiler_options({"xla_backend_optimization_level": int(setting.gradients)})
         self._run: Any = jax.jit(self._call, compiler_options=options) if setting.jit else self._call
 
     def __call__(self, example: Arguments, cotangents: list[np.ndarray]) -> Outcome:
         """The outcome of one call; the cotangents are those of the inexact outputs."""
-        leaves_ = jax.tree.leaves((tuple(example.args), dict(example.kwargs)))
-        arrays = [jnp.asarray(to_numpy(as_double(leaf))) for leaf in leaves_ if isinstance(leaf, torch.Tensor)]
+        tensors = [as_double(tensor) if self._setting.double else tensor for tensor in example.tensors()]
+        arrays = [array(tensor) for tensor in tensors]
         floats = [a for a in arrays if _is_inexact(a)]
         others = [a for a in arrays if not _is_inexact(a)]
         outputs, buffers, *gradients = self._run(self._params, floats, self._rest, others, cotangents)
@@ -198,8 +181,8 @@ class FlaxRunner:
     def _call(self, params: Any, floats: Any, rest: Any, others: Any, cotangents: Any) -> Any:
         def forward(params: Any, floats: Any) -> Any:
             model = nnx.merge(self._graphdef, params, rest, copy=True)
-            args, kwargs = self._filled(floats, others)
-            tree = model(*args, **kwargs)
+            arguments = self._filled(floats, others)
+            tree = model(*arguments.args, **arguments.kwargs)
             self._structure = structure(tree)
             outputs = [jnp.asarray(leaf) for leaf in leaves(tree)]
             buffers = {name: buffer.get_value() for name, buffer in state.named_buffers(model)}
@@ -218,14 +201,10 @@ class FlaxRunner:
         gradients = jax.tree.map(jnp.conj, vjp([jnp.conj(c) for c in matching]))
         return outputs, buffers, *gradients
 
-    def _filled(self, floats: Sequence[Any], others: Sequence[Any]) -> Any:
+    def _filled(self, floats: Sequence[Any], others: Sequence[Any]) -> Arguments:
         """The arguments with these arrays in the places of the example's tensors."""
         remaining = {True: iter(floats), False: iter(others)}
-        values = [
-            next(remaining[leaf.is_floating_point() or leaf.is_complex()]) if isinstance(leaf, torch.Tensor) else leaf
-            for leaf in self._leaves
-        ]
-        return jax.tree.unflatten(self._tree, values)
+        return self._example.mapped(lambda t: next(remaining[t.is_floating_point() or t.is_complex()]))
 
 
 def _is_inexact(array: Any) -> bool:
@@ -260,6 +239,14 @@ def _items(tree: Any) -> list[tuple[Any, Any]] | None:
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         return [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]
     return None
+
+
+def array(tensor: torch.Tensor) -> jax.Array:
+    """A JAX array with the values of a tensor."""
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
+    if tensor.dtype is torch.bfloat16:
+        return jnp.asarray(tensor.float().numpy(), jnp.bfloat16)
+    return jnp.array(tensor.numpy().copy())
 
 
 def to_numpy(leaf: Any) -> np.ndarray:

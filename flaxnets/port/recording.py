@@ -29,7 +29,7 @@ from flaxnets.port.problems import (
 )
 from flaxnets.port.sites import RecordedFunction, Site, dtype_of, is_registered, kind, promotes_alike
 from flaxnets.port.sources import FunctionSource
-from flaxnets.port.untouched import copied, untouched
+from flaxnets.port.untouched import copied, in_double, in_doubles, untouched
 
 _PURELIB, _STDLIB = sysconfig.get_paths()["purelib"], sysconfig.get_paths()["stdlib"]
 _FOREIGN = tuple(os.path.join(_PURELIB, name, "") for name in ("torch", "numpy", "jax", "flax", "einops", "libcst"))
@@ -386,7 +386,7 @@ class Recorder:
     # Running a model.
 
     def run(self, model: torch.nn.Module, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
-        """Run the model in training and in evaluation mode; its state is afterwards as before."""
+        """Run the model in training and in evaluation mode, in both precisions; its state is afterwards as before."""
         self.lasting = Lasting(model)
         for module in model.modules():
             for base in type(module).__mro__:
@@ -399,6 +399,7 @@ class Recorder:
                 with untouched(model) as rewind, torch.compiler.set_stance("force_eager"):
                     model.train(training)
                     self._run_once(model, lambda: model(*copied(arguments), **copied(keywords)), rewind)
+                self._run_in_double(model, lambda: model(*in_doubles(arguments), **in_doubles(keywords)), training)
         finally:
             self.restore()
             self._stack.clear()
@@ -414,6 +415,15 @@ class Recorder:
             self.lasting.finish(again, outputs)
             hooks.run_backward(outputs)
             self.other_refusals += hooks.finish()
+
+    def _run_in_double(self, model: torch.nn.Module, call: Callable[[], Any], training: bool) -> None:
+        """In float64 what a model computes in float32 shows; a model with tensors of its own may not run so."""
+        lasting, self.lasting = self.lasting, Lasting(model)
+        self.lasting.begin()
+        with contextlib.suppress(Exception), in_double(model), untouched(model):
+            model.train(training)
+            call()
+        self.lasting = lasting
 
     def _reach_member(self, value: Any) -> None:
         if isinstance(value, property):
