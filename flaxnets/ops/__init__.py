@@ -106,6 +106,8 @@ from flaxnets.ops.promotion import floating as floating
 from flaxnets.ops.promotion import promote as promote
 from flaxnets.ops.promotion import result_type as result_type
 from flaxnets.ops.random import multinomial as multinomial
+from flaxnets.ops.runtime import assert_values as assert_values
+from flaxnets.ops.runtime import unreached as unreached
 from flaxnets.ops.shapes import atleast as atleast
 from flaxnets.ops.shapes import cartesian_prod as cartesian_prod
 from flaxnets.ops.shapes import cat as cat

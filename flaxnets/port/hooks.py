@@ -37,9 +37,9 @@ class WatchedHooks:
             for name in _GLOBAL[direction]:
                 self._watch(getattr(torch_module, name), "all modules", fix)
             for path, module in model.named_modules():
-                for name in _OWN[direction]:
+                for name in () if isinstance(module, torch.jit.ScriptModule) else _OWN[direction]:
                     self._watch(getattr(module, name), f"the module {path!r}", fix)
-        self.has_backward = any(getattr(m, name) for m in model.modules() for name in _OWN["backward"])
+        self.has_backward = any(getattr(m, name, None) for m in model.modules() for name in _OWN["backward"])
         for path, parameter in model.named_parameters():
             table = parameter._backward_hooks
             if table:
@@ -104,14 +104,18 @@ class WatchedHooks:
                 self.refuse(self.hooks_of[key], f"The hook of {owner} changes what forward reads.", _FORWARD)
         return list(self.refusals.values())
 
-    def run_backward(self, outputs: Any) -> None:
+    def run_backward(self, model: torch.nn.Module, arguments: Any, keywords: Any) -> None:
         """Compute gradients, if there are hooks that could change them."""
         if not self.has_backward:
             return
-        total = sum(t.abs().sum() for t in _tensors(outputs) if t.requires_grad)
-        parameters = [p for table in self.recorder.lasting.model.parameters() for p in (table,) if p.requires_grad]
-        if isinstance(total, torch.Tensor) and parameters:
-            torch.autograd.grad(total, parameters, allow_unused=True)
+        given = arguments, keywords
+        for tensor in _tensors(given):
+            if tensor.is_floating_point():
+                tensor.requires_grad_()
+        total = sum(t.abs().sum() for t in _tensors(model(*arguments, **keywords)) if t.requires_grad)
+        sources = [t for t in (*model.parameters(), *_tensors(given)) if t.requires_grad]
+        if isinstance(total, torch.Tensor):
+            torch.autograd.grad(total, sources, allow_unused=True)
 
 
 @contextlib.contextmanager

@@ -15,10 +15,7 @@ _CONTAINERS = (list, dict, set, collections.deque)
 _REPLACES_MODULE = Problem(
     "This replaces a module, or makes one in forward.", "make all modules in __init__, and choose among them by name."
 )
-_REPLACES_PARAMETER = Problem(
-    "This replaces a parameter, or makes one in forward.",
-    "make it in __init__, and assign self.name.data, or compute a tensor of another name.",
-)
+_NEW_PARAMETER = Problem("This makes a parameter in forward.", "make it in __init__.")
 _NEW_BUFFER = Problem("This registers a buffer in forward.", "register it in __init__.")
 
 
@@ -106,12 +103,14 @@ class Lasting:
         if storage in self.tensors:
             self._carried.append(site)
 
-    def _slots(self) -> Iterator[tuple[tuple[int, str], tuple[Any, Problem | None]]]:
+    def _slots(self) -> Iterator[tuple[tuple[int, str], tuple[Any, Problem]]]:
         for module in self.model.modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
             for name, child in module._modules.items():
                 yield (id(module), name), (child, _REPLACES_MODULE)
             for name, parameter in module._parameters.items():
-                yield (id(module), name), (parameter, _REPLACES_PARAMETER)
+                yield (id(module), name), (parameter, _NEW_PARAMETER)
             for name in module._buffers:
                 yield (id(module), name), (None, _NEW_BUFFER)
 
@@ -124,7 +123,9 @@ class Lasting:
         """
         for key, (value, problem) in self._slots():
             before = self._structure.get(key)
-            if (before is None or before[0] is not value) and key in self._stored and problem:
+            # A parameter that was there before gets a new value.
+            is_value = before is not None and None not in (before[0], value) and problem is _NEW_PARAMETER
+            if (before is None or before[0] is not value) and key in self._stored and not is_value:
                 self._stored[key].problems.add(problem)
         carried = list(self._carried)
         if not carried:

@@ -22,6 +22,7 @@ from flaxnets.port.computed import class_before, computed_names, make_computed, 
 from flaxnets.port.errors import Refusal
 from flaxnets.port.namespace import Namespace
 from flaxnets.port.outcomes import array
+from flaxnets.port.problems import layer_problem, tensor_problem
 from flaxnets.port.recording import Recorder
 from flaxnets.port.translation import function_text, is_torchs
 
@@ -51,10 +52,12 @@ class Mirror:
 
     Args:
         recorder: what ran.
+        model: the torch module.
     """
 
-    def __init__(self, recorder: Recorder):
-        self.recorder = recorder
+    def __init__(self, recorder: Recorder, model: torch.nn.Module):
+        self.recorder, self.model = recorder, model
+        self.paths = {id(module): path for path, module in model.named_modules()}
         self.space = Namespace(recorder)
         self.objects: dict[int, Any] = {}
         self.kept: list[Any] = []
@@ -198,16 +201,8 @@ class Mirror:
             found = twin(kind)
             if found is None and kind.__name__ == "NonDynamicallyQuantizableLinear":
                 found = nn.Linear
-            if found is None:
-                self._refuse_class(kind)
-                return nn.Module
-            return found
+            return nn.Module if found is None else found
         return self._translated_class(kind)
-
-    def _refuse_class(self, kind: type) -> None:
-        self.space.refusals.append(
-            Refusal(kind.__module__, 0, kind.__qualname__, "flaxnets.nn has no layer of this class.", "write it out.")
-        )
 
     def _translated_class(self, kind: type) -> type:
         bases = [self.cls(base) if base is not object else object for base in kind.__bases__]
@@ -289,6 +284,8 @@ class Mirror:
             return self.objects[id(module)]
         if not self.objects:
             self._all_variables(module)
+        if self._is_refused(module):
+            return self.remember(module, nn.Module())
         new = self.remember(module, _blank(self.cls(class_before(module))))
         for name, parameter in module._parameters.items():
             new.register_parameter(name, None if parameter is None else self.objects[id(parameter)])
@@ -317,12 +314,28 @@ class Mirror:
                 self._variable(buffer, functools.partial(_buffer, is_norm, is_persistent))
 
     def _variable(self, tensor: torch.Tensor | None, make: Callable[[torch.Tensor], nnx.Variable]) -> None:
-        if tensor is not None and id(tensor) not in self.objects:
+        if tensor is not None and tensor_problem(tensor) is None and id(tensor) not in self.objects:
             self.remember(tensor, make(tensor))
+
+    def _is_refused(self, module: torch.nn.Module) -> bool:
+        """Whether a module has no counterpart; notes why."""
+        path = self.paths.get(id(module), "")
+        problem = layer_problem(module, path)
+        if problem is not None:
+            self.space.refusals.append(Refusal(*self.recorder.place_of_module(self.model, path), *problem))
+            return True
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            if (problem := tensor_problem(tensor)) is not None:
+                place = self.recorder.place_of_module(self.model, path)
+                self.space.refusals.append(Refusal(*place[:2], f"{path}.{name}".strip("."), *problem))
+                return True
+        return False
 
     def _attribute(self, module: Any, new: Any, name: str, value: Any) -> None:
         if is_torchs(type(module)) and isinstance(module, torch.nn.ParameterDict) and name == "_keys":
             value = tuple(value)
+        if tensor_problem(value) is not None:
+            return  # refused where it is read
         value = self.value(value)
         if isinstance(value, (dict, list, tuple)) and (holds_state(value) or nnx.has_data(value)):
             setattr(new, name, nnx.data(value))

@@ -46,7 +46,7 @@ def from_torch(
     arguments = Arguments(inputs, dict(kwargs or {}))
     recorder = Recorder()
     recorder.run(module, arguments.args, arguments.kwargs)
-    mirror = Mirror(recorder)
+    mirror = Mirror(recorder, module)
     port = mirror.module(module)
     refusals = [*recorder.refusals(), *mirror.space.refusals]
     if refusals:

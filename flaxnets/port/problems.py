@@ -118,7 +118,7 @@ def call_problem(callee: Any, arguments: Sequence[Any], keywords: Mapping[str, A
     given = [*arguments, *keywords.values()]
     if any(isinstance(value, torch.Generator) for value in given):
         return _GENERATOR
-    for find in (_library_problem, _type_problem, _reading_problem, _module_problem):
+    for find in (_library_problem, _type_problem, _reading_problem):
         problem = find(callee, given, keywords)
         if problem is not None:
             return problem
@@ -142,7 +142,12 @@ def _type_problem(callee: Any, given: Sequence[Any], keywords: Any) -> Problem |
 
 
 def _reading_problem(callee: Any, given: Sequence[Any], keywords: Mapping[str, Any]) -> Problem | None:
-    """Functions of Python and NumPy that read the values of tensors."""
+    """Functions that read the values of tensors."""
+    if any(callee is each for each in (torch.equal, torch.allclose, torch.is_nonzero)) or _is_equal_method(callee):
+        return Problem(
+            f"{callee.__name__}() of a tensor needs its value, which is known only when the program runs.",
+            "compare the elements, as in (x == y).all(), and select by torch.where.",
+        )
     if not _reads_values(callee):
         return None
     values = [given] if callee in _READS_VALUES or not given else [given, given[0]]
@@ -157,6 +162,11 @@ def _reading_problem(callee: Any, given: Sequence[Any], keywords: Mapping[str, A
         f"{name}() of a tensor needs its value, which is known only when the program runs.",
         f"use torch's operation in place of {name}, which keeps the tensor.",
     )
+
+
+def _is_equal_method(callee: Any) -> bool:
+    is_method = isinstance(getattr(callee, "__self__", None), torch.Tensor)
+    return is_method and callee.__name__ in ("equal", "allclose", "is_nonzero")
 
 
 def _items(value: Any) -> Sequence[Any]:
@@ -176,10 +186,6 @@ def _is_hashable(value: Any) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _module_problem(callee: Any, given: Sequence[Any], keywords: Any) -> Problem | None:
-    return layer_problem(callee) if isinstance(callee, torch.nn.Module) else None
 
 
 def layer_problem(module: torch.nn.Module, path: str = "") -> Problem | None:
@@ -209,8 +215,9 @@ def has_twin(kind: type) -> bool:
         return True
     if kind.__module__.startswith(("torch.ao", "torch.nn.qat", "torch.nn.quant", "torch.nn.intrinsic", "torch.fx")):
         return False
-    parametrize = nn.utils.parametrize, nn.utils.parametrizations
-    return any(hasattr(space, kind.__name__) for space in (nn, *parametrize))
+    if kind.__module__.startswith("torch.nn.utils.param"):
+        return True
+    return hasattr(nn, kind.__name__)
 
 
 def _creation_problem(module: torch.nn.Module) -> Problem | None:

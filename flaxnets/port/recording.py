@@ -13,7 +13,7 @@ from typing import Any
 
 from flaxnets.port._torch import torch
 from flaxnets.port.errors import Refusal
-from flaxnets.port.hooks import watched_hooks
+from flaxnets.port.hooks import place, watched_hooks
 from flaxnets.port.instruments import HOOK, compile_instrumented, in_place_operator
 from flaxnets.port.lasting import Lasting
 from flaxnets.port.problems import (
@@ -154,6 +154,17 @@ class Recorder:
             yield
         finally:
             self._is_paused = before
+
+    def place_of_module(self, model: torch.nn.Module, path: str) -> tuple[str, int, str]:
+        """Where the user's code calls a module, or what contains it."""
+        places = {id(site): (r, span) for r in self.recorded.values() for (_, span), site in r.sites.items()}
+        while path:
+            site = self.module_calls.get(id(model.get_submodule(path)))
+            if site is not None:
+                recorded, span = places[id(site)]
+                return recorded.source.path, span[0], recorded.source.text(span)
+            path = path.rpartition(".")[0]
+        return place(type(model).forward)
 
     def refusals(self) -> list[Refusal]:
         """The places that met what cannot be followed."""
@@ -398,13 +409,17 @@ class Recorder:
                 # Where torch.compile is used, its result would run, and not the source.
                 with untouched(model) as rewind, torch.compiler.set_stance("force_eager"):
                     model.train(training)
-                    self._run_once(model, lambda: model(*copied(arguments), **copied(keywords)), rewind)
+                    self._run_once(model, lambda: (copied(arguments), copied(keywords)), rewind)
                 self._run_in_double(model, lambda: model(*in_doubles(arguments), **in_doubles(keywords)), training)
         finally:
             self.restore()
             self._stack.clear()
 
-    def _run_once(self, model: torch.nn.Module, call: Callable[[], Any], rewind: Callable[[], None]) -> None:
+    def _run_once(self, model: torch.nn.Module, example: Callable[[], Any], rewind: Callable[[], None]) -> None:
+        def call() -> Any:
+            args, kwargs = example()
+            return model(*args, **kwargs)
+
         def again() -> Any:
             rewind()
             return call()
@@ -413,7 +428,7 @@ class Recorder:
         with watched_hooks(model, self) as hooks:
             outputs = call()
             self.lasting.finish(again, outputs)
-            hooks.run_backward(outputs)
+            hooks.run_backward(model, *example())
             self.other_refusals += hooks.finish()
 
     def _run_in_double(self, model: torch.nn.Module, call: Callable[[], Any], training: bool) -> None:

@@ -25,7 +25,8 @@ _REASONS = {
         Tensor.backward Tensor.grad Tensor.grad_dtype Tensor.grad_fn Tensor.is_leaf Tensor.output_nr
         Tensor.register_hook Tensor.register_post_accumulate_grad_hook Tensor.reinforce Tensor.requires_grad
         Tensor.retain_grad Tensor.retains_grad Tensor.volatile torch.set_anomaly_enabled
-        torch.is_anomaly_check_nan_enabled
+        torch.is_anomaly_check_nan_enabled autograd.grad autograd.backward autograd.set_grad_enabled
+        torch.set_grad_enabled
     """,
     "JAX has no sparse arrays that behave as torch's. Fix: use dense arrays": """
         Tensor.ccol_indices Tensor.coalesce Tensor.col_indices Tensor.crow_indices Tensor.dense_dim Tensor.indices
@@ -101,7 +102,7 @@ _REASONS = {
         torch.get_device_module torch.set_default_device torch.is_vulkan_available
     """,
     "draws from or sets torch's global generator. Fix: pass rngs": """
-        torch.get_rng_state torch.initial_seed torch.manual_seed torch.seed torch.set_rng_state
+        torch.get_rng_state torch.initial_seed torch.Generator torch.manual_seed torch.seed torch.set_rng_state
         torch.thread_safe_generator
     """,
     "is control flow or a transformation over Python functions. Fix: use jax.lax or jax.vmap": """

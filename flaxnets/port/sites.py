@@ -1,5 +1,6 @@
 """What the places of a function's source met when it ran."""
 
+import contextlib
 import dataclasses
 import functools
 import types
@@ -87,11 +88,11 @@ def argument_kind(value: Any) -> str:
 def promotes_alike(operands: tuple[str, ...], result: str) -> bool:
     """Whether JAX gives operands of these dtypes torch's result dtype, also where it has 64 bits."""
     scalars = {"python bool": True, "python int": 1, "python float": 1.0, "python complex": 1j}
-    values = [
-        scalars[o] if o in scalars else jnp.dtype(o) for o in operands if o in scalars or not o.startswith("python")
-    ]
-    with jax.enable_x64(True):
+    known = [o for o in operands if o in scalars or not o.startswith("python")]
+    with jax.enable_x64(True), contextlib.suppress(TypeError):  # dtypes that JAX has not
+        values = [scalars[o] if o in scalars else jnp.dtype(o) for o in known]
         return jnp.result_type(*values) == jnp.dtype(result)
+    return False
 
 
 def dtype_of(value: Any) -> str:

@@ -26,6 +26,7 @@ from flaxnets.port.names import (
     is_torchs_definition,
     qualified_name,
 )
+from flaxnets.port.refusing import Refusing
 from flaxnets.port.scope import MISSING, Reads, Scope
 from flaxnets.port.sites import EMPTY, RecordedFunction, Site
 
@@ -38,7 +39,6 @@ _FALSE_ATTRIBUTES = {
     "is_cuda", "is_quantized", "is_sparse", "is_mkldnn", "is_nested", "is_mps", "is_xpu", "is_meta", "is_cpu_only",
 }  # fmt: skip
 _READS_VALUE = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__"}
-_VALUE_BUILTINS = (int, float, bool, complex, range, max, min, sorted, str, divmod)
 _FOLDED_CONTEXTS = (
     "no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "autocast", "record_function", "profile",
     "nullcontext", "device", "sdp_kernel", "sdpa_kernel", "_DeviceContext",
@@ -85,11 +85,13 @@ def translate(
     """
     translator = Translator(recorded, function, namespace, module_class)
     tree = recorded.source.tree.node
-    node = ex.with_parentheses(tree.visit(translator))
+    translated = tree.visit(translator)
+    translator.check_names(translated)
+    node = ex.with_parentheses(translated)
     return Translation(node, translator.used, translator.refusals)
 
 
-class Translator(InPlace, cst.CSTTransformer):
+class Translator(InPlace, Refusing, cst.CSTTransformer):
     """Rewrites the tree of one function; see :func:`translate`."""
 
     def __init__(
@@ -163,7 +165,10 @@ class Translator(InPlace, cst.CSTTransformer):
 
     def visit_Attribute(self, node: cst.Attribute) -> bool:
         self._plain_names.add(id(node.attr))
-        return True
+        return not self._is_unreached_attribute(node)
+
+    def _is_unreached_attribute(self, node: cst.Attribute) -> bool:
+        return self.is_unreached("attribute", node) and self.scope.static(node) is MISSING
 
     def visit_Arg(self, node: cst.Arg) -> bool:
         if node.keyword:
@@ -249,6 +254,8 @@ class Translator(InPlace, cst.CSTTransformer):
         return ex.parse(text)
 
     def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> Any:
+        if self._is_unreached_attribute(original_node):
+            return self.unreached(original_node)
         updated_node = updated_node.with_changes(attr=original_node.attr)
         value = self.scope.static(original_node)
         if value is not MISSING:
@@ -319,7 +326,10 @@ class Translator(InPlace, cst.CSTTransformer):
             return ex.parse(str(next(iter(site.outcomes))))
         if name == "H":
             return ex.fill("x.conj().swapaxes(-1, -2)", {"x": updated.value})
-        self.refuse(original, f"Tensor.{name} has no counterpart.", "compute it from the shape or from the values.")
+        if operators.reason(f"torch.Tensor.{name}") in (None, operators.NOT_IN_TABLE):
+            self.refuse(original, f"Tensor.{name} has no counterpart.", "compute it from the shape or from the values.")
+        else:
+            self.refuse_torchs(original, f"torch.Tensor.{name}")
         return updated
 
     def _data(self, original: Any, updated: Any) -> Any:
@@ -331,7 +341,12 @@ class Translator(InPlace, cst.CSTTransformer):
 
     # Calls.
 
+    def visit_Call(self, node: cst.Call) -> bool:
+        return not self.is_unreached("call", node)
+
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> Any:
+        if self.is_unreached("call", original_node):
+            return self.unreached(original_node)
         site = self.site("call", original_node)
         function = original_node.func
         callee = self.scope.static(function)
@@ -383,8 +398,15 @@ class Translator(InPlace, cst.CSTTransformer):
         try:
             return ex.parse(operators.translate(call).expression)
         except operators.UntranslatableError as error:
-            self.refuse(original, f"{error}.", "write it with supported operations.")
+            cause, _, fix = str(error).partition(" Fix: ")
+            fix = fix or self._missing_row(name, positional)
+            self.refuse(original, f"{cause.rstrip('.')}.", f"{fix}.")
             return updated
+
+    def _missing_row(self, name: str, arguments: Sequence[str]) -> str:
+        if name == "torch.where" and len(arguments) == 1:
+            return "the shape of its result depends on values: use torch.where(condition, a, b), which keeps the shape"
+        return "write it with supported operations"
 
     def _conversion(self, name: str, arguments: Sequence[Any]) -> Any:
         """``to`` and ``type``: the device is dropped, the dtype stays."""
@@ -427,13 +449,7 @@ class Translator(InPlace, cst.CSTTransformer):
             return updated
         if callee in (getattr, setattr) and "variable" in site.results:
             return ex.subscript(updated, "...")
-        kinds = {k for kinds in site.arguments for k in kinds}
-        if "tensor" in kinds and _reads_values(callee):
-            name = getattr(callee, "__name__", str(callee))
-            self.refuse(
-                original, f"{name}() of a tensor needs its value, which is known only when the program runs.",
-                f"use jnp.{name} or the like on the tensor.",
-            )  # fmt: skip
+        self.check_call(callee, original)
         is_method = any(isinstance(getattr(c, "__self__", None), torch.nn.Module) for c in site.callees)
         if not is_method and any(self.namespace.draws(c) for c in site.callees):
             source = "self.rngs" if self.module_class is not None else "rngs"
@@ -442,7 +458,12 @@ class Translator(InPlace, cst.CSTTransformer):
 
     # Operators.
 
+    def visit_BinaryOperation(self, node: Any) -> bool:
+        return not self.is_unreached("operator", node)
+
     def leave_BinaryOperation(self, original_node: Any, updated_node: Any) -> Any:
+        if self.is_unreached("operator", original_node):
+            return self.unreached(original_node)
         site = self.site("operator", original_node)
         if site.is_plain:
             return updated_node
@@ -460,11 +481,11 @@ class Translator(InPlace, cst.CSTTransformer):
         if isinstance(updated_node.operator, cst.Not):
             if (literal := _literal(updated_node.expression)) is not None:
                 return cst.Name(str(not literal))
-            self._check_test(original_node.expression)
+            self.check_test(original_node.expression)
         return updated_node
 
     def leave_BooleanOperation(self, original_node: Any, updated_node: Any) -> Any:
-        self._check_test(original_node.left)
+        self.check_test(original_node.left)
         left, right = _literal(updated_node.left), _literal(updated_node.right)
         stops = isinstance(updated_node.operator, cst.Or)
         if left is not None:
@@ -473,26 +494,22 @@ class Translator(InPlace, cst.CSTTransformer):
             return updated_node.left
         return updated_node
 
-    def _check_test(self, test: Any) -> None:
-        """Refuse a test of a tensor's value."""
-        if not self.site("test", test).on_tensor:
-            return
-        text = self.recorded.source.text(self.tree.span(test))
-        self.refuse(
-            test, "Python branches on the value of a tensor, which is known only when the program runs.",
-            f"select values by jnp.where({text}, a, b), or functions by jax.lax.cond({text}, f, g, x).",
-        )  # fmt: skip
-
     # Indices.
 
+    def visit_Subscript(self, node: Any) -> bool:
+        return not self.is_unreached("subscript", node)
+
     def leave_Subscript(self, original_node: Any, updated_node: Any) -> Any:
+        if self.is_unreached("subscript", original_node):
+            return self.unreached(original_node)
         site = self.site("subscript", original_node)
         if "variable" in site.results:
             return ex.subscript(updated_node, "...")
         if "tensor" in site.receivers and any("mask" in kinds for kinds in site.arguments):
+            mask, values = (ex.code(part) for part in (original_node.slice[0], original_node.value))
             self.refuse(
                 original_node, "A mask as an index gives a result whose shape depends on values.",
-                "keep all elements, and use jnp.where(mask, x, 0).",
+                f"keep all elements: torch.where({mask}, {values}, 0), or in JAX jnp.where({mask}, {values}, 0).",
             )  # fmt: skip
         return updated_node
 
@@ -534,7 +551,7 @@ class Translator(InPlace, cst.CSTTransformer):
     leave_IndentedBlock = leave_SimpleStatementSuite = _leave_block
 
     def leave_If(self, original_node: cst.If, updated_node: cst.If) -> Any:
-        self._check_test(original_node.test)
+        self.check_test(original_node.test)
         literal = _literal(updated_node.test)
         if literal is None:
             return updated_node
@@ -547,19 +564,14 @@ class Translator(InPlace, cst.CSTTransformer):
         return _spliced(updated_node.orelse.body, updated_node.leading_lines)
 
     def leave_While(self, original_node: Any, updated_node: Any) -> Any:
-        self._check_test(original_node.test)
+        self.check_test(original_node.test)
         return updated_node
 
     def leave_IfExp(self, original_node: Any, updated_node: Any) -> Any:
-        self._check_test(original_node.test)
+        self.check_test(original_node.test)
         literal = _literal(updated_node.test)
         if literal is not None:
             return updated_node.body if literal else updated_node.orelse
-        return updated_node
-
-    def leave_Assert(self, original_node: Any, updated_node: Any) -> Any:
-        if self.site("test", original_node.test).on_tensor or _literal(updated_node.test):
-            return cst.RemoveFromParent()
         return updated_node
 
     def _imports_torch(self, names: Sequence[Any]) -> bool:
@@ -593,7 +605,10 @@ class Translator(InPlace, cst.CSTTransformer):
 
     def leave_With(self, original_node: cst.With, updated_node: cst.With) -> Any:
         self.stopped -= self._stops_gradients(original_node)
-        kinds = [type(v).__name__ for item in original_node.items for v in self.site("context", item.item).callees]
+        contexts = [v for item in original_node.items for v in self.site("context", item.item).callees]
+        kinds = [type(v).__name__ for v in contexts]
+        for context in contexts:
+            self.check_context(context, original_node.items[0])
         if kinds and all(k in _FOLDED_CONTEXTS for k in kinds):
             return _spliced(updated_node.body, updated_node.leading_lines)
         if any(is_torchs(type(v)) for i in original_node.items for v in self.site("context", i.item).callees):
@@ -622,6 +637,8 @@ class Translator(InPlace, cst.CSTTransformer):
     def visit_FunctionDef(self, node: Any) -> bool:
         if node is self.root:
             self.stopped += any(_is_no_grad(self.scope, d.decorator) for d in node.decorators)
+            for decorator in node.decorators:
+                self.check_decorator(decorator)
         self._plain_names.add(id(node.name))
         return True
 
@@ -685,13 +702,6 @@ def _is_harmless(block: Any) -> bool:
     if isinstance(block, cst.SimpleStatementSuite):
         statements = list(block.body)
     return all(isinstance(s, (cst.Pass, cst.Continue, cst.Break)) for s in statements)
-
-
-def _reads_values(callee: Any) -> bool:
-    if callee in _VALUE_BUILTINS:
-        return True
-    module = getattr(callee, "__module__", None)
-    return module == "math" or isinstance(callee, np.ufunc) or str(module).split(".")[0] == "numpy"
 
 
 _AST_NAMES: dict[type, str] = {

@@ -51,7 +51,8 @@ def untouched(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
         for module, before in modules:
-            module._buffers.update(before["_buffers"])
+            if isinstance(module._buffers, dict):  # those of a ScriptModule are not to be set
+                module._buffers.update(before["_buffers"])
         _write(registered.values())
 
     try:
@@ -82,7 +83,7 @@ def _restore(attributes: dict[str, Any], before: Mapping[str, Any]) -> None:
         del attributes[name]
     for name, value in before.items():
         current = attributes.get(name)
-        if current is value:
+        if name in attributes and current is value:
             continue
         if type(current) is type(value) and isinstance(current, dict):
             if [*map(id, current), *map(id, current.values())] != [*map(id, value), *map(id, value.values())]:

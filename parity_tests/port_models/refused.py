@@ -97,14 +97,14 @@ class FilteredRows(nn.Module):
         return torch.stack([row for row in x if row.sum() > -100])  # here
 
 
-@refused("branches on the value of a tensor", "torch.where")
+@refused("of a tensor needs its value", "(x == y).all()")
 class ComparesInBranch(nn.Module):
     def forward(self, x):
         y = x.abs()
         if torch.equal(x, y):  # here
             return x
         if torch.allclose(x, y):  # here
-            return y
+            return -y
         return x + y
 
 
@@ -114,7 +114,7 @@ class MembershipOfTensor(nn.Module):
         return x + 1 if x[0, 0] in [1.0, 2.0] else x  # here
 
 
-@refused("compares three values in one chain", "(0 < x) & (x < 1)")
+@refused("compares three values in one chain", "(a < x) & (x < b)")
 class ChainedComparison(nn.Module):
     def forward(self, x):
         s = x.sum()
@@ -219,7 +219,7 @@ class Nonzero(nn.Module):
         return x[torch.nonzero(x[:, 0] > -100).squeeze(1)]  # here
 
 
-@refused("depends on values", "torch.where")
+@refused("no row takes these arguments", "depends on values")
 class WhereOfOneArgument(nn.Module):
     def forward(self, x):
         rows, columns = torch.where(x > 0)  # here
@@ -339,10 +339,13 @@ class GradientInForward(nn.Module):
 
 @refused("autograd", "jax.grad")
 class HookOnTensor(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+
     def forward(self, x):
-        y = x * 1
-        if y.requires_grad:
-            y.register_hook(lambda g: g * 2)  # here
+        y = self.fc(x)
+        y.register_hook(lambda g: g * 2)  # here
         return y.sum()
 
 
@@ -397,8 +400,8 @@ class Threads(nn.Module):
     def forward(self, x):
         results = []
         worker = threading.Thread(target=lambda: results.append(x * 2))  # here
-        worker.start()
-        worker.join()
+        worker.start()  # here
+        worker.join()  # here
         return results[0]
 
 
@@ -562,14 +565,15 @@ class ReplacesModule(nn.Module):
         return self.act(x)
 
 
-@refused("replaces a parameter", "data")
-class ReplacesParameter(nn.Module):
+@refused("makes a parameter in forward", "__init__")
+class NewParameter(nn.Module):
     def __init__(self):
         super().__init__()
-        self.w = nn.Parameter(torch.ones(3))
+        self.w = None
 
     def forward(self, x):
-        self.w = nn.Parameter(self.w.detach() * 2)  # here
+        if self.w is None:
+            self.w = nn.Parameter(torch.ones(x.shape[1]))  # here
         return x * self.w
 
 
@@ -602,10 +606,6 @@ class UnknownLayer(nn.Module):
 # Hooks.
 
 
-def _doubles(module, arguments, output):
-    return output * 2  # here
-
-
 @refused("hook of the module 'act' changes", "forward")
 class ForwardHook(nn.Module):
     def __init__(self):
@@ -626,7 +626,11 @@ class HookInPlace(nn.Module):
     def __init__(self):
         super().__init__()
         self.act = nn.ReLU()
-        self.act.register_forward_hook(lambda module, arguments, output: output.mul_(2) and None)  # here
+
+        def doubles(module, arguments, output):  # here
+            output.mul_(2)
+
+        self.act.register_forward_hook(doubles)
 
     def forward(self, x):
         return self.act(x)
@@ -648,7 +652,7 @@ class BackwardHook(nn.Module):
     def __init__(self):
         super().__init__()
         self.fc = nn.Linear(3, 2)
-        self.fc.register_full_backward_hook(lambda module, inputs, outputs: (inputs[0] * 2,))  # here
+        self.fc.register_full_backward_pre_hook(lambda module, gradients: (gradients[0] * 2,))  # here
 
     def forward(self, x):
         return self.fc(x)
