@@ -438,7 +438,7 @@ class ClassWriter:
         if has or not self.definitions.needs.keeps_stream(self.kind):
             return []
         parent = next(c for c in self.kind.__mro__[1:] if "__init__" in vars(c))
-        passes = ", rngs=rngs" if self.definitions.needs.of_constructor(parent) else ""
+        passes = ", rngs=rngs" if self.definitions.needs.of_constructor(parent, self.kind) else ""
         text = (
             f"def __init__(self, *args: Any, rngs: nnx.Rngs, **kwargs: Any):\n"
             f"    super().__init__(*args, **kwargs{passes})\n    self.rngs = rngs.dropout.fork()\n"
@@ -466,8 +466,8 @@ def _is_docstring(statement: Any) -> bool:
 
 
 def _is_empty(node: Any) -> bool:
-    body = node.body.body
-    return all(isinstance(s, cst.Pass) for line in body for s in getattr(line, "body", [line]))
+    lines = [line.body if isinstance(line, cst.SimpleStatementLine) else [line] for line in node.body.body]
+    return all(isinstance(small, cst.Pass) for line in lines for small in line)
 
 
 def _wrapped(text: str, width: int) -> list[str]:

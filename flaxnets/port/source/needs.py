@@ -84,7 +84,7 @@ class Needs:
             return self._of_class(callee)
         if isinstance(callee, types.MethodType) and callee.__name__ == "__init__":
             owner = next((c for c in type(callee.__self__).__mro__ if vars(c).get("__init__") is callee.__func__), None)
-            return owner is not None and self.of_constructor(owner)
+            return owner is not None and self.of_constructor(owner, type(callee.__self__))
         if initialiser(callee):
             return initialiser(callee) in RANDOM_INITIALISERS
         path = utility(callee)
@@ -105,12 +105,13 @@ class Needs:
             return found is not None and self.recorded(found)
         if not is_torchs(kind) and any(self.keeps_stream(c) for c in kind.__mro__):
             return True
-        return self.of_constructor(next(c for c in kind.__mro__ if "__init__" in vars(c)))
+        return self.of_constructor(next(c for c in kind.__mro__ if "__init__" in vars(c)), kind)
 
-    def of_constructor(self, owner: type) -> bool:
-        ours = twin(owner)
-        if ours is not None:
-            return "rngs" in inspect.signature(ours.__init__).parameters
+    def of_constructor(self, owner: type, kind: type) -> bool:
+        """Whether the constructor that ``owner`` defines, a class or a base of ``kind``, takes ``rngs``."""
+        if is_torchs(owner):
+            ours = next((twin(c) for c in kind.__mro__ if is_torchs(c) and issubclass(c, owner) and twin(c)), None)
+            return ours is not None and "rngs" in inspect.signature(ours.__init__).parameters
         found = self.space.recorded(vars(owner)["__init__"])
         return found is not None and self.recorded(found)
 

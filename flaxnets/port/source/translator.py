@@ -15,6 +15,7 @@ from flaxnets.port.names import is_library, is_operator, is_torchs
 from flaxnets.port.scope import MISSING
 from flaxnets.port.sites import RecordedFunction, Site
 from flaxnets.port.source.needs import Needs, initialiser, twin, utility
+from flaxnets.port.source.unreached import Unreached
 from flaxnets.port.translation import Translator
 
 _READS = {"item": "x.item()", "tolist": "x.tolist()", "numpy": "np.asarray(x)"}
@@ -26,6 +27,8 @@ class References(Protocol):
     """Where translated source finds definitions and imports."""
 
     needs: Needs
+    recorder: Any
+    space: Any
 
     def reference(self, value: Any, name: str, module: str) -> str:
         """The name that an object of the user's has in the written file."""
@@ -63,6 +66,7 @@ class SourceTranslator(Translator):
         self.takes_rngs = builds and references.needs.recorded(recorded)
         self.draws = not builds and self.draws
         self._comments: list[Any] = []
+        self.unreached = Unreached(self)
         if builds:
             self.variable_names |= self._parameter_names()
 
@@ -202,6 +206,25 @@ class SourceTranslator(Translator):
             return cst.FlattenSentinel([first.with_changes(leading_lines=[*comments, *first.leading_lines]), *rest])
         return left.with_changes(leading_lines=[*comments, *left.leading_lines])
 
+    # Code that did not run.
+
+    def visit_IndentedBlock(self, node: Any) -> bool:
+        return super().visit_IndentedBlock(node) or self.unreached.is_static(node)
+
+    visit_SimpleStatementSuite = visit_IndentedBlock
+
+    def _leave_block(self, original_node: Any, updated_node: Any) -> Any:
+        is_definition = isinstance(self.reads.parent(original_node), (cst.FunctionDef, cst.ClassDef))
+        if is_definition or self._ran(original_node):
+            return super()._leave_block(original_node, updated_node)
+        if not self.unreached.is_static(original_node):
+            return self.unreached.stand_in(original_node)
+        if isinstance(original_node, cst.SimpleStatementSuite):
+            return updated_node.with_changes(body=self.small_statements(original_node))
+        return updated_node
+
+    leave_IndentedBlock = leave_SimpleStatementSuite = _leave_block
+
     # Variables.
 
     def _read_variable(self, site: Site, original: Any, updated: Any) -> Any:
@@ -268,7 +291,12 @@ class SourceTranslator(Translator):
     def _building_call(self, site: Site, original: Any, updated: Any) -> Any:
         callee = self.scope.static(original.func)
         if initialiser(callee):
-            return self.rebound(site, original, self._initialised(initialiser(callee), original, updated))
+            value = self._initialised(initialiser(callee), original, updated)
+            if site.hits:
+                return self.rebound(site, original, value)
+            target = ex.parse(f"{ex.code(_bare(updated.args[0].value))}[...]")
+            self.statements[id(self.reads.parent(original))] = [cst.Assign([cst.AssignTarget(target)], value)]
+            return updated
         if callee in (torch.Tensor, torch.FloatTensor) and "Tensor" not in site.kinds.values():
             numbers = site.kinds and set(site.kinds.values()) == {"int"}
             sizes = cst.Tuple([cst.Element(a.value) for a in updated.args])
@@ -292,7 +320,8 @@ class SourceTranslator(Translator):
         positional = [a for a in updated.args if not a.keyword]
         tensor = (arguments.pop("tensor", None) or positional.pop(0)).value
         arguments.pop("generator", None)
-        is_parameter = bool(self.site("call", original).parameters & {0, "tensor"})
+        site = self.site("call", original)
+        is_parameter = not site.hits or bool(site.parameters & {0, "tensor"})
         value = ex.subscript(_bare(tensor), "...") if is_parameter else tensor
         if name in _FILLED:
             return ex.fill(_FILLED[name], {"x": value})
@@ -309,7 +338,7 @@ class SourceTranslator(Translator):
             return super()._other_call(site, callee, original, updated)
         if callee in (getattr, setattr):
             return updated
-        callees = site.callees or ([callee] if callee is not MISSING else [])
+        callees = site.callees or ([callee] if callee is not MISSING else self.unreached.callees(original))
         updated = self._with_passed(site, callees, updated)
         return self._with_rngs(callees, updated)
 

@@ -13,6 +13,7 @@ from flaxnets.port._torch import torch
 from flaxnets.port.errors import PortError
 from flaxnets.port.source.building import SourceRecorder
 from flaxnets.port.source.definitions import Definition, Definitions, lambda_function
+from flaxnets.port.source.layout import laid_out
 from flaxnets.port.source.needs import twin
 from flaxnets.port.source.static import UnwritableError, literal
 
@@ -68,7 +69,7 @@ class Writer:
         parts = [*(_HELPERS[name] for name in sorted(self.definitions.helpers)), *_joined(parts), build]
         body = "\n\n".join(part.strip("\n") + "\n" for part in parts)
         body = body.replace("\n\n\n\n", "\n\n\n")
-        return f"{self._docstring()}\n{self._imports(body, late)}\n\n{body}"
+        return laid_out(f"{self._docstring()}\n{self._imports(body, late)}\n\n{body}")
 
     def _is_late(self) -> bool:
         files = [self.definitions.file(d.key[0]) for d in self.definitions.found.values()]
