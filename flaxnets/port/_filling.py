@@ -31,7 +31,18 @@ def atom(text: str) -> str:
     except SyntaxError:
         return f"({text})"
     is_open = isinstance(node, ast.Tuple) and not text.strip().startswith("(")
-    return text if isinstance(node, _ATOMS) and not is_open else f"({text})"
+    return text if (isinstance(node, _ATOMS) and not is_open) or _is_enclosed(text.strip()) else f"({text})"
+
+
+def _is_enclosed(text: str) -> bool:
+    """Whether one pair of parentheses holds all of an expression."""
+    if not text.startswith("(") or not text.endswith(")"):
+        return False
+    try:
+        ast.parse(text[1:-1].strip(), mode="eval")
+    except SyntaxError:
+        return False
+    return True
 
 
 def _packed(values: tuple[str, ...]) -> str:

@@ -112,6 +112,7 @@ def function_text(value: Any) -> str | None:
     parameters = rows[0].signature.parameters.values()
     required = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
     expression = operators.translate(operators.Call(name, required)).expression
-    if expression == f"jnp.{plain}({', '.join(required)})":
-        return f"jnp.{plain}"
+    function, _, arguments = expression.partition("(")
+    if arguments == f"{', '.join(required)})":
+        return function
     return f"(lambda {', '.join(required)}: {expression})"

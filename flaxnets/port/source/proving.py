@@ -84,6 +84,8 @@ def _compare_initial(port: nnx.Module, builder: Callable[[], torch.nn.Module]) -
         is_trained = bool(getattr(ported[name], "requires_grad", False))
         if isinstance(tensor, torch.nn.Parameter) and is_trained != tensor.requires_grad:
             raise PortError(message=f"{name} has requires_grad={is_trained} and torch's {tensor.requires_grad}.")
+        if value.size == 1:  # a drawn direction of one number is 1 or -1
+            expected, value = np.abs(expected), np.abs(value)
         if torch.equal(tensor, second[name]) and not relative_error(expected, value) <= INITIAL_GATE:
             raise PortError(message=f"{name} begins with other values than torch's: {_few(value)} and {_few(expected)}.")
         if not torch.equal(tensor, second[name]) and value.size > 1 and np.ptp(value) == 0:

@@ -15,6 +15,7 @@ from flaxnets.port.names import is_library, is_operator, is_torchs
 from flaxnets.port.scope import MISSING
 from flaxnets.port.sites import RecordedFunction, Site
 from flaxnets.port.source.needs import Needs, initialiser, twin, utility
+from flaxnets.port.source.tidying import Simplifier, without_unused
 from flaxnets.port.source.unreached import Unreached
 from flaxnets.port.translation import Translator
 
@@ -276,6 +277,12 @@ class SourceTranslator(Translator):
     def key(self, training: str | None) -> str:
         return "rngs.params()" if self.builds else super().key(training)
 
+    def operator(self, name: str, arguments: Sequence[Any], original: Any, updated: Any, site: Site) -> Any:
+        new = super().operator(name, arguments, original, updated, site)
+        if name == "torch.rand" and self.builds and "complex" in ex.code(new):
+            return new.with_changes(func=ex.parse("nn.init.uniform"))  # draws both parts
+        return new
+
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> Any:
         function = original_node.func
         if isinstance(function, cst.Name) and function.value == "super":
@@ -297,6 +304,8 @@ class SourceTranslator(Translator):
             target = ex.parse(f"{ex.code(_bare(updated.args[0].value))}[...]")
             self.statements[id(self.reads.parent(original))] = [cst.Assign([cst.AssignTarget(target)], value)]
             return updated
+        if callee is torch.nn.init.calculate_gain:
+            return updated.with_changes(func=ex.parse("nn.init.calculate_gain"))
         if callee in (torch.Tensor, torch.FloatTensor) and "Tensor" not in site.kinds.values():
             numbers = site.kinds and set(site.kinds.values()) == {"int"}
             sizes = cst.Tuple([cst.Element(a.value) for a in updated.args])
@@ -491,15 +500,5 @@ def translate_function(
     """The translated tree of a function that ran, and what is refused in it."""
     translator = SourceTranslator(recorded, function, references, module_class, builds)
     node = recorded.source.tree.node.visit(translator)
-    return ex.with_parentheses(node.visit(Simplifier())), translator.refusals
-
-
-class Simplifier(cst.CSTTransformer):
-    """``x[...].shape`` is ``x.shape``."""
-
-    def leave_Attribute(self, original_node: Any, updated_node: Any) -> Any:
-        value = updated_node.value
-        is_read = isinstance(value, cst.Subscript) and ex.code(value).endswith("[...]")
-        if is_read and updated_node.attr.value in ("shape", "dtype", "ndim"):
-            return updated_node.with_changes(value=value.value)
-        return updated_node
+    node = without_unused(node.visit(Simplifier()), recorded.source.tree.node)
+    return ex.with_parentheses(node), translator.refusals
