@@ -348,7 +348,8 @@ class Recorder:
         _add(site, source_problem(callee, self._is_known, [*arguments, *keywords.values()]))
 
     def _is_known(self, function: types.FunctionType) -> bool:
-        return id(inspect.unwrap(function)) in self.of_function or not self.is_user_code(function)
+        is_instrumented = HOOK in function.__code__.co_names  # with the function that it is defined in
+        return is_instrumented or id(inspect.unwrap(function)) in self.of_function or not self.is_user_code(function)
 
     def _note_dtypes(self, site: Site, operands: Sequence[Any], result: Any) -> None:
         tensors = [o for value in operands for o in (value if isinstance(value, (list, tuple)) else [value])]

@@ -37,6 +37,8 @@ class SourceRecorder(Recorder):
             self.restore()
             self._stack.clear()
             self._hits_in_build = {id(recorded): _hits(recorded) for recorded in self.recorded.values()}
+            for site in self.all_sites:
+                site.problems.clear()  # of programs that are compiled, which no constructor is
 
     def _reach_callee(self, callee: Any) -> None:
         super()._reach_callee(callee)

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flaxnets.port._torch import torch
-from flaxnets.port.checking import Arguments
+from flaxnets.port.errors import PortError
+from flaxnets.port.outcomes import Arguments, Setting
 from flaxnets.port.source.building import SourceRecorder, same_random_state
 from flaxnets.port.source.proving import prove
 from flaxnets.port.source.writing import Writer
@@ -45,6 +46,8 @@ def to_source(
     recorder = SourceRecorder()
     model = recorder.build(builder)
     recorder.run(model, arguments.args, arguments.kwargs)
+    if refusals := recorder.refusals():
+        raise PortError(refusals)
     writer = Writer(recorder, model, builder)
     text = writer.write()
     if check:
@@ -52,6 +55,6 @@ def to_source(
             reference = builder()
         if state_dict is not None:
             reference.load_state_dict(state_dict)
-        modes = ("eval",) if writer.definitions.has_random_functions() else ("train", "eval")
-        prove(text, reference, builder, arguments, modes)
+        modes = (False,) if writer.definitions.has_random_functions() else (True, False)
+        prove(text, reference, builder, arguments, [Setting(training=mode) for mode in modes])
     return text

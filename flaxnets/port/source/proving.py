@@ -13,9 +13,10 @@ from flax import nnx
 from flaxnets import state
 from flaxnets.parity.check import relative_error
 from flaxnets.port._torch import torch
-from flaxnets.port.checking import Arguments, check_port
+from flaxnets.port.checking import check_port
 from flaxnets.port.errors import PortError
 from flaxnets.port.mirroring import array
+from flaxnets.port.outcomes import Arguments, Setting
 from flaxnets.port.source.building import same_random_state
 
 _NUMBERS = itertools.count()
@@ -41,7 +42,7 @@ def prove(
     reference: torch.nn.Module,
     builder: Callable[[], torch.nn.Module],
     arguments: Arguments,
-    modes: Sequence[str],
+    settings: Sequence[Setting],
 ) -> None:
     """Build the model of a written file, and compare it with torch's: initial values, outputs and buffers.
 
@@ -50,7 +51,7 @@ def prove(
         reference: the torch model whose weights are compared.
         builder: makes the torch model anew, which tells drawn values from computed ones.
         arguments: of a call.
-        modes: of ``"train"`` and ``"eval"``.
+        settings: how the two run.
 
     Raises:
         PortError: if the file does not run, or if anything differs.
@@ -61,7 +62,7 @@ def prove(
         raise PortError(message=f"The written source cannot be run: {type(error).__name__}: {error}\n\n{text}") from error
     _compare_initial(port, builder)
     _copy_plain(reference, port)
-    check_port(reference, port, arguments, modes)
+    check_port(reference, port, arguments, settings)
 
 
 def _compare_initial(port: nnx.Module, builder: Callable[[], torch.nn.Module]) -> None:
