@@ -200,7 +200,7 @@ def layer_problem(module: torch.nn.Module, path: str = "") -> Problem | None:
             f"A ScriptModule has no source of Python{where}.",
             "port the module before torch.jit makes a ScriptModule of it.",
         )
-    kind = type(module)
+    kind = torch.nn.utils.parametrize.type_before_parametrizations(module)
     if kind.__module__.split(".")[0] == "torch" and not has_twin(kind):
         name = f"{kind.__module__}.{kind.__qualname__}"
         return Problem(

@@ -80,6 +80,7 @@ class Definitions:
         self.imports: dict[str, Key] = {}  # name in the written file: module and name there
         self.helpers: set[str] = set()
         self.found: dict[Key, Definition] = {}
+        self.methods: list[Any] = []  # that the last translated constructor stored as functions
         self._waiting: list[Definition] = []
         self._files: dict[str, SourceFile | None] = {}
 
@@ -226,8 +227,9 @@ class Definitions:
     def translated(self, recorded: RecordedFunction, function: types.FunctionType, kind: type | None) -> Any:
         """The tree of a recorded function in terms of JAX."""
         builds = not self.recorder.ran_in_call(recorded)
-        node, refusals = translate_function(recorded, function, self, kind, builds)  # type: ignore[arg-type]
-        self.refusals += refusals
+        node, translator = translate_function(recorded, function, self, kind, builds)  # type: ignore[arg-type]
+        self.refusals += translator.refusals
+        self.methods = translator.methods
         return node
 
     def _constant(self, value: Any, name: str, file: SourceFile, statement: Any) -> str:
@@ -416,7 +418,9 @@ class ClassWriter:
         node = self.definitions.translated(recorded, raw, self.kind if self.is_module and not is_static else None)
         if _is_empty(node) and name == "__init__" and len(node.params.params) == 1 and not node.params.kwonly_params:
             return []
-        return [node.with_changes(leading_lines=statement.leading_lines)]
+        blank = cst.EmptyLine(indent=False)
+        stored = [ex.with_parentheses(each).with_changes(leading_lines=[blank]) for each in self.definitions.methods]
+        return [node.with_changes(leading_lines=statement.leading_lines), *stored]
 
     def _names_torch(self, statement: Any) -> bool:
         names = {node.value for node in _all_names(statement)}

@@ -11,10 +11,12 @@ from typing import Any, Protocol
 from flaxnets.port import expressions as ex
 from flaxnets.port._torch import libcst as cst
 from flaxnets.port._torch import torch
+from flaxnets.port.closures import Closure
 from flaxnets.port.names import is_library, is_operator, is_torchs
 from flaxnets.port.scope import MISSING
 from flaxnets.port.sites import RecordedFunction, Site
 from flaxnets.port.source.needs import Needs, initialiser, twin, utility
+from flaxnets.port.source.stored import as_closure, as_method, assigned_targets, held_names, self_path
 from flaxnets.port.source.tidying import Simplifier, without_unused
 from flaxnets.port.source.unreached import Unreached
 from flaxnets.port.translation import Translator
@@ -68,6 +70,7 @@ class SourceTranslator(Translator):
         self.draws = not builds and self.draws
         self._comments: list[Any] = []
         self.unreached = Unreached(self)
+        self.methods: list[Any] = []  # functions that the constructor stores, as methods of the class
         if builds:
             self.variable_names |= self._parameter_names()
 
@@ -206,6 +209,41 @@ class SourceTranslator(Translator):
             first, *rest = left
             return cst.FlattenSentinel([first.with_changes(leading_lines=[*comments, *first.leading_lines]), *rest])
         return left.with_changes(leading_lines=[*comments, *left.leading_lines])
+
+    # Functions that the constructor stores.
+
+    def visit_Lambda(self, node: Any) -> bool:
+        if self._is_stored(node):
+            self.builds = False  # what it does happens when the model is called
+        return True
+
+    def leave_Lambda(self, original_node: Any, updated_node: Any) -> Any:
+        if self._is_stored(original_node):
+            self.builds = True
+        return updated_node
+
+    def _is_stored(self, node: Any) -> bool:
+        parent = self.reads.parent(node)
+        is_attribute = isinstance(parent, cst.Assign) and isinstance(parent.targets[0].target, cst.Attribute)
+        return is_attribute and self.recorded.source.name == "__init__" and self.module_class is not None
+
+    def leave_Assign(self, original_node: Any, updated_node: Any) -> Any:
+        updated_node = super().leave_Assign(original_node, updated_node)
+        if isinstance(original_node.value, cst.Lambda) and self._is_stored(original_node.value):
+            held = held_names(original_node.value, self.scope.locals)
+            paths = {name: self_path(self.root, name) for name in held}
+            target = original_node.targets[0].target
+            if ex.code(target.value) == "self" and None not in paths.values() and self._is_stored_once(target):
+                self.methods.append(as_method(updated_node.value, target.attr.value, paths))
+                self.statements[id(original_node)] = []
+            elif held:
+                closure = self.references.reference(Closure, "Closure", Closure.__module__)
+                return updated_node.with_changes(value=as_closure(closure, updated_node.value, sorted(held)))
+        return updated_node
+
+    def _is_stored_once(self, target: Any) -> bool:
+        text = ex.code(target)
+        return sum(ex.code(each) == text for each in assigned_targets(self.root)) == 1
 
     # Code that did not run.
 
@@ -496,9 +534,9 @@ def translate_function(
     references: References,
     module_class: type | None,
     builds: bool,
-) -> tuple[Any, list[Any]]:
-    """The translated tree of a function that ran, and what is refused in it."""
+) -> tuple[Any, SourceTranslator]:
+    """The translated tree of a function that ran, and its translator."""
     translator = SourceTranslator(recorded, function, references, module_class, builds)
     node = recorded.source.tree.node.visit(translator)
     node = without_unused(node.visit(Simplifier()), recorded.source.tree.node)
-    return ex.with_parentheses(node), translator.refusals
+    return ex.with_parentheses(node), translator

@@ -1,0 +1,81 @@
+"""Functions that a constructor stores as attributes: methods of the class, or closures that NNX can follow."""
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from flaxnets.port import expressions as ex
+from flaxnets.port._torch import libcst as cst
+
+
+def held_names(function: Any, local: Collection[str]) -> set[str]:
+    """The local names of the constructor that a lambda reads."""
+    parameters = {p.name.value for p in _all(function.params, cst.Param)}
+    return {n.value for n in _reads(function.body)} & set(local) - parameters
+
+
+def self_path(constructor: Any, name: str) -> str | None:
+    """The path from ``self`` that a local name always stands for; None if there is none."""
+    if name == "self":
+        return "self"
+    values = [
+        assign.value
+        for assign in _all(constructor, cst.Assign)
+        if any(isinstance(t.target, cst.Name) and t.target.value == name for t in assign.targets)
+    ]
+    text = ex.code(values[0]) if len(values) == 1 else ""
+    return text if text.startswith("self.") and text.replace(".", "").isidentifier() else None
+
+
+def assigned_targets(constructor: Any) -> Iterator[Any]:
+    """What the constructor assigns to."""
+    return (target.target for target in _all(constructor, cst.AssignTarget))
+
+
+def as_method(function: Any, name: str, paths: dict[str, str | None]) -> Any:
+    """A method that computes what the lambda does, with the paths in the names' places."""
+    method: Any = cst.parse_statement(f"def {name}(self): return 0\n")
+    parameters = function.params.with_changes(params=[cst.Param(cst.Name("self")), *function.params.params])
+    body = function.body.visit(_Replace({n: ex.parse(p) for n, p in paths.items() if p}))
+    block = cst.IndentedBlock([cst.SimpleStatementLine([cst.Return(body)])])
+    return method.with_changes(params=parameters, body=block)
+
+
+def as_closure(closure: str, function: Any, names: list[str]) -> Any:
+    """``Closure(lambda parts: function, [parts])``."""
+    call = ex.parse(f"{closure}(lambda {', '.join(names)}: f, [{', '.join(names)}])")
+    outer = call.args[0].value
+    return call.with_changes(args=[call.args[0].with_changes(value=outer.with_changes(body=function)), call.args[1]])
+
+
+class _Replace(cst.CSTTransformer):
+    def __init__(self, values: dict[str, Any]):
+        super().__init__()
+        self.values = values
+
+    def leave_Attribute(self, original_node: Any, updated_node: Any) -> Any:
+        return updated_node.with_changes(attr=original_node.attr)
+
+    def leave_Arg(self, original_node: Any, updated_node: Any) -> Any:
+        return updated_node.with_changes(keyword=original_node.keyword)
+
+    def leave_Name(self, original_node: Any, updated_node: Any) -> Any:
+        value = self.values.get(original_node.value)
+        return updated_node if value is None else value.deep_clone()
+
+
+def _all(node: Any, kind: type) -> Iterator[Any]:
+    if isinstance(node, kind):
+        yield node
+    for child in node.children:
+        yield from _all(child, kind)
+
+
+def _reads(node: Any) -> Iterator[Any]:
+    if isinstance(node, cst.Name):
+        yield node
+    for child in node.children:
+        is_word = (isinstance(node, cst.Attribute) and child is node.attr) or (
+            isinstance(node, cst.Arg) and child is node.keyword
+        )
+        if not is_word:
+            yield from _reads(child)
