@@ -698,9 +698,10 @@ def _block(block: Any, text: str) -> Any:
 
 def _is_harmless(block: Any) -> bool:
     """Whether a block means the same in JAX whatever it meets: it raises, passes, or leaves a loop."""
-    statements = [s for line in block.body for s in getattr(line, "body", [line])]
-    if isinstance(block, cst.SimpleStatementSuite):
-        statements = list(block.body)
+    lines = [block] if isinstance(block, cst.SimpleStatementSuite) else block.body
+    if any(isinstance(line, cst.BaseCompoundStatement) for line in lines):
+        return False
+    statements = [statement for line in lines for statement in line.body]
     return all(isinstance(s, (cst.Pass, cst.Continue, cst.Break)) for s in statements)
 
 
