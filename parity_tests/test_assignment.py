@@ -178,6 +178,20 @@ def test_sequences_of_assignments_end_as_in_torch(change: Callable[[Any, Any], A
     assert run(Flax) == run(Torch)
 
 
+@pytest.mark.parametrize("kind", ["BatchNorm1d", "BatchNorm2d", "InstanceNorm1d"])
+def test_statistics_are_changed_in_place_as_in_torch(kind: str):
+    def run(lib: Any) -> Any:
+        norm = getattr(lib.nn, kind)(2, track_running_stats=True)
+        norm.num_batches_tracked += 1
+        norm.running_mean -= lib.array(2)
+        norm.running_var *= 0.75
+        return {name: np.asarray(array).tolist() for name, array in norm.named_buffers()}
+
+    flax_stats = run(Flax)
+    assert flax_stats == run(Torch)
+    assert flax_stats["num_batches_tracked"] == 1
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [

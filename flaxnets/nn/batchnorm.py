@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from flaxnets.nn import functional as F
 from flaxnets.nn._arguments import check_ndim, check_sizes
 from flaxnets.nn.module import Module
-from flaxnets.nn.parameter import Parameter, abstract, redraw, reserved
+from flaxnets.nn.parameter import BatchStat, Parameter, abstract, redraw, reserved
 from flaxnets.state import named_children
 
 
@@ -53,7 +53,7 @@ class NormBase(Module):
             "num_batches_tracked": abstract((), jnp.result_type(int)),
         }
         for name, array in statistics.items():
-            self.register_buffer(name, nnx.BatchStat(array) if track_running_stats else None)
+            self.register_buffer(name, BatchStat(array) if track_running_stats else None)
         self.reset_parameters()
 
     def reset_running_stats(self) -> None:

@@ -133,7 +133,7 @@ def adopt(variable: nnx.Variable) -> None:
 def _in_place(operation: Callable[[Any, Any], Any]) -> Any:
     """The method of ``buffer += other`` and the like; as in torch, shape and kind of dtype stay."""
 
-    def method(self: "Buffer", other: Any) -> "Buffer":
+    def method(self: "_InPlace", other: Any) -> "_InPlace":
         old = self.get_value()
         new = operation(old, other)
         fits = jnp.promote_types(old.dtype, new.dtype) == old.dtype or (
@@ -150,7 +150,22 @@ def _in_place(operation: Callable[[Any, Any], Any]) -> Any:
     return method
 
 
-class Buffer(nnx.Variable):
+class _InPlace(nnx.Variable):
+    """What changes its value by ``+=`` and the like; Flax refuses these."""
+
+    __iadd__ = _in_place(operator.add)
+    __isub__ = _in_place(operator.sub)
+    __imul__ = _in_place(operator.mul)
+    __itruediv__ = _in_place(operator.truediv)
+    __ifloordiv__ = _in_place(operator.floordiv)
+    __imod__ = _in_place(operator.mod)
+    __ipow__ = _in_place(operator.pow)
+    __iand__ = _in_place(operator.and_)
+    __ior__ = _in_place(operator.or_)
+    __ixor__ = _in_place(operator.xor)
+
+
+class Buffer(_InPlace):
     """State that is not trained and is no batch statistic; ``persistent=False`` keeps it out of the state dict.
 
     In-place operators set the value: ``self.count += 1``.
@@ -171,16 +186,9 @@ class Buffer(nnx.Variable):
     def __init__(self, data: Any = None, persistent: bool = True, **metadata: Any):
         super().__init__(jnp.zeros(0) if data is None else data, persistent=persistent, **metadata)
 
-    __iadd__ = _in_place(operator.add)
-    __isub__ = _in_place(operator.sub)
-    __imul__ = _in_place(operator.mul)
-    __itruediv__ = _in_place(operator.truediv)
-    __ifloordiv__ = _in_place(operator.floordiv)
-    __imod__ = _in_place(operator.mod)
-    __ipow__ = _in_place(operator.pow)
-    __iand__ = _in_place(operator.and_)
-    __ior__ = _in_place(operator.or_)
-    __ixor__ = _in_place(operator.xor)
+
+class BatchStat(_InPlace, nnx.BatchStat):
+    """A running statistic of a normalisation layer, which in-place operators change as a :class:`Buffer`."""
 
 
 class _Uninitialized(nnx.Variable):
