@@ -24,6 +24,8 @@ def check_convertible(value: Any) -> None:
         return
     if not hasattr(value, "detach"):
         raise TypeError(f"an object of type {type(value).__name__}")
+    if is_uninitialized(value):
+        raise TypeError("an uninitialized tensor of a lazy module, which has no shape before its module's first call")
     for attribute, description in _REMEDIES.items():
         if getattr(value, attribute, False):
             raise TypeError(description)
@@ -36,6 +38,11 @@ def check_convertible(value: Any) -> None:
         dtype_of(value)
     except TypeError:
         raise TypeError(f"a tensor of dtype {value.dtype}, which neither numpy nor JAX has") from None
+
+
+def is_uninitialized(value: Any) -> bool:
+    """Return whether this is an UninitializedParameter or UninitializedBuffer of torch."""
+    return hasattr(value, "detach") and hasattr(value, "materialize")
 
 
 def dtype_of(value: Any) -> np.dtype:

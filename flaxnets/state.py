@@ -297,7 +297,7 @@ def _all_fit(array: Any, dtype: Any) -> bool:
 def _assign(name: str, variable: nnx.Variable, value: Any, options: Mapping[str, Any]) -> list[str]:
     """Set ``variable`` to ``value``, or return what keeps it from doing so."""
     old = variable.get_value()
-    if isinstance(old, Uninitialized) and isinstance(value, Uninitialized):
+    if isinstance(old, Uninitialized) and (isinstance(value, Uninitialized) or _conversion.is_uninitialized(value)):
         return []
     try:
         _conversion.check_convertible(value)

@@ -15,6 +15,7 @@ import flaxnets
 import flaxnets.nn as flax_nn
 from flaxnets import state
 from flaxnets._checkpoints import advice
+from flaxnets.nn.parameter import is_lazy
 
 # Of torch, about tensors and modules that are made to be loaded.
 pytestmark = [
@@ -438,6 +439,7 @@ REFUSED = {
     "nested": (lambda: torch.nested.nested_tensor([T, T[:1]]), "a nested tensor"),
     "over devices": (lambda: _Spread(), r"a _Spread, which is spread over devices; its \.full_tensor\(\)"),
     "of an unknown dtype": (lambda: _Spread(dtype="torch.int5"), "a tensor of dtype torch.int5"),
+    "uninitialized": (lambda: torch.nn.LazyLinear(2).weight, "an uninitialized tensor of a lazy module"),
     "a list": ([[1.0]], "an object of type list"),
     "None": (None, "an object of type NoneType"),
     "objects": (np.array([None, 1], object), "a numpy array of dtype object"),
@@ -456,6 +458,13 @@ def test_values_that_cannot_be_converted_are_named_with_their_keys(value, words)
     if isinstance(value, torch.Tensor):
         with pytest.raises(RuntimeError):
             torch.nn.Linear(2, 2).load_state_dict(_named(value))
+
+
+def test_lazy_layers_load_what_torchs_have_before_their_first_call():
+    module = _lazy(flax_nn, rngs=nnx.Rngs(0))
+    assert tuple(map(list, module.load_state_dict(_lazy(torch.nn).state_dict()))) == ([], [])
+    assert is_lazy(module[0].weight)
+    assert is_lazy(module[1].running_mean)
 
 
 def test_all_values_that_cannot_be_converted_are_in_one_message():
