@@ -145,3 +145,4 @@ from flaxnets.ops.statistics import std_mean as std_mean
 from flaxnets.ops.statistics import var as var
 from flaxnets.ops.statistics import var_mean as var_mean
 from flaxnets.ops.views import set_view as set_view
+from flaxnets.ops.views import with_value as with_value

@@ -21,3 +21,22 @@ def set_view(input: jax.Array, view: Callable[[jax.Array], jax.Array], value: ja
     flat = input.reshape(-1).at[places.reshape(-1)]
     new = jnp.broadcast_to(jnp.asarray(value, input.dtype), places.shape)
     return flat.set(new.reshape(-1)).reshape(input.shape)
+
+
+@jax.custom_jvp
+def with_value(input: jax.Array, value: jax.Array) -> jax.Array:
+    """Return ``value`` with the gradient of ``input``: what torch has where a tensor is changed under ``no_grad``.
+
+    Args:
+        input: what gradients flow into, of any shape.
+        value: the value, of a shape that broadcasts to that of ``input``.
+
+    >>> jax.grad(lambda x: with_value(x, jnp.round(x)) ** 2)(1.6).item()
+    4.0
+    """
+    return jnp.broadcast_to(jnp.asarray(value, input.dtype), input.shape)
+
+
+@with_value.defjvp
+def _with_value_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    return with_value(*primals), tangents[0]

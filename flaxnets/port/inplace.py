@@ -1,63 +1,84 @@
 """In-place operations of torch as new values under the same names: a part of the translator."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from flaxnets.port import expressions as ex
 from flaxnets.port._torch import libcst as cst
+from flaxnets.port.aliasing import Aliasing, nodes
+from flaxnets.port.scope import MISSING
 from flaxnets.port.sites import Site
 
-# Methods whose result shows the elements of their receiver.
-_VIEWS = {
-    "view", "transpose", "permute", "t", "unsqueeze", "squeeze", "narrow", "select", "diagonal", "flatten", "reshape",
-    "unfold", "swapaxes", "swapdims", "movedim", "expand", "view_as", "detach", "unflatten",
-}  # fmt: skip
-_VIEW_ATTRIBUTES = {"T", "mT", "data", "real", "imag"}
 _AT_METHODS = {"AddAssign": "add", "SubtractAssign": "subtract", "MultiplyAssign": "multiply", "DivideAssign": "divide"}
 _METHODS_AT = {"add_": "add", "sub_": "subtract", "mul_": "multiply", "div_": "divide"}
+# What computes element by element.
+_ELEMENTWISE = {
+    "abs", "add", "ceil", "clamp", "clip", "cos", "div", "exp", "expm1", "floor", "log", "log1p", "mul", "neg", "pow",
+    "reciprocal", "relu", "round", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "square", "sub", "tan", "tanh", "trunc",
+}  # fmt: skip
+# Statements with expressions that run before their blocks.
+_HEADS = (cst.If, cst.While, cst.For, cst.With, cst.Try)
 _ADVANCED = {"tensor", "mask", "list", "ndarray"}
 
 
-class InPlace:
+class InPlace(Aliasing):
     """What the translator does about operations that change a tensor."""
 
     # The translator has these.
-    site: Any
     refuse: Any
-    reads: Any
-    is_tensor: Any
     statements: dict[Any, list[Any]]
+    before: dict[int, list[Any]]
+    unmasked: set[int]
     done: dict[int, Any]
     stopped: int
 
+    # Calls.
+
     def rebound(self, site: Site, original: Any, result: Any) -> Any:
         """The result of a call, with new values for what the call changed."""
-        if not site.mutated:
-            self._check_hidden_changes(site, original)
-            return result
         parent = self.reads.parent(original)
-        if self._continues(original, parent):
+        if not site.mutated or self._continues(original, parent):
+            self._check_hidden_changes(site, original)
             return result  # the last operation of a chain rebinds
+        relations = self.relations(site, original)
+        target = self._mutated_expression(site, original)
         if isinstance(parent, cst.Expr):
-            self.statements[id(parent)] = self._changed_statements(site, original, result)
+            self.statements[id(parent)] = self._changed_statements(site, target, original, result)
             return result
-        names, others = self._to_rebind(site, original)
-        if not names and not others:
+        assigned = self._assigned_names(parent)
+        relations = {name: how for name, how in relations.items() if name not in assigned}
+        if not relations:
             return result
-        is_mutated_result = site.returned <= site.mutated and site.returned
-        if others or not is_mutated_result or any(self.reads.read_before(n, original) for n in names):
-            self._refuse_change(original, [*names, *others])
+        if any(self.reads.read_before(name, original) for name in relations) or not self._gives_changed(site):
+            self._refuse_change(original, relations)
             return result
-        if isinstance(parent, (cst.Assign, cst.AnnAssign)):
-            extra = [cst.AssignTarget(cst.Name(name)) for name in names]
+        is_simple = set(relations.values()) == {"same"} and not any("." in name for name in relations)
+        if is_simple and isinstance(parent, (cst.Assign, cst.AnnAssign)):
+            extra = [cst.AssignTarget(cst.Name(name)) for name in sorted(relations)]
             self.statements.setdefault(("targets", id(parent)), []).extend(extra)  # type: ignore[call-overload]
             return result
-        for name in names:
-            result = cst.NamedExpr(cst.Name(name), result)
-        return result
+        return self._hoisted(site, target, original, result)
 
-    def _refuse_change(self, original: Any, names: list[str]) -> None:
+    def _hoisted(self, site: Site, target: Any, original: Any, result: Any) -> Any:
+        """What a call changed, in its place; the change itself becomes statements before this one."""
+        statement = self._statement(original)
+        if statement is None or target is None or not self._is_assignable(self.base(target)):
+            self._refuse_change(original, self.relations(site, original))
+            return result
+        self.before.setdefault(id(statement), []).extend(self.store(site, target, result, original, _method(original)))
+        return self._translated(target)
+
+    def _statement(self, node: Any) -> Any:
+        """The small statement around a place that runs whenever the statement does, else None."""
+        optional = (cst.IfExp, cst.BooleanOperation, cst.Lambda, cst.CompFor, cst.BaseComp, cst.Comparison)
+        for each in self.reads.enclosing(node, cst.BaseSmallStatement, cst.BaseSuite, *optional, *_HEADS):
+            return each if isinstance(each, cst.BaseSmallStatement) else None
+        return None
+
+    def _refuse_change(self, original: Any, names: Iterable[str]) -> None:
+        listed = ", ".join(sorted(name.removesuffix("[...]") for name in names))
         self.refuse(
-            original, f"This changes in place what {', '.join(sorted(names))} also stands for and is read later.",
+            original, f"This changes in place what {listed} also stands for and is read later.",
             "compute a new tensor under a name of its own (inplace=False, x = x + y).",
         )  # fmt: skip
 
@@ -69,60 +90,50 @@ class InPlace:
             is_receiver and isinstance(call, cst.Call) and call.func is parent and -1 in self.site("call", call).mutated
         )
 
+    def _gives_changed(self, site: Site) -> bool:
+        """Whether a call returns what it changes."""
+        return bool(site.returned) and site.returned <= site.mutated
+
     def _check_hidden_changes(self, site: Site, original: Any) -> None:
         """Refuse where a function deeper down changed what a local name stands for."""
-        names = [n for n, how in site.aliases if "." not in n and how != "inside" and self.reads.is_live(n, original)]
+        if site.mutated:
+            return
+        names = [name for name in site.aliases() if "." not in name and self.reads.is_live(name, original)]
         if names:
             self._refuse_change(original, names)
 
-    def _to_rebind(self, site: Site, original: Any) -> tuple[list[str], list[str]]:
-        """The names that get the new value, and other bindings, which cannot."""
-        names, others = [], []
-        targets = self._assigned_names(original)
-        for name, how in sorted(site.aliases):
-            if "." in name:
-                if how == "same" and self._passes(original, name):
-                    others.append(name)
-            elif name in targets or not self.reads.is_live(name, original):
-                continue
-            else:
-                (names if how == "same" else others).append(name)
-        return names, others
-
-    def _passes(self, original: Any, path: str) -> bool:
-        arguments = [ex.code(a.value) for a in original.args]
-        return path in arguments or ex.code(original.func).startswith(path + ".")
-
-    def _assigned_names(self, original: Any) -> set[str]:
-        parent = self.reads.parent(original)
+    def _assigned_names(self, parent: Any) -> set[str]:
         if isinstance(parent, cst.Assign):
             return {t.target.value for t in parent.targets if isinstance(t.target, cst.Name)}
         return set()
 
     # A call as a statement.
 
-    def _changed_statements(self, site: Site, original: Any, result: Any) -> list[Any]:
+    def _changed_statements(self, site: Site, target: Any, original: Any, result: Any) -> list[Any]:
         """The statements for ``x.add_(y)`` and the like."""
-        target = self._mutated_expression(site, original)
-        if target is None:
-            names, others = self._to_rebind(site, original)
-            if names or others:
-                self._refuse_change(original, [*names, *others])
+        is_function = -1 not in site.mutated and not self._gives_changed(site)
+        if target is None or is_function or not self._is_assignable(self.base(target)):
+            if relations := self.relations(site, original):
+                self._refuse_change(original, relations)
             return [cst.Expr(result)]
-        if -1 not in site.mutated and not (site.returned and site.returned <= site.mutated):
-            names, others = self._to_rebind(site, original)
-            if names or others:
-                self._refuse_change(original, [*names, *others])
-            return [cst.Expr(result)]
-        method = original.func.attr.value if isinstance(original.func, cst.Attribute) else ""
-        return self.store(site, target, result, original, method)
+        return self.store(site, target, result, original, _method(original))
+
+    def _is_assignable(self, base: Any) -> bool:
+        if isinstance(base, cst.Name):
+            return base.value in self.scope.locals and base.value not in self.scope.cells
+        if isinstance(base, cst.Subscript):
+            return isinstance(base.value, (cst.Name, cst.Attribute))
+        return isinstance(base, cst.Attribute)
 
     def _mutated_expression(self, site: Site, original: Any) -> Any:
         """The expression of what a call changed: its receiver, or one of its arguments."""
-        keys = site.mutated
-        if len(keys) != 1:
-            return None
-        key = next(iter(keys))
+        found = {}
+        for key in site.mutated:
+            node = self._argument(key, original)
+            found[ex.code(node) if node is not None else None] = node
+        return next(iter(found.values())) if len(found) == 1 else None
+
+    def _argument(self, key: int | str, original: Any) -> Any:
         if key == -1:
             node = original.func.value
             while (
@@ -139,87 +150,76 @@ class InPlace:
             return None
         return positional[key].value
 
+    # Stores.
+
     def store(self, site: Site, target: Any, value: Any, original: Any, method: str = "") -> list[Any]:
         """Statements that give ``target``, an expression of the user's, a new value; its aliases too."""
+        root = self.base(target)
+        if not self._is_assignable(root):
+            self._refuse_change(original, [ex.code(root)])
+            return []
+        relations, owner = self.relations(site, original), self.owner(root)
+        how = site.aliases().pop(owner, None)
+        relations.pop(owner, None)
+        if how is None and target is not root:  # what is changed is a copy
+            if relations:
+                self._refuse_change(original, relations)
+            return [cst.Expr(value)]
+        if how in ("varying", "inside twice"):
+            self._refuse_change(original, [owner, *relations])
         statements = self._assign(target, value, original, method)
-        root = self._root(target)
-        names = {n for n, how in site.aliases if "." not in n and self.reads.is_live(n, original)} - {ex.code(root)}
-        definitions = []
-        for name in sorted(names):
-            relation = self._alias_statement(name, dict(site.aliases)[name], target, root, original)
-            if relation is None:
-                self._refuse_change(original, [name])
+        is_whole = how == "same" or (how == "inside" and _changed(original, target) is root)
+        assignments = self.derived(relations, root, is_whole, original)
+        if assignments is None:
+            self._refuse_change(original, relations)
+            return statements
+        known = {owner}
+        for name, definition in assignments:
+            if definition is None:
+                view, definition = self.changed_view(name, known, original) or ("", None)
+                statements += self._assign(definition, ex.parse(view), original, "")
             else:
-                definitions += relation
-        for path, how in sorted(site.aliases):
-            if "." in path and how == "same" and isinstance(root, cst.Name) and root is target:
-                definitions.append(_assignment(f"{path}[...]", root))
-        return statements + definitions
-
-    def _root(self, target: Any) -> Any:
-        """What a view is of."""
-        while True:
-            if isinstance(target, cst.Subscript) and "tensor" in self._subscript_site(target).receivers:
-                target = target.value
-            elif (
-                isinstance(target, cst.Call)
-                and isinstance(target.func, cst.Attribute)
-                and target.func.attr.value in _VIEWS
-            ):
-                target = target.func.value
-            elif isinstance(target, cst.Attribute) and target.attr.value in _VIEW_ATTRIBUTES and self.is_tensor(target):
-                target = target.value
-            else:
-                return target
-
-    def _subscript_site(self, node: Any) -> Site:
-        site = self.site("subscript", node)
-        return site if site.hits else self.site("store", node)
-
-    def _alias_statement(self, name: str, how: str, target: Any, root: Any, original: Any) -> list[Any] | None:
-        """A statement after which ``name`` shows the change too."""
-        if how == "same":
-            return [_assignment(name, root)] if root is target else None
-        if how != "view" or not isinstance(root, cst.Name):
-            return None
-        definition = self._definition(name)
-        if definition is not None and ex.code(self._root(definition)) == root.value:
-            return [_assignment(name, self._translated(definition))]
-        mine = self._definition(root.value) if root is target else None
-        if mine is not None and ex.code(self._root(mine)) == name:
-            return self._assign(mine, root, original, "")
-        return None
-
-    def _definition(self, name: str) -> Any:
-        """The expression of the only assignment to a name."""
-        found = []
-
-        class Assignments(cst.CSTVisitor):
-            def visit_Assign(self, node: Any) -> None:
-                if any(isinstance(t.target, cst.Name) and t.target.value == name for t in node.targets):
-                    found.append(node.value if len(node.targets) == 1 else None)
-
-        self.root.visit(Assignments())  # type: ignore[attr-defined]
-        views = [value for value in found if value is not None and self._root(value) is not value]
-        return views[0] if len(views) == 1 and len(found) == 1 else None
+                statements.append(_assignment(name, self._translated(definition)))
+            known.add(name)
+        return statements
 
     def _translated(self, node: Any) -> Any:
-        return node.visit(self)
+        return node.visit(self) if id(node) in self.reads.parents else node
 
     def _assign(self, target: Any, value: Any, original: Any, method: str) -> list[Any]:
         """Statements for a new value of a name, an attribute, an element, or a view of one of these."""
-        base = self._root(target)
+        base = self.base(target)
+        if isinstance(base, cst.Attribute) and base.attr.value in ("real", "imag") and self.is_tensor(base):
+            return self._assign_part(base, target, value, original, method)
+        is_attribute = isinstance(base, cst.Attribute)
+        read = ex.parse(self.target_text(base)) if is_attribute else self._translated(base)
         if base is target:
-            return [_assignment(self._target_text(base), value)]
-        text = self._target_text(base)
-        read = self._translated(base)
-        if isinstance(target, cst.Subscript) and target.value is base:
+            whole = value
+        elif isinstance(target, cst.Subscript) and target.value is base:
             index = self._translated(target).slice
             whole = self._at(read, index, value, method, original)
         else:
             view = ex.parse(f"lambda x: {_replaced(self._translated(target), read)}")
             whole = ex.fill("ops.set_view(b, f, v)", {"b": read, "f": view, "v": value})
-        return [_assignment(text, whole)]
+        if self.is_cut(target) or (self.stopped and self._in_block(original)):
+            whole = self._without_gradient_of_change(base, read, whole)
+        return [_assignment(self.target_text(base), whole)]
+
+    def _assign_part(self, part: Any, target: Any, value: Any, original: Any, method: str) -> list[Any]:
+        """Statements for a new real or imaginary part."""
+        if target is not part:
+            self.refuse(original, "A view of a part of complex numbers is changed.", "make them by torch.complex.")
+            return []
+        parts = "v, b.imag" if part.attr.value == "real" else "b.real, v"
+        whole = ex.fill(f"jax.lax.complex({parts})", {"b": self._translated(part.value), "v": value})
+        return self._assign(part.value, whole, original, "")
+
+    def _without_gradient_of_change(self, base: Any, read: Any, whole: Any) -> Any:
+        """A value that torch's gradient does not see: it takes the change for the tensor as it was."""
+        is_attribute = isinstance(base, cst.Attribute)
+        if is_attribute and not (self.site("attribute", base).has_gradient or self.site("store", base).has_gradient):
+            return ex.fill("jax.lax.stop_gradient(x)", {"x": whole})
+        return ex.fill("ops.with_value(b, v)", {"b": read, "v": whole})
 
     def _at(self, base: Any, index: Any, value: Any, method: str, original: Any) -> Any:
         arguments = original.args if isinstance(original, cst.Call) else ()
@@ -234,12 +234,6 @@ class InPlace:
             return ex.method(at, _METHODS_AT[method], self._translated(arguments[0].value))
         return ex.method(at, "set", value)
 
-    def _target_text(self, base: Any) -> str:
-        text = ex.code(base)
-        if isinstance(base, cst.Attribute) and "variable" in self.site("attribute", base).results:
-            return f"{text}[...]"
-        return text
-
     # Assignments.
 
     def leave_Assign(self, original_node: Any, updated_node: Any) -> Any:
@@ -250,11 +244,24 @@ class InPlace:
             updated_node = updated_node.with_changes(targets=[*updated_node.targets, *added])
         updated_node = self._without_gradient(original_node, updated_node)
         target = original_node.targets[0].target
+        self._check_targets(original_node)
         if len(original_node.targets) == 1:
             special = self._assigned(target, original_node, updated_node)
             if special is not None:
                 self.statements[id(original_node)] = special
         return updated_node
+
+    def _check_targets(self, original: Any) -> None:
+        """Refuse an assignment to several targets of which one is an element of a tensor."""
+        is_single = len(original.targets) == 1 and isinstance(original.targets[0].target, cst.Subscript)
+        for target in () if is_single else original.targets:
+            if any(self._is_element(node) for node in nodes(target)):
+                self.refuse(
+                    original, "One of several targets is an element of a tensor.", "assign one after the other."
+                )
+
+    def _is_element(self, node: Any) -> bool:
+        return isinstance(node, cst.Subscript) and "tensor" in self.site("store", node).receivers
 
     def _without_gradient(self, original: Any, updated: Any) -> Any:
         results = self.site("call", original.value).results | self.site("operator", original.value).results
@@ -277,7 +284,8 @@ class InPlace:
     def _store_attribute(self, site: Site, target: Any, original: Any, updated: Any) -> list[Any]:
         is_variable = "variable" in self.site("attribute", target.value).results
         if target.attr.value == "data" and is_variable:
-            return [_assignment(f"{ex.code(target.value)}[...]", updated.value)]
+            text = f"{ex.code(target.value)}[...]"
+            return [_assignment(text, ex.fill("ops.with_value(b, v)", {"b": ex.parse(text), "v": updated.value}))]
         self.refuse(original, f"The attribute {target.attr.value} of a tensor is set.", "assign a new tensor instead.")
         return [updated]
 
@@ -295,7 +303,7 @@ class InPlace:
         )
         if not needs:
             return value
-        base = self._translated(self._root(target))
+        base = self._translated(self.base(target))
         return ex.fill("jnp.asarray(v, b.dtype)", {"v": value, "b": base})
 
     def _store_masked(self, site: Site, target: Any, original: Any, value: Any) -> list[Any]:
@@ -307,23 +315,42 @@ class InPlace:
             return [cst.Pass()]
         ((rank, mask_rank, value_rank),) = ranks
         mask = self._translated(target).slice[0].slice.value
-        selected = self._same_mask(original.value, target) if isinstance(original, cst.Assign) else None
-        if selected is not None:
-            value = selected
-        elif value_rank:
+        if value_rank and id(original) not in self.unmasked:
             self.refuse(original, "Elements are set by a mask to a tensor.", "use jnp.where with a full tensor.")
         if mask_rank < rank:
             mask = ex.subscript(mask, "(...," + " None," * (rank - mask_rank) + ")")
         chosen = ex.fill("jnp.where(m, v, b)", {"m": mask, "v": value, "b": self._translated(base)})
-        if isinstance(original, cst.Assign):
-            return self.store(site, base, chosen, original)
         return self.store(site, base, chosen, original)
 
-    def _same_mask(self, value: Any, target: Any) -> Any:
-        """For ``x[mask] = y[mask]`` the whole ``y``."""
-        if isinstance(value, cst.Subscript) and ex.code(value.slice[0]) == ex.code(target.slice[0]):
-            return self._translated(value.value)
-        return None
+    def unmask(self, statement: Any, target: Any) -> None:
+        """Where ``x[mask] = f(y[mask])`` computes element by element, have ``y`` in the place of ``y[mask]``."""
+        if not isinstance(target, cst.Subscript) or len(target.slice) != 1:
+            return
+        mask = ex.code(target.slice[0].slice)
+        if not any("mask" in kinds for kinds in self.site("store", target).arguments):
+            return
+        found: list[Any] = []
+        if self._is_elementwise(statement.value, mask, found) and found:
+            self.unmasked |= {id(statement), *map(id, found)}
+
+    def _is_elementwise(self, node: Any, mask: str, found: list[Any]) -> bool:
+        """Whether an expression computes element by element from numbers and from what ``mask`` selects."""
+        match node:
+            case cst.Subscript() if len(node.slice) == 1 and ex.code(node.slice[0].slice) == mask:
+                found.append(node)
+                return True
+            case cst.BinaryOperation():
+                is_product = isinstance(node.operator, cst.MatrixMultiply)
+                sides = node.left, node.right
+                return not is_product and all(self._is_elementwise(side, mask, found) for side in sides)
+            case cst.UnaryOperation():
+                return self._is_elementwise(node.expression, mask, found)
+            case cst.Call(func=cst.Attribute(attr=cst.Name(value=name))) if name in _ELEMENTWISE:
+                is_function = self.scope.static(node.func) is not MISSING
+                operands = [] if is_function else [node.func.value]
+                operands += [argument.value for argument in node.args]
+                return all(self._is_elementwise(operand, mask, found) for operand in operands)
+        return isinstance(node, (cst.Integer, cst.Float))
 
     def leave_AugAssign(self, original_node: Any, updated_node: Any) -> Any:
         target = original_node.target
@@ -337,6 +364,10 @@ class InPlace:
             special = self._augmented_name(site, symbol, original_node, updated_node)
             if special is not None:
                 self.statements[id(original_node)] = special
+        elif isinstance(target, cst.Attribute):
+            special = self._augmented_attribute(self.site("store", target), symbol, original_node, updated_node)
+            if special is not None:
+                self.statements[id(original_node)] = special
         return updated_node
 
     def _augmented_element(self, site: Site, symbol: str, original: Any, updated: Any) -> list[Any]:
@@ -348,7 +379,7 @@ class InPlace:
         if "mask" in kinds:
             element = self._translated(target.value)
             return self._store_masked(site, target, original, operator.with_changes(left=element, right=value))
-        is_plain = isinstance(target.value, (cst.Name, cst.Attribute)) and self._root(target) is target.value
+        is_plain = isinstance(target.value, (cst.Name, cst.Attribute)) and self.base(target) is target.value
         if symbol in _AT_METHODS and not kinds & _ADVANCED and is_plain:
             base = self._translated(target.value)
             at = cst.Subscript(cst.Attribute(base, cst.Name("at")), element.slice)
@@ -358,7 +389,7 @@ class InPlace:
 
     def _augmented_name(self, site: Site, symbol: str, original: Any, updated: Any) -> list[Any] | None:
         """``x += y`` stays as it is, unless its dtype or other names need more."""
-        if not site.aliases:
+        if not site.changes:
             return None
         target = original.target
         widened = [d for d in site.dtypes if len(d) == 3 and d[0] != d[1] and not d[1].startswith("python")]
@@ -366,17 +397,30 @@ class InPlace:
         if widened:
             whole = ex.fill("x.astype(a.dtype)", {"x": whole, "a": cst.Name(target.value)})
         statements = self.store(site, target, whole, original)
-        if len(statements) == 1 and not widened:
+        if widened or (self.stopped and self._in_block(original)):
+            return statements
+        return None if len(statements) == 1 else [updated, *statements[1:]]
+
+    def _augmented_attribute(self, site: Site, symbol: str, original: Any, updated: Any) -> list[Any] | None:
+        """``self.x += y`` stays as it is, unless gradients or other names need more."""
+        is_stopped = self.stopped and self._in_block(original)
+        others = {name for name in self.relations(site, original) if name != self.owner(original.target)}
+        if not site.changes or not (is_stopped or others):
             return None
-        return statements if widened else [updated, *statements[1:]]
+        read = ex.parse(self.target_text(original.target))
+        whole = ex.parse(f"a {_OPERATORS[symbol]} b").with_changes(left=read, right=updated.value)
+        return self.store(site, original.target, whole, original)
 
     def small_statements(self, original: Any) -> list[Any]:
         """The translated statements of a line."""
-        found = [s for small in original.body for s in self.statements.get(id(small), [self.done[id(small)]]) if s]
+        found = []
+        for small in original.body:
+            found += self.before.get(id(small), [])
+            found += [s for s in self.statements.get(id(small), [self.done[id(small)]]) if s]
         return [s.with_changes(semicolon=cst.MaybeSentinel.DEFAULT) for s in found if not _is_constant(s)]
 
     def leave_SimpleStatementLine(self, original_node: Any, updated_node: Any) -> Any:
-        changed = any(id(small) in self.statements for small in original_node.body)
+        changed = any(id(small) in self.statements or id(small) in self.before for small in original_node.body)
         lines = self.small_statements(original_node)
         if not lines:
             return cst.RemoveFromParent()
@@ -396,6 +440,21 @@ _OPERATORS = {
 
 def _assignment(target: str, value: Any) -> Any:
     return cst.Assign([cst.AssignTarget(ex.parse(target))], value)
+
+
+def _method(original: Any) -> str:
+    """The name of a method that is called, or an empty text."""
+    is_method = isinstance(original, cst.Call) and isinstance(original.func, cst.Attribute)
+    return original.func.attr.value if is_method else ""
+
+
+def _changed(original: Any, target: Any) -> Any:
+    """The expression of what a statement or call changes: that of the tensor whose element is assigned to."""
+    if isinstance(original, cst.Assign) and isinstance(original.targets[0].target, cst.Subscript):
+        return original.targets[0].target.value
+    if isinstance(original, cst.AugAssign) and isinstance(original.target, cst.Subscript):
+        return original.target.value
+    return target
 
 
 def _is_chain(call: Any) -> bool:

@@ -51,7 +51,9 @@ class _Instrument(ast.NodeTransformer):
         node.slice = self.visit(node.slice)
         if isinstance(node.ctx, ast.Load):
             return self._tell("subscript", "subscript", original, node.value, _as_value(node.slice))
-        return node  # the statement tells it
+        if isinstance(node.ctx, ast.Store):
+            node.value = self._tell("store", "store_into", original, node.value)
+        return node  # the statement tells the rest
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         if isinstance(node.func, ast.Name) and node.func.id in ("super", "locals", "globals", "vars", "dir", "eval"):

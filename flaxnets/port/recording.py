@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flaxnets.port._torch import torch
+from flaxnets.port.bindings import bindings, storage
 from flaxnets.port.errors import Refusal
 from flaxnets.port.hooks import place, watched_hooks
 from flaxnets.port.instruments import HOOK, compile_instrumented, in_place_operator
@@ -36,13 +37,6 @@ _FOREIGN = tuple(os.path.join(_PURELIB, name, "") for name in ("torch", "numpy",
 _FOREIGN += (os.path.join(os.path.dirname(torch.__file__), ""),)
 
 
-def _storage(tensor: torch.Tensor) -> Any:
-    try:
-        return tensor.untyped_storage()._cdata
-    except (RuntimeError, NotImplementedError):  # sparse and meta tensors have none
-        return None
-
-
 class Recorder:
     """Instruments functions when they are reached, and notes what their places meet.
 
@@ -59,7 +53,7 @@ class Recorder:
         self.all_sites: list[Site] = []
         self.attributes_read: set[str] = set()
         self._changed: dict[int, tuple[types.FunctionType, types.CodeType, types.CodeType]] = {}
-        self._stack: list[tuple[types.FrameType, Site]] = []
+        self._stack: list[tuple[types.FrameType, set[tuple[str, str]]]] = []
         self._unreadable: set[int] = set()
         self.module_calls: dict[int, Site] = {}
         self.other_refusals: list[Refusal] = []
@@ -188,6 +182,7 @@ class Recorder:
         result = getattr(value, name)
         self.lasting.read(value, name, result)
         _add(site, tensor_problem(result))
+        site.has_gradient |= isinstance(result, torch.Tensor) and result.requires_grad
         if is_module:
             self.attributes_read.add(name)
             site.owners.add(type(value))
@@ -208,8 +203,12 @@ class Recorder:
         if isinstance(value, torch.nn.Module):
             self.attributes_read.add(name)
             site.results.add("variable" if is_registered(value, name) else kind(getattr(value, name, None)))
+            current = getattr(value, name) if reads else None
+            if isinstance(current, torch.Tensor):
+                site.has_gradient |= current.requires_grad
+                site.changes.add(frozenset(self._changed_in_place(site, sys._getframe(1), current)))
         elif isinstance(value, torch.Tensor):
-            self._changed_in_place(site, sys._getframe(1), value)
+            site.changes.add(frozenset(self._changed_in_place(site, sys._getframe(1), value)))
         return value
 
     def subscript(self, number: int, value: Any, index: Any) -> Any:
@@ -235,8 +234,13 @@ class Recorder:
         if isinstance(value, torch.Tensor):
             rank = getattr(index, "ndim", 0) if isinstance(index, torch.Tensor) else 0
             site.dtypes.add((dtype_of(value), dtype_of(new), str(value.ndim), str(rank), str(getattr(new, "ndim", 0))))
-            self._changed_in_place(site, sys._getframe(1), value)
+            site.changes.add(frozenset(self._changed_in_place(site, sys._getframe(1), value)))
         value[index] = in_place_operator(symbol)(value[index], new) if symbol else new
+
+    def store_into(self, number: int, value: Any) -> Any:
+        """An element is about to be set, among other targets."""
+        self._site(number).receivers.add(kind(value))
+        return value
 
     def operator(self, number: int, symbol: str, left: Any, right: Any) -> Any:
         """A binary operator is applied."""
@@ -252,7 +256,7 @@ class Recorder:
         self._note_operands(site, symbol, left, right, result)
         if isinstance(left, torch.Tensor) and result is left:
             site.dtypes.add((before, dtype_of(right), dtype_of(result)))
-            self._changed_in_place(site, sys._getframe(1), left)
+            site.changes.add(frozenset(self._changed_in_place(site, sys._getframe(1), left)))
         return result
 
     def _note_operands(self, site: Site, symbol: str, left: Any, right: Any, result: Any) -> None:
@@ -312,7 +316,8 @@ class Recorder:
         site.parameters |= {key for key, value in tensors.items() if isinstance(value, torch.nn.Parameter)}
         self._reach_arguments(site, given)
         versions = {key: _version(tensor) for key, tensor in tensors.items()}
-        self._stack.append((frame, site))
+        changed: set[tuple[str, str]] = set()
+        self._stack.append((frame, changed))
         try:
             result = function(*arguments, **keywords)
         finally:
@@ -329,7 +334,9 @@ class Recorder:
             if _version(tensor) != versions[key]:
                 site.mutated.add(key)
                 site.dtypes.add((dtype_of(tensor), *(dtype_of(a) for a in arguments[:1])))
-                self._changed_in_place(site, frame, tensor)
+                changed |= self._changed_in_place(site, frame, tensor)
+        if changed:
+            site.changes.add(frozenset(changed))
         return result
 
     def _note_callee(self, site: Site, callee: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
@@ -387,13 +394,14 @@ class Recorder:
                 site.passed[key] = value
                 self._reach_callee(value)
 
-    def _changed_in_place(self, site: Site, frame: types.FrameType | None, tensor: torch.Tensor) -> None:
-        """Note all other bindings of what was changed, in this function and in those that called it."""
-        assert frame is not None
-        self.lasting.change_tensor(_storage(tensor), site)
-        for each, at in [(frame, site), *self._stack]:
-            for name, how in _aliases(each.f_locals, tensor):
-                at.aliases.add((name, how))
+    def _changed_in_place(
+        self, site: Site, frame: types.FrameType | None, tensor: torch.Tensor
+    ) -> set[tuple[str, str]]:
+        """The bindings of what was changed in this function; those in the functions that called it are noted there."""
+        self.lasting.change_tensor(storage(tensor), site)
+        for each, changed in self._stack:
+            changed |= bindings(each, tensor)
+        return bindings(frame, tensor)
 
     # Running a model.
 
@@ -495,26 +503,3 @@ def _index_kinds(index: Any) -> tuple[str, ...]:
 
 def _version(tensor: torch.Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
-
-
-def _aliases(bindings: Mapping[str, Any], tensor: torch.Tensor) -> Iterator[tuple[str, str]]:
-    storage = _storage(tensor)
-
-    def relation(value: Any) -> str | None:
-        if isinstance(value, torch.Tensor) and storage is not None and _storage(value) == storage:
-            return "same" if value is tensor else "view"
-        return None
-
-    for name, value in bindings.items():
-        if (how := relation(value)) is not None:
-            yield name, how
-        elif isinstance(value, torch.nn.Module):
-            for table in (value._parameters, value._buffers, vars(value)):
-                for attribute, held in table.items():
-                    if (how := relation(held)) is not None:
-                        yield f"{name}.{attribute}", how
-        elif isinstance(value, (list, tuple)):
-            if any(relation(item) for item in value):
-                yield name, "inside"
-        elif isinstance(value, dict) and any(relation(item) for item in value.values()):
-            yield name, "inside"

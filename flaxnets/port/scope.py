@@ -92,14 +92,16 @@ class Reads:
     def __init__(self, root: cst.CSTNode, span: Callable[[cst.CSTNode], Span]):
         self.parents: dict[int, cst.CSTNode] = {}
         self._span, self._loads = span, []
-        self._walk(root)
+        self._captured: set[str] = set()  # read in a function inside, whenever that runs
+        self._walk(root, is_inside=False)
 
-    def _walk(self, node: cst.CSTNode) -> None:
+    def _walk(self, node: cst.CSTNode, is_inside: bool) -> None:
         for child in node.children:
             self.parents[id(child)] = node
             if isinstance(child, cst.Name) and not _is_target(node, child):
                 self._loads.append((child.value, child))
-            self._walk(child)
+                self._captured |= {child.value} if is_inside else set()
+            self._walk(child, is_inside or isinstance(child, (cst.FunctionDef, cst.Lambda)))
 
     def parent(self, node: cst.CSTNode) -> Any:
         """The node that holds this one."""
@@ -115,6 +117,8 @@ class Reads:
 
     def is_live(self, name: str, after: cst.CSTNode) -> bool:
         """Whether a name is read after a node, or before it in a loop around it."""
+        if name in self._captured:
+            return True
         end = self._span(after)[2:]
         loops = [self._span(loop) for loop in self.enclosing(after, cst.For, cst.While)]
         inside = self._span(after)

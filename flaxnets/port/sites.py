@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,10 @@ import jax.numpy as jnp
 from flaxnets.port._torch import torch
 from flaxnets.port.errors import Refusal
 from flaxnets.port.sources import FunctionSource, Span
+
+# Names and dotted paths, each with what it is to a tensor that was changed: the ``"same"`` one, a ``"view"``, the same
+# view as another name (``"is y"``), or a container with it ``"inside"``.
+Bindings = frozenset[tuple[str, str]]
 
 
 @dataclasses.dataclass(eq=False)
@@ -25,11 +30,12 @@ class Site:
         callees: what was called.
         arguments: kinds of the operands of an operator, or of what was used as an index.
         kinds: the kind of each argument of a call, by position or name; the receiver of a method comes first.
+        has_gradient: whether an attribute was a tensor that gradients flow into.
         is_plain: whether JAX's type promotion always gives torch's result.
         outcomes: truth values of a test.
         mutated: the arguments of a call that it changed in place, by position or name.
         returned: the argument that a call returned, by position or name, if it always was the same one.
-        aliases: other bindings of a tensor that was changed here, with how: ``"same"``, ``"view"`` or ``"inside"``.
+        changes: for each time that something was changed here, all bindings of what was changed, with how.
         dtypes: those of operands and result, of an operator or a store.
         problems: why what was met cannot be followed.
         parameters: the arguments of a call that were parameters, by position or name; -1 for the receiver.
@@ -43,7 +49,7 @@ class Site:
     outcomes: set[bool] = dataclasses.field(default_factory=set)
     mutated: set[int | str] = dataclasses.field(default_factory=set)
     returned: set[int | str | None] = dataclasses.field(default_factory=set)
-    aliases: set[tuple[str, str]] = dataclasses.field(default_factory=set)
+    changes: set[Bindings] = dataclasses.field(default_factory=set)
     dtypes: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
     owners: set[type] = dataclasses.field(default_factory=set)
     parameters: set[int | str] = dataclasses.field(default_factory=set)
@@ -51,8 +57,19 @@ class Site:
     kinds: dict[int | str, str] = dataclasses.field(default_factory=dict)
     problems: set[tuple[str, str]] = dataclasses.field(default_factory=set)
     is_plain: bool = True
+    has_gradient: bool = False
     on_tensor: bool = False
     hits: int = 0
+
+    def aliases(self) -> dict[str, str]:
+        """What each name and path is to what was changed here; ``"varying"`` if not the same each time."""
+        relations: dict[str, str] = {}
+        for name, how in itertools.chain(*self.changes):
+            relations[name] = how if relations.get(name, how) == how else "varying"
+        for change in self.changes:
+            names = {name for name, _ in change}
+            relations.update({name: "varying" for name in relations if name not in names})
+        return relations
 
     def note_kinds(self, values: Mapping[int | str, Any]) -> None:
         """Note the kinds of a call's arguments, those that were always the same."""

@@ -110,6 +110,8 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
         self.refusals: list[Refusal] = []
         self.used: dict[str, Any] = {}
         self.statements: dict[Any, list[Any]] = {}
+        self.before: dict[int, list[Any]] = {}  # statements to put before a small statement
+        self.unmasked: set[int] = set()  # what computes with whole tensors in the place of what a mask selects
         self.done: dict[int, Any] = {}  # small statements after translation, by their originals; None if removed
         self.variable_names = self._variable_names()
         self.stopped = 0  # how many blocks without gradients surround the current place
@@ -181,6 +183,14 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
 
     def visit_FormattedString(self, node: cst.FormattedString) -> bool:
         return False
+
+    def visit_Assign(self, node: cst.Assign) -> bool:
+        self.unmask(node, node.targets[0].target)
+        return True
+
+    def visit_AugAssign(self, node: cst.AugAssign) -> bool:
+        self.unmask(node, node.target)
+        return True
 
     def visit_AssignTarget(self, node: cst.AssignTarget) -> bool:
         self._keep_targets(node.target)
@@ -503,6 +513,8 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
         if self.is_unreached("subscript", original_node):
             return self.unreached(original_node)
         site = self.site("subscript", original_node)
+        if id(original_node) in self.unmasked:
+            return updated_node.value
         if "variable" in site.results:
             return ex.subscript(updated_node, "...")
         if "tensor" in site.receivers and any("mask" in kinds for kinds in site.arguments):

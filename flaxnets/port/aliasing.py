@@ -1,0 +1,206 @@
+"""Which names show a tensor that is changed in place, and how each of them is made to show the change."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from flaxnets.port import expressions as ex
+from flaxnets.port._torch import libcst as cst
+from flaxnets.port.names import qualified_name
+from flaxnets.port.scope import MISSING
+from flaxnets.port.sites import Site
+
+# Methods and functions whose result can show the elements of their argument.
+_VIEWS = {
+    "view", "transpose", "permute", "t", "unsqueeze", "squeeze", "narrow", "select", "diagonal", "flatten", "reshape",
+    "unfold", "swapaxes", "swapdims", "movedim", "moveaxis", "expand", "view_as", "detach", "unflatten", "expand_as",
+    "contiguous", "ravel", "adjoint",
+}  # fmt: skip
+_VIEW_ATTRIBUTES = {"T", "mT", "data"}
+_CUTS = {"detach", "data"}  # the gradient does not see what is written through these
+
+
+class Aliasing:
+    """What the translator knows of names that share a tensor."""
+
+    # The translator has these.
+    root: Any
+    tree: Any
+    scope: Any
+    site: Any
+    reads: Any
+    is_tensor: Any
+
+    # Views.
+
+    def base(self, target: Any) -> Any:
+        """What an expression is a view of; the expression itself if it is none."""
+        while (inner := self._viewed(target)) is not None:
+            target = inner
+        return target
+
+    def is_cut(self, target: Any) -> bool:
+        """Whether an expression is a view without gradients."""
+        while (inner := self._viewed(target)) is not None:
+            name = target.func if isinstance(target, cst.Call) else target
+            if isinstance(name, cst.Attribute) and name.attr.value in _CUTS:
+                return True
+            target = inner
+        return False
+
+    def _viewed(self, target: Any) -> Any:
+        """What an expression is directly a view of, or None."""
+        if isinstance(target, cst.Subscript):
+            site = self.site("subscript", target)
+            site = site if site.hits else self.site("store", target)
+            return target.value if "tensor" in site.receivers else None
+        if isinstance(target, cst.Call):
+            callee = self.scope.static(target.func)
+            if callee is not MISSING:
+                is_view = qualified_name(callee).rpartition(".")[2] in _VIEWS and target.args
+                return target.args[0].value if is_view else None
+            is_method = isinstance(target.func, cst.Attribute) and target.func.attr.value in _VIEWS
+            return target.func.value if is_method else None
+        is_attribute = isinstance(target, cst.Attribute) and target.attr.value in _VIEW_ATTRIBUTES
+        return target.value if is_attribute and self.is_tensor(target) else None
+
+    # Relations.
+
+    def relations(self, site: Site, original: Any) -> dict[str, str]:
+        """What matters later, or was read before in the same statement, with how it shows what was changed."""
+        return {
+            name: how
+            for name, how in site.aliases().items()
+            if "." in name or self.reads.is_live(name, original) or self.reads.read_before(name, original)
+        }
+
+    def owner(self, root: Any) -> str:
+        """The name or path by which a site's relations know an assignable expression."""
+        if isinstance(root, cst.Subscript):
+            return self.owner(root.value)
+        return self.target_text(root)
+
+    def target_text(self, root: Any) -> str:
+        """The text of an expression as the target of an assignment."""
+        text = ex.code(root)
+        if isinstance(root, cst.Attribute):
+            results = self.site("attribute", root).results | self.site("store", root).results
+            return f"{text}[...]" if "variable" in results else text
+        return text
+
+    def derived(self, names: dict[str, str], root: Any, is_whole: bool, original: Any) -> list[tuple[str, Any]] | None:
+        """Assignments after which the names show a change of ``root``, in order; None if there are none for a name.
+
+        A pair is a name with its new value; where the value is None, the name is the base of a view that has changed.
+
+        Args:
+            names: the names, and what they are to what was changed.
+            root: the expression that has its new value already.
+            is_whole: whether what was changed is ``root`` itself, and no view of it.
+            original: where the change is.
+        """
+        groups = {name: how.removeprefix("is ") if how.startswith("is ") else name for name, how in names.items()}
+        known: dict[str, str] = {self.owner(root): self.target_text(root)}
+        pending = dict(names)
+        assignments: list[tuple[str, Any]] = []
+        while pending:
+            for name, how in sorted(pending.items()):
+                value = self._value(name, how, known, groups, original)
+                if how == "same" and is_whole:
+                    value = ex.parse(self.target_text(root))
+                if value is None and self.changed_view(name, known, original) is None:
+                    continue
+                assignments.append((name, value))
+                known[name] = name
+                del pending[name]
+                break
+            else:
+                return None
+        return assignments
+
+    def _value(self, name: str, how: str, known: dict[str, str], groups: dict[str, str], original: Any) -> Any:
+        """The expression of the user's that gives a name its new value."""
+        if how in ("varying", "inside", "inside twice"):
+            return None
+        twins = {groups.get(name, name), *(other for other, group in groups.items() if group == groups.get(name, name))}
+        for twin in sorted(twins - {name}):
+            if twin in known:
+                return ex.parse(known[twin])
+        for each in sorted({name, *twins}):
+            definition = self.definition(each, original)
+            if definition is not None and self.owner(self.base(definition)) in known:
+                return definition
+        return None
+
+    def changed_view(self, name: str, known: Any, original: Any) -> tuple[str, Any] | None:
+        """A name that has its new value and is a view of this one, with its definition."""
+        for each in known:
+            definition = self.definition(each, original)
+            if definition is not None and self.owner(self.base(definition)) == name:
+                return each, definition
+        return None
+
+    # Definitions.
+
+    def definition(self, name: str, original: Any) -> Any:
+        """The view that a name stands for at a place, an expression whose names mean there what they meant before."""
+        before = [b for b in self._bindings() if b[0] == name and b[2] < self.tree.span(original)[:2]]
+        if not before:
+            return None
+        _, value, place, statement = max(before, key=lambda binding: binding[2])
+        if value is None or self.base(value) is value or not self._surrounds(statement, original):
+            return None
+        inside = _names(value)
+        text = ex.code(self.base(value))
+        later = [b for b in self._bindings() if b[2] > place and (b[0] in inside or b[0] == text)]
+        return None if later else value
+
+    def _surrounds(self, statement: Any, original: Any) -> bool:
+        """Whether a statement has always run when this place runs: its block is around the place."""
+        block = self.reads.parent(statement)
+        return block is self.root or any(each is block for each in self.reads.enclosing(original, cst.BaseSuite))
+
+    def _bindings(self) -> list[tuple[str, Any, tuple[int, int], Any]]:
+        """All assignments to names and attributes: the name, the value if it is one, the place, and the statement."""
+        if not hasattr(self, "_all_bindings"):
+            self._all_bindings = [b for node in nodes(self.root) for b in self._bound(node)]
+        return self._all_bindings
+
+    def _bound(self, node: Any) -> Iterator[tuple[str, Any, tuple[int, int], Any]]:
+        place = self.tree.span(node)[:2] if isinstance(node, _BINDING) else (0, 0)
+        line = self.reads.parent(node)
+        if isinstance(node, cst.Assign):
+            for target in node.targets:
+                yield from ((name, value, place, line) for name, value in _pairs(target.target, node.value))
+        elif isinstance(node, cst.AnnAssign) and node.value is not None:
+            yield ex.code(node.target), node.value, place, line
+        elif isinstance(node, (cst.For, cst.CompFor, cst.NamedExpr)):
+            yield from ((name, None, place, line) for name, _ in _pairs(node.target, None))
+        elif isinstance(node, cst.AugAssign) and not self.site("operator", node).changes:
+            yield ex.code(node.target), None, place, line
+
+
+_BINDING = (cst.Assign, cst.AnnAssign, cst.For, cst.CompFor, cst.NamedExpr, cst.AugAssign)
+
+
+def nodes(root: Any) -> Iterator[Any]:
+    """A node and all below it."""
+    yield root
+    for child in root.children:
+        yield from nodes(child)
+
+
+def _pairs(target: Any, value: Any) -> Iterator[tuple[str, Any]]:
+    """The names of a target with their values; None where the value is no part of the source."""
+    if not isinstance(target, (cst.Tuple, cst.List)):
+        yield ex.code(target), value
+        return
+    values = [e.value for e in value.elements] if isinstance(value, (cst.Tuple, cst.List)) else []
+    is_plain = len(values) == len(target.elements) and not any(
+        isinstance(e, cst.StarredElement) for e in [*target.elements, *value.elements]
+    )
+    for i, element in enumerate(target.elements):
+        yield from _pairs(element.value, values[i] if is_plain else None)
+
+
+def _names(node: Any) -> set[str]:
+    return {each.value for each in nodes(node) if isinstance(each, cst.Name)}

@@ -1,0 +1,54 @@
+"""What the names of a running function are to a tensor that was changed in place."""
+
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from flaxnets.port._torch import torch
+
+
+def storage(tensor: torch.Tensor) -> Any:
+    """What identifies the memory of a tensor; None for sparse tensors and the like."""
+    try:
+        return tensor.untyped_storage()._cdata
+    except (RuntimeError, NotImplementedError):
+        return None
+
+
+def bindings(frame: types.FrameType | None, tensor: torch.Tensor) -> set[tuple[str, str]]:
+    """Names and paths that stand for a tensor or share its memory, in the words of :mod:`flaxnets.port.sites`."""
+    found: set[tuple[str, str]] = set()
+    while frame is not None:
+        found |= set(_bindings(frame, tensor))
+        # A comprehension has a frame of its own before Python 3.12.
+        is_inner = frame.f_code.co_name in ("<listcomp>", "<genexpr>", "<dictcomp>", "<setcomp>")
+        frame = frame.f_back if is_inner else None
+    return found
+
+
+def _bindings(frame: types.FrameType, tensor: torch.Tensor) -> Iterator[tuple[str, str]]:
+    memory = storage(tensor)
+    views: dict[int, str] = {}
+
+    def relation(name: str, value: Any) -> str | None:
+        if not isinstance(value, torch.Tensor) or memory is None or storage(value) != memory:
+            return None
+        if value is tensor:
+            return "same"
+        first = views.setdefault(id(value), name)
+        return "view" if first == name else f"is {first}"
+
+    for name, value in sorted(frame.f_locals.items()):
+        if (how := relation(name, value)) is not None:
+            yield name, how
+        elif isinstance(value, torch.nn.Module):
+            for table, end in ((value._parameters, "[...]"), (value._buffers, "[...]"), (vars(value), "")):
+                for attribute, held in table.items():
+                    path = f"{name}.{attribute}{end}"  # as it is assigned to in a port
+                    if (how := relation(path, held)) is not None:
+                        yield path, how
+        elif isinstance(value, (list, tuple, dict)):
+            items = value.values() if isinstance(value, dict) else value
+            count = sum(relation(name, item) is not None for item in items)
+            if count:
+                yield name, "inside" if count == 1 else "inside twice"
