@@ -77,7 +77,11 @@ class Aliasing:
         """The name or path by which a site's relations know an assignable expression."""
         if isinstance(root, cst.Subscript):
             return self.owner(root.value)
-        return self.target_text(root)
+        return self.owner(self.base(root.value)) if self.is_part(root) else self.target_text(root)
+
+    def is_part(self, node: Any) -> bool:
+        """Whether an expression is the real or imaginary part of a tensor."""
+        return isinstance(node, cst.Attribute) and node.attr.value in ("real", "imag") and self.is_tensor(node)
 
     def target_text(self, root: Any) -> str:
         """The text of an expression as the target of an assignment."""
@@ -175,8 +179,10 @@ class Aliasing:
             yield ex.code(node.target), node.value, place, line
         elif isinstance(node, (cst.For, cst.CompFor, cst.NamedExpr)):
             yield from ((name, None, place, line) for name, _ in _pairs(node.target, None))
-        elif isinstance(node, cst.AugAssign) and not self.site("operator", node).changes:
-            yield ex.code(node.target), None, place, line
+        elif isinstance(node, cst.AugAssign):
+            sites = self.site("operator", node), self.site("store", node.target)
+            if not any(site.changes for site in sites):
+                yield ex.code(node.target), None, place, line
 
 
 _BINDING = (cst.Assign, cst.AnnAssign, cst.For, cst.CompFor, cst.NamedExpr, cst.AugAssign)

@@ -189,7 +189,7 @@ class InPlace(Aliasing):
     def _assign(self, target: Any, value: Any, original: Any, method: str) -> list[Any]:
         """Statements for a new value of a name, an attribute, an element, or a view of one of these."""
         base = self.base(target)
-        if isinstance(base, cst.Attribute) and base.attr.value in ("real", "imag") and self.is_tensor(base):
+        if self.is_part(base):
             return self._assign_part(base, target, value, original, method)
         is_attribute = isinstance(base, cst.Attribute)
         read = ex.parse(self.target_text(base)) if is_attribute else self._translated(base)

@@ -113,6 +113,15 @@ def index_problem(index: Any) -> Problem | None:
     return None
 
 
+def repeated_index_problem(index: Any) -> Problem | None:
+    """Why an element that an operator changes in place cannot be named twice: torch has its gradient twice."""
+    for part in index if isinstance(index, tuple) else (index,):
+        values = part.tolist() if isinstance(part, torch.Tensor) and part.dtype in (torch.int64, torch.int32) else part
+        if isinstance(values, list) and len({*map(str, values)}) < len(values):
+            return Problem("An index names an element twice.", "use index_add or scatter_add.")
+    return None
+
+
 def call_problem(callee: Any, arguments: Sequence[Any], keywords: Mapping[str, Any], result: Any) -> Problem | None:
     """Why a call cannot be followed, by what it calls and what it is given."""
     given = [*arguments, *keywords.values()]

@@ -24,6 +24,7 @@ from flaxnets.port.problems import (
     call_problem,
     changed_container,
     index_problem,
+    repeated_index_problem,
     source_problem,
     tensor_problem,
     unwrapped,
@@ -232,6 +233,7 @@ class Recorder:
         self.lasting.change(value, site)
         _add(site, index_problem(index))
         if isinstance(value, torch.Tensor):
+            _add(site, repeated_index_problem(index) if symbol else None)
             rank = getattr(index, "ndim", 0) if isinstance(index, torch.Tensor) else 0
             site.dtypes.add((dtype_of(value), dtype_of(new), str(value.ndim), str(rank), str(getattr(new, "ndim", 0))))
             site.changes.add(frozenset(self._changed_in_place(site, sys._getframe(1), value)))
@@ -416,10 +418,10 @@ class Recorder:
         try:
             for training in (True, False):
                 # Where torch.compile is used, its result would run, and not the source.
-                with untouched(model) as rewind, torch.compiler.set_stance("force_eager"):
+                with untouched(model) as rewind, _eager():
                     model.train(training)
                     self._run_once(model, lambda: (copied(arguments), copied(keywords)), rewind)
-                self._run_in_double(model, lambda: model(*in_doubles(arguments), **in_doubles(keywords)), training)
+            self._run_in_double(model, lambda: model(*in_doubles(arguments), **in_doubles(keywords)))
         finally:
             self.restore()
             self._stack.clear()
@@ -440,12 +442,12 @@ class Recorder:
             hooks.run_backward(model, *example())
             self.other_refusals += hooks.finish()
 
-    def _run_in_double(self, model: torch.nn.Module, call: Callable[[], Any], training: bool) -> None:
+    def _run_in_double(self, model: torch.nn.Module, call: Callable[[], Any]) -> None:
         """In float64 what a model computes in float32 shows; a model with tensors of its own may not run so."""
         lasting, self.lasting = self.lasting, Lasting(model)
         self.lasting.begin()
         with contextlib.suppress(Exception), in_double(model), untouched(model):
-            model.train(training)
+            model.eval()
             call()
         self.lasting = lasting
 
@@ -456,6 +458,12 @@ class Recorder:
         function = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
         if isinstance(function, types.FunctionType) and function.__name__ != "__init__":
             self.reach(function)
+
+
+def _eager() -> contextlib.AbstractContextManager[Any]:
+    """A context in which torch.compile does nothing; to import the compiler for this takes seconds."""
+    is_used = "torch._dynamo" in sys.modules
+    return torch.compiler.set_stance("force_eager") if is_used else contextlib.nullcontext()
 
 
 class _Noting:

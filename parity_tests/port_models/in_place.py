@@ -6,12 +6,27 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-FUNCTIONS: list[Callable] = []
+FOLLOWED: list[Callable] = []
+WITHOUT_GRADIENTS: list[Callable] = []  # torch itself has none of them
+REFUSED: list[tuple[Callable, str]] = []
 
 
 def follows(function: Callable) -> Callable:
-    FUNCTIONS.append(function)
+    FOLLOWED.append(function)
     return function
+
+
+def follows_without_gradients(function: Callable) -> Callable:
+    WITHOUT_GRADIENTS.append(function)
+    return function
+
+
+def refused(cause: str) -> Callable[[Callable], Callable]:
+    def note(function: Callable) -> Callable:
+        REFUSED.append((function, cause))
+        return function
+
+    return note
 
 
 class Function(nn.Module):
@@ -83,7 +98,7 @@ def chain_with_alias(self, x):
     return y, z, w
 
 
-@follows
+@refused("in place what y")
 def value_read_within_statement(self, x):
     y = x * 1
     return y + y.add_(1)
@@ -140,7 +155,7 @@ def alias_of_the_iteration_before(self, x):
     return total, last
 
 
-@follows
+@refused("in place what z")
 def alias_only_in_the_first_iteration(self, x):
     y = x * 1
     z = y
@@ -157,7 +172,7 @@ def keyword_argument(self, x):
     return y
 
 
-@follows
+@follows_without_gradients
 def functional_in_place(self, x):
     y = x * 1
     F.relu(y, inplace=True)
@@ -189,7 +204,7 @@ def elements_by_list_and_tensor(self, x):
     return y
 
 
-@follows
+@refused("names an element twice")
 def repeated_index(self, x):
     y = x * 1
     y[[0, 0, 1]] += 1
@@ -239,7 +254,7 @@ def element_of_an_element(self, x):
     return y
 
 
-@follows
+@refused("One of several targets")
 def elements_swapped(self, x):
     y = x * 1
     y[0], y[1] = y[1], y[0]
@@ -271,7 +286,7 @@ def change_of_a_list_member(self, x):
     return parts[0] + parts[1], first
 
 
-@follows
+@refused("in place what parts")
 def change_of_members_in_a_loop(self, x):
     parts = [x * 1, x * 2]
     for part in parts:
@@ -324,7 +339,7 @@ def base_of_two_views(self, x):
     return y
 
 
-@follows
+@refused("in place what right, y")
 def views_by_chunk(self, x):
     y = x * 1
     left, right = y.chunk(2, dim=1)
@@ -332,7 +347,7 @@ def views_by_chunk(self, x):
     return y, right
 
 
-@follows
+@refused("in place what y")
 def views_by_unbind(self, x):
     y = x * 1
     for row in y.unbind(0):
@@ -340,7 +355,7 @@ def views_by_unbind(self, x):
     return y
 
 
-@follows
+@refused("in place what y")
 def rows_in_a_loop(self, x):
     y = x * 1
     for row in y:
@@ -370,7 +385,7 @@ def transposed_view(self, x):
 @follows
 def flattened_copy_is_no_view(self, x):
     y = x.t()
-    z = y.reshape(-1) if y.is_contiguous() else y.flatten()
+    z = y.flatten()
     z.add_(1)
     return x, z
 
@@ -420,7 +435,7 @@ def view_rebound_before_the_change(self, x):
     return y, head
 
 
-@follows
+@refused("in place what y")
 def base_rebound_and_index_changed(self, x):
     y = x * 1
     i = 0
@@ -442,6 +457,13 @@ def view_with_split_of_a_chain(self, x):
 def real_and_imaginary_parts(self, x):
     y = torch.complex(x, x * 2)
     y.real.add_(1)
+    y.imag.copy_(x)
+    return y
+
+
+@refused("part of complex numbers")
+def element_of_an_imaginary_part(self, x):
+    y = torch.complex(x, x * 2)
     y.imag[0] = 3
     return y
 
@@ -449,7 +471,7 @@ def real_and_imaginary_parts(self, x):
 # out= and other operations.
 
 
-@follows
+@follows_without_gradients
 def out_of_empty(self, x):
     out = torch.empty_like(x)
     torch.add(x, x, out=out)
@@ -457,7 +479,7 @@ def out_of_empty(self, x):
     return out
 
 
-@follows
+@follows_without_gradients
 def out_with_alias(self, x):
     out = torch.empty_like(x)
     kept = out
@@ -465,14 +487,14 @@ def out_with_alias(self, x):
     return kept
 
 
-@follows
+@follows_without_gradients
 def out_of_a_view(self, x):
     out = torch.zeros(2, 3, 4, dtype=x.dtype)
     torch.exp(x, out=out[0])
     return out
 
 
-@follows
+@follows_without_gradients
 def result_of_out(self, x):
     out = torch.empty_like(x)
     y = torch.neg(x, out=out)
@@ -489,7 +511,7 @@ def copies_and_fills(self, x):
     return y.masked_fill_(x > 1, 0), z
 
 
-@follows
+@follows_without_gradients
 def scatters(self, x):
     y = torch.zeros(5, 4, dtype=x.dtype)
     index = torch.tensor([4, 0, 4])
@@ -509,7 +531,7 @@ def index_put(self, x):
     return y
 
 
-@follows
+@follows_without_gradients
 def in_place_functions(self, x):
     y = x * 1
     y.addcmul_(x, x, value=0.5).lerp_(x, 0.25)
@@ -561,7 +583,7 @@ def in_place_module_after_a_read(self, x):
     return z + w + y
 
 
-@follows
+@refused("in place what y")
 def in_place_module_read_in_the_same_statement(self, x):
     y = x * 1
     return y + self.relu(y)
@@ -580,7 +602,7 @@ def in_place_module_on_an_input(self, x):
     return x + z
 
 
-@follows
+@follows_without_gradients
 def in_place_modules_in_a_sequence(self, x):
     y = x * 1
     for layer in (self.relu, self.act):
@@ -611,7 +633,7 @@ def helper_of_a_list(ys):
     ys.append(ys[0] * 2)
 
 
-@follows
+@refused("in place what y")
 def helper_changes_its_argument(self, x):
     y = x * 1
     helper(y)
@@ -639,7 +661,7 @@ def helper_changes_a_list(self, x):
     return torch.stack(ys)
 
 
-@follows
+@refused("in place what y")
 def nested_function_changes_a_variable(self, x):
     y = x * 1
 
@@ -759,7 +781,7 @@ def plain_tensor_in_arithmetic(self, x):
     return table
 
 
-@follows
+@refused("")
 def plain_tensor_changed(self, x):
     self.table.add_(1)
     return x + self.table.to(x.dtype)
@@ -805,7 +827,7 @@ def walrus(self, x):
     return y
 
 
-@follows
+@refused("in place what ")
 def tuple_of_aliases(self, x):
     y = x * 1
     pair = (y, y)
@@ -821,7 +843,7 @@ def unpacked_alias(self, x):
     return a + b
 
 
-@follows
+@refused("in place what ")
 def star_arguments(self, x):
     y = x * 1
     args = (y,)
@@ -829,21 +851,21 @@ def star_arguments(self, x):
     return y
 
 
-@follows
+@refused("in place what parts")
 def map_changes(self, x):
     parts = [x * 1, x * 2]
     list(map(helper_that_returns, parts))
     return parts[0] + parts[1]
 
 
-@follows
+@refused("in place what parts")
 def comprehension_changes(self, x):
     parts = [x * 1, x * 2]
     changed = [part.add_(1) for part in parts]
     return parts[0] + changed[1]
 
 
-@follows
+@refused("in place what y")
 def returned_alias_changed_by_the_caller(self, x):
     y = x * 1
 
@@ -852,3 +874,138 @@ def returned_alias_changed_by_the_caller(self, x):
 
     same().add_(1)
     return y
+
+
+@follows
+def buffer_view_seen_after_an_operator(self, x):
+    row = self.seen[0]
+    self.seen += 1
+    return x + row
+
+
+@follows
+def alias_read_by_an_inner_function(self, x):
+    y = x * 1
+    z = y
+
+    def read():
+        return z * 2
+
+    y.add_(1)
+    return read()
+
+
+@follows
+def two_names_of_a_view(self, x):
+    y = x * 1
+    head = y[:, :2]
+    same = head
+    tail = y[:, 2:]
+    y.add_(1)
+    head.mul_(2)
+    return y, head, same, tail
+
+
+@follows
+def view_defined_in_a_condition(self, x):
+    y = x * 1
+    if x.ndim == 2:
+        head = y[0]
+        head.add_(1)
+    return y
+
+
+@refused("in place what y")
+def view_that_depends_on_a_condition(self, x):
+    y = x * 1
+    head = y[0]
+    for i in range(2):
+        if i == 0:
+            head = y[i + 1]
+        head.add_(1)
+    return y
+
+
+@follows
+def views_in_a_loop(self, x):
+    y = x * 1
+    for i in range(y.shape[0]):
+        row = y[i]
+        row.mul_(i)
+        row[0] = i
+    return y
+
+
+@follows
+def module_in_a_container(self, x):
+    y = x * 1
+    parts = [y]
+    z = self.relu(parts[0])
+    return z + parts[0]
+
+
+@follows
+def masked_fill_of_a_view(self, x):
+    y = x * 1
+    y[:, :2].masked_fill_(x[:, :2] > 0, 5)
+    y[1].clamp_(max=0.1)
+    return y
+
+
+@follows
+def method_returns_a_buffer(self, x):
+    seen = self.seen.mul_(2)
+    self.count.add_(1)
+    return seen + x
+
+
+@follows
+def element_assigned_under_no_grad(self, x):
+    y = x * 1
+    with torch.no_grad():
+        y[0] = 3
+        y += 1
+        y[:, 1] *= 2
+    return y * x
+
+
+@follows
+def sum_of_many_masks(self, x):
+    y = x * 1
+    y[y > 1] = -y[y > 1] * 2 + 1
+    y[y < 0] += y[y < 0].abs().sqrt()
+    return y
+
+
+@follows
+def views_of_the_argument(self, x):
+    left = x[:, :2]
+    x += 1
+    return left
+
+
+@refused("in place what feats")
+def helper_changes_members(self, x):
+    feats = [x * 1, x * 2]
+    helper_of_members(feats)
+    return feats[0] + feats[1]
+
+
+def helper_of_members(feats):
+    for feat in feats:
+        feat.add_(1)
+
+
+@refused("Elements are set by a mask to a tensor")
+def mask_with_a_selection(self, x):
+    y = x * 1
+    y[x > 0] = x.flatten()[: (x > 0).sum()]
+    return y
+
+
+@follows
+def zeros_filled_by_rows(self, x):
+    out = x.new_zeros(6, 4)
+    out[::2] = x
+    out[1::2].copy_(x.flip(0))
+    return out
