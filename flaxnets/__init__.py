@@ -8,6 +8,7 @@
 
 import importlib as _importlib
 import pkgutil as _pkgutil
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from flaxnets import _startup as _startup  # before the imports that take seconds
@@ -27,12 +28,21 @@ from flaxnets.state import named_parameters as named_parameters
 from flaxnets.state import state_dict as state_dict
 from flaxnets.summary import summary as summary
 
+if _TYPE_CHECKING:
+    from flaxnets.port import PortError as PortError
+    from flaxnets.port import from_torch as from_torch
+
+# Imported when they are first used, since they need torch.
+_OF_PORT = ("PortError", "from_torch")
+
 
 def _submodules() -> list[str]:
     return [module.name for module in _pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
 
 
 def __getattr__(name: str) -> _Any:
+    if name in _OF_PORT:
+        return getattr(_importlib.import_module(f"{__name__}.port"), name)
     if not name.startswith("_") and name in _submodules():
         return _importlib.import_module(f"{__name__}.{name}")
     known = [each for each in __dir__() if not each.startswith("_")]
@@ -40,4 +50,4 @@ def __getattr__(name: str) -> _Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_submodules()})
+    return sorted({*globals(), *_submodules(), *_OF_PORT})

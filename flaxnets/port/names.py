@@ -96,7 +96,7 @@ def is_operator(callee: Any) -> bool:
     """Whether the operator table decides about a callee."""
     if isinstance(callee, type):
         return callee in (torch.finfo, torch.iinfo)
-    return is_torchs(callee)
+    return is_torchs_definition(callee)
 
 
 def function_text(value: Any) -> str | None:
