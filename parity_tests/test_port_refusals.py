@@ -11,8 +11,8 @@ from torch import nn
 
 from flaxnets.port import PortError, from_torch
 
-# Torch warns of its own jit.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore::DeprecationWarning:port_models")
+# Torch warns of its own jit, and of quantization.
+pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated.*")
 
 
 def marked_lines(*models: type) -> set[int]:

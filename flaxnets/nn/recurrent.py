@@ -7,6 +7,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from flaxnets.nn.packed import PaddedSequence
 from flaxnets.nn.recurrent_base import RNNBase
 
 _Pair = tuple[Float[Array, "... out"], Float[Array, "... hidden"]]
@@ -21,7 +22,7 @@ class RNN(RNNBase):
     """Elman network of several layers: ``h' = tanh(weight_ih @ x + bias_ih + weight_hh @ h + bias_hh)``.
 
     Maps ``(T, N, input_size)`` and ``h_0 (D * num_layers, N, hidden_size)`` to ``(T, N, D * hidden_size)`` and ``h_n``,
-    the ``D`` directions side by side; unbatched input and states have no ``N``. No packed sequences.
+    the ``D`` directions side by side; unbatched input and states have no ``N``. Packed sequences are :class:`flaxnets.nn.packed.PaddedSequence`.
 
     Parameters of layer ``k``: ``weight_ih_l{k} (hidden_size, in)``, ``weight_hh_l{k} (hidden_size, hidden_size)``,
     ``bias_ih_l{k}`` and ``bias_hh_l{k} (hidden_size,)``, and the same with ``_reverse`` for the second direction, all
@@ -69,9 +70,9 @@ class RNN(RNNBase):
         super().__init__(mode, input_size, hidden_size, num_layers, *flags, dtype=dtype, rngs=rngs)
 
     def __call__(
-        self, input: Float[Array, "... in"], hx: Float[Array, "... hidden"] | None = None,
+        self, input: Float[Array, "... in"] | PaddedSequence, hx: Float[Array, "... hidden"] | None = None,
         *, masks: Sequence[Bool[Array, "t n out"]] | None = None,
-    ) -> tuple[Float[Array, "... out"], Float[Array, "... hidden"]]:  # fmt: skip
+    ) -> tuple[Float[Array, "... out"] | PaddedSequence, Float[Array, "... hidden"]]:  # fmt: skip
         """Returns the outputs of all steps and the last hidden states, ``(output, h_n)``.
 
         ``masks`` are used for dropout instead of drawn ones: one for each gap between layers, time first.
@@ -84,7 +85,7 @@ class GRU(RNNBase):
     """Gated recurrent units in several layers; the new gate is ``tanh(W_in @ x + b_in + r * (W_hn @ h + b_hn))``.
 
     Maps ``(T, N, input_size)`` and ``h_0 (D * num_layers, N, hidden_size)`` to ``(T, N, D * hidden_size)`` and ``h_n``,
-    the ``D`` directions side by side; unbatched input and states have no ``N``. No packed sequences.
+    the ``D`` directions side by side; unbatched input and states have no ``N``. Packed sequences are :class:`flaxnets.nn.packed.PaddedSequence`.
 
     Parameters of layer ``k``, gates in the order reset, update, new: ``weight_ih_l{k} (3*hidden_size, in)``,
     ``weight_hh_l{k} (3*hidden_size, hidden_size)``, ``bias_ih_l{k}`` and ``bias_hh_l{k} (3*hidden_size,)``, and the
@@ -124,9 +125,9 @@ class GRU(RNNBase):
         super().__init__("GRU", input_size, hidden_size, num_layers, *flags, dtype=dtype, rngs=rngs)
 
     def __call__(
-        self, input: Float[Array, "... in"], hx: Float[Array, "... hidden"] | None = None,
+        self, input: Float[Array, "... in"] | PaddedSequence, hx: Float[Array, "... hidden"] | None = None,
         *, masks: Sequence[Bool[Array, "t n out"]] | None = None,
-    ) -> tuple[Float[Array, "... out"], Float[Array, "... hidden"]]:  # fmt: skip
+    ) -> tuple[Float[Array, "... out"] | PaddedSequence, Float[Array, "... hidden"]]:  # fmt: skip
         """Returns ``(output, h_n)``; ``masks`` as in :meth:`RNN.__call__`."""
         output, (h_n,) = self._run(input, None if hx is None else (hx,), masks)
         return output, h_n
@@ -137,7 +138,7 @@ class LSTM(RNNBase):
 
     Maps ``(T, N, input_size)`` and the pair ``h_0 (D * num_layers, N, out)``, ``c_0 (D * num_layers, N, hidden_size)``
     to ``(T, N, D * out)`` and the pair ``h_n``, ``c_n``, the ``D`` directions side by side; ``out`` is ``proj_size``
-    if that is positive, else ``hidden_size``. Unbatched input and states have no ``N``. No packed sequences.
+    if that is positive, else ``hidden_size``. Unbatched input and states have no ``N``. Packed sequences are :class:`flaxnets.nn.packed.PaddedSequence`.
 
     Parameters of layer ``k``, gates in the order input, forget, cell, output: ``weight_ih_l{k} (4*hidden_size, in)``,
     ``weight_hh_l{k} (4*hidden_size, out)``, ``bias_ih_l{k}`` and ``bias_hh_l{k} (4*hidden_size,)``,
@@ -177,9 +178,9 @@ class LSTM(RNNBase):
         super().__init__("LSTM", input_size, hidden_size, num_layers, *flags, proj_size, dtype, rngs=rngs)
 
     def __call__(
-        self, input: Float[Array, "... in"], hx: _Pair | None = None,
+        self, input: Float[Array, "... in"] | PaddedSequence, hx: _Pair | None = None,
         *, masks: Sequence[Bool[Array, "t n d_out"]] | None = None,
-    ) -> tuple[Float[Array, "... d_out"], _Pair]:  # fmt: skip
+    ) -> tuple[Float[Array, "... d_out"] | PaddedSequence, _Pair]:  # fmt: skip
         """Returns ``(output, (h_n, c_n))``; ``masks`` as in :meth:`RNN.__call__`."""
         output, (h_n, c_n) = self._run(input, hx, masks)
         return output, (h_n, c_n)

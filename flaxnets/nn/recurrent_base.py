@@ -19,6 +19,7 @@ from flaxnets.nn._arguments import changed
 from flaxnets.nn.functional.recurrent import scan_layers
 from flaxnets.nn.functional.recurrent_steps import KINDS, LayerWeights, State
 from flaxnets.nn.module import Module
+from flaxnets.nn.packed import PaddedSequence
 from flaxnets.nn.parameter import redraw, reserved
 
 
@@ -132,8 +133,8 @@ class RNNBase(Module):
         raise NotImplementedError(f"{type(self).__name__} of mode {self.mode!r} cannot be called; use RNN, GRU or LSTM")
 
     def _run(
-        self, input: jax.Array, hx: Sequence[jax.Array] | None, masks: Sequence[jax.Array] | None
-    ) -> tuple[jax.Array, State]:
+        self, input: jax.Array | PaddedSequence, hx: Sequence[jax.Array] | None, masks: Sequence[jax.Array] | None
+    ) -> tuple[Any, State]:
         layer, sizes = type(self).__name__, (self.proj_size or self.hidden_size, self.hidden_size)
         kind = KINDS[self.mode]
         weights = [[self._weights(suffix) for suffix in self._suffixes(k)] for k in range(self.num_layers)]

@@ -61,6 +61,8 @@ from flaxnets.ops.fourier import ihfftn as ihfftn
 from flaxnets.ops.fourier import istft as istft
 from flaxnets.ops.fourier import kaiser_window as kaiser_window
 from flaxnets.ops.fourier import stft as stft
+from flaxnets.ops.function import Context as Context
+from flaxnets.ops.function import Function as Function
 from flaxnets.ops.indexing import diag_embed as diag_embed
 from flaxnets.ops.indexing import diagonal_scatter as diagonal_scatter
 from flaxnets.ops.indexing import fill_diagonal as fill_diagonal
@@ -106,6 +108,8 @@ from flaxnets.ops.promotion import floating as floating
 from flaxnets.ops.promotion import promote as promote
 from flaxnets.ops.promotion import result_type as result_type
 from flaxnets.ops.random import multinomial as multinomial
+from flaxnets.ops.remat import checkpoint as checkpoint
+from flaxnets.ops.remat import checkpoint_sequential as checkpoint_sequential
 from flaxnets.ops.runtime import assert_values as assert_values
 from flaxnets.ops.runtime import unreached as unreached
 from flaxnets.ops.shapes import atleast as atleast

@@ -78,7 +78,7 @@ class WatchedHooks:
     def _state(self, arguments: Any) -> list[tuple[int, int]]:
         """The tensors that a hook could change, and the counts of their changes."""
         self._last = {key: state for key, (_, state) in self._objects().items()}
-        values = list(_tensors(arguments))
+        values = list(tensors(arguments))
         for module in (a for a in arguments if isinstance(a, torch.nn.Module)):
             used = self.recorder.attributes_read | ({*vars(module)} if _is_torchs(module) else set())
             values += [v for v in (*module._parameters.values(), *module._buffers.values()) if v is not None]
@@ -103,19 +103,6 @@ class WatchedHooks:
             if key in self.recorder.lasting.used:
                 self.refuse(self.hooks_of[key], f"The hook of {owner} changes what forward reads.", _FORWARD)
         return list(self.refusals.values())
-
-    def run_backward(self, model: torch.nn.Module, arguments: Any, keywords: Any) -> None:
-        """Compute gradients, if there are hooks that could change them."""
-        if not self.has_backward:
-            return
-        given = arguments, keywords
-        for tensor in _tensors(given):
-            if tensor.is_floating_point():
-                tensor.requires_grad_()
-        total = sum(t.abs().sum() for t in _tensors(model(*arguments, **keywords)) if t.requires_grad)
-        sources = [t for t in (*model.parameters(), *_tensors(given)) if t.requires_grad]
-        if isinstance(total, torch.Tensor):
-            torch.autograd.grad(total, sources, allow_unused=True)
 
 
 @contextlib.contextmanager
@@ -144,11 +131,12 @@ def _is_torchs(module: torch.nn.Module) -> bool:
     return type(module).__module__.split(".")[0] == "torch"
 
 
-def _tensors(tree: Any) -> Iterator[torch.Tensor]:
+def tensors(tree: Any) -> Iterator[torch.Tensor]:
+    """The tensors in lists, tuples and dicts."""
     if isinstance(tree, torch.Tensor):
         yield tree
     elif isinstance(tree, (list, tuple)):
         for item in tree:
-            yield from _tensors(item)
+            yield from tensors(item)
     elif isinstance(tree, dict):
-        yield from _tensors(list(tree.values()))
+        yield from tensors(list(tree.values()))

@@ -13,23 +13,25 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from flaxnets import nn
+from flaxnets import nn, ops
 from flaxnets.port import expressions as ex
 from flaxnets.port._torch import libcst as cst
 from flaxnets.port._torch import torch
 from flaxnets.port.closures import Closure, holds_state
 from flaxnets.port.computed import class_before, computed_names, make_computed, twin
 from flaxnets.port.errors import Refusal
+from flaxnets.port.names import is_function_apply
 from flaxnets.port.namespace import Namespace
 from flaxnets.port.outcomes import array
-from flaxnets.port.problems import layer_problem, tensor_problem
+from flaxnets.port.problems import layer_problem, tensor_problem, unwrapped
 from flaxnets.port.recording import Recorder
 from flaxnets.port.translation import function_text, is_torchs
+from flaxnets.port.wrappers import Compiled, library_twin
 
 _TORCHS_OWN = {
     "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_is_full_backward_hook", "_version",
     "_flat_weights", "_flat_weight_refs", "_flat_weights_names", "_all_weights", "_reversed_padding_repeated_twice",
-    "training", "call_super_init", "_compiled_call_impl",
+    "training", "call_super_init", "_compiled_call_impl", "_multirecipe", "_axes_lengths",
 }  # fmt: skip
 
 
@@ -92,6 +94,7 @@ class Mirror:
             return self._partial(value)
         if isinstance(value, types.MethodType):
             return self._bound_method(value)
+        value = unwrapped(value)
         if isinstance(value, (types.FunctionType, types.BuiltinFunctionType)):
             return self.function(value)
         return self._container(value)
@@ -111,6 +114,8 @@ class Mirror:
         if isinstance(owner, torch.nn.Module):
             name = "__call__" if value.__name__ == "forward" else value.__name__
             return Closure(operator.attrgetter(name), [self.module(owner)])
+        if is_function_apply(value):
+            return self.cls(owner).apply
         return types.MethodType(self.function(value.__func__), self.value(owner))
 
     def _container(self, value: Any) -> Any:
@@ -195,6 +200,12 @@ class Mirror:
             return nn.Parameter
         if kind is torch.nn.Module:
             return nn.Module
+        if kind is torch.autograd.Function:
+            return ops.Function
+        if (wrapper := library_twin(kind)) is not None:
+            return wrapper
+        if issubclass(kind, torch.autograd.Function):
+            return self._translated_class(kind)
         if not issubclass(kind, torch.nn.Module):
             return kind
         if is_torchs(kind):
@@ -295,7 +306,7 @@ class Mirror:
         for name, child in module._modules.items():
             new.add_module(name, None if child is None else self.module(child))
         computed = computed_names(module)
-        for name, value in vars(module).items():
+        for name, value in ({} if isinstance(new, Compiled) else vars(module)).items():
             if name not in _TORCHS_OWN and "hook" not in name and name not in computed:
                 self._attribute(module, new, name, value)
         make_computed(module, new)
@@ -418,7 +429,7 @@ def _functions(value: Any) -> list[Any]:
 
 
 def _is_class_attribute(name: str, value: Any) -> bool:
-    if name.startswith("__") or name in ("dump_patches", "training", "call_super_init", "_abc_impl"):
+    if name.startswith("__") or name in ("_backward_cls", "dump_patches", "training", "call_super_init", "_abc_impl"):
         return False
     return not isinstance(value, (types.FunctionType, property, staticmethod, classmethod, types.MemberDescriptorType))
 

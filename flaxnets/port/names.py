@@ -11,7 +11,7 @@ from flaxnets.port._torch import torch
 
 CONSTANT_CALLS = {
     "torch.jit.is_scripting": "False", "torch.jit.is_tracing": "False", "torch.compiler.is_compiling": "False",
-    "torch.onnx.is_in_onnx_export": "False", "torch._assert": "None", "torch.is_grad_enabled": "True",
+    "torch.onnx.is_in_onnx_export": "False", "torch.is_grad_enabled": "True",
     "torch.is_autocast_enabled": "False", "torch._C._get_tracing_state": "None", "torch.cuda.is_available": "False",
     "torch.nn.utils.parametrize.cached": "nn.utils.parametrize.cached()",
     "torch._C._log_api_usage_once": "None", "torch.compiler.is_dynamo_compiling": "False", "torch.is_inference_mode_enabled": "False",
@@ -59,6 +59,13 @@ def is_torchs(value: Any) -> bool:
     if isinstance(module, str):
         return module.split(".")[0] == "torch"
     return isinstance(value, (types.BuiltinFunctionType, types.MethodDescriptorType)) and "torch" in repr(value)
+
+
+def is_function_apply(value: Any) -> bool:
+    """Whether a value is the method ``apply`` of a ``torch.autograd.Function``."""
+    owner = getattr(value, "__self__", None)
+    is_method = isinstance(value, types.MethodType) and value.__func__.__name__ == "apply"
+    return is_method and isinstance(owner, type) and issubclass(owner, torch.autograd.Function)
 
 
 def is_torchs_definition(value: Any) -> bool:

@@ -97,6 +97,9 @@ class Namespace:
         assert recorded is not None
         translation = translate(recorded, function, self, module_class)
         self.refusals += translation.refusals
+        for name, value in translation.globals.items():
+            if isinstance(value, types.ModuleType):
+                self.globals.setdefault(name, value)
         return translation
 
     def execute(self, text: str, title: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from flaxnets.port.errors import PortError
 from flaxnets.port.mirroring import Mirror
 from flaxnets.port.outcomes import Arguments, Setting
 from flaxnets.port.recording import Recorder
+from flaxnets.port.wrappers import unwrapped_module, without_compilation
 
 
 def from_torch(
@@ -42,16 +43,18 @@ def from_torch(
     >>> port(torch.ones(4, 3).numpy()).shape, list(port.state_dict())
     ((2, 4), ['weight', 'bias'])
     """
+    module = unwrapped_module(module)
     inputs = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
     arguments = Arguments(inputs, dict(kwargs or {}))
-    recorder = Recorder()
-    recorder.run(module, arguments.args, arguments.kwargs)
-    mirror = Mirror(recorder, module)
-    port = mirror.module(module)
-    refusals = [*recorder.refusals(), *mirror.space.refusals]
-    if refusals:
-        raise PortError(refusals)
-    if check:
-        modes = (False,) if mirror.space.has_random_functions() else (True, False)
-        check_port(module, port, arguments, [Setting(training=mode) for mode in modes])
+    with without_compilation():
+        recorder = Recorder()
+        recorder.run(module, arguments.args, arguments.kwargs)
+        mirror = Mirror(recorder, module)
+        port = mirror.module(module)
+        refusals = [*recorder.refusals(), *mirror.space.refusals]
+        if refusals:
+            raise PortError(refusals)
+        if check:
+            modes = (False,) if mirror.space.has_random_functions() else (True, False)
+            check_port(module, port, arguments, [Setting(training=mode) for mode in modes])
     return port

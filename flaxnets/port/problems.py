@@ -11,6 +11,7 @@ import numpy as np
 
 from flaxnets import nn
 from flaxnets.port._torch import torch
+from flaxnets.port.names import is_function_apply
 
 
 class Problem(NamedTuple):
@@ -131,6 +132,11 @@ def call_problem(callee: Any, arguments: Sequence[Any], keywords: Mapping[str, A
         problem = find(callee, given, keywords)
         if problem is not None:
             return problem
+    if is_function_apply(callee) and callee.__self__.backward is torch.autograd.Function.backward:
+        return Problem(
+            f"{callee.__self__.__name__} has no backward, so its gradient is not known.",
+            "define backward, or call the operations without a torch.autograd.Function.",
+        )
     if isinstance(result, torch.nn.Module) and inspect.isclass(callee):
         return _creation_problem(result)
     return first_problem([getattr(callee, "__self__", None), *given, result])
@@ -138,6 +144,8 @@ def call_problem(callee: Any, arguments: Sequence[Any], keywords: Mapping[str, A
 
 def _library_problem(callee: Any, given: Sequence[Any], keywords: Any) -> Problem | None:
     owner = getattr(callee, "__self__", None)
+    if getattr(callee, "__name__", "") == "mark_dirty":
+        return Problem("mark_dirty() says that forward changes its argument.", "return a new tensor.")
     if isinstance(owner, (random.Random, np.random.RandomState, np.random.Generator)):
         return _MODULES["random"] if isinstance(owner, random.Random) else _NUMPYS_RANDOM
     module = str(getattr(callee, "__module__", None) or getattr(type(owner), "__module__", ""))
@@ -200,8 +208,8 @@ def _is_hashable(value: Any) -> bool:
 def layer_problem(module: torch.nn.Module, path: str = "") -> Problem | None:
     """Why a module has no counterpart.
 
-    >>> layer_problem(torch.jit.trace(torch.nn.ReLU(), torch.ones(2)), "act").fix
-    'port the module before torch.jit makes a ScriptModule of it.'
+    >>> layer_problem(torch.ao.nn.qat.Linear(1, 1, qconfig=torch.ao.quantization.default_qconfig), "head").fix
+    'write the layer as a module of your own.'
     """
     where = f" (the module {path!r})" if path else ""
     if isinstance(module, torch.jit.ScriptModule):
@@ -220,7 +228,7 @@ def layer_problem(module: torch.nn.Module, path: str = "") -> Problem | None:
 
 def has_twin(kind: type) -> bool:
     """Whether there is a counterpart of a module class of torch's."""
-    if kind is torch.nn.Module or kind.__name__ in ("NonDynamicallyQuantizableLinear", "OptimizedModule"):
+    if kind is torch.nn.Module or kind.__name__ in ("NonDynamicallyQuantizableLinear", "OptimizedModule", "DistributedDataParallel"):
         return True
     if kind.__module__.startswith(("torch.ao", "torch.nn.qat", "torch.nn.quant", "torch.nn.intrinsic", "torch.fx")):
         return False

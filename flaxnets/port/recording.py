@@ -11,12 +11,15 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
+
 from flaxnets.port._torch import torch
 from flaxnets.port.bindings import bindings, storage
 from flaxnets.port.errors import Refusal
-from flaxnets.port.hooks import place, watched_hooks
+from flaxnets.port.hooks import place, tensors, watched_hooks
 from flaxnets.port.instruments import HOOK, compile_instrumented, in_place_operator
 from flaxnets.port.lasting import Lasting
+from flaxnets.port.names import is_function_apply
 from flaxnets.port.problems import (
     CHAINED,
     MEMBERSHIP,
@@ -60,6 +63,9 @@ class Recorder:
         self.other_refusals: list[Refusal] = []
         self.lasting = Lasting(torch.nn.Module())
         self._is_paused = False
+        self._has_functions = False  # of torch.autograd
+        self._is_backward = False
+        self._nested: set[types.CodeType] = set()
 
     # Reaching functions.
 
@@ -109,6 +115,7 @@ class Recorder:
             except (OSError, SyntaxError):
                 return None
             self.recorded[code] = recorded
+            self._nested.update(_nested_codes(instrumented))
             self._codes = {**getattr(self, "_codes", {}), code: instrumented}
         instrumented = self._codes[code]
         if instrumented.co_freevars != code.co_freevars:
@@ -304,7 +311,7 @@ class Recorder:
     def call(self, number: int, function: Any, *arguments: Any, **keywords: Any) -> Any:
         """A call; runs it."""
         site, frame = self._site(number), sys._getframe(1)
-        callee = function
+        callee = function = unwrapped(function)  # a cache would hide what it calls
         while isinstance(callee, functools.partial):
             callee = callee.func
         if not any(_same(known, callee) for known in site.callees):
@@ -312,6 +319,8 @@ class Recorder:
         self._reach_callee(callee)
         self._note_callee(site, callee, arguments, keywords)
         site.arguments.add(tuple(map(kind, arguments)))
+        if self._is_backward and is_function_apply(callee):
+            arguments = tuple(map(_with_gradient, arguments))  # so that backward computes all gradients
         receiver = getattr(function, "__self__", None)
         given: dict[int | str, Any] = {-1: receiver, **dict(enumerate(arguments)), **keywords}
         tensors = {key: value for key, value in given.items() if isinstance(value, torch.Tensor)}
@@ -357,8 +366,11 @@ class Recorder:
         _add(site, source_problem(callee, self._is_known, [*arguments, *keywords.values()]))
 
     def _is_known(self, function: types.FunctionType) -> bool:
-        is_instrumented = HOOK in function.__code__.co_names  # with the function that it is defined in
-        return is_instrumented or id(inspect.unwrap(function)) in self.of_function or not self.is_user_code(function)
+        function = inspect.unwrap(function)
+        if not isinstance(function, types.FunctionType):
+            return True
+        is_recorded = id(function) in self.of_function or function.__code__ in self._nested
+        return is_recorded or not self.is_user_code(function)
 
     def _note_dtypes(self, site: Site, operands: Sequence[Any], result: Any) -> None:
         tensors = [o for value in operands for o in (value if isinstance(value, (list, tuple)) else [value])]
@@ -375,6 +387,10 @@ class Recorder:
             site.returned.add(None)
 
     def _reach_callee(self, callee: Any) -> None:
+        if is_function_apply(callee):
+            self._has_functions = True
+            for name in ("forward", "setup_context", "backward"):
+                self.reach(getattr(callee.__self__, name))
         if isinstance(callee, torch.nn.Module):
             return  # methods of modules are instrumented from the beginning
         if isinstance(callee, (types.FunctionType, types.MethodType)):
@@ -439,7 +455,10 @@ class Recorder:
         with watched_hooks(model, self) as hooks:
             outputs = call()
             self.lasting.finish(again, outputs)
-            hooks.run_backward(model, *example())
+            if hooks.has_backward or self._has_functions:
+                # A model that cannot be differentiated has no gradient to record.
+                with contextlib.nullcontext() if hooks.has_backward else contextlib.suppress(RuntimeError):
+                    self._run_backward(model, *example())
             self.other_refusals += hooks.finish()
 
     def _run_in_double(self, model: torch.nn.Module, call: Callable[[], Any]) -> None:
@@ -450,6 +469,26 @@ class Recorder:
             model.eval()
             call()
         self.lasting = lasting
+
+    def _run_backward(self, model: torch.nn.Module, arguments: Any, keywords: Any) -> None:
+        """Compute gradients: of the parameters, and of arguments that are floating-point numbers."""
+        sources = [p for p in model.parameters() if p.requires_grad]
+
+        def with_gradient(value: Any) -> Any:
+            if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+                return value
+            sources.append(value.requires_grad_())
+            return value.clone()  # which the model may change
+
+        self._is_backward = True
+        try:
+            args, kwargs = jax.tree.map(with_gradient, (arguments, keywords))
+            outputs = tensors(model(*args, **kwargs))
+            total = sum(t.abs().sum() for t in outputs if t.requires_grad)
+            if isinstance(total, torch.Tensor):
+                torch.autograd.grad(total, sources, allow_unused=True)
+        finally:
+            self._is_backward = False
 
     def _reach_member(self, value: Any) -> None:
         if isinstance(value, property):
@@ -479,6 +518,18 @@ class _Noting:
                 tuple("parameter" if isinstance(p, torch.nn.Parameter) else kind(p) for p in parts)
             )
             yield item
+
+
+def _with_gradient(value: Any) -> Any:
+    is_constant = isinstance(value, torch.Tensor) and value.is_floating_point() and not value.requires_grad
+    return value.detach().clone().requires_grad_() if is_constant else value
+
+
+def _nested_codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield constant
+            yield from _nested_codes(constant)
 
 
 def _add(site: Site, problem: Problem | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from flaxnets.nn import functional as F
 from flaxnets.port import expressions as ex
@@ -20,6 +20,7 @@ from flaxnets.port.names import (
     CONSTANT_CALLS,
     dtype_text,
     function_text,
+    is_function_apply,
     is_library,
     is_operator,
     is_torchs,
@@ -39,6 +40,18 @@ _FALSE_ATTRIBUTES = {
     "is_cuda", "is_quantized", "is_sparse", "is_mkldnn", "is_nested", "is_mps", "is_xpu", "is_meta", "is_cpu_only",
 }  # fmt: skip
 _READS_VALUE = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__"}
+_CHECKPOINT_OPTIONS = (
+    "use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop",
+)  # fmt: skip
+# Functions that have the same arguments here.
+_SAME_ARGUMENTS = {
+    **{f"torch.nn.utils.rnn.{n}": f"nn.utils.rnn.{n}" for n in ("pad_sequence", "unpad_sequence")},
+    **{
+        f"torch.nn.utils.rnn.{n}": f"nn.packed.{n}"
+        for n in ("pack_padded_sequence", "pack_sequence", "pad_packed_sequence")
+    },
+    "torch._assert": "ops.assert_values",
+}
 _FOLDED_CONTEXTS = (
     "no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "autocast", "record_function", "profile",
     "nullcontext", "device", "sdp_kernel", "sdpa_kernel", "_DeviceContext",
@@ -240,6 +253,10 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
             return ex.parse(f"nn.{value.__name__}")
         if value is torch.nn.Parameter:
             return ex.parse("nn.Parameter")
+        if value is torch.autograd.Function:
+            return ex.parse("ops.Function")
+        if is_function_apply(value):
+            return self.reference(value, original) if isinstance(original, cst.Name) else updated
         if is_torchs(value) and callable(value):
             return self._function_value(value, original, updated)
         text = original.value if isinstance(original, cst.Name) else original.attr.value
@@ -385,8 +402,12 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
         name = qualified_name(callee)
         if name in CONSTANT_CALLS:
             return ex.parse(CONSTANT_CALLS[name])
-        if callee is checkpoint:
-            return self._checkpoint(original, updated)
+        if callee is checkpoint or callee is checkpoint_sequential:
+            return self._checkpoint(callee.__name__, updated)
+        if name in _SAME_ARGUMENTS:
+            return updated.with_changes(func=ex.parse(_SAME_ARGUMENTS[name]))
+        if is_function_apply(callee):
+            return self._function_apply(callee, original, updated)
         return self.operator(name, list(updated.args), original, updated, self.site("call", original))
 
     def operator(self, name: str, arguments: Sequence[Any], original: Any, updated: Any, site: Site) -> Any:
@@ -443,16 +464,18 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
         text = "self.rngs()" if self.module_class is not None else "rngs()"
         return text if training in (None, "True") else f"{text} if {training} else None"
 
-    def _checkpoint(self, original: Any, updated: Any) -> Any:
-        positional = [a for a in updated.args if a.keyword is None]
-        function, *rest = positional
-        callees = self.site("call", original).callees
-        del callees
-        if ex.code(function.value).startswith("self."):
-            name = "block"
-            lambda_ = ex.parse(f"nnx.remat(lambda {name}, *args: {name}(*args))")
-            return cst.Call(lambda_, _joined([function, *rest]))
-        return cst.Call(ex.fill("nnx.remat(f)", {"f": function.value}), _joined(rest))
+    def _checkpoint(self, name: str, updated: Any) -> Any:
+        kept = [a for a in updated.args if a.keyword is None or a.keyword.value not in _CHECKPOINT_OPTIONS]
+        return cst.Call(ex.parse(f"ops.{name}"), _joined(kept))
+
+    def _function_apply(self, callee: Any, original: Any, updated: Any) -> Any:
+        """A call of a ``torch.autograd.Function``, whose class is translated."""
+        if self.namespace.draws(callee.__self__.forward):
+            self.refuse(
+                original, f"{callee.__self__.__name__} draws random numbers in forward.",
+                "draw them outside, and pass them as an argument.",
+            )  # fmt: skip
+        return updated
 
     def _other_call(self, site: Site, callee: Any, original: Any, updated: Any) -> Any:
         if callee is torch.nn.Parameter or callee is torch.Size:

@@ -361,21 +361,20 @@ class FunctionWithoutBackward(nn.Module):
         return _NoBackward.apply(x)  # here
 
 
-class _MarksDirty(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        ctx.mark_dirty(x)
-        return x.mul_(2)
-
-    @staticmethod
-    def backward(ctx, g):
-        return g * 2
-
-
 @refused("mark_dirty", "new tensor")
 class FunctionInPlace(nn.Module):
+    class MarksDirty(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.mark_dirty(x)  # here
+            return x.mul_(2)
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * 2
+
     def forward(self, x):
-        return _MarksDirty.apply(x + 0)  # here
+        return self.MarksDirty.apply(x + 0)
 
 
 # Code that is no plain Python of one run.
@@ -678,7 +677,7 @@ class AtenOperator(nn.Module):
         return torch.ops.aten.native_dropout(x, 0.0, False)[0]  # here
 
 
-@refused("not in the operator table", "supported operations")
+@refused("has no counterpart", "write it")
 class OverloadOfAten(nn.Module):
     def forward(self, x):
         return torch.ops.aten.add.Tensor(x, x)  # here

@@ -12,6 +12,7 @@ from flaxnets.autocast import cast_operands
 from flaxnets.nn._arguments import check_ndim
 from flaxnets.nn.functional.linear import linear
 from flaxnets.nn.functional.recurrent_steps import Kind, LayerWeights, State, Step
+from flaxnets.nn.packed import PaddedSequence
 
 
 @functools.partial(jax.jit, static_argnames=("step", "reverse"))  # else every eager call compiles its scan anew
@@ -49,19 +50,20 @@ def scan_layer(
 def scan_layers(
     layer: str,
     kind: Kind,
-    input: Float[Array, "... in"],
+    input: Float[Array, "... in"] | PaddedSequence,
     hx: Sequence[Float[Array, "..."]] | None,
     weights: Sequence[Sequence[LayerWeights]],
     state_sizes: Mapping[str, int],
     batch_first: bool = False,
     between: Callable[[jax.Array, int], jax.Array] = lambda output, gap: output,
-) -> tuple[Float[Array, "... d_out"], State]:
+) -> tuple[Float[Array, "... d_out"] | PaddedSequence, State]:
     """Runs all layers, each in all its directions, the second of which goes from the last step to the first.
 
     Args:
         layer: what errors call the caller.
         kind: one of :data:`flaxnets.nn.functional.recurrent_steps.KINDS`.
-        input: ``(T, N, in)``, ``(N, T, in)`` with ``batch_first``, or unbatched ``(T, in)``.
+        input: ``(T, N, in)``, ``(N, T, in)`` with ``batch_first``, or unbatched ``(T, in)``; or a padded sequence, whose
+            outputs are padded too.
         hx: the state before the first step, each array ``(layers * directions, N, size)``; zeros if not given.
         weights: of each layer and direction.
         state_sizes: the name and the last axis of each array of the state.
@@ -82,6 +84,9 @@ def scan_layers(
     >>> output.tolist(), h_n.ravel().tolist()
     ([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0]], [3.0, 3.0])
     """
+    lengths = None
+    if isinstance(input, PaddedSequence):
+        (input, lengths), batch_first = input, False
     if hasattr(input, "batch_sizes"):
         raise NotImplementedError(
             f"{layer}: expected an array, got a {type(input).__name__}; XLA compiles for fixed shapes, so give the "
@@ -96,6 +101,9 @@ def scan_layers(
     state = _initial_state(layer, input, hx, {name: (count, *batch, size) for name, size in state_sizes.items()})
     if unbatched:
         input, state = input[:, None], tuple(array[:, None] for array in state)
+    if lengths is not None:
+        output, state = _scan_time_first(kind, PaddedSequence(input, lengths), state, weights, between)
+        return PaddedSequence(output, lengths), state
     output, state = _scan_time_first(kind, jnp.swapaxes(input, 0, 1) if swapped else input, state, weights, between)
     if unbatched:
         return output[:, 0], tuple(array[:, 0] for array in state)
@@ -104,15 +112,17 @@ def scan_layers(
 
 def _scan_time_first(
     kind: Kind,
-    input: jax.Array,
+    input: jax.Array | PaddedSequence,
     state: State,
     weights: Sequence[Sequence[LayerWeights]],
     between: Callable[[jax.Array, int], jax.Array],
 ) -> tuple[jax.Array, State]:
     finals: list[State] = []
+    lengths = input.lengths if isinstance(input, PaddedSequence) else None
     for number, directions in enumerate(weights):
         if number > 0:
-            input = between(input, number - 1)
+            input = between(input, number - 1)  # type: ignore[arg-type]  # an array from here on
+            input = input if lengths is None else PaddedSequence(input, lengths)
         outputs = []
         for reverse, own in enumerate(directions):
             first = tuple(array[len(finals)] for array in state)
@@ -124,8 +134,10 @@ def _scan_time_first(
 
 
 def _run_direction(
-    kind: Kind, input: jax.Array, state: State, weights: LayerWeights, reverse: bool
+    kind: Kind, input: jax.Array | PaddedSequence, state: State, weights: LayerWeights, reverse: bool
 ) -> tuple[jax.Array, State]:
+    if isinstance(input, PaddedSequence):
+        return _run_padded(kind.step, input, state, weights, reverse)
     given = kind.cell, input, weights.weight_hh, weights.weight_hr is not None
     weight_ih, weight_hh, *biases, _ = weights
     if form := kernels.lstm_form(*given):
@@ -133,6 +145,24 @@ def _run_direction(
     if form := kernels.recurrence_form(*given):
         return form(linear(input, weight_ih), state, weight_hh, tuple(biases), reverse)
     return scan_layer(kind.step, input, state, weights, reverse=reverse)
+
+
+def _run_padded(
+    step: Step, input: PaddedSequence, state: State, weights: LayerWeights, reverse: bool
+) -> tuple[jax.Array, State]:
+    """One direction over sequences of several lengths; the state stays as it was at the end of each."""
+    mask = input.mask[..., None]
+    data = input.reversed().data if reverse else input.data
+
+    def advance(state: State, inputs: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
+        projected, is_inside = inputs
+        new = step(projected, state, weights)
+        state = tuple(jnp.where(is_inside, after, before) for after, before in zip(new, state, strict=True))
+        return state, state[0]
+
+    state, output = jax.lax.scan(advance, state, (linear(data, weights.weight_ih, weights.bias_ih), mask))
+    output = jnp.where(mask, output, 0)
+    return (input._replace(data=output).reversed().data if reverse else output), state
 
 
 def _check_input(layer: str, input: jax.Array, weight: jax.Array, time_axis: int) -> None:

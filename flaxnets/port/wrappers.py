@@ -1,0 +1,54 @@
+"""Modules around modules, and layers of other libraries."""
+
+import contextlib
+import importlib
+import sys
+from contextlib import AbstractContextManager
+from typing import Any
+
+from torch.nn.parallel import DistributedDataParallel
+
+from flaxnets import nn
+from flaxnets.port._torch import torch
+
+
+class Compiled(nn.Module):
+    """The counterpart of a module that ``torch.compile`` made; it has the same names in its state dict."""
+
+    _orig_mod: Any
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._orig_mod(*args, **kwargs)
+
+
+def unwrapped_module(module: torch.nn.Module) -> torch.nn.Module:
+    """The module inside of those that only run it: of ``torch.compile`` and of data parallelism.
+
+    >>> unwrapped_module(torch.nn.DataParallel(torch.nn.ReLU()))
+    ReLU()
+    """
+    while is_compiled(type(module)) or isinstance(module, (torch.nn.DataParallel, DistributedDataParallel)):
+        module = module._orig_mod if is_compiled(type(module)) else module.module
+    return module
+
+
+def is_compiled(kind: type) -> bool:
+    """Whether a class is that of modules from ``torch.compile``; its import takes long."""
+    return kind.__name__ == "OptimizedModule" and kind.__module__.startswith("torch._dynamo")
+
+
+def without_compilation() -> AbstractContextManager[Any]:
+    """A context in which ``torch.compile`` does nothing: the source runs, and not what was compiled of it."""
+    is_used = "torch._dynamo.eval_frame" in sys.modules
+    return torch.compiler.set_stance("force_eager") if is_used else contextlib.nullcontext()
+
+
+def library_twin(kind: type) -> type | None:
+    """The counterpart of a module class that wraps another module, or that einops defines; None for others."""
+    if is_compiled(kind):
+        return Compiled
+    if issubclass(kind, DistributedDataParallel):
+        return nn.DataParallel
+    if kind.__module__ == "einops.layers.torch":
+        return getattr(importlib.import_module("flaxnets.nn.rearrangement"), kind.__name__, None)
+    return None
