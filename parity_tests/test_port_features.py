@@ -12,7 +12,9 @@ from port_models.features import MODELS
 from flaxnets.port import from_torch
 from flaxnets.port.outcomes import leaves
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*use_reentrant.*:UserWarning", "ignore:.*requires_grad=True.*:UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*use_reentrant.*:UserWarning", "ignore:.*requires_grad=True.*:UserWarning"
+)
 
 
 def as_numpy(tree: Any) -> Any:

@@ -228,7 +228,11 @@ def layer_problem(module: torch.nn.Module, path: str = "") -> Problem | None:
 
 def has_twin(kind: type) -> bool:
     """Whether there is a counterpart of a module class of torch's."""
-    if kind is torch.nn.Module or kind.__name__ in ("NonDynamicallyQuantizableLinear", "OptimizedModule", "DistributedDataParallel"):
+    if kind is torch.nn.Module or kind.__name__ in (
+        "NonDynamicallyQuantizableLinear",
+        "OptimizedModule",
+        "DistributedDataParallel",
+    ):
         return True
     if kind.__module__.startswith(("torch.ao", "torch.nn.qat", "torch.nn.quant", "torch.nn.intrinsic", "torch.fx")):
         return False

@@ -465,7 +465,7 @@ class Recorder:
         """In float64 what a model computes in float32 shows; a model with tensors of its own may not run so."""
         lasting, self.lasting = self.lasting, Lasting(model)
         self.lasting.begin()
-        with contextlib.suppress(Exception), in_double(model), untouched(model):
+        with contextlib.suppress(Exception), in_double(model), untouched(model), watched_hooks(model, self):
             model.eval()
             call()
         self.lasting = lasting

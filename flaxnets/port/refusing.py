@@ -232,4 +232,3 @@ def _only_assignment(block: Any) -> tuple[str, str] | None:
     symbol = ex.code(statement.operator).strip().removesuffix("=")
     target = ex.code(statement.target)
     return target, f"{target} {symbol} {ex.code(statement.value)}"
-

@@ -234,7 +234,11 @@ class Definitions:
 
     def _constant(self, value: Any, name: str, file: SourceFile, statement: Any) -> str:
         small = statement.body[0] if isinstance(statement, cst.SimpleStatementLine) else None
-        if isinstance(small, (cst.Assign, cst.AnnAssign)) and small.value is not None and _is_unchanged(small.value, value):
+        if (
+            isinstance(small, (cst.Assign, cst.AnnAssign))
+            and small.value is not None
+            and _is_unchanged(small.value, value)
+        ):
             new = small.value.visit(StaticTranslator(file, self))
             assigned = cst.Assign([cst.AssignTarget(cst.Name(name))], new)
             line = cst.SimpleStatementLine([assigned], _comments(statement), statement.trailing_whitespace)
@@ -349,7 +353,9 @@ class ClassWriter:
             if value is object:
                 continue
             known = torch_text(value)
-            text = known or self.definitions.reference(value, ex.code(node).rpartition(".")[2], self.file.module.__name__)
+            text = known or self.definitions.reference(
+                value, ex.code(node).rpartition(".")[2], self.file.module.__name__
+            )
             bases.append(cst.Arg(ex.parse(text)))
         return bases
 
@@ -375,7 +381,9 @@ class ClassWriter:
         """Class attributes, but torch's own."""
         kept = []
         for small in line.body:
-            targets = [t.target for t in small.targets] if isinstance(small, cst.Assign) else [getattr(small, "target", None)]
+            targets = (
+                [t.target for t in small.targets] if isinstance(small, cst.Assign) else [getattr(small, "target", None)]
+            )
             names = [t.value for t in targets if isinstance(t, cst.Name)]
             if {"__constants__", "__annotations__", "dump_patches", "__jit_unused_properties__"} & set(names):
                 continue
@@ -395,7 +403,9 @@ class ClassWriter:
         if isinstance(small, cst.Assign):
             name = small.targets[0].target
             function = vars(self.kind).get(name.value) if isinstance(name, cst.Name) else None
-            if isinstance(small.value, cst.Lambda) or (isinstance(function, types.FunctionType) and is_torchs(function)):
+            if isinstance(small.value, cst.Lambda) or (
+                isinstance(function, types.FunctionType) and is_torchs(function)
+            ):
                 raise UnwritableError(f"{self.kind.__qualname__}.{ex.code(name)} is a function that is assigned")
             return [small.with_changes(value=small.value.visit(translator))]
         return [small]

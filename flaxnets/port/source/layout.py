@@ -222,7 +222,9 @@ _OPERATORS: tuple[tuple[str, ...], ...] = (
 
 def _level(nodes: Sequence[Node]) -> int | None:
     """The operators that bind least among the nodes."""
-    levels = [i for i, words in enumerate(_OPERATORS) for j, n in enumerate(nodes) if j and _text(n) in words and n.spaced]
+    levels = [
+        i for i, words in enumerate(_OPERATORS) for j, n in enumerate(nodes) if j and _text(n) in words and n.spaced
+    ]
     return max(levels, default=None)
 
 

@@ -59,7 +59,9 @@ def prove(
     try:
         port = execute(text).build(rngs=nnx.Rngs(0))
     except Exception as error:
-        raise PortError(message=f"The written source cannot be run: {type(error).__name__}: {error}\n\n{text}") from error
+        raise PortError(
+            message=f"The written source cannot be run: {type(error).__name__}: {error}\n\n{text}"
+        ) from error
     _compare_initial(port, builder)
     _copy_plain(reference, port)
     check_port(reference, port, arguments, settings)
@@ -88,7 +90,9 @@ def _compare_initial(port: nnx.Module, builder: Callable[[], torch.nn.Module]) -
         if value.size == 1:  # a drawn direction of one number is 1 or -1
             expected, value = np.abs(expected), np.abs(value)
         if torch.equal(tensor, second[name]) and not relative_error(expected, value) <= INITIAL_GATE:
-            raise PortError(message=f"{name} begins with other values than torch's: {_few(value)} and {_few(expected)}.")
+            raise PortError(
+                message=f"{name} begins with other values than torch's: {_few(value)} and {_few(expected)}."
+            )
         if not torch.equal(tensor, second[name]) and value.size > 1 and np.ptp(value) == 0:
             raise PortError(message=f"{name} is drawn at random in torch and is {_few(value)} in the written model.")
 

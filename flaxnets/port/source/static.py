@@ -82,7 +82,9 @@ class StaticTranslator(cst.CSTTransformer):
                 return updated
             base = self.file.static(original.value)
             if isinstance(base, type) and not is_torchs(base):
-                return updated.with_changes(value=ex.parse(self.references.reference(base, base.__name__, base.__module__)))
+                return updated.with_changes(
+                    value=ex.parse(self.references.reference(base, base.__name__, base.__module__))
+                )
             home = getattr(base, "__name__", self.file.module.__name__)
         else:
             home = self.file.module.__name__
@@ -128,7 +130,12 @@ def literal(value: Any, references: Any) -> str:
     def call(name: str, args: Any, keywords: Any) -> str:
         return f"{name}({', '.join([*map(write, args), *(f'{k}={write(v)}' for k, v in keywords.items())])})"
 
-    if value is None or value is ... or isinstance(value, (bool, int, str, bytes, complex)) and not isinstance(value, enum.Enum):
+    if (
+        value is None
+        or value is ...
+        or isinstance(value, (bool, int, str, bytes, complex))
+        and not isinstance(value, enum.Enum)
+    ):
         return "..." if value is ... else repr(value).replace("'", '"') if _is_simple_text(value) else repr(value)
     if isinstance(value, float):
         return repr(value) if value - value == 0 else f'float("{value}")'

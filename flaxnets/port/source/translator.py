@@ -373,7 +373,10 @@ class SourceTranslator(Translator):
         if name in _FILLED:
             return ex.fill(_FILLED[name], {"x": value})
         names = INITIALISER_ARGUMENTS.get(str(name), ())
-        values = {**dict(zip(names, (a.value for a in positional), strict=False)), **{k: a.value for k, a in arguments.items()}}
+        values = {
+            **dict(zip(names, (a.value for a in positional), strict=False)),
+            **{k: a.value for k, a in arguments.items()},
+        }
         if name == "constant":
             return ex.fill("jnp.full_like(x, v)", {"x": value, "v": values["val"]})
         key = "rngs.params()" if self.references.needs.of(self.scope.static(original.func)) else "None"
@@ -525,7 +528,11 @@ def _bare(tensor: Any) -> Any:
 
 def _is_empty_constructor(callee: Any) -> bool:
     function = getattr(callee, "__func__", callee)
-    return function is torch.nn.Module.__init__ or callee.__class__.__name__ == "method-wrapper" and callee.__name__ == "__init__"
+    return (
+        function is torch.nn.Module.__init__
+        or callee.__class__.__name__ == "method-wrapper"
+        and callee.__name__ == "__init__"
+    )
 
 
 def translate_function(
