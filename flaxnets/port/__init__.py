@@ -14,9 +14,11 @@ if _TYPE_CHECKING:
     from flaxnets.port.errors import Refusal as Refusal
     from flaxnets.port.porting import from_torch as from_torch
     from flaxnets.port.source.entry import to_source as to_source
+    from flaxnets.port.source.proving import check_source as check_source
 
 # Imported when they are first used: the operator table alone needs no torch.
-_HOMES = {"PortError": "errors", "Refusal": "errors", "from_torch": "porting", "to_source": "source.entry"}
+_HOMES = {"PortError": "errors", "Refusal": "errors", "from_torch": "porting", "to_source": "source.entry",
+          "check_source": "source.proving"}  # fmt: skip
 
 
 def __getattr__(name: str) -> _Any:

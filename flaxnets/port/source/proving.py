@@ -2,9 +2,12 @@
 
 import itertools
 import linecache
+import os
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -35,6 +38,36 @@ def execute(text: str) -> types.ModuleType:
     finally:
         del sys.modules[name]
     return module
+
+
+def check_source(
+    path: str | os.PathLike,
+    builder: Callable[[], torch.nn.Module],
+    example_inputs: Any,
+    kwargs: Mapping[str, Any] | None = None,
+) -> None:
+    """Hold a written file against the torch model: initial values, outputs and buffers, in float64.
+
+    Args:
+        path: the file, which has ``build(*, rngs)``.
+        builder: makes the torch model.
+        example_inputs: the arguments of a call, a tuple of tensors and other objects.
+        kwargs: keyword arguments of the call.
+
+    Raises:
+        PortError: if anything differs.
+    """
+    inputs = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    text = Path(path).read_text(encoding="utf-8")
+    port = execute(text).build(rngs=nnx.Rngs(0))
+    # Masks of layers are shared with torch; what functions of the model draw is not.
+    draws = any("rngs" in vars(m) and not _is_layer(m) for _, m in state.named_modules(port))
+    settings = [Setting(training=mode) for mode in ((False,) if draws else (True, False))]
+    prove(text, builder(), builder, Arguments(inputs, dict(kwargs or {})), settings)
+
+
+def _is_layer(module: nnx.Module) -> bool:
+    return type(module).__module__.startswith("flaxnets.")
 
 
 def prove(

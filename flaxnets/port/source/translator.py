@@ -528,11 +528,8 @@ def _bare(tensor: Any) -> Any:
 
 def _is_empty_constructor(callee: Any) -> bool:
     function = getattr(callee, "__func__", callee)
-    return (
-        function is torch.nn.Module.__init__
-        or callee.__class__.__name__ == "method-wrapper"
-        and callee.__name__ == "__init__"
-    )
+    is_objects = type(callee).__name__ == "method-wrapper" and callee.__name__ == "__init__"
+    return is_objects or function is torch.nn.Module.__init__
 
 
 def translate_function(

@@ -1,0 +1,300 @@
+"""``flaxnets port``: the source of a Flax model for a PyTorch model, proved before it is written."""
+
+import dataclasses
+import functools
+import importlib
+import json
+import keyword
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from flaxnets.cli.common import IS_PATH, Failure, File, UsageError, parse
+from flaxnets.registry import suggest
+
+if TYPE_CHECKING:
+    import torch
+
+_DTYPES = ("float32", "float64", "int64", "int32", "bool", "complex64")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Write the source of a Flax model for a PyTorch model, and prove that the two compute the same.
+
+    The model is built and called on random inputs, its source is translated, and the result is run and compared with
+    PyTorch in float64. A place that cannot be translated is an error with its file, its line and what to do. Needs
+    'flaxnets[port]'.
+
+    An input is a shape, as in 2,3,224,224, with a dtype and for integers the first number that is too large if it
+    needs them, as in 2,16:int64:1000.
+
+    Examples:
+      flaxnets port mypkg.net:Net --input 2,3,224,224 --out net_flax.py
+      flaxnets port mypkg.net:Net --args '{"depth": 18}' --input 2,3,64,64 --out net_flax.py --weights model.pt --test
+      flaxnets port mypkg.text:GPT --input 2,16:int64:50257 --out gpt_flax.py
+    """
+
+    builder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODULE:NAME")]
+    """The class or function that makes the model, as in mypkg.net:Net."""
+    input: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SHAPE...")] = ()
+    """The shapes of the arguments of a call."""
+    out: File = None
+    """The file to write; NAME_flax.py here if not given."""
+    args: Annotated[str | None, tyro.conf.arg(metavar="JSON")] = None
+    """Keyword arguments of the class or function, as a JSON object."""
+    weights: Annotated[str | None, tyro.conf.arg(metavar="FILE"), IS_PATH] = None
+    """Weights for the comparison, .pt or .safetensors; they are written beside, as safetensors."""
+    test: bool = False
+    """Write a test beside, which compares the file with PyTorch."""
+    force: bool = False
+    """Replace files that are there."""
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Runs the command; returns the exit status."""
+    options = parse(Options, arguments, prog)
+    files = _files(options)
+    builder = _builder(options)
+    inputs = tuple(map(parse_input, options.input))
+    if not inputs:
+        raise UsageError("--input is missing. Expected the shape of each argument of a call. Fix: --input 2,3,224,224")
+    try:
+        from flaxnets.port import PortError, to_source
+    except ImportError as error:
+        raise UsageError(error) from error
+    examples = tuple(each.draw(seed) for seed, each in enumerate(inputs))
+    state_dict = None if options.weights is None else _read(options.weights, builder)
+    try:
+        text = to_source(builder, examples, state_dict=state_dict)
+    except PortError as error:
+        raise Failure(error) from error
+    _write(files.source, text)
+    if state_dict is not None:
+        _write_weights(files, text, builder, state_dict)
+    if options.test:
+        _write(files.test, _test_source(options, files, inputs))
+    for path in files.written(options):
+        print(path)
+    return 0
+
+
+# What the options stand for.
+
+
+@dataclasses.dataclass(frozen=True)
+class _Files:
+    """The files that a call writes."""
+
+    source: Path
+
+    @property
+    def weights(self) -> Path:
+        return self.source.with_suffix(".safetensors")
+
+    @property
+    def test(self) -> Path:
+        return self.source.with_name(f"test_{self.source.name}")
+
+    def written(self, options: Options) -> list[Path]:
+        pairs = (self.source, True), (self.weights, options.weights is not None), (self.test, options.test)
+        return [path for path, is_written in pairs if is_written]
+
+
+def _files(options: Options) -> _Files:
+    name = options.builder.rpartition(":")[2].lower()
+    path = Path(options.out or f"{name}_flax.py")
+    if path.suffix != ".py" or not path.stem.isidentifier():
+        raise UsageError(f"--out {path}: expected the name of a module of Python. Fix: --out net_flax.py")
+    if not path.parent.is_dir():
+        raise UsageError(f"--out {path}: there is no folder {path.parent}")
+    files = _Files(path)
+    for each in files.written(options):
+        if each.exists() and not (options.force and each.is_file()):
+            fix = "choose another --out, or use --force" if each.is_file() else "choose another --out"
+            raise UsageError(f"{each} exists. Fix: {fix}")
+    return files
+
+
+def _builder(options: Options) -> Callable[[], "torch.nn.Module"]:
+    """The class or function, with the arguments of ``--args``."""
+    module_name, colon, name = options.builder.partition(":")
+    if not (colon and module_name and name.isidentifier()):
+        raise UsageError(f"{options.builder!r} names no model. Expected MODULE:NAME, as in mypkg.net:Net")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and module_name.split(".")[: len(error.name.split("."))] == error.name.split("."):
+            raise UsageError(f"there is no module {error.name}, searched from {os.getcwd()}") from error
+        raise UsageError(f"{module_name} cannot be imported: {error}") from error
+    except Exception as error:
+        raise UsageError(f"{module_name} cannot be imported: {type(error).__name__}: {error}") from error
+    if not callable(target := getattr(module, name, None)):
+        known = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
+        raise UsageError(f"{module_name} has no class or function {name!r}; {suggest(name, known)}")
+    keywords = _keywords(options.args)
+    return functools.partial(target, **keywords) if keywords else target
+
+
+def _keywords(text: str | None) -> dict[str, Any]:
+    try:
+        keywords = {} if text is None else json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"--args {text!r} is not JSON: {error}. Fix: --args '{{\"depth\": 18}}'") from error
+    if not isinstance(keywords, dict):
+        raise UsageError(f"--args must be a JSON object, got {text!r}. Fix: --args '{{\"depth\": 18}}'")
+    return keywords
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """What ``--input`` says about one argument.
+
+    Attributes:
+        shape: of the tensor.
+        dtype: its name.
+        high: the first integer that is too large.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    high: int = 2
+
+    @property
+    def source(self) -> str:
+        """The expression that draws it."""
+        if self.dtype in ("int64", "int32"):
+            return f"torch.randint(0, {self.high}, {self.shape}, dtype=torch.{self.dtype})"
+        return (
+            f"torch.rand({self.shape}) < 0.5"
+            if self.dtype == "bool"
+            else f"torch.randn({self.shape}, dtype=torch.{self.dtype})"
+        )
+
+    def draw(self, seed: int) -> "torch.Tensor":
+        """A tensor of random numbers."""
+        import torch
+
+        generator = torch.Generator().manual_seed(seed)
+        if self.dtype in ("int64", "int32"):
+            return torch.randint(0, self.high, self.shape, generator=generator, dtype=getattr(torch, self.dtype))
+        if self.dtype == "bool":
+            return torch.rand(self.shape, generator=generator) < 0.5
+        return torch.randn(self.shape, generator=generator, dtype=getattr(torch, self.dtype))
+
+
+def parse_input(text: str) -> Input:
+    """Read a shape with a dtype and a limit.
+
+    Raises:
+        UsageError: for another text.
+
+    >>> parse_input("2,16:int64:1000")
+    Input(shape=(2, 16), dtype='int64', high=1000)
+    """
+    shape, *rest = text.split(":")
+    dtype, high = (*rest, "2")[:2] if rest else ("float32", "2")
+    try:
+        sizes = tuple(int(size) for size in shape.split(",")) if shape else ()
+    except ValueError:
+        sizes = (-1,)
+    if any(size < 0 for size in sizes) or not high.isdecimal() or int(high) < 1 or len(rest) > 2:
+        raise UsageError(
+            f"--input {text!r} is no shape. Expected sizes with commas, as in 2,3,224,224 or 2,16:int64:1000"
+        )
+    if dtype not in _DTYPES:
+        raise UsageError(f"--input {text!r} has an unknown dtype {dtype!r}; {suggest(dtype, list(_DTYPES))}")
+    return Input(sizes, dtype, int(high))
+
+
+# Weights.
+
+
+def _read(path: str, builder: Callable[[], "torch.nn.Module"]) -> dict[str, "torch.Tensor"]:
+    """The weights, which must be those of the model."""
+    import torch
+
+    from flaxnets.weights import WeightsError, read_weights
+
+    try:
+        weights = {name: torch.as_tensor(value) for name, value in read_weights(path).items()}
+    except (WeightsError, OSError) as error:
+        raise UsageError(f"--weights {path}: {getattr(error, 'strerror', None) or error}") from error
+    model = builder()
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UsageError(f"--weights {path}: {' '.join(str(error).split())}") from error
+    return weights
+
+
+def _write_weights(files: _Files, text: str, builder: Any, state_dict: Any) -> None:
+    from flax import nnx
+
+    from flaxnets.parity.state import transfer
+    from flaxnets.port.source.proving import execute
+    from flaxnets.weights import save_weights
+
+    reference, port = builder(), execute(text).build(rngs=nnx.Rngs(0))
+    reference.load_state_dict(state_dict)
+    transfer(reference, port)
+    save_weights(port, files.weights)
+
+
+# The test.
+
+_TEST = '''"""Hold {source} against {builder} in PyTorch."""
+
+{system}from pathlib import Path
+
+import torch
+from flaxnets.port import check_source
+
+HERE = Path(__file__).parent
+{path}
+
+def build_original() -> torch.nn.Module:
+    """Make the model in PyTorch."""
+    from {module} import {name}
+
+    return {name}({keywords})
+
+
+def test_{stem}_equals_torch():
+    torch.manual_seed(0)
+    inputs = ({inputs},)
+    check_source(HERE / "{source}", build_original, inputs)
+'''
+
+
+def _test_source(options: Options, files: _Files, inputs: Sequence[Input]) -> str:
+    from flaxnets.port.source.layout import laid_out
+
+    module_name, _, name = options.builder.partition(":")
+    root = Path(sys.modules[module_name].__file__ or "").resolve().parents[module_name.count(".")]
+    relative = Path(os.path.relpath(root, files.source.resolve().parent)).as_posix()
+    folder = "HERE" if relative == "." else f'(HERE / "{relative}").resolve()'
+    is_installed = "site-packages" in root.parts
+    keywords = _keywords(options.args)
+    is_plain = all(key.isidentifier() and not keyword.iskeyword(key) for key in keywords)
+    named = ", ".join(f"{key}={value!r}" for key, value in keywords.items())
+    text = _TEST.format(
+        source=files.source.name, builder=options.builder, module=module_name, name=name, stem=files.source.stem,
+        system="" if is_installed else "import sys\n",
+        path="" if is_installed else f"sys.path.insert(0, str({folder}))  # of the original\n",
+        keywords=named if is_plain else f"**{keywords!r}", inputs=", ".join(each.source for each in inputs),
+    )  # fmt: skip
+    return laid_out(text)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot write there: {error.strerror or error}") from error
