@@ -105,9 +105,12 @@ class _Instrument(ast.NodeTransformer):
     def _suite(self, body: list[ast.stmt]) -> list[ast.stmt]:
         if not body:
             return body
-        ran = self._tell("suite", "ran", body[0])
-        visited = [new for statement in body for new in _as_list(self.visit(statement))]
-        return [ast.Expr(ran), *visited]
+        visited: list[ast.stmt] = []
+        for i, statement in enumerate(body):
+            if i == 0 or may_leave(body[i - 1]):
+                visited.append(ast.Expr(self._tell("suite", "ran", statement)))
+            visited += _as_list(self.visit(statement))
+        return visited
 
     def visit_If(self, node: ast.If) -> ast.AST:
         node.test = self._test(node.test)
@@ -200,6 +203,13 @@ class _Instrument(ast.NodeTransformer):
             node.target.value.args.append(ast.Constant(True))
         node.value = self._tell("operator", "value", original, node.value)
         return node
+
+
+def may_leave(statement: ast.AST) -> bool:
+    """Whether the statements after a compound statement may not run though the statement does."""
+    if not isinstance(statement, (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.Match)):
+        return False
+    return any(isinstance(node, (ast.Return, ast.Raise, ast.Break, ast.Continue)) for node in ast.walk(statement))
 
 
 _OPERATORS: dict[type, str] = {

@@ -130,8 +130,13 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
         self.stopped = 0  # how many blocks without gradients surround the current place
         self.draws = namespace.draws(function)
         self._plain_names: set[int] = set()
+        self._tails: dict[int, Sequence[Any]] = {}
+        self._suites = {span[:2]: site for (what, span), site in recorded.sites.items() if what == "suite"}
 
     def on_leave(self, original_node: Any, updated_node: Any) -> Any:
+        if id(original_node) in self._tails:
+            tail = self._tails[id(original_node)]
+            return self.not_recorded(tail) if tail[0] is original_node else cst.RemoveFromParent()
         left = super().on_leave(original_node, updated_node)
         if isinstance(original_node, cst.BaseSmallStatement):
             self.done[id(original_node)] = left if isinstance(left, cst.BaseSmallStatement) else None
@@ -561,15 +566,38 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
     # Statements.
 
     def _ran(self, block: Any) -> bool:
-        body = block.body
-        first = body[0]
-        if isinstance(first, cst.SimpleStatementLine):
-            first = first.body[0]
-        return self.site("suite", first).hits > 0
+        site = self._suite_site(block.body[0])
+        return site is not None and site.hits > 0
+
+    def _suite_site(self, statement: Any) -> Site | None:
+        """What is noted where a statement begins; None for one that always runs after the one before it."""
+        span = self.tree.span(statement.body[0] if isinstance(statement, cst.SimpleStatementLine) else statement)
+        return self._suites.get(span[:2])
 
     def visit_IndentedBlock(self, node: Any) -> bool:
         parent = self.reads.parent(node)
-        return isinstance(parent, (cst.FunctionDef, cst.ClassDef)) or self._ran(node)
+        is_visited = isinstance(parent, (cst.FunctionDef, cst.ClassDef)) or self._ran(node)
+        if is_visited:
+            self._note_tail(node)
+        return is_visited
+
+    def _note_tail(self, block: Any) -> None:
+        """Note the statements of a block that never ran, because one before them left the block."""
+        starts = [i for i, s in enumerate(block.body) if i and (site := self._suite_site(s)) and not site.hits]
+        if starts and not self.follows_unreached(block.body[starts[0] :]):
+            self._tails |= {id(s): block.body[starts[0] :] for s in block.body[starts[0] :]}
+
+    def follows_unreached(self, statements: Sequence[Any]) -> bool:
+        """Whether statements that did not run are translated all the same."""
+        return all(_is_harmless(cst.IndentedBlock([s])) for s in statements)
+
+    def not_recorded(self, statements: Sequence[Any]) -> Any:
+        """The statement in the place of some that did not run."""
+        text = "\n".join(line.strip() for s in statements for line in ex.code(s).strip().splitlines())
+        return cst.parse_statement(f"raise NotImplementedError({('not recorded: ' + text)!r})\n")
+
+    def on_visit(self, node: Any) -> bool:
+        return id(node) not in self._tails and super().on_visit(node)
 
     visit_SimpleStatementSuite = visit_IndentedBlock
 
@@ -580,8 +608,10 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
             if isinstance(original_node, cst.SimpleStatementSuite):
                 updated_node = updated_node.with_changes(body=self.small_statements(original_node))
             return updated_node if updated_node.body else _block(updated_node, "pass")
-        text = "\n".join(line.strip() for line in ex.code(original_node).strip().splitlines())
-        return _block(updated_node, f"raise NotImplementedError({('not recorded: ' + text)!r})")
+        statement = self.not_recorded([original_node])
+        if isinstance(original_node, cst.SimpleStatementSuite):
+            return updated_node.with_changes(body=statement.body)
+        return updated_node.with_changes(body=[statement])
 
     leave_IndentedBlock = leave_SimpleStatementSuite = _leave_block
 

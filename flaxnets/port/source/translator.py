@@ -18,7 +18,7 @@ from flaxnets.port.sites import RecordedFunction, Site
 from flaxnets.port.source.needs import Needs, initialiser, twin, utility
 from flaxnets.port.source.stored import as_closure, as_method, assigned_targets, held_names, self_path
 from flaxnets.port.source.tidying import Simplifier, without_unused
-from flaxnets.port.source.unreached import Unreached
+from flaxnets.port.source.unreached import Unreached, stand_in
 from flaxnets.port.translation import Translator
 
 _READS = {"item": "x.item()", "tolist": "x.tolist()", "numpy": "np.asarray(x)"}
@@ -69,7 +69,7 @@ class SourceTranslator(Translator):
         self.takes_rngs = builds and references.needs.recorded(recorded)
         self.draws = not builds and self.draws
         self._comments: list[Any] = []
-        self.unreached = Unreached(self)
+        self.unmet = Unreached(self)
         self.methods: list[Any] = []  # functions that the constructor stores, as methods of the class
         if builds:
             self.variable_names |= self._parameter_names()
@@ -247,8 +247,23 @@ class SourceTranslator(Translator):
 
     # Code that did not run.
 
+    def is_unreached(self, what: str, node: Any) -> bool:
+        try:
+            site = self.recorded.sites.get((what, self.tree.span(node)))
+        except KeyError:
+            return False
+        if site is None or site.hits or self._is_in_unreached_block(node):
+            return False
+        return not (self.builds and self.unmet.is_static_expression(node))
+
+    def follows_unreached(self, statements: Sequence[Any]) -> bool:
+        return self.unmet.is_static(cst.IndentedBlock(statements))
+
+    def not_recorded(self, statements: Sequence[Any]) -> Any:
+        return stand_in(statements)
+
     def visit_IndentedBlock(self, node: Any) -> bool:
-        return super().visit_IndentedBlock(node) or self.unreached.is_static(node)
+        return super().visit_IndentedBlock(node) or self.unmet.is_static(node)
 
     visit_SimpleStatementSuite = visit_IndentedBlock
 
@@ -256,8 +271,8 @@ class SourceTranslator(Translator):
         is_definition = isinstance(self.reads.parent(original_node), (cst.FunctionDef, cst.ClassDef))
         if is_definition or self._ran(original_node):
             return super()._leave_block(original_node, updated_node)
-        if not self.unreached.is_static(original_node):
-            return self.unreached.stand_in(original_node)
+        if not self.unmet.is_static(original_node):
+            return cst.IndentedBlock([self.not_recorded([original_node])])
         if isinstance(original_node, cst.SimpleStatementSuite):
             return updated_node.with_changes(body=self.small_statements(original_node))
         return updated_node
@@ -388,7 +403,7 @@ class SourceTranslator(Translator):
             return super()._other_call(site, callee, original, updated)
         if callee in (getattr, setattr):
             return updated
-        callees = site.callees or ([callee] if callee is not MISSING else self.unreached.callees(original))
+        callees = site.callees or ([callee] if callee is not MISSING else self.unmet.callees(original))
         updated = self._with_passed(site, callees, updated)
         return self._with_rngs(callees, updated)
 

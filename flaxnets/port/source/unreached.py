@@ -2,7 +2,7 @@
 
 import builtins
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from flaxnets.port import expressions as ex
@@ -35,6 +35,10 @@ class Unreached:
         lines = block.body if isinstance(block, cst.IndentedBlock) else [cst.SimpleStatementLine(block.body)]
         return all(self._is_static_statement(line) for line in lines)
 
+    def is_static_expression(self, node: Any) -> bool:
+        """Whether an expression has one translation, whatever it would meet."""
+        return all(self._is_known(each) for each in _walk(node))
+
     def _is_static_statement(self, node: Any) -> bool:
         if isinstance(node, cst.SimpleStatementLine):
             return all(self._is_static_statement(small) for small in node.body)
@@ -42,7 +46,7 @@ class Unreached:
             return not self._names_torch(node)
         if not isinstance(node, _STATEMENTS):
             return False
-        return all(self._is_known(each) for each in _walk(node))
+        return self.is_static_expression(node)
 
     def _names_torch(self, node: Any) -> bool:
         values = (self.translator.scope.lookup(n.value) for n in _walk(node) if isinstance(n, cst.Name))
@@ -103,15 +107,15 @@ class Unreached:
         method = getattr(self.translator.module_class, function.attr.value, None) if is_own else None
         return [method] if method is not None and self._is_recorded(method) else []
 
-    def stand_in(self, block: Any) -> Any:
-        """A block that keeps the original text as comments, and raises."""
-        lines = ex.code(block).strip("\n").splitlines()
-        indent = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
-        comments = [f"# {line[indent:]}".rstrip() for line in lines if line.strip()]
-        text = 'raise NotImplementedError("the recorded model does not run this branch")\n'
-        statement: Any = cst.parse_statement(text)
-        leading = [cst.EmptyLine(comment=cst.Comment(comment)) for comment in comments]
-        return cst.IndentedBlock([statement.with_changes(leading_lines=leading)])
+
+def stand_in(statements: Sequence[Any]) -> Any:
+    """A statement that raises, below the text of the original as comments."""
+    lines = "".join(ex.code(each) for each in statements).strip("\n").splitlines()
+    indent = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
+    comments = [f"# {line[indent:]}".rstrip() for line in lines if line.strip()]
+    text = 'raise NotImplementedError("the recorded model does not run this branch")\n'
+    statement: Any = cst.parse_statement(text)
+    return statement.with_changes(leading_lines=[cst.EmptyLine(comment=cst.Comment(comment)) for comment in comments])
 
 
 def _walk(node: Any) -> Iterator[Any]:
