@@ -1,7 +1,7 @@
 """The base class of every layer and network: ``nnx.Module`` that remembers torch's order and speaks torch's names."""
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +97,10 @@ class Module(nnx.Module):
         super().__setstate__(state)
         if self._forward_hooks or self._forward_pre_hooks:
             hooks.enable()  # the module may come from another process
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...  # parameters, buffers and modules, which are registered by name
 
     # Registration of parameters, buffers and modules.
 

@@ -43,9 +43,9 @@ def precedence(node: cst.CSTNode) -> int:
             return 5
         case cst.BooleanOperation():
             return 3 if isinstance(node.operator, cst.And) else 2
-        case cst.IfExp():
+        case cst.IfExp() | cst.Lambda():
             return 1
-        case cst.Lambda() | cst.NamedExpr() | cst.Yield() | cst.StarredElement() | cst.GeneratorExp():
+        case cst.NamedExpr() | cst.Yield() | cst.StarredElement() | cst.GeneratorExp():
             return 0
         case cst.Tuple():
             return 0

@@ -24,8 +24,9 @@ from flaxnets.port.source.static import StaticTranslator, UnwritableError, liter
 from flaxnets.port.source.translator import annotation, translate_function
 from flaxnets.port.translation import MODULES
 
-RESERVED = frozenset({*MODULES, "build", "functools", "inspect", "Any", "make"})
+RESERVED = frozenset({*MODULES, "build", "functools", "inspect", "Any", "Callable", "_make"})
 Key = tuple[str, str]
+STANDARD = {"Any": ("typing", "Any"), "Callable": ("collections.abc", "Callable")}  # that generated text uses
 
 
 @dataclasses.dataclass
@@ -176,9 +177,11 @@ class Definitions:
             if found is None:
                 break
             source = module, name = found
-        for bound, known in self.imports.items():
+        for bound, known in [*STANDARD.items(), *self.imports.items()]:
             if known == source:
                 return bound
+        if source[0].split(".")[0] in ("torch", "torchvision"):
+            raise UnwritableError(f"{source[0]}.{source[1]} of torch has no counterpart")
         bound = self.free_name(name)
         self.imports[bound] = source
         return bound
@@ -399,7 +402,8 @@ class ClassWriter:
             value = small.value and small.value.visit(translator)
             if new is not None:
                 return [small.with_changes(annotation=small.annotation.with_changes(annotation=new), value=value)]
-            return [] if value is None else [cst.Assign([cst.AssignTarget(small.target)], value)]
+            assigned: Any = value
+            return [] if value is None else [cst.Assign([cst.AssignTarget(small.target)], assigned)]
         if isinstance(small, cst.Assign):
             name = small.targets[0].target
             function = vars(self.kind).get(name.value) if isinstance(name, cst.Name) else None
@@ -419,7 +423,7 @@ class ClassWriter:
         raw = self._raw(statement)
         recorded = self.definitions.space.recorded(raw) if raw is not None else None
         ran = recorded is not None and self.definitions._ran(recorded)
-        if recorded is None or not ran:
+        if raw is None or recorded is None or not ran:
             if not self.is_module and not self._names_torch(statement):
                 return [statement.visit(StaticTranslator(self.file, self.definitions, _locals(statement)))]
             self.left_out.append(name)

@@ -1,10 +1,8 @@
 """The user's source files: their statements by the names that they define."""
 
-import functools
 import importlib
 import importlib.util
 import inspect
-import sys
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -34,9 +32,7 @@ class SourceFile:
     @property
     def has_late_annotations(self) -> bool:
         """Whether annotations of the module are not evaluated."""
-        return "annotations" in self.statements and "__future__" in cst.Module([]).code_for_node(
-            self.statements["annotations"][1]
-        )
+        return "annotations" in self.statements and "__future__" in _code(self.statements["annotations"][1])
 
     def static(self, node: Any) -> Any:
         """The object that a name or path stands for in the module; MISSING if there is none."""
@@ -48,16 +44,6 @@ class SourceFile:
             if isinstance(base, (types.ModuleType, type)):
                 return getattr(base, node.attr.value, MISSING)
         return MISSING
-
-
-@functools.cache
-def source_file(name: str) -> SourceFile | None:
-    """The file of a loaded module; None if it has no source."""
-    module = sys.modules.get(name)
-    try:
-        return SourceFile(module) if module is not None else None
-    except (OSError, TypeError, cst.ParserSyntaxError):
-        return None
 
 
 def _statements(body: Any) -> Iterator[Any]:
@@ -83,19 +69,23 @@ def _defined(statement: Any) -> Iterator[str]:
             yield small.target.value
         elif isinstance(small, (cst.Import, cst.ImportFrom)) and not isinstance(small.names, cst.ImportStar):
             for alias in small.names:
-                path = cst.Module([]).code_for_node(alias.name)
-                yield alias.asname.name.value if alias.asname else path.split(".")[0]
+                path = _code(alias.name)
+                yield _code(alias.asname.name) if alias.asname else path.split(".")[0]
 
 
 def imported_from(statement: Any, name: str, module: types.ModuleType) -> tuple[str, str] | None:
     """The module and the name there of what an import statement binds to ``name``."""
     for small in getattr(statement, "body", ()):
-        if isinstance(small, cst.ImportFrom):
-            path = cst.Module([]).code_for_node(small.module) if small.module else ""
+        if isinstance(small, cst.ImportFrom) and not isinstance(small.names, cst.ImportStar):
+            path = _code(small.module) if small.module else ""
             package = vars(module).get("__package__") or ""
             source = importlib.util.resolve_name("." * len(small.relative) + path, package) if small.relative else path
             for alias in small.names:
-                bound = alias.asname.name.value if alias.asname else alias.name.value
+                bound = _code(alias.asname.name if alias.asname else alias.name)
                 if bound == name:
-                    return source, alias.name.value
+                    return source, _code(alias.name)
     return None
+
+
+def _code(node: Any) -> str:
+    return cst.Module([]).code_for_node(node)

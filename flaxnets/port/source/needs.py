@@ -89,7 +89,7 @@ class Needs:
             return initialiser(callee) in RANDOM_INITIALISERS
         path = utility(callee)
         if path:
-            ours = functools.reduce(getattr, path.split(".")[1:], nn)
+            ours: Any = functools.reduce(getattr, path.split(".")[1:], nn)
             return "rngs" in inspect.signature(ours).parameters
         if isinstance(getattr(callee, "__self__", None), torch.nn.Module) and is_torchs(callee):
             method = getattr(twin(type(callee.__self__)), callee.__name__, None)

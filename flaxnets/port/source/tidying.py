@@ -23,6 +23,13 @@ class Simplifier(cst.CSTTransformer):
 
     def leave_BinaryOperation(self, original_node: Any, updated_node: Any) -> Any:
         operator = updated_node.operator
+        neutral = {cst.Add: "0", cst.Multiply: "1"}.get(type(operator))
+        is_drawn = isinstance(updated_node.right, (cst.Call, cst.BinaryOperation)) and "rngs" in ex.code(
+            updated_node.right
+        )
+        if is_drawn and isinstance(updated_node.left, (cst.Integer, cst.Float)):
+            if neutral and float(updated_node.left.value) == float(neutral):
+                return updated_node.right  # mean and deviation of a standard distribution
         is_power = isinstance(operator, cst.Power) and all(map(_is_simple, (updated_node.left, updated_node.right)))
         return updated_node.with_changes(operator=_spaced(operator, _NONE if is_power else _SPACE))
 
@@ -33,6 +40,18 @@ class Simplifier(cst.CSTTransformer):
 
     def leave_AssignTarget(self, original_node: Any, updated_node: Any) -> Any:
         return updated_node.with_changes(whitespace_before_equal=_SPACE, whitespace_after_equal=_SPACE)
+
+    def _elements(self, original_node: Any, updated_node: Any) -> Any:
+        """No space after a last comma in one line."""
+        field = next(f for f in ("args", "elements", "slice", "params") if hasattr(updated_node, f))
+        items = list(getattr(updated_node, field))
+        comma = items[-1].comma if items else None
+        if not isinstance(comma, cst.Comma) or not isinstance(comma.whitespace_after, cst.SimpleWhitespace):
+            return updated_node
+        items[-1] = items[-1].with_changes(comma=comma.with_changes(whitespace_after=_NONE))
+        return updated_node.with_changes(**{field: items})
+
+    leave_Call = leave_Tuple = leave_List = leave_Set = leave_Dict = leave_Subscript = leave_Parameters = _elements
 
     def leave_Comma(self, original_node: Any, updated_node: Any) -> Any:
         if isinstance(updated_node.whitespace_after, cst.SimpleWhitespace):

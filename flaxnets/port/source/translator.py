@@ -1,7 +1,9 @@
 """Translate functions for written source: comments, docstrings and annotations stay, and ``rngs`` is threaded."""
 
+import ast
 import builtins
 import copy
+import dataclasses
 import functools
 import itertools
 import types
@@ -9,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from flaxnets.port import expressions as ex
+from flaxnets.port import operators
 from flaxnets.port._torch import libcst as cst
 from flaxnets.port._torch import torch
 from flaxnets.port.closures import Closure
@@ -19,7 +22,7 @@ from flaxnets.port.source.needs import Needs, initialiser, twin, utility
 from flaxnets.port.source.stored import as_closure, as_method, assigned_targets, held_names, self_path
 from flaxnets.port.source.tidying import Simplifier, without_unused
 from flaxnets.port.source.unreached import Unreached, stand_in
-from flaxnets.port.translation import Translator
+from flaxnets.port.translation import MODULES, Translator
 
 _READS = {"item": "x.item()", "tolist": "x.tolist()", "numpy": "np.asarray(x)"}
 _CALLS_ARGUMENT = (map, itertools.starmap, torch.nn.Module.apply)
@@ -70,6 +73,8 @@ class SourceTranslator(Translator):
         self.draws = not builds and self.draws
         self._comments: list[Any] = []
         self.unmet = Unreached(self)
+        parameters = {name for name in self.scope.locals if name in function.__code__.co_varnames[: _count(function)]}
+        self._renamed = self.scope.locals & RESERVED - parameters
         self.methods: list[Any] = []  # functions that the constructor stores, as methods of the class
         if builds:
             self.variable_names |= self._parameter_names()
@@ -95,6 +100,12 @@ class SourceTranslator(Translator):
 
     # Names.
 
+    def _is_word(self, node: cst.Name) -> bool:
+        """Whether a name is an attribute's or a keyword's."""
+        parent = self.reads.parent(node)
+        is_attribute = isinstance(parent, cst.Attribute) and parent.attr is node
+        return is_attribute or (isinstance(parent, cst.Arg) and parent.keyword is node)
+
     def value(self, value: Any, original: Any, updated: Any) -> Any:
         if value is torch.nn.Buffer:
             return ex.parse("nn.Buffer")
@@ -102,8 +113,8 @@ class SourceTranslator(Translator):
             public = public_subclasses(value)
             if public:
                 return ex.parse(f"({', '.join(f'nn.{each.__name__}' for each in public)})")
-        if utility(value):
-            return ex.parse(utility(value))
+        if path := utility(value):
+            return ex.parse(path)
         if initialiser(value) or getattr(torch.nn.init, "calculate_gain", None) is value:
             return ex.parse(f"nn.init.{value.__name__.removesuffix('_')}")
         return super().value(value, original, updated)
@@ -132,6 +143,8 @@ class SourceTranslator(Translator):
         return self.value(value, original, updated)
 
     def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> Any:
+        if original_node.value in self._renamed and not self._is_word(original_node):
+            return updated_node.with_changes(value=f"{original_node.value}_")
         if self.builds and original_node.value in self.variable_names and id(original_node) not in self._plain_names:
             return self._variable(original_node, updated_node)
         return super().leave_Name(original_node, updated_node)
@@ -176,7 +189,8 @@ class SourceTranslator(Translator):
         decorators = [d for d in updated_node.decorators if self._stays(d)]
         updated_node = updated_node.with_changes(name=name, decorators=decorators)
         if self.takes_rngs or (self.draws and self.module_class is None):
-            updated_node = updated_node.with_changes(params=with_rngs(updated_node.params))
+            kind = "nnx.Rngs" if self.takes_rngs else "nnx.RngStream"
+            updated_node = updated_node.with_changes(params=with_rngs(updated_node.params, kind))
         if self.builds and self.module_class is not None and name.value == "__init__":
             updated_node = self._with_stream(updated_node)
         return updated_node
@@ -320,6 +334,41 @@ class SourceTranslator(Translator):
         is_name = isinstance(base, cst.Name) and base.value in self.variable_names
         return f"{base.value}[...]" if is_name else super()._target_text(base)
 
+    def rebound(self, site: Site, original: Any, result: Any) -> Any:
+        if self.builds and site.mutated <= site.parameters and not self._plain_aliases(site):
+            callees = [self.references.space.recorded(getattr(c, "__func__", c)) for c in site.callees]
+            if not site.mutated or (callees and None not in callees):
+                return result  # variables change in place here, too
+        return super().rebound(site, original, result)
+
+    def _plain_aliases(self, site: Site) -> set[tuple[str, str]]:
+        """The bindings of what was changed that are no variables."""
+        return {(name, how) for name, how in site.aliases if "." not in name and name not in self.variable_names}
+
+    def store(self, site: Site, target: Any, value: Any, original: Any, method: str = "") -> list[Any]:
+        if not self.builds:
+            return super().store(site, target, value, original, method)
+        is_variable = isinstance(target, cst.Name) and target.value in self.variable_names
+        paths = set() if is_variable else {(name, how) for name, how in site.aliases if "." in name}
+        site = dataclasses.replace(site, aliases=paths | self._plain_aliases(site))
+        return super().store(site, self._without_data(target), value, original, method)
+
+    def _without_data(self, target: Any) -> Any:
+        """What ``x.data`` is of."""
+        while isinstance(target, cst.Attribute) and target.attr.value == "data" and self.is_tensor(target):
+            target = target.value
+        return target
+
+    def _assign(self, target: Any, value: Any, original: Any, method: str) -> list[Any]:
+        if self.builds and isinstance(target, cst.Subscript):
+            base = self._without_data(target.value)
+            if base is not target.value and self._root(base) is base:
+                text = self._target_text(base)
+                index = self._translated(target).slice
+                read = ex.parse(text) if text.endswith("[...]") else self._translated(base)
+                return [cst.Assign([cst.AssignTarget(ex.parse(text))], self._at(read, index, value, method, original))]
+        return super()._assign(target, value, original, method)
+
     def _store_attribute(self, site: Site, target: Any, original: Any, updated: Any) -> list[Any]:
         if self.builds and target.attr.value == "requires_grad":
             return [updated]
@@ -331,6 +380,9 @@ class SourceTranslator(Translator):
         return "rngs.params()" if self.builds else super().key(training)
 
     def operator(self, name: str, arguments: Sequence[Any], original: Any, updated: Any, site: Site) -> Any:
+        passed_on = pass_through(name) if any(a.star == "*" for a in arguments) else None
+        if passed_on is not None:
+            return updated.with_changes(func=ex.parse(passed_on), args=list(arguments))
         new = super().operator(name, arguments, original, updated, site)
         if name == "torch.rand" and self.builds and "complex" in ex.code(new):
             return new.with_changes(func=ex.parse("nn.init.uniform"))  # draws both parts
@@ -348,7 +400,28 @@ class SourceTranslator(Translator):
         special = self._building_call(site, original_node, updated_node)
         return super().leave_Call(original_node, updated_node) if special is None else special
 
+    def _registered(self, original: Any, updated: Any) -> bool:
+        """Whether ``self.register_buffer("name", value)`` became an assignment of a Buffer."""
+        arguments = list(updated.args)
+        is_statement = (
+            isinstance(self.reads.parent(original), cst.Expr) and ex.code(original.func) == "self.register_buffer"
+        )
+        names = [a.keyword.value if a.keyword else None for a in arguments]
+        if not is_statement or len(arguments) < 2 or names[:2] != [None, None] or {*names[2:]} - {None, "persistent"}:
+            return False
+        name, value = arguments[0].value, arguments[1].value
+        literal = name.raw_value if isinstance(name, cst.SimpleString) else ""
+        if not literal.isidentifier() or self.site("call", original).kinds.get(1) != "Tensor":
+            return False
+        persistent = [keyword("persistent", a.value) for a in arguments[2:]]
+        call = cst.Call(ex.parse("nn.Buffer"), [cst.Arg(value), *persistent])
+        assignment = cst.Assign([cst.AssignTarget(ex.parse(f"self.{literal}"))], call)
+        self.statements[id(self.reads.parent(original))] = [assignment]
+        return True
+
     def _building_call(self, site: Site, original: Any, updated: Any) -> Any:
+        if self._registered(original, updated):
+            return updated
         callee = self.scope.static(original.func)
         if initialiser(callee):
             value = self._initialised(initialiser(callee), original, updated)
@@ -366,8 +439,8 @@ class SourceTranslator(Translator):
             return ex.fill(template, {"size": ex.parenthesized(sizes), "x": updated.args[0].value})
         if callee is copy.deepcopy and set(site.arguments) == {("module",)}:
             return updated.with_changes(func=ex.parse("nnx.clone"))
-        if utility(callee):
-            return self._with_rngs([callee], updated.with_changes(func=ex.parse(utility(callee))))
+        if path := utility(callee):
+            return self._with_rngs([callee], updated.with_changes(func=ex.parse(path)))
         if isinstance(original.func, cst.Attribute) and self.is_tensor(original.func):
             name = original.func.attr.value
             if name in _READS:
@@ -426,12 +499,20 @@ class SourceTranslator(Translator):
         added = appended(updated, keyword("rngs", cst.Name("rngs")))
         if all(needs):
             return added
-        helper = cst.Name(self.references.use_helper("make"))
+        helper = cst.Name(self.references.use_helper("_make"))
         return added.with_changes(func=helper, args=[cst.Arg(updated.func, comma=_COMMA), *added.args])
 
-    def _check_test(self, test: Any) -> None:
+    def check_test(self, test: Any) -> None:
         if not self.builds:
-            super()._check_test(test)
+            super().check_test(test)
+
+
+RESERVED = frozenset({*MODULES, "rngs"})
+
+
+def _count(function: types.FunctionType) -> int:
+    code = function.__code__
+    return code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
 
 
 _COMMA = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
@@ -443,6 +524,19 @@ INITIALISER_ARGUMENTS = {
     "xavier_uniform": ("gain",), "kaiming_normal": ("a", "mode", "nonlinearity"),
     "kaiming_uniform": ("a", "mode", "nonlinearity"),
 }  # fmt: skip
+
+
+def pass_through(name: str) -> str | None:
+    """The function that takes the arguments of one of torch's as they are."""
+    for row in operators.find(name):
+        template = row.plain
+        if (
+            isinstance(template, ast.Call)
+            and [ast.unparse(a) for a in template.args] == ["..."]
+            and not template.keywords
+        ):
+            return ast.unparse(template.func)
+    return None
 
 
 def public_subclasses(kind: type) -> list[type]:
@@ -475,9 +569,9 @@ def appended(call: Any, argument: Any) -> Any:
     )
 
 
-def with_rngs(params: Any) -> Any:
+def with_rngs(params: Any, kind: str) -> Any:
     """The parameters, and ``rngs`` as a keyword."""
-    added: Any = cst.Param(cst.Name("rngs"), cst.Annotation(ex.parse("nnx.Rngs")))
+    added: Any = cst.Param(cst.Name("rngs"), cst.Annotation(ex.parse(kind)))
     if not isinstance(params.star_arg, cst.MaybeSentinel) or params.kwonly_params:
         star = params.star_arg
     else:
@@ -556,6 +650,7 @@ def translate_function(
 ) -> tuple[Any, SourceTranslator]:
     """The translated tree of a function that ran, and its translator."""
     translator = SourceTranslator(recorded, function, references, module_class, builds)
-    node = recorded.source.tree.node.visit(translator)
+    node: Any = recorded.source.tree.node.visit(translator)
+    translator.check_names(node)
     node = without_unused(node.visit(Simplifier()), recorded.source.tree.node)
     return ex.with_parentheses(node), translator

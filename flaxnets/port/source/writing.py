@@ -18,7 +18,7 @@ from flaxnets.port.source.needs import twin
 from flaxnets.port.source.static import UnwritableError, literal
 
 _HELPERS = {
-    "make": '''def make(factory: Callable[..., Any], *args: Any, rngs: nnx.Rngs, **kwargs: Any) -> Any:
+    "_make": '''def _make(factory: Callable[..., Any], *args: Any, rngs: nnx.Rngs, **kwargs: Any) -> Any:
     """Call a class or a function, with ``rngs`` if it takes the argument."""
     function = factory
     while isinstance(function, functools.partial):
@@ -27,7 +27,7 @@ _HELPERS = {
     return factory(*args, rngs=rngs, **kwargs) if "rngs" in signature.parameters else factory(*args, **kwargs)
 ''',
 }
-_HELPER_MODULES = {"make": ("functools", "inspect")}
+_HELPER_MODULES = {"_make": ("functools", "inspect")}
 
 _STANDARD = {
     "jax": "import jax", "jnp": "import jax.numpy as jnp", "np": "import numpy as np", "math": "import math",
@@ -65,11 +65,10 @@ class Writer:
         if self.definitions.refusals:
             raise PortError(self.definitions.refusals)
         late = self._is_late()
-        parts = [each.text for each in self._ordered(late)]
-        parts = [*(_HELPERS[name] for name in sorted(self.definitions.helpers)), *_joined(parts), build]
-        body = "\n\n".join(part.strip("\n") + "\n" for part in parts)
-        body = body.replace("\n\n\n\n", "\n\n\n")
-        return laid_out(f"{self._docstring()}\n{self._imports(body, late)}\n\n{body}")
+        helpers = [_HELPERS[name] for name in sorted(self.definitions.helpers)]
+        body = _joined([*helpers, *(each.text for each in self._ordered(late)), build])
+        between = "\n\n" if _is_block(body) else "\n"
+        return laid_out(f"{self._docstring()}\n{self._imports(body, late)}{between}{body}")
 
     def _is_late(self) -> bool:
         files = [self.definitions.file(d.key[0]) for d in self.definitions.found.values()]
@@ -228,13 +227,14 @@ def _case(name: str) -> tuple[int, str]:
     return (0 if name.isupper() and len(name) > 1 else 1 if name[:1].isupper() else 2), name
 
 
-def _joined(parts: list[str]) -> list[str]:
+def _joined(parts: list[str]) -> str:
     """Constants stand close together, classes and functions two lines apart."""
-    joined = []
-    for i, part in enumerate(parts):
-        is_block = _is_block(part)
-        joined.append(("\n" if i and (is_block or _is_block(parts[i - 1])) else "") + part)
-    return joined
+    text = ""
+    for previous, part in zip([None, *parts], parts, strict=False):
+        if previous is not None:
+            text += "\n\n" if _is_block(part) or _is_block(previous) else "\n" * part.startswith("#")
+        text += part.strip("\n") + "\n"
+    return text
 
 
 def _is_block(part: str) -> bool:
