@@ -135,7 +135,8 @@ def _builder(options: Options) -> Callable[[], "torch.nn.Module"]:
         raise UsageError(f"{module_name} cannot be imported: {error}") from error
     except Exception as error:
         raise UsageError(f"{module_name} cannot be imported: {type(error).__name__}: {error}") from error
-    if not callable(target := getattr(module, name, None)):
+    target: Any = getattr(module, name, None)
+    if not callable(target):
         known = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
         raise UsageError(f"{module_name} has no class or function {name!r}; {suggest(name, known)}")
     keywords = _keywords(options.args)

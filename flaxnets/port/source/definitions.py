@@ -242,7 +242,7 @@ class Definitions:
             and small.value is not None
             and _is_unchanged(small.value, value)
         ):
-            new = small.value.visit(StaticTranslator(file, self))
+            new: Any = small.value.visit(StaticTranslator(file, self))
             assigned = cst.Assign([cst.AssignTarget(cst.Name(name))], new)
             line = cst.SimpleStatementLine([assigned], _comments(statement), statement.trailing_whitespace)
             return ex.code(ex.with_parentheses(line))

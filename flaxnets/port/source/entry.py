@@ -1,5 +1,7 @@
 """From the builder of a torch model to source: record, write, prove."""
 
+import functools
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -35,12 +37,18 @@ def to_source(
         check: whether the source is executed and compared: initial values, outputs and buffers in float64.
 
     Raises:
+        TypeError: for another builder.
         PortError: with all places of the source that cannot be translated; or if the numbers differ.
 
     >>> source = to_source(torch.nn.Identity, torch.ones(2))
     >>> "def build" in source
     True
     """
+    target = builder
+    while isinstance(target, functools.partial):
+        target = target.func
+    if not isinstance(target, (type, types.FunctionType)):
+        raise TypeError(f"expected a class, a function or a partial, got {builder!r}")
     inputs = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
     arguments = Arguments(inputs, dict(kwargs or {}))
     recorder = SourceRecorder()

@@ -5,7 +5,6 @@ import io
 import itertools
 import tokenize
 from collections.abc import Iterator, Sequence
-from typing import Union
 
 WIDTH = 120
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
@@ -38,7 +37,7 @@ class Bracket:
         return self.has_comma and not (single and (self.is_tuple or self.opening == "["))
 
 
-Node = Union[Token, Bracket]
+Node = Token | Bracket
 
 
 def laid_out(text: str) -> str:

@@ -130,13 +130,10 @@ def literal(value: Any, references: Any) -> str:
     def call(name: str, args: Any, keywords: Any) -> str:
         return f"{name}({', '.join([*map(write, args), *(f'{k}={write(v)}' for k, v in keywords.items())])})"
 
-    if (
-        value is None
-        or value is ...
-        or isinstance(value, (bool, int, str, bytes, complex))
-        and not isinstance(value, enum.Enum)
-    ):
-        return "..." if value is ... else repr(value).replace("'", '"') if _is_simple_text(value) else repr(value)
+    if value is ...:
+        return "..."
+    if value is None or (isinstance(value, (bool, int, str, bytes, complex)) and not isinstance(value, enum.Enum)):
+        return repr(value).replace("'", '"') if _is_simple_text(value) else repr(value)
     if isinstance(value, float):
         return repr(value) if value - value == 0 else f'float("{value}")'
     if isinstance(value, enum.Enum):

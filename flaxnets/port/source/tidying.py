@@ -27,9 +27,8 @@ class Simplifier(cst.CSTTransformer):
         is_drawn = isinstance(updated_node.right, (cst.Call, cst.BinaryOperation)) and "rngs" in ex.code(
             updated_node.right
         )
-        if is_drawn and isinstance(updated_node.left, (cst.Integer, cst.Float)):
-            if neutral and float(updated_node.left.value) == float(neutral):
-                return updated_node.right  # mean and deviation of a standard distribution
+        if is_drawn and neutral and ex.code(updated_node.left) in (neutral, f"{neutral}.0"):
+            return updated_node.right  # mean and deviation of a standard distribution
         is_power = isinstance(operator, cst.Power) and all(map(_is_simple, (updated_node.left, updated_node.right)))
         return updated_node.with_changes(operator=_spaced(operator, _NONE if is_power else _SPACE))
 

@@ -172,8 +172,8 @@ class Writer:
         of = f" ({target.__module__.split('.')[0]} {version})" if isinstance(version, str) else ""
         return (
             f'"""{origin}{of} in Flax.\n\n'
-            "Translated from the PyTorch source by flaxnets: names, parameters and outputs are those of the original. The\n"
-            'licence of the original applies.\n"""\n'
+            "Translated from the PyTorch source by flaxnets: names, parameters and outputs are those of the original.\n"
+            'The licence of the original applies.\n"""\n'
         )
 
     def _imports(self, body: str, late: bool) -> str:

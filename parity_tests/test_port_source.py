@@ -1,0 +1,282 @@
+"""Written source of torch models: runs without torch, computes the same, begins alike, and reads well."""
+
+import ast
+import functools
+import importlib
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from flax import nnx
+
+import source_runner
+from cases import NETWORKS
+from flaxnets import state
+from flaxnets.port import PortError, to_source
+from flaxnets.port.source.layout import laid_out
+from flaxnets.port.source.proving import execute
+from port_models import MODELS
+from port_models.common import Model
+from source_models import MODELS as CONSTRUCTIONS
+
+ROOT = Path(__file__).parents[1]
+# Refused for what their forward does, by from_torch too.
+REFUSED = {"fancy_mlp": "Python branches on the value of a tensor"}
+SINGLE = {"denoiser", "rotary"}  # compute parts in float32 whatever their parameters are
+
+
+def network(case: Any) -> Model:
+    builder = vars(importlib.import_module("torchref.registry"))["_BUILDERS"][case.name]
+    builder = functools.partial(builder, **case.options) if case.options else builder
+
+    def inputs() -> tuple[Any, ...]:
+        arrays = map(np.asarray, case.inputs(np.random.default_rng(0)))
+        return tuple(torch.as_tensor(a).float() if a.dtype.kind == "f" else torch.as_tensor(a) for a in arrays)
+
+    return Model(case.name, builder, inputs)
+
+
+EVERY = [*map(network, NETWORKS), *MODELS, *CONSTRUCTIONS]
+ACCEPTED = [model for model in EVERY if model.name not in REFUSED]
+BY_NAME = {model.name: model for model in EVERY}
+
+
+@functools.cache
+def written(name: str) -> str:
+    model = BY_NAME[name]
+    torch.manual_seed(0)
+    return to_source(model.build, model.inputs(), model.kwargs(), check=False)
+
+
+@pytest.fixture(autouse=True)
+def same_kernels():
+    """torch's fast path of transformers warns about nested tensors, and computes the same."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    yield
+    torch.backends.mha.set_fastpath_enabled(before)
+
+
+def as_arrays(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.detach().numpy() if isinstance(leaf, torch.Tensor) else leaf, tree)
+
+
+def double(leaf: Any) -> Any:
+    if isinstance(leaf, torch.Tensor) and leaf.is_complex():
+        return leaf.to(torch.complex128)
+    return leaf.double() if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() else leaf
+
+
+def recorded(model: Model) -> dict[str, Any]:
+    """What a process without torch needs to run and judge a model's source."""
+    torch.manual_seed(0)
+    reference = model.build()._apply(double).eval()
+    args, kwargs = jax.tree.map(double, (tuple(model.inputs()), model.kwargs()))
+    weights = {name: tensor.numpy().copy() for name, tensor in reference.state_dict().items()}
+    buffers = {name: tensor.numpy().copy() for name, tensor in reference.named_buffers()}
+    case = {"name": model.name, "weights": weights, "buffers": buffers, "args": as_arrays(args)}
+    with torch.no_grad():
+        outputs = [np.asarray(leaf) for leaf in source_runner.leaves(reference(*args, **kwargs))]
+    gate = 1e-5 if model.name in SINGLE else source_runner.GATE
+    return case | {"kwargs": as_arrays(kwargs), "outputs": outputs, "source": written(model.name), "gate": gate}
+
+
+@pytest.mark.parametrize("part", range(6))
+def test_sources_run_without_torch(part, tmp_path):
+    """State dict keys and outputs in float64, of sources that are executed where torch cannot be imported."""
+    models = ACCEPTED[part::6]
+    path = tmp_path / "cases.pickle"
+    path.write_bytes(pickle.dumps([recorded(model) for model in models]))
+    line = [sys.executable, str(ROOT / "parity_tests" / "source_runner.py"), str(path)]
+    run = subprocess.run(line, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    faults = json.loads(run.stdout.splitlines()[-1])
+    assert not faults, "\n".join(f"{name}: {fault}" for name, fault in faults.items())
+
+
+@pytest.mark.parametrize("model", CONSTRUCTIONS, ids=str)
+def test_sources_are_proved(model):
+    """Initial values, outputs and buffers in both modes are compared before the text is returned."""
+    torch.manual_seed(0)
+    assert "def build(" in to_source(model.build, model.inputs(), model.kwargs())
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refuses_what_no_port_can_follow(name):
+    with pytest.raises(PortError, match=re.escape(REFUSED[name])):
+        written(name)
+
+
+@pytest.mark.parametrize("model", ACCEPTED, ids=str)
+def test_reads_like_a_file_of_its_own(model):
+    """No name of torch, lines that fit, every name defined."""
+    text = written(model.name)
+    tree = ast.parse(text)
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert "torch" not in names
+    assert laid_out(text) == text
+    assert "The licence of the original applies." in (ast.get_docstring(tree) or "")
+    code = [line for line in text.splitlines() if "#" not in line and '"""' not in line]
+    assert max(map(len, code)) <= 120
+
+
+@pytest.mark.skipif(shutil.which("ruff") is None, reason="ruff is a tool of developers")
+def test_passes_ruff(tmp_path):
+    """The rules that ruff begins with, and its format; the models of the tests have their authors' own habits."""
+    ours = [network(case) for case in NETWORKS if case.name not in REFUSED] + CONSTRUCTIONS
+    for model in ours:
+        (tmp_path / f"{model.name}_flax.py").write_text(written(model.name))
+    for command in (["check", "--select", "E4,E7,E9,F,I,W"], ["format", "--check"]):
+        line = ["ruff", *command, "--isolated", "--line-length", "120", str(tmp_path)]
+        run = subprocess.run(line, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout
+
+
+# What is kept.
+
+
+def test_keeps_comments_docstrings_and_loops():
+    text = written("gpt")
+    assert "# key, query, value projections for all heads, but in a batch" in text
+    assert "# (B, nh, T, hs)" in text
+    assert '"""LayerNorm but with an optional bias."""' in text
+    assert "for i, block in enumerate(self.transformer.h):" in text
+    assert "for _ in range(config.n_layer)" in text
+    assert text.index("class LayerNorm(") < text.index("class CausalSelfAttention(") < text.index("class GPT(")
+
+
+def test_densenet_reads_like_ours():
+    """What differs from our own file are its imports, its registration and jaxtyping's annotations."""
+    ours = (ROOT / "flaxnets/models/densenet.py").read_text()
+    ours = re.sub(r'Float\[Array, "[^"]*"\]', "jax.Array", ours)
+    ours = ours[ours.index("def conv_block") :].replace("@register(", "# @register(")
+    text = written("densenet")
+    text = text[text.index("def conv_block") : text.index("def build")]
+    lines = [line for line in ours.splitlines() if not line.startswith("# @register")]
+    assert [line for line in text.splitlines() if line] == [line for line in lines if line]
+
+
+KEPT = [
+    ("configured", 'REGISTRY = {"plain": Plain, "gated": Gated, "unused": Unused}'),
+    ("configured", "REGISTRY[kind](config.dim, rngs=rngs)"),
+    ("configured", "@dataclass\nclass Config:"),
+    ("from_dict", "_make(getattr(nn, kind), **options, rngs=rngs)"),
+    ("several_files", "class Block2(nn.Module):"),
+    ("several_files", "self.apply(functools.partial(init_bert_weights, rngs=rngs))"),
+    ("several_files", "super().__init__(*args, **kwargs, rngs=rngs)"),
+    ("inherited", "class Inherited(WidthMixin, nn.Module):"),
+    ("inherited", "def __init__(self, *stages: nn.Module, rngs: nnx.Rngs, **named: nn.Module):"),
+    ("inherited", "@property\n    def width(self) -> int:"),
+    ("initialised", "self.b.weight[...] = self.b.weight[...].at[:, :, 1].add(0.5)"),
+    ("initialised", "weight[...] = nn.init.orthogonal(rngs.params(), weight.shape, weight.dtype)"),
+    ("tied", "self.head.weight = self.embed.weight"),
+    ("normed", "nn.utils.spectral_norm(nn.Linear(4, 4, rngs=rngs), rngs=rngs)"),
+    ("noisy", "self.rngs = rngs.dropout.fork()"),
+    ("noisy", "x = drop(F.dropout("),
+    ("mixed", "self.up = nn.ConvTranspose1d(dim, dim, 2, stride=2, rngs=rngs)"),
+    ("mixed", "def last(self, x):"),
+    ("tower", "        # one layer and what follows it\n"),
+    ("tower", "def build(*, dropout: float = 0.2, rngs: nnx.Rngs) -> nn.Sequential:"),
+    ("vit", 'raise NotImplementedError("the recorded model does not run this branch")'),
+    ("my_linear", "nn.Parameter(jax.random.normal(rngs.params(), (in_units, units), jnp.float32))"),
+]
+
+
+@pytest.mark.parametrize(("name", "line"), KEPT)
+def test_writes(name, line):
+    assert line in written(name)
+
+
+def test_configuration_stays_an_argument():
+    port = execute(written("tower")).tower(dims=(4, 2), act="relu", rngs=nnx.Rngs(0))
+    assert [type(layer).__name__ for layer in port] == ["Linear", "ReLU", "Dropout"]
+
+
+def test_builds_the_same_model_again():
+    build = execute(written("initialised")).build
+    first, again, other = (build(rngs=nnx.Rngs(seed)).state_dict() for seed in (0, 0, 1))
+    assert np.array_equal(first["c"], again["c"])
+    assert not np.array_equal(first["c"], other["c"])
+
+
+def test_leaves_the_generators_and_functions_of_torch_alone():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    code = BY_NAME["tied"].build.__init__.__code__
+    to_source(BY_NAME["tied"].build, torch.zeros(2, 3, dtype=torch.long), check=False)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert BY_NAME["tied"].build.__init__.__code__ is code
+
+
+# What is refused.
+
+
+class Wrong(torch.nn.Module):
+    """Computes a table in a way that the source does not follow: by a library that knows no JAX."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", torch.linalg.lstsq(torch.eye(3), torch.ones(3, 1))[0])
+
+    def forward(self, x):
+        return x @ self.table
+
+
+def test_refuses_untranslatable_construction_with_place():
+    with pytest.raises(PortError, match=r"test_port_source.py:\d+: torch.linalg.lstsq\(torch.eye\(3\)"):
+        to_source(Wrong, torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("builder", [3, torch.nn.Linear(2, 2)], ids=["number", "module"])
+def test_refuses_other_builders(builder):
+    with pytest.raises(TypeError, match=re.escape(f"expected a class, a function or a partial, got {builder!r}")):
+        to_source(builder, torch.ones(1, 2))
+
+
+# Initial distributions.
+
+DISTRIBUTED = [
+    "lenet", "resnet18", "gru_lm", "my_linear", "mobilenet", "vit", "gpt", "translation", "graph", "capsules",
+    "fourier_operator", "generator", "super_resolution", "initialised", "tied", "several_files", "normed",
+]  # fmt: skip
+DRAWS = 8
+
+
+@pytest.mark.parametrize("name", DISTRIBUTED)
+def test_parameters_begin_with_torchs_distributions(name):
+    """Mean, deviation and the Kolmogorov-Smirnov distance of each parameter over several seeds."""
+    model = BY_NAME[name]
+    build = execute(written(name)).build
+    ours = [dict(state.named_parameters(build(rngs=nnx.Rngs(seed)))) for seed in range(DRAWS)]
+    theirs = []
+    for seed in range(DRAWS):
+        torch.manual_seed(seed)
+        theirs.append(dict(model.build().named_parameters()))
+    for parameter in theirs[0]:
+        expected = _values([each[parameter].detach().numpy() for each in theirs])
+        found = _values([each[parameter].get_value() for each in ours])
+        if np.ptp(expected) == 0:
+            assert np.ptp(found) == 0 and found[0] == pytest.approx(expected[0], rel=1e-6), parameter
+            continue
+        scale = expected.std()
+        error = 6 * scale / len(expected) ** 0.5
+        assert abs(found.mean() - expected.mean()) < 2 * error, parameter
+        assert abs(found.std() - scale) < 3 * error, parameter
+        assert scipy.stats.ks_2samp(found, expected).pvalue > 1e-6, parameter
+
+
+def _values(arrays: list[Any]) -> np.ndarray:
+    values = np.concatenate([np.asarray(array).reshape(-1) for array in arrays])
+    values = values.view(values.real.dtype) if np.iscomplexobj(values) else values
+    return values[np.random.default_rng(0).permutation(len(values))[:20_000]]
