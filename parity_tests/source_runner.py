@@ -46,14 +46,17 @@ def fault(case: dict[str, Any]) -> str | None:
     flat, structure = jax.tree.flatten((case["args"], case["kwargs"]))
     arrays = [leaf for leaf in flat if isinstance(leaf, np.ndarray)]
 
-    def forward(arrays: list[Any]) -> list[Any]:
+    graphdef, variables = nnx.split(model)
+
+    def forward(variables: Any, arrays: list[Any]) -> list[Any]:
+        model = nnx.merge(graphdef, variables)
         remaining = iter(arrays)
         filled = [next(remaining) if isinstance(leaf, np.ndarray) else leaf for leaf in flat]
         args, kwargs = jax.tree.unflatten(structure, filled)
         return [*leaves(model(*args, **kwargs))]
 
     options = xla.compiler_options({"xla_backend_optimization_level": 0})
-    found = [np.asarray(leaf) for leaf in jax.jit(forward, compiler_options=options)(arrays)]
+    found = [np.asarray(leaf) for leaf in jax.jit(forward, compiler_options=options)(variables, arrays)]
     if [f.shape for f in found] != [e.shape for e in case["outputs"]]:
         return f"shapes {[f.shape for f in found]}"
     errors = [

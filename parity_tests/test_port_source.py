@@ -32,8 +32,11 @@ from source_models import MODELS as CONSTRUCTIONS
 
 ROOT = Path(__file__).parents[1]
 # Refused for what their forward does, by from_torch too.
-REFUSED = {"fancy_mlp": "Python branches on the value of a tensor"}
-SINGLE = {"denoiser", "rotary"}  # compute parts in float32 whatever their parameters are
+REFUSED = {
+    "fancy_mlp": "Python branches on the value of a tensor",
+    "in_place_habits": "This changes in place what z also stands for",
+}
+SINGLE = {"denoiser", "fourier_operator", "rotary"}  # compute parts in float32 whatever their parameters are
 
 
 def network(case: Any) -> Model:

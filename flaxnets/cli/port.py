@@ -68,7 +68,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
     except ImportError as error:
         raise UsageError(error) from error
     examples = tuple(each.draw(seed) for seed, each in enumerate(inputs))
-    state_dict = None if options.weights is None else _read(options.weights, builder)
+    model = _called(options, builder, examples)
+    state_dict = None if options.weights is None else _read(options.weights, model)
     try:
         text = to_source(builder, examples, state_dict=state_dict)
     except PortError as error:
@@ -214,10 +215,31 @@ def parse_input(text: str) -> Input:
     return Input(sizes, dtype, int(high))
 
 
+def _called(options: Options, builder: Callable[[], Any], examples: Sequence["torch.Tensor"]) -> "torch.nn.Module":
+    """The model in PyTorch, which must be one, and take the inputs."""
+    import torch
+
+    try:
+        model = builder()
+    except Exception as error:
+        raise UsageError(f"{options.builder} cannot be called: {type(error).__name__}: {error}. Fix: --args") from error
+    if not isinstance(model, torch.nn.Module):
+        raise UsageError(f"{options.builder} gives a {type(model).__name__}. Expected a torch.nn.Module")
+    try:
+        with torch.no_grad():
+            model.eval()(*examples)
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise UsageError(
+            f"--input {' '.join(options.input)}: the model cannot be called: {type(error).__name__}: {text}"
+        ) from error
+    return model
+
+
 # Weights.
 
 
-def _read(path: str, builder: Callable[[], "torch.nn.Module"]) -> dict[str, "torch.Tensor"]:
+def _read(path: str, model: "torch.nn.Module") -> dict[str, "torch.Tensor"]:
     """The weights, which must be those of the model."""
     import torch
 
@@ -227,7 +249,6 @@ def _read(path: str, builder: Callable[[], "torch.nn.Module"]) -> dict[str, "tor
         weights = {name: torch.as_tensor(value) for name, value in read_weights(path).items()}
     except (WeightsError, OSError) as error:
         raise UsageError(f"--weights {path}: {getattr(error, 'strerror', None) or error}") from error
-    model = builder()
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
