@@ -1,6 +1,7 @@
 """``flaxnets port``: the source of a Flax model for a PyTorch model, proved before it is written."""
 
 import dataclasses
+import difflib
 import functools
 import importlib
 import json
@@ -107,8 +108,10 @@ class _Files:
 
 
 def _files(options: Options) -> _Files:
-    name = options.builder.rpartition(":")[2].lower()
-    path = Path(options.out or f"{name}_flax.py")
+    module_name, colon, name = options.builder.partition(":")
+    if not (colon and module_name and name.isidentifier()):
+        raise UsageError(f"{options.builder!r} names no model. Expected MODULE:NAME, as in mypkg.net:Net")
+    path = Path(options.out or f"{name.lower()}_flax.py")
     if path.suffix != ".py" or not path.stem.isidentifier():
         raise UsageError(f"--out {path}: expected the name of a module of Python. Fix: --out net_flax.py")
     if not path.parent.is_dir():
@@ -123,9 +126,7 @@ def _files(options: Options) -> _Files:
 
 def _builder(options: Options) -> Callable[[], "torch.nn.Module"]:
     """The class or function, with the arguments of ``--args``."""
-    module_name, colon, name = options.builder.partition(":")
-    if not (colon and module_name and name.isidentifier()):
-        raise UsageError(f"{options.builder!r} names no model. Expected MODULE:NAME, as in mypkg.net:Net")
+    module_name, _, name = options.builder.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -139,9 +140,11 @@ def _builder(options: Options) -> Callable[[], "torch.nn.Module"]:
     target: Any = getattr(module, name, None)
     if not callable(target):
         known = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
-        raise UsageError(f"{module_name} has no class or function {name!r}; {suggest(name, known)}")
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        raise UsageError(f"{module_name} has no class or function {name!r}; {hint}")
     keywords = _keywords(options.args)
-    return functools.partial(target, **keywords) if keywords else target
+    return functools.partial(target, **keywords) if keywords else target  # type: ignore[return-value]
 
 
 def _keywords(text: str | None) -> dict[str, Any]:
