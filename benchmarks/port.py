@@ -1,9 +1,10 @@
 """Ports the models of another library, one process each, and says which of them pass, how fast, and what fails.
 
-``python -m benchmarks.port`` ports torchvision's classification models by ``flaxnets.from_torch``, which holds each port
-against torch in float64, in training and in evaluation mode. The results go into ``docs/porting.json``, and
-``docs/porting_speed.md`` is made of it. ``--library timm --models 'resnet*'`` takes another library: any module that
-lists its models, or whose public functions build them. Weights are random, and nothing is downloaded.
+``python -m benchmarks.port --out docs`` ports torchvision's classification models by ``flaxnets.from_torch``, which
+compares each port with torch in float64, in training and in evaluation mode. The results go into
+``docs/porting.json``, and ``docs/porting_speed.md`` is made of this file. ``--library timm --models 'resnet*'`` takes
+another library: any module that lists its models, or whose public functions build them. Weights are random, and
+nothing is downloaded.
 """
 
 import argparse
@@ -162,6 +163,7 @@ def fresh(library: str, name: str, way: str, limit: float) -> Result:
 
 def save(out: Path, library: str, way: str, results: Mapping[str, Result]) -> None:
     """Put results beside those of other models into ``porting.json``, and write the page."""
+    out.mkdir(parents=True, exist_ok=True)
     path = out / "porting.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     models = known.setdefault(library, {}).setdefault(way, {})
