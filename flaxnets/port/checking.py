@@ -5,16 +5,17 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from flaxnets import state
 from flaxnets.parity.masks import shared_masks
-from flaxnets.parity.state import compare_names, transfer
+from flaxnets.parity.state import compare_names
 from flaxnets.port._torch import torch
 from flaxnets.port.errors import PortError
 from flaxnets.port.locating import locate
-from flaxnets.port.outcomes import Arguments, FlaxRunner, Outcome, Rounding, Setting, run_torch
+from flaxnets.port.outcomes import Arguments, FlaxRunner, Outcome, Rounding, Setting, run_torch, to_numpy
 from flaxnets.port.untouched import in_double
 
 # The largest errors that pass: of outputs and buffers relative to their largest value, of gradients to their norm.
@@ -76,9 +77,18 @@ def _precise(module: torch.nn.Module, port: nnx.Module, double: bool) -> Iterato
             yield candidate
             return
         with jax.enable_x64(True), in_double(module):
-            state.cast(candidate, "float64")
-            transfer(module, candidate)
+            _transfer(module, candidate)
             yield candidate
+
+
+def _transfer(module: torch.nn.Module, port: nnx.Module) -> None:
+    """Give a port the values and the precision of its torch module, without programs that would have to be compiled."""
+    tensors = dict(module.named_parameters(remove_duplicate=False))
+    tensors |= dict(module.named_buffers(remove_duplicate=False))
+    for name, variable in state.named_variables(port, remove_duplicate=True):
+        value = to_numpy(tensors[name])
+        is_whole = jnp.issubdtype(variable.dtype, jnp.integer)
+        variable.set_value(jax.device_put(value.astype(variable.dtype) if is_whole else value))
 
 
 def _like(arguments: Arguments, rng: np.random.Generator) -> Arguments:

@@ -246,7 +246,7 @@ def array(tensor: torch.Tensor) -> jax.Array:
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
     if tensor.dtype is torch.bfloat16:
         return jnp.asarray(tensor.float().numpy(), jnp.bfloat16)
-    return jnp.array(tensor.numpy().copy())
+    return jax.device_put(tensor.numpy().copy())  # jnp.array would compile a program for each shape
 
 
 def to_numpy(leaf: Any) -> np.ndarray:
