@@ -9,13 +9,27 @@ from flaxnets.nn import functional as F
 from flaxnets.port import operators
 from flaxnets.port._torch import torch
 
+_FALSE_CALLS = (
+    "torch.jit.is_scripting", "torch.jit.is_tracing", "torch.compiler.is_compiling", "torch.compiler.is_exporting",
+    "torch.compiler.is_dynamo_compiling", "torch._dynamo.external_utils.is_compiling", "torch.onnx.is_in_onnx_export",
+    "torch.is_autocast_enabled", "torch.is_inference_mode_enabled", "torch.cuda.is_available",
+    "torch.cuda.is_initialized", "torch.cuda.is_bf16_supported", "torch.xpu.is_available", "torch.mps.is_available",
+    "torch.backends.mps.is_available", "torch.distributed.is_available",
+    "torch.distributed.distributed_c10d.is_initialized", "torch._C._has_torch_function",
+    "torch._C._has_torch_function_unary", "torch._C._has_torch_function_variadic",
+)  # fmt: skip
+
+# Questions about torch's compilers, devices and processes, and checks: what they return in a port.
 CONSTANT_CALLS = {
-    "torch.jit.is_scripting": "False", "torch.jit.is_tracing": "False", "torch.compiler.is_compiling": "False",
-    "torch.onnx.is_in_onnx_export": "False", "torch.is_grad_enabled": "True",
-    "torch.is_autocast_enabled": "False", "torch._C._get_tracing_state": "None", "torch.cuda.is_available": "False",
+    **dict.fromkeys(_FALSE_CALLS, "False"),
+    **dict.fromkeys(("torch._C._get_tracing_state", "torch._C._log_api_usage_once"), "None"),
+    "torch.is_grad_enabled": "True",
+    "torch.cuda.device_count": "0",
     "torch.nn.utils.parametrize.cached": "nn.utils.parametrize.cached()",
-    "torch._C._log_api_usage_once": "None", "torch.compiler.is_dynamo_compiling": "False", "torch.is_inference_mode_enabled": "False",
-}  # fmt: skip
+}
+
+# Calls that return one of their arguments.
+IDENTITY_CALLS = {"torch.jit.annotate": 1}
 
 _MODULES_OF_TORCH = (
     "torch", "torch.nn.functional", "torch.fft", "torch.linalg", "torch.special", "torch.jit", "torch.onnx",

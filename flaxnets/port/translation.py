@@ -18,6 +18,7 @@ from flaxnets.port.errors import Refusal
 from flaxnets.port.inplace import InPlace
 from flaxnets.port.names import (
     CONSTANT_CALLS,
+    IDENTITY_CALLS,
     dtype_text,
     function_text,
     is_function_apply,
@@ -413,6 +414,8 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
             return updated.with_changes(func=ex.parse(_SAME_ARGUMENTS[name]))
         if is_function_apply(callee):
             return self._function_apply(callee, original, updated)
+        if name in IDENTITY_CALLS:
+            return updated.args[IDENTITY_CALLS[name]].value
         return self.operator(name, list(updated.args), original, updated, self.site("call", original))
 
     def operator(self, name: str, arguments: Sequence[Any], original: Any, updated: Any, site: Site) -> Any:
