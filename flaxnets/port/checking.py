@@ -54,6 +54,21 @@ def check_port(
         _check(module, port, examples, [dataclasses.replace(setting, double=False) for setting in settings])
 
 
+@dataclasses.dataclass
+class _Pair:
+    """A torch module and its port in one setting.
+
+    Attributes:
+        holds_on_larger: whether the two agree on a larger batch; None before the first comparison.
+    """
+
+    module: torch.nn.Module
+    candidate: nnx.Module
+    setting: Setting
+    runner: FlaxRunner
+    holds_on_larger: bool | None = None
+
+
 class _NotInDoubleError(Exception):
     """The torch module does not run in float64."""
 
@@ -63,9 +78,9 @@ def _check(
 ) -> None:
     for setting in settings:
         with _precise(module, port, setting.double) as candidate:
-            runner = FlaxRunner(candidate, examples["the example"], setting)
+            pair = _Pair(module, candidate, setting, FlaxRunner(candidate, examples["the example"], setting))
             for kind, example in examples.items():
-                _compare(module, candidate, runner, example, setting, kind)
+                _compare(pair, example, kind)
 
 
 @contextlib.contextmanager
@@ -104,14 +119,12 @@ def _like(arguments: Arguments, rng: np.random.Generator) -> Arguments:
     return arguments.mapped(draw)
 
 
-def _compare(
-    module: torch.nn.Module, candidate: nnx.Module, runner: FlaxRunner, example: Arguments, setting: Setting, kind: str
-) -> bool:
+def _compare(pair: _Pair, example: Arguments, kind: str) -> bool:
     """Raise if the two differ; return whether the torch module takes the example."""
-    rng = np.random.default_rng(0)
-    with shared_masks(module, candidate):
+    setting = pair.setting
+    with shared_masks(pair.module, pair.candidate):
         try:
-            expected, cotangents = run_torch(module, example, setting, rng)
+            expected, cotangents = run_torch(pair.module, example, setting, np.random.default_rng(0))
         except Exception as error:
             if kind == "the example" and setting.double:
                 raise _NotInDoubleError from error
@@ -119,13 +132,13 @@ def _compare(
                 raise
             return False
     try:
-        found = runner(example, cotangents)
+        found = pair.runner(example, cotangents)
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         raise PortError(message=f"The port does not run in {setting} on {kind}. It raised {text}") from error
     fault = find_fault(expected, found)
-    if fault and not _is_rounding(module, candidate, example, setting, (expected, found, cotangents), kind):
-        location = locate(module, candidate, example, setting, find_fault)
+    if fault and not _is_rounding(pair, example, (expected, found, cotangents), kind):
+        location = locate(pair.module, pair.candidate, example, setting, find_fault)
         raise PortError(message=f"The port differs from the torch module in {setting} on {kind}: {fault}.{location}")
     return True
 
@@ -176,12 +189,7 @@ def _deviation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _is_rounding(
-    module: torch.nn.Module,
-    candidate: nnx.Module,
-    example: Arguments,
-    setting: Setting,
-    outcomes: tuple[Outcome, Outcome, list[np.ndarray]],
-    kind: str,
+    pair: _Pair, example: Arguments, outcomes: tuple[Outcome, Outcome, list[np.ndarray]], kind: str
 ) -> bool:
     """Whether torch itself differs about as much if each operation has one more rounding error."""
     expected, found, cotangents = outcomes
@@ -189,28 +197,32 @@ def _is_rounding(
         a.shape != b.shape or a.dtype.kind != b.dtype.kind for a, b in zip(expected.outputs, found.outputs, strict=True)
     ):
         return False
-    moved = dict.fromkeys(_errors(expected, found), 0.0)
-    epsilon = 0.0
+    errors = _errors(expected, found)
+    large = {name: error * scale for name, (error, gate, scale) in errors.items() if not error <= gate}
+    moved = dict.fromkeys(large, 0.0)
+    epsilon, is_explained = 0.0, False
     for seed in range(3):
         rounding = Rounding(seed)
-        with shared_masks(module, candidate):
-            other, _ = run_torch(module, example, setting, cotangents, rounding)
-        epsilon = rounding.epsilon
-        for name, (error, _, scale) in _errors(expected, other).items():
-            moved[name] = max(moved[name], error * scale)
+        with shared_masks(pair.module, pair.candidate):
+            other, _ = run_torch(pair.module, example, pair.setting, cotangents, rounding)
+        epsilon, changes = rounding.epsilon, _errors(expected, other)
+        moved = {name: max(moved[name], changes[name][0] * changes[name][2]) for name in large}
+        if is_explained := all(error <= ROUNDINGS * moved[name] for name, error in large.items()):
+            break
     # What rounding changes much may be anything, and shows nothing: the value of a tie, for example.
     most = max(map(_largest, [*expected.outputs, *expected.buffers.values()]), default=1.0)
-    errors = _errors(expected, found)
-    large = [name for name, (error, gate, _) in errors.items() if not error <= gate]
-    if any(not errors[name][0] * errors[name][2] <= ROUNDINGS * moved[name] for name in large):
-        return False
-    if all(moved[name] <= epsilon**0.5 * max(most, errors[name][2]) for name in large):
-        return True
-    # Normalization over two values is hardly more than the sign of a difference: over more it is smooth.
-    larger = _enlarged(example)
-    return kind != LARGER and _compare(
-        module, candidate, FlaxRunner(candidate, larger, setting), larger, setting, LARGER
-    )  # fmt: skip
+    if not is_explained or all(moved[name] <= epsilon**0.5 * max(most, errors[name][2]) for name in large):
+        return is_explained
+    return kind != LARGER and _holds_on_larger(pair, example)
+
+
+def _holds_on_larger(pair: _Pair, example: Arguments) -> bool:
+    """Whether the two agree on a larger batch: normalization over two values is hardly more than a sign."""
+    if pair.holds_on_larger is None:
+        larger = _enlarged(example)
+        runner = FlaxRunner(pair.candidate, larger, pair.setting)
+        pair.holds_on_larger = _compare(dataclasses.replace(pair, runner=runner), larger, LARGER)
+    return pair.holds_on_larger
 
 
 def _enlarged(example: Arguments) -> Arguments:
