@@ -288,3 +288,34 @@ def test_submodules_are_attributes_and_are_imported_when_they_are_read():
 def test_unknown_attributes_of_the_package_name_near_ones(name: str, message: str):
     with pytest.raises(AttributeError, match=message):
         getattr(flaxnets, name)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in vars(torch.nn.init) if name[0] != "_" and name[-1] == "_"))
+def test_initialisers_in_place_say_what_to_write(name: str):
+    with pytest.raises(AttributeError, match=rf"init\.{name}: .*set_value\(init\.{name[:-1]}\(key, weight\.shape"):
+        getattr(nn.init, name)
+
+
+@pytest.mark.parametrize(
+    "owner", [nn.Linear(1, 1, rngs=nnx.Rngs(0)).weight, nn.Buffer(), nn.BatchNorm1d(1).running_var]
+)
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("copy_", r"set_value\(array\)"),
+        ("fill_", r"set_value\(array\)"),
+        ("grad", r"nnx\.grad\(loss_function\)"),
+        ("detach", "stop_gradient"),
+        ("numpy", r"np\.asarray"),
+    ],
+)
+def test_methods_of_tensors_say_what_to_write(owner: nnx.Variable, name: str, fix: str):
+    with pytest.raises(AttributeError, match=rf"{type(owner).__name__}\.{name}: .* Fix: .*{fix}"):
+        getattr(owner, name)
+    assert not hasattr(owner, "no_attribute")
+
+
+@pytest.mark.parametrize(("name", "message"), [("Adma", "did you mean 'Adam"), ("LBFGS", "known: .*SGD")])
+def test_unknown_optimizers_name_those_that_exist(name: str, message: str):
+    with pytest.raises(AttributeError, match=f"has no attribute '{name}'; {message}"):
+        getattr(optim, name)

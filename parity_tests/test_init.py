@@ -15,7 +15,9 @@ from scipy.stats import ks_2samp
 from flaxnets.nn import init
 
 KEY = jax.random.key(0)
-NAMES = [name for name, value in vars(init).items() if inspect.isfunction(value) and not name.startswith("calculate")]
+NAMES = [
+    name for name, value in vars(init).items() if inspect.isfunction(value) and not name.startswith(("_", "calculate"))
+]
 
 
 def torchs(name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32, **options: Any) -> np.ndarray:

@@ -16,7 +16,35 @@ from flaxnets.state import Uninitialized
 P = TypeVar("P", bound="Parameter")
 
 
-class Parameter(nnx.Param):
+# What tensors of torch have and arrays do not, and what to write.
+_FIXES = {
+    "backward": "nnx.grad(loss_function)(model)",
+    "clone": "jnp.array(variable)",
+    "contiguous": "leave the call out",
+    "detach": "jax.lax.stop_gradient(variable[...])",
+    "grad": "gradients = nnx.grad(loss_function)(model)",
+    "is_leaf": "variable.requires_grad",
+    "numpy": "np.asarray(variable)",
+    "register_hook": "jax.custom_vjp",
+}
+
+
+class _TensorLike(nnx.Variable):
+    """What says which line to write for attributes of torch's tensors that arrays do not have."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            in_place = name.endswith("_") and not name.startswith("_")
+            fix = "variable.set_value(array)" if in_place else _FIXES.get(name)
+            if fix is None:
+                raise
+            reason = "arrays do not change in place" if in_place else "JAX's arrays have none"
+            raise AttributeError(f"{type(self).__name__}.{name}: {reason}. Fix: {fix}", name=name) from error
+
+
+class Parameter(_TensorLike, nnx.Param):
     """An ``nnx.Param`` with torch's constructor, which can be frozen.
 
     Every parameter of a :class:`Module` is one: a plain ``nnx.Param`` becomes one when it is assigned to a module. A
@@ -150,7 +178,7 @@ def _in_place(operation: Callable[[Any, Any], Any]) -> Any:
     return method
 
 
-class _InPlace(nnx.Variable):
+class _InPlace(_TensorLike):
     """What changes its value by ``+=`` and the like; Flax refuses these."""
 
     __iadd__ = _in_place(operator.add)

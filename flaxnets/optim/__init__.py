@@ -1,5 +1,7 @@
 """``torch.optim`` as optax transformations: torch's names, arguments, arithmetic and slots."""
 
+from typing import NoReturn as _NoReturn
+
 from flaxnets.optim import lr_scheduler as lr_scheduler
 from flaxnets.optim.adam import Adam as Adam
 from flaxnets.optim.adam import Adamax as Adamax
@@ -17,3 +19,9 @@ from flaxnets.optim.torch_state import to_torch as to_torch
 from flaxnets.optim.transformation import Optimizer as Optimizer
 from flaxnets.optim.transformation import OptimizerState as OptimizerState
 from flaxnets.optim.transformation import clip_grad_norm as clip_grad_norm
+from flaxnets.registry import suggest as _suggest
+
+
+def __getattr__(name: str) -> _NoReturn:
+    known = [each for each in globals() if each[0].isupper() and not each.startswith("Optimizer")]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; {_suggest(name, known)}", name=name)

@@ -26,3 +26,14 @@ from flaxnets.nn.init.scaled import kaiming_normal as kaiming_normal
 from flaxnets.nn.init.scaled import kaiming_uniform as kaiming_uniform
 from flaxnets.nn.init.scaled import xavier_normal as xavier_normal
 from flaxnets.nn.init.scaled import xavier_uniform as xavier_uniform
+
+
+def __getattr__(name: str) -> None:
+    function = name.removesuffix("_")
+    if function in globals() and not name.startswith("_"):
+        raise AttributeError(
+            f"flaxnets.nn.init.{name}: arrays do not change in place. "
+            f"Fix: weight.set_value(init.{function}(key, weight.shape, weight.dtype))",
+            name=name,
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
