@@ -78,6 +78,7 @@ def test_the_command_after_ctrl_c_goes_on_when_it_is_pasted(tmp_path):
 ENVIRONMENTS = {
     "no GPU": ("JAX_PLATFORMS=cuda", "train --arch mlp", 2, "JAX_PLATFORMS=cuda: "),
     "no TPU": ("JAX_PLATFORM_NAME=tpu", "evaluate run", 2, "JAX_PLATFORM_NAME=tpu: "),
+    "no GPU for a summary": ("JAX_PLATFORMS=cuda", "summary mlp", 2, "JAX_PLATFORMS=cuda: "),
     "nonsense": ("JAX_PLATFORMS=abacus", "predict run image.png", 2, "JAX_PLATFORMS=abacus: "),
     "a device beside it": ("JAX_PLATFORMS=cuda", "train --arch mlp --dry-run --device cpu", 0, ""),
     "nothing compiled": ("JAX_DISABLE_JIT=1", "train --arch mlp", 2, "JAX_DISABLE_JIT=1: "),

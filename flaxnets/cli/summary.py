@@ -35,13 +35,11 @@ def main(arguments: Sequence[str], prog: str) -> int:
     from flax import nnx
 
     from flaxnets import create_model, summary
+    from flaxnets.cli.devices import choose_device
     from flaxnets.registry import get_entry
 
     options = parse(Options, arguments, prog)
-    if options.device != "auto":
-        from flaxnets.cli.devices import choose_device
-
-        choose_device(options.device)
+    choose_device(options.device)
     if options.batch < 1:
         raise UsageError(f"--batch must be positive, got {options.batch}")
     given = {} if options.num_classes is None else {"num_classes": options.num_classes}
