@@ -138,7 +138,8 @@ ERRORS = {
     "no image": (["predict", "runs/mlp", "text.png"], 1, "text.png: no image that Pillow knows, it begins with 6e 6f"),
     "bright image": (["predict", "runs/mlp", "bright.tif"], 1, "bright.tif: gray values from 0.0 to 300.0, expected"),
     "torn image": (["predict", "runs/mlp", "torn.png"], 1, "torn.png: damaged, Pillow says: image file is truncated"),
-    "a folder": (["predict", "runs/mlp", "runs"], 1, "runs: a folder, expected an image file"),
+    "a folder": (["predict", "runs/mlp", "runs"], 1, "runs: a folder without images"),
+    "no file for a pattern": (["predict", "runs/mlp", "nothing*.png"], 1, "nothing*.png: no file matches this pattern"),
     "unknown dataset": (["evaluate", "runs/mlp", "--dataset", "digit"], 2, "unknown dataset 'digit'; did you mean 'di"),
     "other dataset": (["evaluate", "runs/mlp", "--dataset", "line"], 2, "--dataset line is for regression, and runs/m"),
     "other shape": (["evaluate", "runs/line", "--dataset", "diabetes"], 2, "has examples of (10,), and runs/line of "),
@@ -594,8 +595,8 @@ def test_a_pattern_without_a_match_and_a_folder_without_images_are_named(inside,
     assert main(arguments) == 1
     err = capsys.readouterr().err
     assert err.count("\n") == 2
-    assert "cow*.png: cannot be read" in err
-    assert f"{tmp_path}: a folder, expected an image file" in err
+    assert "cow*.png: no file matches this pattern" in err
+    assert f"{tmp_path}: a folder without images" in err
     assert len((tmp_path / "kept.csv").read_text().splitlines()) == 6
 
 

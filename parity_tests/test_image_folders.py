@@ -115,11 +115,11 @@ def test_classes_that_a_network_knows_are_no_parts(tmp_path):
 
 LEFTOVERS = (
     "Thumbs.db", "thumbs.db", "desktop.ini", "Desktop.ini", "ehthumbs.db", ".DS_Store", "._0.png", ".hidden.png",
-    "Icon\r", "0.png:Zone.Identifier", "Picasa.ini",
+    "Icon\r", "0.png:Zone.Identifier", "Picasa.ini", "ZbThumbnail.info",
 )  # fmt: skip
 LEFTOVER_FOLDERS = (
     "@eaDir", "__MACOSX", "$RECYCLE.BIN", "lost+found", ".ipynb_checkpoints", ".thumbnails", "__pycache__",
-    "System Volume Information", "@Recycle", "#recycle", ".Trash-1000",
+    "System Volume Information", "@Recycle", "#recycle", ".Trash-1000", "@tmp", "RECYCLER", "Temporary Items",
 )  # fmt: skip
 
 
@@ -189,6 +189,8 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "itself": ("c", "c", "c: cannot be read: Too many levels of symbolic links"),
     "the folder itself": ("c", ".", "c/c: a link to a folder that is read already"),
     "a folder above": ("a/up", "..", "a/up/a: a link to a folder that is read already"),
+    "another class": ("c", "b", "c: the same folder as {root}/b"),
+    "another class, by a link before it": ("0", "a", "a: the same folder as {root}/0"),
     "the same folder": ("a/self", "../a", "a/self: a link to a folder that is read already"),
     "an image beside the classes": ("c.png", "a/0.png", "c.png: expected a folder of images, got a file"),
 }
@@ -199,8 +201,15 @@ def test_links_out_of_the_folder_and_loops_are_complained_of(name, target, messa
     root = fill(tmp_path / "pets", {"a": 2, "b": 2})
     fill(tmp_path, {"forbidden": 1})
     link(root / name, target.format(root=root))
-    with pytest.raises(DataError, match=f"1 cannot be used.*\n{root}/{message}"):
+    with pytest.raises(DataError, match=f"1 cannot be used.*\n{root}/{message.format(root=root)}"):
         load(f"folder:{root}")
+
+
+def test_parts_must_not_be_one_folder(tmp_path):
+    fill(tmp_path, {"train/a": 2, "train/b": 2})
+    link(tmp_path / "val", "train")
+    with pytest.raises(DataError, match=r"2 cannot be used.*\n.*/val/a: the same folder as .*/train/a\n"):
+        load(f"folder:{tmp_path}")
 
 
 @pytest.fixture

@@ -30,6 +30,8 @@ TABLES: dict[str, tuple[str, tuple[str | None, str | None], list[tuple[str, str]
     "another delimiter that is said": ("sep=|\npath|label\n1.png|cat\n", AUTO, [("1.png", "cat")]),
     "a BOM, CRLF and blank lines": ("\ufeff\r\npath;label\r\n\r\n1.png;cat\r\n", AUTO, [("1.png", "cat")]),
     "quotes": ('"path","label"\n"a, b/1.png","cat ""x"""\n', AUTO, [("a, b/1.png", 'cat "x"')]),
+    "spaces before quotes": ('"path", "label"\n"a, b/1.png", "cat"\n', AUTO, [("a, b/1.png", "cat")]),
+    "bars": ("path|label\na,b;c/1.png|cat\n", AUTO, [("a,b;c/1.png", "cat")]),
     "spaces": ("Image Path ; Class Name\n 1.png ; cat \n", AUTO, [("1.png", "cat")]),
     "label first": ("label,image\ncat,1.png\n", AUTO, [("1.png", "cat")]),
     "more columns": ("id,filename,split,label\n7,1.png,train,cat\n", AUTO, [("1.png", "cat")]),

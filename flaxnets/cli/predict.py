@@ -88,6 +88,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
         write = stack.enter_context(_written(options.output)) if options.output else _print(options.json)
         for path in _files(options.images):
             try:
+                _check_found(path)
                 probabilities = predict(read_image(path, image_shape(run)))
             except DataError as error:
                 print(f"{prog}: error: {error}", file=sys.stderr)
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 
 def _files(images: Sequence[str]) -> Iterator[str]:
-    """Yields the files of folders and patterns; all else as it is, for an error if it is no image."""
+    """Yields the files of folders and patterns; all else as it is, for an error."""
     from flaxnets.data import list_images
 
     for name in images:
@@ -116,6 +117,16 @@ def _files(images: Sequence[str]) -> Iterator[str]:
         else:
             files = [name]
         yield from files or [name]
+
+
+def _check_found(name: str) -> None:
+    """Raises a DataError for a folder without images and for a pattern that no file matches."""
+    from flaxnets.data import DataError
+
+    if Path(name).is_dir():
+        raise DataError(f"{name}: a folder without images")
+    if glob.has_magic(name) and not Path(name).exists():
+        raise DataError(f"{name}: no file matches this pattern")
 
 
 def _print(as_json: bool) -> Callable[[Record], None]:

@@ -25,9 +25,10 @@ _PART_NAMES = {
 }
 # What operating systems and archives leave in folders, beside names that begin with a dot.
 _LEFTOVERS = {
-    "$recycle.bin", "@eadir", "@recycle", "@recycle.bin", "#recycle", "#snapshot", "__macosx", "__pycache__",
-    "desktop.ini", "ehthumbs.db", "ehthumbs_vista.db", "icon\r", "lost+found", "lost.dir", "picasa.ini",
-    "system volume information", "thumbs.db",
+    "#recycle", "#snapshot", "$recycle.bin", "@eadir", "@recently-snapshot", "@recycle", "@recycle.bin", "@tmp",
+    "__macosx", "__pycache__", "desktop.ini", "ehthumbs.db", "ehthumbs_vista.db", "icon\r", "lost+found", "lost.dir",
+    "network trash folder", "picasa.ini", "recycler", "system volume information", "temporary items", "thumbs.db",
+    "zbthumbnail.info",
 }  # fmt: skip
 _LEFTOVER_ENDS = ":zone.identifier", ":encryptable"  # streams of NTFS that became files
 
@@ -203,8 +204,9 @@ def _images(
     tree: _Tree, parts: Iterable[tuple[str | None, Path]], reading: Reading
 ) -> tuple[list[_Found], list[Complaint]]:
     found, complaints = [], []
+    places: dict[Path, Path] = {}
     for part, folder in parts:
-        for path, label, problem in _class_files(tree, folder, reading.names is not None):
+        for path, label, problem in _class_files(tree, folder, places, reading.names is not None):
             try:
                 if problem:
                     raise DataError(problem)
@@ -214,12 +216,15 @@ def _images(
     return found, complaints
 
 
-def _class_files(tree: _Tree, folder: Path, may_lack: bool) -> Iterator[tuple[Path, str, str]]:
+def _class_files(
+    tree: _Tree, folder: Path, places: dict[Path, Path], may_lack: bool
+) -> Iterator[tuple[Path, str, str]]:
     """Yields the files in the folders of the classes: path, class, and what is wrong with a path where that shows.
 
     Args:
         tree: with the folder.
         folder: with a folder for each class.
+        places: the folders of classes that were read already, by where they are without links; gets those of this one.
         may_lack: whether a folder may be empty.
     """
     problem = tree.problem(folder)
@@ -229,6 +234,10 @@ def _class_files(tree: _Tree, folder: Path, may_lack: bool) -> Iterator[tuple[Pa
     for entry in _entries(folder):
         path = Path(entry.path)
         if tree.is_folder(entry):
+            same = places.setdefault(tree.locate(path), path)
+            if same != path:
+                yield path, "", f"the same folder as {same}"
+                continue
             files = list(_files_below(tree, path, set()))
             yield from ((file, entry.name, problem) for file, problem in files)
             if not files and not may_lack:

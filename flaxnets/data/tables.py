@@ -28,6 +28,7 @@ _LABEL_NAMES = (
     {"categoryid", "classid", "classindex", "labelid", "labelindex", "targetid", "y"},
 )  # fmt: skip
 _FIX = "Fix: --csv-image-column and --csv-label-column, each with a name or a number from 1"
+_DELIMITERS = ",;\t|"  # of equal ones the first
 _SAMPLE = 100  # lines that decide on the delimiter and the columns
 
 Columns = tuple[str | None, str | None]  # of the image and the label, as asked for
@@ -45,7 +46,7 @@ def read_table(table: Path, columns: Columns, complaints: list[Complaint]) -> It
     """Yields the number, the image path and the label of each good line.
 
     Args:
-        table: a CSV file in UTF-8, delimited by ``,``, ``;`` or tabs, with or without a header.
+        table: a CSV file in UTF-8, delimited by ``,``, ``;``, ``|`` or tabs, with or without a header.
         columns: names, or numbers from 1, of the columns; None for the usual names.
         complaints: gets those about the other lines.
 
@@ -58,7 +59,7 @@ def read_table(table: Path, columns: Columns, complaints: list[Complaint]) -> It
     if said:
         del lines[0]
     sample = [line for _, line in lines[:_SAMPLE]]
-    delimiter = said[1] if said else max(",;\t", key=lambda each: _fitness(sample, each))
+    delimiter = said[1] if said else max(_DELIMITERS, key=lambda each: _fitness(sample, each))
     layout = _layout(table, [_split(line, delimiter) for line in sample], columns)
     for number, line in lines[layout.header :]:
         try:
@@ -97,7 +98,9 @@ def _fields(line: str, delimiter: str) -> list[str]:
     if "\0" in line:
         raise DataError("a NUL in the line")
     try:
-        return [field.strip() for field in next(csv.reader([line], strict=True, delimiter=delimiter))]
+        return [
+            field.strip() for field in next(csv.reader([line], strict=True, delimiter=delimiter, skipinitialspace=True))
+        ]
     except csv.Error as error:
         raise DataError(f"no line of a CSV file: {error}") from error
 
