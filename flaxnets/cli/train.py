@@ -83,9 +83,10 @@ def _resumed(plan: Plan, path: str) -> Plan:
     differences = plan.differences(config)
     if not differences:
         return plan.continued(config)
-    words = "; ".join(differences.values())
     if not plan.can_change(differences):
-        raise UsageError(f"--resume {path}: that run was another one: {words}")
+        fixed = "; ".join(words for name, words in differences.items() if not plan.can_change([name]))
+        raise UsageError(f"--resume {path}: that run was another one: {fixed}")
+    words = "; ".join(differences.values())
     if plan.options.compare_torch:
         raise UsageError(f"--resume {path}: --compare-torch is not for a run in phases; {words}")
     try:
