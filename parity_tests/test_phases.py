@@ -101,7 +101,7 @@ def test_a_phase_that_is_broken_off_ends_with_the_bits_of_one_that_is_not(here, 
 REFUSED = {
     "no more epochs": (["--lr", 0.5], "has done 1 whole epochs, and --epochs is 1; use --epochs 2 or more; lr is 0.03"),
     "fewer epochs": (["--epochs", 1, "--flip", 0.5], "--flip is for images; linear_regression is for regression"),
-    "another batch": (["--batch-size", 5, "--epochs", 3], "that run was another one: batch_size is 10 there and 5 here"),
+    "another batch": (["--batch-size", 5, "--epochs", 3], "run was another one: batch_size is 10 there and 5 here"),
     "another optimizer": (["--optimizer", "adam", "--epochs", 3], "optimizer is 'sgd' there and 'adam' here"),
     "a long warm-up": (["--epochs", 2, "--warmup-steps", 15], "must be below the 10 updates of this phase, got 15"),
     "PyTorch beside it": (["--epochs", 2, "--compare-torch"], "--compare-torch is not for a run in phases"),
