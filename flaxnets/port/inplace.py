@@ -416,7 +416,7 @@ class InPlace(Aliasing):
         found = []
         for small in original.body:
             found += self.before.get(id(small), [])
-            found += [s for s in self.statements.get(id(small), [self.done[id(small)]]) if s]
+            found += [s for s in self.statements.get(id(small), [self.done.get(id(small), small)]) if s]
         return [s.with_changes(semicolon=cst.MaybeSentinel.DEFAULT) for s in found if not _is_constant(s)]
 
     def leave_SimpleStatementLine(self, original_node: Any, updated_node: Any) -> Any:

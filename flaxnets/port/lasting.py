@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from flaxnets.port._torch import torch
+from flaxnets.port.plain_classes import LIBRARIES, NAMESPACES
 from flaxnets.port.problems import CARRIED, OUTLIVES, Problem
 from flaxnets.port.sites import Site, is_registered
 
@@ -140,8 +141,7 @@ def is_plain_object(value: Any) -> bool:
     kind = type(value)
     if isinstance(value, (type, types.ModuleType, types.FunctionType, torch.nn.Module, np.ndarray)):
         return False
-    root = kind.__module__.split(".")[0]
-    return hasattr(value, "__dict__") and root not in ("torch", "builtins", "functools", "numpy", "typing", "enum")
+    return hasattr(value, "__dict__") and (kind.__module__.split(".")[0] not in LIBRARIES or kind in NAMESPACES)
 
 
 def _is_filled(cell: Any) -> bool:

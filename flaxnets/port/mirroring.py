@@ -23,6 +23,17 @@ from flaxnets.port.errors import Refusal
 from flaxnets.port.names import is_function_apply
 from flaxnets.port.namespace import Namespace
 from flaxnets.port.outcomes import array
+from flaxnets.port.plain_classes import (
+    HOLDS_MODULES,
+    KEPT,
+    NAMESPACES,
+    attributes_of,
+    blank,
+    functions_of,
+    is_kept_member,
+    is_plain_class,
+    plain_bases,
+)
 from flaxnets.port.problems import layer_problem, tensor_problem, unwrapped
 from flaxnets.port.recording import Recorder
 from flaxnets.port.translation import function_text, is_torchs
@@ -116,16 +127,20 @@ class Mirror:
             return Closure(operator.attrgetter(name), [self.module(owner)])
         if is_function_apply(value):
             return self.cls(owner).apply
+        if self.is_translated(owner if isinstance(owner, type) else type(owner)):
+            return getattr(self.value(owner), value.__name__)
         return types.MethodType(self.function(value.__func__), self.value(owner))
 
     def _container(self, value: Any) -> Any:
         if type(value) in (dict, collections.OrderedDict):
-            return type(value)((k, self.value(v)) for k, v in value.items())
+            return type(value)((self.value(k), self.value(v)) for k, v in value.items())
+        if self.is_translated(type(value)):
+            return self._plain_object(value)
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return type(value)(*map(self.value, value))
         if type(value) in (list, tuple, set, frozenset, collections.deque):
             return type(value)(map(self.value, value))
-        return value
+        return self._plain_object(value)
 
     # Functions.
 
@@ -207,7 +222,7 @@ class Mirror:
         if issubclass(kind, torch.autograd.Function):
             return self._translated_class(kind)
         if not issubclass(kind, torch.nn.Module):
-            return kind
+            return self._translated_class(kind) if self.is_translated(kind) else kind
         if is_torchs(kind):
             found = twin(kind)
             if found is None and kind.__name__ == "NonDynamicallyQuantizableLinear":
@@ -225,6 +240,9 @@ class Mirror:
                 definitions.append(text)
             elif _is_class_attribute(attribute, value):
                 members[attribute] = value
+        if not issubclass(kind, (torch.nn.Module, torch.autograd.Function)):
+            members, stubs = self._plain_members(kind)
+            definitions += stubs
         body = "\n".join(definitions) or "pass"
         parameters = ", ".join([*(f"_base{i}" for i in range(len(bases))), *free])
         header = f"class {name}({', '.join(f'_base{i}' for i in range(len(bases)))}):"
@@ -237,6 +255,47 @@ class Mirror:
             setattr(new, attribute, frozen(self.value(value)))
         self._complete(kind, new)
         self.bind_globals()
+        return new
+
+    def is_translated(self, kind: type) -> bool:
+        """Whether a class that is no module has methods that ran and met tensors."""
+        if not is_plain_class(kind):
+            return False
+        recorded = [self.space.recorded(function) for base in plain_bases(kind) for _, function in functions_of(base)]
+        return any(r is not None and _ran(r) and r.touches_tensors() for r in recorded)
+
+    def _plain_members(self, kind: type) -> tuple[dict[str, Any], list[str]]:
+        """Class attributes of a class that is no module, and methods in the place of those that did not run."""
+        members, stubs = {}, []
+        functions = {name: self.space.recorded(function) for name, function in functions_of(kind)}
+        for name, value in vars(kind).items():
+            recorded = functions.get(name)
+            is_generated = name in functions and recorded is None  # such as a dataclass's
+            if is_generated or is_kept_member(name) or (name in KEPT and name in functions):
+                members[name] = value
+            elif name not in functions and _is_class_attribute(name, value):
+                members[name] = self.value(value)
+            elif name in functions and recorded is not None and not _ran(recorded):
+                decorator = "@property\n" if isinstance(value, property) else ""
+                stubs.append(f"{decorator}def {name}(*args, **kwargs): ops.unreached({f'{kind.__name__}.{name}'!r})")
+        return members, stubs
+
+    def _plain_object(self, value: Any) -> Any:
+        """An object of a class of the user's: of the translated class, and with counterparts of its attributes."""
+        attributes = attributes_of(value)
+        if not is_plain_class(type(value)) and type(value) not in NAMESPACES:
+            return value
+        kind = self.cls(type(value))
+        if kind is type(value) and not any(map(_holds_torchs, attributes.values())):
+            return value
+        if any(isinstance(v, (torch.nn.Module, torch.nn.Parameter)) for v in attributes.values()):
+            lines, first = inspect.getsourcelines(type(value))
+            path = inspect.getsourcefile(type(value)) or ""
+            self.space.refusals.append(Refusal(path, first, lines[0].strip(), *HOLDS_MODULES))
+            return value
+        new = self.remember(value, blank(kind, value) if kind is not type(value) else copy.copy(value))
+        for name, attribute in attributes.items():
+            object.__setattr__(new, name, self.value(attribute))
         return new
 
     def _complete(self, kind: type, new: type) -> None:
@@ -277,11 +336,12 @@ class Mirror:
         recorded = self.space.recorded(raw)
         if recorded is None or not _ran(recorded):
             return None
-        node = self.space.translate(raw, None if static else kind).node
+        is_method = not static and issubclass(kind, torch.nn.Module)
+        node = self.space.translate(raw, kind if is_method else None).node
         if name and raw.__name__ != name:
             if isinstance(node, cst.Lambda):
                 node = _lambda_function(node, name)
-            node = node.with_changes(name=cst.Name("__call__" if name == "forward" else name))
+            node = node.with_changes(name=cst.Name("__call__" if name == "forward" and is_method else name))
         for variable, cell in zip(raw.__code__.co_freevars, raw.__closure__ or (), strict=False):
             if variable != "__class__":
                 free[variable] = cell.cell_contents
@@ -388,6 +448,12 @@ def _parameter(tensor: torch.Tensor) -> nnx.Variable:
 def _buffer(is_norm: bool, is_persistent: bool, tensor: torch.Tensor) -> nnx.Variable:
     value = array(tensor)
     return nnx.BatchStat(value) if is_norm else nn.Buffer(value, persistent=is_persistent)
+
+
+def _holds_torchs(value: Any) -> bool:
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else (value,)
+    kinds = (torch.Tensor, torch.nn.Module, torch.dtype, torch.Size)
+    return any(isinstance(each, kinds) or callable(each) and is_torchs(each) for each in values)
 
 
 def _blank(kind: type) -> Any:

@@ -116,7 +116,7 @@ def is_library(module: types.ModuleType) -> bool:
 def is_operator(callee: Any) -> bool:
     """Whether the operator table decides about a callee."""
     if isinstance(callee, type):
-        return callee in (torch.finfo, torch.iinfo)
+        return is_torchs(callee) and bool(operators.find(qualified_name(callee)))
     return is_torchs_definition(callee)
 
 

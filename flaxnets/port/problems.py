@@ -128,7 +128,7 @@ def call_problem(callee: Any, arguments: Sequence[Any], keywords: Mapping[str, A
     given = [*arguments, *keywords.values()]
     if any(isinstance(value, torch.Generator) for value in given):
         return _GENERATOR
-    for find in (_library_problem, _type_problem, _reading_problem):
+    for find in (_library_problem, _text_problem, _type_problem, _reading_problem):
         problem = find(callee, given, keywords)
         if problem is not None:
             return problem
@@ -150,6 +150,23 @@ def _library_problem(callee: Any, given: Sequence[Any], keywords: Any) -> Proble
         return _MODULES["random"] if isinstance(owner, random.Random) else _NUMPYS_RANDOM
     module = str(getattr(callee, "__module__", None) or getattr(type(owner), "__module__", ""))
     return _MODULES.get(module.split(".")[0])
+
+
+def _text_problem(callee: Any, given: Sequence[Any], keywords: Any) -> Problem | None:
+    """Names of torch's objects, and of attributes of tensors, are others in JAX."""
+    if not given:
+        return None
+    if (callee is str or callee is repr or callee is format) and isinstance(given[0], (torch.dtype, torch.device)):
+        return Problem(
+            f"The text of a {type(given[0]).__name__} is another in JAX.",
+            "compare the object itself, as in x.dtype == torch.float32.",
+        )
+    if (callee is hasattr or callee is getattr) and isinstance(given[0], torch.Tensor):
+        name = callee.__name__
+        return Problem(
+            f"{name}() of a tensor asks for what torch's tensors have.", "write the attribute, or use isinstance."
+        )
+    return None
 
 
 def _type_problem(callee: Any, given: Sequence[Any], keywords: Any) -> Problem | None:

@@ -20,6 +20,7 @@ from flaxnets.port.hooks import place, tensors, watched_hooks
 from flaxnets.port.instruments import HOOK, compile_instrumented, in_place_operator
 from flaxnets.port.lasting import Lasting
 from flaxnets.port.names import is_function_apply
+from flaxnets.port.plain_classes import functions_of, plain_bases
 from flaxnets.port.problems import (
     CHAINED,
     MEMBERSHIP,
@@ -65,6 +66,7 @@ class Recorder:
         self._is_paused = False
         self._has_functions = False  # of torch.autograd
         self._is_backward = False
+        self._classes: set[type] = {int, float, str, bool, list, dict, tuple, torch.Tensor}
         self._nested: set[types.CodeType] = set()
 
     # Reaching functions.
@@ -187,6 +189,7 @@ class Recorder:
         site.receivers.add(kind(value))
         if isinstance(value, torch.nn.Parameter):
             site.parameters.add(-1)
+        self.reach_class(type(value))
         result = getattr(value, name)
         self.lasting.read(value, name, result)
         _add(site, tensor_problem(result))
@@ -281,6 +284,8 @@ class Recorder:
         """An expression was computed."""
         site = self._site(number)
         site.results.add(kind(value))
+        if isinstance(value, bool):
+            site.outcomes.add(value)
         site.callees[:] = [value] if not isinstance(value, torch.Tensor) and not site.callees else site.callees
         return value
 
@@ -396,12 +401,22 @@ class Recorder:
         if isinstance(callee, (types.FunctionType, types.MethodType)):
             self.reach(callee)
         elif isinstance(callee, type):
+            self.reach_class(callee)
             if isinstance(callee.__init__, types.FunctionType):
                 self.reach(callee.__init__)
             if isinstance(callee.__new__, types.FunctionType):
                 self.reach(callee.__new__)
         elif isinstance(inspect.getattr_static(type(callee), "__call__", None), types.FunctionType):
             self.reach(type(callee).__call__)
+
+    def reach_class(self, kind: type) -> None:
+        """Reach all methods of a class of the user's that is no module."""
+        if kind in self._classes:
+            return
+        self._classes.add(kind)
+        for base in plain_bases(kind):
+            for _, function in functions_of(base):
+                self.reach(function)
 
     def _reach_arguments(self, site: Site, given: Mapping[int | str, Any]) -> None:
         """Reach what a callee may call: functions, methods and classes among its arguments."""
@@ -430,6 +445,8 @@ class Recorder:
             for base in type(module).__mro__:
                 for value in vars(base).values():
                     self._reach_member(value)
+        for value in list(self.lasting.objects.values()):
+            self.reach_class(type(value))
         self.resume()
         try:
             for training in (True, False):

@@ -89,7 +89,7 @@ class Refusing:
 
     def leave_Try(self, original_node: Any, updated_node: Any) -> Any:
         """Exceptions of tensor operations are others in JAX; handlers that never ran are left out."""
-        if not original_node.handlers or not self._touches_tensors(original_node):
+        if not original_node.handlers or not self.recorded.touches_tensors(self.tree.span(original_node)):
             return updated_node
         if any(self._ran(handler.body) for handler in original_node.handlers):  # type: ignore[attr-defined]
             self.refuse(
@@ -97,23 +97,13 @@ class Refusing:
                 "test the shape or the dtype before the operation.",
             )  # fmt: skip
             return updated_node
-        body = [*updated_node.body.body, *(updated_node.orelse.body.body if updated_node.orelse else ())]
+        body = _lines(updated_node.body) + (_lines(updated_node.orelse.body) if updated_node.orelse else [])
         if updated_node.finalbody is not None:
-            block = updated_node.body.with_changes(body=body)
+            block = cst.IndentedBlock(body)
             return updated_node.with_changes(body=block, handlers=[], orelse=None)
         first, *rest = body
         first = first.with_changes(leading_lines=[*updated_node.leading_lines, *getattr(first, "leading_lines", ())])
         return cst.FlattenSentinel([first, *rest])
-
-    def _touches_tensors(self, node: Any) -> bool:
-        span = self.tree.span(node)
-        for (_, place), site in self.recorded.sites.items():
-            if not (span[:2] <= place[:2] and place[2:] <= span[2:]):
-                continue
-            kinds = {k for each in site.arguments for k in each}
-            if "tensor" in site.receivers | site.results | kinds or site.on_tensor:
-                return True
-        return False
 
     # Calls.
 
@@ -135,6 +125,11 @@ class Refusing:
 
     def check_context(self, context: Any, original: Any) -> None:
         """Refuse ``torch.autocast`` where it changes dtypes."""
+        if type(context).__name__ == "suppress" and self.recorded.touches_tensors(self.tree.span(original)):
+            self.refuse(
+                original, "This needs the exception that torch raises, where JAX may raise another or none.",
+                "test the shape or the dtype before the operation.",
+            )  # fmt: skip
         if type(context).__name__ == "autocast" and context._enabled and context.device == "cpu":
             self.refuse(
                 original, "torch.autocast changes the dtypes of operations, which the port does not.",
@@ -207,6 +202,12 @@ class Refusing:
         """An expression that raises an error with the original text."""
         text = " ".join(ex.code(node).split())
         return ex.parse(f"ops.unreached({text!r})")
+
+
+def _lines(block: Any) -> list[Any]:
+    """The statements of a block, each in a line of its own."""
+    is_suite = isinstance(block, cst.SimpleStatementSuite)
+    return [cst.SimpleStatementLine([s]) for s in block.body] if is_suite else list(block.body)
 
 
 def _assignments(statement: Any) -> tuple[str, str, str] | None:

@@ -136,6 +136,15 @@ class RecordedFunction:
         """The site of a place; an empty one if the place never ran."""
         return self.sites.get((what, span), EMPTY)
 
+    def touches_tensors(self, within: Span | None = None) -> bool:
+        """Whether the function, or a part of it, met tensors or dtypes."""
+        for (_, span), site in self.sites.items():
+            if within is None or (within[:2] <= span[:2] and span[2:] <= within[2:]):
+                kinds = {k for each in site.arguments for k in each}
+                if {"tensor", "dtype", "variable"} & (site.receivers | site.results | kinds) or site.on_tensor:
+                    return True
+        return False
+
     def refusals(self, span: Span, site: Site) -> list[Refusal]:
         """What a place met that cannot be followed."""
         text = self.source.text(span)

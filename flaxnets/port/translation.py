@@ -385,6 +385,9 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
         callee = self.scope.static(function)
         if isinstance(function, cst.Name) and function.value == "super":
             return updated_node
+        if isinstance(function, cst.Attribute) and function.attr.value == "numel":
+            if self.site("attribute", function).receivers == {"Size"}:
+                return ex.fill("math.prod(s)", {"s": updated_node.func.value})
         if callee is MISSING and isinstance(function, cst.Attribute) and self.is_tensor(function):
             result = self._tensor_method(site, original_node, updated_node)
         elif callee is not MISSING and is_operator(callee):
@@ -449,7 +452,7 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
 
     def _conversion(self, name: str, arguments: Sequence[Any]) -> Any:
         """``to`` and ``type``: the device is dropped, the dtype stays."""
-        if name not in ("to", "type") or not arguments:
+        if name not in ("to", "type") or not arguments or (name == "type" and len(arguments) == 1):
             return None
         receiver, targets = arguments[0].value, []
         for argument in arguments[1:]:
@@ -490,6 +493,8 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
             return updated
         if callee in (getattr, setattr) and "variable" in site.results:
             return ex.subscript(updated, "...")
+        if callee is torch.device:
+            return ex.parse("None")
         self.check_call(callee, original)
         is_method = any(isinstance(getattr(c, "__self__", None), torch.nn.Module) for c in site.callees)
         if not is_method and any(self.namespace.draws(c) for c in site.callees):
@@ -517,6 +522,32 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
         ]
         arguments = [cst.Arg(updated_node.left), cst.Arg(updated_node.right)]
         return self.operator(name, arguments, original_node, updated_node, site)
+
+    def leave_Comparison(self, original_node: Any, updated_node: Any) -> Any:
+        """Dtypes are equal, but not identical; devices are known."""
+        operands = [original_node.left, *(c.comparator for c in original_node.comparisons)]
+        kinds = {k for operand in operands for k in self._kinds_of(operand)}
+        if "device" in kinds:
+            outcomes = self.site("compare", original_node).outcomes
+            if len(outcomes) == 1:
+                return ex.parse(str(next(iter(outcomes))))
+        if "dtype" not in kinds:
+            return updated_node
+        equal = {cst.Is: cst.Equal(), cst.IsNot: cst.NotEqual()}
+        return updated_node.with_changes(comparisons=[
+            c.with_changes(operator=equal.get(type(c.operator), c.operator)) for c in updated_node.comparisons
+        ])  # fmt: skip
+
+    def _kinds_of(self, node: Any) -> set[str]:
+        value = self.scope.static(node) if isinstance(node, (cst.Name, cst.Attribute)) else MISSING
+        if isinstance(value, (torch.dtype, torch.device)):
+            return {type(value).__name__}
+        return self.site("attribute", node).results | self.site("call", node).results
+
+    def leave_DictElement(self, original_node: Any, updated_node: Any) -> Any:
+        if "dtype" not in self._kinds_of(original_node.key):
+            return updated_node
+        return updated_node.with_changes(key=ex.fill("jnp.dtype(d)", {"d": updated_node.key}))  # which has a hash of its own
 
     def leave_UnaryOperation(self, original_node: Any, updated_node: Any) -> Any:
         if isinstance(updated_node.operator, cst.Not):
@@ -676,7 +707,7 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
         contexts = [v for item in original_node.items for v in self.site("context", item.item).callees]
         kinds = [type(v).__name__ for v in contexts]
         for context in contexts:
-            self.check_context(context, original_node.items[0])
+            self.check_context(context, original_node)
         if kinds and all(k in _FOLDED_CONTEXTS for k in kinds):
             return _spliced(updated_node.body, updated_node.leading_lines)
         if any(is_torchs(type(v)) for i in original_node.items for v in self.site("context", i.item).callees):

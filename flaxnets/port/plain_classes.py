@@ -1,0 +1,79 @@
+"""Classes of the user's that are no modules: which of them a port has to translate, and their instances."""
+
+import argparse
+import enum
+import inspect
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from flaxnets.port._torch import torch
+from flaxnets.port.problems import Problem
+
+# Methods that may stay as they are, if they did not run.
+KEPT = frozenset({"__repr__", "__str__", "__hash__", "__init_subclass__", "__class_getitem__", "__set_name__", "__del__"})
+HOLDS_MODULES = Problem(
+    "An object that is no module holds modules or parameters, which NNX does not find in it.",
+    "make its class a torch.nn.Module, or pass the modules as arguments.",
+)
+LIBRARIES = frozenset(
+    {*sys.stdlib_module_names, "torch", "numpy", "jax", "jaxlib", "flax", "flaxnets", "einops", "libcst"} - {"__main__"}
+)
+# Classes of Python whose instances have any attributes.
+NAMESPACES = types.SimpleNamespace, argparse.Namespace
+_OWN_KINDS = (torch.nn.Module, torch.Tensor, torch.autograd.Function, enum.Enum, BaseException, types.ModuleType)
+
+
+def is_plain_class(kind: Any) -> bool:
+    """Whether a class may be one of the user's that is no module.
+
+    >>> is_plain_class(type("Scale", (), {"__module__": "net"})), is_plain_class(torch.nn.ReLU), is_plain_class(int)
+    (True, False, False)
+    """
+    if not isinstance(kind, type) or issubclass(kind, _OWN_KINDS):
+        return False
+    return kind.__module__.split(".")[0] not in LIBRARIES
+
+
+def plain_bases(kind: type) -> list[type]:
+    """The user's classes among a class and its bases."""
+    return [base for base in kind.__mro__ if is_plain_class(base)]
+
+
+def functions_of(kind: type) -> Iterator[tuple[str, types.FunctionType]]:
+    """The functions in a class's body, also those of properties and class methods, by attribute."""
+    for name, value in list(vars(kind).items()):
+        parts = (value.fget, value.fset) if isinstance(value, property) else (getattr(value, "__func__", value),)
+        for function in parts:
+            function = inspect.unwrap(function) if callable(function) else function
+            if isinstance(function, types.FunctionType):
+                yield name, function
+
+
+def attributes_of(value: Any) -> dict[str, Any]:
+    """The attributes of an object, also those in slots."""
+    slots = [name for base in type(value).__mro__ for name in _names(vars(base).get("__slots__", ()))]
+    found = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    return found | dict(getattr(value, "__dict__", {}))
+
+
+def _names(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def is_kept_member(name: str) -> bool:
+    """Whether a class attribute with underscores belongs to a dataclass or a named tuple."""
+    return name.startswith("__dataclass") or name in ("__match_args__", "__annotations__", "_fields", "_field_defaults")
+
+
+def blank(kind: type, value: Any) -> Any:
+    """An instance of a translated class with the items, but not the attributes, of an object."""
+    if isinstance(value, tuple):
+        return tuple.__new__(kind, value)
+    new = kind.__new__(kind)
+    if isinstance(value, dict):
+        dict.update(new, value)
+    elif isinstance(value, list):
+        list.extend(new, value)
+    return new
