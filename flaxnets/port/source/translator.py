@@ -3,7 +3,6 @@
 import ast
 import builtins
 import copy
-import dataclasses
 import functools
 import itertools
 import types
@@ -330,28 +329,32 @@ class SourceTranslator(Translator):
             is_variable = True
         return ex.subscript(base, "...") if is_variable else base
 
-    def _target_text(self, base: Any) -> str:
-        is_name = isinstance(base, cst.Name) and base.value in self.variable_names
-        return f"{base.value}[...]" if is_name else super()._target_text(base)
+    def target_text(self, root: Any) -> str:
+        is_name = isinstance(root, cst.Name) and root.value in self.variable_names
+        return f"{root.value}[...]" if is_name else super().target_text(root)
 
     def rebound(self, site: Site, original: Any, result: Any) -> Any:
-        if self.builds and site.mutated <= site.parameters and not self._plain_aliases(site):
+        if self.builds and site.mutated <= site.parameters and not self._plain_aliases(site, original):
             callees = [self.references.space.recorded(getattr(c, "__func__", c)) for c in site.callees]
             if not site.mutated or (callees and None not in callees):
                 return result  # variables change in place here, too
         return super().rebound(site, original, result)
 
-    def _plain_aliases(self, site: Site) -> set[tuple[str, str]]:
-        """The bindings of what was changed that are no variables."""
-        return {(name, how) for name, how in site.aliases if "." not in name and name not in self.variable_names}
+    def _plain_aliases(self, site: Site, original: Any) -> list[str]:
+        """The names of what was changed that are no variables, and are read later."""
+        names = [name for name in site.aliases() if "." not in name and name not in self.variable_names]
+        return [name for name in names if self.reads.is_live(name, original)]
 
     def store(self, site: Site, target: Any, value: Any, original: Any, method: str = "") -> list[Any]:
-        if not self.builds:
-            return super().store(site, target, value, original, method)
-        is_variable = isinstance(target, cst.Name) and target.value in self.variable_names
-        paths = set() if is_variable else {(name, how) for name, how in site.aliases if "." in name}
-        site = dataclasses.replace(site, aliases=paths | self._plain_aliases(site))
-        return super().store(site, self._without_data(target), value, original, method)
+        if self.builds:
+            target = self._without_data(target)
+            is_variable = self.target_text(self.base(target)).endswith("[...]")
+            if is_variable and not self._plain_aliases(site, original):
+                return self._assign(target, value, original, method)
+        return super().store(site, target, value, original, method)
+
+    def _without_gradient_of_change(self, base: Any, read: Any, whole: Any) -> Any:
+        return whole if self.builds else super()._without_gradient_of_change(base, read, whole)
 
     def _without_data(self, target: Any) -> Any:
         """What ``x.data`` is of."""
@@ -362,8 +365,8 @@ class SourceTranslator(Translator):
     def _assign(self, target: Any, value: Any, original: Any, method: str) -> list[Any]:
         if self.builds and isinstance(target, cst.Subscript):
             base = self._without_data(target.value)
-            if base is not target.value and self._root(base) is base:
-                text = self._target_text(base)
+            if base is not target.value and self.base(base) is base:
+                text = self.target_text(base)
                 index = self._translated(target).slice
                 read = ex.parse(text) if text.endswith("[...]") else self._translated(base)
                 return [cst.Assign([cst.AssignTarget(ex.parse(text))], self._at(read, index, value, method, original))]
