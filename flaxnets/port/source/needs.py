@@ -38,7 +38,7 @@ def utility(callee: Any) -> str | None:
     module = getattr(callee, "__module__", None)
     if not isinstance(module, str) or not module.startswith("torch.nn.utils"):
         return None
-    for space in ("nn.utils.parametrizations", "nn.utils.parametrize", "nn.utils"):
+    for space in ("nn.utils.parametrizations", "nn.utils.parametrize", "nn.utils.prune", "nn.utils"):
         theirs = functools.reduce(getattr, space.split("."), torch)
         ours = functools.reduce(getattr, space.split(".")[1:], nn)
         name = getattr(callee, "__name__", "")
