@@ -123,7 +123,9 @@ class Parameter(_TensorLike, nnx.Param):
     def __getattr__(self, name: str) -> Any:
         # Attributes and methods of the array, such as weight.T, have to come from the constant.
         if not name.startswith("_") and self.get_metadata("frozen", False) and not self.has_metadata(name):
-            return getattr(self.get_value(), name)
+            value = self.get_value()
+            if hasattr(value, name):
+                return getattr(value, name)
         return super().__getattr__(name)
 
     def set_value(self, value: Any, **index: Any) -> None:
