@@ -297,7 +297,9 @@ def test_initialisers_in_place_say_what_to_write(name: str):
 
 
 @pytest.mark.parametrize(
-    "owner", [nn.Linear(1, 1, rngs=nnx.Rngs(0)).weight, nn.Buffer(), nn.BatchNorm1d(1).running_var]
+    "owner",
+    [nn.Parameter(), nn.Parameter(requires_grad=False), nn.Buffer(), nn.BatchNorm1d(1).running_var],
+    ids=["parameter", "frozen", "buffer", "statistic"],
 )
 @pytest.mark.parametrize(
     ("name", "fix"),
