@@ -31,9 +31,16 @@ RANDOM = {"convnext", "denoiser", "style_generator", "vae", "vit", "vit_interpol
 
 # What decides about their control flow is known only when the program runs.
 UNKNOWN = {
-    "fancy_mlp": r"mlp.py:94: x.norm\(\) > 1(.|\n)*jax.lax.while_loop(.|\n)*mlp.py:96: x.norm\(\) < 0.8(.|\n)*jax.lax.cond",
+    "fancy_mlp": r"mlp.py:94: x.norm\(\) > 1(.|\n)*jax.lax.while_loop(.|\n)*mlp.py:96: x.norm(.|\n)*jax.lax.cond",
     "drop": r"torch.rand\(1\).item\(\)(.|\n)*is read by item\(\)",
 }
+
+
+@pytest.fixture(autouse=True)
+def _ranks_are_promoted():
+    """As in torch, whose code the ports have."""
+    with jax.numpy_rank_promotion("allow"):
+        yield
 
 
 def _of_network(case: Network) -> Model:
@@ -151,8 +158,7 @@ def test_other_sizes_than_the_example(name: str, shape: tuple[int, ...]):
     with torch.no_grad():
         expected = jax.tree.leaves(jax.tree.map(lambda tensor: tensor.numpy(), module(inputs)))
     port.eval()
-    with jax.numpy_rank_promotion("allow"):
-        found = jax.tree.leaves(nnx.jit(lambda model, x: model(x))(port, inputs.numpy()))
+    found = jax.tree.leaves(nnx.jit(lambda model, x: model(x))(port, inputs.numpy()))
     for a, b in zip(expected, found, strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4 * np.abs(a).max())
 

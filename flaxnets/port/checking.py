@@ -48,10 +48,8 @@ def check_port(
     if problems:
         raise PortError(message="The port has other names or shapes than the torch module:\n" + "\n".join(problems))
     examples = {"the example": arguments, "a random input": _like(arguments, np.random.default_rng(seed))}
-    try:
-        _check(module, port, examples, settings)
-    except _NotInDoubleError:  # the model has tensors that are no buffers, and stay in float32
-        _check(module, port, examples, [dataclasses.replace(setting, double=False) for setting in settings])
+    for setting in settings:
+        _check(module, port, examples, setting)
 
 
 @dataclasses.dataclass
@@ -69,18 +67,31 @@ class _Pair:
     holds_on_larger: bool | None = None
 
 
-class _NotInDoubleError(Exception):
-    """The torch module does not run in float64."""
+class _TorchFailedError(Exception):
+    """The torch module does not run."""
 
 
-def _check(
-    module: torch.nn.Module, port: nnx.Module, examples: Mapping[str, Arguments], settings: Sequence[Setting]
-) -> None:
-    for setting in settings:
-        with _precise(module, port, setting.double) as candidate:
-            pair = _Pair(module, candidate, setting, FlaxRunner(candidate, examples["the example"], setting))
-            for kind, example in examples.items():
-                _compare(pair, example, kind)
+def _check(module: torch.nn.Module, port: nnx.Module, examples: Mapping[str, Arguments], setting: Setting) -> None:
+    """Compare the two; without gradients, or in float32, where torch itself runs only so.
+
+    Operations in place can make gradients impossible, and tensors that are no buffers stay in float32.
+    """
+    weaker = [
+        dataclasses.replace(setting, gradients=gradients, double=double)
+        for double in (True, False)
+        for gradients in (True, False)
+        if gradients <= setting.gradients
+    ]
+    for each in weaker:
+        try:
+            with _precise(module, port, each.double) as candidate:
+                pair = _Pair(module, candidate, each, FlaxRunner(candidate, examples["the example"], each))
+                for kind, example in examples.items():
+                    _compare(pair, example, kind)
+            return
+        except _TorchFailedError as error:
+            if each is weaker[-1]:
+                raise error.__cause__ or error from None
 
 
 @contextlib.contextmanager
@@ -126,11 +137,9 @@ def _compare(pair: _Pair, example: Arguments, kind: str) -> bool:
         try:
             expected, cotangents = run_torch(pair.module, example, setting, np.random.default_rng(0))
         except Exception as error:
-            if kind == "the example" and setting.double:
-                raise _NotInDoubleError from error
             if kind == "the example":
-                raise
-            return False
+                raise _TorchFailedError from error
+            return False  # the model takes no such input
     try:
         found = pair.runner(example, cotangents)
     except Exception as error:

@@ -345,7 +345,7 @@ class Mirror:
         for variable, cell in zip(raw.__code__.co_freevars, raw.__closure__ or (), strict=False):
             if variable != "__class__":
                 free[variable] = cell.cell_contents
-        return ex.code(node.with_changes(leading_lines=[], lines_after_decorators=[])).strip("\n")
+        return ex.code(_without_defaults(node).with_changes(leading_lines=[], lines_after_decorators=[])).strip("\n")
 
     # Modules.
 
@@ -520,10 +520,21 @@ def _lambda_function(node: Any, name: str) -> Any:
     return function.with_changes(params=node.params, body=body)
 
 
+def _without_defaults(function: Any) -> Any:
+    """A function whose defaults are set later, as objects: their names may mean nothing where it is defined anew."""
+    params = function.params
+
+    def cleared(each: Any) -> Any:
+        return each.with_changes(default=cst.Name("None")) if each.default is not None else each
+
+    lists = {name: [*map(cleared, getattr(params, name))] for name in ("params", "posonly_params", "kwonly_params")}
+    return function.with_changes(params=params.with_changes(**lists))
+
+
 def _definition(node: Any, name: str, free: list[str]) -> str:
     """The text of a factory that makes a function."""
     if isinstance(node, cst.Lambda):
         node = _lambda_function(node, name)
-    node = node.with_changes(name=cst.Name(name), leading_lines=[], lines_after_decorators=[])
+    node = _without_defaults(node).with_changes(name=cst.Name(name), leading_lines=[], lines_after_decorators=[])
     lines = "\n".join("    " + line for line in ex.code(node).strip("\n").splitlines())
     return f"def make({', '.join(free)}):\n{lines}\n    return {name}\n"

@@ -67,6 +67,8 @@ def untouched(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
 def _write(values: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
     with torch.no_grad():
         for tensor, value in values:
+            if tensor.grad_fn is not None:
+                tensor.detach_()  # it was changed by what has a gradient
             if not torch.equal(tensor, value):
                 tensor.copy_(value)
 
