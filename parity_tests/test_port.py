@@ -174,6 +174,45 @@ def test_transformations_reach_what_functions_hold():
     np.testing.assert_allclose(nnx.jit(lambda model: model(x))(doubled), module(torch.from_numpy(x)).detach(), 1e-4)
 
 
+SHARED = torch.nn.Linear(3, 3)
+
+
+def _with_a_free_variable() -> torch.nn.Module:
+    held = torch.nn.Linear(3, 3)
+
+    class Outer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.held = held
+
+        def forward(self, x):
+            return held(x)
+
+    return Outer()
+
+
+class _WithAGlobalName(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.held = SHARED
+
+    def forward(self, x):
+        return SHARED(x) + self.held(x)
+
+
+class _WithADefault(_WithAGlobalName):
+    def forward(self, x, layer=SHARED):
+        return layer(x)
+
+
+@pytest.mark.parametrize("build", [_with_a_free_variable, _WithAGlobalName, _WithADefault])
+def test_modules_that_nnx_would_not_find_are_refused(build: Callable[[], torch.nn.Module]):
+    with pytest.raises(
+        flaxnets.PortError, match=r"test_port.py:\d+: forward\n *forward reads a module of the model from"
+    ):
+        ported(build(), Arguments((torch.randn(2, 3),), {}))
+
+
 def test_a_port_trains_and_its_weights_go_back(tmp_path):
     module, arguments = built("lenet_batchnorm")
     port = ported(module, arguments)

@@ -201,7 +201,38 @@ class Mirror:
             name = self.space.names[id(value)]
             if name not in self.space.globals:
                 self.space.globals[name] = None  # against endless recursion
-                self.space.globals[name] = self.value(value)
+                self.space.globals[name] = self._outside(value, self._reader(value))
+
+    def _reader(self, value: Any) -> types.CodeType | None:
+        """The code of a function that reads a global object."""
+        for code, recorded in self.recorder.recorded.items():
+            for function in recorded.functions:
+                if any(function.__globals__.get(name) is value for name in code.co_names):
+                    return code
+        return None
+
+    def _outside(self, value: Any, code: types.CodeType | None) -> Any:
+        """The counterpart of an object that a function or class finds outside of itself.
+
+        A transformation of NNX makes new objects of the model's modules and parameters, which are not found there.
+        """
+        new = self.value(value)
+        if holds_state(new) and self._is_of_model(value):
+            path, line, name = (code.co_filename, code.co_firstlineno, code.co_name) if code else ("", 0, "")
+            cause = f"{name} reads {_short(value)} of the model from outside of its arguments."
+            self.space.refusals.append(
+                Refusal(path, line, name, cause, "read it from self, or pass it as an argument.")
+            )
+        return new
+
+    def _is_of_model(self, value: Any) -> bool:
+        if isinstance(value, torch.nn.Module):
+            return id(value) in self.paths
+        if isinstance(value, torch.Tensor):
+            return isinstance(self.objects.get(id(value)), nnx.Variable)
+        if isinstance(value, (list, tuple, dict)):
+            return any(map(self._is_of_model, value.values() if isinstance(value, dict) else value))
+        return True
 
     # Classes.
 
@@ -248,11 +279,13 @@ class Mirror:
         header = f"class {name}({', '.join(f'_base{i}' for i in range(len(bases)))}):"
         lines = "\n".join("        " + line for line in body.splitlines())
         text = f"def make({parameters}):\n    {header}\n{lines}\n    return {name}\n"
-        new = self.space.execute(text, kind.__qualname__)["make"](*bases, *(self.value(v) for v in free.values()))
+        new = self.space.execute(text, kind.__qualname__)["make"](
+            *bases, *(self._outside(v, code) for v, code in free.values())
+        )
         new.__qualname__, new.__module__, new.__doc__ = kind.__qualname__, kind.__module__, kind.__doc__
         self.classes[kind] = self.space.globals[name] = new
         for attribute, value in members.items():
-            setattr(new, attribute, frozen(self.value(value)))
+            setattr(new, attribute, frozen(self._outside(value, None)))
         self._complete(kind, new)
         self.bind_globals()
         return new
@@ -309,7 +342,7 @@ class Mirror:
                     if code is None or self.space.recorded(raw) is None:
                         continue
                     if raw.__defaults__:
-                        translated.__defaults__ = tuple(map(self.value, raw.__defaults__))
+                        translated.__defaults__ = tuple(self._outside(v, raw.__code__) for v in raw.__defaults__)
                     if raw.__kwdefaults__:
                         translated.__kwdefaults__ = {k: self.value(v) for k, v in raw.__kwdefaults__.items()}
 
@@ -344,7 +377,7 @@ class Mirror:
             node = node.with_changes(name=cst.Name("__call__" if name == "forward" and is_method else name))
         for variable, cell in zip(raw.__code__.co_freevars, raw.__closure__ or (), strict=False):
             if variable != "__class__":
-                free[variable] = cell.cell_contents
+                free[variable] = cell.cell_contents, raw.__code__
         return ex.code(_without_defaults(node).with_changes(leading_lines=[], lines_after_decorators=[])).strip("\n")
 
     # Modules.
@@ -431,6 +464,11 @@ class Mirror:
 def _closed(build: Callable[..., Any], parts: list[Any]) -> Any:
     """A function of its parts, which NNX sees if modules or variables are among them."""
     return Closure(build, parts) if any(map(holds_state, parts)) else build(*parts)
+
+
+def _short(value: Any) -> str:
+    kinds = {torch.nn.Module: "a module", torch.Tensor: "a parameter or buffer"}
+    return next((word for kind, word in kinds.items() if isinstance(value, kind)), f"a {type(value).__name__}")
 
 
 def _has_stream(module: torch.nn.Module) -> bool:
