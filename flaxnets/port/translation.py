@@ -259,6 +259,10 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
             return ex.parse(f"nn.{value.__name__}")
         if value is torch.nn.Parameter:
             return ex.parse("nn.Parameter")
+        if value is torch.autograd.Function:
+            return ex.parse("ops.Function")
+        if is_function_apply(value):
+            return self.reference(value, original) if isinstance(original, cst.Name) else updated
         if is_torchs_definition(value) and callable(value):
             return self._function_value(value, original, updated)
         text = original.value if isinstance(original, cst.Name) else original.attr.value
