@@ -22,13 +22,15 @@ class Compiled(nn.Module):
 
 
 def unwrapped_module(module: torch.nn.Module) -> torch.nn.Module:
-    """The module inside of those that only run it: of ``torch.compile`` and of data parallelism.
+    """The module inside of one from ``torch.compile``; modules of data parallelism keep their names' prefix.
 
     >>> unwrapped_module(torch.nn.DataParallel(torch.nn.ReLU()))
-    ReLU()
+    DataParallel(
+      (module): ReLU()
+    )
     """
-    while is_compiled(type(module)) or isinstance(module, (torch.nn.DataParallel, DistributedDataParallel)):
-        module = module._orig_mod if is_compiled(type(module)) else module.module
+    while is_compiled(type(module)):
+        module = module._orig_mod
     return module
 
 
