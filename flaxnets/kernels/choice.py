@@ -21,6 +21,7 @@ from flaxnets.kernels.normalization import batch_norm
 from flaxnets.kernels.pooling import SHORT, max_pool, sum_pool
 from flaxnets.kernels.products import product
 from flaxnets.kernels.recurrence import LSTM, Cell, recurrence
+from flaxnets.kernels.reductions import sum_by_rows
 from flaxnets.kernels.windows import Taps, Windows
 
 Kind = Literal["plain", "xla", "onednn", "cudnn"]
@@ -176,6 +177,14 @@ def sum_pool_form(x: jax.Array, windows: Windows) -> Form | None:
     """Return the implementation on CPUs, or None."""
     axes = _short_axes(x, windows)
     return None if axes is None else functools.partial(sum_pool, axes=axes, channels_last=has_channels_last(x))
+
+
+def sum_form(x: jax.Array) -> Form | None:
+    """Return the CPU implementation of the sum of all elements within :func:`use`, or None.
+
+    XLA adds half precision up in float32.
+    """
+    return sum_by_rows if x.ndim and x.dtype.itemsize >= 4 and _is_fast(x) else None
 
 
 def has_channels_last(x: jax.Array) -> bool:

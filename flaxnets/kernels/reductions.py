@@ -112,6 +112,15 @@ def row_totals(x: jax.Array) -> jax.Array:
     return _row_totals_p.bind(x)
 
 
+def sum_by_rows(x: jax.Array) -> jax.Array:
+    """Return the sum of all elements.
+
+    >>> sum_by_rows(jnp.ones((2, 3))).tolist()
+    6.0
+    """
+    return row_totals(x).sum()
+
+
 def spread_rows(totals: jax.Array, size: int) -> jax.Array:
     """Repeat the only element of the last axis ``size`` times; the gradient is :func:`row_totals`.
 

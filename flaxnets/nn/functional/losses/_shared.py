@@ -8,6 +8,8 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from flaxnets import kernels
+
 # Torch writes 1e-12 in single precision, also where it computes in double.
 EPSILON = float(np.float32(1e-12))
 
@@ -57,11 +59,12 @@ def reduced(loss: jax.Array, reduction: str, name: str) -> jax.Array:
     reduction = current_reduction(reduction, name)
     if reduction == "none":
         return loss
+    form = kernels.sum_form(loss)
     if reduction == "sum":
-        return loss.sum()
+        return form(loss) if form else loss.sum()
     if not jnp.issubdtype(loss.dtype, jnp.inexact):
         raise RuntimeError(f"{name}: the mean needs floating-point inputs, got {loss.dtype}")
-    return loss.mean()
+    return form(loss) / loss.size if form else loss.mean()
 
 
 def broadcast(name: str, *arrays: ArrayLike) -> list[jax.Array]:
