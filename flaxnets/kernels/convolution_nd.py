@@ -4,7 +4,8 @@ XLA's CPU backend runs these convolutions, or their gradients, 10 to 1,000 times
 images. One primitive computes the output and both gradients. On GPU and TPU the primitive is
 ``lax.conv_general_dilated``; on CPUs it is made of dense convolutions, matrix products and sums of shifted products:
 
-- A convolution with as many groups as channels is a sum of shifted products.
+- A convolution with as many groups as channels is a sum of shifted products; so is one of stride 1 with groups of few
+  channels, which needs no other layout than torch's.
 - Other groups are merged into dense convolutions of about ``WIDTH`` channels, with zeros between the groups.
 - The depth of a kernel of three axes becomes channels of a two-dimensional convolution.
 - Windows that do not overlap are rows of a matrix.
@@ -13,7 +14,7 @@ images. One primitive computes the output and both gradients. On GPU and TPU the
 
 Dense convolutions and products are XLA's, or in training oneDNN's, which also computes all groups of an image at once.
 
-Inside, data is ``(N, *spatial, C)`` and kernels are ``(*spatial, C_in / groups, C_out)``.
+Inside, data is ``(N, *spatial, C)`` and kernels are ``(*spatial, C_in / groups, C_out)``, apart from small groups.
 """
 
 import functools
@@ -38,7 +39,8 @@ Tap = Any  # one position in the kernel: a tuple of ints, or an array inside a l
 
 WIDTH = 16  # channels of a dense convolution that groups are merged into
 ROWS, TAPS = 14, 5  # rows and taps that one loop of a kernel's gradient adds; XLA is slow with more
-UNROLLED = 32  # so many taps or convolutions at most are written out; more are a loop, which bounds the compile time
+SMALL = 4  # channels of a group up to which shifted products are faster than dense convolutions
+UNROLLED = 36  # so many taps or convolutions at most are written out; more are a loop, which bounds the compile time
 
 
 class Window(NamedTuple):
@@ -305,12 +307,89 @@ def _shifted_kernel(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
         terms = jnp.stack([*map(products, taps)], -2)
         return (ones @ materialized(terms.reshape(ones.shape[1], -1))).reshape(len(taps), outputs)
 
-    taps = window.taps()
+    return _joined_sums(sums, window.taps(), TAPS).reshape(*window.kernel, 1, outputs)
+
+
+def _joined_sums(sums: Callable[..., jax.Array], taps: list[tuple[int, ...]], count: int) -> jax.Array:
+    """One row for each tap, of which one loop computes ``count``."""
     if len(taps) > UNROLLED:
-        kernel = lax.map(sums, jnp.asarray(taps))
-    else:
-        kernel = jnp.concatenate([sums(*taps[i : i + TAPS]) for i in range(0, len(taps), TAPS)])
-    return kernel.reshape(*window.kernel, 1, outputs)
+        return lax.map(sums, jnp.asarray(taps))
+    return jnp.concatenate([sums(*taps[i : i + count]) for i in range(0, len(taps), count)])
+
+
+def _has_small_groups(a: jax.Array, b: jax.Array, result: Result, window: Window) -> bool:
+    """Whether torch's layout is the fastest one for operands and result."""
+    groups = window.groups
+    inputs, outputs = (a.shape[1] // groups, b.shape[1]) if result == "weight" else (b.shape[1], b.shape[0])
+    is_small = 1 < groups and max(inputs, outputs // groups) <= SMALL
+    return is_small and max(window.stride) == 1 and not window.channels_last
+
+
+def _padded_groups(x: jax.Array, window: Window) -> jax.Array:
+    """``(N, groups, C / groups, *spatial)`` with the padding."""
+    x = materialized(_pad(x, [(0, 0, 0), *window.padding()[:-1]]))
+    return x.reshape(x.shape[0], window.groups, -1, *x.shape[2:])
+
+
+def _elements(x: jax.Array, tap: Tap, window: Window) -> jax.Array:
+    """The elements of one channel of each group that one element of the kernel is multiplied with."""
+    starts = (0, 0, tap[0], *(tap[1 + axis] * d for axis, d in enumerate(window.dilation)))
+    return lax.dynamic_slice(x, starts, (*x.shape[:2], 1, *window.output))
+
+
+def _small_taps(inputs: int, window: Window) -> list[tuple[int, ...]]:
+    """The positions in the kernel of a group: channel and place."""
+    return [(channel, *tap) for channel in range(inputs) for tap in window.taps()]
+
+
+def _small_output(x: jax.Array, weight: jax.Array, window: Window) -> jax.Array:
+    """The output for groups of few channels, all as torch has them."""
+    x = _padded_groups(x, window)
+    weight = weight.reshape(window.groups, -1, *weight.shape[1:])
+
+    def term(tap: Tap) -> jax.Array:
+        element = lax.dynamic_slice(weight, (0, 0, *tap), (*weight.shape[:2], *(1 for _ in tap)))
+        return _elements(x, tap, window) * element.reshape(1, *weight.shape[:2], *(1 for _ in window.kernel))
+
+    y = _sum(term, _small_taps(x.shape[2], window))
+    return y.reshape(x.shape[0], -1, *window.output)
+
+
+def _small_input_gradient(g: jax.Array, weight: jax.Array, window: Window) -> jax.Array:
+    pads = tuple(
+        (d * (k - 1) - before, size - o + before)
+        for size, k, (before, _), d, o in zip(
+            window.size, window.kernel, window.pads, window.dilation, window.output, strict=True
+        )
+    )
+    back = window._replace(size=window.output, pads=pads)
+    return _small_output(g, _exchanged(weight, window.groups).swapaxes(0, 1), back)
+
+
+def _small_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
+    """The weight's gradient for groups of few channels, all as torch has them; see :func:`_shifted_kernel`."""
+    n, outputs, rows, *rest = g.shape
+    each = -(-rows // -(-rows // ROWS))
+    block = -(-rows // each)
+    more = each * block - rows
+    (before, after), *pads = window.pads
+    window = window._replace(pads=((before, after + more), *pads))
+    x = _padded_groups(x, window)
+    g = _pad(g, [(0, 0, 0), (0, 0, 0), (0, more, 0), *((0, 0, 0) for _ in rest)])
+    g = g.reshape(n, window.groups, -1, *g.shape[2:])
+    ones = jnp.ones(block * math.prod(rest), x.dtype)
+
+    def product(tap: Tap) -> jax.Array:
+        elements = _elements(x, tap, window)
+        parts = [[lax.slice_in_dim(a, i * block, (i + 1) * block, axis=3) for a in (elements, g)] for i in range(each)]
+        return functools.reduce(operator.add, [a * b for a, b in parts])
+
+    def sums(*taps: Tap) -> jax.Array:
+        terms = materialized(jnp.stack([*map(product, taps)]))
+        return (terms.reshape(-1, len(ones)) @ ones).reshape(len(taps), n, outputs).sum(1)
+
+    kernel = _joined_sums(sums, _small_taps(x.shape[2], window), 3)
+    return kernel.reshape(-1, outputs).T.reshape(outputs, x.shape[2], *window.kernel)
 
 
 def _merged(groups: int, channels: int) -> int:
@@ -398,11 +477,14 @@ def _input_gradient(g: jax.Array, kernel: jax.Array, window: Window) -> jax.Arra
 
 
 _CPU = {"output": _output, "input": _input_gradient, "weight": _kernel_gradient}
+_SMALL = {"output": _small_output, "input": _small_input_gradient, "weight": _small_kernel_gradient}
 
 
 def _compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, window: Window) -> jax.Array:
     if window.is_fast or 0 in (*a.shape, *b.shape):
         return native(a, b, result=result, window=window)
+    if _has_small_groups(a, b, result, window):
+        return materialized(_in_float32(_SMALL[result], a, b, window))
     compute = _CPU[result]
     if window.library == "xla":  # half precision is computed in float32, as XLA's own convolution is
         compute = functools.partial(_in_float32, compute)
