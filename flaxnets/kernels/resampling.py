@@ -15,6 +15,7 @@ from flaxnets.kernels._primitives import batch_in_front, materialized, primitive
 
 SLICES = 24  # so many strided slices at most are added up; more are gathers, which bounds the compile time
 BLOCKS = 8  # fewer elements in a strided slice than these are slower than a gather
+LONG = 128  # XLA copies joined arrays row by row, which is fast for rows of so many elements
 GATHERS = 32  # so many gathers at most are added up; more are one gather and a reduction
 
 
@@ -182,6 +183,14 @@ def _gathered(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
     return functools.reduce(jnp.add, map(gather, index, weights, mask))
 
 
+def _joined(x: jax.Array, m: AxisMap) -> jax.Array:
+    """The elements that the map selects of the last axis: most of them in one run, and both ends."""
+    first, stop, shift = m.shifted
+    inner = lax.slice_in_dim(x, first + shift, stop + shift, axis=-1)
+    ends = [materialized(_take(x, -1, columns)) for columns in (m.columns[:first], m.columns[stop:])]
+    return lax.concatenate([ends[0], inner, ends[1]], x.ndim - 1)
+
+
 def _spliced(x: jax.Array, axes: Axes) -> jax.Array:
     """Copies what all maps shift, and then writes the ends of each axis."""
     pads, inner = [(0, 0, 0)] * x.ndim, x
@@ -212,6 +221,8 @@ def _resample(x: jax.Array, *, maps: tuple[AxisMap | None, ...]) -> jax.Array:
     is_sliced = last is not None and math.gcd(last.size, last.output) >= BLOCKS and last.slices is not None
     if not is_sliced and all(m.is_selection for _, m in axes):
         first = min((axis for axis, _ in axes), default=-len(maps))
+        if last is not None and first == -1 and last.shifted[1] - last.shifted[0] >= LONG:
+            return _joined(x, last)
         indices = (np.arange(x.shape[axis]) if m is None else m.columns for axis, m in enumerate(maps, -len(maps)))
         return _take(x, first, *[*indices][len(maps) + first :])
     if all(2 * (m.shifted[1] - m.shifted[0]) > m.output for _, m in axes):

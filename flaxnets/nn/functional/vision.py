@@ -1,8 +1,13 @@
 """Moving elements between channels and pixels, and among channels."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
+
+from flaxnets import kernels
+from flaxnets.kernels.shuffling import exchange_rows
 
 
 def _image(name: str, what: str, factor: int, input: jax.Array) -> jax.Array:
@@ -88,7 +93,9 @@ def channel_shuffle(input: Shaped[Array, "n c *spatial"], groups: int) -> Shaped
     n, c, *spatial = input.shape
     if c % groups:
         raise RuntimeError(f"channel_shuffle: groups={groups} must divide the channels, got {c}")
-    return input.reshape(n, groups, c // groups, *spatial).swapaxes(1, 2).reshape(input.shape)
+    if kernels.has_channels_last(input):
+        return input.reshape(n, groups, c // groups, *spatial).swapaxes(1, 2).reshape(input.shape)
+    return exchange_rows(input.reshape(n, groups, c // groups, math.prod(spatial))).reshape(input.shape)
 
 
 def native_channel_shuffle(input: Shaped[Array, "n c *spatial"], groups: int) -> Shaped[Array, "n c *spatial"]:
