@@ -318,10 +318,10 @@ def _joined_sums(sums: Callable[..., jax.Array], taps: list[tuple[int, ...]], co
 
 
 def _has_small_groups(a: jax.Array, b: jax.Array, result: Result, window: Window) -> bool:
-    """Whether torch's layout is the fastest one for operands and result."""
+    """Whether torch's layout is the fastest one for sequences or images and their gradients."""
     groups = window.groups
     inputs, outputs = (a.shape[1] // groups, b.shape[1]) if result == "weight" else (b.shape[1], b.shape[0])
-    is_small = 1 < groups and max(inputs, outputs // groups) <= SMALL
+    is_small = groups > 1 and len(window.kernel) < 3 and max(inputs, outputs // groups) <= SMALL
     return is_small and max(window.stride) == 1 and not window.channels_last
 
 
