@@ -385,8 +385,9 @@ def _small_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Ar
         return functools.reduce(operator.add, [a * b for a, b in parts])
 
     def sums(*taps: Tap) -> jax.Array:
-        terms = materialized(jnp.stack([*map(product, taps)]))
-        return (terms.reshape(-1, len(ones)) @ ones).reshape(len(taps), n, outputs).sum(1)
+        # The batch stays the first axis, along which devices divide the images.
+        terms = materialized(jnp.stack([*map(product, taps)], 1))
+        return (terms.reshape(-1, len(ones)) @ ones).reshape(n, len(taps), outputs).sum(0)
 
     kernel = _joined_sums(sums, _small_taps(x.shape[2], window), 3)
     return kernel.reshape(-1, outputs).T.reshape(outputs, x.shape[2], *window.kernel)
