@@ -69,7 +69,8 @@ def pack_padded_sequence(
         )
     if enforce_sorted and list(lengths) != sorted(lengths, reverse=True):
         raise RuntimeError(
-            f"pack_padded_sequence: expected lengths that do not increase, got {list(lengths)}. Fix: enforce_sorted=False"
+            f"pack_padded_sequence: expected lengths that do not increase, got {list(lengths)}. "
+            "Fix: enforce_sorted=False"
         )
     return PaddedSequence(data[: max(lengths)], lengths)
 

@@ -31,6 +31,7 @@ class Rearrange(Module):
         self.axes_lengths = tuple(axes_lengths.items())
 
     def __call__(self, input: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+        """Rearrange the axes."""
         return einops.rearrange(input, self.pattern, **dict(self.axes_lengths))
 
     def extra_repr(self) -> str:
@@ -58,6 +59,7 @@ class Reduce(Module):
         self.axes_lengths = tuple(axes_lengths.items())
 
     def __call__(self, input: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+        """Reduce over axes, and rearrange the others."""
         return einops.reduce(input, self.pattern, self.reduction, **dict(self.axes_lengths))
 
     def extra_repr(self) -> str:
@@ -88,7 +90,8 @@ class EinMix(Module):
 
     See `its documentation <https://einops.rocks/docs/4-einmix/>`_.
 
-    >>> EinMix("b n d -> b n e", weight_shape="d e", bias_shape="e", d=3, e=4, rngs=nnx.Rngs(0))(jnp.ones((2, 5, 3))).shape
+    >>> layer = EinMix("b n d -> b n e", weight_shape="d e", bias_shape="e", d=3, e=4, rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones((2, 5, 3))).shape
     (2, 5, 4)
     """
 
@@ -107,6 +110,7 @@ class EinMix(Module):
                 redraw(self, name, lambda s, dtype, b=bound: init.uniform(rngs.params(), s, dtype, a=-b, b=b))
 
     def __call__(self, input: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+        """Mix the axes that the weight names."""
         if self.pre_rearrange is not None:
             input = self.pre_rearrange(input)
         result = jnp.einsum(self.einsum_pattern, input, self.weight[...])

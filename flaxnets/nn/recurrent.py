@@ -22,7 +22,8 @@ class RNN(RNNBase):
     """Elman network of several layers: ``h' = tanh(weight_ih @ x + bias_ih + weight_hh @ h + bias_hh)``.
 
     Maps ``(T, N, input_size)`` and ``h_0 (D * num_layers, N, hidden_size)`` to ``(T, N, D * hidden_size)`` and ``h_n``,
-    the ``D`` directions side by side; unbatched input and states have no ``N``. Packed sequences are :class:`flaxnets.nn.packed.PaddedSequence`.
+    the ``D`` directions side by side; unbatched input and states have no ``N``.
+    Packed sequences are :class:`flaxnets.nn.packed.PaddedSequence`.
 
     Parameters of layer ``k``: ``weight_ih_l{k} (hidden_size, in)``, ``weight_hh_l{k} (hidden_size, hidden_size)``,
     ``bias_ih_l{k}`` and ``bias_hh_l{k} (hidden_size,)``, and the same with ``_reverse`` for the second direction, all
@@ -85,7 +86,8 @@ class GRU(RNNBase):
     """Gated recurrent units in several layers; the new gate is ``tanh(W_in @ x + b_in + r * (W_hn @ h + b_hn))``.
 
     Maps ``(T, N, input_size)`` and ``h_0 (D * num_layers, N, hidden_size)`` to ``(T, N, D * hidden_size)`` and ``h_n``,
-    the ``D`` directions side by side; unbatched input and states have no ``N``. Packed sequences are :class:`flaxnets.nn.packed.PaddedSequence`.
+    the ``D`` directions side by side; unbatched input and states have no ``N``.
+    Packed sequences are :class:`flaxnets.nn.packed.PaddedSequence`.
 
     Parameters of layer ``k``, gates in the order reset, update, new: ``weight_ih_l{k} (3*hidden_size, in)``,
     ``weight_hh_l{k} (3*hidden_size, hidden_size)``, ``bias_ih_l{k}`` and ``bias_hh_l{k} (3*hidden_size,)``, and the
@@ -138,7 +140,8 @@ class LSTM(RNNBase):
 
     Maps ``(T, N, input_size)`` and the pair ``h_0 (D * num_layers, N, out)``, ``c_0 (D * num_layers, N, hidden_size)``
     to ``(T, N, D * out)`` and the pair ``h_n``, ``c_n``, the ``D`` directions side by side; ``out`` is ``proj_size``
-    if that is positive, else ``hidden_size``. Unbatched input and states have no ``N``. Packed sequences are :class:`flaxnets.nn.packed.PaddedSequence`.
+    if that is positive, else ``hidden_size``. Unbatched input and states have no ``N``.
+    Packed sequences are :class:`flaxnets.nn.packed.PaddedSequence`.
 
     Parameters of layer ``k``, gates in the order input, forget, cell, output: ``weight_ih_l{k} (4*hidden_size, in)``,
     ``weight_hh_l{k} (4*hidden_size, out)``, ``bias_ih_l{k}`` and ``bias_hh_l{k} (4*hidden_size,)``,

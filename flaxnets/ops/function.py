@@ -1,7 +1,7 @@
 """``torch.autograd.Function`` as ``jax.custom_vjp``: a forward computation with a gradient of its own."""
 
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +62,7 @@ class Function:
     """
 
     @staticmethod
-    def forward(*args: Any) -> NoReturn:
+    def forward(*args: Any) -> Any:
         """Compute the output; a subclass defines it."""
         raise NotImplementedError("forward: not defined. Expected a static method. Fix: define it in the subclass")
 
@@ -71,7 +71,7 @@ class Function:
         """Save what backward needs, if forward has no context."""
 
     @staticmethod
-    def backward(ctx: Context, *gradients: Any) -> NoReturn:
+    def backward(ctx: Context, *gradients: Any) -> Any:
         """Compute the gradients of the arguments; a subclass defines it."""
         raise NotImplementedError("backward: not defined. Expected a static method. Fix: define it in the subclass")
 

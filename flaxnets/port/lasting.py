@@ -146,10 +146,9 @@ def is_plain_object(value: Any) -> bool:
 
 def _is_filled(cell: Any) -> bool:
     try:
-        cell.cell_contents
+        return cell.cell_contents is not cell
     except ValueError:
         return False
-    return True
 
 
 def _same(first: Any, second: Any) -> bool:

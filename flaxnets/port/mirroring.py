@@ -491,7 +491,7 @@ def _buffer(is_norm: bool, is_persistent: bool, tensor: torch.Tensor) -> nnx.Var
 def _holds_torchs(value: Any) -> bool:
     values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else (value,)
     kinds = (torch.Tensor, torch.nn.Module, torch.dtype, torch.Size)
-    return any(isinstance(each, kinds) or callable(each) and is_torchs(each) for each in values)
+    return any(isinstance(each, kinds) or (callable(each) and is_torchs(each)) for each in values)
 
 
 def _blank(kind: type) -> Any:

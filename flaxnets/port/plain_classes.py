@@ -12,7 +12,9 @@ from flaxnets.port._torch import torch
 from flaxnets.port.problems import Problem
 
 # Methods that may stay as they are, if they did not run.
-KEPT = frozenset({"__repr__", "__str__", "__hash__", "__init_subclass__", "__class_getitem__", "__set_name__", "__del__"})
+KEPT = frozenset(
+    {"__repr__", "__str__", "__hash__", "__init_subclass__", "__class_getitem__", "__set_name__", "__del__"}
+)
 HOLDS_MODULES = Problem(
     "An object that is no module holds modules or parameters, which NNX does not find in it.",
     "make its class a torch.nn.Module, or pass the modules as arguments.",
@@ -67,7 +69,7 @@ def is_kept_member(name: str) -> bool:
     return name.startswith("__dataclass") or name in ("__match_args__", "__annotations__", "_fields", "_field_defaults")
 
 
-def blank(kind: type, value: Any) -> Any:
+def blank(kind: Any, value: Any) -> Any:
     """An instance of a translated class with the items, but not the attributes, of an object."""
     if isinstance(value, tuple):
         return tuple.__new__(kind, value)

@@ -307,6 +307,6 @@ def source_problem(callee: Any, is_known: Callable[[Any], bool], given: Sequence
 
 
 _KNOWN_ROOTS = {
-    "torch", "builtins", "math", "numpy", "_operator", "operator", "_functools", "functools", "itertools", "_collections",
-    "collections", "copy", "time", "typing", "einops",
+    "torch", "builtins", "math", "numpy", "_operator", "operator", "_functools", "functools", "itertools",
+    "_collections", "collections", "copy", "time", "typing", "einops",
 }  # fmt: skip

@@ -489,7 +489,7 @@ class Recorder:
 
     def _run_backward(self, model: torch.nn.Module, arguments: Any, keywords: Any) -> None:
         """Compute gradients: of the parameters, and of arguments that are floating-point numbers."""
-        sources = [p for p in model.parameters() if p.requires_grad]
+        sources: list[torch.Tensor] = [p for p in model.parameters() if p.requires_grad]
 
         def with_gradient(value: Any) -> Any:
             if not isinstance(value, torch.Tensor) or not value.is_floating_point():

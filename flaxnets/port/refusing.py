@@ -114,9 +114,12 @@ class Refusing:
                 original, f"{callee.__name__}() works with the text of a program or with its names.",
                 "write the code itself.",
             )  # fmt: skip
-        elif isinstance(callee, type) and is_torchs(callee) and not issubclass(callee, (*_KNOWN_CLASSES, Exception)):
-            if not isinstance(self.reads.parent(original), cst.WithItem):
-                self.refuse_torchs(original, qualified_name(callee))
+        elif self._is_unknown_class(callee) and not isinstance(self.reads.parent(original), cst.WithItem):
+            self.refuse_torchs(original, qualified_name(callee))
+
+    def _is_unknown_class(self, callee: Any) -> bool:
+        is_class = isinstance(callee, type) and is_torchs(callee)
+        return is_class and not issubclass(callee, (*_KNOWN_CLASSES, Exception))
 
     def refuse_torchs(self, original: Any, name: str) -> None:
         """Refuse what torch has, with the reason that the operator table has for it."""

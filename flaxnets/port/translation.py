@@ -6,7 +6,6 @@ import types
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import numpy as np
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from flaxnets.nn import functional as F
@@ -385,9 +384,9 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
         callee = self.scope.static(function)
         if isinstance(function, cst.Name) and function.value == "super":
             return updated_node
-        if isinstance(function, cst.Attribute) and function.attr.value == "numel":
-            if self.site("attribute", function).receivers == {"Size"}:
-                return ex.fill("math.prod(s)", {"s": updated_node.func.value})
+        is_numel = isinstance(function, cst.Attribute) and function.attr.value == "numel"
+        if is_numel and self.site("attribute", function).receivers == {"Size"}:
+            return ex.fill("math.prod(s)", {"s": updated_node.func.value})
         if callee is MISSING and isinstance(function, cst.Attribute) and self.is_tensor(function):
             result = self._tensor_method(site, original_node, updated_node)
         elif callee is not MISSING and is_operator(callee):
@@ -547,7 +546,9 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
     def leave_DictElement(self, original_node: Any, updated_node: Any) -> Any:
         if "dtype" not in self._kinds_of(original_node.key):
             return updated_node
-        return updated_node.with_changes(key=ex.fill("jnp.dtype(d)", {"d": updated_node.key}))  # which has a hash of its own
+        return updated_node.with_changes(
+            key=ex.fill("jnp.dtype(d)", {"d": updated_node.key})
+        )  # which has a hash of its own
 
     def leave_UnaryOperation(self, original_node: Any, updated_node: Any) -> Any:
         if isinstance(updated_node.operator, cst.Not):

@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from einops import einsum, pack, rearrange, reduce, repeat, unpack
 from einops.layers.torch import EinMix, Rearrange, Reduce
-from port_models.common import Model
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence, pad_sequence
 from torch.utils import checkpoint as cp
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
+
+from port_models.common import Model
 
 MODELS: list[Model] = []
 
@@ -450,6 +451,74 @@ class LayersMadeInForward(nn.Module):
     def forward(self, x):
         x = nn.ReLU()(nn.Flatten()(x))
         return nn.Softmax(dim=1)(x), nn.MSELoss()(x, x * 2)
+
+
+# Classes of the user's that are no modules.
+
+
+class Normalizer:
+    def __init__(self, eps=1e-3):
+        self.eps, self.weights = eps, torch.arange(6.0)
+
+    def __call__(self, x):
+        return (x - x.mean(0)) / (x.std(0) + self.eps) * self.weights.to(x.dtype)
+
+    @classmethod
+    def both(cls, x):
+        return cls.top(x) + 1
+
+    @staticmethod
+    def top(x):
+        return x.max(1, keepdim=True)[0]
+
+
+class Scope:
+    def __init__(self, x):
+        self.x = x
+
+    def __enter__(self):
+        return self.x.max(1)[0]
+
+    def __exit__(self, *exception):
+        return False
+
+
+@dataclasses.dataclass
+class Output:
+    values: Tensor
+    mean: Any = None
+
+    @property
+    def top(self):
+        return self.values.max(1)[0]
+
+    def scaled(self, factor):
+        return Output(self.values * factor, self.mean)
+
+
+@model()
+class PlainObjects(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.normalize = Normalizer()
+
+    def forward(self, x):
+        output = Output(x, mean=x.mean()).scaled(2)
+        with Scope(x) as top:
+            y = Normalizer(0.1)(x) + top[:, None]
+        return self.normalize(x) * Normalizer.both(y), output.top * output.mean
+
+
+@model()
+class DtypesAndDevices(nn.Module):
+    scales = {torch.float32: 2.0, torch.float64: 2.0}
+
+    def forward(self, x):
+        is_float = x.dtype is torch.float32 or x.dtype is torch.float64
+        y = x * self.scales[x.dtype] if is_float else x
+        if x.device != torch.device("cuda") and x.device.type == "cpu":
+            y = y * {torch.float32: 3.0, torch.float64: 3.0}.get(x.dtype, 5.0)
+        return y * x.shape.numel()
 
 
 # einops.

@@ -5,12 +5,11 @@ import ctypes
 import dataclasses
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 
@@ -690,6 +689,44 @@ class Autocast(nn.Module):
             return x @ x.t()
 
 
+@refused("text of a dtype", "x.dtype == torch.float32")
+class TextOfDtype(nn.Module):
+    def forward(self, x):
+        return x * 2 if "float" in str(x.dtype) else x  # here
+
+
+@refused("asks for what torch's tensors have", "isinstance")
+class AsksForAttribute(nn.Module):
+    def forward(self, x):
+        return x * 2 if hasattr(x, "data_ptr") else x  # here
+
+
+@refused("exception", "shape")
+class SuppressesErrors(nn.Module):
+    def forward(self, x):
+        with contextlib.suppress(RuntimeError):  # here
+            x = x.view(5, 5)
+        return x * 2
+
+
+@refused("holds modules", "torch.nn.Module")
+class HoldsModulesInObject(nn.Module):
+    class Holder:  # here
+        def __init__(self, layer):
+            self.layer = layer
+
+        def run(self, x):
+            return self.layer(x).relu()
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+        self.holder = self.Holder(self.fc)
+
+    def forward(self, x):
+        return self.holder.run(x)
+
+
 @refused("type() of a tensor", "isinstance")
 class TypeOfTensor(nn.Module):
     def forward(self, x):
@@ -702,19 +739,8 @@ class Vmap(nn.Module):
         return torch.vmap(torch.sum)(x)  # here
 
 
-@contextlib.contextmanager
-def _scaled(values):
-    values.append(torch.tensor(2.0))
-    yield values
-
-
 @refused("not in the operator table", "supported operations")
 class DataLoading(nn.Module):
     def forward(self, x):
         batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x), batch_size=2)  # here
         return sum(b.sum() for (b,) in batches)
-
-
-def three() -> Sequence[Refused]:
-    """All places of one model are named at once."""
-    return [row for row in REFUSED if row.model in (IfOnSum, Item, MaskIndex)]

@@ -62,8 +62,8 @@ def scan_layers(
     Args:
         layer: what errors call the caller.
         kind: one of :data:`flaxnets.nn.functional.recurrent_steps.KINDS`.
-        input: ``(T, N, in)``, ``(N, T, in)`` with ``batch_first``, or unbatched ``(T, in)``; or a padded sequence, whose
-            outputs are padded too.
+        input: ``(T, N, in)``, ``(N, T, in)`` with ``batch_first``, or unbatched ``(T, in)``; or a padded
+            sequence, whose outputs are padded too.
         hx: the state before the first step, each array ``(layers * directions, N, size)``; zeros if not given.
         weights: of each layer and direction.
         state_sizes: the name and the last axis of each array of the state.
