@@ -105,7 +105,7 @@ class EinMix(Module):
         self.add_module("pre_rearrange", plan.before)
         self.add_module("post_rearrange", plan.after)
         for name, (shape, bound) in plan.shapes.items():
-            self.register_parameter(name, None if shape is None else reserved(*shape))
+            self.register_parameter(name, None if shape is None else reserved(*shape, dtype=jnp.float32))
             if shape is not None:
                 redraw(self, name, lambda s, dtype, b=bound: init.uniform(rngs.params(), s, dtype, a=-b, b=b))
 
