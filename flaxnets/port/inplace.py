@@ -392,7 +392,8 @@ class InPlace(Aliasing):
         if not site.changes:
             return None
         target = original.target
-        widened = [d for d in site.dtypes if len(d) == 3 and d[0] != d[1] and not d[1].startswith("python")]
+        dtypes = [d for d in site.dtypes if len(d) == 3 and not d[0].startswith("python")]
+        widened = [d for d in dtypes if d[0] != d[1] and not d[1].startswith("python")]
         whole = ex.parse(f"a {_OPERATORS[symbol]} b").with_changes(left=cst.Name(target.value), right=updated.value)
         if widened:
             whole = ex.fill("x.astype(a.dtype)", {"x": whole, "a": cst.Name(target.value)})

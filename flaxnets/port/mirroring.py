@@ -75,6 +75,7 @@ class Mirror:
         self.objects: dict[int, Any] = {}
         self.kept: list[Any] = []
         self.classes: dict[type, type] = {}
+        self.classes_with_forward: dict[tuple[type, str], type] = {}
         self.functions: dict[int, Any] = {}
 
     def remember(self, original: Any, new: Any) -> Any:
@@ -390,7 +391,7 @@ class Mirror:
             self._all_variables(module)
         if self._is_refused(module):
             return self.remember(module, nn.Module())
-        new = self.remember(module, _blank(self.cls(class_before(module))))
+        new = self.remember(module, _blank(self._class_of(module)))
         for name, parameter in module._parameters.items():
             new.register_parameter(name, None if parameter is None else self.objects[id(parameter)])
         for name, buffer in module._buffers.items():
@@ -400,12 +401,32 @@ class Mirror:
             new.add_module(name, None if child is None else self.module(child))
         computed = computed_names(module)
         for name, value in ({} if isinstance(new, Compiled) else vars(module)).items():
-            if name not in _TORCHS_OWN and "hook" not in name and name not in computed:
+            if name not in _TORCHS_OWN and "hook" not in name and name not in computed and name != "forward":
                 self._attribute(module, new, name, value)
         make_computed(module, new)
         object.__setattr__(new, "training", module.training)
         self._random_stream(module, new)
         return new
+
+    def _class_of(self, module: torch.nn.Module) -> type:
+        """The class for a module: one of its own where the constructor made another method its ``forward``."""
+        kind, forward = self.cls(class_before(module)), vars(module).get("forward")
+        if forward is None:
+            return kind
+        if getattr(forward, "__self__", None) is not module:
+            place = self.recorder.place_of_module(self.model, self.paths.get(id(module), ""))
+            fix = "override the method forward in a subclass, and use an instance of the subclass."
+            self.space.refusals.append(Refusal(*place, "forward of this module is not a method of its own.", fix))
+            return kind
+        key = kind, forward.__name__
+        if key not in self.classes_with_forward:
+
+            def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+                return getattr(self, key[1])(*args, **kwargs)
+
+            members = {"__call__": __call__, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+            self.classes_with_forward[key] = type(kind)(kind.__name__, (kind,), members)
+        return self.classes_with_forward[key]
 
     def _all_variables(self, module: torch.nn.Module) -> None:
         """Make the variables of all parameters and buffers; one for all places that share it."""
