@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,18 +161,6 @@ def fresh(library: str, name: str, way: str, limit: float) -> Result:
     return Result(False, f"exit status {done.returncode}: {lines[-1] if lines else 'no message'}")
 
 
-def save(out: Path, library: str, way: str, results: Mapping[str, Result]) -> None:
-    """Put results beside those of other models into ``porting.json``, and write the page."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "porting.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
-    models = known.setdefault(library, {}).setdefault(way, {})
-    models.update({name: dataclasses.asdict(result) for name, result in results.items()})
-    known[library][way] = dict(sorted(models.items()))
-    path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
-    porting_report.write(out)
-
-
 def chosen(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
     """The names that one of the patterns takes."""
     return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
@@ -199,7 +187,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{name:30} {'ok' if result.passed else 'FAILS'} {result.size:4} {result.seconds:6.1f} s "
               f"{result.cpu_seconds:6.1f} s {result.cause}", flush=True)  # fmt: skip
         if options.out:
-            save(options.out, options.library, options.way, {name: result})
+            section = f"{options.library} by {options.way}"
+            porting_report.save(options.out, section, name, dataclasses.asdict(result))
     print(f"{passed} of {len(names)} pass")
 
 
