@@ -29,6 +29,7 @@ def _flaxnets(model: Any, images: Any) -> Step:
     from flax import nnx
 
     from flaxnets import kernels, xla
+    from flaxnets.kernels import onednn
     from flaxnets.port import from_torch
 
     port = from_torch(model, (images,), check=False).eval()
@@ -37,7 +38,7 @@ def _flaxnets(model: Any, images: Any) -> Step:
     def loss(params: Any, rest: Any, x: Any) -> Any:
         return jnp.square(nnx.merge(graphdef, params, rest, copy=True)(x)).mean()
 
-    with kernels.use("xla"):
+    with kernels.use("onednn" if onednn.is_supported() else "xla")  # as flaxnets.training.fit:
         step = jax.jit(jax.value_and_grad(loss), compiler_options=xla.compiler_options({}))
         arguments = params, rest, jnp.asarray(images.numpy())
         compiled = step.lower(*arguments).compile()
@@ -54,7 +55,7 @@ def _torchax(model: Any, images: Any) -> Step:
     original = packet.__getattr__
 
     def __getattr__(self: Any, key: str) -> Any:
-        return object() if "dimname" in key.lower() else original(self, key)
+        return object() if "dimname" in key.lower() or "names" in key else original(self, key)
 
     packet.__getattr__ = __getattr__
     import torchax
@@ -78,12 +79,13 @@ def _torch2jax(model: Any, images: Any) -> Step:
 
     function, x = t2j(model), t2j(images)
     params = {name: t2j(value) for name, value in model.named_parameters()}
+    buffers = {name: t2j(value) for name, value in model.named_buffers()}
 
-    def loss(params: Any, x: Any) -> Any:
-        return jnp.square(function(x, state_dict=params)).mean()
+    def loss(params: Any, buffers: Any, x: Any) -> Any:
+        return jnp.square(function(x, state_dict={**params, **buffers})).mean()
 
     step = jax.jit(jax.value_and_grad(loss))
-    return lambda: jax.block_until_ready(step(params, x))
+    return lambda: jax.block_until_ready(step(params, buffers, x))
 
 
 def measure(form: str, name: str, batch: int, size: int, seconds: float) -> dict[str, Any]:
