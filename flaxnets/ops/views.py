@@ -34,7 +34,7 @@ def with_value(input: jax.Array, value: jax.Array) -> jax.Array:
     >>> jax.grad(lambda x: with_value(x, jnp.round(x)) ** 2)(1.6).item()
     4.0
     """
-    return jnp.broadcast_to(jnp.asarray(value, input.dtype), input.shape)
+    return jnp.broadcast_to(jnp.asarray(value, jnp.result_type(input)), jnp.shape(input))
 
 
 @with_value.defjvp

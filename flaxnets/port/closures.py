@@ -13,10 +13,11 @@ class Closure(nnx.Pytree):
         build: makes the function from the parts.
         parts: modules, variables and other objects that the function holds.
 
+    >>> import jax.numpy as jnp
     >>> from flaxnets import nn
     >>> linear = nn.Linear(3, 2, rngs=nnx.Rngs(0))
     >>> closure = Closure(lambda module: lambda x: module(x).shape, [linear])
-    >>> closure(jax.numpy.ones((4, 3)))
+    >>> closure(jnp.ones((4, 3)))
     (4, 2)
     """
 
