@@ -58,8 +58,9 @@ class Aliasing:
             if callee is not MISSING:
                 is_view = qualified_name(callee).rpartition(".")[2] in _VIEWS and target.args
                 return target.args[0].value if is_view else None
-            is_method = isinstance(target.func, cst.Attribute) and target.func.attr.value in _VIEWS
-            return target.func.value if is_method else None
+            function: Any = target.func
+            is_method = isinstance(function, cst.Attribute) and function.attr.value in _VIEWS
+            return function.value if is_method else None
         is_attribute = isinstance(target, cst.Attribute) and target.attr.value in _VIEW_ATTRIBUTES
         return target.value if is_attribute and self.is_tensor(target) else None
 

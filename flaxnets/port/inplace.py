@@ -346,8 +346,9 @@ class InPlace(Aliasing):
             case cst.UnaryOperation():
                 return self._is_elementwise(node.expression, mask, found)
             case cst.Call(func=cst.Attribute(attr=cst.Name(value=name))) if name in _ELEMENTWISE:
-                is_function = self.scope.static(node.func) is not MISSING
-                operands = [] if is_function else [node.func.value]
+                function: Any = node.func
+                is_function = self.scope.static(function) is not MISSING
+                operands = [] if is_function else [function.value]
                 operands += [argument.value for argument in node.args]
                 return all(self._is_elementwise(operand, mask, found) for operand in operands)
         return isinstance(node, (cst.Integer, cst.Float))
@@ -445,8 +446,8 @@ def _assignment(target: str, value: Any) -> Any:
 
 def _method(original: Any) -> str:
     """The name of a method that is called, or an empty text."""
-    is_method = isinstance(original, cst.Call) and isinstance(original.func, cst.Attribute)
-    return original.func.attr.value if is_method else ""
+    function: Any = original.func if isinstance(original, cst.Call) else None
+    return function.attr.value if isinstance(function, cst.Attribute) else ""
 
 
 def _changed(original: Any, target: Any) -> Any:

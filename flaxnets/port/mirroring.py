@@ -237,7 +237,7 @@ class Mirror:
 
     # Classes.
 
-    def cls(self, kind: type) -> type:
+    def cls(self, kind: Any) -> type:
         """The counterpart of a class."""
         if kind in self.classes:
             return self.classes[kind]
