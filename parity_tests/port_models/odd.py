@@ -4,10 +4,11 @@ import functools
 
 import torch
 import torch.nn.functional as F
-from port_models.common import Model, images
 from torch import einsum, nn
 from torch.nn.functional import relu as rl
 from torch.nn.utils import parametrizations, parametrize, prune
+
+from port_models.common import Model, images
 
 
 def scale(k):
