@@ -62,12 +62,82 @@ def test_unpadded_sequences_are_torchs(lengths, batch_first):
             np.testing.assert_array_equal(row, tensor.numpy())
 
 
+@pytest.mark.parametrize("sort", [True, False], ids=["sorted", "as they are"])
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("trailing", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("lengths", [(4, 2, 1), (1, 4, 2), (3, 3), (2,)], ids=str)
+def test_packed_sequences_come_back_as_from_torch(lengths, trailing, batch_first, sort, rng):
+    lengths = tuple(sorted(lengths, reverse=True)) if sort else lengths
+    arrays = [rng.normal(size=(length, *trailing)).astype(np.float32) for length in lengths]
+    theirs = torch_rnn.pack_sequence(list(map(torch.tensor, arrays)), enforce_sorted=sort)
+    ours = rnn.pack_sequence(list(map(jnp.asarray, arrays)), enforce_sorted=sort)
+    for total in (None, 6):
+        expected = torch_rnn.pad_packed_sequence(theirs, batch_first, -1.5, total)
+        found = rnn.pad_packed_sequence(ours, batch_first, -1.5, total)
+        np.testing.assert_array_equal(found[0], expected[0].numpy())
+        np.testing.assert_array_equal(found[1], expected[1].numpy())
+        padded, packed_lengths = expected[0].numpy(), expected[1].tolist()
+        again = rnn.pack_padded_sequence(jnp.asarray(padded), packed_lengths, batch_first, enforce_sorted=sort)
+        np.testing.assert_array_equal(rnn.pad_packed_sequence(again)[0], rnn.pad_packed_sequence(ours)[0])
+    for row, array in zip(rnn.unpack_sequence(ours), arrays, strict=True):
+        np.testing.assert_array_equal(row, array)
+
+
+@pytest.mark.parametrize("traced", [False, True], ids=["numbers", "an array"])
+@pytest.mark.parametrize("arguments", [{}, {"num_layers": 2, "bidirectional": True, "batch_first": True}], ids=str)
+@pytest.mark.parametrize("name", ["RNN", "GRU", "LSTM"])
+def test_recurrent_layers_take_sequences_of_several_lengths(name, arguments, traced, rng):
+    lengths, steps = (2, 4, 1), 5
+    batch_first = arguments.get("batch_first", False)
+    values = rng.normal(size=(3, steps, 2) if batch_first else (steps, 3, 2))
+    with jax.enable_x64(True):
+        reference = getattr(torch.nn, name)(2, 4, **arguments).double()
+        model = getattr(nn, name)(2, 4, **arguments, rngs=nnx.Rngs(0)).to("float64")
+        transfer(reference, model)
+        tensor = torch.tensor(values, requires_grad=True)
+        packed = torch_rnn.pack_padded_sequence(tensor, torch.tensor(lengths), batch_first, enforce_sorted=False)
+        outputs, state = reference(packed)
+        expected = torch_rnn.pad_packed_sequence(outputs, batch_first, 0.5, steps)[0]
+        finals = state if name == "LSTM" else (state,)
+        weights = rng.normal(size=expected.shape)
+        ((expected * torch.tensor(weights)).sum() + sum(s.sin().sum() for s in finals)).backward()
+
+        @nnx.jit
+        def loss(model, values, lengths):
+            packed = rnn.pack_padded_sequence(values, lengths, batch_first, enforce_sorted=False)
+            outputs, state = model(packed)
+            padded = rnn.pad_packed_sequence(outputs, batch_first, 0.5, steps)[0]
+            return (padded * weights).sum() + sum(jnp.sin(s).sum() for s in jax.tree.leaves(state)), (padded, state)
+
+        given = jnp.array(lengths) if traced else lengths
+        call = loss if traced else lambda model, values, _: loss.__wrapped__(model, values, lengths)
+        (_, (padded, found)), gradients = nnx.value_and_grad(call, argnums=(0, 1), has_aux=True)(
+            model, jnp.asarray(values), given
+        )
+        np.testing.assert_allclose(padded, expected.detach().numpy(), atol=1e-12)
+        for ours, theirs in zip(jax.tree.leaves(found), finals, strict=True):
+            np.testing.assert_allclose(ours, theirs.detach().numpy(), atol=1e-12)
+        np.testing.assert_allclose(gradients[1], tensor.grad.numpy(), atol=1e-10)
+        for parameter in reference._flat_weights_names:
+            expected_gradient = getattr(reference, parameter).grad.numpy()
+            np.testing.assert_allclose(gradients[0][parameter][...], expected_gradient, atol=1e-10)
+
+
 SEQUENCE_FAULTS = {
     "no iterable": (lambda r, a: r.pad_sequence(3), RuntimeError, "got int"),
     "no sequences": (lambda r, a: r.pad_sequence([]), RuntimeError, "got none"),
     "another side": (lambda r, a: r.pad_sequence([a([1.0])], padding_side="top"), RuntimeError, "got 'top'"),
     "other trailing axes": (
         lambda r, a: r.pad_sequence([a([[1.0]]), a([[1.0, 2.0]])]), RuntimeError, r"\(1, 1\), \(1, 2\)",
+    ),
+    "lengths that increase": (
+        lambda r, a: r.pack_padded_sequence(a([[1.0, 2.0], [3.0, 4.0]]), [1, 2]), RuntimeError, r"got \[1, 2\]",
+    ),
+    "a length of zero": (
+        lambda r, a: r.pack_padded_sequence(a([[1.0, 2.0], [3.0, 4.0]]), [2, 0]), RuntimeError, r"got \[2, 0\]",
+    ),
+    "too short a total": (
+        lambda r, a: r.pad_packed_sequence(r.pack_sequence([a([1.0, 2.0])]), total_length=1), ValueError, "got 1",
     ),
     "too few lengths": (lambda r, a: r.unpad_sequence(a([[1.0], [2.0]]), a([1]), True), ValueError, "2 lengths, got 1"),
 }  # fmt: skip
@@ -89,7 +159,7 @@ def test_permutations_are_inverted_as_by_torch():
 
 
 REFUSED = {
-    rnn: ("PackedSequence", "pack_padded_sequence", "pad_packed_sequence", "pack_sequence", "unpack_sequence"),
+    rnn: ("PackedSequence",),
     nn.utils: ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_"),
 }
 

@@ -7,8 +7,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from flaxnets.nn.packed import PaddedSequence
 from flaxnets.nn.recurrent_base import RNNBase
+from flaxnets.nn.utils.rnn import PaddedSequence
 
 _Pair = tuple[Float[Array, "... out"], Float[Array, "... hidden"]]
 
@@ -23,7 +23,7 @@ class RNN(RNNBase):
 
     Maps ``(T, N, input_size)`` and ``h_0 (D * num_layers, N, hidden_size)`` to ``(T, N, D * hidden_size)`` and ``h_n``,
     the ``D`` directions side by side; unbatched input and states have no ``N``.
-    Packed sequences are :class:`flaxnets.nn.packed.PaddedSequence`.
+    A sequence of several lengths is a :class:`flaxnets.nn.utils.rnn.PaddedSequence`.
 
     Parameters of layer ``k``: ``weight_ih_l{k} (hidden_size, in)``, ``weight_hh_l{k} (hidden_size, hidden_size)``,
     ``bias_ih_l{k}`` and ``bias_hh_l{k} (hidden_size,)``, and the same with ``_reverse`` for the second direction, all
@@ -47,7 +47,7 @@ class RNN(RNNBase):
             ``proj_size``, and at the call for an input of the wrong rank or dtype, or masks of the wrong shape.
         TypeError: for sizes that are no int, and for ``bias`` or ``batch_first`` that is no bool.
         RuntimeError: at the call, for an input or a state that does not fit, and for a sequence of no steps.
-        NotImplementedError: at the call, for a packed sequence.
+        NotImplementedError: at the call, for a packed sequence of torch.
 
     See "Finding structure in time" (https://doi.org/10.1207/s15516709cog1402_1) and `torch.nn.RNN
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html>`_.
@@ -87,7 +87,7 @@ class GRU(RNNBase):
 
     Maps ``(T, N, input_size)`` and ``h_0 (D * num_layers, N, hidden_size)`` to ``(T, N, D * hidden_size)`` and ``h_n``,
     the ``D`` directions side by side; unbatched input and states have no ``N``.
-    Packed sequences are :class:`flaxnets.nn.packed.PaddedSequence`.
+    A sequence of several lengths is a :class:`flaxnets.nn.utils.rnn.PaddedSequence`.
 
     Parameters of layer ``k``, gates in the order reset, update, new: ``weight_ih_l{k} (3*hidden_size, in)``,
     ``weight_hh_l{k} (3*hidden_size, hidden_size)``, ``bias_ih_l{k}`` and ``bias_hh_l{k} (3*hidden_size,)``, and the
@@ -141,7 +141,7 @@ class LSTM(RNNBase):
     Maps ``(T, N, input_size)`` and the pair ``h_0 (D * num_layers, N, out)``, ``c_0 (D * num_layers, N, hidden_size)``
     to ``(T, N, D * out)`` and the pair ``h_n``, ``c_n``, the ``D`` directions side by side; ``out`` is ``proj_size``
     if that is positive, else ``hidden_size``. Unbatched input and states have no ``N``.
-    Packed sequences are :class:`flaxnets.nn.packed.PaddedSequence`.
+    A sequence of several lengths is a :class:`flaxnets.nn.utils.rnn.PaddedSequence`.
 
     Parameters of layer ``k``, gates in the order input, forget, cell, output: ``weight_ih_l{k} (4*hidden_size, in)``,
     ``weight_hh_l{k} (4*hidden_size, out)``, ``bias_ih_l{k}`` and ``bias_hh_l{k} (4*hidden_size,)``,

@@ -19,8 +19,8 @@ from flaxnets.nn._arguments import changed
 from flaxnets.nn.functional.recurrent import scan_layers
 from flaxnets.nn.functional.recurrent_steps import KINDS, LayerWeights, State
 from flaxnets.nn.module import Module
-from flaxnets.nn.packed import PaddedSequence
 from flaxnets.nn.parameter import redraw, reserved
+from flaxnets.nn.utils.rnn import PaddedSequence
 
 
 class RNNBase(Module):

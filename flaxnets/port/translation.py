@@ -47,7 +47,7 @@ _CHECKPOINT_OPTIONS = (
 _SAME_ARGUMENTS = {
     **{f"torch.nn.utils.rnn.{n}": f"nn.utils.rnn.{n}" for n in ("pad_sequence", "unpad_sequence")},
     **{
-        f"torch.nn.utils.rnn.{n}": f"nn.packed.{n}"
+        f"torch.nn.utils.rnn.{n}": f"nn.utils.rnn.{n}"
         for n in ("pack_padded_sequence", "pack_sequence", "pad_packed_sequence")
     },
     "torch._assert": "ops.assert_values",

@@ -93,10 +93,6 @@ UTILS_REFUSED = {
     "clip_grad_value_": "the same",
     "clip_grads_with_norm_": "the same",
     "rnn.PackedSequence": "XLA compiles for arrays of fixed shapes",
-    "rnn.pack_padded_sequence": "the same",
-    "rnn.pack_sequence": "the same",
-    "rnn.pad_packed_sequence": "the same",
-    "rnn.unpack_sequence": "the same",
 }
 
 # Every other public name of torch.nn.utils and of flaxnets.nn.utils, under the test that holds it against torch's.
@@ -115,6 +111,10 @@ _OF_TESTS = {
     "test_utils.py::test_parametrised_layers_pass_through_what_nnx_does": """
         is_parametrized parametrize.is_parametrized parametrize.type_before_parametrizations
     """,
+    "test_utils_calls.py::test_packed_sequences_come_back_as_from_torch": """
+        rnn.pack_padded_sequence rnn.pack_sequence rnn.pad_packed_sequence rnn.unpack_sequence
+    """,
+    "test_utils_calls.py::test_recurrent_layers_take_sequences_of_several_lengths": "rnn.PaddedSequence",
     "test_utils.py::test_removing_leaves_what_torch_leaves": """
         remove_parametrizations parametrize.remove_parametrizations
     """,

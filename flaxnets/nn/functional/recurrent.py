@@ -12,7 +12,7 @@ from flaxnets.autocast import cast_operands
 from flaxnets.nn._arguments import check_ndim
 from flaxnets.nn.functional.linear import linear
 from flaxnets.nn.functional.recurrent_steps import Kind, LayerWeights, State, Step
-from flaxnets.nn.packed import PaddedSequence
+from flaxnets.nn.utils.rnn import PaddedSequence
 
 
 @functools.partial(jax.jit, static_argnames=("step", "reverse"))  # else every eager call compiles its scan anew
@@ -76,7 +76,7 @@ def scan_layers(
     Raises:
         ValueError: for an input of the wrong rank or dtype.
         RuntimeError: for an input or a state that does not fit, or a sequence of no steps.
-        NotImplementedError: for a packed sequence.
+        NotImplementedError: for a packed sequence of torch.
 
     >>> from flaxnets.nn.functional.recurrent_steps import KINDS
     >>> weights = LayerWeights(jnp.ones((1, 1)), jnp.ones((1, 1)))
@@ -89,8 +89,8 @@ def scan_layers(
         (input, lengths), batch_first = input, False
     if hasattr(input, "batch_sizes"):
         raise NotImplementedError(
-            f"{layer}: expected an array, got a {type(input).__name__}; XLA compiles for fixed shapes, so give the "
-            "padded sequences (torch.nn.utils.rnn.pad_packed_sequence) and read each one's output at its own length"
+            f"{layer}: expected an array, got a {type(input).__name__}; XLA compiles for fixed shapes. Fix: "
+            "flaxnets.nn.utils.rnn.pack_padded_sequence(padded, lengths)"
         )
     (input,), hx = cast_operands(jnp.asarray(input)), hx and cast_operands(*hx)
     weights = [[LayerWeights(*cast_operands(*direction)) for direction in layer] for layer in weights]
