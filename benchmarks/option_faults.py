@@ -33,6 +33,7 @@ ARGUMENTS = {
     "evaluate": ["run"],
     "export": ["run", "--to", "safetensors"],
     "show": ["run", "image.png"],
+    "port": ["torchref.models.regression:linear_regression", "--input", "2,2"],
 }
 
 

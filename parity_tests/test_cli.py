@@ -665,8 +665,10 @@ DEVICES = {
 def test_every_command_takes_a_device(command, inside, monkeypatch, capsys):
     used = {"predict": ["runs/mlp", "cat.png"], "evaluate": ["runs/line"], "summary": ["mlp"], "list": ["mlp"],
             "export": ["runs/line", "--to", "safetensors"], "show": ["runs/mlp", "cat.png"],
-            "train": ["--arch", "linear_regression", "--dry-run"]}[command]  # fmt: skip
+            "train": ["--arch", "linear_regression", "--dry-run"],
+            "port": ["torchref.models.regression:linear_regression", "--input", "2,2", "--force"]}[command]  # fmt: skip
     monkeypatch.setattr("flaxnets.cli.train._train", lambda *arguments: 0)
+    monkeypatch.setattr("flaxnets.port.to_source", lambda *arguments, **options: "", raising=False)
     try:
         for device, message in DEVICES.items():
             if message is None and command in ("export", "show", "evaluate") and device != "cpu:0":

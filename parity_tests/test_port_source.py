@@ -17,24 +17,26 @@ import jax
 import numpy as np
 import pytest
 import scipy.stats
-import torch
-from flax import nnx
-
 import source_runner
+import torch
 from cases import NETWORKS
+from flax import nnx
+from port_models import MODELS
+from port_models.common import Model
+from source_models import MODELS as CONSTRUCTIONS
+
 from flaxnets import state
 from flaxnets.port import PortError, to_source
 from flaxnets.port.source.layout import laid_out
 from flaxnets.port.source.proving import execute
-from port_models import MODELS
-from port_models.common import Model
-from source_models import MODELS as CONSTRUCTIONS
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
 
 ROOT = Path(__file__).parents[1]
 # Refused for what their forward does, by from_torch too.
 REFUSED = {
     "fancy_mlp": "Python branches on the value of a tensor",
-    "in_place_habits": "This changes in place what z also stands for",
+    "drop": "The value of a tensor is read by item()",
 }
 SINGLE = {"denoiser", "fourier_operator", "rotary"}  # compute parts in float32 whatever their parameters are
 
@@ -142,7 +144,7 @@ def test_passes_ruff(tmp_path):
         (tmp_path / f"{model.name}_flax.py").write_text(written(model.name))
     for command in (["check", "--select", "E4,E7,E9,F,I,W"], ["format", "--check"]):
         line = ["ruff", *command, "--isolated", "--line-length", "120", str(tmp_path)]
-        run = subprocess.run(line, capture_output=True, text=True)
+        run = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)  # flaxnets is third-party there
         assert run.returncode == 0, run.stdout
 
 
@@ -261,7 +263,8 @@ def test_parameters_begin_with_torchs_distributions(name):
     """Mean, deviation and the Kolmogorov-Smirnov distance of each parameter over several seeds."""
     model = BY_NAME[name]
     build = execute(written(name)).build
-    ours = [dict(state.named_parameters(build(rngs=nnx.Rngs(seed)))) for seed in range(DRAWS)]
+    with jax.numpy_rank_promotion("allow"):
+        ours = [dict(state.named_parameters(build(rngs=nnx.Rngs(seed)))) for seed in range(DRAWS)]
     theirs = []
     for seed in range(DRAWS):
         torch.manual_seed(seed)
@@ -270,7 +273,8 @@ def test_parameters_begin_with_torchs_distributions(name):
         expected = _values([each[parameter].detach().numpy() for each in theirs])
         found = _values([each[parameter].get_value() for each in ours])
         if np.ptp(expected) == 0:
-            assert np.ptp(found) == 0 and found[0] == pytest.approx(expected[0], rel=1e-6), parameter
+            assert np.ptp(found) == 0, parameter
+            assert found[0] == pytest.approx(expected[0], rel=1e-6), parameter
             continue
         scale = expected.std()
         error = 6 * scale / len(expected) ** 0.5
@@ -283,3 +287,34 @@ def _values(arrays: list[Any]) -> np.ndarray:
     values = np.concatenate([np.asarray(array).reshape(-1) for array in arrays])
     values = values.view(values.real.dtype) if np.iscomplexobj(values) else values
     return values[np.random.default_rng(0).permutation(len(values))[:20_000]]
+
+
+# The page that shows a written file beside ours; ``python parity_tests/test_port_source.py`` writes it.
+
+PAGE = ROOT / "docs" / "porting_densenet.md"
+TITLE = """# A written file and a file by hand
+
+`torchref/models/densenet.py` is a DenseNet in PyTorch. The first listing is what
+
+```bash
+flaxnets port torchref.models.densenet:densenet --input 2,1,96,96 --out densenet_flax.py
+```
+
+writes for the DenseNet; the second one is `flaxnets/models/densenet.py`, which was written by hand.
+
+"""
+
+
+def page() -> str:
+    builder = vars(importlib.import_module("torchref.models.densenet"))["densenet"]
+    text = to_source(builder, torch.zeros(2, 1, 96, 96), check=False)
+    ours = (ROOT / "flaxnets/models/densenet.py").read_text()
+    return f"{TITLE}## Written by `flaxnets port`\n\n```python\n{text}```\n\n## By hand\n\n```python\n{ours}```\n"
+
+
+def test_the_page_shows_what_is_written():
+    assert PAGE.read_text() == page()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

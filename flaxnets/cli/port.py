@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from flaxnets.cli.common import IS_PATH, Failure, File, UsageError, parse
+from flaxnets.cli.common import IS_PATH, Device, Failure, File, UsageError, parse
 from flaxnets.registry import suggest
 
 if TYPE_CHECKING:
@@ -35,9 +35,8 @@ class Options:
     needs them, as in 2,16:int64:1000.
 
     Examples:
-      flaxnets port mypkg.net:Net --input 2,3,224,224 --out net_flax.py
-      flaxnets port mypkg.net:Net --args '{"depth": 18}' --input 2,3,64,64 --out net_flax.py --weights model.pt --test
-      flaxnets port mypkg.text:GPT --input 2,16:int64:50257 --out gpt_flax.py
+      flaxnets port torchref.models.lenet:lenet_relu --input 2,1,32,32
+      flaxnets port torchref.models.custom:corr2d --args '{"kernel_size": [2, 2]}' --input 6,8 --out net_flax.py --test
     """
 
     builder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODULE:NAME")]
@@ -49,21 +48,26 @@ class Options:
     args: Annotated[str | None, tyro.conf.arg(metavar="JSON")] = None
     """Keyword arguments of the class or function, as a JSON object."""
     weights: Annotated[str | None, tyro.conf.arg(metavar="FILE"), IS_PATH] = None
-    """Weights for the comparison, .pt or .safetensors; they are written beside, as safetensors."""
+    """Weights, .pt or .safetensors; they are written beside, as safetensors."""
     test: bool = False
     """Write a test beside, which compares the file with PyTorch."""
     force: bool = False
     """Replace files that are there."""
+    device: Device = "auto"
+    """Where the Flax model is computed: cpu, gpu, tpu, cuda:1 or a number."""
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
     """Runs the command; returns the exit status."""
+    from flaxnets.cli.devices import choose_device
+
     options = parse(Options, arguments, prog)
     files = _files(options)
     builder = _builder(options)
     inputs = tuple(map(parse_input, options.input))
     if not inputs:
         raise UsageError("--input is missing. Expected the shape of each argument of a call. Fix: --input 2,3,224,224")
+    choose_device(options.device)
     try:
         from flaxnets.port import PortError, to_source
     except ImportError as error:
@@ -249,7 +253,10 @@ def _read(path: str, model: "torch.nn.Module") -> dict[str, "torch.Tensor"]:
     from flaxnets.weights import WeightsError, read_weights
 
     try:
-        weights = {name: torch.as_tensor(value) for name, value in read_weights(path).items()}
+        weights = {
+            name: value if isinstance(value, torch.Tensor) else torch.tensor(value)
+            for name, value in read_weights(path).items()
+        }
     except (WeightsError, OSError) as error:
         raise UsageError(f"--weights {path}: {getattr(error, 'strerror', None) or error}") from error
     try:

@@ -51,7 +51,7 @@ class Scope:
             return self.cells[name]
         if name in self.function.__globals__:
             return self.function.__globals__[name]
-        return getattr(builtins, name, MISSING)
+        return vars(builtins).get(name, MISSING)
 
     def static(self, node: Any) -> Any:
         """The object that a name or a dotted path from a module or class stands for, else MISSING."""

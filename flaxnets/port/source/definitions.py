@@ -39,6 +39,7 @@ class Definition:
         position: of the original among the statements of its module.
         value: the original object.
         text: the source.
+        refusals: the places of the original that cannot be translated.
     """
 
     key: Key
@@ -46,6 +47,7 @@ class Definition:
     position: int
     value: Any
     text: str = ""
+    refusals: list[Refusal] = dataclasses.field(default_factory=list)
 
     def references(self, late_annotations: bool) -> tuple[set[str], set[str]]:
         """The names that must be defined before, and all names that are used."""
@@ -96,6 +98,11 @@ class Definitions:
         """Note that the written file has one of the helpers; returns its name."""
         self.helpers.add(name)
         return name
+
+    def is_annotation(self, value: Any) -> bool:
+        """Whether the written file can name an object of the user's in an annotation: what ran, or is a library's."""
+        is_users = isinstance(value, type) and self._is_users(value.__module__)
+        return not is_users or value in self.recorder.classes or issubclass(value, torch.nn.Module)
 
     def draws(self, function: Any) -> bool:
         """Whether a function draws random numbers when the model is called."""
@@ -177,6 +184,7 @@ class Definitions:
             if found is None:
                 break
             source = module, name = found
+        source = ("collections.abc", "Callable") if source == ("typing", "Callable") else source
         for bound, known in [*STANDARD.items(), *self.imports.items()]:
             if known == source:
                 return bound
@@ -191,12 +199,14 @@ class Definitions:
     def complete(self) -> None:
         """Write all definitions that are needed, those that they need included."""
         while self._waiting:
-            definition = self._waiting.pop(0)
+            definition, known = self._waiting.pop(0), len(self.refusals)
             try:
                 definition.text = self._text(definition).strip("\n") + "\n"
             except UnwritableError as error:
                 self._refuse(definition, str(error))
                 definition.text = f"{definition.name} = None\n"
+            definition.refusals = self.refusals[known:]
+            del self.refusals[known:]
 
     def _refuse(self, definition: Definition, cause: str) -> None:
         module, name = definition.key
@@ -415,6 +425,8 @@ class ClassWriter:
         return [small]
 
     def _refer(self, value: Any, node: Any) -> Any:
+        if not self.definitions.is_annotation(value):
+            return None
         name = ex.code(node).rpartition(".")[2]
         return cst.Name(self.definitions.reference(value, name, self.file.module.__name__))
 

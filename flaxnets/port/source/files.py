@@ -1,5 +1,6 @@
 """The user's source files: their statements by the names that they define."""
 
+import builtins
 import importlib
 import importlib.util
 import inspect
@@ -37,8 +38,7 @@ class SourceFile:
     def static(self, node: Any) -> Any:
         """The object that a name or path stands for in the module; MISSING if there is none."""
         if isinstance(node, cst.Name):
-            builtin = getattr(importlib.import_module("builtins"), node.value, MISSING)
-            return vars(self.module).get(node.value, builtin)
+            return vars(self.module).get(node.value, vars(builtins).get(node.value, MISSING))
         if isinstance(node, cst.Attribute):
             base = self.static(node.value)
             if isinstance(base, (types.ModuleType, type)):

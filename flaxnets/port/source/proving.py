@@ -59,7 +59,8 @@ def check_source(
     """
     inputs = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
     text = Path(path).read_text(encoding="utf-8")
-    port = execute(text).build(rngs=nnx.Rngs(0))
+    with jax.numpy_rank_promotion("allow"):
+        port = execute(text).build(rngs=nnx.Rngs(0))
     # Masks of layers are shared with torch; what functions of the model draw is not.
     draws = any("rngs" in vars(m) and not _is_layer(m) for _, m in state.named_modules(port))
     settings = [Setting(training=mode) for mode in ((False,) if draws else (True, False))]
@@ -90,7 +91,8 @@ def prove(
         PortError: if the file does not run, or if anything differs.
     """
     try:
-        port = execute(text).build(rngs=nnx.Rngs(0))
+        with jax.numpy_rank_promotion("allow"):  # torch's broadcasting
+            port = execute(text).build(rngs=nnx.Rngs(0))
     except Exception as error:
         raise PortError(
             message=f"The written source cannot be run: {type(error).__name__}: {error}\n\n{text}"

@@ -37,8 +37,8 @@ class StaticTranslator(cst.CSTTransformer):
     def visit_Attribute(self, node: Any) -> bool:
         return self.file.static(node) is MISSING
 
-    def visit_Arg(self, node: Any) -> bool:
-        return True
+    def leave_FunctionDef(self, original_node: Any, updated_node: Any) -> Any:
+        return updated_node.with_changes(name=original_node.name)
 
     def leave_Arg(self, original_node: Any, updated_node: Any) -> Any:
         return updated_node.with_changes(keyword=original_node.keyword)

@@ -3,6 +3,7 @@
 import ast
 import builtins
 import copy
+import enum
 import functools
 import itertools
 import types
@@ -45,6 +46,10 @@ class References(Protocol):
 
     def use_helper(self, name: str) -> str:
         """Note that the written file has one of the helpers; returns its name."""
+        ...
+
+    def is_annotation(self, value: Any) -> bool:
+        """Whether the written file can name an object of the user's in an annotation."""
         ...
 
     def draws(self, function: Any) -> bool:
@@ -158,6 +163,8 @@ class SourceTranslator(Translator):
         return updated_node if new is None else updated_node.with_changes(annotation=new)
 
     def _annotated(self, value: Any, node: Any) -> Any:
+        if not self.references.is_annotation(value):
+            return None
         return self.reference(value, node)
 
     def leave_Param(self, original_node: cst.Param, updated_node: cst.Param) -> Any:
@@ -398,10 +405,20 @@ class SourceTranslator(Translator):
         if not self.builds:
             return super().leave_Call(original_node, updated_node)
         site = self.site("call", original_node)
-        if site.callees and all(_is_empty_constructor(callee) for callee in site.callees):
+        if site.callees and all(self._is_nothing(callee, site) for callee in site.callees):
             return cst.Name("None")
         special = self._building_call(site, original_node, updated_node)
         return super().leave_Call(original_node, updated_node) if special is None else special
+
+    def _is_nothing(self, callee: Any, site: Site) -> bool:
+        """Whether a call does nothing for a Flax model: the base's constructor, a log, a choice of no weights."""
+        if _is_empty_constructor(callee):
+            return True
+        recorded = self.references.space.recorded(callee)
+        inner = [c for (what, _), s in recorded.sites.items() if what == "call" for c in s.callees] if recorded else []
+        if any(getattr(c, "__name__", "") == "_log_api_usage_once" and is_torchs(c) for c in inner):
+            return True
+        return site.results == {"none"} and isinstance(getattr(callee, "__self__", None), enum.EnumMeta)
 
     def _registered(self, original: Any, updated: Any) -> bool:
         """Whether ``self.register_buffer("name", value)`` became an assignment of a Buffer."""
@@ -631,7 +648,9 @@ class _Annotation(cst.CSTTransformer):
             return updated
         if value is None or getattr(builtins, ex.code(original), MISSING) is value:
             return updated
-        return self.refer(value, original)
+        name = self.refer(value, original)
+        self.failed |= name is None
+        return updated if name is None else name
 
 
 def _bare(tensor: Any) -> Any:

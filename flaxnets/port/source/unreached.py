@@ -98,7 +98,9 @@ class Unreached:
     def _is_recorded(self, callee: Any) -> bool:
         if isinstance(callee, type):
             return callee in self.translator.references.recorder.classes
-        return self.translator.references.space.recorded(callee) is not None
+        references = self.translator.references
+        recorded = references.space.recorded(callee)
+        return recorded is not None and references.recorder.ran_in_build(recorded)
 
     def callees(self, node: Any) -> list[Any]:
         """The method of the class that ``self.method(...)`` calls, if its source was recorded."""

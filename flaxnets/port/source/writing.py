@@ -62,11 +62,13 @@ class Writer:
         except UnwritableError as error:
             message = f"The builder cannot be written as source: {error}. Expected a class, a function or a partial."
             raise PortError(message=message) from error
-        if self.definitions.refusals:
-            raise PortError(self.definitions.refusals)
         late = self._is_late()
+        needed = self._needed(build, late)
+        refusals = [*self.definitions.refusals, *(refusal for each in needed for refusal in each.refusals)]
+        if refusals:
+            raise PortError(refusals)
         helpers = [_HELPERS[name] for name in sorted(self.definitions.helpers)]
-        body = _joined([*helpers, *(each.text for each in self._ordered(late)), build])
+        body = _joined([*helpers, *(each.text for each in self._ordered(needed, late)), build])
         between = "\n\n" if _is_block(body) else "\n"
         return laid_out(f"{self._docstring()}\n{self._imports(body, late)}{between}{body}")
 
@@ -121,8 +123,17 @@ class Writer:
 
     # The order.
 
-    def _ordered(self, late: bool) -> list[Definition]:
-        found = list(self.definitions.found.values())
+    def _needed(self, build: str, late: bool) -> list[Definition]:
+        """The definitions that ``build`` uses, itself or by others."""
+        by_name = {each.name: each for each in self.definitions.found.values()}
+        pending = {node.value for node in _names(cst.parse_module(build))}
+        needed: set[str] = set()
+        while pending := {name for name in pending if name in by_name and name not in needed}:
+            needed |= pending
+            pending = set().union(*(by_name[name].references(late)[1] for name in pending))
+        return [each for each in by_name.values() if each.name in needed]
+
+    def _ordered(self, found: list[Definition], late: bool) -> list[Definition]:
         by_name = {each.name: each for each in found}
         uses = {each.name: each.references(late) for each in found}
         ranks = self._ranks(found, by_name, uses)
