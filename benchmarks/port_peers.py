@@ -38,7 +38,7 @@ def _flaxnets(model: Any, images: Any) -> Step:
     def loss(params: Any, rest: Any, x: Any) -> Any:
         return jnp.square(nnx.merge(graphdef, params, rest, copy=True)(x)).mean()
 
-    with kernels.use("onednn" if onednn.is_supported() else "xla")  # as flaxnets.training.fit:
+    with kernels.use("onednn" if onednn.is_supported() else "xla"):  # as flaxnets.training.fit
         step = jax.jit(jax.value_and_grad(loss), compiler_options=xla.compiler_options({}))
         arguments = params, rest, jnp.asarray(images.numpy())
         compiled = step.lower(*arguments).compile()
