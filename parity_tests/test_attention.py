@@ -113,7 +113,9 @@ def test_half_precision_stays_half_and_is_as_near_as_torchs(dtype, rng):
 def test_packed_sequences_of_torch_are_refused_with_what_to_write(name):
     packed = torch.nn.utils.rnn.pack_sequence([torch.ones(3, 2), torch.ones(1, 2)])
     getattr(torch.nn, name)(2, 4)(packed)
-    with pytest.raises(NotImplementedError, match=f"{name}: expected an array, got a PackedSequence; .*pack_padded_sequence"):
+    with pytest.raises(
+        NotImplementedError, match=f"{name}: expected an array, got a PackedSequence; .*pack_padded_sequence"
+    ):
         getattr(nn, name)(2, 4, rngs=nnx.Rngs(0))(packed)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any, NoReturn
 
-import jax
+from jax.core import Tracer
 
 
 def unreached(text: str) -> NoReturn:
@@ -38,5 +38,5 @@ def assert_values(condition: Any, message: Any = None) -> None:
     Traceback (most recent call last):
     AssertionError: expected more
     """
-    if not isinstance(condition, jax.core.Tracer) and not condition:
+    if not isinstance(condition, Tracer) and not condition:
         raise AssertionError(*([] if message is None else [message]))

@@ -197,7 +197,7 @@ class Recorder:
         if is_module:
             self.attributes_read.add(name)
             site.owners.add(type(value))
-            if is_registered(value, name):
+            if is_registered(value, name):  # type: ignore[arg-type]
                 site.results.add("variable")
                 return result
         site.results.add(kind(result))

@@ -386,7 +386,7 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
             return updated_node
         is_numel = isinstance(function, cst.Attribute) and function.attr.value == "numel"
         if is_numel and self.site("attribute", function).receivers == {"Size"}:
-            return ex.fill("math.prod(s)", {"s": updated_node.func.value})
+            return ex.fill("math.prod(s)", {"s": cst.ensure_type(updated_node.func, cst.Attribute).value})
         if callee is MISSING and isinstance(function, cst.Attribute) and self.is_tensor(function):
             result = self._tensor_method(site, original_node, updated_node)
         elif callee is not MISSING and is_operator(callee):

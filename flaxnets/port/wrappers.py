@@ -30,7 +30,7 @@ def unwrapped_module(module: torch.nn.Module) -> torch.nn.Module:
     )
     """
     while is_compiled(type(module)):
-        module = module._orig_mod
+        module = vars(module)["_modules"]["_orig_mod"]
     return module
 
 

@@ -6,15 +6,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from port_models.common import Model
 from torch.nn.utils import spectral_norm, weight_norm
 from torch.nn.utils.parametrizations import orthogonal
 
-from port_models.common import Model
 from source_models import layers
 from source_models.layers import NORMS, ScaledLinear, init_bert_weights, make_norm
 from source_models.layers import Block as InnerBlock
@@ -271,7 +271,7 @@ class Drop(nn.Module):
 class Noisy(nn.Module):
     """Draws random numbers when it is called."""
 
-    def __init__(self, dim: int = 4, rates=(0.0, 0.2), factory: Optional[Callable[..., nn.Module]] = None):
+    def __init__(self, dim: int = 4, rates=(0.0, 0.2), factory: Callable[..., nn.Module] | None = None):
         super().__init__()
         rates = [r.item() for r in torch.linspace(*rates, 3)]
         self.drops = nn.ModuleList(Drop(r) if r > 0 else nn.Identity() for r in rates)

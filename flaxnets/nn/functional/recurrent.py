@@ -12,7 +12,7 @@ from flaxnets.autocast import cast_operands
 from flaxnets.nn._arguments import check_ndim
 from flaxnets.nn.functional.linear import linear
 from flaxnets.nn.functional.recurrent_steps import Kind, LayerWeights, State, Step
-from flaxnets.nn.utils.rnn import PaddedSequence
+from flaxnets.nn.utils.rnn import Lengths, PaddedSequence
 
 
 @functools.partial(jax.jit, static_argnames=("step", "reverse"))  # else every eager call compiles its scan anew
@@ -86,25 +86,25 @@ def scan_layers(
     """
     lengths = None
     if isinstance(input, PaddedSequence):
-        (input, lengths), batch_first = input, False
+        lengths, input, batch_first = input.lengths, input.data, False
     if hasattr(input, "batch_sizes"):
         raise NotImplementedError(
             f"{layer}: expected an array, got a {type(input).__name__}; XLA compiles for fixed shapes. Fix: "
             "flaxnets.nn.utils.rnn.pack_padded_sequence(padded, lengths)"
         )
-    (input,), hx = cast_operands(jnp.asarray(input)), hx and cast_operands(*hx)
+    (x,), hx = cast_operands(jnp.asarray(input)), hx and cast_operands(*hx)
     weights = [[LayerWeights(*cast_operands(*direction)) for direction in layer] for layer in weights]
-    unbatched, swapped = input.ndim == 2, batch_first and input.ndim == 3
-    _check_input(layer, input, weights[0][0].weight_ih, time_axis=1 if swapped else 0)
-    batch = () if unbatched else (input.shape[0 if batch_first else 1],)
+    unbatched, swapped = x.ndim == 2, batch_first and x.ndim == 3
+    _check_input(layer, x, weights[0][0].weight_ih, time_axis=1 if swapped else 0)
+    batch = () if unbatched else (x.shape[0 if batch_first else 1],)
     count = sum(map(len, weights))
-    state = _initial_state(layer, input, hx, {name: (count, *batch, size) for name, size in state_sizes.items()})
+    state = _initial_state(layer, x, hx, {name: (count, *batch, size) for name, size in state_sizes.items()})
     if unbatched:
-        input, state = input[:, None], tuple(array[:, None] for array in state)
+        x, state = x[:, None], tuple(array[:, None] for array in state)
+    time_first = jnp.swapaxes(x, 0, 1) if swapped else x
+    output, state = _scan_time_first(kind, time_first, lengths, state, weights, between)
     if lengths is not None:
-        output, state = _scan_time_first(kind, PaddedSequence(input, lengths), state, weights, between)
         return PaddedSequence(output, lengths), state
-    output, state = _scan_time_first(kind, jnp.swapaxes(input, 0, 1) if swapped else input, state, weights, between)
     if unbatched:
         return output[:, 0], tuple(array[:, 0] for array in state)
     return (jnp.swapaxes(output, 0, 1) if swapped else output), state
@@ -112,21 +112,23 @@ def scan_layers(
 
 def _scan_time_first(
     kind: Kind,
-    input: jax.Array | PaddedSequence,
+    input: jax.Array,
+    lengths: Lengths | None,
     state: State,
     weights: Sequence[Sequence[LayerWeights]],
     between: Callable[[jax.Array, int], jax.Array],
 ) -> tuple[jax.Array, State]:
     finals: list[State] = []
-    lengths = input.lengths if isinstance(input, PaddedSequence) else None
     for number, directions in enumerate(weights):
         if number > 0:
-            input = between(input, number - 1)  # type: ignore[arg-type]  # an array from here on
-            input = input if lengths is None else PaddedSequence(input, lengths)
+            input = between(input, number - 1)
         outputs = []
         for reverse, own in enumerate(directions):
             first = tuple(array[len(finals)] for array in state)
-            output, final = _run_direction(kind, input, first, own, bool(reverse))
+            if lengths is None:
+                output, final = _run_direction(kind, input, first, own, bool(reverse))
+            else:
+                output, final = _run_padded(kind.step, PaddedSequence(input, lengths), first, own, bool(reverse))
             outputs.append(output)
             finals.append(final)
         input = jnp.concatenate(outputs, axis=-1)
@@ -134,10 +136,8 @@ def _scan_time_first(
 
 
 def _run_direction(
-    kind: Kind, input: jax.Array | PaddedSequence, state: State, weights: LayerWeights, reverse: bool
+    kind: Kind, input: jax.Array, state: State, weights: LayerWeights, reverse: bool
 ) -> tuple[jax.Array, State]:
-    if isinstance(input, PaddedSequence):
-        return _run_padded(kind.step, input, state, weights, reverse)
     given = kind.cell, input, weights.weight_hh, weights.weight_hr is not None
     weight_ih, weight_hh, *biases, _ = weights
     if form := kernels.lstm_form(*given):
