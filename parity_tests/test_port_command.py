@@ -3,7 +3,6 @@
 import importlib.util
 import re
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -176,4 +175,4 @@ def test_draws_integers_below_the_limit():
 def test_help_shows_an_example(here):
     status, said = here("--help")
     assert status == 0
-    assert textwrap.dedent("flaxnets port mypkg.net:Net --input 2,3,224,224") in said
+    assert "flaxnets port torchref.models.lenet:lenet_relu --input 2,1,32,32" in said
