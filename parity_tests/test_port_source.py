@@ -185,7 +185,7 @@ KEPT = [
     ("inherited", "@property\n    def width(self) -> int:"),
     ("initialised", "self.b.weight[...] = self.b.weight[...].at[:, :, 1].add(0.5)"),
     ("initialised", "weight[...] = nn.init.orthogonal(rngs.params(), weight.shape, weight.dtype)"),
-    ("tied", "self.head.weight = self.embed.weight"),
+    ("tied_clones", "self.head.weight = self.embed.weight"),
     ("normed", "nn.utils.spectral_norm(nn.Linear(4, 4, rngs=rngs), rngs=rngs)"),
     ("noisy", "self.rngs = rngs.dropout.fork()"),
     ("noisy", "x = drop(F.dropout("),
@@ -218,10 +218,10 @@ def test_builds_the_same_model_again():
 def test_leaves_the_generators_and_functions_of_torch_alone():
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    code = BY_NAME["tied"].build.__init__.__code__
-    to_source(BY_NAME["tied"].build, torch.zeros(2, 3, dtype=torch.long), check=False)
+    code = BY_NAME["tied_clones"].build.__init__.__code__
+    to_source(BY_NAME["tied_clones"].build, torch.zeros(2, 3, dtype=torch.long), check=False)
     assert torch.equal(torch.get_rng_state(), before)
-    assert BY_NAME["tied"].build.__init__.__code__ is code
+    assert BY_NAME["tied_clones"].build.__init__.__code__ is code
 
 
 # What is refused.
@@ -253,7 +253,7 @@ def test_refuses_other_builders(builder):
 
 DISTRIBUTED = [
     "lenet", "resnet18", "gru_lm", "my_linear", "mobilenet", "vit", "gpt", "translation", "graph", "capsules",
-    "fourier_operator", "generator", "super_resolution", "initialised", "tied", "several_files", "normed",
+    "fourier_operator", "generator", "super_resolution", "initialised", "tied_clones", "several_files", "normed",
 ]  # fmt: skip
 DRAWS = 8
 

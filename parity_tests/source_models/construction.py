@@ -326,7 +326,7 @@ MODELS = [
     Model("several_files", functools.partial(SeveralFiles, depth=3), vectors(2, 3, 4)),
     Model("inherited", lambda: Inherited(nn.Linear(4, 5), nn.ReLU(), end=nn.Linear(5, 6)), vectors(2, 4)),
     Model("initialised", Initialised, vectors(2, 3, 6)),
-    Model("tied", Tied, lambda: (torch.randint(0, 7, (2, 3)),)),
+    Model("tied_clones", Tied, lambda: (torch.randint(0, 7, (2, 3)),)),
     Model("normed", Normed, vectors(2, 3, 4)),
     Model("noisy", functools.partial(Noisy, factory=Drop), vectors(2, 4)),
     Model("mixed", Mixed, vectors(2, 3, 4)),

@@ -17,11 +17,12 @@ from flaxnets.port.names import is_torchs
 from flaxnets.port.namespace import Namespace
 from flaxnets.port.scope import MISSING
 from flaxnets.port.sites import RecordedFunction
+from flaxnets.port.source.annotations import annotation
 from flaxnets.port.source.building import SourceRecorder
 from flaxnets.port.source.files import SourceFile, imported_from
 from flaxnets.port.source.needs import Needs
 from flaxnets.port.source.static import StaticTranslator, UnwritableError, literal, torch_text
-from flaxnets.port.source.translator import annotation, translate_function
+from flaxnets.port.source.translator import translate_function
 from flaxnets.port.translation import MODULES
 
 RESERVED = frozenset({*MODULES, "build", "functools", "inspect", "Any", "Callable", "_make"})
