@@ -247,9 +247,9 @@ class ModuleList(_Row):
         return self.extend(modules)
 
 
-def checked(module: Any) -> nnx.Module:
-    """The module; raises TypeError if it is none."""
-    if not isinstance(module, nnx.Module):
+def checked(module: Any) -> Any:
+    """The module, or None, which torch's containers hold too; raises TypeError for anything else."""
+    if module is not None and not isinstance(module, nnx.Module):
         raise TypeError(f"expected a Module, got {type(module).__name__}")
     return module
 

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -279,7 +280,7 @@ class Noisy(nn.Module):
         self.tail = factory(0.5) if factory else nn.Dropout(0.5)
 
     def forward(self, x):
-        for drop, fc in zip(self.drops, self.fcs.values()):
+        for drop, fc in zip(self.drops, self.fcs.values(), strict=True):
             x = drop(F.dropout(torch.relu(fc(x)), 0.1, training=self.training))
         return self.tail(x)
 
@@ -310,7 +311,7 @@ def tower(dims=(4, 5, 3), dropout: float = 0.1, act: str = "tanh") -> nn.Sequent
         return [nn.Linear(a, b), nn.Tanh() if act == "tanh" else nn.ReLU(), nn.Dropout(dropout)]
 
     modules: list[nn.Module] = []
-    for a, b in zip(dims, dims[1:]):
+    for a, b in itertools.pairwise(dims):
         modules += layer(a, b)
     return nn.Sequential(*modules)
 
