@@ -10,7 +10,14 @@ from flaxnets.port._torch import libcst as cst
 def held_names(function: Any, local: Collection[str]) -> set[str]:
     """The local names of the constructor that a lambda reads."""
     parameters = {p.name.value for p in _all(function.params, cst.Param)}
-    return {n.value for n in _reads(function.body)} & set(local) - parameters
+    defaults = [p.default for p in _all(function.params, cst.Param) if p.default is not None and not _bound(p)]
+    return {n.value for part in (function.body, *defaults) for n in _reads(part)} & set(local) - parameters
+
+
+def _bound(parameter: Any) -> str | None:
+    """The path from ``self`` that is a parameter's default, which lambdas of a loop or a constructor bind so."""
+    text = "" if parameter.default is None else ex.code(parameter.default)
+    return text if text.startswith("self.") and text.replace(".", "").isidentifier() else None
 
 
 def self_path(constructor: Any, name: str) -> str | None:
@@ -34,8 +41,10 @@ def assigned_targets(constructor: Any) -> Iterator[Any]:
 def as_method(function: Any, name: str, paths: dict[str, str | None]) -> Any:
     """A method that computes what the lambda does, with the paths in the names' places."""
     method: Any = cst.parse_statement(f"def {name}(self): return 0\n")
-    parameters = function.params.with_changes(params=[cst.Param(cst.Name("self")), *function.params.params])
-    body = function.body.visit(_Replace({n: ex.parse(p) for n, p in paths.items() if p}))
+    bound = {p.name.value: _bound(p) for p in function.params.params}
+    kept = [p for p in function.params.params if not bound[p.name.value]]
+    parameters = function.params.with_changes(params=[cst.Param(cst.Name("self")), *kept])
+    body = function.body.visit(_Replace({n: ex.parse(p) for n, p in {**paths, **bound}.items() if p}))
     block = cst.IndentedBlock([cst.SimpleStatementLine([cst.Return(body)])])
     return method.with_changes(params=parameters, body=block)
 
