@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib.util
 import inspect
 import operator
 import os
@@ -37,9 +38,13 @@ from flaxnets.port.sites import RecordedFunction, Site, dtype_of, is_registered,
 from flaxnets.port.sources import FunctionSource
 from flaxnets.port.untouched import copied, in_double, in_doubles, untouched
 
-_PURELIB, _STDLIB = sysconfig.get_paths()["purelib"], sysconfig.get_paths()["stdlib"]
-_FOREIGN = tuple(os.path.join(_PURELIB, name, "") for name in ("torch", "numpy", "jax", "flax", "einops", "libcst"))
-_FOREIGN += (os.path.join(os.path.dirname(torch.__file__), ""),)
+_STDLIB = sysconfig.get_paths()["stdlib"]
+_FOREIGN = tuple(
+    os.path.join(folder, "")
+    for name in ("torch", "numpy", "jax", "flax", "einops", "libcst")
+    if (found := importlib.util.find_spec(name)) is not None
+    for folder in found.submodule_search_locations or ()
+)
 
 
 class Recorder:
