@@ -19,6 +19,8 @@ HOLDS_MODULES = Problem(
     "An object that is no module holds modules or parameters, which NNX does not find in it.",
     "make its class a torch.nn.Module, or pass the modules as arguments.",
 )
+# What the recorder itself calls with each attribute that it reads.
+READS_ATTRIBUTES = "__getattribute__"
 LIBRARIES = frozenset(
     {*sys.stdlib_module_names, "torch", "numpy", "jax", "jaxlib", "flax", "flaxnets", "einops", "libcst"} - {"__main__"}
 )

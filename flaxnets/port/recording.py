@@ -21,7 +21,7 @@ from flaxnets.port.hooks import place, tensors, watched_hooks
 from flaxnets.port.instruments import HOOK, compile_instrumented, in_place_operator
 from flaxnets.port.lasting import Lasting
 from flaxnets.port.names import is_function_apply
-from flaxnets.port.plain_classes import functions_of, plain_bases
+from flaxnets.port.plain_classes import READS_ATTRIBUTES, functions_of, plain_bases
 from flaxnets.port.problems import (
     CHAINED,
     MEMBERSHIP,
@@ -420,8 +420,9 @@ class Recorder:
             return
         self._classes.add(kind)
         for base in plain_bases(kind):
-            for _, function in functions_of(base):
-                self.reach(function)
+            for name, function in functions_of(base):
+                if name != READS_ATTRIBUTES:
+                    self.reach(function)
 
     def _reach_arguments(self, site: Site, given: Mapping[int | str, Any]) -> None:
         """Reach what a callee may call: functions, methods and classes among its arguments."""
