@@ -134,13 +134,13 @@ class Mirror:
 
     def _container(self, value: Any) -> Any:
         if type(value) in (dict, collections.OrderedDict):
-            return type(value)((self.value(k), self.value(v)) for k, v in value.items())
+            return type(value)((self.value(k), self.value(v)) for k, v in list(value.items()))
         if self.is_translated(type(value)):
             return self._plain_object(value)
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return type(value)(*map(self.value, value))
         if type(value) in (list, tuple, set, frozenset, collections.deque):
-            return type(value)(map(self.value, value))
+            return type(value)(map(self.value, list(value)))  # to read an object may change what its library keeps
         return self._plain_object(value)
 
     # Functions.

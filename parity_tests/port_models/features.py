@@ -793,3 +793,31 @@ class VisionOps(nn.Module):
     def forward(self, x):
         x = self.stem(x)
         return self.mlp(x + self.depth(self.se(x)))
+
+
+class AliasedConfig:
+    """Settings with second names, as the configurations of language models have them."""
+
+    aliases = {"hidden_size": "width"}
+
+    def __init__(self, width, dtype=torch.float32):
+        self.width, self.dtype = width, dtype
+
+    def __getattribute__(self, name):
+        aliases = super().__getattribute__("aliases")
+        return super().__getattribute__(aliases.get(name, name))
+
+    @property
+    def scale(self):
+        return self.hidden_size**-0.5
+
+
+@model()
+class ReadsAliases(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.config = AliasedConfig(6)
+        self.fc = nn.Linear(self.config.hidden_size, self.config.hidden_size)
+
+    def forward(self, x):
+        return self.fc(x) * self.config.scale + self.config.hidden_size
