@@ -281,7 +281,7 @@ def test_submodules_are_attributes_and_are_imported_when_they_are_read():
     [
         ("optm", "has no attribute 'optm'; did you mean 'optim'"),
         ("create_modle", "did you mean 'create_model'"),
-        ("xyz", "has no attribute 'xyz'; known: autocast, "),
+        ("xyz", "has no attribute 'xyz'; known: PortError, autocast, "),
         ("_private", "has no attribute '_private'"),
     ],
 )

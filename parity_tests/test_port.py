@@ -163,6 +163,16 @@ def test_other_sizes_than_the_example(name: str, shape: tuple[int, ...]):
         np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4 * np.abs(a).max())
 
 
+def test_defaults_of_forward_are_kept_where_forward_hooks_run():
+    class Scaled(torch.nn.Module):
+        def forward(self, x, factor=2.0, *, shift=1.0):
+            return x * factor + shift
+
+    flaxnets.nn.Identity().register_forward_hook(lambda *_: None)  # from then on, calls look for hooks
+    port = flaxnets.from_torch(Scaled(), torch.ones(3))
+    np.testing.assert_array_equal(port(jnp.ones(3)), np.full(3, 3.0))
+
+
 def test_transformations_reach_what_functions_hold():
     module, arguments = built("closures")
     port, x = ported(module, arguments), arguments.args[0].numpy()

@@ -1,6 +1,7 @@
 """From a PyTorch module to a native Flax module and its source. Needs torch and libcst.
 
 >>> import torch
+>>> from flaxnets.port import from_torch
 >>> from_torch(torch.nn.Linear(3, 2), (torch.ones(4, 3),))
 Linear(in_features=3, out_features=2, bias=True)
 """

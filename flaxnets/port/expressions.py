@@ -206,3 +206,26 @@ def subscript(value: Any, index: str) -> Any:
 def method(value: Any, name: str, *arguments: Any) -> Any:
     """``value.name(arguments)``."""
     return cst.Call(cst.Attribute(value, cst.Name(name)), [cst.Arg(a) for a in arguments])
+
+
+class _Renamed(cst.CSTTransformer):
+    def __init__(self, old: str, new: str):
+        self.old, self.new = old, new
+
+    def leave_Name(self, original_node: Any, updated_node: Any) -> Any:
+        return cst.Name(self.new) if original_node.value == self.old else updated_node
+
+    def leave_Attribute(self, original_node: Any, updated_node: Any) -> Any:
+        return updated_node.with_changes(attr=original_node.attr)
+
+    def leave_Arg(self, original_node: Any, updated_node: Any) -> Any:
+        return updated_node.with_changes(keyword=original_node.keyword)
+
+
+def renamed(tree: Any, old: str, new: str) -> Any:
+    """The tree with another name for a variable.
+
+    >>> code(renamed(parse("f(x, f=a.f)"), "f", "g"))
+    'g(x, f=a.f)'
+    """
+    return tree.visit(_Renamed(old, new))

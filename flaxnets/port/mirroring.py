@@ -338,7 +338,7 @@ class Mirror:
             for function in _functions(value):
                 raw = inspect.unwrap(function) if _is_torchs_wrapper(function) else function
                 target = new.__dict__.get("__call__" if attribute == "forward" else attribute)
-                for translated in _functions(target):
+                for translated in map(inspect.unwrap, _functions(target)):  # forward hooks wrap __call__
                     code = getattr(translated, "__code__", None)
                     if code is None or self.space.recorded(raw) is None:
                         continue
@@ -372,13 +372,19 @@ class Mirror:
             return None
         is_method = not static and issubclass(kind, torch.nn.Module)
         node = self.space.translate(raw, kind if is_method else None).node
-        if name and raw.__name__ != name:
-            if isinstance(node, cst.Lambda):
-                node = _lambda_function(node, name)
-            node = node.with_changes(name=cst.Name("__call__" if name == "forward" and is_method else name))
+        new_name = "__call__" if name == "forward" and is_method else name
+        if name and isinstance(node, cst.Lambda):
+            node = _lambda_function(node, new_name)
+        elif name and raw.__code__.co_name != name:  # assigned, or made by a decorator
+            node = node.with_changes(name=cst.Name(new_name))
         for variable, cell in zip(raw.__code__.co_freevars, raw.__closure__ or (), strict=False):
-            if variable != "__class__":
-                free[variable] = cell.cell_contents, raw.__code__
+            if variable == "__class__":
+                continue
+            own = variable
+            while own in free and free[own][0] is not cell.cell_contents:
+                own += "_"
+            free[own] = cell.cell_contents, raw.__code__
+            node = node if own == variable else ex.renamed(node, variable, own)
         return ex.code(_without_defaults(node).with_changes(leading_lines=[], lines_after_decorators=[])).strip("\n")
 
     # Modules.
@@ -411,7 +417,7 @@ class Mirror:
     def _class_of(self, module: torch.nn.Module) -> type:
         """The class for a module: one of its own where the constructor made another method its ``forward``."""
         kind, forward = self.cls(class_before(module)), vars(module).get("forward")
-        if forward is None:
+        if forward is None or kind is Compiled:
             return kind
         if getattr(forward, "__self__", None) is not module:
             place = self.recorder.place_of_module(self.model, self.paths.get(id(module), ""))

@@ -376,11 +376,12 @@ class Recorder:
         _add(site, source_problem(callee, self._is_known, [*arguments, *keywords.values()]))
 
     def _is_known(self, function: types.FunctionType) -> bool:
-        function = inspect.unwrap(function)
-        if not isinstance(function, types.FunctionType):
-            return True
-        is_recorded = id(function) in self.of_function or function.__code__ in self._nested
-        return is_recorded or not self.is_user_code(function)
+        for each in (function, inspect.unwrap(function)):  # a decorator of the user's is followed itself
+            if not isinstance(each, types.FunctionType) or not self.is_user_code(each):
+                return True
+            if id(each) in self.of_function or each.__code__ in self._nested:
+                return True
+        return False
 
     def _note_dtypes(self, site: Site, operands: Sequence[Any], result: Any) -> None:
         tensors = [o for value in operands for o in (value if isinstance(value, (list, tuple)) else [value])]

@@ -345,6 +345,52 @@ class CompiledInside(nn.Module):
         return self._inner(self.fc(x))
 
 
+def _scaled(factor=1.0):
+    """A decorator of methods, with an argument."""
+
+    def decorate(function):
+        @functools.wraps(function)
+        def wrapper(self, x, *args, **kwargs):
+            return function(self, x * factor, *args, **kwargs)
+
+        return wrapper
+
+    return decorate
+
+
+def _tupled(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return (function(*args, **kwargs),)
+
+    return wrapper
+
+
+@_tupled
+def _mixed(x, y, weight=0.25):
+    return torch.lerp(x, y, weight)
+
+
+@model()
+class Decorated(nn.Module):
+    """Methods and functions with decorators of the user's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, 3)
+        self.scale = nn.Parameter(torch.ones(3))
+
+    @_scaled(factor=0.5)
+    def _project(self, x, shift=1.0):
+        return self.fc(x) * self.scale + shift
+
+    @_tupled
+    @_scaled()
+    def forward(self, x):
+        (y,) = _mixed(self._project(x), self._project(x, shift=2.0))
+        return y.tanh()
+
+
 @model()
 class DataParallelInside(nn.Module):
     def __init__(self):

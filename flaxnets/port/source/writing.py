@@ -86,7 +86,10 @@ class Writer:
             raise UnwritableError(f"{target!r} is a {type(target).__name__}")
         if isinstance(target, types.FunctionType) and target.__name__ == "<lambda>":
             return self._lambda(target, returns)
-        name = self.definitions.reference(target, target.__name__, target.__module__)
+        if target is kind and twin(kind):
+            name = f"nn.{kind.__name__}"
+        else:
+            name = self.definitions.reference(target, target.__name__, target.__module__)
         self.definitions.complete()
         if not twin(kind) and kind in self.definitions.recorder.classes:
             returns = self.definitions.reference(kind, kind.__name__, kind.__module__)
