@@ -19,8 +19,8 @@ from flaxnets.state import named_children
 class NormBase(Module):
     """Parameters and running statistics of batch and instance normalisation."""
 
-    weight: Parameter | None
-    bias: Parameter | None
+    weight: Parameter | Any
+    bias: Parameter | Any
     running_mean: nnx.Variable | None
     running_var: nnx.Variable | None
     num_batches_tracked: nnx.Variable | None

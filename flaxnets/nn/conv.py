@@ -28,7 +28,7 @@ def repeated(value: Any, n: int) -> tuple[Any, ...]:
 class ConvBase(Module):
     """What convolutions and transposed convolutions of every number of spatial axes have in common."""
 
-    bias: Parameter | None
+    bias: Parameter | Any
     spatial_axes: int
     transposed: bool
     padding: Any

@@ -65,7 +65,7 @@ class Linear(Module):
     (4, 2)
     """
 
-    bias: Parameter | None
+    bias: Parameter | Any
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class Bilinear(Module):
     (5, 2)
     """
 
-    bias: Parameter | None
+    bias: Parameter | Any
 
     def __init__(
         self,

@@ -43,7 +43,7 @@ class ModuleDict(Module):
     def _members(self) -> dict[str, nnx.Module]:
         return dict(own_modules(self))
 
-    def __getitem__(self, key: str) -> nnx.Module:
+    def __getitem__(self, key: str) -> Any:
         if key not in self:
             raise KeyError(f"ModuleDict has no module {key!r}, only {list(self)}")
         return self._members()[key]

@@ -1,6 +1,7 @@
 """Normalisation of groups of channels, of features, and of each channel by its neighbours."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -42,8 +43,8 @@ class GroupNorm(Module):
     [[-1.0, 1.0, -1.0, 1.0]]
     """
 
-    weight: Parameter | None
-    bias: Parameter | None
+    weight: Parameter | Any
+    bias: Parameter | Any
 
     def __init__(
         self,
@@ -120,8 +121,8 @@ class LayerNorm(Module):
     [[-1.0, 1.0], [1.0, -1.0]]
     """
 
-    weight: Parameter | None
-    bias: Parameter | None
+    weight: Parameter | Any
+    bias: Parameter | Any
 
     def __init__(
         self,
@@ -180,7 +181,7 @@ class RMSNorm(Module):
     [[1.0, 1.0], [-1.0, 1.0]]
     """
 
-    weight: Parameter | None
+    weight: Parameter | Any
     _extra_repr = "{normalized_shape}, eps={eps}, elementwise_affine={elementwise_affine}"
 
     def __init__(

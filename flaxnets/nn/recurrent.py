@@ -1,6 +1,7 @@
 """Recurrent layers over whole sequences."""
 
 from collections.abc import Sequence
+from typing import overload
 
 import jax.numpy as jnp
 from flax import nnx
@@ -11,6 +12,9 @@ from flaxnets.nn.recurrent_base import RNNBase
 from flaxnets.nn.utils.rnn import PaddedSequence
 
 _Pair = tuple[Float[Array, "... out"], Float[Array, "... hidden"]]
+_Hidden = Float[Array, "... hidden"] | None
+_MasksOfBoth = Sequence[Bool[Array, "t n d_out"]] | None  # of both directions
+_Masks = Sequence[Bool[Array, "t n out"]] | None
 
 
 def _check_no_projection(layer: str, proj_size: object) -> None:
@@ -70,9 +74,17 @@ class RNN(RNNBase):
         mode = f"RNN_{nonlinearity.upper()}"
         super().__init__(mode, input_size, hidden_size, num_layers, *flags, dtype=dtype, rngs=rngs)
 
+    @overload
     def __call__(
-        self, input: Float[Array, "... in"] | PaddedSequence, hx: Float[Array, "... hidden"] | None = None,
-        *, masks: Sequence[Bool[Array, "t n out"]] | None = None,
+        self, input: Float[Array, "... in"], hx: _Hidden = None, *, masks: _Masks = None
+    ) -> tuple[Float[Array, "... out"], Float[Array, "... hidden"]]: ...
+    @overload
+    def __call__(
+        self, input: PaddedSequence, hx: _Hidden = None, *, masks: _Masks = None
+    ) -> tuple[PaddedSequence, Float[Array, "... hidden"]]: ...
+    def __call__(
+        self, input: Float[Array, "... in"] | PaddedSequence, hx: _Hidden = None,
+        *, masks: _Masks = None,
     ) -> tuple[Float[Array, "... out"] | PaddedSequence, Float[Array, "... hidden"]]:  # fmt: skip
         """Returns the outputs of all steps and the last hidden states, ``(output, h_n)``.
 
@@ -126,9 +138,17 @@ class GRU(RNNBase):
         flags = bias, batch_first, dropout, bidirectional
         super().__init__("GRU", input_size, hidden_size, num_layers, *flags, dtype=dtype, rngs=rngs)
 
+    @overload
     def __call__(
-        self, input: Float[Array, "... in"] | PaddedSequence, hx: Float[Array, "... hidden"] | None = None,
-        *, masks: Sequence[Bool[Array, "t n out"]] | None = None,
+        self, input: Float[Array, "... in"], hx: _Hidden = None, *, masks: _Masks = None
+    ) -> tuple[Float[Array, "... out"], Float[Array, "... hidden"]]: ...
+    @overload
+    def __call__(
+        self, input: PaddedSequence, hx: _Hidden = None, *, masks: _Masks = None
+    ) -> tuple[PaddedSequence, Float[Array, "... hidden"]]: ...
+    def __call__(
+        self, input: Float[Array, "... in"] | PaddedSequence, hx: _Hidden = None,
+        *, masks: _Masks = None,
     ) -> tuple[Float[Array, "... out"] | PaddedSequence, Float[Array, "... hidden"]]:  # fmt: skip
         """Returns ``(output, h_n)``; ``masks`` as in :meth:`RNN.__call__`."""
         output, (h_n,) = self._run(input, None if hx is None else (hx,), masks)
@@ -180,9 +200,17 @@ class LSTM(RNNBase):
         flags = bias, batch_first, dropout, bidirectional
         super().__init__("LSTM", input_size, hidden_size, num_layers, *flags, proj_size, dtype, rngs=rngs)
 
+    @overload
+    def __call__(
+        self, input: Float[Array, "... in"], hx: _Pair | None = None, *, masks: _MasksOfBoth = None
+    ) -> tuple[Float[Array, "... d_out"], _Pair]: ...
+    @overload
+    def __call__(
+        self, input: PaddedSequence, hx: _Pair | None = None, *, masks: _MasksOfBoth = None
+    ) -> tuple[PaddedSequence, _Pair]: ...
     def __call__(
         self, input: Float[Array, "... in"] | PaddedSequence, hx: _Pair | None = None,
-        *, masks: Sequence[Bool[Array, "t n d_out"]] | None = None,
+        *, masks: _MasksOfBoth = None,
     ) -> tuple[Float[Array, "... d_out"] | PaddedSequence, _Pair]:  # fmt: skip
         """Returns ``(output, (h_n, c_n))``; ``masks`` as in :meth:`RNN.__call__`."""
         output, (h_n, c_n) = self._run(input, hx, masks)
