@@ -22,6 +22,7 @@ from flaxnets.port.source.building import SourceRecorder
 from flaxnets.port.source.files import SourceFile, imported_from
 from flaxnets.port.source.needs import Needs
 from flaxnets.port.source.static import StaticTranslator, UnwritableError, literal, torch_text
+from flaxnets.port.source.tidying import tidied
 from flaxnets.port.source.translator import translate_function
 from flaxnets.port.translation import MODULES
 
@@ -202,7 +203,7 @@ class Definitions:
         while self._waiting:
             definition, known = self._waiting.pop(0), len(self.refusals)
             try:
-                definition.text = self._text(definition).strip("\n") + "\n"
+                definition.text = tidied(self._text(definition)).strip("\n") + "\n"
             except UnwritableError as error:
                 self._refuse(definition, str(error))
                 definition.text = f"{definition.name} = None\n"

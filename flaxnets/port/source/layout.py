@@ -76,6 +76,11 @@ def _formatted(tokens: list[tokenize.TokenInfo], lines: Sequence[str]) -> list[s
     """The new lines of one logical line; None if it stays."""
     if len(lines) == 1 and len(lines[0]) <= WIDTH:
         return None
+    last = tokens[-1]
+    if last.type == tokenize.COMMENT and last.start[1] > WIDTH:
+        row = lines[-1][: last.start[1]].rstrip()
+        new = _formatted(tokens[:-1], [*lines[:-1], row])
+        return new and [*new[:-1], f"{new[-1]}  {last.string}"]
     if any(t.type == tokenize.COMMENT or ("\n" in t.string and t.start[0] != t.end[0]) for t in tokens):
         return None
     if any(line.endswith("\\") for line in lines):
@@ -203,9 +208,26 @@ def _needs_parentheses(nodes: Sequence[Node]) -> bool:
     if not isinstance(nodes[-1], Bracket) and not (_text(nodes[-1]) == ":" and isinstance(nodes[-2], Bracket)):
         return len(nodes) > 1
     level = _level(nodes)
+    if _is_chain(nodes):
+        return True
     if level is None or level == 0:
         return False
     return len(_delimited(nodes, level)) > 2 or level >= len(_OPERATORS) - 4 or not _last_is_long(nodes)
+
+
+def _is_chain(nodes: Sequence[Node]) -> bool:
+    """Whether an operand is a chain of calls and indices that has a line for each when it is too long."""
+    links = [i for i, node in enumerate(nodes) if i and _text(node) == "." and isinstance(nodes[i - 1], Bracket)]
+    return len(links) > 1 and not any(node.spaced for node in nodes[1:])
+
+
+def _links(nodes: Sequence[Node]) -> list[list[Node]]:
+    parts: list[list[Node]] = [[]]
+    for node in nodes:
+        if _text(node) == "." and parts[-1] and isinstance(parts[-1][-1], Bracket):
+            parts.append([])
+        parts[-1].append(node)
+    return parts
 
 
 def _last_is_long(nodes: Sequence[Node]) -> bool:
@@ -302,6 +324,8 @@ def _element(nodes: list[Node], indent: int) -> list[str]:
     nodes[0].spaced = False
     if _fits(nodes, indent, 1):
         return [" " * indent + _flat(nodes)]
+    if _is_chain(nodes):
+        return [line for link in _links(nodes) for line in _element(link, indent)]
     if any(isinstance(node, Bracket) and node.nodes for node in nodes) and (_level(nodes) or 0) < len(_OPERATORS) - 2:
         return _at_last_bracket(nodes, indent)
     return _operators(nodes, indent)
@@ -311,8 +335,19 @@ def _operators(nodes: list[Node], indent: int) -> list[str]:
     """One operand a line, if there are operators; else broken at the last bracket."""
     nodes[0].spaced = False
     level = _level(nodes)
+    if _is_chain(nodes):
+        return _element(nodes, indent)
     if not level or any(_text(node) in ("lambda", ":") for node in nodes):
         return _at_last_bracket(nodes, indent) if not _fits(nodes, indent) else [" " * indent + _flat(nodes)]
     if _fits(nodes, indent):
         return [" " * indent + _flat(nodes)]
-    return [line for part in _delimited(nodes, level) for line in _element(part, indent)]
+    return [line for part in _delimited(nodes, level) for line in _operand(part, indent)]
+
+
+def _operand(nodes: list[Node], indent: int) -> list[str]:
+    """An operand with its operator; the operators that bind more begin lines of their own, too."""
+    nodes[0].spaced = False
+    level = _level(nodes)
+    if not level or _fits(nodes, indent) or any(_text(node) in ("lambda", ":") for node in nodes):
+        return _element(nodes, indent)
+    return [line for part in _delimited(nodes, level) for line in _operand(part, indent)]

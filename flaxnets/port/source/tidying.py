@@ -40,25 +40,87 @@ class Simplifier(cst.CSTTransformer):
     def leave_AssignTarget(self, original_node: Any, updated_node: Any) -> Any:
         return updated_node.with_changes(whitespace_before_equal=_SPACE, whitespace_after_equal=_SPACE)
 
+    def leave_Comma(self, original_node: Any, updated_node: Any) -> Any:
+        if not isinstance(updated_node.whitespace_after, cst.SimpleWhitespace):
+            return updated_node
+        return updated_node.with_changes(whitespace_before=_NONE, whitespace_after=_SPACE)
+
+    def leave_Comment(self, original_node: Any, updated_node: Any) -> Any:
+        text = updated_node.value
+        if text[1:2] in ("", " ", "!", ":", "#"):
+            return updated_node
+        return updated_node.with_changes(value=f"# {text[1:]}")
+
+    def _bracket(self, original_node: Any, updated_node: Any) -> Any:
+        side = "whitespace_after" if hasattr(updated_node, "whitespace_after") else "whitespace_before"
+        is_simple = isinstance(getattr(updated_node, side), cst.SimpleWhitespace)
+        return updated_node.with_changes(**{side: _NONE}) if is_simple else updated_node
+
+    leave_LeftParen = leave_RightParen = leave_LeftSquareBracket = leave_RightSquareBracket = _bracket
+    leave_LeftCurlyBrace = leave_RightCurlyBrace = _bracket
+
+    def leave_If(self, original_node: Any, updated_node: Any) -> Any:
+        return updated_node.with_changes(
+            test=_unwrapped(updated_node.test), whitespace_before_test=_SPACE, whitespace_after_test=_NONE
+        )
+
+    def leave_Return(self, original_node: Any, updated_node: Any) -> Any:
+        if updated_node.value is None:
+            return updated_node
+        return updated_node.with_changes(value=_unwrapped(updated_node.value), whitespace_after_return=_SPACE)
+
+    def leave_IndentedBlock(self, original_node: Any, updated_node: Any) -> Any:
+        """Blank lines one at a time, and one around functions."""
+        body = [updated_node.body[0]]
+        for statement in updated_node.body[1:]:
+            needs = any(isinstance(each, (cst.FunctionDef, cst.ClassDef)) for each in (body[-1], statement))
+            body.append(statement.with_changes(leading_lines=_single_blanks(statement.leading_lines, needs)))
+        return updated_node.with_changes(body=body)
+
+    def leave_DictElement(self, original_node: Any, updated_node: Any) -> Any:
+        if not isinstance(updated_node.whitespace_after_colon, cst.SimpleWhitespace):
+            return updated_node
+        return updated_node.with_changes(whitespace_before_colon=_NONE, whitespace_after_colon=_SPACE)
+
+    def leave_FunctionDef(self, original_node: Any, updated_node: Any) -> Any:
+        return updated_node.with_changes(whitespace_before_colon=_NONE)
+
+    def leave_SimpleStatementLine(self, original_node: Any, updated_node: Any) -> Any:
+        """One statement a line."""
+        first, *others = (small.with_changes(semicolon=cst.MaybeSentinel.DEFAULT) for small in updated_node.body)
+        if not others:
+            return updated_node.with_changes(body=[first])
+        *before, last = [cst.SimpleStatementLine([small]) for small in (first, *others)]
+        before[0] = before[0].with_changes(leading_lines=updated_node.leading_lines)
+        return cst.FlattenSentinel([*before, last.with_changes(trailing_whitespace=updated_node.trailing_whitespace)])
+
+    def leave_TrailingWhitespace(self, original_node: Any, updated_node: Any) -> Any:
+        space = _NONE if updated_node.comment is None else cst.SimpleWhitespace("  ")
+        return updated_node.with_changes(whitespace=space)
+
     def _elements(self, original_node: Any, updated_node: Any) -> Any:
         """No space after a last comma in one line."""
-        field = next(f for f in ("args", "elements", "slice", "params") if hasattr(updated_node, f))
-        items = list(getattr(updated_node, field))
+        fields = [f for f in ("args", "elements", "slice", "params", "kwonly_params") if getattr(updated_node, f, ())]
+        items = list(getattr(updated_node, fields[-1])) if fields else []
         comma = items[-1].comma if items else None
-        if not isinstance(comma, cst.Comma) or not isinstance(comma.whitespace_after, cst.SimpleWhitespace):
+        is_last = isinstance(comma, cst.Comma) and getattr(updated_node, "star_kwarg", None) is None
+        if fields == ["params"] and not isinstance(updated_node.star_arg, cst.MaybeSentinel):
+            is_last = False
+        if not is_last or not isinstance(comma.whitespace_after, cst.SimpleWhitespace):
             return updated_node
         items[-1] = items[-1].with_changes(comma=comma.with_changes(whitespace_after=_NONE))
-        return updated_node.with_changes(**{field: items})
+        return updated_node.with_changes(**{fields[-1]: items})
 
-    leave_Call = leave_Tuple = leave_List = leave_Set = leave_Dict = leave_Subscript = leave_Parameters = _elements
+    def leave_Call(self, original_node: Any, updated_node: Any) -> Any:
+        if isinstance(updated_node.whitespace_before_args, cst.SimpleWhitespace):
+            updated_node = updated_node.with_changes(whitespace_before_args=_NONE)
+        return self._elements(original_node, updated_node.with_changes(whitespace_after_func=_NONE))
 
-    def leave_Comma(self, original_node: Any, updated_node: Any) -> Any:
-        if isinstance(updated_node.whitespace_after, cst.SimpleWhitespace):
-            after = updated_node.whitespace_after
-            updated_node = updated_node.with_changes(whitespace_after=_SPACE if after.value.strip(" ") == "" else after)
-        return updated_node.with_changes(whitespace_before=_NONE)
+    leave_Tuple = leave_List = leave_Set = leave_Dict = leave_Subscript = leave_Parameters = _elements
 
     def leave_Arg(self, original_node: Any, updated_node: Any) -> Any:
+        if isinstance(updated_node.whitespace_after_arg, cst.SimpleWhitespace):
+            updated_node = updated_node.with_changes(whitespace_after_arg=_NONE)
         if not isinstance(updated_node.equal, cst.AssignEqual):
             return updated_node
         return updated_node.with_changes(equal=cst.AssignEqual(_NONE, _NONE))
@@ -71,6 +133,28 @@ class Simplifier(cst.CSTTransformer):
 
     def leave_SimpleString(self, original_node: Any, updated_node: Any) -> Any:
         return double_quoted(updated_node)
+
+
+def _unwrapped(node: Any) -> Any:
+    """A test or value without parentheses around it, which are redundant in one line."""
+    if not getattr(node, "lpar", ()) or isinstance(node, (cst.Tuple, cst.NamedExpr, cst.Yield, cst.GeneratorExp)):
+        return node
+    bare = node.with_changes(lpar=[], rpar=[])
+    return node if "\n" in ex.code(bare) else bare
+
+
+def _single_blanks(lines: Any, needs_one: bool) -> list[Any]:
+    kept: list[Any] = []
+    for line in lines:
+        if line.comment or not kept or kept[-1].comment:
+            kept.append(line)
+    has_one = bool(kept) and kept[0].comment is None
+    return [cst.EmptyLine(indent=False), *kept] if needs_one and not has_one else kept
+
+
+def tidied(text: str) -> str:
+    """The text of a definition with the spaces and quotes of :class:`Simplifier`."""
+    return cst.parse_module(text).visit(Simplifier()).code
 
 
 def double_quoted(node: Any) -> Any:
