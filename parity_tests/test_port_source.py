@@ -21,7 +21,7 @@ import source_runner
 import torch
 from cases import NETWORKS
 from flax import nnx
-from port_models import MODELS
+from port_models import MODELS, features
 from port_models.common import Model
 from source_models import MODELS as CONSTRUCTIONS
 
@@ -325,6 +325,11 @@ class Wrong(torch.nn.Module):
 def test_refuses_untranslatable_construction_with_place():
     with pytest.raises(PortError, match=r"test_port_source.py:\d+: torch.linalg.lstsq\(torch.eye\(3\)"):
         to_source(Wrong, torch.ones(2, 3))
+
+
+def test_refuses_decorators_of_the_users_own_with_place():
+    with pytest.raises(PortError, match=r"features.py:\d+: @_scaled\(factor=0.5\)\n    A decorator of your own"):
+        to_source(features.Decorated, torch.ones(4, 6))
 
 
 @pytest.mark.parametrize("builder", [3, torch.nn.Linear(2, 2)], ids=["number", "module"])

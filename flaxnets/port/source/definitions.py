@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import inspect
 import keyword
+import linecache
 import sys
 import types
 from collections.abc import Iterator
@@ -226,7 +227,7 @@ class Definitions:
         return self._constant(value, definition.name, file, statement)
 
     def _function(self, value: Any, name: str, statement: Any) -> str:
-        raw = inspect.unwrap(value)
+        raw = self.undecorated(value)
         recorded = self.space.recorded(raw)
         comments = _comments(statement) if isinstance(statement, cst.FunctionDef) else []
         if recorded is None or not self._ran(recorded):
@@ -235,6 +236,19 @@ class Definitions:
         if isinstance(node, cst.Lambda):
             node = lambda_function(node)
         return ex.code(node.with_changes(name=cst.Name(name), leading_lines=comments))
+
+    def undecorated(self, value: Any) -> Any:
+        """The function inside of decorators, those of the user's own are refused."""
+        while hasattr(value, "__wrapped__"):
+            inner = inspect.unwrap(value)
+            if isinstance(value, types.FunctionType) and self.recorder.is_user_code(value):
+                path, line = inner.__code__.co_filename, inner.__code__.co_firstlineno
+                text = linecache.getline(path, line).strip()
+                fix = "write what it does into the function; flaxnets.from_torch follows it as it is."
+                self.refusals.append(Refusal(path, line, text, "A decorator of your own is not written.", fix))
+                return inner
+            value = value.__wrapped__
+        return value
 
     def _ran(self, recorded: RecordedFunction) -> bool:
         return self.recorder.ran_in_build(recorded) or self.recorder.ran_in_call(recorded)
@@ -462,7 +476,7 @@ class ClassWriter:
             value = value.fset if is_setter else value.fget
         value = getattr(value, "__func__", value)
         value = getattr(value, "func", value)  # of a cached property
-        return inspect.unwrap(value) if callable(value) else None
+        return self.definitions.undecorated(value) if callable(value) else None
 
     def _constructor(self, body: list[Any]) -> list[Any]:
         """A constructor that makes the random stream, if the class has none of its own and needs it."""
