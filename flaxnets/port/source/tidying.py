@@ -69,6 +69,15 @@ class Simplifier(cst.CSTTransformer):
             return updated_node
         return updated_node.with_changes(value=_unwrapped(updated_node.value), whitespace_after_return=_SPACE)
 
+    def leave_SimpleStatementSuite(self, original_node: Any, updated_node: Any) -> Any:
+        """Statements after a colon get lines of their own; ``...`` stays."""
+        if ex.code(updated_node).strip() == "...":
+            return updated_node
+        body = [small.with_changes(semicolon=cst.MaybeSentinel.DEFAULT) for small in updated_node.body]
+        lines = [cst.SimpleStatementLine([small]) for small in body]
+        lines[-1] = lines[-1].with_changes(trailing_whitespace=updated_node.trailing_whitespace)
+        return cst.IndentedBlock(lines)
+
     def leave_IndentedBlock(self, original_node: Any, updated_node: Any) -> Any:
         """Blank lines one at a time, and one around functions."""
         body = [updated_node.body[0]]
