@@ -277,6 +277,7 @@ KEPT = [
     ("mixed", "def last(self, x):"),
     ("tower", "        # one layer and what follows it\n"),
     ("tower", "def build(*, dropout: float = 0.2, rngs: nnx.Rngs) -> nn.Sequential:"),
+    ("tables", 'TABLE = {"gelu": F.gelu, "sq": lambda t: t**2}'),
     ("vit", 'raise NotImplementedError("the recorded model does not run this branch")'),
     ("my_linear", "nn.Parameter(jax.random.normal(rngs.params(), (in_units, units), jnp.float32))"),
 ]

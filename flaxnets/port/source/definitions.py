@@ -253,6 +253,12 @@ class Definitions:
     def _ran(self, recorded: RecordedFunction) -> bool:
         return self.recorder.ran_in_build(recorded) or self.recorder.ran_in_call(recorded)
 
+    def recorded_lambdas(self, file: SourceFile, node: Any) -> list[RecordedFunction]:
+        """The functions that ran whose source is a lambda of a file."""
+        path, text = getattr(file.module, "__file__", None), ex.code(node)
+        every = (r for r in self.recorder.recorded.values() if r.source.is_lambda and r.source.path == path)
+        return [r for r in every if r.functions and ex.code(r.source.tree.node) == text and self._ran(r)]
+
     def translated(self, recorded: RecordedFunction, function: types.FunctionType, kind: type | None) -> Any:
         """The tree of a recorded function in terms of JAX."""
         builds = not self.recorder.ran_in_call(recorded)

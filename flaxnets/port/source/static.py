@@ -37,6 +37,17 @@ class StaticTranslator(cst.CSTTransformer):
     def visit_Attribute(self, node: Any) -> bool:
         return self.file.static(node) is MISSING
 
+    def visit_Lambda(self, node: Any) -> bool:
+        return not self.references.recorded_lambdas(self.file, node)
+
+    def leave_Lambda(self, original_node: Any, updated_node: Any) -> Any:
+        """What ran is translated as other functions are."""
+        recorded = self.references.recorded_lambdas(self.file, original_node)
+        found = {ex.code(new): new for new in (self.references.translated(r, r.functions[0], None) for r in recorded)}
+        if len(found) > 1:
+            raise UnwritableError(f"equal functions compute differently: {ex.code(original_node)}")
+        return next(iter(found.values()), updated_node)
+
     def leave_FunctionDef(self, original_node: Any, updated_node: Any) -> Any:
         return updated_node.with_changes(name=original_node.name)
 
