@@ -111,7 +111,7 @@ class Simplifier(cst.CSTTransformer):
         """No space after a last comma in one line."""
         fields = [f for f in ("args", "elements", "slice", "params", "kwonly_params") if getattr(updated_node, f, ())]
         items = list(getattr(updated_node, fields[-1])) if fields else []
-        comma = items[-1].comma if items else None
+        comma: Any = items[-1].comma if items else None
         is_last = isinstance(comma, cst.Comma) and getattr(updated_node, "star_kwarg", None) is None
         if fields == ["params"] and not isinstance(updated_node.star_arg, cst.MaybeSentinel):
             is_last = False
