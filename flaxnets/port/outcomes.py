@@ -82,7 +82,11 @@ class Rounding(TorchDispatchMode):
         returns = func._schema.returns
         is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
         for tensor in () if is_view else jax.tree.leaves(result):
-            if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and tensor.layout is torch.strided:
+            if not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided:
+                continue
+            if tensor.is_complex() and not tensor.is_conj():
+                self._change(torch.view_as_real(tensor))
+            elif tensor.is_floating_point():
                 self._change(tensor)
         return result
 
