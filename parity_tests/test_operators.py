@@ -251,7 +251,7 @@ TRANSLATIONS = {
     "x.flatten(1)": "ops.flatten(x, 1)",
     "torch.max(a, 1)": "ops.max(a, 1)",
     "torch.max(a, b)": "jnp.maximum(a, b)",
-    "a.max()": "a.max()",
+    "a.max()": "ops.amax(a)",
     "a.to(torch.float32)": "a.astype(jnp.float32)",
     "a.to('cpu')": "a",
     "i.to(a)": "i.astype(a.dtype)",

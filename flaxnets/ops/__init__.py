@@ -47,6 +47,8 @@ from flaxnets.ops.creation import tensor as tensor
 from flaxnets.ops.creation import tril_indices as tril_indices
 from flaxnets.ops.creation import triu_indices as triu_indices
 from flaxnets.ops.extremes import MinMax as MinMax
+from flaxnets.ops.extremes import amax as amax
+from flaxnets.ops.extremes import amin as amin
 from flaxnets.ops.extremes import aminmax as aminmax
 from flaxnets.ops.extremes import cummax as cummax
 from flaxnets.ops.extremes import cummin as cummin

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flaxnets.ops._axes import ValuesIndices, resolve
+from flaxnets.kernels._primitives import materialized
+from flaxnets.ops._axes import Dim, ValuesIndices, resolve
 from flaxnets.ops.promotion import promote
 
 Finder = Callable[..., jax.Array]
@@ -27,6 +28,43 @@ def _extreme(
         resolve(dim, 0, "max or min")
         return ValuesIndices(input, jnp.zeros((), int))
     return picked(input, find(input, axis=dim, keepdims=True).astype(int), dim, keepdim)
+
+
+def _axes(dim: Dim) -> int | tuple[int, ...] | None:
+    """The axes for JAX: an empty sequence stands for all, as in torch."""
+    return dim if dim is None or isinstance(dim, int) else tuple(dim) or None
+
+
+def amax(input: jax.Array, dim: Dim = None, keepdim: bool = False) -> jax.Array:
+    """Return the largest elements along axes; equal ones share the gradient.
+
+    Unlike ``jnp.max`` under ``jit`` the gradient compares the elements with their maximum as they were, and not after
+    they were computed once more with other rounding.
+
+    Args:
+        input: of any shape.
+        dim: the axes; all by default.
+        keepdim: whether they stay, with size 1.
+
+    See `torch.amax <https://docs.pytorch.org/docs/stable/generated/torch.amax.html>`_.
+
+    >>> amax(jnp.array([[1, 3, 2]])).item()
+    3
+    """
+    return materialized(input).max(axis=_axes(dim), keepdims=keepdim)
+
+
+def amin(input: jax.Array, dim: Dim = None, keepdim: bool = False) -> jax.Array:
+    """Return the smallest elements along axes; equal ones share the gradient.
+
+    Arguments and result are those of :func:`amax`.
+
+    See `torch.amin <https://docs.pytorch.org/docs/stable/generated/torch.amin.html>`_.
+
+    >>> amin(jnp.array([[1, 3, 2]])).item()
+    1
+    """
+    return materialized(input).min(axis=_axes(dim), keepdims=keepdim)
 
 
 def max(input: jax.Array, dim: int | jax.Array, keepdim: bool = False) -> ValuesIndices | jax.Array:
