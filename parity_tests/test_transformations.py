@@ -100,3 +100,23 @@ def test_layers_with_kernels_of_their_own_are_exported_for_every_batch_size(rng)
     program = export.export(jax.jit(lambda x: net(x)), platforms=["cpu", "cuda", "tpu"])(shape).serialize()
     x = jnp.asarray(rng.normal(size=(3, 8, 12, 12)), jnp.float32)
     np.testing.assert_allclose(export.deserialize(bytearray(program)).call(x), net(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [
+        (lambda: nn.Conv2d(4, 4, 3, groups=4, rngs=nnx.Rngs(0)), (2, 4, 6, 6)),
+        (lambda: nn.MaxPool2d(3, 2), (2, 4, 7, 7)),
+        (lambda: nn.LayerNorm(8), (3, 8)),
+        (lambda: nn.Upsample(scale_factor=2, mode="bilinear"), (1, 2, 4, 4)),
+        (lambda: nn.ChannelShuffle(2), (1, 4, 3, 3)),
+        (lambda: nn.CircularPad1d(2), (1, 2, 200)),
+    ],
+    ids=["Conv2d", "MaxPool2d", "LayerNorm", "Upsample", "ChannelShuffle", "CircularPad1d"],
+)
+def test_layers_with_kernels_of_their_own_work_without_jit(build, shape, rng):
+    layer, x = build(), jnp.asarray(rng.normal(size=shape), jnp.float32)
+    gradient = jax.grad(lambda x: (layer(x) ** 2).sum())
+    expected = gradient(x)
+    with jax.disable_jit():
+        np.testing.assert_allclose(gradient(x), expected, rtol=1e-5, atol=1e-5)

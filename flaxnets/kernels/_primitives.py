@@ -39,7 +39,12 @@ def primitive(name: str, compute: Compute, on_cpu: Compute | None = None) -> Pri
     def compiled(**params: Any) -> Compute:
         return jax.jit(functools.partial(new.bind, **params))
 
-    new.def_impl(lambda *operands, **params: compiled(**params)(*operands))
+    def evaluate(*operands: Any, **params: Any) -> jax.Array:
+        # The compiled form would then call itself.
+        without_jit = jax.config.jax_disable_jit  # type: ignore[attr-defined]
+        return compute(*operands, **params) if without_jit else compiled(**params)(*operands)
+
+    new.def_impl(evaluate)
     new.def_abstract_eval(abstract)
     batching.primitive_batchers[new] = batched
     mlir.register_lowering(new, mlir.lower_fun(compute, multiple_results=False))
