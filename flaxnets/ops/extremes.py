@@ -38,8 +38,8 @@ def _axes(dim: Dim) -> int | tuple[int, ...] | None:
 def amax(input: jax.Array, dim: Dim = None, keepdim: bool = False) -> jax.Array:
     """Return the largest elements along axes; equal ones share the gradient.
 
-    Unlike ``jnp.max`` under ``jit`` the gradient compares the elements with their maximum as they were, and not after
-    they were computed once more with other rounding.
+    For the gradient of ``jnp.max`` XLA may compute the operand again with other rounding, so that no element equals the
+    maximum. Here the operand is computed once.
 
     Args:
         input: of any shape.

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from flaxnets import state
+from flaxnets.parity.check import deviation, largest
 from flaxnets.parity.masks import shared_masks
 from flaxnets.parity.state import compare_names
 from flaxnets.port._torch import torch
@@ -172,29 +173,12 @@ def _errors(expected: Outcome, found: Outcome) -> dict[str, tuple[float, float, 
     values |= {f"the buffer {n}": (b, found.buffers[n]) for n, b in expected.buffers.items()}
     errors = {}
     for name, (a, b) in values.items():
-        scale = _largest(a) or 1.0
-        errors[name] = _deviation(a, b) / scale, GATE, scale
+        scale = largest(a) or 1.0
+        errors[name] = deviation(a, b) / scale, GATE, scale
     scale = sum(float(np.sum(np.abs(g) ** 2)) for g in expected.gradients.values()) ** 0.5 or 1.0
     for name, gradient in expected.gradients.items():
-        errors[name] = _deviation(gradient, found.gradients[name]) / scale, GRADIENT_GATE, scale
+        errors[name] = deviation(gradient, found.gradients[name]) / scale, GRADIENT_GATE, scale
     return errors
-
-
-def _largest(array: np.ndarray) -> float:
-    finite = np.abs(array[np.isfinite(array)])
-    return float(finite.max(initial=0.0))
-
-
-def _deviation(a: np.ndarray, b: np.ndarray) -> float:
-    """The largest deviation; infinities and NaN must be in the same places."""
-    if a.shape != b.shape:
-        return float("inf")
-    wide = np.result_type(a.dtype, np.float64)
-    a, b = a.astype(wide), b.astype(wide)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    with np.errstate(invalid="ignore"):
-        deviation = float(np.where(same, 0.0, np.abs(a - b)).max(initial=0.0))
-    return float("inf") if np.isnan(deviation) else deviation
 
 
 def _is_rounding(
@@ -219,7 +203,7 @@ def _is_rounding(
         if is_explained := all(error <= ROUNDINGS * moved[name] for name, error in large.items()):
             break
     # What rounding changes much may be anything, and shows nothing: the value of a tie, for example.
-    most = max(map(_largest, [*expected.outputs, *expected.buffers.values()]), default=1.0)
+    most = max(map(largest, [*expected.outputs, *expected.buffers.values()]), default=1.0)
     if not is_explained or all(moved[name] <= epsilon**0.5 * max(most, errors[name][2]) for name in large):
         return is_explained
     return kind != LARGER and _holds_on_larger(pair, example)

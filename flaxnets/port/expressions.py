@@ -208,6 +208,15 @@ def method(value: Any, name: str, *arguments: Any) -> Any:
     return cst.Call(cst.Attribute(value, cst.Name(name)), [cst.Arg(a) for a in arguments])
 
 
+def spliced(block: Any, leading_lines: Sequence[Any]) -> Any:
+    """The statements of a block, in the place of the statement that held it."""
+    if isinstance(block, cst.SimpleStatementSuite):
+        return cst.SimpleStatementLine(block.body, leading_lines)
+    first, *rest = block.body
+    first = first.with_changes(leading_lines=[*leading_lines, *getattr(first, "leading_lines", ())])
+    return cst.FlattenSentinel([first, *rest])
+
+
 class _Renamed(cst.CSTTransformer):
     def __init__(self, old: str, new: str):
         self.old, self.new = old, new

@@ -1,7 +1,9 @@
 """Whose an object is, and what it is called: torch's functions, dtypes, and modules of other libraries."""
 
 import functools
+import keyword
 import types
+from collections.abc import Container
 from typing import Any
 
 from flaxnets import ops
@@ -137,3 +139,16 @@ def function_text(value: Any) -> str | None:
     if arguments == f"{', '.join(required)})":
         return function
     return f"(lambda {', '.join(required)}: {expression})"
+
+
+def free_name(hint: str, taken: Container[str], separator: str = "") -> str:
+    """The hint, with a number behind it if the name is taken.
+
+    >>> free_name("block", {"block", "block2"})
+    'block3'
+    """
+    name, number = hint, 1
+    while name in taken or keyword.iskeyword(name):
+        number += 1
+        name = f"{hint}{separator}{number}"
+    return name

@@ -2,7 +2,6 @@
 
 import ast
 import builtins
-import keyword
 import linecache
 import math
 import types
@@ -17,9 +16,9 @@ from flaxnets import nn, ops
 from flaxnets.nn import functional as F
 from flaxnets.port import operators
 from flaxnets.port._filling import RANDOM_KEY
-from flaxnets.port._torch import libcst as cst
 from flaxnets.port._torch import torch
 from flaxnets.port.errors import Refusal
+from flaxnets.port.names import free_name
 from flaxnets.port.recording import Recorder
 from flaxnets.port.sites import RecordedFunction
 from flaxnets.port.translation import MODULES, Translation, is_torchs, qualified_name, translate
@@ -54,12 +53,7 @@ class Namespace:
 
     def free_name(self, hint: str) -> str:
         """A name that nothing has yet."""
-        taken = {*self.globals, *self.names.values(), *MODULES, *dir(builtins)}
-        name, number = hint, 1
-        while name in taken or keyword.iskeyword(name):
-            number += 1
-            name = f"{hint}_{number}"
-        return name
+        return free_name(hint, {*self.globals, *self.names.values(), *MODULES, *dir(builtins)}, "_")
 
     def recorded(self, function: Any) -> RecordedFunction | None:
         """What was noted of a function, if it ran."""
@@ -114,26 +108,6 @@ class Namespace:
 def is_random(callee: Any) -> bool:
     """Whether one of torch's functions or methods draws random numbers."""
     return any(RANDOM_KEY in _names(row.plain) for row in operators.find(qualified_name(callee)))
-
-
-def free_globals(node: cst.CSTNode, local: set[str]) -> set[str]:
-    """The names that a translated function reads from outside of it."""
-    found: set[str] = set()
-
-    class Names(cst.CSTVisitor):
-        def visit_Attribute(self, node: Any) -> bool:
-            node.value.visit(self)
-            return False
-
-        def visit_Arg(self, node: Any) -> bool:
-            node.value.visit(self)
-            return False
-
-        def visit_Name(self, node: Any) -> None:
-            found.add(node.value)
-
-    node.visit(Names())
-    return {n for n in found - local if not hasattr(builtins, n) and n not in MODULES}
 
 
 def _names(expression: ast.expr) -> set[str]:

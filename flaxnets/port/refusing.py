@@ -98,12 +98,10 @@ class Refusing:
             )  # fmt: skip
             return updated_node
         body = _lines(updated_node.body) + (_lines(updated_node.orelse.body) if updated_node.orelse else [])
+        block = cst.IndentedBlock(body)
         if updated_node.finalbody is not None:
-            block = cst.IndentedBlock(body)
             return updated_node.with_changes(body=block, handlers=[], orelse=None)
-        first, *rest = body
-        first = first.with_changes(leading_lines=[*updated_node.leading_lines, *getattr(first, "leading_lines", ())])
-        return cst.FlattenSentinel([first, *rest])
+        return ex.spliced(block, updated_node.leading_lines)
 
     # Calls.
 
@@ -127,7 +125,7 @@ class Refusing:
         self.refuse(original, f"{name}: {cause.rstrip('.')}.", f"{fix or 'write it with supported operations'}.")
 
     def check_context(self, context: Any, original: Any) -> None:
-        """Refuse ``torch.autocast`` where it changes dtypes."""
+        """Refuse ``torch.autocast`` that changes dtypes, and ``contextlib.suppress`` around operations of tensors."""
         if type(context).__name__ == "suppress" and self.recorded.touches_tensors(self.tree.span(original)):
             self.refuse(
                 original, "This needs the exception that torch raises, where JAX may raise another or none.",

@@ -45,10 +45,9 @@ _CHECKPOINT_OPTIONS = (
 )  # fmt: skip
 # Functions that have the same arguments here.
 _SAME_ARGUMENTS = {
-    **{f"torch.nn.utils.rnn.{n}": f"nn.utils.rnn.{n}" for n in ("pad_sequence", "unpad_sequence")},
     **{
         f"torch.nn.utils.rnn.{n}": f"nn.utils.rnn.{n}"
-        for n in ("pack_padded_sequence", "pack_sequence", "pad_packed_sequence")
+        for n in ("pad_sequence", "unpad_sequence", "pack_padded_sequence", "pack_sequence", "pad_packed_sequence")
     },
     "torch._assert": "ops.assert_values",
 }
@@ -642,11 +641,8 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
         if is_definition or self._ran(original_node) or _is_harmless(original_node):
             if isinstance(original_node, cst.SimpleStatementSuite):
                 updated_node = updated_node.with_changes(body=self.small_statements(original_node))
-            return updated_node if updated_node.body else _block(updated_node, "pass")
-        statement = self.not_recorded([original_node])
-        if isinstance(original_node, cst.SimpleStatementSuite):
-            return updated_node.with_changes(body=statement.body)
-        return updated_node.with_changes(body=[statement])
+            return updated_node if updated_node.body else _block(updated_node, cst.parse_statement("pass\n"))
+        return _block(updated_node, self.not_recorded([original_node]))
 
     leave_IndentedBlock = leave_SimpleStatementSuite = _leave_block
 
@@ -656,12 +652,12 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
         if literal is None:
             return updated_node
         if literal:
-            return _spliced(updated_node.body, updated_node.leading_lines)
+            return ex.spliced(updated_node.body, updated_node.leading_lines)
         if updated_node.orelse is None:
             return cst.RemoveFromParent()
         if isinstance(updated_node.orelse, cst.If):
             return updated_node.orelse
-        return _spliced(updated_node.orelse.body, updated_node.leading_lines)
+        return ex.spliced(updated_node.orelse.body, updated_node.leading_lines)
 
     def leave_While(self, original_node: Any, updated_node: Any) -> Any:
         self.check_test(original_node.test)
@@ -673,9 +669,6 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
         if literal is not None:
             return updated_node.body if literal else updated_node.orelse
         return updated_node
-
-    def _imports_torch(self, names: Sequence[Any]) -> bool:
-        return any(is_torchs(self.scope.imported.get(name)) for name in names)
 
     def leave_ImportFrom(self, original_node: Any, updated_node: Any) -> Any:
         names = [(a.asname.name.value if a.asname else a.name.value) for a in original_node.names]
@@ -710,8 +703,8 @@ class Translator(InPlace, Refusing, cst.CSTTransformer):
         for context in contexts:
             self.check_context(context, original_node)
         if kinds and all(k in _FOLDED_CONTEXTS for k in kinds):
-            return _spliced(updated_node.body, updated_node.leading_lines)
-        if any(is_torchs(type(v)) for i in original_node.items for v in self.site("context", i.item).callees):
+            return ex.spliced(updated_node.body, updated_node.leading_lines)
+        if any(is_torchs(type(context)) for context in contexts):
             self.refuse(original_node, f"The context {kinds[0]} of torch is not supported.", "remove it.")
         return updated_node
 
@@ -780,17 +773,8 @@ def _literal(node: Any) -> bool | None:
     return None
 
 
-def _spliced(block: Any, leading_lines: Sequence[Any]) -> Any:
-    """The statements of a block, in the place of the statement that held it."""
-    if isinstance(block, cst.SimpleStatementSuite):
-        return cst.SimpleStatementLine(block.body, leading_lines)
-    first, *rest = block.body
-    first = first.with_changes(leading_lines=[*leading_lines, *getattr(first, "leading_lines", ())])
-    return cst.FlattenSentinel([first, *rest])
-
-
-def _block(block: Any, text: str) -> Any:
-    statement: Any = cst.parse_statement(text + "\n")
+def _block(block: Any, statement: Any) -> Any:
+    """A block with this statement alone."""
     if isinstance(block, cst.SimpleStatementSuite):
         return block.with_changes(body=statement.body)
     return block.with_changes(body=[statement])

@@ -3,7 +3,6 @@
 import ast
 import dataclasses
 import inspect
-import keyword
 import linecache
 import sys
 import types
@@ -14,7 +13,7 @@ from flaxnets.port import expressions as ex
 from flaxnets.port._torch import libcst as cst
 from flaxnets.port._torch import torch
 from flaxnets.port.errors import Refusal
-from flaxnets.port.names import is_torchs
+from flaxnets.port.names import free_name, is_torchs
 from flaxnets.port.namespace import Namespace
 from flaxnets.port.scope import MISSING
 from flaxnets.port.sites import RecordedFunction
@@ -136,12 +135,7 @@ class Definitions:
 
     def free_name(self, hint: str) -> str:
         """A name that nothing in the written file has yet."""
-        taken = {*RESERVED, *self.imports, *self.modules, *(d.name for d in self.found.values())}
-        name, number = hint, 1
-        while name in taken or keyword.iskeyword(name):
-            number += 1
-            name = f"{hint}{number}"
-        return name
+        return free_name(hint, {*RESERVED, *self.imports, *self.modules, *(d.name for d in self.found.values())})
 
     def file(self, module: str) -> SourceFile | None:
         """The source file of a loaded module; None if it has none."""
@@ -238,7 +232,7 @@ class Definitions:
         return ex.code(node.with_changes(name=cst.Name(name), leading_lines=comments))
 
     def undecorated(self, value: Any) -> Any:
-        """The function inside of decorators, those of the user's own are refused."""
+        """The function inside of its decorators; a decorator of the user's own is refused."""
         while hasattr(value, "__wrapped__"):
             inner = inspect.unwrap(value)
             if isinstance(value, types.FunctionType) and self.recorder.is_user_code(value):
