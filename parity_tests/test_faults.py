@@ -12,7 +12,7 @@ import torchref
 from flaxnets import nn
 from flaxnets.nn import functional as F
 from flaxnets.parity import assert_parity, check
-from flaxnets.parity.check import relative_error
+from flaxnets.parity.measures import relative_error
 
 
 class TransposedLinear(nn.Linear):

@@ -16,7 +16,7 @@ from flaxnets import nn, optim
 from flaxnets.data import Split
 from flaxnets.optim import lr_scheduler
 from flaxnets.parity import transfer
-from flaxnets.parity.check import relative_error
+from flaxnets.parity.measures import relative_error
 from flaxnets.training import Batch, Checkpoints, TrainState, classification, fit, l2_penalty, make_train_step
 
 GATE = 1e-12

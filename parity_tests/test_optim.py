@@ -18,7 +18,7 @@ import torchref
 from flaxnets import nn, optim
 from flaxnets.optim import lr_scheduler
 from flaxnets.parity import transfer
-from flaxnets.parity.check import relative_error
+from flaxnets.parity.measures import relative_error
 
 STEPS, LR, GATE = 20, 0.002, 1e-10
 

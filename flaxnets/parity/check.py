@@ -12,6 +12,7 @@ from flax import nnx
 from flaxnets import state
 from flaxnets.parity._torch import torch
 from flaxnets.parity.masks import shared_masks
+from flaxnets.parity.measures import relative_error, scaled_error
 from flaxnets.parity.report import Difference, Report
 from flaxnets.parity.run import Call, Constant, Outcome, is_float, run_flax, run_torch
 from flaxnets.parity.state import compare_names, randomize, transfer
@@ -176,7 +177,7 @@ def _differences(
     scales = expected.gradient_scales()
 
     def errors(reference: Outcome, measured: Mapping[tuple[str, str], np.ndarray]) -> dict[tuple[str, str], float]:
-        return {key: _scaled_error(a, measured[key], scales[key[0]]) for key, a in reference.gradients().items()}
+        return {key: scaled_error(a, measured[key], scales[key[0]]) for key, a in reference.gradients().items()}
 
     if truth is not None:
         # Both sides against float64; Flax may be twice as far off as torch's own float32.
@@ -184,32 +185,6 @@ def _differences(
     for (kind, name), error in errors(truth or expected, found.gradients()).items():
         add(kind, name, error, gradient_gate)
     return result
-
-
-def relative_error(expected: np.ndarray, found: np.ndarray) -> float:
-    """The largest deviation, relative to the largest expected value; infinities and NaN must be in the same places."""
-    return _scaled_error(expected, found, largest(expected))
-
-
-def _scaled_error(expected: np.ndarray, found: np.ndarray, scale: float) -> float:
-    return deviation(expected, found) / scale if scale else deviation(expected, found)
-
-
-def largest(array: np.ndarray) -> float:
-    """The largest finite magnitude, 0 if there is none."""
-    return float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
-
-
-def deviation(expected: np.ndarray, found: np.ndarray) -> float:
-    """The largest deviation; infinite for another shape, and where only one of the two is infinite or NaN."""
-    if expected.shape != found.shape:
-        return float("inf")
-    wide = np.result_type(expected.dtype, np.float64)
-    a, b = expected.astype(wide), found.astype(wide)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    with np.errstate(invalid="ignore"):
-        worst = float(np.where(same, 0.0, np.abs(a - b)).max(initial=0.0))
-    return float("inf") if np.isnan(worst) else worst
 
 
 def _locate(

@@ -2,7 +2,8 @@
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from flaxnets import state
 from flaxnets.parity._torch import torch
+from flaxnets.parity.trees import named_modules, named_variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,40 +124,105 @@ def run_torch(
     return outcome, cotangents
 
 
+# Arguments of ``__call__`` that say whether a Flax model trains, and their values in training.
+_MODE_ARGUMENTS = {
+    "train": True, "training": True, "is_training": True, "deterministic": False, "use_running_average": False
+}  # fmt: skip
+
+
+def mapped_call(call: Call, function: Callable[[Any], Any]) -> Call:
+    """Return the call with a function applied to each leaf of the arguments."""
+    args, kwargs = jax.tree.map(function, (tuple(call.args), dict(call.kwargs)))
+    return dataclasses.replace(call, args=args, kwargs=kwargs)
+
+
+def prepare_flax(module: nnx.Module, call: Call) -> nnx.Module:
+    """Return a copy of the Flax module in the mode and the precision of a call."""
+    module = nnx.clone(module)
+    wide = jnp.result_type(call.dtype, jnp.complex64)
+    for variable in named_variables(module).values():
+        value = variable.get_value()
+        kind = jnp.result_type(value)
+        if jnp.issubdtype(kind, jnp.floating):
+            variable.set_value(jnp.asarray(value, call.dtype))
+        elif jnp.issubdtype(kind, jnp.complexfloating):
+            variable.set_value(jnp.asarray(value, wide))
+    for child in named_modules(module).values():
+        for name in ("dtype", "param_dtype"):
+            # Layers of Flax that were told to compute in float32 compute in the precision of the call.
+            if type(child).__module__.startswith("flax.") and _is_float32(getattr(child, name, None)):
+                setattr(child, name, jnp.dtype(call.dtype))
+    module.train() if call.training else module.eval()
+    return module
+
+
+def _is_float32(dtype: Any) -> bool:
+    try:
+        return dtype is not None and jnp.dtype(dtype) == jnp.float32
+    except TypeError:
+        return False
+
+
+def to_array(leaf: Any, dtype: str) -> Any:
+    """Return a numpy leaf of the arguments as a JAX array in a precision; anything else as it is."""
+    array = leaf.array if isinstance(leaf, Constant) else leaf
+    if not isinstance(array, np.ndarray):
+        return array
+    return jnp.asarray(array, {"f": dtype, "c": jnp.result_type(dtype, jnp.complex64)}.get(array.dtype.kind))
+
+
+def call_flax(module: nnx.Module, call: Call) -> Any:
+    """Call the Flax module, and tell it the mode if its ``__call__`` asks for it."""
+    call = mapped_call(call, lambda leaf: to_array(leaf, call.dtype))
+    return module(*call.args, **call.kwargs, **mode_arguments(module, call))
+
+
+def mode_arguments(module: nnx.Module, call: Call) -> dict[str, bool]:
+    """Return the arguments by which a Flax module wants to be told whether it trains.
+
+    >>> mode_arguments(nnx.Dropout(0.5), Call((), {}, training=True, dtype="float32"))
+    {}
+    """
+    try:
+        parameters = list(inspect.signature(type(module).__call__).parameters.values())[1:]
+    except (TypeError, ValueError):
+        return {}
+    # Layers of Flax have these arguments, too, and take None for "as in train() and eval()".
+    asked = [p for p in parameters[len(call.args) :] if p.name in _MODE_ARGUMENTS and p.default is not None]
+    return {
+        p.name: _MODE_ARGUMENTS[p.name] == call.training for p in asked if p.name not in call.kwargs
+    }  # fmt: skip
+
+
 def run_flax(
     module: nnx.Module,
     call: Call,
-    cotangents: list[np.ndarray],
+    cotangents: Sequence[np.ndarray],
     jit: bool,
     compiler_options: dict[str, Any] | None = None,
 ) -> Outcome:
-    """Calls a merged copy of the Flax module, as a whole under jit or operation by operation."""
-    module = nnx.clone(module)
-    state.cast(module, call.dtype)
-    module.train() if call.training else module.eval()
+    """Call a copy of the Flax module, as a whole under jit or operation by operation.
+
+    The cotangents have the axis order of the outputs.
+    """
+    module = prepare_flax(module, call)
     graphdef, params, rest = nnx.split(module, nnx.Param, ...)
     leaves, structure = jax.tree.flatten((tuple(call.args), dict(call.kwargs)))
-    complex_dtype = jnp.result_type(call.dtype, jnp.complex64)
-
-    def to_array(leaf: Any) -> Any:
-        array = leaf.array if isinstance(leaf, Constant) else leaf
-        if not isinstance(array, np.ndarray):
-            return array
-        return jnp.asarray(array, {"f": call.dtype, "c": complex_dtype}.get(array.dtype.kind))
-
-    floats = [to_array(a) for a in leaves if is_float(a)]
+    floats = [to_array(leaf, call.dtype) for leaf in leaves if is_float(leaf)]
 
     def forward(params: Any, floats: list[jax.Array], rest: Any) -> Any:
         model = nnx.merge(graphdef, params, rest, copy=True)  # rest comes from outside the trace
         remaining = iter(floats)
-        filled = [next(remaining) if is_float(a) else to_array(a) for a in leaves]
+        filled = [next(remaining) if is_float(leaf) else leaf for leaf in leaves]
         args, kwargs = jax.tree.unflatten(structure, filled)
-        outputs = jax.tree.leaves(model(*args, **kwargs))
+        outputs = jax.tree.leaves(call_flax(model, dataclasses.replace(call, args=args, kwargs=kwargs)))
         _, _, after = nnx.split(model, nnx.Param, ...)
         inexact = [o for o in outputs if jnp.issubdtype(o.dtype, jnp.inexact)]
         return inexact, (outputs, after)
 
-    def outputs_and_gradients(params: Any, floats: list[jax.Array], rest: Any, cotangents: list[np.ndarray]) -> Any:
+    def outputs_and_gradients(
+        params: Any, floats: list[jax.Array], rest: Any, cotangents: Sequence[np.ndarray]
+    ) -> Any:  # fmt: skip
         inexact, vjp, (outputs, after) = jax.vjp(lambda p, f: forward(p, f, rest), params, floats, has_aux=True)
         # A wrong shape or dtype is for the comparison to find, not for the cotangent to stumble over.
         matching = [
@@ -167,16 +233,23 @@ def run_flax(
         return outputs, jax.tree.map(jnp.conj, vjp([jnp.conj(c) for c in matching])), after
 
     run = jax.jit(outputs_and_gradients, compiler_options=compiler_options) if jit else outputs_and_gradients
-    outputs, (param_gradients, input_gradients), after = run(params, floats, rest, cotangents)
-    named_gradients = state.named_parameters(nnx.merge(graphdef, param_gradients, rest))
-    buffers = state.named_buffers(nnx.merge(graphdef, params, after))
+    outputs, (param_gradients, input_gradients), after = run(params, floats, rest, list(cotangents))
+    gradients = _variables(nnx.merge(graphdef, param_gradients, rest), is_parameter=True)
     return Outcome(
         [np.asarray(o) for o in outputs],
         [np.asarray(g) for g in input_gradients],
-        {name: np.asarray(g.get_value()) for name, g in named_gradients},
-        {name: np.asarray(b.get_value()) for name, b in buffers},
+        gradients,
+        _variables(nnx.merge(graphdef, params, after), is_parameter=False),
     )
 
 
-def _padded(cotangents: list[np.ndarray], length: int) -> list[np.ndarray]:
+def _variables(module: nnx.Module, is_parameter: bool) -> dict[str, np.ndarray]:
+    return {
+        name: np.asarray(variable.get_value())
+        for name, variable in named_variables(module).items()
+        if isinstance(variable, nnx.Param) == is_parameter
+    }
+
+
+def _padded(cotangents: Sequence[np.ndarray], length: int) -> list[np.ndarray]:
     return [*cotangents, *[np.zeros(())] * length][:length]

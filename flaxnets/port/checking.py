@@ -10,8 +10,8 @@ import numpy as np
 from flax import nnx
 
 from flaxnets import state
-from flaxnets.parity.check import deviation, largest
 from flaxnets.parity.masks import shared_masks
+from flaxnets.parity.measures import deviation, largest
 from flaxnets.parity.state import compare_names
 from flaxnets.port._torch import torch
 from flaxnets.port.errors import PortError

@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from flaxnets import state
-from flaxnets.parity.check import relative_error
+from flaxnets.parity.measures import relative_error
 from flaxnets.port._torch import torch
 from flaxnets.port.checking import check_port
 from flaxnets.port.errors import PortError

@@ -1,0 +1,79 @@
+"""Modules and variables of any NNX module by their dotted paths."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from flax import nnx
+
+# Variables that hold no state of the model: random streams, recorded values and decoding caches.
+NOT_STATE = (nnx.RngState, nnx.Intermediate, nnx.Cache)
+
+
+def join(prefix: str, name: object) -> str:
+    """Return a dotted path.
+
+    >>> join("", "conv"), join("blocks", 0)
+    ('conv', 'blocks.0')
+    """
+    return f"{prefix}.{name}" if prefix else str(name)
+
+
+def named_modules(module: nnx.Module) -> dict[str, nnx.Module]:
+    """Return the module, under the name ``""``, and all modules below it, each under its first path.
+
+    The order is that of the attributes' definition. ``nnx.merge`` and ``nnx.clone`` sort attributes by their names.
+
+    >>> list(named_modules(nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))))
+    ['', 'layers', 'layers.0']
+    """
+    return {name: node for name, node in _walk(module) if isinstance(node, nnx.Module)}
+
+
+def named_variables(module: nnx.Module, *, remove_duplicate: bool = True) -> dict[str, nnx.Variable]:
+    """Return parameters, statistics and buffers by their paths; a shared variable once, under its first path.
+
+    Args:
+        module: any NNX module.
+        remove_duplicate: whether to leave out the other paths of a shared variable.
+
+    >>> list(named_variables(nnx.Linear(2, 3, rngs=nnx.Rngs(0))))
+    ['kernel', 'bias']
+    """
+    walk = _walk(module, remove_duplicate=remove_duplicate)
+    variables = {
+        name: node for name, node in walk if isinstance(node, nnx.Variable) and not isinstance(node, NOT_STATE)
+    }
+    return {name: variable for name, variable in variables.items() if variable.get_raw_value() is not None}
+
+
+def _walk(
+    node: Any,
+    name: str = "",
+    seen: set[int] | None = None,
+    above: tuple[int, ...] = (),
+    *,
+    remove_duplicate: bool = True,
+) -> Iterator[tuple[str, Any]]:
+    seen = set() if seen is None else seen
+    is_state = isinstance(node, (nnx.Module, nnx.Variable))
+    if not is_state and not isinstance(node, (list, tuple, Mapping)):
+        return
+    if id(node) in above or (is_state and remove_duplicate and id(node) in seen):
+        return
+    seen.add(id(node))
+    yield name, node
+    if not isinstance(node, nnx.Variable):
+        for key, child in _children(node):
+            yield from _walk(child, join(name, key), seen, (*above, id(node)), remove_duplicate=remove_duplicate)
+
+
+def _children(node: Any) -> Iterator[tuple[object, Any]]:
+    if isinstance(node, nnx.Module):
+        attributes = vars(node)
+        order = attributes.get("_order", ())
+        names = [*(key for key in order if key in attributes), *(key for key in attributes if key not in order)]
+        yield from ((key, attributes[key]) for key in names if not key.startswith("_pytree__"))
+    elif isinstance(node, Mapping):
+        yield from node.items()
+    else:
+        yield from enumerate(node)
