@@ -1,0 +1,211 @@
+"""Which torch layer is which Flax layer: alignment of the two sequences of layers by kind, shapes, order and names."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from flaxnets.parity.layers import FlaxLayer, TorchLayer
+from flaxnets.parity.naming import likeness, normalised, same_numbers
+from flaxnets.parity.pairing import Pairing, groups, pair, parts, signature
+
+# A pairing is worth this much for each layer in it; likeness of names adds less than that.
+_WORTH = 5.0
+# How much better other names must fit before they count more than the order of the layers.
+_CLEAR = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """Pairings, and the layers of both sides that have no partner."""
+
+    pairings: list[Pairing]
+    torch: list[TorchLayer]
+    flax: list[FlaxLayer]
+
+
+def align(torch_layers: Sequence[TorchLayer], flax_layers: Sequence[FlaxLayer]) -> Alignment:
+    """Pair the layers of the two sides, each in the order of its execution or definition.
+
+    Layers whose names are equal but for style are paired first, where that pairs all layers of their shapes. The rest is
+    aligned in order; layers that crossed others are aligned among themselves; then single parameters of users' own
+    layers. Among layers of equal shapes, names that clearly fit better decide against the order.
+
+    >>> align([], []).pairings
+    []
+    """
+    scores = _Scores()
+    pairings = _equal_names(torch_layers, flax_layers, scores)
+    ours, theirs = _remaining(torch_layers, flax_layers, pairings)
+    while ours and theirs:
+        new = _in_order(ours, theirs, scores)
+        if not new:
+            break
+        pairings += new
+        ours, theirs = _remaining(ours, theirs, new)
+    pairings += _single_parameters(ours, theirs, pairings, scores)
+    pairings = _with_clear_names(pairings)
+    ours, theirs = _remaining(ours, theirs, pairings)
+    return Alignment(pairings, ours, theirs)
+
+
+class _Scores:
+    """Pairings of layers by their signatures, so that equal layers are compared once."""
+
+    def __init__(self) -> None:
+        self._qualities: dict[tuple, float] = {}
+
+    def quality(self, ours: TorchLayer, theirs: FlaxLayer) -> float:
+        key = (signature(ours), ours.type, signature(theirs), theirs.type)
+        if key not in self._qualities:
+            pairing = pair([ours], [theirs])
+            self._qualities[key] = pairing.quality if pairing else 0.0
+        return self._qualities[key]
+
+    def score(self, ours: TorchLayer, theirs: FlaxLayer) -> float:
+        quality = self.quality(ours, theirs)
+        return quality and 2 * _WORTH * quality + _name_bonus(ours, theirs)
+
+
+def _name_bonus(ours: TorchLayer, theirs: FlaxLayer) -> float:
+    return 1.5 * likeness(ours.label, theirs.label) + 0.5 * same_numbers(ours.label, theirs.label)
+
+
+def _remaining(
+    ours: Iterable[TorchLayer], theirs: Iterable[FlaxLayer], pairings: Sequence[Pairing]
+) -> tuple[list[TorchLayer], list[FlaxLayer]]:
+    done = {id(layer) for pairing in pairings for layer in (*pairing.torch, *pairing.flax)}
+    return [each for each in ours if id(each) not in done], [each for each in theirs if id(each) not in done]
+
+
+def _equal_names(ours: Sequence[TorchLayer], theirs: Sequence[FlaxLayer], scores: _Scores) -> list[Pairing]:
+    """Pair layers by name, where the names of all layers of one signature are equal on the two sides."""
+    by_signature: dict[tuple, tuple[list[TorchLayer], list[FlaxLayer]]] = {}
+    for layer in ours:
+        by_signature.setdefault(signature(layer), ([], []))[0].append(layer)
+    for layer in theirs:
+        best = next((key for key, (some, _) in by_signature.items() if some and scores.quality(some[0], layer) > 0.9), None)
+        if best is not None:
+            by_signature[best][1].append(layer)
+    result = []
+    for some, others in by_signature.values():
+        names, other_names = ([normalised(layer.label) for layer in side] for side in (some, others))
+        if len(set(names)) == len(names) and sorted(names) == sorted(other_names):
+            partners = dict(zip(other_names, others, strict=True))
+            pairings = [pair([layer], [partners[name]]) for layer, name in zip(some, names, strict=True)]
+            result += [pairing for pairing in pairings if pairing is not None]
+    return result
+
+
+def _in_order(ours: Sequence[TorchLayer], theirs: Sequence[FlaxLayer], scores: _Scores) -> list[Pairing]:
+    """Return the best alignment in which no two pairings cross."""
+    best = [[0.0] * (len(theirs) + 1) for _ in range(len(ours) + 1)]
+    moves: dict[tuple[int, int], tuple[int, int]] = {}
+    grouped: dict[tuple[int, int, int, int], Pairing] = {}
+
+    def offer(i: int, j: int, value: float, move: tuple[int, int]) -> None:
+        if value > best[i][j]:
+            best[i][j], moves[i, j] = value, move
+
+    for i in range(len(ours) + 1):
+        for j in range(len(theirs) + 1):
+            if i == j == 0:
+                continue
+            best[i][j] = -1.0
+            if i:
+                offer(i, j, best[i - 1][j], (1, 0))
+            if j:
+                offer(i, j, best[i][j - 1], (0, 1))
+            if not i or not j:
+                continue
+            score = scores.score(ours[i - 1], theirs[j - 1])
+            if score:
+                offer(i, j, best[i - 1][j - 1] + score, (1, 1))
+            for a, b in _group_moves(ours[i - 1], theirs[j - 1], i, j):
+                pairing = pair(ours[i - a : i], theirs[j - b : j])
+                if pairing is not None:
+                    grouped[i, j, a, b] = pairing
+                    names = _name_bonus(ours[i - 1], theirs[j - 1])
+                    offer(i, j, best[i - a][j - b] + _WORTH * (a + b) * pairing.quality + names, (a, b))
+    result, (i, j) = [], (len(ours), len(theirs))
+    while i or j:
+        a, b = moves[i, j]
+        if a and b:
+            pairing = grouped.get((i, j, a, b)) or pair(ours[i - a : i], theirs[j - b : j])
+            result += [pairing] if pairing else []
+        i, j = i - a, j - b
+    return result[::-1]
+
+
+def _group_moves(ours: TorchLayer, theirs: FlaxLayer, i: int, j: int) -> list[tuple[int, int]]:
+    kinds = {ours.kind, theirs.kind}
+    if not (kinds <= {"linear", "cell"} or kinds == {"conv"}):
+        return []
+    moves = []
+    if ours.kind in ("cell", theirs.kind):
+        moves += [(1, count) for count in groups(ours.kind, ours.type) if count <= j]
+    if theirs.kind in ("cell", ours.kind):
+        counts = (2,) if theirs.kind == "cell" else groups(theirs.kind, theirs.type)
+        moves += [(count, 1) for count in counts if count <= i]
+    return moves
+
+
+def _single_parameters(
+    ours: Sequence[TorchLayer], theirs: Sequence[FlaxLayer], pairings: Sequence[Pairing], scores: _Scores
+) -> list[Pairing]:
+    """Pair what is left parameter by parameter, if at least one side is a user's own layer."""
+    names = {name for pairing in pairings for link in pairing.links for name in link.names}
+    made = {(link.target.path, link.target.index) for pairing in pairings for link in pairing.links}
+    free = [layer for pairing in pairings for layer in pairing.torch if layer.kind == "parameters"]
+    taken = [layer for pairing in pairings for layer in pairing.flax if layer.kind == "parameters"]
+    left = [layer for layer in parts([*ours, *free]) if not set(_names(layer)) & names]
+    lacking = [layer for layer in parts([*theirs, *taken]) if not {(t.path, t.index) for t in layer.targets} & made]
+    result: list[Pairing] = []
+    while True:
+        pairs = [p for p in _in_order(left, lacking, scores) if "parameters" in (p.torch[0].kind, p.flax[0].kind)]
+        if not pairs:
+            return result
+        result += pairs
+        left, lacking = _remaining(left, lacking, pairs)
+
+
+def _names(layer: TorchLayer) -> list[str]:
+    return [name for source in layer.sources.values() for name in source.names]
+
+
+def _with_clear_names(pairings: Sequence[Pairing]) -> list[Pairing]:
+    """Exchange partners of equal signature where the names clearly fit better that way."""
+    result = list(pairings)
+    for indices in interchangeable(result):
+        changed = True
+        while changed:
+            changed = False
+            for position, a in enumerate(indices):
+                for b in indices[position + 1 :]:
+                    if preference(result[a], result[b]) < -_CLEAR:
+                        result[a], result[b] = exchanged(result[a], result[b])
+                        changed = True
+    return result
+
+
+def interchangeable(pairings: Sequence[Pairing]) -> list[list[int]]:
+    """Return the groups of pairings whose partners could be exchanged: one layer to one, of equal signatures."""
+    by_signature: dict[tuple, list[int]] = {}
+    for index, pairing in enumerate(pairings):
+        if len(pairing.torch) == len(pairing.flax) == 1:
+            key = (signature(pairing.torch[0]), signature(pairing.flax[0]))
+            by_signature.setdefault(key, []).append(index)
+    return [indices for indices in by_signature.values() if len(indices) > 1]
+
+
+def preference(a: Pairing, b: Pairing) -> float:
+    """Return how much better the names fit than after an exchange of partners; 0 if the names do not tell."""
+    (x,), (y,), (u,), (v,) = a.torch, b.torch, a.flax, b.flax
+    kept = likeness(x.label, u.label) + likeness(y.label, v.label)
+    return kept - likeness(x.label, v.label) - likeness(y.label, u.label)
+
+
+def exchanged(a: Pairing, b: Pairing) -> tuple[Pairing, Pairing]:
+    """Return two pairings with their Flax layers exchanged."""
+    first, second = pair(a.torch, b.flax), pair(b.torch, a.flax)
+    assert first is not None
+    assert second is not None
+    return first, second

@@ -1,0 +1,547 @@
+"""How the variables of each Flax layer type are made of torch tensors: one table, one row a layer type.
+
+Both sides are described in torch's coordinates: a layer has a kind and roles (``weight``, ``bias``, ``running_mean``)
+with torch's shapes, whatever the layer's class and memory order. :mod:`flaxnets.parity.pairing` then compares roles.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from flax import nnx
+
+from flaxnets.parity._torch import torch
+from flaxnets.parity.transforms import joined, reshaping
+from flaxnets.parity.trees import join, named_modules, named_variables
+
+Shape = tuple[int, ...]
+
+# Gates of recurrent cells, in the order in which both torch and Flax stack them: i f g o, and r z n.
+GATES: Mapping[str, int] = {"lstm": 4, "gru": 3, "rnn": 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The torch tensors of one role.
+
+    Attributes:
+        names: state-dict names.
+        shape: shape after the steps.
+        steps: what selects or joins the role's values, such as ``"rows(0:4)"`` or ``"sum"``.
+        optional: whether a partner on the Flax side may be missing, as of buffers that both sides compute.
+    """
+
+    names: tuple[str, ...]
+    shape: Shape
+    steps: str = "same"
+    optional: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A Flax variable, or one slice of a stacked variable, and the steps that make it of its role's torch values."""
+
+    path: str
+    role: str
+    steps: str = "same"
+    index: int | None = None
+    optional: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TorchLayer:
+    """A torch layer, or a part of a torch layer that Flax has as a layer of its own (the query of an attention)."""
+
+    name: str
+    kind: str
+    type: str
+    sources: Mapping[str, Source]
+    label: str = ""
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Return the shapes of all roles."""
+        return {role: source.shape for role, source in self.sources.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FlaxLayer:
+    """A Flax layer with its roles' shapes in torch's coordinates."""
+
+    name: str
+    kind: str
+    type: str
+    shapes: Mapping[str, Shape]
+    targets: tuple[Target, ...]
+    label: str = ""
+
+
+class Row(NamedTuple):
+    """A row of the table: a Flax layer type.
+
+    Attributes:
+        type: the class; subclasses are included.
+        kind: what the layer is on both sides.
+        label: the type's name in messages and in comparisons of names.
+        main: path of a variable that every layer of the type has.
+        ndim: number of axes of that variable, without the leading axis of stacked layers.
+        describe: yields ``(path, role, shape of the role in torch, steps)`` for each variable.
+    """
+
+    type: type[nnx.Module]
+    kind: str
+    label: str
+    main: str
+    ndim: Callable[[Any], int]
+    describe: Callable[[Any, Callable[[str], Shape]], Iterator[tuple[str, str, Shape, str]]]
+
+
+# The rows' descriptions. `shape` gives a variable's shape without the stacking axis. Bias and scale may be absent;
+# the caller leaves out variables that are not there.
+
+
+def _linear(module: nnx.Linear, shape: Callable[[str], Shape]) -> Iterator[tuple[str, str, Shape, str]]:
+    features_in, features_out = shape("kernel")
+    yield "kernel", "weight", (features_out, features_in), "transpose"
+    yield "bias", "bias", (features_out,), "same"
+
+
+def _contraction(kernel: Shape, contracted: Sequence[int], batch: Sequence[int] = ()) -> tuple[Shape, str]:
+    """Return torch's shape of a kernel, (*batch, out, in), and the steps from there to the kernel's axes."""
+    outputs = [axis for axis in range(len(kernel)) if axis not in contracted and axis not in batch]
+    order = [*batch, *outputs, *contracted]
+    sizes = [kernel[axis] for axis in order]
+    torch_shape = (
+        *(kernel[axis] for axis in batch),
+        math.prod(kernel[axis] for axis in outputs),
+        math.prod(kernel[axis] for axis in contracted),
+    )
+    if not batch and order == [*range(len(contracted), len(kernel)), *range(len(contracted))]:
+        steps = joined("transpose", reshaping(torch_shape[::-1], kernel))
+    else:
+        inverse = sorted(range(len(order)), key=order.__getitem__)
+        steps = joined(reshaping(torch_shape, sizes), f"axes({','.join(map(str, inverse))})")
+    return torch_shape, steps
+
+
+def _linear_general(module: nnx.LinearGeneral, shape: Callable[[str], Shape]) -> Iterator[tuple[str, str, Shape, str]]:
+    batch, inputs = len(module.batch_axis), len(module.in_features)
+    kernel = shape("kernel")
+    torch_shape, steps = _contraction(kernel, range(batch, batch + inputs), range(batch))
+    yield "kernel", "weight", torch_shape, steps
+    bias = (*kernel[:batch], *kernel[batch + inputs :])
+    yield "bias", "bias", torch_shape[:-1], reshaping(torch_shape[:-1], bias)
+
+
+def _einsum(module: nnx.Einsum, shape: Callable[[str], Shape]) -> Iterator[tuple[str, str, Shape, str]]:
+    inputs, letters = module.einsum_str.replace(" ", "").split("->")[0].split(",")
+    output = module.einsum_str.replace(" ", "").split("->")[1]
+    contracted = [i for i, letter in enumerate(letters) if letter in inputs and letter not in output]
+    batch = [i for i, letter in enumerate(letters) if letter in inputs and letter in output]
+    torch_shape, steps = _contraction(shape("kernel"), contracted, batch)
+    yield "kernel", "weight", torch_shape, steps
+    if module.bias is not None:
+        bias = shape("bias")
+        yield "bias", "bias", (math.prod(bias),), reshaping((math.prod(bias),), bias)
+
+
+def _conv(module: nnx.Conv, shape: Callable[[str], Shape]) -> Iterator[tuple[str, str, Shape, str]]:
+    *spatial, features_in, features_out = shape("kernel")
+    yield "kernel", "weight", (features_out, features_in, *spatial), "conv kernel"
+    yield "bias", "bias", (features_out,), "same"
+
+
+def _conv_transpose(module: nnx.ConvTranspose, shape: Callable[[str], Shape]) -> Iterator[tuple[str, str, Shape, str]]:
+    *spatial, first, second = shape("kernel")
+    # lax.conv_transpose turns the kernel around in space, and swaps its channels, only if it is told that the kernel
+    # is that of the convolution in the other direction. torch's kernels always are.
+    if module.transpose_kernel:
+        yield "kernel", "weight", (second, first, *spatial), "conv kernel"
+        yield "bias", "bias", (first,), "same"
+    else:
+        yield "kernel", "weight", (first, second, *spatial), "transposed conv kernel"
+        yield "bias", "bias", (second,), "same"
+
+
+def _norm(module: Any, shape: Callable[[str], Shape]) -> Iterator[tuple[str, str, Shape, str]]:
+    for path, role in (("scale", "weight"), ("bias", "bias"), ("mean", "running_mean"), ("var", "running_var")):
+        if getattr(module, path, None) is not None:
+            yield path, role, shape(path), "same"
+
+
+def _embed(module: nnx.Embed, shape: Callable[[str], Shape]) -> Iterator[tuple[str, str, Shape, str]]:
+    yield "embedding", "weight", shape("embedding"), "same"
+
+
+def _prelu(module: nnx.PReLU, shape: Callable[[str], Shape]) -> Iterator[tuple[str, str, Shape, str]]:
+    yield "negative_slope", "weight", (1,), "reshape()"
+
+
+def _lstm_cell(module: nnx.LSTMCell, shape: Callable[[str], Shape]) -> Iterator[tuple[str, str, Shape, str]]:
+    features, hidden = shape("ii.kernel")
+    for number, gate in enumerate(("i", "f", "g", "o")):
+        rows = f"rows({number * hidden}:{(number + 1) * hidden})"
+        inputs = "if_" if gate == "f" else f"i{gate}"
+        yield f"{inputs}.kernel", "weight_ih", (4 * hidden, features), joined(rows, "transpose")
+        yield f"h{gate}.kernel", "weight_hh", (4 * hidden, hidden), joined(rows, "transpose")
+        yield f"h{gate}.bias", "bias", (4 * hidden,), rows
+
+
+def _fused_cell(bias: str) -> Callable[..., Iterator[tuple[str, str, Shape, str]]]:
+    def describe(module: Any, shape: Callable[[str], Shape]) -> Iterator[tuple[str, str, Shape, str]]:
+        features, rows = shape("dense_i.kernel")
+        yield "dense_i.kernel", "weight_ih", (rows, features), "transpose"
+        yield "dense_h.kernel", "weight_hh", shape("dense_h.kernel")[::-1], "transpose"
+        yield f"{bias}.bias", "bias", (rows,), "same"
+
+    return describe
+
+
+def _axes(count: int) -> Callable[[Any], int]:
+    return lambda module: count
+
+
+def _kernel_axes(module: Any) -> int:
+    return len(module.kernel_size) + 2
+
+
+TABLE: tuple[Row, ...] = (
+    Row(nnx.Linear, "linear", "Linear", "kernel", _axes(2), _linear),
+    Row(
+        nnx.LinearGeneral, "linear", "Linear", "kernel",
+        lambda module: len(module.batch_axis) + len(module.in_features) + len(module.out_features), _linear_general,
+    ),
+    Row(nnx.Einsum, "linear", "Linear", "kernel", lambda module: len(module.kernel_shape), _einsum),
+    Row(nnx.Conv, "conv", "Conv", "kernel", _kernel_axes, _conv),
+    Row(nnx.ConvTranspose, "transposed conv", "ConvTranspose", "kernel", _kernel_axes, _conv_transpose),
+    Row(nnx.BatchNorm, "batch norm", "BatchNorm", "mean", _axes(1), _norm),
+    Row(nnx.LayerNorm, "norm", "LayerNorm", "scale", _axes(1), _norm),
+    Row(nnx.RMSNorm, "norm", "RMSNorm", "scale", _axes(1), _norm),
+    Row(nnx.GroupNorm, "norm", "GroupNorm", "scale", _axes(1), _norm),
+    Row(nnx.InstanceNorm, "norm", "InstanceNorm", "scale", _axes(1), _norm),
+    Row(nnx.Embed, "embedding", "Embedding", "embedding", _axes(2), _embed),
+    Row(nnx.PReLU, "prelu", "PReLU", "negative_slope", _axes(0), _prelu),
+    Row(nnx.LSTMCell, "cell", "lstm", "ii.kernel", _axes(2), _lstm_cell),
+    Row(nnx.OptimizedLSTMCell, "cell", "lstm", "dense_i.kernel", _axes(2), _fused_cell("dense_h")),
+    Row(nnx.GRUCell, "cell", "gru", "dense_i.kernel", _axes(2), _fused_cell("dense_i")),
+    Row(nnx.SimpleCell, "cell", "rnn", "dense_i.kernel", _axes(2), _fused_cell("dense_i")),
+)  # fmt: skip
+
+# Composites whose attributes are not defined in the order that torch's parts have, or lose it when NNX sorts them.
+_ORDERED: Mapping[type[nnx.Module], tuple[str, ...]] = {
+    nnx.MultiHeadAttention: ("query", "key", "value", "query_ln", "key_ln", "out"),
+    nnx.Bidirectional: ("forward_rnn", "backward_rnn"),
+}
+
+
+def find_row(module: Any) -> Row | None:
+    """Return the table's row of a Flax module, None if the module is no known layer.
+
+    >>> find_row(nnx.Linear(2, 3, rngs=nnx.Rngs(0))).kind
+    'linear'
+    """
+    return next((row for row in TABLE if isinstance(module, row.type)), None)
+
+
+def flax_layers(module: nnx.Module, linen: Mapping[str, Any] | None = None) -> list[FlaxLayer]:
+    """Return the layers of an NNX module in the order of their definition, with stacked layers taken apart.
+
+    Variables that belong to no known layer form layers of the kind ``"parameters"``, one for each module or container
+    that holds them.
+
+    Args:
+        module: any NNX module.
+        linen: for each ``nnx.bridge.ToNNX`` below, at its path, what :func:`flaxnets.parity.linen.layer_types` found.
+
+    >>> [layer.kind for layer in flax_layers(nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0)))]
+    ['linear', 'linear', 'linear', 'linear']
+    """
+    linen_rules: Any = None
+
+    modules = named_modules(module)
+    variables = named_variables(module)
+    ranks = {path: rank for rank, path in enumerate(_in_order(list(variables), modules))}
+    layers: list[tuple[FlaxLayer, int]] = []
+    for path, child in modules.items():
+        row = find_row(child)
+        if row is not None:
+            described = _described(path, child, row, variables)
+            layers += [described] if described else []
+        elif isinstance(child, nnx.bridge.ToNNX):
+            found = linen_rules.linen_layers(path, child, variables, (linen or {}).get(path))
+            layers += [(layer, 0) for layer in found]
+    taken = {target.path for layer, _ in layers for target in layer.targets}
+    layers += _raw_layers({path: v for path, v in variables.items() if path not in taken}, layers, modules)
+
+    def rank(layer: FlaxLayer) -> tuple[int, int]:
+        paths = [target.path for target in layer.targets]
+        if layer.kind == "parameters":  # torch lists a module's own parameters before those of its children
+            prefix = join(layer.name, "")
+            paths = [path for path in ranks if path.startswith(prefix)]
+        return min((ranks[path] for path in paths), default=0), layer.kind != "parameters"
+
+    return _unstacked(sorted(layers, key=lambda pair: rank(pair[0])), list(modules))
+
+
+def _in_order(paths: list[str], modules: Mapping[str, nnx.Module]) -> list[str]:
+    ordered = {
+        path: order for path, child in modules.items() for type_, order in _ORDERED.items() if isinstance(child, type_)
+    }
+
+    def key(path: str) -> tuple[int, ...]:
+        return tuple(
+            order.index(child)
+            for prefix, order in ordered.items()
+            if path.startswith(join(prefix, ""))
+            for child in [path[len(join(prefix, "")) :].split(".")[0]]
+            if child in order
+        )
+
+    groups = itertools.groupby(paths, key=lambda path: [p for p in ordered if path.startswith(join(p, ""))][:1])
+    return [path for _, group in groups for path in sorted(group, key=key)]
+
+
+def _described(
+    name: str, module: nnx.Module, row: Row, variables: Mapping[str, nnx.Variable]
+) -> tuple[FlaxLayer, int] | None:
+    """Return a known layer and the size of its stacking axis, 0 for a layer that is not stacked."""
+    held = {
+        path[len(join(name, "")) :]: tuple(variable.shape)
+        for path, variable in variables.items()
+        if path.startswith(join(name, ""))
+    }
+    if not held:
+        return None
+    main = row.main if row.main in held else next(iter(held))
+    stacked = len(held[main]) - row.ndim(module) == 1
+    size = held[main][0] if stacked else 0
+
+    def shape(path: str) -> Shape:
+        return held[path][1:] if stacked else held[path]
+
+    uses = [use for use in row.describe(module, shape) if use[0] in held]
+    targets = tuple(Target(join(name, path), role, steps) for path, role, _, steps in uses)
+    return FlaxLayer(name, row.kind, row.label, {role: size for _, role, size, _ in uses}, targets, name), size
+
+
+def _raw_layers(
+    variables: Mapping[str, nnx.Variable],
+    known: Sequence[tuple[FlaxLayer, int]],
+    modules: Mapping[str, nnx.Module],
+) -> list[tuple[FlaxLayer, int]]:
+    """Return one layer for each module, list or dict that holds variables of its own."""
+    owners: dict[str, dict[str, nnx.Variable]] = {}
+    for path, variable in variables.items():
+        owner, _, name = path.rpartition(".")
+        owners.setdefault(owner, {})[name] = variable
+    result = []
+    for owner, held in owners.items():
+        size = _stacked_around(owner, held, known)
+        shapes = {name: tuple(v.shape[1:] if size else v.shape) for name, v in held.items()}
+        targets = tuple(
+            Target(join(owner, name), name, optional=not isinstance(v, (nnx.Param, nnx.BatchStat)))
+            for name, v in held.items()
+        )
+        kind, type_ = _torch_like(modules.get(owner))
+        result.append((FlaxLayer(owner, kind, type_, shapes, targets, owner), size))
+    return result
+
+
+def _torch_like(module: Any) -> tuple[str, str]:
+    """Return kind and type of a layer whose variables may have torch's names and shapes, as those of ``flaxnets.nn``."""
+    name = type(module).__name__
+    if not type(module).__module__.startswith("flaxnets.nn.") or not hasattr(torch.nn, name):
+        return "parameters", ""
+    for types, kind, label in _TORCH_KINDS:
+        if name in {each.__name__ for each in types}:
+            return kind, label
+    return f"torch {name}", name
+
+
+def composites_under_torch_names(module: nnx.Module) -> set[str]:
+    """Return the classes of torch.nn that the Flax module has under torch's names and that Flax would take apart.
+
+    >>> from flaxnets import nn
+    >>> composites_under_torch_names(nn.LSTM(2, 3, rngs=nnx.Rngs(0)))
+    {'LSTM'}
+    """
+    kinds = {_torch_like(child)[0] for child in named_modules(module).values()}
+    return {kind.removeprefix("torch ") for kind in kinds if kind.startswith("torch ")}
+
+
+def _stacked_around(owner: str, held: Mapping[str, nnx.Variable], known: Sequence[tuple[FlaxLayer, int]]) -> int:
+    """Return the stacking axis of raw parameters: that of the known layers of the nearest module around them."""
+    parent = owner
+    while parent:
+        sizes = {size for layer, size in known if layer.name.startswith(join(parent, ""))}
+        if sizes:
+            size = sizes.pop() if len(sizes) == 1 else 0
+            return size if all(v.ndim and v.shape[0] == size for v in held.values()) else 0
+        parent = parent.rpartition(".")[0]
+    return 0
+
+
+def _unstacked(layers: Sequence[tuple[FlaxLayer, int]], modules: Sequence[str]) -> list[FlaxLayer]:
+    """Return the layers with each stack of n layers (of ``nnx.vmap``) as n layers, in torch's order: block by block."""
+
+    def stack_of(layer: FlaxLayer, size: int) -> str | None:
+        """Return the outermost module around that has no layer which is not stacked."""
+        if not size:
+            return None
+        parts = layer.name.split(".")
+        prefixes = [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+        for prefix in prefixes:
+            within = {s for other, s in layers if other.name == prefix or other.name.startswith(join(prefix, ""))}
+            if within == {size}:
+                return prefix
+        return layer.name
+
+    result: list[FlaxLayer] = []
+    with_stack = [(layer, size, stack_of(layer, size)) for layer, size in layers]
+    for stack, group in itertools.groupby(with_stack, key=lambda item: item[2]):
+        members = list(group)
+        if stack is None:
+            result += [layer for layer, _, _ in members]
+            continue
+        for index in range(members[0][1]):
+            for layer, _, _ in members:
+                targets = tuple(dataclasses.replace(target, index=index) for target in layer.targets)
+                label = join(join(stack, index), layer.name[len(stack) :].lstrip(".")).rstrip(".")
+                result.append(dataclasses.replace(layer, targets=targets, label=label))
+    return result
+
+
+# torch's side
+
+
+def torch_layers(module: Any, whole: Collection[str] = ()) -> list[TorchLayer]:
+    """Return the layers of a torch module in the order of their definition, a shared module once.
+
+    Args:
+        module: any torch module.
+        whole: names of classes of ``torch.nn`` that Flax has under the same names (as ``flaxnets.nn``): these are not
+            taken apart.
+
+    >>> [layer.label for layer in torch_layers(torch.nn.MultiheadAttention(4, 2))]
+    ['query', 'key', 'value', 'out_proj']
+    """
+    result: list[TorchLayer] = []
+    done: set[int] = set()
+    for name, child in module.named_modules():
+        tensors = {
+            own: tensor
+            for own, tensor in [*child._parameters.items(), *child._buffers.items()]
+            if tensor is not None and not own.endswith("num_batches_tracked")
+        }
+        tied = {own for own, tensor in tensors.items() if id(tensor) in done}
+        if tied == set(tensors) and isinstance(child, torch.nn.modules.linear.NonDynamicallyQuantizableLinear):
+            continue  # the projection of an attention, which is taken with the attention
+        if isinstance(child, torch.nn.MultiheadAttention) and type(child).__name__ not in whole:
+            # The output's projection is a layer below, which torch calls as a function.
+            done.update(id(tensor) for tensor in child.out_proj.parameters())
+        done.update(id(tensor) for tensor in tensors.values())
+        if tensors:
+            parts = _torch_parts(name, child, tensors, whole)
+            result += [_with_optional(part, {join(name, own) for own in tied}) for part in parts]
+    return result
+
+
+def _with_optional(layer: TorchLayer, names: Collection[str]) -> TorchLayer:
+    """Return the layer with tensors that an earlier layer holds, too, as optional: Flax may share the variable."""
+    sources = {
+        role: dataclasses.replace(source, optional=source.optional or set(source.names) <= set(names))
+        for role, source in layer.sources.items()
+    }
+    return dataclasses.replace(layer, sources=sources)
+
+
+_TORCH_KINDS: Sequence[tuple[tuple[type, ...], str, str]] = (
+    ((torch.nn.Linear,), "linear", "Linear"),
+    ((torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d), "conv", "Conv"),
+    (
+        (torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d, torch.nn.ConvTranspose3d),
+        "transposed conv",
+        "ConvTranspose",
+    ),
+    ((torch.nn.InstanceNorm1d, torch.nn.InstanceNorm2d, torch.nn.InstanceNorm3d), "norm", "InstanceNorm"),
+    (
+        (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d, torch.nn.SyncBatchNorm),
+        "batch norm",
+        "BatchNorm",
+    ),
+    ((torch.nn.LayerNorm,), "norm", "LayerNorm"),
+    ((torch.nn.RMSNorm,), "norm", "RMSNorm"),
+    ((torch.nn.GroupNorm,), "norm", "GroupNorm"),
+    ((torch.nn.Embedding, torch.nn.EmbeddingBag), "embedding", "Embedding"),
+    ((torch.nn.PReLU,), "prelu", "PReLU"),
+)
+
+
+def _torch_parts(name: str, module: Any, tensors: Mapping[str, Any], whole: Collection[str]) -> list[TorchLayer]:
+    if type(module).__name__ in whole:
+        return [_plain(name, f"torch {type(module).__name__}", module, tensors)]
+    if isinstance(module, (torch.nn.RNNBase, torch.nn.RNNCellBase)):
+        return _cells(name, module, tensors)
+    if isinstance(module, torch.nn.MultiheadAttention):
+        return _attention(name, module, tensors)
+    for types, kind, _ in _TORCH_KINDS:
+        if isinstance(module, types):
+            return [_plain(name, kind, module, tensors)]
+    return [_plain(name, "parameters", module, tensors)]
+
+
+def _plain(name: str, kind: str, module: Any, tensors: Mapping[str, Any]) -> TorchLayer:
+    type_ = next((label for types, _, label in _TORCH_KINDS if isinstance(module, types)), type(module).__name__)
+    kept_statistics = kind in ("batch norm", "norm")
+    sources = {
+        own: Source(
+            (join(name, own),),
+            tuple(tensor.shape),
+            optional=own in module._buffers and not (kept_statistics and own.startswith("running_")),
+        )
+        for own, tensor in tensors.items()
+    }
+    return TorchLayer(name, kind, type_, sources, name)
+
+
+def _cells(name: str, module: Any, tensors: Mapping[str, Any]) -> list[TorchLayer]:
+    """Return one cell for each layer and direction; the two biases also as the one bias that Flax's cells have."""
+    type_ = type(module).__name__.removesuffix("Cell").lower()
+    suffixes = dict.fromkeys(own.partition("weight_ih")[2] for own in tensors if own.startswith("weight_ih"))
+    result = []
+    for suffix in suffixes:
+        sources = {
+            role: Source((join(name, role + suffix),), tuple(tensors[role + suffix].shape))
+            for role in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+            if role + suffix in tensors
+        }
+        if "bias_ih" in sources and "bias_hh" in sources:
+            names = (*sources["bias_ih"].names, *sources["bias_hh"].names)
+            sources["bias"] = Source(names, sources["bias_ih"].shape, "gru bias" if type_ == "gru" else "sum")
+        direction = ".backward" if suffix.endswith("_reverse") else ".forward" if len(suffixes) > 1 else ""
+        label = f"{name}{suffix.removesuffix('_reverse').replace('_l', '.')}{direction}"
+        result.append(TorchLayer(name, "cell", type_, sources, label))
+    return result
+
+
+def _attention(name: str, module: Any, tensors: Mapping[str, Any]) -> list[TorchLayer]:
+    embed = module.embed_dim
+    result = []
+    for number, part in enumerate(("query", "key", "value")):
+        rows = f"rows({number * embed}:{(number + 1) * embed})"
+        sources = {}
+        if "in_proj_weight" in tensors:
+            shape = (embed, tensors["in_proj_weight"].shape[1])
+            sources["weight"] = Source((join(name, "in_proj_weight"),), shape, rows)
+        else:
+            own = f"{part[0]}_proj_weight"
+            sources["weight"] = Source((join(name, own),), tuple(tensors[own].shape))
+        if "in_proj_bias" in tensors:
+            sources["bias"] = Source((join(name, "in_proj_bias"),), (embed,), rows)
+        result.append(TorchLayer(name, "linear", "Linear", sources, join(name, part)))
+    outputs = {own: p for own, p in module.out_proj._parameters.items() if p is not None}
+    result.append(_plain(join(name, "out_proj"), "linear", module.out_proj, outputs))
+    rest = {own: tensors[own] for own in ("bias_k", "bias_v") if own in tensors}
+    return [*result, _plain(name, "parameters", module, rest)] if rest else result
