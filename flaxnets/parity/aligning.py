@@ -82,7 +82,9 @@ def _equal_names(ours: Sequence[TorchLayer], theirs: Sequence[FlaxLayer], scores
     for layer in ours:
         by_signature.setdefault(signature(layer), ([], []))[0].append(layer)
     for layer in theirs:
-        best = next((key for key, (some, _) in by_signature.items() if some and scores.quality(some[0], layer) > 0.9), None)
+        best = next(
+            (key for key, (some, _) in by_signature.items() if some and scores.quality(some[0], layer) > 0.9), None
+        )
         if best is not None:
             by_signature[best][1].append(layer)
     result = []

@@ -73,10 +73,8 @@ def normalised(name: str) -> str:
     >>> normalised("blocks[0].attn.q") == normalised("layers_0.Attention.query")
     True
     """
-    return " ".join("/".join(sorted(_meanings(word))) for word in words(name) if word not in _SKIPPED)
-
-
-_SKIPPED = {"layers", "layer"}
+    meanings = (_meanings(word) for word in words(name))
+    return " ".join("/".join(sorted(meaning)) for meaning in meanings if meaning != {"layer"})
 
 
 @functools.lru_cache(maxsize=65536)

@@ -66,8 +66,18 @@ def fits(torch_shape: Shape, shape: Shape, *, free: bool = False) -> list[str]:
         steps.append(reshaping(torch_shape, shape))
     ndim = len(torch_shape)
     if free and ndim > 1 and sorted(torch_shape) == sorted(shape):
-        steps += [step for step, order in _orders(ndim) if tuple(torch_shape[axis] for axis in order) == tuple(shape)]
+        steps += [
+            step
+            for step, order in _orders(ndim)
+            if tuple(torch_shape[axis] for axis in order) == tuple(shape) and (not steps or _tells(torch_shape, order))
+        ]
     return list(dict.fromkeys(steps))
+
+
+def _tells(torch_shape: Shape, order: tuple[int, ...]) -> bool:
+    """Return whether an axis order moves more than axes of size 1."""
+    wide = [axis for axis in order if torch_shape[axis] != 1]
+    return wide != sorted(wide)
 
 
 @functools.cache
@@ -300,7 +310,10 @@ def _beside(ours: TorchLayer) -> dict[str, Source] | None:
 def _cell_of_linears(ours: TorchLayer, theirs: Sequence[FlaxLayer]) -> Pairing | None:
     """Pair a torch cell with linear layers: of input and hidden state, each for all gates or one for each gate."""
     gates = GATES.get(ours.type, 1)
-    if any(layer.kind != "linear" or "weight" not in layer.shapes for layer in theirs) or "weight_ih" not in ours.sources:
+    if (
+        any(layer.kind != "linear" or "weight" not in layer.shapes for layer in theirs)
+        or "weight_ih" not in ours.sources
+    ):
         return None
     if len({layer.name.rpartition(".")[0] for layer in theirs}) > 1:
         return None
@@ -327,9 +340,7 @@ def _cell_of_linears(ours: TorchLayer, theirs: Sequence[FlaxLayer]) -> Pairing |
     return Pairing((ours,), tuple(theirs), links, 0.95 if complete else 0.6)
 
 
-def _input_and_hidden(
-    ours: TorchLayer, theirs: Sequence[FlaxLayer]
-) -> tuple[list[FlaxLayer], list[FlaxLayer]] | None:
+def _input_and_hidden(ours: TorchLayer, theirs: Sequence[FlaxLayer]) -> tuple[list[FlaxLayer], list[FlaxLayer]] | None:
     """Return the layers of the input and those of the hidden state: by shape, by name, or by order."""
     inputs, hidden = ours.sources["weight_ih"].shape[1], ours.sources["weight_hh"].shape[1]
     half = len(theirs) // 2

@@ -68,6 +68,8 @@ def _first(arrays: Arrays, argument: str) -> Arrays:
 # A step without a list to join works on each tensor; "sum", "concat", "stack" and "gru bias" join them.
 TRANSFORMS: Mapping[str, Step] = {
     "same": _each(lambda array, argument: array),
+    # "groups(2) | sum | stack": the steps up to "stack" join two tensors at a time.
+    "groups": Step(lambda arrays, argument: arrays),
     "transpose": _each(lambda array, argument: array.T),
     "axes": _each(lambda array, argument: array.transpose(_integers(argument))),
     "reshape": _each(lambda array, argument: array.reshape(_integers(argument))),
@@ -139,11 +141,8 @@ class Transform:
         return self._run(gradients, shape, gradients=True)
 
     def _run(self, tensors: Sequence[np.ndarray], shape: Sequence[int], *, gradients: bool) -> np.ndarray:
-        arrays = list(tensors)
         try:
-            for step, argument in self._steps:
-                function = step.gradient if gradients and step.gradient else step.apply
-                arrays = function(arrays, argument)
+            arrays = self._results(list(tensors), gradients=gradients)
         except (ValueError, IndexError) as error:
             raise ValueError(
                 f"transform {self._text!r} does not fit tensors of the shapes {[array.shape for array in tensors]}: "
@@ -156,6 +155,22 @@ class Transform:
                 f"Expected {list(shape)}, the shape of the Flax variable."
             )
         return np.ascontiguousarray(arrays[0]).reshape(tuple(shape))
+
+    def _results(self, arrays: Arrays, *, gradients: bool) -> Arrays:
+        (_, size), *_ = self._steps
+        if not self._text.startswith("groups"):
+            return _after(self._steps, arrays, gradients=gradients)
+        chunks = [arrays[start : start + int(size)] for start in range(0, len(arrays), int(size))]
+        *before, last = self._steps
+        return _after(
+            [last], [a for chunk in chunks for a in _after(before, chunk, gradients=gradients)], gradients=False
+        )
+
+
+def _after(steps: Sequence[tuple[Step, str]], arrays: Arrays, *, gradients: bool) -> Arrays:
+    for step, argument in steps:
+        arrays = (step.gradient if gradients and step.gradient else step.apply)(arrays, argument)
+    return arrays
 
 
 def joined(*steps: str) -> str:

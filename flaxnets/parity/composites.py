@@ -1,0 +1,92 @@
+"""Which modules of the two sides are the same function: those that hold the same parameters."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flax import nnx
+
+from flaxnets.parity._torch import torch
+from flaxnets.parity.pairing import Link
+from flaxnets.parity.trees import join, named_modules
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+def composites(torch_module: torch.nn.Module, flax_module: nnx.Module, links: Sequence[Link]) -> Pairs:
+    """Return pairs of torch module name and Flax module path: layers, and whatever holds the same layers.
+
+    The whole models are always a pair. Where several modules are nested around the same parameters, the outermost are
+    paired, and the innermost; a recurrent layer of torch, which has no cell within, is paired with what runs the cell.
+    Dropout layers are paired in order within paired modules.
+
+    >>> composites(torch.nn.Linear(2, 3), nnx.Linear(2, 3, rngs=nnx.Rngs(0)), [])
+    (('', ''),)
+    """
+    theirs = {name: child for name, child in named_modules(flax_module).items() if callable(child)}
+    ours = {name: child for name, child in torch_module.named_modules() if not _is_container(child)}
+    torch_sets = {name: _within(name, [link.names for link in links]) for name in ours}
+    flax_sets = {name: _within(name, [(link.target.path,) for link in links]) for name in theirs}
+    by_links: dict[frozenset[int], tuple[list[str], list[str]]] = {}
+    for side, sets in enumerate((torch_sets, flax_sets)):
+        for name, held in sets.items():
+            if held:
+                by_links.setdefault(held, ([], []))[side].append(name)
+    pairs = [("", "")]
+    for names, paths in by_links.values():
+        names, paths = [name for name in names if name], [path for path in paths if path]
+        pairs += _chain([(name, ours[name]) for name in names], paths)
+    pairs += _dropouts(ours, theirs, dict(pairs))
+    order = {name: index for index, name in enumerate(ours)}
+    return tuple(sorted(pairs, key=lambda pair: order[pair[0]]))
+
+
+def _is_container(module: Any) -> bool:
+    return isinstance(
+        module, (torch.nn.ModuleList, torch.nn.ModuleDict, torch.nn.ParameterList, torch.nn.ParameterDict)
+    )
+
+
+def _within(name: str, names: Sequence[tuple[str, ...]]) -> frozenset[int]:
+    prefix = join(name, "")
+    return frozenset(i for i, each in enumerate(names) if each and all(one.startswith(prefix) for one in each))
+
+
+def _chain(ours: Sequence[tuple[str, Any]], paths: Sequence[str]) -> list[tuple[str, str]]:
+    """Pair modules that are nested around the same parameters, both sides from the outside to the inside."""
+    if not ours or not paths:
+        return []
+    *outer, (innermost, module) = ours
+    if isinstance(module, torch.nn.RNNBase):
+        return [(name, path) for (name, _), path in zip([*outer[: len(paths) - 1], ours[-1]], paths, strict=False)]
+    inner = [(innermost, paths[-1])]
+    return [*((name, path) for (name, _), path in zip(outer, paths[:-1], strict=False)), *inner]
+
+
+def _dropouts(
+    ours: Mapping[str, Any], theirs: Mapping[str, nnx.Module], partners: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    torch_groups = _by_nearest([n for n, m in ours.items() if _drops(m)], partners)
+    flax_groups = _by_nearest(
+        [path for path, child in theirs.items() if isinstance(child, nnx.Dropout)], list(partners.values())
+    )
+    result = []
+    for nearest, names in torch_groups.items():
+        paths = flax_groups.get(partners[nearest], [])
+        if len(paths) == len(names):
+            result += list(zip(names, paths, strict=True))
+    return result
+
+
+def _drops(module: Any) -> bool:
+    return isinstance(module, (torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d))
+
+
+def _by_nearest(names: Sequence[str], around: Sequence[str] | Mapping[str, str]) -> dict[str, list[str]]:
+    """Group names by the innermost of the modules around them."""
+    result: dict[str, list[str]] = {}
+    for name in names:
+        prefix = name
+        while prefix and prefix not in around:
+            prefix = prefix.rpartition(".")[0]
+        result.setdefault(prefix, []).append(name)
+    return result

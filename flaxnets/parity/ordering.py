@@ -1,0 +1,157 @@
+"""The order in which the modules of either side are called, and which of them are called on the same values."""
+
+import contextlib
+import copy
+import dataclasses
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+from unittest import mock
+
+import jax
+import numpy as np
+from flax import nnx
+
+from flaxnets.parity._torch import torch
+from flaxnets.parity.layers import FlaxLayer, TorchLayer
+from flaxnets.parity.layouts import suggest_inputs
+from flaxnets.parity.run import Call, Constant, call_flax, mapped_call
+from flaxnets.parity.trees import named_modules
+
+L = TypeVar("L", TorchLayer, FlaxLayer)
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """First calls of the modules of one side.
+
+    Attributes:
+        starts: for each module that was called, the number of its first call.
+        inputs: for each of these modules, a checksum of the arrays of its first call; torch's side only.
+        shapes: the shapes that the whole model returned.
+    """
+
+    starts: Mapping[str, int]
+    inputs: Mapping[str, int]
+    shapes: tuple[tuple[int, ...], ...] = ()
+
+    def sorted(self, layers: Sequence[L]) -> list[L]:
+        """Return layers in the order of their calls; a layer without a call counts as called with what holds it.
+
+        >>> Order({}, {}).sorted([])
+        []
+        """
+        return sorted(layers, key=lambda layer: self.starts.get(self.called(layer.name), 0))
+
+    def called(self, name: str) -> str:
+        """Return the nearest module that was called: the module itself or one that holds it."""
+        while name and name not in self.starts:
+            name = name.rpartition(".")[0]
+        return name
+
+
+def torch_order(module: Any, call: Call) -> Order:
+    """Call a copy of the torch module in evaluation mode and return the order of its modules.
+
+    >>> order = torch_order(torch.nn.Sequential(torch.nn.ReLU()), Call((np.ones(2),), {}, False, "float32"))
+    >>> order.starts
+    {'': 0, '0': 1}
+    """
+    module = copy.deepcopy(module).eval()
+    starts: dict[str, int] = {}
+    inputs: dict[str, int] = {}
+
+    def noting(name: str) -> Callable[..., None]:
+        def hook(child: Any, args: tuple, kwargs: dict) -> None:
+            if name not in starts:
+                starts[name] = len(starts)
+                inputs[name] = _checksum((args, kwargs))
+
+        return hook
+
+    for name, child in module.named_modules():
+        child.register_forward_pre_hook(noting(name), with_kwargs=True, prepend=True)
+    outputs = call_torch(module, call)
+    return Order(starts, inputs, tuple(tuple(array.shape) for array in outputs))
+
+
+def call_torch(module: Any, call: Call) -> list[np.ndarray]:
+    """Call a torch module as it is, without gradients, and return the arrays of its output.
+
+    >>> call_torch(torch.nn.ReLU(), Call((np.array([-1.0, 2.0]),), {}, False, "float32"))[0].tolist()
+    [0.0, 2.0]
+    """
+    floating = next((p.dtype for p in module.parameters() if p.is_floating_point()), getattr(torch, call.dtype))
+
+    def to_tensor(leaf: Any) -> Any:
+        array = leaf.array if isinstance(leaf, Constant) else leaf
+        if not isinstance(array, np.ndarray):
+            return array
+        tensor = torch.from_numpy(array.copy())
+        return tensor.to(floating) if tensor.is_floating_point() else tensor
+
+    call = mapped_call(call, to_tensor)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        outputs = module(*call.args, **call.kwargs)
+    return [leaf.resolve_conj().numpy() for leaf in jax.tree.leaves(outputs) if isinstance(leaf, torch.Tensor)]
+
+
+def _checksum(tree: Any) -> int:
+    result = 0
+    for leaf in jax.tree.leaves(tree):
+        if isinstance(leaf, torch.Tensor):
+            result = zlib.crc32(np.ascontiguousarray(leaf.detach().resolve_conj().numpy()).tobytes(), result)
+    return result
+
+
+def flax_order(module: nnx.Module, call: Call, output_shapes: Sequence[Sequence[int]]) -> Order:
+    """Trace the Flax module in evaluation mode, without computing, and return the order of its modules.
+
+    Args:
+        module: any NNX module.
+        call: a call in torch's axis order.
+        output_shapes: the shapes that torch returns.
+
+    Raises:
+        ValueError: if the module cannot be called on the inputs in any axis order.
+
+    >>> model = nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+    >>> list(flax_order(model, Call((np.ones((1, 2)),), {}, False, "float32"), [(1, 3)]).starts)
+    ['', 'layers.0']
+    """
+    call = suggest_inputs(module, call, output_shapes)[0].to_flax(call)
+    graphdef, state = nnx.split(module)
+    starts: dict[str, int] = {}
+
+    def run(state: Any) -> Any:
+        model = nnx.merge(graphdef, state, copy=True)
+        model.eval()
+        names = {id(child): name for name, child in named_modules(model).items()}
+
+        def note(child: Any) -> None:
+            if id(child) in names:
+                starts.setdefault(names[id(child)], len(starts))
+
+        with _noted({type(child) for child in named_modules(model).values()}, note):
+            return jax.tree.leaves(call_flax(model, call))
+
+    jax.eval_shape(run, state)
+    return Order(starts, {})
+
+
+@contextlib.contextmanager
+def _noted(classes: set[type], note: Callable[[Any], None]) -> Iterator[None]:
+    """Within this context, tell each call of a module of the classes before it runs."""
+
+    def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            note(self)
+            return original(self, *args, **kwargs)
+
+        return call
+
+    with contextlib.ExitStack() as stack:
+        for cls in classes:
+            if callable(getattr(cls, "__call__", None)):  # noqa: B004, the class's own method is wrapped
+                stack.enter_context(mock.patch.object(cls, "__call__", wrapped(cls.__call__)))
+        yield
