@@ -25,8 +25,8 @@ class Alignment:
 def align(torch_layers: Sequence[TorchLayer], flax_layers: Sequence[FlaxLayer]) -> Alignment:
     """Pair the layers of the two sides, each in the order of its execution or definition.
 
-    Layers whose names are equal but for style are paired first, where that pairs all layers of their shapes. The rest is
-    aligned in order; layers that crossed others are aligned among themselves; then single parameters of users' own
+    Layers whose names are equal but for style are paired first, where that pairs all layers of their shapes. The rest
+    is aligned in order; layers that crossed others are aligned among themselves; then single parameters of users' own
     layers. Among layers of equal shapes, names that clearly fit better decide against the order.
 
     >>> align([], []).pairings

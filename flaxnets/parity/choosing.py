@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -165,8 +165,7 @@ def choose(
     """
     by_target = {(link.target.path, link.target.index): link for link in links}
     with jax.enable_x64(True):
-        reference = copy.deepcopy(torch_module).double().eval()
-        randomize(reference, np.random.default_rng(0))
+        reference = _randomized(torch_module, {name for link in links for name in link.names})
         wide = dataclasses.replace(call, dtype="float64")
         with recorded_torch(reference) as calls:
             outputs = call_torch(reference, wide)
@@ -189,6 +188,17 @@ def choose(
             else:
                 by_target |= {(link.target.path, link.target.index): link for link in chosen}
     return list(by_target.values()), remaining
+
+
+def _randomized(module: torch.nn.Module, used: Collection[str]) -> torch.nn.Module:
+    """Return a copy with random values; buffers such as masks, which have no Flax variable, stay as they are."""
+    module = copy.deepcopy(module).double().eval()
+    kept = {name: buffer.clone() for name, buffer in module.named_buffers() if name not in used}
+    randomize(module, np.random.default_rng(0))
+    for name, buffer in module.named_buffers():
+        if name in kept:
+            buffer.copy_(kept[name])
+    return module
 
 
 def _all_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -165,8 +165,11 @@ def _conv_transpose(module: nnx.ConvTranspose, shape: Callable[[str], Shape]) ->
         yield "bias", "bias", (second,), "same"
 
 
+norm_variables: Mapping[str, str] = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+
+
 def _norm(module: Any, shape: Callable[[str], Shape]) -> Iterator[tuple[str, str, Shape, str]]:
-    for path, role in (("scale", "weight"), ("bias", "bias"), ("mean", "running_mean"), ("var", "running_var")):
+    for path, role in norm_variables.items():
         if getattr(module, path, None) is not None:
             yield path, role, shape(path), "same"
 
@@ -189,14 +192,14 @@ def _lstm_cell(module: nnx.LSTMCell, shape: Callable[[str], Shape]) -> Iterator[
         yield f"h{gate}.bias", "bias", (4 * hidden,), rows
 
 
-def _fused_cell(bias: str) -> Callable[..., Iterator[tuple[str, str, Shape, str]]]:
-    def describe(module: Any, shape: Callable[[str], Shape]) -> Iterator[tuple[str, str, Shape, str]]:
-        features, rows = shape("dense_i.kernel")
-        yield "dense_i.kernel", "weight_ih", (rows, features), "transpose"
-        yield "dense_h.kernel", "weight_hh", shape("dense_h.kernel")[::-1], "transpose"
-        yield f"{bias}.bias", "bias", (rows,), "same"
-
-    return describe
+def _fused_cell(module: Any, shape: Callable[[str], Shape]) -> Iterator[tuple[str, str, Shape, str]]:
+    features, rows = shape("dense_i.kernel")
+    yield "dense_i.kernel", "weight_ih", (rows, features), "transpose"
+    yield "dense_h.kernel", "weight_hh", shape("dense_h.kernel")[::-1], "transpose"
+    # Flax's cells have one bias, on either side; a user's cell that inherits from them may have torch's two.
+    both = module.dense_i.bias is not None and module.dense_h.bias is not None
+    yield "dense_i.bias", "bias_ih" if both else "bias", (rows,), "same"
+    yield "dense_h.bias", "bias_hh" if both else "bias", (rows,), "same"
 
 
 def _axes(count: int) -> Callable[[Any], int]:
@@ -224,9 +227,9 @@ TABLE: tuple[Row, ...] = (
     Row(nnx.Embed, "embedding", "Embedding", "embedding", _axes(2), _embed),
     Row(nnx.PReLU, "prelu", "PReLU", "negative_slope", _axes(0), _prelu),
     Row(nnx.LSTMCell, "cell", "lstm", "ii.kernel", _axes(2), _lstm_cell),
-    Row(nnx.OptimizedLSTMCell, "cell", "lstm", "dense_i.kernel", _axes(2), _fused_cell("dense_h")),
-    Row(nnx.GRUCell, "cell", "gru", "dense_i.kernel", _axes(2), _fused_cell("dense_i")),
-    Row(nnx.SimpleCell, "cell", "rnn", "dense_i.kernel", _axes(2), _fused_cell("dense_i")),
+    Row(nnx.OptimizedLSTMCell, "cell", "lstm", "dense_i.kernel", _axes(2), _fused_cell),
+    Row(nnx.GRUCell, "cell", "gru", "dense_i.kernel", _axes(2), _fused_cell),
+    Row(nnx.SimpleCell, "cell", "rnn", "dense_i.kernel", _axes(2), _fused_cell),
 )  # fmt: skip
 
 # Composites whose attributes are not defined in the order that torch's parts have, or lose it when NNX sorts them.
@@ -245,7 +248,16 @@ def find_row(module: Any) -> Row | None:
     return next((row for row in TABLE if isinstance(module, row.type)), None)
 
 
-def flax_layers(module: nnx.Module, linen: Mapping[str, Any] | None = None) -> list[FlaxLayer]:
+def find_row_of(type_: type[nnx.Module]) -> Row:
+    """Return the table's row of a Flax layer type.
+
+    >>> find_row_of(nnx.Conv).label
+    'Conv'
+    """
+    return next(row for row in TABLE if row.type is type_)
+
+
+def flax_layers(module: nnx.Module, bridged: Sequence[tuple[FlaxLayer, int]] = ()) -> list[FlaxLayer]:
     """Return the layers of an NNX module in the order of their definition, with stacked layers taken apart.
 
     Variables that belong to no known layer form layers of the kind ``"parameters"``, one for each module or container
@@ -253,25 +265,20 @@ def flax_layers(module: nnx.Module, linen: Mapping[str, Any] | None = None) -> l
 
     Args:
         module: any NNX module.
-        linen: for each ``nnx.bridge.ToNNX`` below, at its path, what :func:`flaxnets.parity.linen.layer_types` found.
+        bridged: layers of Linen modules within, of :func:`flaxnets.parity.linen.bridged_layers`.
 
     >>> [layer.kind for layer in flax_layers(nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0)))]
     ['linear', 'linear', 'linear', 'linear']
     """
-    linen_rules: Any = None
-
     modules = named_modules(module)
     variables = named_variables(module)
     ranks = {path: rank for rank, path in enumerate(_in_order(list(variables), modules))}
-    layers: list[tuple[FlaxLayer, int]] = []
+    layers = list(bridged)
     for path, child in modules.items():
-        row = find_row(child)
-        if row is not None:
-            described = _described(path, child, row, variables)
-            layers += [described] if described else []
-        elif isinstance(child, nnx.bridge.ToNNX):
-            found = linen_rules.linen_layers(path, child, variables, (linen or {}).get(path))
-            layers += [(layer, 0) for layer in found]
+        row, prefix = find_row(child), join(path, "")
+        held = {name[len(prefix) :]: tuple(v.shape) for name, v in variables.items() if name.startswith(prefix)}
+        if row is not None and held:
+            layers.append(describe(path, child, row, held))
     taken = {target.path for layer, _ in layers for target in layer.targets}
     layers += _raw_layers({path: v for path, v in variables.items() if path not in taken}, layers, modules)
 
@@ -303,17 +310,19 @@ def _in_order(paths: list[str], modules: Mapping[str, nnx.Module]) -> list[str]:
     return [path for _, group in groups for path in sorted(group, key=key)]
 
 
-def _described(
-    name: str, module: nnx.Module, row: Row, variables: Mapping[str, nnx.Variable]
-) -> tuple[FlaxLayer, int] | None:
-    """Return a known layer and the size of its stacking axis, 0 for a layer that is not stacked."""
-    held = {
-        path[len(join(name, "")) :]: tuple(variable.shape)
-        for path, variable in variables.items()
-        if path.startswith(join(name, ""))
-    }
-    if not held:
-        return None
+def describe(name: str, module: Any, row: Row, held: Mapping[str, Shape]) -> tuple[FlaxLayer, int]:
+    """Return a layer by its row, and the size of its stacking axis, 0 for a layer that is not stacked.
+
+    Args:
+        name: path of the layer.
+        module: the layer, or an object with the attributes that the row reads.
+        row: row of the table.
+        held: shapes of the layer's variables, by their paths within the layer.
+
+    >>> layer, size = describe("fc", None, find_row_of(nnx.Linear), {"kernel": (5, 3, 2)})
+    >>> layer.shapes, size
+    ({'weight': (2, 3)}, 5)
+    """
     main = row.main if row.main in held else next(iter(held))
     stacked = len(held[main]) - row.ndim(module) == 1
     size = held[main][0] if stacked else 0
@@ -350,7 +359,7 @@ def _raw_layers(
 
 
 def _torch_like(module: Any) -> tuple[str, str]:
-    """Return kind and type of a layer whose variables may have torch's names and shapes, as those of ``flaxnets.nn``."""
+    """Return kind and type of a layer of ``flaxnets.nn``, whose variables have torch's names and shapes."""
     name = type(module).__name__
     if not type(module).__module__.startswith("flaxnets.nn.") or not hasattr(torch.nn, name):
         return "parameters", ""

@@ -25,6 +25,7 @@ from flaxnets.parity.aligning import Alignment, align
 from flaxnets.parity.choosing import Choice, choices, choose
 from flaxnets.parity.composites import composites
 from flaxnets.parity.layers import FlaxLayer, TorchLayer, composites_under_torch_names, flax_layers, torch_layers
+from flaxnets.parity.linen import bridged_layers
 from flaxnets.parity.mappings import Names, mapped_alignment
 from flaxnets.parity.ordering import Order, flax_order, torch_order
 from flaxnets.parity.pairing import Link
@@ -249,8 +250,8 @@ def match(
     """
     call = Call(inputs, dict(kwargs or {}), training=False, dtype="float32")
     ours = torch_layers(torch_module, composites_under_torch_names(flax_module))
-    theirs = flax_layers(flax_module)
     orders = _orders(torch_module, flax_module, call) if inputs or kwargs else None
+    theirs = flax_layers(flax_module, bridged_layers(flax_module, orders[1].linen if orders else {}))
     if orders is not None:
         ours, theirs = orders[0].sorted(ours), orders[1].sorted(theirs)
     if names is None:

@@ -15,6 +15,7 @@ from flax import nnx
 from flaxnets.parity._torch import torch
 from flaxnets.parity.layers import FlaxLayer, TorchLayer
 from flaxnets.parity.layouts import suggest_inputs
+from flaxnets.parity.linen import recorded_linen
 from flaxnets.parity.run import Call, Constant, call_flax, mapped_call
 from flaxnets.parity.trees import named_modules
 
@@ -29,11 +30,13 @@ class Order:
         starts: for each module that was called, the number of its first call.
         inputs: for each of these modules, a checksum of the arrays of its first call; torch's side only.
         shapes: the shapes that the whole model returned.
+        linen: Linen modules within the Flax module, by the paths of their variables.
     """
 
     starts: Mapping[str, int]
     inputs: Mapping[str, int]
     shapes: tuple[tuple[int, ...], ...] = ()
+    linen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def sorted(self, layers: Sequence[L]) -> list[L]:
         """Return layers in the order of their calls; a layer without a call counts as called with what holds it.
@@ -122,6 +125,8 @@ def flax_order(module: nnx.Module, call: Call, output_shapes: Sequence[Sequence[
     call = suggest_inputs(module, call, output_shapes)[0].to_flax(call)
     graphdef, state = nnx.split(module)
     starts: dict[str, int] = {}
+    linen: dict[str, Any] = {}
+    running: list[str] = []
 
     def run(state: Any) -> Any:
         model = nnx.merge(graphdef, state, copy=True)
@@ -131,12 +136,18 @@ def flax_order(module: nnx.Module, call: Call, output_shapes: Sequence[Sequence[
         def note(child: Any) -> None:
             if id(child) in names:
                 starts.setdefault(names[id(child)], len(starts))
+                running.append(names[id(child)])
 
-        with _noted({type(child) for child in named_modules(model).values()}, note):
+        def note_linen(name: str, child: Any) -> None:
+            starts.setdefault(name, len(starts))
+            linen[name] = child
+
+        classes = {type(child) for child in named_modules(model).values()}
+        with _noted(classes, note), recorded_linen(lambda: running[-1] if running else None, note_linen):
             return jax.tree.leaves(call_flax(model, call))
 
     jax.eval_shape(run, state)
-    return Order(starts, {})
+    return Order(starts, {}, linen=linen)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,8 @@ from flaxnets.parity.transforms import joined, reshaping
 
 # What layers and users call the parameters that torch calls weight, bias, running_mean and running_var.
 _ROLES: Mapping[str, str] = {
-    **dict.fromkeys(("weight", "kernel", "w", "scale", "gamma", "embedding", "embeddings", "g", "negative_slope"), "weight"),
+    **dict.fromkeys(("weight", "kernel", "w", "scale", "gamma", "embedding", "embeddings", "g"), "weight"),
+    "negative_slope": "weight",
     **dict.fromkeys(("bias", "b", "beta", "offset", "shift"), "bias"),
     **dict.fromkeys(("mean", "running_mean", "moving_mean", "ra_mean"), "running_mean"),
     **dict.fromkeys(("var", "running_var", "moving_var", "ra_var", "variance"), "running_var"),
@@ -101,8 +102,8 @@ def pair(torch_layers: Sequence[TorchLayer], flax_layers: Sequence[FlaxLayer]) -
     >>> from flax import nnx
     >>> import flaxnets.parity.layers as layers
     >>> from flaxnets.parity._torch import torch
-    >>> ours, theirs = layers.flax_layers(nnx.Linear(3, 2, rngs=nnx.Rngs(0))), layers.torch_layers(torch.nn.Linear(3, 2))
-    >>> [(link.target.path, link.names, link.transform) for link in pair(theirs, ours).links]
+    >>> ours, theirs = layers.torch_layers(torch.nn.Linear(3, 2)), layers.flax_layers(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
+    >>> [(link.target.path, link.names, link.transform) for link in pair(ours, theirs).links]
     [('kernel', ('weight',), 'transpose'), ('bias', ('bias',), 'same')]
     """
     if len(torch_layers) == len(flax_layers) == 1:

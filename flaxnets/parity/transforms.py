@@ -1,7 +1,7 @@
 """How one Flax variable is made of torch tensors: named steps, written as text that a matching saves.
 
-``"rows(0:4) | transpose"`` takes four rows of a torch weight and transposes them into a Flax kernel. All steps are linear
-and nearly all are permutations, so that torch's gradient goes the same way into Flax's coordinates.
+``"rows(0:4) | transpose"`` takes four rows of a torch weight and transposes them into a Flax kernel. All steps are
+linear and nearly all are permutations, so that torch's gradient goes the same way into Flax's coordinates.
 """
 
 import re
