@@ -1,0 +1,207 @@
+"""Search the known mistakes for one that explains a difference."""
+
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flaxnets.parity._torch import torch
+from flaxnets.parity.causes import activations, arrangement, attention, normalization, recurrent, spatial, structure, training
+from flaxnets.parity.causes.sites import Site, Watched
+from flaxnets.parity.causes.variants import RARE, Cause, Hints, Unknown, Variant, at_sites, guarded, number
+from flaxnets.parity.run import Outcome
+
+if TYPE_CHECKING:
+    from flaxnets.parity.isolation import Isolated
+
+SITE_RULES = (
+    *normalization.SITE_RULES, *activations.SITE_RULES, *spatial.SITE_RULES, *recurrent.SITE_RULES, *attention.SITE_RULES,
+    *arrangement.SITE_RULES, *training.SITE_RULES,
+)  # fmt: skip
+MODULE_RULES = (
+    *normalization.MODULE_RULES, *attention.MODULE_RULES, *arrangement.MODULE_RULES, *structure.MODULE_RULES,
+    *training.MODULE_RULES,
+)  # fmt: skip
+
+# Seconds that a search may take, and how many mistakes may be combined.
+LIMIT = 10.0
+_DEPTH = 3
+_BEAM = 4
+
+
+def find_cause(isolated: "Isolated", limit: float = LIMIT) -> Cause | None:
+    """Name the mistake that makes a Flax module differ from a torch module.
+
+    Each known mistake is made in a copy of the torch module. A mistake is the cause if this copy gives what the Flax
+    module gave: outputs, buffers and gradients.
+
+    Args:
+        isolated: the two modules, the inputs, and both outcomes.
+        limit: the seconds after which the search gives up.
+
+    Returns:
+        The cause, or None if the two agree, or if no known mistake explains the difference.
+    """
+    before = isolated.error(isolated.expected)
+    if before <= 1:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a mistake may be one that torch warns of
+        try:
+            search = _Search(isolated, time.monotonic() + limit)
+        except Exception:  # a module whose calls cannot be recorded
+            return None
+        found = search.single() or search.number() or search.several()
+    if found is None:
+        return None
+    variant, after = found
+    return Cause(variant.name, variant.text, variant.fix, before, after)
+
+
+Found = tuple[Variant, float]
+
+
+class _Search:
+    def __init__(self, isolated: "Isolated", end: float):
+        self.isolated, self.end = isolated, end
+        self.watched = Watched(isolated.torch_module)
+        with torch.no_grad():
+            sites = self.watched.record(isolated.run)
+        hints = Hints.of(isolated.flax_module)
+        proposals = list(_proposals(sites, hints))
+        self.unknowns = [p for p in proposals if isinstance(p, Unknown)]
+        self.variants = sorted((p for p in proposals if isinstance(p, Variant)), key=lambda v: v.rank)
+        self.base = self.progress(isolated.expected)
+        self.improving: list[tuple[float, Variant]] = []
+
+    @property
+    def is_late(self) -> bool:
+        return time.monotonic() > self.end
+
+    def run(self, variant: Variant, gradients: bool = False) -> Outcome | None:
+        """The torch module with a mistake, or None if the mistake cannot be made there."""
+        try:
+            with torch.set_grad_enabled(gradients):
+                return self.watched.run(self.isolated.run, variant.plan)
+        except Exception:  # the mistake does not fit the shapes here
+            return None
+
+    def progress(self, outcome: Outcome) -> tuple[float, float]:
+        """The largest error of outputs and buffers over its gate, and how far off they are in sum."""
+        ratios, total = [0.0], 0.0
+        for kind, _, error, gate in self.isolated.errors(outcome):
+            if kind in ("output", "buffer"):
+                ratios.append(error / gate if error == error else float("inf"))
+                total += min(error, 10.0) if error == error else 10.0
+        return max(ratios), total
+
+    def accepted(self, variant: Variant, outcome: Outcome | None) -> float | None:
+        """The remaining error if the mistake explains everything."""
+        if outcome is None:
+            return None
+        worst, total = self.progress(outcome)
+        if worst > 1:
+            if total < 0.98 * self.base[1]:
+                self.improving.append((total, variant))
+            return None
+        full = self.run(variant, gradients=True)
+        error = float("inf") if full is None else self.isolated.error(full)
+        if error <= 1:
+            return error
+        self.improving.append((total, variant))
+        return None
+
+    def single(self) -> Found | None:
+        """The first single mistake that explains the difference."""
+        for variant in self.variants:
+            if self.is_late:
+                return None
+            error = self.accepted(variant, self.run(variant))
+            if error is not None:
+                return variant, error
+        return None
+
+    def number(self) -> Found | None:
+        """A mistake with a number, which is solved for."""
+        if self.base[0] <= 1:
+            return None
+        for unknown in self.unknowns:
+            if self.is_late:
+                return None
+            value = self.solved(unknown)
+            if value is None:
+                continue
+            for candidate in (float(number(value)), value):
+                variant = unknown.variant(candidate)
+                error = self.accepted(variant, self.run(variant))
+                if error is not None:
+                    return variant, error
+        return None
+
+    def solved(self, unknown: Unknown) -> float | None:
+        """The number for which outputs are nearest to Flax's, by secant steps."""
+        target = _vector(self.isolated.observed)
+        old_value, old = unknown.start, _vector(self.isolated.expected)
+        if target.shape != old.shape or not np.isfinite(target).all():
+            return None
+        value = unknown.start * 1.01 if unknown.start else 0.01
+        misfit = np.linalg.norm(target - old)
+        for _ in range(12):
+            outcome = self.run(unknown.variant(value))
+            if outcome is None or self.is_late:
+                return None
+            new = _vector(outcome)
+            if new.shape != target.shape or value == old_value or not np.isfinite(new).all():
+                return None
+            slope = (new - old) / (value - old_value)
+            steepness = float(slope @ slope)
+            if not steepness:
+                return None
+            old_value, old = value, new
+            value = value + float(slope @ (target - new)) / steepness
+            remaining = np.linalg.norm(target - new)
+            if remaining <= 1e-13 * np.linalg.norm(target) or abs(value - old_value) <= 1e-15 * abs(value):
+                return value
+        return value if remaining < 1e-6 * misfit else None
+
+    def several(self) -> Found | None:
+        """Two or three mistakes together, of which each brings the outcome nearer to Flax's."""
+        beam = sorted(self.improving, key=lambda pair: pair[0])[:_BEAM]
+        candidates = [v for v in self.variants if v.rank <= RARE]
+        for _ in range(_DEPTH - 1):
+            better: list[tuple[float, Variant]] = []
+            for total, first in beam:
+                for second in candidates:
+                    if self.is_late:
+                        return None
+                    found = self._both(total, first, second, better)
+                    if found:
+                        return found
+            beam = sorted(better, key=lambda pair: pair[0])[:_BEAM]
+        return None
+
+    def _both(self, total: float, first: Variant, second: Variant, better: list[tuple[float, Variant]]) -> Found | None:
+        if first.name == second.name and first.plan.keys() == second.plan.keys():
+            return None
+        overlap = first.plan.keys() & second.plan.keys()
+        for joined in (first.joined(second), *([second.joined(first)] if overlap else [])):
+            outcome = self.run(joined)
+            error = self.accepted(joined, outcome)
+            if error is not None:
+                return joined, error
+            if outcome is not None and (now := self.progress(outcome)[1]) < 0.98 * total:
+                better.append((now, joined))
+        return None
+
+
+def _proposals(sites: Sequence[Site], hints: Hints) -> Iterator[Variant | Unknown]:
+    yield from at_sites(sites, SITE_RULES, hints)
+    for rule in MODULE_RULES:
+        yield from guarded(lambda rule=rule: rule(sites, hints))
+
+
+def _vector(outcome: Outcome) -> np.ndarray:
+    arrays = [np.asarray(a, np.float64).ravel() for a in outcome.outputs if a.dtype.kind == "f"]
+    return np.concatenate(arrays) if arrays else np.zeros(0)

@@ -1,0 +1,281 @@
+"""Record the calls that a torch module makes, and run the module again with some of these calls changed."""
+
+import collections
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+from unittest import mock
+
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from flaxnets.parity._torch import torch
+
+
+class Key(NamedTuple):
+    """Identify one call within a run: the n-th call of a function by the n-th call of a module, or that call itself."""
+
+    module: str
+    visit: int
+    function: str = ""  # empty for the call of the module
+    ordinal: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Original:
+    """The call that a change replaces; calling this object makes the unchanged call."""
+
+    call: Callable[..., Any]
+    module: torch.nn.Module  # the called module, or the module that calls the function
+    root: torch.nn.Module
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the unchanged call."""
+        return self.call(*args, **kwargs)
+
+
+Change = Callable[[Original, tuple, dict], Any]
+Plan = Mapping[Key, Change]
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """What is remembered of a tensor: shape, dtype, and the name of a parameter or buffer."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    name: str | None = None
+    token: int = 0  # equal for the same tensor object
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the tensor holds floating-point numbers."""
+        return self.dtype.is_floating_point
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Site:
+    """One recorded call.
+
+    Attributes:
+        key: which call.
+        function: the name of the function without underscores, or the name of the called module's class.
+        args: positional arguments; a tensor is replaced by a :class:`Described`.
+        kwargs: keyword arguments, in the same way.
+        result: what the call returned, in the same way.
+        module: the called module, or the module that calls the function.
+        depth: how many modules are around the call.
+        leaf: whether the module around a function is one of torch.nn.
+        training: whether this module is in training mode.
+        target: the called function.
+    """
+
+    key: Key
+    function: str
+    args: tuple
+    kwargs: dict[str, Any]
+    result: Any
+    module: torch.nn.Module
+    depth: int
+    leaf: bool
+    training: bool
+    target: Any = None
+
+    @property
+    def is_module(self) -> bool:
+        """Whether a module is called, not a function."""
+        return not self.key.function
+
+    @property
+    def where(self) -> str:
+        """Words for a person."""
+        kind = type(self.module).__name__
+        return f"{self.key.module} ({kind})" if self.key.module else kind
+
+    @property
+    def input(self) -> Described | None:
+        """The first tensor argument."""
+        first = self.args[0] if self.args else next(iter(self.kwargs.values()), None)
+        return first if isinstance(first, Described) else None
+
+    @property
+    def keeps_shape(self) -> bool:
+        """Whether one floating-point tensor becomes one of the same shape."""
+        result, given = self.result, self.input
+        return isinstance(result, Described) and given is not None and given.is_float and result.shape == given.shape
+
+
+_ALIASES = {
+    "radd": "add", "iadd": "add", "rmul": "mul", "imul": "mul", "multiply": "mul", "isub": "sub", "idiv": "div",
+    "truediv": "div", "rtruediv": "rdiv", "itruediv": "div", "true_divide": "div", "divide": "div", "concat": "cat",
+    "concatenate": "cat", "unsafe_chunk": "chunk", "max_pool1d_with_indices": "max_pool1d",
+    "max_pool2d_with_indices": "max_pool2d", "max_pool3d_with_indices": "max_pool3d", "swapaxes": "transpose",
+    "swapdims": "transpose", "movedim": "moveaxis", "clip": "clamp", "mm": "matmul", "bmm": "matmul",
+    "native_dropout": "dropout", "special_softmax": "softmax",
+}  # fmt: skip
+
+
+def function_name(function: Any) -> str:
+    """Return a function's name without underscores around it, one name for all spellings of an operator."""
+    name = getattr(function, "__name__", "").strip("_")
+    return _ALIASES.get(name, name)
+
+
+# What is looked up of a tensor, or what makes no number.
+_UNSEEN = {
+    "get", "set", "set_", "dim", "size", "is_floating_point", "is_complex", "numel", "stride", "is_contiguous", "len", "bool",
+    "set_grad_enabled", "has_compatible_shallow_copy_type", "ndimension", "item", "int", "index", "hash", "requires_grad",
+    "is_grad_enabled", "get_device", "element_size", "type", "contiguous", "is_autocast_enabled", "iter", "repr", "format",
+}  # fmt: skip
+_FUNCTIONS_OF_FUNCTIONS = (torch.nn.functional.multi_head_attention_forward,)
+
+
+class Watched:
+    """A copy of a module whose calls, of submodules and of torch's functions, are recorded and can be changed.
+
+    >>> from torch.nn import Linear, ReLU, Sequential
+    >>> watched = Watched(Sequential(Linear(2, 2), ReLU()))
+    >>> sites = watched.record(lambda module: module(torch.ones(1, 2)))
+    >>> [site.function for site in sites]
+    ['linear', 'Linear', 'relu', 'ReLU', 'Sequential']
+    """
+
+    def __init__(self, module: torch.nn.Module):
+        self.module = copy.deepcopy(module)
+        self._plan: Plan = {}
+        self._sites: list[Site] | None = None
+        self._stack: list[tuple[str, int, collections.Counter[str], torch.nn.Module]] = []
+        self._visits: collections.Counter[str] = collections.Counter()
+        self._names: dict[int, str] = {}
+        self._tokens: dict[int, tuple[int, Any]] = {}
+        self._passive = False
+        self._mode = _Mode(self)
+        for name, child in self.module.named_modules():
+            child.__class__ = _reporting(type(child), name, self)
+
+    def record(self, run: Callable[[torch.nn.Module], Any]) -> list[Site]:
+        """Run the unchanged module and return its calls in order of completion."""
+        self._sites = []
+        try:
+            self.run(run, {})
+            return self._sites
+        finally:
+            self._sites, self._tokens = None, {}
+
+    def run(self, run: Callable[[torch.nn.Module], Any], plan: Plan) -> Any:
+        """Run the module with changed calls; ``run`` may copy the module first."""
+        self._plan = plan
+        self._stack.clear()
+        self._passive = False
+        return run(self.module)
+
+    @contextlib.contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        """What a change calls on its own is not changed."""
+        before, self._passive = self._passive, True
+        try:
+            yield
+        finally:
+            self._passive = before
+
+    def call_module(self, name: str, module: torch.nn.Module, call: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+        """Make one call of a module."""
+        if self._passive:
+            return call(*args, **kwargs)
+        if not self._stack:
+            self._visits.clear()
+            self._names = {id(tensor): n for n, tensor in [*module.named_parameters(), *module.named_buffers()]}
+            self._root = module
+            with self._mode:  # above the modes of those who run the module
+                return self._visit(name, module, call, args, kwargs)
+        return self._visit(name, module, call, args, kwargs)
+
+    def _visit(self, name: str, module: torch.nn.Module, call: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+        visit = self._visits[name]
+        self._visits[name] += 1
+
+        def original(*args: Any, **kwargs: Any) -> Any:
+            before, self._passive = self._passive, False
+            self._stack.append((name, visit, collections.Counter(), module))
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self._stack.pop()
+                self._passive = before
+
+        depth = len(self._stack)
+        return self._make(Key(name, visit), type(module).__name__, (original, module, depth), args, kwargs)
+
+    def call_function(self, function: Any, args: tuple, kwargs: dict) -> Any:
+        """Make one call of a torch function."""
+        name = function_name(function)
+        if self._passive or not self._stack or not name or name in _UNSEEN:
+            return function(*args, **kwargs)
+        if function in _FUNCTIONS_OF_FUNCTIONS:
+            with self._mode, mock.patch.object(torch.nn.functional, "has_torch_function", lambda _: False):
+                return function(*args, **kwargs)
+        module_name, visit, counter, module = self._stack[-1]
+        key = Key(module_name, visit, name, counter[name])
+        counter[name] += 1
+        in_place = getattr(function, "__name__", "").endswith("_") and not function.__name__.endswith("__")
+        if key in self._plan and in_place:
+            with self._at_rest():
+                result = self._plan[key](Original(_out_of_place(function), module, self._root), args, kwargs)
+            return args[0].copy_(result)
+        return self._make(key, name, (function, module, len(self._stack)), args, kwargs)
+
+    def _make(self, key: Key, name: str, what: tuple[Any, torch.nn.Module, int], args: tuple, kwargs: dict) -> Any:
+        call, module, depth = what
+        if key in self._plan:
+            with self._at_rest():
+                return self._plan[key](Original(call, module, self._root), args, kwargs)
+        result = call(*args, **kwargs)
+        if self._sites is not None:
+            described = pytree.tree_map(self._describe, (args, dict(kwargs), result))
+            training = module.training
+            module = self.module.get_submodule(key.module)  # not the copy that runs: that one is to be freed
+            leaf = type(module).__module__.startswith("torch.nn.modules") and not any(True for _ in module.children())
+            target = call if key.function else None
+            site = Site(key, name, *described, module=module, depth=depth, leaf=leaf, training=training, target=target)
+            self._sites.append(site)
+        return result
+
+    def _describe(self, leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        # The tensor stays alive while the run is recorded, or another one could get its id.
+        token, _ = self._tokens.setdefault(id(leaf), (len(self._tokens), leaf))
+        return Described(tuple(leaf.shape), leaf.dtype, self._names.get(id(leaf)), token)
+
+
+class _Mode(TorchFunctionMode):
+    def __init__(self, watched: Watched):
+        super().__init__()
+        self.watched = watched
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self.watched.call_function(func, args, kwargs or {})
+
+
+def _reporting(kind: type, name: str, watched: Watched) -> type:
+    """A subclass whose calls go through ``watched``; copies of a module keep their class."""
+
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return watched.call_module(name, self, super(reporting, self).__call__, args, kwargs)
+
+    reporting = type(kind.__name__, (kind,), {"__call__": __call__, "__module__": kind.__module__})
+    return reporting
+
+
+def _out_of_place(function: Any) -> Callable[..., Any]:
+    def call(tensor: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(tensor.clone(), *args, **kwargs)
+
+    return call
+
+
+def submodule_call(original: Original, name: str, *args: Any, **kwargs: Any) -> Any:
+    """Call a submodule of the running copy from within a change."""
+    return original.root.get_submodule(name)(*args, **kwargs)

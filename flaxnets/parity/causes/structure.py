@@ -1,0 +1,347 @@
+"""Mistakes of how layers are put together: left out, doubled, in another order, with another residual."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from flaxnets.parity._torch import torch
+from flaxnets.parity.causes.activations import ACTIVATIONS, NAMES
+from flaxnets.parity.causes.sites import Change, Described, Original, Plan, Site, submodule_call
+from flaxnets.parity.causes.variants import (
+    COMMON,
+    ODD,
+    RARE,
+    USUAL,
+    Hints,
+    Unknown,
+    Variant,
+    doubled,
+    left_out,
+    number,
+    on_input,
+    on_result,
+)
+
+_NORMS = ("layer_norm", "batch_norm", "group_norm", "instance_norm", "rms_norm", "normalize")
+_EXTRA = ("relu", "gelu", "tanh-approximated gelu", "silu", "sigmoid", "tanh", "leaky_relu", "softmax", "log_softmax", "elu")
+
+
+def _is_norm(site: Site) -> bool:
+    return site.function in _NORMS or "Norm" in site.function
+
+
+def _kind(site: Site) -> str:
+    """What a call is, for the name of a cause."""
+    if _is_norm(site):
+        return "norm"
+    if site.function in NAMES or type(site.module).__module__ == "torch.nn.modules.activation":
+        return "activation"
+    return "dropout" if "ropout" in site.function else "layer"
+
+
+def _what(site: Site) -> str:
+    return site.where if site.is_module else site.function
+
+
+def _visible(sites: Sequence[Site]) -> list[Site]:
+    """Calls of submodules, and of functions by modules that are not torch's own layers; outer ones first."""
+    chosen = [s for s in sites if s.depth > 0 and (s.is_module or not s.leaf or not s.key.module)]
+    return sorted(chosen, key=lambda s: s.depth)
+
+
+def _root(sites: Sequence[Site]) -> Site | None:
+    return next((s for s in sites if s.is_module and s.depth == 0), None)
+
+
+def submodules(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
+    """A layer left out, applied twice, or exchanged with another one."""
+    called = [s for s in _visible(sites) if s.is_module and s.keeps_shape]
+    by_class: dict[tuple[str, str], list[Site]] = {}
+    for site in called:
+        by_class.setdefault((site.function, _kind(site)), []).append(site)
+        kind, rank = _kind(site), min(USUAL + site.depth - 1, ODD)
+        text = f"Flax has no {site.function}; torch has {site.where}."
+        yield Variant(f"{kind}-missing", text, f"call {site.where}", {site.key: left_out}, rank)
+        text = f"Flax applies {site.where} twice; torch applies it once."
+        yield Variant(f"{kind}-doubled", text, f"call {site.where} once", {site.key: doubled}, rank + 1)
+    for (name, kind), group in by_class.items():
+        if len(group) > 1:
+            text = f"Flax has no {name}; torch has {len(group)}."
+            yield Variant(f"{kind}-missing", text, f"call the {name}", dict.fromkeys((s.key for s in group), left_out), USUAL)
+    for a, b in itertools.combinations([s for s in _visible(sites) if s.is_module and s.depth == 1], 2):
+        text = f"Flax calls {b.where} where torch calls {a.where}, and the other way round."
+        plan = {a.key: _called_instead(b), b.key: _called_instead(a)}
+        yield Variant("layer-order", text, f"{a.where} before {b.where}", plan, USUAL)
+
+
+def _called_instead(site: Site) -> Change:
+    return lambda original, args, kwargs: submodule_call(original, site.key.module, *args, **kwargs)
+
+
+def operators(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
+    """A term or a factor left out: a residual, a layer scale, a gate; a sum that should be a difference."""
+    for site in _visible(sites):
+        if site.is_module or site.function not in ("add", "sub", "mul", "div", "clamp", "neg", "pow", "rsub"):
+            continue
+        tensors = [i for i, a in enumerate(site.args) if isinstance(a, Described) and a.is_float]
+        rank = min(USUAL + site.depth - 1, ODD)
+        names = {"add": "residual", "mul": "factor", "div": "factor", "clamp": "clamp"}
+        name = f"{names.get(site.function, 'operation')}-missing"
+        for i in tensors:
+            if site.function == "add" and len(tensors) < 2:
+                continue
+            kept = "first" if i == 0 else "second"
+            text = f"Flax takes only the {kept} operand of the {site.function} in {site.where}; torch takes both."
+            yield Variant(name, text, f"{site.function} both operands", {site.key: _operand(i)}, rank)
+        if site.function in ("add", "sub", "rsub"):
+            text = f"Flax {'subtracts' if site.function == 'add' else 'adds'} in {site.where}; torch does not."
+            yield Variant("sign", text, f"{site.function} as in torch", {site.key: _other_sign(site.function)}, rank + 1)
+            if len(tensors) == 2:
+                text = f"Flax adds the second operand twice in {site.where}; torch once."
+                yield Variant("residual-doubled", text, "add it once", {site.key: _twice}, rank + 1)
+
+
+def _operand(i: int) -> Change:
+    def change(original: Original, args: tuple, kwargs: dict) -> Any:
+        result = original(*args, **kwargs)
+        return args[i].expand_as(result) if args[i].shape != result.shape else args[i]
+
+    return change
+
+
+def _other_sign(function: str) -> Change:
+    def change(original: Original, args: tuple, kwargs: dict) -> Any:
+        a, b = args[:2]
+        return a - b if function == "add" else a + b
+
+    return change
+
+
+def _twice(original: Original, args: tuple, kwargs: dict) -> Any:
+    return original(*args, **kwargs) + args[1]
+
+
+def _unary(site: Site) -> Callable[[Original, torch.Tensor], Any] | None:
+    """What applies the call to another array, or None if the call has other arrays as arguments."""
+    rest = (*site.args[1:], *site.kwargs.values())
+    if any(isinstance(a, Described) and a.name is None for a in rest):
+        return None
+    if site.is_module:
+        return lambda original, x: submodule_call(original, site.key.module, x, *site.args[1:], **site.kwargs)
+
+    def resolved(original: Original, value: Any) -> Any:
+        if not isinstance(value, Described):
+            return value
+        assert value.name is not None
+        module, _, name = value.name.rpartition(".")
+        return getattr(original.root.get_submodule(module), name)
+
+    def apply(original: Original, x: torch.Tensor) -> Any:
+        args = [resolved(original, a) for a in site.args[1:]]
+        return site.target(x, *args, **{k: resolved(original, v) for k, v in site.kwargs.items()})
+
+    return apply
+
+
+def _after(apply: Callable[[Original, Any], Any]) -> Change:
+    def change(original: Original, args: tuple, kwargs: dict) -> Any:
+        result = original(*args, **kwargs)
+        if isinstance(result, tuple):
+            return (apply(original, result[0]), *result[1:])
+        return apply(original, result)
+
+    return change
+
+
+def _before(apply: Callable[[Original, Any], Any], token: int | None = None, described: tuple = ()) -> Change:
+    """Apply to the first argument, or to all arguments that were the tensor of a token."""
+
+    def change(original: Original, args: tuple, kwargs: dict) -> Any:
+        if token is None:
+            return original(apply(original, args[0]), *args[1:], **kwargs)
+        replacement = None
+        new = list(args)
+        for i, a in enumerate(described):
+            if isinstance(a, Described) and a.token == token:
+                replacement = apply(original, args[i]) if replacement is None else replacement
+                new[i] = replacement
+        return original(*new, **kwargs)
+
+    return change
+
+
+def _movable(sites: Sequence[Site]) -> list[Site]:
+    chosen = []
+    for site in _visible(sites):
+        known = site.function in NAMES or _kind(site) != "layer" or site.is_module
+        if known and site.keeps_shape and _unary(site) is not None:
+            chosen.append(site)
+    return chosen
+
+
+def moves(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
+    """An activation, normalisation or dropout at another place."""
+    visible, root = _visible(sites), _root(sites)
+    adds = {s.result.token for s in visible if s.function == "add" and isinstance(s.result, Described)}
+    makers = {s.result.token: s for s in visible if isinstance(s.result, Described)}
+    for site in _movable(sites):
+        apply, token = _unary(site), site.input.token if site.input else -1
+        assert apply is not None
+        maker = makers.get(token)
+        place = f"after {_what(maker)}" if maker else "at the input"
+        for target in [*visible, *([root] if root else [])]:
+            if target is site or not _is_float_result(target) or (target.is_module and site.key.module.startswith(target.key.module + ".")):
+                continue
+            with_add = token in adds or target.function == "add"
+            name = {"norm": "norm-order", "activation": "residual-order" if with_add else "activation-order"}.get(
+                _kind(site), f"{_kind(site)}-order"
+            )
+            rank = min(USUAL + max(site.depth, target.depth, 1) - 1, ODD) if target is not root else RARE
+            fix = f"apply {_what(site)} {place}"
+            if _result_token(target) != token:
+                text = f"Flax applies {_what(site)} after {_what(target)}; torch applies it {place}."
+                yield Variant(name, text, fix, {site.key: left_out, target.key: _after(apply)}, rank)
+            if target.is_module and target.input is not None and target.input.is_float and target.input.token != token:
+                text = f"Flax applies {_what(site)} before {_what(target)}; torch applies it {place}."
+                yield Variant(name, text, fix, {site.key: left_out, target.key: _before(apply)}, rank)
+
+
+def _result_token(site: Site) -> int:
+    return site.result.token if isinstance(site.result, Described) else -1
+
+
+def _is_float_result(site: Site) -> bool:
+    first = site.result[0] if isinstance(site.result, tuple) and site.result else site.result
+    return isinstance(first, Described) and first.is_float
+
+
+def prenorm(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
+    """Normalisation before the layers of a residual block, or after the sum."""
+    visible = _visible(sites)
+    post: dict[str, list[Plan]] = {"after": [], "before": []}
+    adds = [s for s in visible if s.function == "add" and sum(isinstance(a, Described) for a in s.args) == 2]
+    # A norm module and the function inside of it are one normalisation.
+    norms = [s for s in visible if _is_norm(s) and (s.is_module or not s.leaf) and s.input is not None]
+    for add, norm in itertools.product(adds, norms):
+        apply = _unary(norm)
+        if apply is None or norm.input is None:
+            continue
+        tokens = [a.token for a in add.args if isinstance(a, Described)]
+        if norm.input.token == _result_token(add):
+            for token in tokens:
+                takers = [s for s in visible if s not in (add, norm) and _takes(s, token) and (s.is_module or s.depth == add.depth)]
+                if takers:
+                    plan = {s.key: _before(apply, token, s.args) for s in takers}
+                    post["after"].append({norm.key: left_out, **plan})
+                    break
+        elif norm.input.token in tokens:
+            post["before"].append({norm.key: left_out, add.key: _after(apply)})
+    for now, plans in post.items():
+        words = ("before each layer (pre-norm)", "after each sum (post-norm)")
+        flax, theirs = words if now == "after" else words[::-1]
+        text = f"Flax normalises {flax}; torch normalises {theirs}."
+        together: dict[Any, Any] = {}
+        for plan in plans:
+            together |= plan
+        for plan in [together, *(plans if len(plans) > 1 else [])]:
+            if plan:
+                yield Variant("norm-order", text, f"normalise {theirs}", plan, COMMON)
+
+
+def _takes(site: Site, token: int) -> bool:
+    return any(isinstance(a, Described) and a.token == token for a in site.args)
+
+
+def residuals(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
+    """A residual that begins at another place, or that torch does not have."""
+    visible, root = _visible(sites), _root(sites)
+    for add in [s for s in visible if s.function == "add"]:
+        for position in (0, 1):
+            described = add.args[position] if position < len(add.args) else None
+            if not isinstance(described, Described):
+                continue
+            for source in visible:
+                if source is not add and isinstance(source.result, Described) and source.result.shape == described.shape:
+                    if source.result.token == described.token:
+                        continue
+                    memory: list[torch.Tensor] = []
+                    plan = {source.key: _remembering(memory), add.key: _recalling(memory, position)}
+                    text = f"Flax adds what {_what(source)} returned; torch adds another array in {add.where}."
+                    fix = "add the same array as torch"
+                    yield Variant("residual-source", text, fix, plan, min(RARE + add.depth - 1, ODD))
+    for site in [s for s in visible if s.is_module] + ([root] if root else []):
+        if site.keeps_shape:
+            change: Change = lambda original, args, kwargs: original(*args, **kwargs) + args[0]  # noqa: E731
+            text = f"Flax adds the input of {site.where} to its output; torch does not."
+            yield Variant("residual-extra", text, "no residual", {site.key: change}, RARE)
+
+
+def _remembering(memory: list[torch.Tensor]) -> Change:
+    def change(original: Original, args: tuple, kwargs: dict) -> Any:
+        memory[:] = [original(*args, **kwargs)]
+        return memory[0]
+
+    return change
+
+
+def _recalling(memory: list[torch.Tensor], position: int) -> Change:
+    def change(original: Original, args: tuple, kwargs: dict) -> Any:
+        return original(*(memory[0] if i == position else a for i, a in enumerate(args)), **kwargs)
+
+    return change
+
+
+def extras(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
+    """An activation that torch does not have."""
+    root = _root(sites)
+    targets = [*([root] if root else []), *_visible(sites)]
+    for target in targets:
+        if not _is_float_result(target) or target.function in ("getitem", "view", "reshape", "transpose", "permute"):
+            continue
+        rank = min(USUAL + max(target.depth - 1, 0), ODD)
+        for name in _EXTRA:
+            function = ACTIVATIONS[name][0]
+            apply = lambda original, x, f=function: f(x)  # noqa: E731
+            text = f"Flax applies {name} after {_what(target)}; torch does not."
+            yield Variant("activation-extra", text, f"no {name} after {_what(target)}", {target.key: _after(apply)}, rank)
+            if target is root and target.input is not None and target.input.is_float:
+                text = f"Flax applies {name} to the input; torch does not."
+                yield Variant("activation-extra", text, f"no {name} on the input", {target.key: on_input(function)}, RARE)
+
+
+def unknown_numbers(sites: Sequence[Site], hints: Hints) -> Iterator[Unknown]:
+    """A factor that torch does not have, or another constant."""
+    root = _root(sites)
+    for target in [*([root] if root else []), *_visible(sites)]:
+        if isinstance(target.result, Described) and target.result.is_float:
+
+            def scaled(value: float, target: Site = target) -> Variant:
+                text = f"Flax multiplies the result of {_what(target)} by {number(value)}{_meaning(value, target)}; torch does not."
+                change = on_result(lambda x: x * value)
+                return Variant("factor", text, f"no factor after {_what(target)}", {target.key: change}, ODD)
+
+            yield Unknown("factor", 1.0, scaled)
+        constants = [i for i, a in enumerate(target.args) if isinstance(a, float) and not target.is_module]
+        for i in constants:
+
+            def other(value: float, target: Site = target, i: int = i) -> Variant:
+                text = f"Flax computes {target.function} with {number(value)}; torch's {target.where} with {number(target.args[i])}."
+                change: Change = lambda original, args, kwargs: original(  # noqa: E731
+                    *(value if k == i else a for k, a in enumerate(args)), **kwargs
+                )
+                return Variant("constant", text, f"{target.function} with {number(target.args[i])}", {target.key: change}, ODD)
+
+            yield Unknown("constant", target.args[i], other)
+
+
+def _meaning(value: float, site: Site) -> str:
+    """What a factor is made of."""
+    size = site.result.shape[-1] if site.result.shape else 1
+    for words, candidate in ((f"sqrt({size})", size**0.5), (f"1 / sqrt({size})", size**-0.5), (f"1 / {size}", 1 / size)):
+        if size > 1 and abs(value / candidate - 1) < 1e-6:
+            return f" (= {words})"
+    return ""
+
+
+MODULE_RULES = (prenorm, submodules, operators, moves, extras, residuals, unknown_numbers)
+__all__ = ["COMMON", "MODULE_RULES"]
