@@ -89,6 +89,9 @@ class Pair:
             self.expected, self.cotangents = run_torch(self.torch_module, self.call, None, rng)
             self.places = {}
             tensors = {**dict(self.torch_module.named_parameters()), **dict(self.torch_module.named_buffers())}
+            for _, layer in nnx.iter_graph(self.flax_module):
+                if isinstance(layer, nnx.Module) and getattr(layer, "dtype", None) == jnp.float32:
+                    layer.dtype = jnp.dtype("float64")
             for name, variable, turn in _places(self.torch_module, self.flax_module):
                 variable.set_value(jnp.asarray(turn(tensors[name].detach().numpy())))
                 self.places[name] = (variable, turn)

@@ -433,7 +433,8 @@ def _group_norm(x, groups, outside):
 
 @pytest.fixture(autouse=True)
 def _float64():
-    with jax.enable_x64(True), jax.default_matmul_precision("float32"):
+    # The modules of users broadcast as numpy does.
+    with jax.enable_x64(True), jax.default_matmul_precision("float32"), jax.numpy_rank_promotion("allow"):
         yield
 
 

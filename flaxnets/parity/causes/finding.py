@@ -75,6 +75,9 @@ class _Search:
         self.variants = sorted((p for p in proposals if isinstance(p, Variant)), key=lambda v: v.rank)
         self.base = self.progress(isolated.expected)
         self.improving: list[tuple[float, Variant]] = []
+        # Flax's gradients are of torch's cotangent, which has the shapes of torch's outputs.
+        pairs = zip(isolated.expected.outputs, isolated.observed.outputs, strict=False)
+        self.has_gradients = all(a.shape == b.shape for a, b in pairs)
 
     @property
     def is_late(self) -> bool:
@@ -106,6 +109,8 @@ class _Search:
             if total < 0.98 * self.base[1]:
                 self.improving.append((total, variant))
             return None
+        if not self.has_gradients:
+            return worst
         full = self.run(variant, gradients=True)
         error = float("inf") if full is None else self.isolated.error(full)
         if error <= 1:

@@ -14,6 +14,7 @@ from flaxnets.parity.causes.variants import (
     Option,
     Variant,
     argument,
+    around,
     is_native,
     number,
     setting,
@@ -141,8 +142,8 @@ def statistics(site: Site, hints: Hints) -> Iterator[Option]:
             text = "Flax does not subtract the mean (RMSNorm); torch's {where} does."
             fix = f"nnx.{_LAYERS[function]}(...)"
             yield Option("norm-kind", text, fix, _rewritten(function, _Recipe(centred=False)))
-        yield from _other_axes(site)
         yield from _other_groups(site, hints)
+        yield from _other_axes(site)
     if argument(site, "weight") is not None:
         recipe = _Recipe(plus_one=True, centred=function != "rms_norm")
         text = "Flax multiplies by 1 + scale; torch's {where} multiplies by the scale."
@@ -205,10 +206,11 @@ def running_statistics(site: Site, hints: Hints) -> Iterator[Option]:
     if is_native(hints):
         fix = f"nnx.BatchNorm(..., use_running_average={not training})"
     text = f"Flax normalises with {other}; torch's {{where}} with {doing}."
-    yield Option("norm-mode", text, fix, setting(function, **{flag: not training}), COMMON)
+    momentum = argument(site, "momentum", 0.1)
+    for change in _other_modes(function, flag, training, (momentum, *(1 - m for m in hints.of_names("momentum")))):
+        yield Option("norm-mode", text, fix, change, COMMON)
     if not training:
         return
-    momentum = argument(site, "momentum", 0.1)
     fix = _fix(hints, "batch_norm", f"momentum={number(1 - momentum)}", f"momentum={number(momentum)}")
     candidates = [1 - momentum, *(1 - m for m in hints.of_names("momentum")), *hints.of_names("momentum")]
     for value in dict.fromkeys([*candidates, 0.01, 0.1, 0.001, 0.9, 0.99, 1.0]):
@@ -227,6 +229,18 @@ def running_statistics(site: Site, hints: Hints) -> Iterator[Option]:
     yield Option("running-statistics-not-updated", text, "update the running statistics", _not_updated(function))
 
 
+def _other_modes(function: str, flag: str, training: bool, momenta: Sequence[float]) -> Iterator[Change]:
+    """The other mode; a batch's statistics may be stored in each of the known ways."""
+    yield setting(function, **{flag: not training})
+    if training:
+        return
+    for momentum in dict.fromkeys(momenta):
+        change = setting(function, **{flag: True}, momentum=momentum)
+        yield around(change, _biased_running_variance(function))
+        yield change
+    yield around(setting(function, **{flag: True}), _not_updated(function))
+
+
 def _buffers(function: str, args: tuple, kwargs: dict) -> list[torch.Tensor]:
     return [argument((function, args, kwargs), f"running_{what}") for what in ("mean", "var")]
 
@@ -236,9 +250,8 @@ def _not_updated(function: str) -> Change:
         buffers = _buffers(function, args, kwargs)
         before = [buffer.clone() for buffer in buffers]
         result = original(*args, **kwargs)
-        with torch.no_grad():
-            for buffer, old in zip(buffers, before, strict=True):
-                buffer.copy_(old)
+        for buffer, old in zip(buffers, before, strict=True):
+            buffer.data.copy_(old)
         return result
 
     return change
@@ -251,9 +264,8 @@ def _biased_running_variance(function: str) -> Change:
         before = variance.clone()
         result = original(*args, **kwargs)
         count = args[0].numel() // args[0].shape[1]
-        with torch.no_grad():
-            new = (variance - (1 - momentum) * before) * (count - 1) / count
-            variance.copy_((1 - momentum) * before + new)
+        new = (variance.detach() - (1 - momentum) * before) * (count - 1) / count
+        variance.data.copy_((1 - momentum) * before + new)  # the gradient may need the buffer's version
         return result
 
     return change

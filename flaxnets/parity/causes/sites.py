@@ -189,7 +189,9 @@ class Watched:
             self._names = {id(tensor): n for n, tensor in [*module.named_parameters(), *module.named_buffers()]}
             self._root = module
             with self._mode:  # above the modes of those who run the module
-                return self._visit(name, module, call, args, kwargs)
+                result = self._visit(name, module, call, args, kwargs)
+            # Without gradients, too, a view of an input requires one.
+            return result if torch.is_grad_enabled() else pytree.tree_map(_detached, result)
         return self._visit(name, module, call, args, kwargs)
 
     def _visit(self, name: str, module: torch.nn.Module, call: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
@@ -267,6 +269,10 @@ def _reporting(kind: type, name: str, watched: Watched) -> type:
 
     reporting = type(kind.__name__, (kind,), {"__call__": __call__, "__module__": kind.__module__})
     return reporting
+
+
+def _detached(leaf: Any) -> Any:
+    return leaf.detach() if isinstance(leaf, torch.Tensor) else leaf
 
 
 def _out_of_place(function: Any) -> Callable[..., Any]:

@@ -69,12 +69,14 @@ class Variant:
         """Both mistakes together; at the same call, this one is around the other one."""
         plan = {**other.plan, **self.plan}
         for key in self.plan.keys() & other.plan.keys():
-            plan[key] = _around(self.plan[key], other.plan[key])
+            plan[key] = around(self.plan[key], other.plan[key])
         text, fix = f"{self.text} {other.text}", f"{self.fix}; {other.fix}"
         return Variant(f"{self.name}+{other.name}", text, fix, plan, self.rank + other.rank)
 
 
-def _around(outer: Change, inner: Change) -> Change:
+def around(outer: Change, inner: Change) -> Change:
+    """Two changes of one call; the outer one makes its calls through the inner one."""
+
     def change(original: Original, args: tuple, kwargs: dict) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
             return inner(original, args, kwargs)
