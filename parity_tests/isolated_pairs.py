@@ -81,7 +81,7 @@ class Pair:
         self.name = self.flax_name = ""
         self.torch_calls = self.flax_calls = []
         self.gates = GATE
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(99)
         with jax.enable_x64(True), jax.default_matmul_precision("float32"):
             self.torch_module = self.torch_module.double().train(self.training)
             randomize(self.torch_module, rng)

@@ -418,6 +418,22 @@ row("no label smoothing", "label-smoothing", lambda: (torch.nn.CrossEntropyLoss(
 row("targets that torch ignores", "ignore-index", lambda: (torch.nn.CrossEntropyLoss(ignore_index=int(LABELS[0])), Flax(
     lambda m, x, y: cross_entropy(x, y).mean())), ROWS, LABELS)
 
+# Precision.
+row("a cast to bfloat16", "dtype-cast", lambda: blocks(
+    lambda m, x: m.second(torch.tanh(m.first(x))),
+    lambda m, x: m.second(jnp.tanh(m.first(x)).astype(jnp.bfloat16).astype(jnp.float64)), *linears("first", "second")), TOKENS)
+row("a softmax in float32", "dtype-cast", lambda: blocks(
+    lambda m, x: m.first(x).softmax(-1),
+    lambda m, x: nnx.softmax(m.first(x).astype(jnp.float32)).astype(x.dtype), *linears("first")), TOKENS)
+row("a linear layer in bfloat16", "matmul-precision", lambda: (
+    torch.nn.Linear(6, 5), Flax(lambda m, x: jnp.dot(x.astype(jnp.bfloat16), m.weight[...].T.astype(jnp.bfloat16),
+    preferred_element_type=jnp.float32).astype(x.dtype) + m.bias[...], **flax_weights(weight=(5, 6), bias=(5,)))), ROWS)
+row("dtype of a layer", "dtype-cast", lambda: (torch.nn.Linear(6, 5), nnx.Linear(6, 5, dtype=jnp.bfloat16, rngs=rngs())), ROWS)
+row("a cast of torch's", "dtype-cast", lambda: blocks(
+    lambda m, x: m.first(x).float().softmax(-1).double(), lambda m, x: nnx.softmax(m.first(x)), *linears("first")), TOKENS)
+row("a softmax of torch's in float32", "dtype-cast", lambda: blocks(
+    lambda m, x: F.softmax(m.first(x), -1, dtype=torch.float32).double(), lambda m, x: nnx.softmax(m.first(x)), *linears("first")), TOKENS)
+
 # Two mistakes at once.
 row("eps and GELU", "gelu-approximation+epsilon", lambda: blocks(
     lambda m, x: F.gelu(m.norm(x)), lambda m, x: nnx.gelu(m.norm(x)),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flaxnets.parity._torch import torch
-from flaxnets.parity.causes import activations, arrangement, attention, normalization, recurrent, spatial, structure, training
+from flaxnets.parity.causes import activations, arrangement, attention, normalization, precision, recurrent, spatial, structure, training
 from flaxnets.parity.causes.sites import Site, Watched
 from flaxnets.parity.causes.variants import RARE, Cause, Hints, Unknown, Variant, at_sites, guarded, number
 from flaxnets.parity.run import Outcome
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SITE_RULES = (
     *normalization.SITE_RULES, *activations.SITE_RULES, *spatial.SITE_RULES, *recurrent.SITE_RULES, *attention.SITE_RULES,
-    *arrangement.SITE_RULES, *training.SITE_RULES,
+    *arrangement.SITE_RULES, *training.SITE_RULES, *precision.SITE_RULES,
 )  # fmt: skip
 MODULE_RULES = (
     *normalization.MODULE_RULES, *attention.MODULE_RULES, *arrangement.MODULE_RULES, *structure.MODULE_RULES,
@@ -47,6 +47,9 @@ def find_cause(isolated: "Isolated", limit: float = LIMIT) -> Cause | None:
     before = isolated.error(isolated.expected)
     if before <= 1:
         return None
+    cause = precision.find_narrow(isolated, before)
+    if cause is not None:
+        return cause
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a mistake may be one that torch warns of
         try:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from flaxnets.parity._torch import torch
@@ -11,6 +12,7 @@ from flaxnets.parity.causes.variants import (
     COMMON,
     ODD,
     RARE,
+    SIGNATURES,
     USUAL,
     Hints,
     Unknown,
@@ -310,28 +312,43 @@ def extras(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
 
 
 def unknown_numbers(sites: Sequence[Site], hints: Hints) -> Iterator[Unknown]:
-    """A factor that torch does not have, or another constant."""
+    """Another constant, or a factor that torch does not have."""
     root = _root(sites)
-    for target in [*([root] if root else []), *_visible(sites)]:
+    visible = [*([root] if root else []), *_visible(sites)]
+    for site in [s for s in sites if not s.is_module]:
+        for i, value in enumerate(site.args):
+            if isinstance(value, float):
+                yield Unknown("constant", value, partial(_other_constant, site, i))
+        for key, value in site.kwargs.items():
+            if isinstance(value, float):
+                yield Unknown("constant", value, partial(_other_constant, site, key))
+    for target in visible:
         if isinstance(target.result, Described) and target.result.is_float:
+            yield Unknown("factor", 1.0, partial(_factor, target))
 
-            def scaled(value: float, target: Site = target) -> Variant:
-                text = f"Flax multiplies the result of {_what(target)} by {number(value)}{_meaning(value, target)}; torch does not."
-                change = on_result(lambda x: x * value)
-                return Variant("factor", text, f"no factor after {_what(target)}", {target.key: change}, ODD)
 
-            yield Unknown("factor", 1.0, scaled)
-        constants = [i for i, a in enumerate(target.args) if isinstance(a, float) and not target.is_module]
-        for i in constants:
+def _other_constant(site: Site, key: int | str, value: float) -> Variant:
+    names = SIGNATURES.get(site.function, ())
+    name = key if isinstance(key, str) else names[key] if key < len(names) else ""
+    right = site.kwargs[key] if isinstance(key, str) else site.args[key]
 
-            def other(value: float, target: Site = target, i: int = i) -> Variant:
-                text = f"Flax computes {target.function} with {number(value)}; torch's {target.where} with {number(target.args[i])}."
-                change: Change = lambda original, args, kwargs: original(  # noqa: E731
-                    *(value if k == i else a for k, a in enumerate(args)), **kwargs
-                )
-                return Variant("constant", text, f"{target.function} with {number(target.args[i])}", {target.key: change}, ODD)
+    def change(original: Original, args: tuple, kwargs: dict) -> Any:
+        args = tuple(value if i == key else a for i, a in enumerate(args))
+        return original(*args, **{k: value if k == key else a for k, a in kwargs.items()})
 
-            yield Unknown("constant", target.args[i], other)
+    words = f"{name}={{}}" if name else "{}"
+    text = (
+        f"Flax computes {site.function} with {words.format(number(value))}; "
+        f"torch's {site.where} with {words.format(number(right))}."
+    )
+    cause = {"eps": "epsilon", "negative_slope": "negative-slope"}.get(name, name if name in ("alpha", "beta") else "constant")
+    return Variant(cause, text, f"{site.function} with {words.format(number(right))}", {site.key: change}, ODD)
+
+
+def _factor(site: Site, value: float) -> Variant:
+    text = f"Flax multiplies the result of {_what(site)} by {number(value)}{_meaning(value, site)}; torch does not."
+    change = on_result(lambda x: x * value)
+    return Variant("factor", text, f"no factor after {_what(site)}", {site.key: change}, ODD)
 
 
 def _meaning(value: float, site: Site) -> str:
@@ -344,4 +361,3 @@ def _meaning(value: float, site: Site) -> str:
 
 
 MODULE_RULES = (prenorm, submodules, operators, moves, extras, residuals, unknown_numbers)
-__all__ = ["COMMON", "MODULE_RULES"]
