@@ -1,6 +1,21 @@
-"""What a comparison found."""
+"""What a comparison found: as text, as rich tables, as JSON, as Markdown and as a page of HTML."""
 
 import dataclasses
+import json
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from flaxnets.parity.causes import Cause
+    from flaxnets.parity.matching import Matching
+
+Status = Literal["equal", "wrong", "carried in", "not compared"]
+
+_SHOWN = 20  # failures and modules that a text lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,20 +46,80 @@ class Difference:
 
 
 @dataclasses.dataclass(frozen=True)
+class Location:
+    """The first module that differs from its PyTorch twin; ``str(location)`` is one sentence.
+
+    Attributes:
+        torch_name: of the module in PyTorch; empty for the outermost one.
+        torch_type: its class.
+        flax_name: the path of its twin in the Flax module.
+        flax_type: the class of the twin.
+        details: what differs first, and how far.
+        between: the two calls of submodules between which the difference begins; None if the module is a leaf or the
+            calls do not tell.
+        cause: the known mistake that was proved to be the reason; None if none was.
+        carried: whether the module agrees with PyTorch on PyTorch's own inputs, so that the error comes in with its
+            inputs.
+    """
+
+    torch_name: str
+    torch_type: str
+    flax_name: str
+    flax_type: str
+    details: str
+    between: str | None = None
+    cause: "Cause | None" = None
+    carried: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.torch_name or 'the outermost module'} ({self.torch_type}): {self.details}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModuleRow:
+    """One pair of modules, or one of several calls of the pair, in order of execution.
+
+    Attributes:
+        torch_name: of the module in PyTorch.
+        flax_name: the path of its twin in the Flax module.
+        kind: the classes of the two.
+        error: of the outputs, divided by the gate: up to 1 passes. None if nothing was measured.
+        status: ``"wrong"`` if the module differs on PyTorch's own inputs, ``"carried in"`` if only its inputs do.
+    """
+
+    torch_name: str
+    flax_name: str
+    kind: str
+    error: float | None
+    status: Status
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
-    """The result of :func:`flaxnets.parity.check`; ``str(report)`` is a table for people.
+    """The result of :func:`flaxnets.parity.check`; ``str(report)`` is a text for people.
 
     Attributes:
         title: which two modules were compared.
         problems: what cannot be measured: names, shapes, dtypes or structures that differ.
         differences: everything that was measured.
-        location: the innermost module that, fed with what its torch twin was fed, answers differently.
+        location: the first module that, on the inputs and weights of its PyTorch twin, answers differently.
+        matching: which Flax variable is which PyTorch tensor.
+        layouts: how axis orders of inputs and outputs differ, in words.
+        modules: all pairs of modules in order of execution.
+        seconds: the time that the comparison took.
+
+    >>> Report("Net / Net", differences=(Difference("output", "0", "eval float64 jit", 2e-16, 1e-12),)).passed
+    True
     """
 
     title: str
     problems: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
-    location: str | None = None
+    location: Location | None = None
+    matching: "Matching | None" = None
+    layouts: tuple[str, ...] = ()
+    modules: tuple[ModuleRow, ...] = ()
+    seconds: float = 0.0
 
     @property
     def failures(self) -> tuple[Difference, ...]:
@@ -58,23 +133,251 @@ class Report:
         """Whether something was measured and nothing was off."""
         return bool(self.differences) and not self.problems and not self.failures
 
+    @property
+    def verdict(self) -> str:
+        """``"equal"`` or ``"NOT equal"``."""
+        return "equal" if self.passed else "NOT equal"
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The settings that were compared, in order."""
+        return tuple(dict.fromkeys(d.setting for d in self.differences))
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of arrays that were compared, in order."""
+        return tuple(dict.fromkeys(d.kind for d in self.differences))
+
     def worst(self, kind: str, setting: str = "") -> Difference | None:
         """The largest difference of a kind, over all settings that contain the given words."""
         of_kind = [d for d in self.differences if d.kind == kind and all(w in d.setting for w in setting.split())]
         return max(of_kind, key=lambda d: (d.error != d.error, d.error), default=None)
 
+    def compared(self) -> str:
+        """What was compared, in words.
+
+        >>> Report("Net", differences=(Difference("output", "0", "eval float64 jit", 0.0, 1e-12),)).compared()
+        '1 output; eval; float64; jit'
+        """
+        if not self.differences:
+            return "nothing"
+        counts = {kind: len({d.name for d in self.differences if d.kind == kind}) for kind in self.kinds}
+        parts = [", ".join(f"{count} {kind}{'s' if count != 1 else ''}" for kind, count in counts.items())]
+        columns = zip(*(setting.split() for setting in self.settings), strict=False)
+        parts += [" and ".join(dict.fromkeys(column)) for column in columns]
+        return "; ".join(parts)
+
+    def explanation(self) -> dict[str, str]:
+        """Where the first error is, who makes it, why, and what to change; empty where no module was located."""
+        location = self.location
+        if location is None:
+            return {}
+        facts = {"the fault is in": str(location), "in Flax": _named(location.flax_name, location.flax_type)}
+        if location.between:
+            facts["begins"] = f"in the code between {location.between}"
+        facts["made there" if not location.carried else "carried in"] = (
+            "fed with PyTorch's own inputs and weights, this module agrees; its inputs are already wrong"
+            if location.carried
+            else "fed with PyTorch's own inputs and weights, this module alone gives another result"
+        )
+        cause = location.cause
+        if cause is None:
+            return facts | {"cause": "not one of the known mistakes; compare the source of the two modules"}
+        return facts | {
+            "cause": cause.text,
+            "change": cause.fix,
+            "proof": f"with PyTorch changed to make the same mistake ({cause.name}), the error falls from "
+            f"{cause.before:.1e} to {cause.after:.1e} times what is allowed",
+        }
+
     def __str__(self) -> str:
-        lines = [f"{self.title}: {'equal' if self.passed else 'NOT equal'}"]
+        lines = [f"{self.title}: {self.verdict}"]
         lines += [f"  {problem}" for problem in self.problems]
-        if self.location:
-            lines.append(f"  the fault is in {self.location}")
-        if self.failures:
-            lines += [f"  {failure}" for failure in self.failures[:20]]
-            if len(self.failures) > 20:
-                lines.append(f"  ... and {len(self.failures) - 20} more")
-        else:
-            for setting in dict.fromkeys(d.setting for d in self.differences):
-                kinds = dict.fromkeys(d.kind for d in self.differences)
-                worst = [w for kind in kinds if (w := self.worst(kind, setting))]
-                lines.append(f"  {setting}: " + ", ".join(f"{w.kind} {w.error:.1e}" for w in worst))
+        if self.differences:
+            lines.append(f"  compared: {self.compared()}")
+        lines += [f"  axis order: {layout}" for layout in self.layouts]
+        lines += [
+            f"  {label} {text}" if label == "the fault is in" else f"    {label}: {text}"
+            for label, text in self.explanation().items()
+        ]
+        lines += [f"  {line}" for line in self._numbers()]
         return "\n".join(lines)
+
+    def _numbers(self) -> Iterator[str]:
+        yield from map(str, self.failures[:_SHOWN])
+        if len(self.failures) > _SHOWN:
+            yield f"... and {len(self.failures) - _SHOWN} more"
+        if not self.failures:
+            for setting in self.settings:
+                worst = [w for kind in self.kinds if (w := self.worst(kind, setting))]
+                yield f"{setting}: " + ", ".join(f"{w.kind} {w.error:.1e}" for w in worst)
+
+    def __rich__(self) -> "RenderableType":
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        color = "green" if self.passed else "red"
+        parts: list[RenderableType] = [Text.assemble(f"{self.title}: ", (self.verdict, f"bold {color}"))]
+        parts += [Text(problem, "red") for problem in self.problems]
+        facts = Table.grid(padding=(0, 2))
+        facts.add_column(style="bold", no_wrap=True)
+        facts.add_column(overflow="fold")
+        facts.add_row("compared", Text(self.compared()))
+        for layout in self.layouts:
+            facts.add_row("axis order", Text(layout))
+        for label, text in self.explanation().items():
+            facts.add_row(label, Text(text, {"the fault is in": "red", "change": "green"}.get(label, "")))
+        parts.append(facts)
+        rows = [self.settings_rows(), self.module_rows()]
+        for (header, *body), title in zip(rows, ("Worst error of each setting", "Modules"), strict=True):
+            if not body:
+                continue
+            table = Table(*header, title=title, title_justify="left")
+            for row in body:
+                table.add_row(*(Text(cell, _COLORS.get(cell, "")) for cell in row))
+            parts.append(table)
+        return Group(*parts)
+
+    def settings_rows(self) -> list[list[str]]:
+        """A table with the worst error of each kind in each setting; the first row is its header."""
+        rows = []
+        for setting in self.settings:
+            cells = [self.worst(kind, setting) for kind in self.kinds]
+            passed = all(d.passed for d in self.differences if d.setting == setting)
+            rows.append([setting, *(f"{d.error:.1e}" if d else "" for d in cells), "equal" if passed else "wrong"])
+        return [["setting", *self.kinds, ""], *rows]
+
+    def module_rows(self) -> list[list[str]]:
+        """A table of the modules, those around the first wrong one if there are many; the first row is its header."""
+        rows = [[m.torch_name, m.flax_name, m.kind, error_text(m.error), m.status] for m in self.modules]
+        wrong = next((i for i, m in enumerate(self.modules) if m.status == "wrong"), 0)
+        start = max(min(wrong - _SHOWN // 2, len(rows) - _SHOWN), 0)
+        chosen = rows[start : start + _SHOWN]
+        if len(rows) > len(chosen):
+            chosen.append(["...", "", f"{len(rows) - len(chosen)} more", "", ""])
+        return [["PyTorch", "Flax", "classes", "error / gate", ""], *chosen]
+
+    def failure_rows(self) -> list[list[str]]:
+        """A table of the worst failures; the first row is its header."""
+        rows = [[f"{d.kind} {d.name}", d.setting, f"{d.error:.1e}", f"{d.gate:.0e}"] for d in self.failures[:_SHOWN]]
+        if len(self.failures) > _SHOWN:
+            rows.append([f"... and {len(self.failures) - _SHOWN} more", "", "", ""])
+        return [["array", "setting", "error", "allowed"], *rows]
+
+    def to_json(self) -> str:
+        """The report as JSON, with ``passed`` beside its attributes; :meth:`from_json` reads the text.
+
+        >>> json.loads(Report("Net / Net").to_json())["passed"]
+        False
+        """
+        return json.dumps({"passed": self.passed, **_plain(dataclasses.asdict(self))}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Report":
+        """Read what :meth:`to_json` wrote.
+
+        >>> report = Report("Net / Net", problems=("outputs differ",))
+        >>> Report.from_json(report.to_json()) == report
+        True
+        """
+        from flaxnets.parity.causes import Cause
+        from flaxnets.parity.matching import Matching
+
+        return _built(cls, json.loads(text), {"Cause": Cause, "Matching": Matching})
+
+    def to_markdown(self) -> str:
+        """The report as Markdown, for a comment below a pull request.
+
+        >>> print(Report("Net / Net", problems=("outputs differ",)).to_markdown())
+        # Net / Net: NOT equal
+        <BLANKLINE>
+        - outputs differ
+        - **compared**: nothing
+        <BLANKLINE>
+        """
+        lines = [f"# {_escaped(self.title)}: {self.verdict}", ""]
+        lines += [f"- {_escaped(problem)}" for problem in self.problems]
+        lines.append(f"- **compared**: {self.compared()}")
+        lines += [f"- **axis order**: {_escaped(layout)}" for layout in self.layouts]
+        for label, text in self.explanation().items():
+            lines.append(f"- **{label}**: {_code(text) if label == 'change' else _escaped(text)}")
+        for header, *body in (self.failure_rows(), self.settings_rows(), self.module_rows()):
+            if body:
+                lines += ["", *_markdown_table([header, *body])]
+        return "\n".join([*lines, ""])
+
+    def to_html(self) -> str:
+        """The report as one page of HTML that needs no other file and no network.
+
+        >>> Report("Net / Net").to_html().startswith("<!doctype html>")
+        True
+        """
+        from flaxnets.parity.html import page
+
+        return page(self)
+
+
+_COLORS = {"equal": "green", "wrong": "bold red", "carried in": "yellow", "not compared": "dim"}
+
+
+def error_text(error: float | None) -> str:
+    """The error of a module in a table; nothing if none was measured.
+
+    >>> error_text(0.00123), error_text(None)
+    ('1.2e-03', '')
+    """
+    return "" if error is None else f"{error:.1e}"
+
+
+def _named(name: str, kind: str) -> str:
+    return f"{name or 'the outermost module'} ({kind})"
+
+
+# Markdown.
+
+
+def _escaped(text: str) -> str:
+    """One line in which Markdown finds neither marks nor tags."""
+    escaped = "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in " ".join(text.split()))
+    return escaped.replace("&", "&amp;")
+
+
+def _code(text: str) -> str:
+    line = " ".join(text.split())
+    return f"``` {line} ```" if "`" in line else f"`{line}`"
+
+
+def _markdown_table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    header, *body = rows
+    yield f"| {' | '.join(header)} |"
+    yield "|---" * len(header) + "|"
+    for row in body:
+        yield f"| {' | '.join(map(_escaped, row))} |"
+
+
+# JSON, which has no numbers for infinities and NaN: they are texts, which float() reads.
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return str(value)
+    return value
+
+
+def _built(kind: Any, value: Any, names: dict[str, Any]) -> Any:
+    """Make a value of a type out of what JSON has for it."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _built(next(p for p in parts if p is not type(None)), value, names)
+    if origin is tuple:
+        each = [parts[0]] * len(value) if parts[-1] is ... else parts
+        return tuple(_built(part, v, names) for part, v in zip(each, value, strict=True))
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind, localns=names)
+        return kind(**{f.name: _built(hints[f.name], value[f.name], names) for f in dataclasses.fields(kind)})  # type: ignore[operator]
+    return float(value) if kind is float else value
