@@ -13,7 +13,7 @@ from flaxnets import state
 from flaxnets.parity._torch import torch
 from flaxnets.parity.masks import shared_masks
 from flaxnets.parity.measures import relative_error, scaled_error
-from flaxnets.parity.report import Difference, Report
+from flaxnets.parity.report import Difference, Location, Report
 from flaxnets.parity.run import Call, Constant, Outcome, is_float, run_flax, run_torch
 from flaxnets.parity.state import compare_names, randomize, transfer
 
@@ -194,7 +194,7 @@ def _locate(
     arguments: tuple[Sequence[Any], Mapping[str, Any]],
     options: _Options,
     rng: np.random.Generator,
-) -> str | None:
+) -> Location | None:
     """Feeds each Flax submodule what its torch twin was fed, innermost first, and names the first that differs."""
     if not report.failures and not report.problems:
         return None
@@ -222,7 +222,7 @@ def _locate(
         local = _compare(name, module, twins[name], (args, kwargs), options, rng)
         if not local.passed:
             details = [*local.problems, *map(str, local.failures)][:1]
-            return f"{name or 'the outermost module'} ({type(module).__name__}): {''.join(details)}"
+            return Location(name, type(module).__name__, name, type(twins[name]).__name__, "".join(details))
     return None
 
 
