@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import load_file
 
 from flaxnets.cli import command
-from flaxnets.cli.port import Input, parse_input
+from flaxnets.cli.building import Input, parse_input
 
 NET = '''
 import torch

@@ -1,9 +1,7 @@
 """``flaxnets port``: the source of a Flax model for a PyTorch model, proved before it is written."""
 
 import dataclasses
-import difflib
 import functools
-import importlib
 import json
 import keyword
 import os
@@ -14,13 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from flaxnets.cli.building import Input, find_target, parse_input, read_weights
 from flaxnets.cli.common import IS_PATH, Device, Failure, File, UsageError, parse
-from flaxnets.registry import suggest
 
 if TYPE_CHECKING:
     import torch
-
-_DTYPES = ("float32", "float64", "int64", "int32", "bool", "complex64")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +70,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
         raise UsageError(error) from error
     examples = tuple(each.draw(seed) for seed, each in enumerate(inputs))
     model = _called(options, builder, examples)
-    state_dict = None if options.weights is None else _read(options.weights, model)
+    state_dict = None if options.weights is None else read_weights(options.weights, model)
     try:
         text = to_source(builder, examples, state_dict=state_dict)
     except PortError as error:
@@ -131,22 +127,7 @@ def _files(options: Options) -> _Files:
 def _builder(options: Options) -> Callable[[], "torch.nn.Module"]:
     """The class or function, with the arguments of ``--args``."""
     module_name, _, name = options.builder.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and module_name.split(".")[: len(error.name.split("."))] == error.name.split("."):
-            raise UsageError(f"there is no module {error.name}, searched from {os.getcwd()}") from error
-        raise UsageError(f"{module_name} cannot be imported: {error}") from error
-    except Exception as error:
-        raise UsageError(f"{module_name} cannot be imported: {type(error).__name__}: {error}") from error
-    target: Any = getattr(module, name, None)
-    if not callable(target):
-        known = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        raise UsageError(f"{module_name} has no class or function {name!r}; {hint}")
+    target = find_target(module_name, name)
     keywords = _keywords(options.args)
     return functools.partial(target, **keywords) if keywords else target  # type: ignore[return-value]
 
@@ -159,67 +140,6 @@ def _keywords(text: str | None) -> dict[str, Any]:
     if not isinstance(keywords, dict):
         raise UsageError(f"--args must be a JSON object, got {text!r}. Fix: --args '{{\"depth\": 18}}'")
     return keywords
-
-
-@dataclasses.dataclass(frozen=True)
-class Input:
-    """What ``--input`` says about one argument.
-
-    Attributes:
-        shape: of the tensor.
-        dtype: its name.
-        high: the first integer that is too large.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str = "float32"
-    high: int = 2
-
-    @property
-    def source(self) -> str:
-        """The expression that draws it."""
-        if self.dtype in ("int64", "int32"):
-            return f"torch.randint(0, {self.high}, {self.shape}, dtype=torch.{self.dtype})"
-        return (
-            f"torch.rand({self.shape}) < 0.5"
-            if self.dtype == "bool"
-            else f"torch.randn({self.shape}, dtype=torch.{self.dtype})"
-        )
-
-    def draw(self, seed: int) -> "torch.Tensor":
-        """A tensor of random numbers."""
-        import torch
-
-        generator = torch.Generator().manual_seed(seed)
-        if self.dtype in ("int64", "int32"):
-            return torch.randint(0, self.high, self.shape, generator=generator, dtype=getattr(torch, self.dtype))
-        if self.dtype == "bool":
-            return torch.rand(self.shape, generator=generator) < 0.5
-        return torch.randn(self.shape, generator=generator, dtype=getattr(torch, self.dtype))
-
-
-def parse_input(text: str) -> Input:
-    """Read a shape with a dtype and a limit.
-
-    Raises:
-        UsageError: for another text.
-
-    >>> parse_input("2,16:int64:1000")
-    Input(shape=(2, 16), dtype='int64', high=1000)
-    """
-    shape, *rest = text.split(":")
-    dtype, high = (*rest, "2")[:2] if rest else ("float32", "2")
-    try:
-        sizes = tuple(int(size) for size in shape.split(",")) if shape else ()
-    except ValueError:
-        sizes = (-1,)
-    if any(size < 0 for size in sizes) or not high.isdecimal() or int(high) < 1 or len(rest) > 2:
-        raise UsageError(
-            f"--input {text!r} is no shape. Expected sizes with commas, as in 2,3,224,224 or 2,16:int64:1000"
-        )
-    if dtype not in _DTYPES:
-        raise UsageError(f"--input {text!r} has an unknown dtype {dtype!r}; {suggest(dtype, list(_DTYPES))}")
-    return Input(sizes, dtype, int(high))
 
 
 def _called(options: Options, builder: Callable[[], Any], examples: Sequence["torch.Tensor"]) -> "torch.nn.Module":
@@ -244,26 +164,6 @@ def _called(options: Options, builder: Callable[[], Any], examples: Sequence["to
 
 
 # Weights.
-
-
-def _read(path: str, model: "torch.nn.Module") -> dict[str, "torch.Tensor"]:
-    """The weights, which must be those of the model."""
-    import torch
-
-    from flaxnets.weights import WeightsError, read_weights
-
-    try:
-        weights = {
-            name: value if isinstance(value, torch.Tensor) else torch.tensor(value)
-            for name, value in read_weights(path).items()
-        }
-    except (WeightsError, OSError) as error:
-        raise UsageError(f"--weights {path}: {getattr(error, 'strerror', None) or error}") from error
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise UsageError(f"--weights {path}: {' '.join(str(error).split())}") from error
-    return weights
 
 
 def _write_weights(files: _Files, text: str, builder: Any, state_dict: Any) -> None:
