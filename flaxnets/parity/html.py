@@ -93,7 +93,7 @@ def _header(report: Report) -> Iterator[str]:
     seconds = f" Took {report.seconds:.1f} s." if report.seconds else ""
     yield f'<p class="dim">Compared: {escape(report.compared())}.{seconds}</p>'
     for layout in report.layouts:
-        yield f"<p>Axis order: {escape(layout)}</p>"
+        yield f"<p>{escape(layout)}</p>"
     if report.problems:
         items = "".join(f"<li>{escape(problem)}</li>" for problem in report.problems)
         yield f'<h2>What cannot be compared</h2><ul class="bad">{items}</ul>'

@@ -104,7 +104,7 @@ class Report:
         differences: everything that was measured.
         location: the first module that, on the inputs and weights of its PyTorch twin, answers differently.
         matching: which Flax variable is which PyTorch tensor.
-        layouts: how axis orders of inputs and outputs differ, in words.
+        layouts: a sentence for each input and output whose axes have another order in Flax.
         modules: all pairs of modules in order of execution.
         seconds: the time that the comparison took.
 
@@ -195,7 +195,7 @@ class Report:
         lines += [f"  {problem}" for problem in self.problems]
         if self.differences:
             lines.append(f"  compared: {self.compared()}")
-        lines += [f"  axis order: {layout}" for layout in self.layouts]
+        lines += [f"  {layout}" for layout in self.layouts]
         lines += [
             f"  {label} {text}" if label == "the fault is in" else f"    {label}: {text}"
             for label, text in self.explanation().items()
@@ -225,7 +225,7 @@ class Report:
         facts.add_column(overflow="fold")
         facts.add_row("compared", Text(self.compared()))
         for layout in self.layouts:
-            facts.add_row("axis order", Text(layout))
+            facts.add_row("axes", Text(layout))
         for label, text in self.explanation().items():
             facts.add_row(label, Text(text, {"the fault is in": "red", "change": "green"}.get(label, "")))
         parts.append(facts)
@@ -299,7 +299,7 @@ class Report:
         lines = [f"# {_escaped(self.title)}: {self.verdict}", ""]
         lines += [f"- {_escaped(problem)}" for problem in self.problems]
         lines.append(f"- **compared**: {self.compared()}")
-        lines += [f"- **axis order**: {_escaped(layout)}" for layout in self.layouts]
+        lines += [f"- {_escaped(layout)}" for layout in self.layouts]
         for label, text in self.explanation().items():
             lines.append(f"- **{label}**: {_code(text) if label == 'change' else _escaped(text)}")
         for header, *body in (self.failure_rows(), self.settings_rows(), self.module_rows()):
