@@ -6,6 +6,7 @@ import difflib
 import importlib
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flaxnets.cli.common import UsageError
@@ -61,17 +62,21 @@ class Target:
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def build(self, **more: Any) -> Any:
+    def build(self, more: Mapping[str, Any] | None = None, *, fix: str = "") -> Any:
         """Call the class or function.
+
+        Args:
+            more: further keyword arguments.
+            fix: what to do if the call fails, at the end of the message.
 
         Raises:
             UsageError: if the call fails.
         """
         try:
-            return self.function(*self.args, **self.kwargs, **more)
+            return self.function(*self.args, **self.kwargs, **(more or {}))
         except Exception as error:
             text = " ".join(str(error).split())
-            raise UsageError(f"{self.text} cannot be built: {type(error).__name__}: {text}") from error
+            raise UsageError(f"{self.text} cannot be built: {type(error).__name__}: {text}{fix}") from error
 
 
 def parse_target(text: str) -> Target:
@@ -168,6 +173,47 @@ def parse_input(text: str) -> Input:
     if dtype not in _DTYPES:
         raise UsageError(f"--input {text!r} has an unknown dtype {dtype!r}; {suggest(dtype, list(_DTYPES))}")
     return Input(sizes, dtype, int(high))
+
+
+def build_torch(target: Target, fix: str = "") -> "torch.nn.Module":
+    """Build a PyTorch model.
+
+    Args:
+        target: the class or function.
+        fix: what to do if the call fails, at the end of the message.
+
+    Raises:
+        UsageError: if the call fails, or returns something else.
+    """
+    import torch
+
+    model = target.build(fix=fix)
+    if not isinstance(model, torch.nn.Module):
+        raise UsageError(f"{target.text} gives a {type(model).__name__}. Expected a torch.nn.Module")
+    return model
+
+
+def call_torch(model: "torch.nn.Module", examples: Sequence["torch.Tensor"], words: Sequence[str]) -> Any:
+    """Call a PyTorch model in eval mode, and return the outputs.
+
+    Args:
+        model: the model.
+        examples: the arguments.
+        words: as they stand behind ``--input``.
+
+    Raises:
+        UsageError: if the call fails.
+    """
+    import torch
+
+    try:
+        with torch.no_grad():
+            return model.eval()(*examples)
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise UsageError(
+            f"--input {' '.join(words)}: the model cannot be called: {type(error).__name__}: {text}"
+        ) from error
 
 
 def read_weights(path: str, model: "torch.nn.Module") -> dict[str, "torch.Tensor"]:

@@ -17,7 +17,7 @@ from flaxnets.cli.help import EXIT_STATUS
 from flaxnets.cli.memory import keep_memory
 from flaxnets.registry import suggest
 
-COMMANDS = ("train", "list", "summary", "predict", "evaluate", "export", "show", "port")
+COMMANDS = ("train", "list", "summary", "predict", "evaluate", "export", "show", "port", "parity")
 
 _DESCRIPTION = f"""The classic networks of torch.nn as Flax NNX: train them, and use what was trained.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from flaxnets.cli.building import Input, find_target, parse_input, read_weights
+from flaxnets.cli.building import Input, Target, build_torch, call_torch, find_target, parse_input, read_weights
 from flaxnets.cli.common import IS_PATH, Device, Failure, File, UsageError, parse
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
     except ImportError as error:
         raise UsageError(error) from error
     examples = tuple(each.draw(seed) for seed, each in enumerate(inputs))
-    model = _called(options, builder, examples)
+    model = build_torch(Target(options.builder, builder), fix=". Fix: --args")
+    call_torch(model, examples, options.input)
     state_dict = None if options.weights is None else read_weights(options.weights, model)
     try:
         text = to_source(builder, examples, state_dict=state_dict)
@@ -140,27 +141,6 @@ def _keywords(text: str | None) -> dict[str, Any]:
     if not isinstance(keywords, dict):
         raise UsageError(f"--args must be a JSON object, got {text!r}. Fix: --args '{{\"depth\": 18}}'")
     return keywords
-
-
-def _called(options: Options, builder: Callable[[], Any], examples: Sequence["torch.Tensor"]) -> "torch.nn.Module":
-    """The model in PyTorch, which must be one, and take the inputs."""
-    import torch
-
-    try:
-        model = builder()
-    except Exception as error:
-        raise UsageError(f"{options.builder} cannot be called: {type(error).__name__}: {error}. Fix: --args") from error
-    if not isinstance(model, torch.nn.Module):
-        raise UsageError(f"{options.builder} gives a {type(model).__name__}. Expected a torch.nn.Module")
-    try:
-        with torch.no_grad():
-            model.eval()(*examples)
-    except Exception as error:
-        text = " ".join(str(error).split())
-        raise UsageError(
-            f"--input {' '.join(options.input)}: the model cannot be called: {type(error).__name__}: {text}"
-        ) from error
-    return model
 
 
 # Weights.

@@ -11,6 +11,7 @@ from flaxnets.parity.report import ModuleRow, Report, error_text
 
 if TYPE_CHECKING:
     from flaxnets.parity.matching import Matching
+    from flaxnets.parity.training_report import TrainingReport
 
 _STYLE = """
 :root { color-scheme: light dark; --back: #fff; --card: #f5f6f8; --text: #1c2024; --dim: #5c6570; --line: #d5d9de;
@@ -59,8 +60,12 @@ _CLASSES = {"equal": "good", "wrong": "bad", "carried in": "carried", "not compa
 _MARKS = {"equal": "✓", "wrong": "✗", "carried in": "→", "not compared": "·"}
 
 
-def page(report: Report) -> str:
+def page(report: Report, training: "TrainingReport | None" = None) -> str:
     """Write a report as a page of HTML.
+
+    Args:
+        report: of :func:`flaxnets.parity.check`.
+        training: of :func:`flaxnets.parity.check_training`; its steps are a section of the page.
 
     Returns:
         The page. It has no script, loads nothing, and follows the light or dark scheme of the browser.
@@ -75,6 +80,7 @@ def page(report: Report) -> str:
         *_tree(report.modules),
         *_settings(report),
         *_failures(report),
+        *_training(training),
         *_matching(report.matching),
     ]
     return (
@@ -254,6 +260,21 @@ def _failures(report: Report) -> Iterator[str]:
         count = len(report.failures)
         yield "<h2>Arrays that differ</h2>"
         yield f'<details class="top"><summary>{count}, worst first</summary>{_table(rows)}</details>'
+
+
+def _training(training: "TrainingReport | None") -> Iterator[str]:
+    if training is None:
+        return
+    yield f'<h2>Training</h2><p class="{"good" if training.passed else "bad"}">{escape(training.verdict)}</p>'
+    yield "".join(f"<p>{escape(sentence)}</p>" for sentence in training.explanation())
+    rows = [
+        [
+            str(row.step), f"{row.torch_loss:.9g}", f"{row.flax_loss:.9g}", row.name, f"{row.error:.1e}",
+            f"{row.band:.1e}", "equal" if row.passed else "wrong",
+        ]
+        for row in training.steps
+    ]  # fmt: skip
+    yield _table([["step", "loss in PyTorch", "loss in Flax", "worst", "error", "allowed", ""], *rows])
 
 
 def _matching(matching: "Matching | None") -> Iterator[str]:

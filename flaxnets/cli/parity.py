@@ -1,0 +1,288 @@
+"""``flaxnets parity``: proves that a Flax model computes what a PyTorch model computes, or shows where it does not."""
+
+import contextlib
+import dataclasses
+import inspect
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from flaxnets.cli.building import Target, build_torch, call_torch, parse_input, parse_target, read_weights
+from flaxnets.cli.common import Device, File, UsageError, parse
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from flaxnets.parity import Report
+    from flaxnets.parity.matching import Matching
+    from flaxnets.parity.training_report import TrainingReport
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Prove that a Flax model computes what a PyTorch model computes, or show where and why it does not.
+
+    The two are built, the weights are copied from PyTorch to Flax, and both are called on the same random inputs and
+    differentiated. If they differ, the report names the first wrong module and, where it is a known mistake, the line
+    to change. Exit status 1 says that they differ. Needs 'flaxnets[parity]'.
+
+    Arguments of the classes are literals, as in mypkg.net:Net(depth=18). An input is a shape, as in 2,3,224,224, with
+    a dtype and for integers the first number that is too large if it needs them, as in 2,16:int64:1000.
+
+    Examples:
+      flaxnets parity torchref.models.lenet:lenet_relu flaxnets.models.lenet:lenet_relu --input 2,1,32,32
+      flaxnets parity torch.nn:Linear(4,3) flax.nnx:Linear(4,3) --input 2,4 --steps 3
+    """
+
+    torch: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TORCH")]
+    """The class or function that makes the model in PyTorch, as in mypkg.net:Net(depth=18)."""
+    flax: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FLAX")]
+    """The same for the model in Flax, as in mypkg.flax_net:Net. NNX, Linen and Equinox are known."""
+    input: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SHAPE...")] = ()
+    """The shapes of the arguments of a call, in the axis order of PyTorch."""
+    weights: File = None
+    """Weights of the model in PyTorch, .pt or .safetensors; random ones if not given."""
+    matching: File = None
+    """Which Flax variable is which tensor of PyTorch: a file of --save-matching, perhaps changed by hand."""
+    save_matching: File = None
+    """Write there which Flax variable is which tensor, as JSON; flaxnets.parity.load_torch_weights uses it."""
+    train: bool = False
+    """Compare the training mode, too: batch statistics, their buffers, dropout."""
+    steps: int = 0
+    """Hold so many training steps of the two against each other."""
+    optimizer: Literal["sgd", "momentum", "adam", "adamw"] = "sgd"
+    """The optimizer of --steps."""
+    lr: float = 0.01
+    """The learning rate of --steps."""
+    seed: int = 0
+    """The seed of weights and inputs."""
+    html: File = None
+    """Write the report there as a page of HTML."""
+    json: File = None
+    """Write the report there as JSON."""
+    markdown: File = None
+    """Write the report there as Markdown."""
+    device: Device = "auto"
+    """Where the Flax model is computed: cpu, gpu, tpu, cuda:1 or a number."""
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Runs the command; returns the exit status."""
+    from flaxnets.cli.devices import choose_device
+
+    options = parse(Options, arguments, prog)
+    _check(options)
+    inputs = tuple(map(parse_input, options.input))
+    if not inputs:
+        raise UsageError("--input is missing. Expected the shape of each argument of a call. Fix: --input 2,3,224,224")
+    targets = parse_target(options.torch), parse_target(options.flax)
+    choose_device(options.device)
+    try:
+        import flaxnets.parity
+    except ImportError as error:
+        raise UsageError(error) from error
+    with _status() as say:
+        say("building the models")
+        examples = tuple(each.draw(options.seed + number) for number, each in enumerate(inputs))
+        torch_module, flax_module = _build(options, targets, examples)
+        arrays = tuple(example.numpy() for example in examples)
+        say("comparing")
+        report = _compare(options, torch_module, flax_module, arrays)
+        training = None
+        if options.steps and report.matching is not None:
+            say(f"training {options.steps} steps")
+            training = _train(options, torch_module, flax_module, arrays, report)
+    _show(report, training)
+    _write(options, report, training)
+    return 0 if report.passed and (training is None or training.passed) else 1
+
+
+def _check(options: Options) -> None:
+    if options.steps < 0:
+        raise UsageError(f"--steps must not be negative, got {options.steps}")
+    if not 0 < options.lr < float("inf"):
+        raise UsageError(f"--lr must be positive, got {options.lr}")
+    if not 0 <= options.seed < 2**32:
+        raise UsageError(f"--seed must be between 0 and 2**32 - 1, got {options.seed}")
+    for name in ("html", "json", "markdown", "save_matching"):
+        path = getattr(options, name)
+        if path is not None and (Path(path).is_dir() or not Path(path).parent.is_dir()):
+            what = "it is a folder" if Path(path).is_dir() else f"there is no folder {Path(path).parent}"
+            raise UsageError(f"--{name.replace('_', '-')} {path}: {what}. Expected a file to write")
+
+
+@contextlib.contextmanager
+def _status() -> Iterator[Any]:
+    """Shows on a terminal what goes on; elsewhere nothing."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda words: None
+        return
+    with console.status("") as status:
+        yield lambda words: status.update(f"{words} ...")
+
+
+# The two models.
+
+
+def _build(
+    options: Options, targets: tuple[Target, Target], examples: Sequence["torch.Tensor"]
+) -> tuple["torch.nn.Module", Any]:
+    import torch
+    from flax import nnx
+
+    torch.manual_seed(options.seed)
+    torch_module = build_torch(targets[0])
+    if options.weights is not None:
+        read_weights(options.weights, torch_module)
+    call_torch(torch_module, examples, options.input)
+    return torch_module, _flax_module(targets[1], options.seed, examples)
+
+
+def _flax_module(target: Target, seed: int, examples: Sequence["torch.Tensor"]) -> Any:
+    """The model in Flax, with ``rngs`` where its class takes them, and ``key`` as Equinox has it."""
+    import jax
+    from flax import nnx
+
+    try:
+        names = inspect.signature(target.function).parameters
+    except (TypeError, ValueError):  # of what is written in C
+        names = {}
+    streams = {"rngs": lambda: nnx.Rngs(seed), "key": lambda: jax.random.key(seed)}
+    more = {name: make() for name, make in streams.items() if name in names and name not in target.kwargs}
+    module = target.build(more)
+    if isinstance(module, nnx.Module):
+        return module
+    raise UsageError(
+        f"{target.text} gives a {type(module).__name__}. Expected a flax.nnx.Module. Fix: name the model in PyTorch "
+        "first and the model in Flax second"
+    )
+
+
+# The comparison.
+
+
+def _compare(options: Options, torch_module: "torch.nn.Module", flax_module: Any, arrays: Sequence[Any]) -> "Report":
+    from flaxnets.parity import check
+
+    matching = None if options.matching is None else _read_matching(options.matching)
+    try:
+        return check(
+            torch_module,
+            flax_module,
+            *arrays,
+            names=matching,
+            modes=("train", "eval") if options.train else ("eval",),
+            weights="random" if options.weights is None else "torch",
+            seed=options.seed,
+        )
+    except Exception as error:
+        raise UsageError(f"the models cannot be compared: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    """An error in one line; those that say themselves what was wrong need no name."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
+
+
+def _read_matching(path: str) -> "Matching":
+    from flaxnets.parity.matching import Matching
+
+    try:
+        return Matching.load(path)
+    except OSError as error:
+        raise UsageError(f"--matching {path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"--matching {path} is not a file of --save-matching: {_said(error)}") from error
+
+
+def _train(
+    options: Options, torch_module: "torch.nn.Module", flax_module: Any, arrays: Sequence[Any], report: "Report"
+) -> "TrainingReport":
+    from flaxnets.parity.trajectories import check_training, random_batches
+
+    torch_optimizer, optimizer = _optimizers(options)
+    try:
+        batches, loss = random_batches(torch_module, arrays, options.steps, options.seed)
+        return check_training(
+            torch_module,
+            flax_module,
+            batches,
+            loss=loss,
+            torch_optimizer=torch_optimizer,
+            optimizer=optimizer,
+            matching=report.matching,
+            weights="random" if options.weights is None else "torch",
+            seed=options.seed,
+        )
+    except Exception as error:
+        raise UsageError(f"the models cannot be trained: {_said(error)}") from error
+
+
+def _optimizers(options: Options) -> tuple[Any, Any]:
+    """The same optimizer in PyTorch and in optax."""
+    import functools
+
+    import torch
+
+    from flaxnets import optim
+
+    name, more = {
+        "sgd": ("SGD", {}),
+        "momentum": ("SGD", {"momentum": 0.9}),
+        "adam": ("Adam", {}),
+        "adamw": ("AdamW", {}),
+    }[options.optimizer]
+    arguments = {"lr": options.lr, **more}
+    return functools.partial(getattr(torch.optim, name), **arguments), getattr(optim, name)(**arguments)
+
+
+# What it found.
+
+
+def _show(report: "Report", training: "TrainingReport | None") -> None:
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        Console().print(report)
+    else:
+        print(report)
+    if training is not None:
+        print(training)
+
+
+def _write(options: Options, report: "Report", training: "TrainingReport | None") -> None:
+    from flaxnets.parity.html import page
+
+    more = {} if training is None else {"training": json.loads(training.to_json())}
+    markdown = "\n".join(part.to_markdown() for part in (report, training) if part is not None)
+    texts = {
+        options.html: lambda: page(report, training),
+        options.json: lambda: json.dumps(json.loads(report.to_json()) | more, indent=1) + "\n",
+        options.markdown: lambda: markdown,
+    }
+    for path, text in texts.items():
+        if path is not None:
+            _write_text(path, text())
+    if options.save_matching is not None:
+        if report.matching is None:
+            raise UsageError(f"--save-matching {options.save_matching}: the names of the two models do not match")
+        try:
+            report.matching.save(options.save_matching)
+        except OSError as error:
+            raise UsageError(f"{options.save_matching}: cannot write there: {error.strerror or error}") from error
+
+
+def _write_text(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot write there: {error.strerror or error}") from error
