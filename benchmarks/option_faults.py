@@ -34,6 +34,7 @@ ARGUMENTS = {
     "export": ["run", "--to", "safetensors"],
     "show": ["run", "image.png"],
     "port": ["torchref.models.regression:linear_regression", "--input", "2,2"],
+    "parity": ["torch.nn:Linear(2,3)", "flax.nnx:Linear(2,3)", "--input", "2,2"],
 }
 
 

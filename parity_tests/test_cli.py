@@ -666,7 +666,8 @@ def test_every_command_takes_a_device(command, inside, monkeypatch, capsys):
     used = {"predict": ["runs/mlp", "cat.png"], "evaluate": ["runs/line"], "summary": ["mlp"], "list": ["mlp"],
             "export": ["runs/line", "--to", "safetensors"], "show": ["runs/mlp", "cat.png"],
             "train": ["--arch", "linear_regression", "--dry-run"],
-            "port": ["torchref.models.regression:linear_regression", "--input", "2,2", "--force"]}[command]  # fmt: skip
+            "port": ["torchref.models.regression:linear_regression", "--input", "2,2", "--force"],
+            "parity": ["torch.nn:Linear(2,3)", "flax.nnx:Linear(2,3)", "--input", "2,2"]}[command]  # fmt: skip
     monkeypatch.setattr("flaxnets.cli.train._train", lambda *arguments: 0)
     monkeypatch.setattr("flaxnets.port.to_source", lambda *arguments, **options: "", raising=False)
     try:

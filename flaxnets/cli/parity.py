@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib
 import inspect
 import json
 import sys
@@ -15,7 +16,6 @@ from flaxnets.cli.building import Target, build_torch, call_torch, parse_input, 
 from flaxnets.cli.common import Device, File, UsageError, parse
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from flaxnets.parity import Report
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     targets = parse_target(options.torch), parse_target(options.flax)
     choose_device(options.device)
     try:
-        import flaxnets.parity
+        importlib.import_module("flaxnets.parity")
     except ImportError as error:
         raise UsageError(error) from error
     with _status() as say:
@@ -136,7 +136,6 @@ def _build(
     options: Options, targets: tuple[Target, Target], examples: Sequence["torch.Tensor"]
 ) -> tuple["torch.nn.Module", Any]:
     import torch
-    from flax import nnx
 
     torch.manual_seed(options.seed)
     torch_module = build_torch(targets[0])
