@@ -6,7 +6,7 @@ import importlib
 import inspect
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -36,7 +36,7 @@ class Options:
 
     Examples:
       flaxnets parity torchref.models.lenet:lenet_relu flaxnets.models.lenet:lenet_relu --input 2,1,32,32
-      flaxnets parity torch.nn:Linear(4,3) flax.nnx:Linear(4,3) --input 2,4 --steps 3
+      flaxnets parity 'torch.nn:Linear(4, 3)' 'flax.nnx:Linear(4, 3)' --input 2,4 --train --steps 3
     """
 
     torch: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TORCH")]
@@ -91,11 +91,10 @@ def main(arguments: Sequence[str], prog: str) -> int:
         examples = tuple(each.draw(options.seed + number) for number, each in enumerate(inputs))
         torch_module, flax_module = _build(options, targets, examples)
         arrays = tuple(example.numpy() for example in examples)
-        say("comparing")
-        report = _compare(options, torch_module, flax_module, arrays)
+        report = _compare(options, torch_module, flax_module, arrays, say)
         training = None
-        if options.steps and report.matching is not None:
-            say(f"training {options.steps} steps")
+        if options.steps:
+            say(f"{options.steps} training steps")
             training = _train(options, torch_module, flax_module, arrays, report)
     _show(report, training)
     _write(options, report, training)
@@ -117,7 +116,7 @@ def _check(options: Options) -> None:
 
 
 @contextlib.contextmanager
-def _status() -> Iterator[Any]:
+def _status() -> Iterator[Callable[[str], None]]:
     """Shows on a terminal what goes on; elsewhere nothing."""
     from rich.console import Console
 
@@ -125,7 +124,7 @@ def _status() -> Iterator[Any]:
     if not console.is_terminal:
         yield lambda words: None
         return
-    with console.status("") as status:
+    with console.status("importing ...") as status:
         yield lambda words: status.update(f"{words} ...")
 
 
@@ -168,22 +167,34 @@ def _flax_module(target: Target, seed: int, examples: Sequence["torch.Tensor"]) 
 # The comparison.
 
 
-def _compare(options: Options, torch_module: "torch.nn.Module", flax_module: Any, arrays: Sequence[Any]) -> "Report":
+def _compare(
+    options: Options,
+    torch_module: "torch.nn.Module",
+    flax_module: Any,
+    arrays: Sequence[Any],
+    say: Callable[[str], None],
+) -> "Report":
     from flaxnets.parity import check
 
     matching = None if options.matching is None else _read_matching(options.matching)
     try:
-        return check(
+        report = check(
             torch_module,
             flax_module,
             *arrays,
-            names=matching,
+            matching=matching,
             modes=("train", "eval") if options.train else ("eval",),
             weights="random" if options.weights is None else "torch",
             seed=options.seed,
+            progress=say,
         )
     except Exception as error:
         raise UsageError(f"the models cannot be compared: {_said(error)}") from error
+    if not report.differences:
+        shown = "; ".join(report.problems[:5])
+        more = f"; and {len(report.problems) - 5} more" if len(report.problems) > 5 else ""
+        raise UsageError(f"nothing could be compared: {shown}{more}. Fix: --matching FILE")
+    return report
 
 
 def _said(error: Exception) -> str:
