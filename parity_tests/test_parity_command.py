@@ -272,8 +272,8 @@ BAD_PAIRS = {
     "weights": ([*NET, "--weights", "no.pt"], "--weights no.pt: No such file or directory"),
     "other weights": ([*NET, "--weights", "other.pt"], "--weights other.pt: Error(s) in loading state_dict for Net"),
     "matching": ([*NET, "--matching", "no.json"], "--matching no.json: No such file or directory"),
-    "matching of a list": ([*NET, "--matching", "list.json"], "--matching list.json is not a file of --save-matching"),
-    "matching of a text": ([*NET, "--matching", "text.json"], "--matching text.json is not a file of --save-matching"),
+    "matching of a list": ([*NET, "--matching", "list.json"], "--matching: list.json is not a saved matching"),
+    "matching of a text": ([*NET, "--matching", "text.json"], "--matching: text.json is not a saved matching"),
     "broken torch class": (
         ["Broken", "Net", *LINEAR],
         "torch_net:Broken cannot be built: RuntimeError: no weather today",

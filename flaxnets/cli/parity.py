@@ -210,8 +210,8 @@ def _read_matching(path: str) -> "Matching":
         return Matching.load(path)
     except OSError as error:
         raise UsageError(f"--matching {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"--matching {path} is not a file of --save-matching: {_said(error)}") from error
+    except ValueError as error:
+        raise UsageError(f"--matching: {error}") from error
 
 
 def _train(

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -377,6 +377,8 @@ def _built(kind: Any, value: Any, names: dict[str, Any]) -> Any:
     if origin is tuple:
         each = [parts[0]] * len(value) if parts[-1] is ... else parts
         return tuple(_built(part, v, names) for part, v in zip(each, value, strict=True))
+    if origin is Mapping:
+        return {key: _built(parts[1], each, names) for key, each in value.items()}
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind, localns=names)
         return kind(**{f.name: _built(hints[f.name], value[f.name], names) for f in dataclasses.fields(kind)})  # type: ignore[operator]
