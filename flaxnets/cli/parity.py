@@ -77,10 +77,10 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
     options = parse(Options, arguments, prog)
     _check(options)
+    targets = parse_target(options.torch), parse_target(options.flax)
     inputs = tuple(map(parse_input, options.input))
     if not inputs:
         raise UsageError("--input is missing. Expected the shape of each argument of a call. Fix: --input 2,3,224,224")
-    targets = parse_target(options.torch), parse_target(options.flax)
     choose_device(options.device)
     try:
         importlib.import_module("flaxnets.parity")
@@ -149,8 +149,10 @@ def _flax_module(target: Target, seed: int, examples: Sequence["torch.Tensor"]) 
     import jax
     from flax import nnx
 
+    # The metaclass of NNX hides the constructor's arguments.
+    constructor = target.function.__init__ if isinstance(target.function, type) else target.function
     try:
-        names = inspect.signature(target.function).parameters
+        names = inspect.signature(constructor).parameters
     except (TypeError, ValueError):  # of what is written in C
         names = {}
     streams = {"rngs": lambda: nnx.Rngs(seed), "key": lambda: jax.random.key(seed)}
