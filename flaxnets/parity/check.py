@@ -2,24 +2,32 @@
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
 from flax import nnx
 
-from flaxnets import state
+from flaxnets import nn
 from flaxnets.parity._torch import torch
-from flaxnets.parity.masks import shared_masks
+from flaxnets.parity.draws import SharedDraws, switch_off_inner_dropout
+from flaxnets.parity.locating import locate
+from flaxnets.parity.matching import Matching, Names, match
 from flaxnets.parity.measures import relative_error, scaled_error
-from flaxnets.parity.report import Difference, Location, Report
-from flaxnets.parity.run import Call, Constant, Outcome, is_float, run_flax, run_torch
+from flaxnets.parity.pairs import Pair, with_layout
+from flaxnets.parity.report import Difference, Report
+from flaxnets.parity.run import Call, Constant, Outcome, is_float, prepare_flax
 from flaxnets.parity.state import compare_names, randomize, transfer
+from flaxnets.parity.trees import named_variables
 
 # The largest errors that pass: of outputs and buffers, relative to their own maximum; of gradients, relative to the
 # norm over all parameters' gradients, or over all inputs'.
 GATES: Mapping[str, tuple[float, float]] = {"float64": (1e-12, 1e-10), "float32": (1e-5, 1e-4)}
+
+
+_ANY = Call((), {}, training=True, dtype="float64")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +38,12 @@ class _Options:
     gates: Mapping[str, tuple[float, float]]
     float32_gradients: str
     compiler_options: dict[str, Any] | None
+    seed: int
+    progress: Callable[[str], None] | None
+
+    def say(self, phase: str) -> None:
+        if self.progress is not None:
+            self.progress(phase)
 
 
 def check(
@@ -45,6 +59,8 @@ def check(
     gates: Mapping[str, tuple[float, float]] = GATES,
     float32_gradients: Literal["torch", "float64"] = "torch",
     compiler_options: dict[str, Any] | None = None,
+    matching: Matching | Names | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Compares two modules in names, shapes, outputs, gradients and buffers. Neither is changed.
 
@@ -67,6 +83,10 @@ def check(
             against torch's float64 gradients, and lets Flax be twice as far off as torch. For deep networks, whose
             float32 gradients torch's own memory formats do not agree on.
         compiler_options: of ``jax.jit``.
+        matching: which Flax variable is which tensor, as :func:`flaxnets.parity.match` returns it, or what its
+            ``names`` takes. Without it, equal names are expected of a :class:`flaxnets.nn.Module`, and a matching is
+            suggested for other modules.
+        progress: called with the name of each phase as it begins.
 
     Returns:
         A report; ``report.passed`` says whether the two are one function.
@@ -77,24 +97,26 @@ def check(
     >>> check(torchref.create_model("mlp"), flaxnets.create_model("mlp"), images).passed
     True
     """
+    started = time.perf_counter()
     title = f"{type(torch_module).__name__} / {type(flax_module).__name__}"
-    problems = compare_names(torch_module, flax_module)
-    if problems:
-        return Report(title, tuple(problems))
-    options = _Options(modes, dtypes, runs, gates, float32_gradients, compiler_options)
-    rng = np.random.default_rng(seed)
+    options = _Options(modes, dtypes, runs, gates, float32_gradients, compiler_options, seed, progress)
     with jax.enable_x64(True), jax.default_matmul_precision("float32"):
-        torch_module, flax_module = copy.deepcopy(torch_module).double(), nnx.clone(flax_module)
-        state.cast(flax_module, "float64")
+        torch_module, flax_module = copy.deepcopy(torch_module).double(), prepare_flax(flax_module, _ANY)
         if weights == "random":
-            randomize(torch_module, rng)
-        transfer(torch_module, flax_module)
+            randomize(torch_module, np.random.default_rng(seed))
         arguments = jax.tree.map(_rounded, (inputs, dict(kwargs or {})))
-        report = _compare(title, torch_module, flax_module, arguments, options, rng)
-        if not report.passed:
-            location = _locate(report, torch_module, flax_module, arguments, options, rng)
-            report = dataclasses.replace(report, location=location)
-    return report
+        call = Call(*arguments, training="eval" not in modes, dtype="float64")
+        problems, pair = _pair(torch_module, flax_module, call, matching, options)
+        if pair is None:
+            return Report(title, tuple(problems))
+        report = _compare(title, pair, call, options)
+        report = dataclasses.replace(report, problems=(*problems, *report.problems))
+        if report.problems or report.failures:
+            location, rows = _locate(report, pair, call, options)
+            report = dataclasses.replace(report, location=location, modules=rows)
+    layouts = pair.layout.describe() if pair.layout else ()
+    seconds = time.perf_counter() - started
+    return dataclasses.replace(report, matching=pair.matching, layouts=layouts, seconds=seconds)
 
 
 def assert_parity(torch_module: torch.nn.Module, flax_module: nnx.Module, *inputs: Any, **options: Any) -> Report:
@@ -124,28 +146,57 @@ def _rounded(leaf: Any) -> Any:
     return array.astype(np.complex64).astype(np.complex128) if array.dtype.kind == "c" else array
 
 
-def _compare(
-    title: str,
-    torch_module: torch.nn.Module,
-    flax_module: nnx.Module,
-    arguments: tuple[Sequence[Any], Mapping[str, Any]],
-    options: _Options,
-    rng: np.random.Generator,
-) -> Report:
+def _pair(
+    torch_module: torch.nn.Module, flax_module: nnx.Module, call: Call, matching: Any, options: _Options
+) -> tuple[list[str], Pair | None]:
+    """Give the Flax module torch's weights; return what keeps names from being equal, and the two if they can run."""
+    problems = compare_names(torch_module, flax_module) if matching is None else []
+    if matching is None and not problems:
+        transfer(torch_module, flax_module)
+        return [], Pair(torch_module, flax_module)
+    if not isinstance(flax_module, nn.Module):
+        problems = []  # the names are the user's own
+    options.say("matching names")
+    if not isinstance(matching, Matching):
+        matching = match(torch_module, flax_module, *call.args, kwargs=call.kwargs, names=matching)
+    problems += [problem for problem in matching.problems() if problem not in problems]
+    if matching.ambiguous or not matching.entries:
+        return problems, None
+    state_dict = {name: t.detach().numpy() for name, t in _state(torch_module).items()}
+    for name, value in matching.flax_values(state_dict, flax_module).items():
+        variable = named_variables(flax_module)[name]
+        variable.set_value(jax.numpy.asarray(value, variable.get_value().dtype))
+    switch_off_inner_dropout(torch_module, flax_module)
+    pair = Pair(torch_module, flax_module, matching, draws=SharedDraws(options.seed))
+    options.say("finding axis orders")
+    return problems, with_layout(pair, call)
+
+
+def _state(torch_module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return all parameters and buffers under all of their names."""
+    return {
+        **dict(torch_module.named_parameters(remove_duplicate=False)),
+        **dict(torch_module.named_buffers(remove_duplicate=False)),
+    }
+
+
+def _compare(title: str, pair: Pair, call: Call, options: _Options) -> Report:
     problems: list[str] = []
     differences: list[Difference] = []
     for mode in options.modes:
         cotangents, truth = None, None
         for dtype in options.dtypes:
-            call = Call(*arguments, training=mode == "train", dtype=dtype)
-            with shared_masks(torch_module, flax_module):
-                expected, cotangents = run_torch(torch_module, call, cotangents, rng)
-                if dtype == "float32" and options.float32_gradients == "float64":
-                    exact = dataclasses.replace(call, dtype="float64")
-                    truth = run_torch(torch_module, exact, cotangents, rng)[0]
+            call = dataclasses.replace(call, training=mode == "train", dtype=dtype)
+            options.say(f"torch, {mode} {dtype}")
+            expected, cotangents = pair.run_torch(call, cotangents, options.seed)
+            if dtype == "float32" and options.float32_gradients == "float64":
+                exact = dataclasses.replace(call, dtype="float64")
+                truth = pair.to_flax(pair.run_torch(exact, cotangents)[0])
+            expected = pair.to_flax(expected)
             for run in options.runs:
                 setting = f"{mode} {dtype} {run}"
-                found = run_flax(flax_module, call, cotangents, run == "jit", options.compiler_options)
+                options.say(f"Flax, {setting}")
+                found = pair.run_flax(call, cotangents, run == "jit", options.compiler_options)
                 problems += _structure_problems(expected, found, setting)
                 differences += _differences(expected, found, truth, setting, options.gates[dtype])
     return Report(title, tuple(problems), tuple(differences))
@@ -187,44 +238,9 @@ def _differences(
     return result
 
 
-def _locate(
-    report: Report,
-    torch_module: torch.nn.Module,
-    flax_module: nnx.Module,
-    arguments: tuple[Sequence[Any], Mapping[str, Any]],
-    options: _Options,
-    rng: np.random.Generator,
-) -> Location | None:
-    """Feeds each Flax submodule what its torch twin was fed, innermost first, and names the first that differs."""
-    if not report.failures and not report.problems:
-        return None
-    mode, dtype, run = report.failures[0].setting.split() if report.failures else (options.modes[0], "float64", "eager")
-    options = dataclasses.replace(options, modes=(mode,), dtypes=(dtype,), runs=(run,))
-    twins = dict(state.named_modules(flax_module, remove_duplicate=False))
-    calls: list[tuple[str, tuple, dict]] = []
-
-    def record(name: str) -> Any:
-        def hook(module: Any, args: tuple, kwargs: dict, output: Any) -> None:
-            calls.append((name, *jax.tree.map(_detached, (args, kwargs))))
-
-        return hook
-
-    spied = copy.deepcopy(torch_module)
-    for name, module in spied.named_modules():
-        module.register_forward_hook(record(name), with_kwargs=True)
-    call = Call(*arguments, training=mode == "train", dtype="float64")
-    with shared_masks(spied, flax_module):
-        run_torch(spied, call, None, rng)
-    for name, args, kwargs in calls:
-        if name not in twins:
-            continue
-        module = torch_module.get_submodule(name)
-        local = _compare(name, module, twins[name], (args, kwargs), options, rng)
-        if not local.passed:
-            details = [*local.problems, *map(str, local.failures)][:1]
-            return Location(name, type(module).__name__, name, type(twins[name]).__name__, "".join(details))
-    return None
-
-
-def _detached(leaf: Any) -> Any:
-    return leaf.detach().numpy().copy() if isinstance(leaf, torch.Tensor) else leaf
+def _locate(report: Report, pair: Pair, call: Call, options: _Options) -> Any:
+    """Find the first module that differs, in the setting whose difference is the largest; in float64."""
+    options.say("locating the first module that differs")
+    mode = report.failures[0].setting.split()[0] if report.failures else options.modes[0]
+    call = dataclasses.replace(call, training=mode == "train", dtype="float64")
+    return locate(pair, call, options.gates.get("float64", GATES["float64"]))

@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import itertools
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import jax
 import numpy as np

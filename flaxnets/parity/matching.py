@@ -10,12 +10,10 @@
 
 import dataclasses
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -24,7 +22,7 @@ from flaxnets.parity._torch import torch
 from flaxnets.parity.aligning import Alignment, align
 from flaxnets.parity.choosing import Choice, choices, choose
 from flaxnets.parity.composites import composites
-from flaxnets.parity.layers import FlaxLayer, TorchLayer, composites_under_torch_names, flax_layers, torch_layers
+from flaxnets.parity.layers import composites_under_torch_names, flax_layers, torch_layers
 from flaxnets.parity.linen import bridged_layers
 from flaxnets.parity.mappings import Names, mapped_alignment
 from flaxnets.parity.ordering import Order, flax_order, torch_order

@@ -142,11 +142,11 @@ def prepare_flax(module: nnx.Module, call: Call) -> nnx.Module:
     wide = jnp.result_type(call.dtype, jnp.complex64)
     for variable in named_variables(module).values():
         value = variable.get_value()
-        kind = jnp.result_type(value)
-        if jnp.issubdtype(kind, jnp.floating):
-            variable.set_value(jnp.asarray(value, call.dtype))
-        elif jnp.issubdtype(kind, jnp.complexfloating):
-            variable.set_value(jnp.asarray(value, wide))
+        value = value if hasattr(value, "astype") else jnp.asarray(value)
+        if jnp.issubdtype(value.dtype, jnp.floating):
+            variable.set_value(value.astype(call.dtype))
+        elif jnp.issubdtype(value.dtype, jnp.complexfloating):
+            variable.set_value(value.astype(wide))
     for child in named_modules(module).values():
         for name in ("dtype", "param_dtype"):
             # Layers of Flax that were told to compute in float32 compute in the precision of the call.

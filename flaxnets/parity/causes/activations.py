@@ -139,7 +139,9 @@ def axis(site: Site, hints: Hints) -> Iterator[Option]:
     position = (right[0] if many else right) % ndim
     for other in range(ndim):
         if other != position:
-            text = f"Flax computes {site.function} along axis {other} (torch's order); torch's {{where}} along {position}."
+            text = (
+                f"Flax computes {site.function} along axis {other} (torch's order); torch's {{where}} along {position}."
+            )
             change = setting(site.function, **{key: [other] if many else other})
             yield Option(f"{site.function.replace('_', '-')}-axis", text, f"axis={position}", change, COMMON)
 
@@ -151,7 +153,9 @@ def _several_axes(site: Site, key: str, right: Any, ndim: int) -> Iterator[Optio
     for shift in range(ndim):
         other = sorted((a + shift) % ndim for a in axes)
         if other != axes:
-            text = f"Flax computes {site.function} along the axes {other} (torch's order); torch's {{where}} along {axes}."
+            text = (
+                f"Flax computes {site.function} along the axes {other} (torch's order); torch's {{where}} along {axes}."
+            )
             change = setting(site.function, **{key: tuple(other)})
             yield Option(f"{site.function}-axis", text, f"axis={tuple(axes)}", change, COMMON)
 

@@ -85,7 +85,9 @@ def _splits(after: Shape, axes: Sequence[int]) -> Iterator[Option]:
         permutation = [*range(axes[0]), *order, *range(axes[-1] + 1, len(after))]
         split = [after[i] for i in permutation]
         back = [permutation.index(i) for i in range(len(after))]
-        text = f"Flax splits an axis in the order {order} of torch's axes; torch's {{where}} in the order {tuple(axes)}."
+        text = (
+            f"Flax splits an axis in the order {order} of torch's axes; torch's {{where}} in the order {tuple(axes)}."
+        )
         change = instead(lambda x, s=split, b=back: x.reshape(s).permute(b))
         channels_last = order == (*axes[1:], axes[0]) and len(after) == 4
         yield Option("split-order", text, f"order {tuple(axes)}", change, COMMON if channels_last else USUAL)
@@ -93,7 +95,12 @@ def _splits(after: Shape, axes: Sequence[int]) -> Iterator[Option]:
 
 def transposing(site: Site, hints: Hints) -> Iterator[Option]:
     """A reshape instead of a transposition, or no transposition."""
-    if site.function not in _TRANSPOSES or site.is_module or site.input is None or not isinstance(site.result, Described):
+    if (
+        site.function not in _TRANSPOSES
+        or site.is_module
+        or site.input is None
+        or not isinstance(site.result, Described)
+    ):
         return
     before, after = site.input.shape, site.result.shape
     if before == after:
@@ -105,7 +112,9 @@ def transposing(site: Site, hints: Hints) -> Iterator[Option]:
         for order in itertools.permutations(range(len(before))):
             if tuple(before[i] for i in order) == after:
                 text = f"Flax puts the axes into the order {order}; torch's {{where}} into another order."
-                yield Option("transpose-order", text, "axes as in torch", instead(lambda x, o=order: x.permute(o)), RARE)
+                yield Option(
+                    "transpose-order", text, "axes as in torch", instead(lambda x, o=order: x.permute(o)), RARE
+                )
 
 
 def splitting(site: Site, hints: Hints) -> Iterator[Option]:
@@ -184,7 +193,11 @@ def products(site: Site, hints: Hints) -> Iterator[Option]:
     if site.function == "matmul" and len(site.args) == 2:
         for position, which in enumerate(("first", "second")):
             described = site.args[position]
-            if isinstance(described, Described) and len(described.shape) >= 2 and described.shape[-1] == described.shape[-2]:
+            if (
+                isinstance(described, Described)
+                and len(described.shape) >= 2
+                and described.shape[-1] == described.shape[-2]
+            ):
                 text = f"Flax transposes the {which} operand of a matrix product; torch's {{where}} does not."
                 yield Option("transposed-operand", text, "a @ b", _transposed(position), USUAL)
         text = "Flax exchanges the operands of a matrix product; torch's {where} does not."

@@ -43,11 +43,17 @@ def fused(site: Site, hints: Hints) -> Iterator[Option]:
     ):
         if abs(value - right) > 1e-9:
             text = f"Flax {words} (factor {number(value)}) before the softmax; torch's {{where}} has factor {number(right)}."
-            fix = f"scores * {number(right)}, which is 1 / sqrt({size})" if abs(right * size**0.5 - 1) < 1e-9 else f"scores * {right}"
+            fix = (
+                f"scores * {number(right)}, which is 1 / sqrt({size})"
+                if abs(right * size**0.5 - 1) < 1e-9
+                else f"scores * {right}"
+            )
             yield Option("attention-scale", text, fix, setting(_SDPA, scale=value), COMMON)
     causal, mask = bool(argument(site, "is_causal", False)), argument(site, "attn_mask")
     if mask is None:
-        text = f"Flax {'has no' if causal else 'has a'} causal mask; torch's {{where}} has {'one' if causal else 'none'}."
+        text = (
+            f"Flax {'has no' if causal else 'has a'} causal mask; torch's {{where}} has {'one' if causal else 'none'}."
+        )
         yield Option("causal-mask", text, f"is_causal={causal}", setting(_SDPA, is_causal=not causal), COMMON)
         for offset, words in ((-1, "excludes the position itself"), (1, "includes the next position")):
             text = f"Flax's causal mask {words}; torch's {{where}} has a mask of positions up to the position itself."
@@ -57,7 +63,11 @@ def fused(site: Site, hints: Hints) -> Iterator[Option]:
     else:
         text = "Flax has no attention mask; torch's {where} has one."
         yield Option("mask-missing", text, "mask=mask", setting(_SDPA, attn_mask=None), COMMON)
-    for words, order in (("queries and keys", (1, 0, 2)), ("keys and values", (0, 2, 1)), ("queries and values", (2, 1, 0))):
+    for words, order in (
+        ("queries and keys", (1, 0, 2)),
+        ("keys and values", (0, 2, 1)),
+        ("queries and values", (2, 1, 0)),
+    ):
         text = f"Flax exchanges {words}; torch's {{where}} does not."
         yield Option("split-order", text, "order: query, key, value", _reordered(order), USUAL)
     text = "Flax takes the softmax over the queries; torch's {where} over the keys."
@@ -108,7 +118,9 @@ def masks(site: Site, hints: Hints) -> Iterator[Option]:
             for value in (-math.inf, -1e9, -1e4, 0.0, torch.finfo(torch.float32).min):
                 if value != right:
                     text = f"Flax fills masked places with {value:g}; torch's {{where}} with {right}."
-                    yield Option("mask-value", text, f"jnp.where(mask, {right}, x)", setting("masked_fill", value=value))
+                    yield Option(
+                        "mask-value", text, f"jnp.where(mask, {right}, x)", setting("masked_fill", value=value)
+                    )
         else:
             for position in (1, 2):
                 text = "Flax does not choose by a condition; torch's {where} does."
@@ -117,7 +129,9 @@ def masks(site: Site, hints: Hints) -> Iterator[Option]:
         right = argument(site, "diagonal", 0)
         for value in (right - 1, right + 1):
             text = f"Flax's {site.function} begins at diagonal {value}; torch's {{where}} at {right}."
-            yield Option("causal-mask", text, f"jnp.{site.function}(..., k={right})", setting(site.function, diagonal=value))
+            yield Option(
+                "causal-mask", text, f"jnp.{site.function}(..., k={right})", setting(site.function, diagonal=value)
+            )
         text = "Flax masks earlier positions; torch's {where} masks later ones."
         yield Option("causal-mask", text, f"jnp.{site.function}(..., k={right})", on_result(lambda x: x.mT), USUAL)
     if site.function == "softmax" and site.input is not None and len(site.input.shape) >= 3:
@@ -165,8 +179,14 @@ def projections(site: Site, hints: Hints) -> Iterator[Option]:
             yield Option("split-order", text, f"order {tuple(range(parts))}", change, USUAL if parts == 3 else RARE)
     heads = next((h for name in _HEADS if isinstance(h := getattr(site.module, name, None), int)), 1)
     if heads > 1 and width % (3 * heads) == 0:
-        for shape, words in (((heads, 3, -1), "(head, qkv, size)"), ((3, -1, heads), "(qkv, size, head)"), ((-1, 3, heads), "")):
-            text = f"Flax splits the projection as {words or '(size, qkv, head)'}; torch's {{where}} as (qkv, head, size)."
+        for shape, words in (
+            ((heads, 3, -1), "(head, qkv, size)"),
+            ((3, -1, heads), "(qkv, size, head)"),
+            ((-1, 3, heads), ""),
+        ):
+            text = (
+                f"Flax splits the projection as {words or '(size, qkv, head)'}; torch's {{where}} as (qkv, head, size)."
+            )
             axes = {(heads, 3, -1): (1, 0, 2), (3, -1, heads): (0, 2, 1), (-1, 3, heads): (1, 2, 0)}[shape]
             change = on_result(lambda y, s=shape, a=axes: _permuted_parts(y, s, a))
             yield Option("head-order", text, "reshape(..., 3, heads, size)", change, USUAL)
@@ -186,7 +206,9 @@ def scales(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
             continue
         name = _name_of_factor(site, sites, factor)
         size = site.result.shape[-1] if site.result.shape else 1
-        for value in dict.fromkeys((1.0, factor**2, 1 / factor, factor**0.5 if factor > 0 else 1.0, 1 / size, size**-0.5, size**0.5)):
+        for value in dict.fromkeys(
+            (1.0, factor**2, 1 / factor, factor**0.5 if factor > 0 else 1.0, 1 / size, size**-0.5, size**0.5)
+        ):
             if abs(value - factor) > 1e-12:
                 text = f"Flax multiplies by {number(value)}; torch's {site.where} multiplies by {number(factor)}."
                 yield Variant(name, text, f"x * {number(factor)}", {site.key: _scaled(value / factor)}, COMMON)
@@ -222,12 +244,21 @@ def positions(site: Site, hints: Hints) -> Iterator[Option]:
             text = f"Flax looks up index + {offset}; torch's {{where}} looks up the index."
             change = on_input(lambda i, o=offset: i + o)
             yield Option("position-offset", text, "positions as in torch", change, USUAL)
-        for factor, words in ((weight.shape[1] ** 0.5, "the root of its size"), (weight.shape[1] ** -0.5, "one over the root of its size")):
+        for factor, words in (
+            (weight.shape[1] ** 0.5, "the root of its size"),
+            (weight.shape[1] ** -0.5, "one over the root of its size"),
+        ):
             text = f"Flax multiplies the embedding by {words}; torch's {{where}} does not."
             yield Option("embedding-scale", text, "no factor", on_result(lambda x, f=factor: x * f), USUAL)
         text = "Flax has a gradient for the padding index; torch's {where} has none."
         if argument(site, "padding_idx") is not None:
-            yield Option("padding-index", text, f"padding_idx={argument(site, 'padding_idx')}", setting("embedding", padding_idx=None), USUAL)
+            yield Option(
+                "padding-index",
+                text,
+                f"padding_idx={argument(site, 'padding_idx')}",
+                setting("embedding", padding_idx=None),
+                USUAL,
+            )
     if site.function == "arange":
         for offset in (1, -1):
             text = f"Flax counts positions from {offset}; torch's {{where}} counts from 0."

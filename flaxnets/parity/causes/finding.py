@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flaxnets.parity._torch import torch
-from flaxnets.parity.causes import activations, arrangement, attention, normalization, precision, recurrent, spatial, structure, training
+from flaxnets.parity.causes import (
+    activations,
+    arrangement,
+    attention,
+    normalization,
+    precision,
+    recurrent,
+    spatial,
+    structure,
+    training,
+)
 from flaxnets.parity.causes.sites import Site, Watched
 from flaxnets.parity.causes.variants import RARE, Cause, Hints, Unknown, Variant, at_sites, guarded, number
 from flaxnets.parity.run import Outcome

@@ -52,7 +52,9 @@ def epsilon(site: Site, hints: Hints) -> Iterator[Option]:
             rank = COMMON if value in hinted or value in _EPSILONS[:3] else USUAL
             yield Option("epsilon", text, fix, setting(site.function, eps=value), rank)
     if site.function in _LAYERS:
-        text = f"Flax adds epsilon={number(right)} to the standard deviation; torch's {{where}} adds it to the variance."
+        text = (
+            f"Flax adds epsilon={number(right)} to the standard deviation; torch's {{where}} adds it to the variance."
+        )
         for value in dict.fromkeys((right, *hinted, 1e-6)):
             change = _rewritten(site.function, _Recipe(outside=True, eps=value))
             yield Option("epsilon-outside-root", text, f"x / sqrt(variance + {number(right)})", change)
@@ -115,7 +117,9 @@ def _by_channels(function: str, recipe: _Recipe, call: tuple[str, tuple, dict], 
         return recipe.normalised(x, recipe.axes, eps)
     if function == "batch_norm":
         if not argument(call, "training", False):
-            mean, variance = (argument(call, f"running_{what}").reshape(1, -1, *[1] * (x.ndim - 2)) for what in ("mean", "var"))
+            mean, variance = (
+                argument(call, f"running_{what}").reshape(1, -1, *[1] * (x.ndim - 2)) for what in ("mean", "var")
+            )
             return (x - mean) / (variance.sqrt() + eps if recipe.outside else (variance + eps).sqrt())
         return recipe.normalised(x, [i for i in range(x.ndim) if i != 1], eps)
     groups = recipe.groups or (x.shape[1] if function == "instance_norm" else argument(call, "num_groups"))
@@ -286,7 +290,9 @@ def normalized_vectors(site: Site, hints: Hints) -> Iterator[Option]:
 
     for value in dict.fromkeys((eps, *hints.of_names("epsilon", "eps"), 1e-6, 1e-5, 1e-8)):
         for function, words in ((plus, "adds epsilon to the length"), (inside, "adds epsilon to the squared length")):
-            text = f"Flax {words} ({number(value)}); torch's {{where}} takes the larger of the length and {number(eps)}."
+            text = (
+                f"Flax {words} ({number(value)}); torch's {{where}} takes the larger of the length and {number(eps)}."
+            )
 
             def change(original: Original, args: tuple, kwargs: dict, f: Any = function, v: float = value) -> Any:
                 return f(args[0], v)

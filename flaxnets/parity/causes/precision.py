@@ -121,7 +121,9 @@ def _evaluate(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any], na
     return [read(variable) for variable in jaxpr.outvars]
 
 
-def _apply(equation: Any, inputs: Sequence[Any], consumers: Mapping[Any, Any], narrowings: list[Narrowing]) -> list[Any]:
+def _apply(
+    equation: Any, inputs: Sequence[Any], consumers: Mapping[Any, Any], narrowings: list[Narrowing]
+) -> list[Any]:
     name, params = equation.primitive.name, dict(equation.params)
     if name == "reduce_precision":
         narrowings.append(Narrowing("fewer bits", _line(equation), False))

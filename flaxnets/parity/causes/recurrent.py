@@ -104,7 +104,9 @@ def _written_out(site: Site, recipe: _Recipe) -> Change:
 def _kind(site: Site) -> str | None:
     kind = site.function.removesuffix("_cell")
     # Packed sequences have another signature.
-    is_packed = kind == site.function and not isinstance(argument(site, "weights"), (list, tuple)) if kind in _GATES else True
+    is_packed = (
+        kind == site.function and not isinstance(argument(site, "weights"), (list, tuple)) if kind in _GATES else True
+    )
     return None if is_packed else kind
 
 
@@ -149,7 +151,9 @@ def biases(site: Site, hints: Hints) -> Iterator[Option]:
     kind = _kind(site)
     if kind is None or not _has_biases(site):
         return
-    fix = "bias = bias_ih + bias_hh" if kind != "gru" else "a bias for the hidden product, too: flaxnets.nn.GRU has both"
+    fix = (
+        "bias = bias_ih + bias_hh" if kind != "gru" else "a bias for the hidden product, too: flaxnets.nn.GRU has both"
+    )
     for which, missing in (("hidden", "bias_hh"), ("input", "bias_ih"), ("both", "bias_ih and bias_hh")):
 
         def dropped(w: Any, hidden: bool, which: str = which) -> Any:
@@ -213,7 +217,13 @@ def formulas(site: Site, hints: Hints) -> Iterator[Option]:
     }  # fmt: skip
     if kind is None:
         return
-    gate = ("activation-kind", "computes the gates with hard_sigmoid", "jax.nn.sigmoid", _Recipe(gate_activation="hardsigmoid"), USUAL)
+    gate = (
+        "activation-kind",
+        "computes the gates with hard_sigmoid",
+        "jax.nn.sigmoid",
+        _Recipe(gate_activation="hardsigmoid"),
+        USUAL,
+    )
     other = "relu" if kind != "rnn_relu" else "tanh"
     cell = _Recipe(cell_activation="none"), _Recipe(cell_activation=other)
     if kind.startswith("rnn"):
@@ -222,7 +232,9 @@ def formulas(site: Site, hints: Hints) -> Iterator[Option]:
             for setting_recipe in cell[1:]
         ]
         if kind == "rnn_relu":
-            change = lambda original, args, kwargs: getattr(torch, site.function.replace("relu", "tanh"))(*args, **kwargs)  # noqa: E731
+            change = lambda original, args, kwargs: getattr(torch, site.function.replace("relu", "tanh"))(
+                *args, **kwargs
+            )
             text = "Flax computes tanh; torch's {where} computes relu."
             yield Option("activation-kind", text, "jax.nn.relu(...)", change, COMMON)
             options = []
@@ -254,7 +266,9 @@ def sequences(site: Site, hints: Hints) -> Iterator[Option]:
     if site.function.endswith("_cell"):
         return
     batch_first = bool(argument(site, "batch_first", False))
-    text = f"Flax takes axis {1 - batch_first} as time (torch's order); torch's {{where}} has batch_first={batch_first}."
+    text = (
+        f"Flax takes axis {1 - batch_first} as time (torch's order); torch's {{where}} has batch_first={batch_first}."
+    )
 
     def transposed(original: Original, args: tuple, kwargs: dict) -> Any:
         x, hx = args[:2]

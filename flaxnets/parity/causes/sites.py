@@ -180,7 +180,9 @@ class Watched:
         finally:
             self._passive = before
 
-    def call_module(self, name: str, module: torch.nn.Module, call: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+    def call_module(
+        self, name: str, module: torch.nn.Module, call: Callable[..., Any], args: tuple, kwargs: dict
+    ) -> Any:
         """Make one call of a module."""
         if self._passive:
             return call(*args, **kwargs)

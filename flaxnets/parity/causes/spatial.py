@@ -110,7 +110,9 @@ def _kernels(site: Site, n: int) -> Iterator[Option]:
         for axis in flipped:
             yield _weight(site, "kernel-flipped", f"flips axis {axis} of the kernel", lambda w, a=axis: w.flip(a), RARE)
         for a, b in itertools.combinations(flipped, 2):
-            words = "exchanges height and width of the kernel" if n == 2 else f"exchanges axes {a} and {b} of the kernel"
+            words = (
+                "exchanges height and width of the kernel" if n == 2 else f"exchanges axes {a} and {b} of the kernel"
+            )
             yield _weight(site, "kernel-transposed", words, lambda w, a=a, b=b: w.transpose(a, b), USUAL)
     if weight.shape[0] == weight.shape[1]:
         words = "exchanges input and output channels of the kernel"
@@ -305,7 +307,9 @@ def sampling(site: Site, hints: Hints) -> Iterator[Option]:
         return
     align = bool(argument(site, "align_corners", False))
     text = f"Flax samples as align_corners={not align} does; torch's {{where}} has align_corners={align}."
-    yield Option("align-corners", text, f"align_corners={align}", setting(site.function, align_corners=not align), COMMON)
+    yield Option(
+        "align-corners", text, f"align_corners={align}", setting(site.function, align_corners=not align), COMMON
+    )
     if site.function == "grid_sample":
         for name, default, values in (
             ("mode", "bilinear", ("bilinear", "nearest", "bicubic")),

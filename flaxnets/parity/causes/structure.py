@@ -25,7 +25,18 @@ from flaxnets.parity.causes.variants import (
 )
 
 _NORMS = ("layer_norm", "batch_norm", "group_norm", "instance_norm", "rms_norm", "normalize")
-_EXTRA = ("relu", "gelu", "tanh-approximated gelu", "silu", "sigmoid", "tanh", "leaky_relu", "softmax", "log_softmax", "elu")
+_EXTRA = (
+    "relu",
+    "gelu",
+    "tanh-approximated gelu",
+    "silu",
+    "sigmoid",
+    "tanh",
+    "leaky_relu",
+    "softmax",
+    "log_softmax",
+    "elu",
+)
 
 
 def _is_norm(site: Site) -> bool:
@@ -69,7 +80,9 @@ def submodules(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
     for (name, kind), group in by_class.items():
         if len(group) > 1:
             text = f"Flax has no {name}; torch has {len(group)}."
-            yield Variant(f"{kind}-missing", text, f"call the {name}", dict.fromkeys((s.key for s in group), left_out), USUAL)
+            yield Variant(
+                f"{kind}-missing", text, f"call the {name}", dict.fromkeys((s.key for s in group), left_out), USUAL
+            )
     for a, b in itertools.combinations([s for s in _visible(sites) if s.is_module and s.depth == 1], 2):
         text = f"Flax calls {b.where} where torch calls {a.where}, and the other way round."
         plan = {a.key: _called_instead(b), b.key: _called_instead(a)}
@@ -97,7 +110,9 @@ def operators(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
             yield Variant(name, text, f"{site.function} both operands", {site.key: _operand(i)}, rank)
         if site.function in ("add", "sub", "rsub"):
             text = f"Flax {'subtracts' if site.function == 'add' else 'adds'} in {site.where}; torch does not."
-            yield Variant("sign", text, f"{site.function} as in torch", {site.key: _other_sign(site.function)}, rank + 1)
+            yield Variant(
+                "sign", text, f"{site.function} as in torch", {site.key: _other_sign(site.function)}, rank + 1
+            )
             if len(tensors) == 2:
                 text = f"Flax adds the second operand twice in {site.where}; torch once."
                 yield Variant("residual-doubled", text, "add it once", {site.key: _twice}, rank + 1)
@@ -192,7 +207,11 @@ def moves(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
         maker = makers.get(token)
         place = f"after {_what(maker)}" if maker else "at the input"
         for target in [*visible, *([root] if root else [])]:
-            if target is site or not _is_float_result(target) or (target.is_module and site.key.module.startswith(target.key.module + ".")):
+            if (
+                target is site
+                or not _is_float_result(target)
+                or (target.is_module and site.key.module.startswith(target.key.module + "."))
+            ):
                 continue
             with_add = token in adds or target.function == "add"
             name = {"norm": "norm-order", "activation": "residual-order" if with_add else "activation-order"}.get(
@@ -231,7 +250,11 @@ def prenorm(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
         tokens = [a.token for a in add.args if isinstance(a, Described)]
         if norm.input.token == _result_token(add):
             for token in tokens:
-                takers = [s for s in visible if s not in (add, norm) and _takes(s, token) and (s.is_module or s.depth == add.depth)]
+                takers = [
+                    s
+                    for s in visible
+                    if s not in (add, norm) and _takes(s, token) and (s.is_module or s.depth == add.depth)
+                ]
                 if takers:
                     plan = {s.key: _before(apply, token, s.args) for s in takers}
                     post["after"].append({norm.key: left_out, **plan})
@@ -263,7 +286,11 @@ def residuals(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
             if not isinstance(described, Described):
                 continue
             for source in visible:
-                if source is not add and isinstance(source.result, Described) and source.result.shape == described.shape:
+                if (
+                    source is not add
+                    and isinstance(source.result, Described)
+                    and source.result.shape == described.shape
+                ):
                     if source.result.token == described.token:
                         continue
                     memory: list[torch.Tensor] = []
@@ -305,10 +332,14 @@ def extras(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
             function = ACTIVATIONS[name][0]
             apply = lambda original, x, f=function: f(x)  # noqa: E731
             text = f"Flax applies {name} after {_what(target)}; torch does not."
-            yield Variant("activation-extra", text, f"no {name} after {_what(target)}", {target.key: _after(apply)}, rank)
+            yield Variant(
+                "activation-extra", text, f"no {name} after {_what(target)}", {target.key: _after(apply)}, rank
+            )
             if target is root and target.input is not None and target.input.is_float:
                 text = f"Flax applies {name} to the input; torch does not."
-                yield Variant("activation-extra", text, f"no {name} on the input", {target.key: on_input(function)}, RARE)
+                yield Variant(
+                    "activation-extra", text, f"no {name} on the input", {target.key: on_input(function)}, RARE
+                )
 
 
 def unknown_numbers(sites: Sequence[Site], hints: Hints) -> Iterator[Unknown]:
@@ -341,7 +372,9 @@ def _other_constant(site: Site, key: int | str, value: float) -> Variant:
         f"Flax computes {site.function} with {words.format(number(value))}; "
         f"torch's {site.where} with {words.format(number(right))}."
     )
-    cause = {"eps": "epsilon", "negative_slope": "negative-slope"}.get(name, name if name in ("alpha", "beta") else "constant")
+    cause = {"eps": "epsilon", "negative_slope": "negative-slope"}.get(
+        name, name if name in ("alpha", "beta") else "constant"
+    )
     return Variant(cause, text, f"{site.function} with {words.format(number(right))}", {site.key: change}, ODD)
 
 
@@ -354,7 +387,11 @@ def _factor(site: Site, value: float) -> Variant:
 def _meaning(value: float, site: Site) -> str:
     """What a factor is made of."""
     size = site.result.shape[-1] if site.result.shape else 1
-    for words, candidate in ((f"sqrt({size})", size**0.5), (f"1 / sqrt({size})", size**-0.5), (f"1 / {size}", 1 / size)):
+    for words, candidate in (
+        (f"sqrt({size})", size**0.5),
+        (f"1 / sqrt({size})", size**-0.5),
+        (f"1 / {size}", 1 / size),
+    ):
         if size > 1 and abs(value / candidate - 1) < 1e-6:
             return f" (= {words})"
     return ""

@@ -5,7 +5,19 @@ from typing import Any
 
 from flaxnets.parity._torch import torch
 from flaxnets.parity.causes.sites import Change, Original, Site
-from flaxnets.parity.causes.variants import COMMON, ODD, RARE, USUAL, Hints, Option, Variant, argument, number, on_result, setting
+from flaxnets.parity.causes.variants import (
+    COMMON,
+    ODD,
+    RARE,
+    USUAL,
+    Hints,
+    Option,
+    Variant,
+    argument,
+    number,
+    on_result,
+    setting,
+)
 
 _DROPOUTS = (
     torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d, torch.nn.AlphaDropout,

@@ -1,0 +1,130 @@
+"""The same dropout on both sides where the layers have other names: the n-th call of a run uses the n-th draw."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from unittest import mock
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from torch.nn import functional as torch_functional
+from torch.overrides import TorchFunctionMode
+
+from flaxnets import nn
+from flaxnets.parity._torch import torch
+from flaxnets.parity.layouts import fitting_orders
+from flaxnets.parity.trees import named_modules
+
+# torch's functions of dropout, and how many leading axes of the input their masks have.
+_FUNCTIONS: dict[Any, int | None] = {
+    torch_functional.dropout: None,
+    torch_functional.dropout1d: 2,
+    torch_functional.dropout2d: 2,
+    torch_functional.dropout3d: 2,
+}
+
+
+class SharedDraws:
+    """Uniform random numbers that decide what dropout keeps, in the order in which either side asks for them.
+
+    An element is kept where its number is at least the layer's own rate, so that a wrong rate shows as a difference.
+    A Flax mask whose shape is that of torch's in another axis order is torch's mask in this order.
+    """
+
+    def __init__(self, seed: int):
+        self._seed = seed
+        self._shapes: list[tuple[int, ...]] = []
+
+    @contextlib.contextmanager
+    def torch_side(self) -> Iterator[None]:
+        """Within this context the dropout of torch uses the draws from the first one on."""
+        with _TorchDropout(self._begin()):
+            yield
+
+    def _begin(self) -> Callable[[Sequence[int]], np.ndarray]:
+        self._shapes = []
+
+        def draw(shape: Sequence[int]) -> np.ndarray:
+            self._shapes.append(tuple(shape))
+            return self._numbers(len(self._shapes) - 1, shape)
+
+        return draw
+
+    def _numbers(self, index: int, shape: Sequence[int]) -> np.ndarray:
+        return np.random.default_rng((self._seed, index)).random(tuple(shape))
+
+    @contextlib.contextmanager
+    def flax_side(self) -> Iterator[None]:
+        """Within this context the dropout layers of Flax use the draws of the last run of torch."""
+        count = 0
+
+        def draw(shape: Sequence[int]) -> np.ndarray:
+            nonlocal count
+            index, count = count, count + 1
+            torch_shape = self._shapes[index] if index < len(self._shapes) else tuple(shape)
+            fitting = fitting_orders(torch_shape, tuple(shape))
+            # Where several axis orders fit, channels last is likelier in a Flax model than torch's order.
+            order = fitting[-1] if len(shape) > 3 and len(fitting) > 1 else (fitting or [None])[0]
+            if order is None:
+                return self._numbers(-index - 1 + 2**20, shape)
+            return np.transpose(self._numbers(index, torch_shape), order)
+
+        def call(layer: nnx.Dropout, inputs: Any, *, deterministic: bool | None = None, rngs: Any = None) -> Any:
+            is_off = layer.deterministic if deterministic is None else deterministic
+            if is_off or layer.rate == 0:
+                return inputs
+            if layer.rate == 1:
+                return jnp.zeros_like(inputs)
+            axes = [axis % inputs.ndim for axis in layer.broadcast_dims]
+            shape = [1 if axis in axes else size for axis, size in enumerate(inputs.shape)]
+            keep = jnp.asarray(draw(shape) >= layer.rate)
+            return jnp.where(keep, inputs / (1 - layer.rate), jnp.zeros_like(inputs))
+
+        def draw_mask(layer: Any, shape: tuple[int, ...]) -> Any:
+            return jnp.asarray(draw(layer._mask_shape(shape)) >= layer.p)
+
+        with (
+            mock.patch.object(nnx.Dropout, "__call__", call),
+            mock.patch.object(nn.Dropout.__mro__[1], "draw_mask", draw_mask),
+        ):
+            yield
+
+
+class _TorchDropout(TorchFunctionMode):
+    def __init__(self, draw: Callable[[Sequence[int]], np.ndarray]):
+        super().__init__()
+        self._draw = draw
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func not in _FUNCTIONS and func is not torch.dropout:
+            return func(*args, **kwargs)
+        names = ("input", "p", "training", "inplace") if func in _FUNCTIONS else ("input", "p", "train")
+        given = dict(zip(names, args, strict=False)) | kwargs
+        x, p = given["input"], given.get("p", 0.5)
+        if not given.get("training", given.get("train", True)) or p == 0:
+            return x
+        leading = _FUNCTIONS.get(func)
+        shape = x.shape if leading is None else (*x.shape[:leading], *[1] * (x.ndim - leading))
+        keep = torch.from_numpy(self._draw(shape) >= p)
+        scaled = x * (keep.to(x.dtype) / (1 - p)) if p < 1 else torch.zeros_like(x)
+        return x.copy_(scaled) if given.get("inplace") else scaled
+
+
+def switch_off_inner_dropout(torch_module: torch.nn.Module, flax_module: nnx.Module) -> tuple[str, ...]:
+    """Set dropout within recurrent and attention layers to zero on both sides; return what was changed.
+
+    Torch draws these masks inside of its kernels, where they cannot be shared.
+    """
+    changed = []
+    for name, module in torch_module.named_modules():
+        if isinstance(module, (torch.nn.RNNBase, torch.nn.MultiheadAttention)) and module.dropout > 0:
+            changed.append(f"{name}.dropout={module.dropout:g}")
+            module.dropout = 0.0
+    for name, layer in named_modules(flax_module).items():
+        if isinstance(layer, nnx.MultiHeadAttention) and not math.isclose(layer.dropout_rate, 0):
+            changed.append(f"{name}.dropout_rate={layer.dropout_rate:g}")
+            layer.dropout_rate = 0.0
+    return tuple(changed)

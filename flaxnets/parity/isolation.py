@@ -1,0 +1,131 @@
+"""One pair of modules by itself: torch's own inputs and weights, forward and backward, on both sides."""
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from flaxnets.parity._torch import torch
+from flaxnets.parity.layouts import Order, closest_order
+from flaxnets.parity.measures import relative_error, scaled_error
+from flaxnets.parity.run import Call, Outcome, run_torch
+from flaxnets.parity.tracing import ModuleCall
+
+# Recorded values that agree this well are the same but for rounding errors that earlier layers made.
+AGREE = 1e-9
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Isolated:
+    """A torch module on its own inputs, and what the Flax module makes of the same inputs and weights.
+
+    Attributes:
+        name: path of the torch module.
+        torch_module: a copy with the weights of the comparison, in float64.
+        flax_name: path of the Flax module.
+        flax_module: a copy with the same weights.
+        call: the inputs that torch's module got, and the mode.
+        cotangents: of the outputs, in torch's axis order.
+        expected: what torch returns.
+        observed: what Flax returns: outputs and input gradients in torch's axis order; parameter gradients and
+            buffers under the names and in the shapes of Flax.
+        torch_calls: the calls of torch's submodules within the call.
+        flax_calls: the calls of Flax's submodules within the call.
+        to_flax: torch's outcome with parameter gradients and buffers as Flax has them.
+        gates: the largest errors of outputs and buffers, and of gradients.
+        masks: of a torch module: a context in which this module uses the dropout masks that Flax used.
+    """
+
+    name: str
+    torch_module: torch.nn.Module
+    flax_name: str
+    flax_module: nnx.Module
+    call: Call
+    cotangents: list[np.ndarray]
+    expected: Outcome
+    observed: Outcome
+    torch_calls: list[ModuleCall]
+    flax_calls: list[ModuleCall]
+    to_flax: Callable[[Outcome], Outcome]
+    gates: tuple[float, float]
+    masks: Callable[[torch.nn.Module], AbstractContextManager[None]]
+
+    def run(self, module: torch.nn.Module | None = None) -> Outcome:
+        """Run torch's module, or a changed copy of it, on the same inputs, cotangents and masks."""
+        module = module or self.torch_module
+        with self.masks(module):
+            outcome, _ = run_torch(module, self.call, self.cotangents, np.random.default_rng(0))
+        return outcome
+
+    def errors(self, outcome: Outcome) -> list[tuple[str, str, float, float]]:
+        """Return kind, name, error and gate of everything in which Flax's outcome can differ from one of torch."""
+        return list(outcome_errors(self.to_flax(outcome), self.observed, self.gates))
+
+    def error(self, outcome: Outcome) -> float:
+        """Return the largest error over its gate; the two are equal up to rounding at 1 and below."""
+        ratios = [error / gate for _, _, error, gate in self.errors(outcome)]
+        return float("inf") if any(np.isnan(ratios)) else max(ratios, default=0.0)
+
+
+def outcome_errors(expected: Outcome, observed: Outcome, gates: tuple[float, float]) -> Any:
+    """Yield kind, name, error and gate for all that two outcomes have in common; the coordinates must be the same."""
+    value_gate, gradient_gate = gates
+    if len(expected.outputs) != len(observed.outputs):
+        yield "output", f"{len(observed.outputs)} arrays instead of {len(expected.outputs)}", float("inf"), value_gate
+    for i, (a, b) in enumerate(zip(expected.outputs, observed.outputs, strict=False)):
+        yield "output", str(i), relative_error(a, b), value_gate
+    for name, a in expected.buffers.items():
+        if name in observed.buffers:
+            yield "buffer", name, relative_error(a, observed.buffers[name]), value_gate
+    scales = expected.gradient_scales()
+    measured = observed.gradients()
+    for (kind, name), a in expected.gradients().items():
+        if measured.get((kind, name)) is not None:  # torch may have inputs that the Flax module does not have
+            yield kind, name, scaled_error(a, measured[kind, name], scales[kind]), gradient_gate
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where an array among the arguments of a Flax module comes from.
+
+    Attributes:
+        index: which of torch's arrays it is; None if it is none of them.
+        order: its axis order.
+    """
+
+    index: int | None
+    order: Order | None
+
+
+def sources(torch_call: ModuleCall, flax_call: ModuleCall) -> list[Source]:
+    """Find each input array of the Flax call among the input arrays of torch's call, by its values."""
+    result = []
+    for array in flax_call.inputs():
+        best = Source(None, None)
+        for index, candidate in enumerate(torch_call.inputs()):
+            order, error = closest_order(candidate, array)
+            if error <= AGREE and order is not None:
+                best = Source(index, order)
+                break
+        result.append(best)
+    return result
+
+
+def inputs_agree(torch_call: ModuleCall, flax_call: ModuleCall) -> bool:
+    """Return whether every floating-point input of the Flax call is an input of torch's call."""
+    pairs = zip(flax_call.inputs(), sources(torch_call, flax_call), strict=True)
+    found = [source.index is not None for array, source in pairs if array.dtype.kind in "fc"]
+    return all(found)
+
+
+def output_error(torch_call: ModuleCall, flax_call: ModuleCall) -> float:
+    """Return the largest relative error of recorded outputs, each in its closest axis order."""
+    if len(torch_call.outputs) != len(flax_call.outputs):
+        # One side may return more, such as attention weights: what both return is compared.
+        pairs = list(zip(torch_call.outputs, flax_call.outputs, strict=False))
+    else:
+        pairs = list(zip(torch_call.outputs, flax_call.outputs, strict=True))
+    return max((closest_order(a, b)[1] for a, b in pairs), default=0.0)

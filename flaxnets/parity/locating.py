@@ -1,0 +1,229 @@
+"""Find the first pair of modules that differs: recorded calls first, then each suspect by itself."""
+
+import copy
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from flaxnets import state
+from flaxnets.parity._torch import torch
+from flaxnets.parity.causes import find_cause
+from flaxnets.parity.isolation import AGREE, Isolated, inputs_agree, output_error, sources
+from flaxnets.parity.layouts import Layout, closest_order, to_torch
+from flaxnets.parity.pairs import Pair, local_pair
+from flaxnets.parity.report import Location, ModuleRow
+from flaxnets.parity.run import Call, Outcome, call_flax, mapped_call, prepare_flax, run_flax, run_torch
+from flaxnets.parity.tracing import ModuleCall, recorded_flax, recorded_torch
+from flaxnets.parity.trees import named_modules
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PairedCall:
+    """The same call of a pair of modules on both sides.
+
+    Attributes:
+        torch: the call in torch.
+        flax: the call in Flax.
+        agrees_in: whether its inputs are torch's.
+        error: the largest relative error of its outputs.
+    """
+
+    torch: ModuleCall
+    flax: ModuleCall
+    agrees_in: bool
+    error: float
+
+    @property
+    def agrees_out(self) -> bool:
+        """Whether the outputs are torch's."""
+        return self.error <= AGREE
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recording:
+    """All calls of a run of both sides, and which of them belong together, in order of torch's completion."""
+
+    torch_calls: list[ModuleCall]
+    flax_calls: list[ModuleCall]
+    pairs: list[PairedCall]
+
+
+def record(pair: Pair, call: Call) -> Recording:
+    """Run both sides once and pair their calls: the n-th call of a torch module is the n-th of its Flax module."""
+    torch_module = copy.deepcopy(pair.torch_module).train(call.training)  # statistics change
+    with recorded_torch(torch_module) as torch_calls, pair.torch_masks(torch_module):
+        run_torch_forward(torch_module, call)
+    flax_module = prepare_flax(pair.flax_module, call)
+    layout = pair.layout or Layout()
+    with recorded_flax(flax_module) as flax_calls, pair.flax_masks():
+        call_flax(flax_module, layout.to_flax(call) if layout.inputs else call)
+    partners = module_pairs(pair)
+    by_name = {(each.name, each.index): each for each in flax_calls}
+    pairs = []
+    for torch_call in torch_calls:
+        flax_name = partners.get(torch_call.name)
+        flax_call = None if flax_name is None else by_name.get((flax_name, torch_call.index))
+        if flax_call is not None:
+            agrees = inputs_agree(torch_call, flax_call)
+            pairs.append(PairedCall(torch_call, flax_call, agrees, output_error(torch_call, flax_call)))
+    return Recording(torch_calls, flax_calls, pairs)
+
+
+def run_torch_forward(module: torch.nn.Module, call: Call) -> Any:
+    """Call torch's module on copies of numpy arrays, without gradients."""
+
+    def tensor(leaf: Any) -> Any:
+        array = getattr(leaf, "array", leaf)
+        return torch.from_numpy(array.copy()) if isinstance(array, np.ndarray) else array
+
+    call = mapped_call(call, tensor)
+    with torch.no_grad():
+        return module(*call.args, **call.kwargs)
+
+
+def module_pairs(pair: Pair) -> dict[str, str]:
+    """Return the Flax module of each torch module that has one."""
+    if pair.matching is not None:
+        return dict(pair.matching.modules)
+    names = {name for name, _ in state.named_modules(pair.flax_module, remove_duplicate=False)}
+    return {name: name for name, _ in pair.torch_module.named_modules() if name in names}
+
+
+def locate(pair: Pair, call: Call, gates: tuple[float, float]) -> tuple[Location | None, tuple[ModuleRow, ...]]:
+    """Find the first pair of modules whose outcome differs on torch's own inputs and weights, and the cause.
+
+    Args:
+        pair: two modules that differ, in float64.
+        call: on which they differ, in float64.
+        gates: the largest errors of outputs and buffers, and of gradients.
+
+    Returns:
+        The location, and a row for each pair of calls. The location is None if no pair differs by itself.
+    """
+    recording = record(pair, call)
+    has_wrong_output = any(not each.agrees_out for each in recording.pairs)
+    wrong: PairedCall | None = None
+    location = None
+    for suspect in recording.pairs:
+        if not suspect.agrees_in or (has_wrong_output and suspect.agrees_out):
+            continue
+        isolated = isolate(pair, suspect, recording, call, gates)
+        if isolated is not None and isolated.error(isolated.expected) > 1:
+            wrong, location = suspect, describe(isolated, suspect, recording, pair)
+            break
+    return location, rows(recording, wrong, gates[0])
+
+
+def rows(recording: Recording, wrong: PairedCall | None, gate: float) -> tuple[ModuleRow, ...]:
+    """Return a row for each pair of calls, in torch's order of execution."""
+
+    def status(each: PairedCall) -> Any:
+        if wrong is not None and each.torch is wrong.torch:
+            return "wrong"
+        if each.agrees_out:
+            return "equal"
+        return "carried in"
+
+    return tuple(
+        ModuleRow(
+            each.torch.name, each.flax.name,
+            f"{type(each.torch.module).__name__} / {type(each.flax.module).__name__}", each.error / gate, status(each),
+        )
+        for each in recording.pairs
+    )  # fmt: skip
+
+
+def isolate(
+    pair: Pair, each: PairedCall, recording: Recording, call: Call, gates: tuple[float, float]
+) -> Isolated | None:
+    """Feed a Flax module what its torch module got, with torch's weights; None if it cannot run by itself."""
+    flax_module = named_modules(pair.flax_module)[each.flax.name]
+    local = local_pair(pair, each.torch.name, each.flax.name, flax_module)
+    torch_call = Call(each.torch.args, each.torch.kwargs, call.training, call.dtype)
+    try:
+        with local.torch_masks():
+            _, cotangents = run_torch(local.torch_module, torch_call, None, np.random.default_rng(0))
+        # What only torch returns must not count in the gradients.
+        count = len([o for o in each.flax.outputs if o.dtype.kind in "fc"])
+        cotangents = [c if i < count else np.zeros_like(c) for i, c in enumerate(cotangents)]
+        with local.torch_masks():
+            expected, _ = run_torch(local.torch_module, torch_call, cotangents, np.random.default_rng(0))
+        observed = _observe(local, each, call, cotangents)
+    except Exception:  # a module may take only what the whole model prepares for it
+        return None
+    return Isolated(
+        name=each.torch.name, torch_module=local.torch_module, flax_name=each.flax.name, flax_module=flax_module,
+        call=torch_call, cotangents=cotangents, expected=expected, observed=observed,
+        torch_calls=[c for c in recording.torch_calls if each.torch.contains(c)],
+        flax_calls=[c for c in recording.flax_calls if each.flax.contains(c)],
+        to_flax=local.to_flax, gates=gates, masks=local.torch_masks,
+    )  # fmt: skip
+
+
+def _observe(local: Pair, each: PairedCall, call: Call, cotangents: list[np.ndarray]) -> Outcome:
+    """Run the Flax module on torch's inputs, in the axis orders that its recorded call had."""
+    found, arrays = sources(each.torch, each.flax), each.torch.inputs()
+    remaining = iter(found)
+
+    def replace(leaf: Any) -> Any:
+        if not isinstance(leaf, np.ndarray):
+            return leaf
+        source = next(remaining)
+        return leaf if source.index is None else np.transpose(arrays[source.index], source.order)
+
+    flax_call = mapped_call(Call(each.flax.args, each.flax.kwargs, call.training, call.dtype), replace)
+    orders = [closest_order(a, b)[0] for a, b in zip(each.torch.outputs, each.flax.outputs, strict=False)]
+    is_differentiated = [o.dtype.kind in "fc" for o in each.torch.outputs]
+    float_orders = [o for o, inexact in zip(orders, is_differentiated, strict=False) if inexact]
+    turned = [np.transpose(c, o) if o else c for c, o in zip(cotangents, float_orders, strict=False)]
+    with local.flax_masks():
+        outcome = run_flax(local.flax_module, flax_call, turned, jit=False)
+    padded = [*orders, *[None] * len(outcome.outputs)]
+    outputs = [to_torch(o, order) if order else o for o, order in zip(outcome.outputs, padded, strict=False)]
+    return dataclasses.replace(
+        outcome,
+        outputs=outputs[: len(each.torch.outputs)],
+        input_gradients=_input_gradients(each, outcome.input_gradients),
+    )
+
+
+def _input_gradients(each: PairedCall, gradients: list[np.ndarray]) -> list[Any]:
+    """Return the gradient of each floating-point input of torch; None for an input that Flax does not have."""
+    torch_inputs = each.torch.inputs()
+    flax_floats = [
+        source
+        for source, a in zip(sources(each.torch, each.flax), each.flax.inputs(), strict=True)
+        if a.dtype.kind in "fc"
+    ]
+    sums: dict[int, Any] = {}
+    for source, gradient in zip(flax_floats, gradients, strict=True):
+        if source.index is not None and source.order is not None:
+            sums[source.index] = sums.get(source.index, 0) + to_torch(gradient, source.order)
+    return [sums.get(i) for i, a in enumerate(torch_inputs) if a.dtype.kind in "fc"]
+
+
+def describe(isolated: Isolated, each: PairedCall, recording: Recording, pair: Pair) -> Location:
+    """Say what differs first in a module, where in its own code, and why."""
+    failing = [
+        f"{kind} {name}: off by {error:.1e}, allowed {gate:.0e}"
+        for kind, name, error, gate in isolated.errors(isolated.expected)
+        if not error <= gate
+    ]
+    return Location(
+        torch_name=each.torch.name, torch_type=type(each.torch.module).__name__,
+        flax_name=each.flax.name, flax_type=type(each.flax.module).__name__,
+        details=failing[0], between=between(each, recording), cause=find_cause(isolated),
+    )  # fmt: skip
+
+
+def between(each: PairedCall, recording: Recording) -> str | None:
+    """Name the last submodule whose output agrees and the first whose input does not, in order of execution."""
+    inner = [c for c in recording.pairs if each.torch.contains(c.torch) and c.torch.name != each.torch.name]
+    last: str = "the input"
+    for call in inner:
+        if not call.agrees_in:
+            return f"{last} and {call.torch.name}"
+        if call.agrees_out:
+            last = call.torch.name
+    return f"{last} and the output" if inner and not each.agrees_out else None

@@ -1,0 +1,170 @@
+"""A torch module and a Flax module that run on the same inputs, weights, cotangents and dropout masks."""
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from flaxnets.parity._torch import torch
+from flaxnets.parity.draws import SharedDraws
+from flaxnets.parity.layouts import Layout, Order, closest_order, suggest_inputs, to_torch
+from flaxnets.parity.masks import shared_masks
+from flaxnets.parity.matching import Matching
+from flaxnets.parity.run import Call, Outcome, call_flax, is_float, prepare_flax, run_flax, run_torch
+
+# Outputs of a right layout differ by no more than this before localisation begins.
+_RIGHT_LAYOUT = 1e-6
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pair:
+    """Two modules with the same weights, and how names and axes of the two correspond.
+
+    Attributes:
+        torch_module: the reference, in float64.
+        flax_module: with torch's weights.
+        matching: which Flax variable is made of which tensors; None where all names are torch's.
+        layout: the axis orders of inputs and outputs.
+        draws: of dropout; None where Flax's layers draw the masks under torch's names.
+    """
+
+    torch_module: torch.nn.Module
+    flax_module: nnx.Module
+    matching: Matching | None = None
+    layout: Layout | None = None
+    draws: SharedDraws | None = None
+
+    @contextlib.contextmanager
+    def torch_masks(self, module: torch.nn.Module | None = None) -> Iterator[None]:
+        """Within this context torch's module, or a changed copy of it, uses the shared dropout masks."""
+        module = module or self.torch_module
+        with self.draws.torch_side() if self.draws else shared_masks(module, self.flax_module):
+            yield
+
+    def flax_masks(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which the Flax module uses the masks of torch's last run."""
+        return self.draws.flax_side() if self.draws else contextlib.nullcontext()
+
+    def run_torch(
+        self, call: Call, cotangents: list[np.ndarray] | None = None, seed: int = 0
+    ) -> tuple[Outcome, list[np.ndarray]]:
+        """Run torch's module; the cotangents are drawn if there are none."""
+        with self.torch_masks():
+            return run_torch(self.torch_module, call, cotangents, np.random.default_rng((seed, 1)))
+
+    def run_flax(
+        self,
+        call: Call,
+        cotangents: Sequence[np.ndarray],
+        jit: bool = False,
+        compiler_options: dict[str, Any] | None = None,
+    ) -> Outcome:
+        """Run the Flax module on a call in torch's axis order, which the outputs and input gradients have, too."""
+        layout = self.layout or Layout()
+        flax_call = layout.to_flax(call) if layout.inputs else call
+        with self.flax_masks():
+            outcome = run_flax(
+                self.flax_module, flax_call, self._flax_cotangents(cotangents), jit, compiler_options
+            )  # fmt: skip
+        return dataclasses.replace(
+            outcome,
+            outputs=self._outputs_to_torch(outcome.outputs),
+            input_gradients=self._gradients_to_torch(call, outcome.input_gradients),
+        )
+
+    def to_flax(self, outcome: Outcome) -> Outcome:
+        """Return torch's outcome with parameter gradients and buffers under Flax's names and in Flax's shapes."""
+        if self.matching is None:
+            return outcome
+        return dataclasses.replace(
+            outcome,
+            parameter_gradients=self.matching.expected_gradients(outcome.parameter_gradients),
+            buffers=self.matching.flax_buffers(outcome.buffers),
+        )
+
+    def _flax_cotangents(self, cotangents: Sequence[np.ndarray]) -> list[np.ndarray]:
+        orders = self.layout.outputs if self.layout else ()
+        floats = [order for order in orders if order is not None]
+        if len(floats) != len(cotangents):
+            return list(cotangents)
+        return [np.transpose(c, o) if c.ndim == len(o) else c for c, o in zip(cotangents, floats, strict=True)]
+
+    def _outputs_to_torch(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
+        orders: Sequence[Order | None] = self.layout.outputs if self.layout else ()
+        padded = [*orders, *[None] * len(outputs)]
+        return [
+            o if order is None or o.ndim != len(order) else to_torch(o, order)
+            for o, order in zip(outputs, padded, strict=False)
+        ]
+
+    def _gradients_to_torch(self, call: Call, gradients: list[np.ndarray]) -> list[np.ndarray]:
+        if self.layout is None or not self.layout.inputs:
+            return gradients
+        leaves = jax.tree.leaves((tuple(call.args), dict(call.kwargs)))
+        arrays = [leaf for leaf in leaves if hasattr(leaf, "array") or isinstance(leaf, np.ndarray)]
+        orders = [o for leaf, o in zip(arrays, self.layout.inputs, strict=True) if is_float(leaf)]
+        return [to_torch(g, order) for g, order in zip(gradients, orders, strict=True)]
+
+
+def with_layout(pair: Pair, call: Call) -> Pair:
+    """Find the axis orders in which the Flax module takes and returns what torch's module takes and returns.
+
+    Layouts that run and give torch's shapes are tried, likely ones first, until the outputs agree; if they agree in
+    none, the closest layout is taken.
+
+    Raises:
+        ValueError: if the Flax module runs in no layout.
+    """
+    expected, _ = pair.run_torch(call)
+    candidates = suggest_inputs(prepare_flax(pair.flax_module, call), call, [o.shape for o in expected.outputs])
+    best: tuple[float, Layout] | None = None
+    for layout in candidates:
+        with pair.flax_masks():
+            returned = call_flax(prepare_flax(pair.flax_module, call), layout.to_flax(call))
+        arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(returned) if hasattr(leaf, "shape")]
+        found = [closest_order(a, b) for a, b in zip(expected.outputs, arrays, strict=False)]
+        error = max((error for _, error in found), default=0.0)
+        orders = tuple(o or tuple(range(b.ndim)) for (o, _), b in zip(found, arrays, strict=False))
+        if best is None or error < best[0]:
+            best = error, Layout(layout.inputs, orders)
+        if error <= _RIGHT_LAYOUT:
+            break
+    assert best is not None
+    return dataclasses.replace(pair, layout=best[1])
+
+
+def local_pair(pair: Pair, torch_name: str, flax_name: str, flax_module: nnx.Module) -> Pair:
+    """Return the pair of a submodule of each side; its names begin at the submodules."""
+    torch_module = pair.torch_module.get_submodule(torch_name)
+    matching = None if pair.matching is None else local_matching(pair.matching, torch_name, flax_name)
+    return Pair(copy.deepcopy(torch_module), flax_module, matching, None, pair.draws)
+
+
+def local_matching(matching: Matching, torch_name: str, flax_name: str) -> Matching:
+    """Return the part of a matching within a pair of submodules, with the names inside of them."""
+    torch_prefix = f"{torch_name}." if torch_name else ""
+    flax_prefix = f"{flax_name}." if flax_name else ""
+
+    def below(name: str, prefix: str) -> str | None:
+        return name.removeprefix(prefix) if name.startswith(prefix) else None
+
+    entries = [
+        dataclasses.replace(
+            entry,
+            flax=entry.flax.removeprefix(flax_prefix),
+            torch=tuple(name.removeprefix(torch_prefix) for name in entry.torch),
+        )
+        for entry in matching.entries
+        if entry.flax.startswith(flax_prefix) and all(name.startswith(torch_prefix) for name in entry.torch)
+    ]
+    modules = [
+        (a.removeprefix(torch_prefix), b.removeprefix(flax_prefix))
+        for a, b in matching.modules
+        if below(f"{a}.", torch_prefix) is not None and below(f"{b}.", flax_prefix) is not None
+    ]
+    return dataclasses.replace(matching, entries=tuple(entries), modules=tuple(modules))
