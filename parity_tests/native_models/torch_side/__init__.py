@@ -1,0 +1,1 @@
+"""The PyTorch sides, written as PyTorch users write them."""
