@@ -67,6 +67,8 @@ class Fault:
         where: right answers for the first wrong module: ``"torch name / Flax path"``, a dot for the network itself.
         causes: right answers for the cause.
         mode: the mode in which the fault is visible.
+        quick: whether the fault is one of those that the tests plant; the benchmark plants all.
+        report: the report of another project's user that the fault rebuilds.
     """
 
     network: str
@@ -75,6 +77,8 @@ class Fault:
     where: tuple[str, ...]
     causes: tuple[str, ...]
     mode: str = "eval"
+    quick: bool = False
+    report: str = ""
 
     @property
     def native(self) -> bool:

@@ -30,13 +30,13 @@ class EncoderBlock(nnx.Module):
 
 
 class VisionTransformer(nnx.Module):
-    def __init__(self, image=16, patch=4, features=16, depth=2, heads=4, num_classes=10, rate=0.1, *, rngs):
+    def __init__(self, image=16, patch=4, features=16, depth=2, heads=4, hidden=32, num_classes=10, rate=0.1, *, rngs):
         self.patches = nnx.Conv(3, features, (patch, patch), strides=patch, padding="VALID", rngs=rngs)
         self.cls = nnx.Param(jnp.zeros((1, 1, features)))
         tokens = (image // patch) ** 2 + 1
         self.positions = nnx.Param(0.02 * jax.random.normal(rngs.params(), (1, tokens, features)))
         self.drop = nnx.Dropout(rate, rngs=rngs)
-        self.encoder = nnx.List([EncoderBlock(features, heads, 2 * features, rate, rngs=rngs) for _ in range(depth)])
+        self.encoder = nnx.List([EncoderBlock(features, heads, hidden, rate, rngs=rngs) for _ in range(depth)])
         self.norm = nnx.LayerNorm(features, epsilon=1e-6, rngs=rngs)
         self.classifier = nnx.Linear(features, num_classes, rngs=rngs)
 

@@ -23,13 +23,15 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    def __init__(self, image_size=16, patch_size=4, dim=16, depth=2, num_heads=4, num_classes=10, dropout=0.1):
+    def __init__(
+        self, image_size=16, patch_size=4, dim=16, depth=2, num_heads=4, mlp_dim=32, num_classes=10, dropout=0.1
+    ):
         super().__init__()
         self.conv_proj = nn.Conv2d(3, dim, patch_size, stride=patch_size)
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embedding = nn.Parameter(0.02 * torch.randn(1, (image_size // patch_size) ** 2 + 1, dim))
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList([Block(dim, num_heads, 2 * dim, dropout) for _ in range(depth)])
+        self.layers = nn.ModuleList([Block(dim, num_heads, mlp_dim, dropout) for _ in range(depth)])
         self.ln = nn.LayerNorm(dim, eps=1e-6)
         self.head = nn.Linear(dim, num_classes)
 

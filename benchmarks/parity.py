@@ -1,0 +1,176 @@
+"""Plants faults in networks and counts what a check names; checks right networks; measures the time of large checks.
+
+``python -m benchmarks.parity --out docs`` writes ``docs/parity_catalogue.json`` and, made of this file,
+``docs/parity_catalogue.md``. ``--parts faults alarms times`` chooses what runs, ``--networks 'resnet*'`` for which
+networks. The faults are those of ``parity_tests/parity_faults``.
+"""
+
+import argparse
+import fnmatch
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import parity_report
+from benchmarks.rounds import ROOT
+
+PARTS = ("faults", "alarms", "times")
+SEEDS = 20
+
+# Large checks: torch's network, the Flax network, the shape of the images, and options of the check.
+LARGE: dict[str, tuple[str, str, tuple[int, ...], dict[str, Any]]] = {
+    "densenet": (
+        "torchref.create_model('densenet')",
+        "flaxnets.create_model('densenet')",
+        (2, 1, 96, 96),
+        {},
+    ),
+    "vit_b_16": (
+        "vit_torch.ViT(image_size=224, patch_size=16, dim=768, depth=12, num_heads=12, mlp_dim=3072, num_classes=1000)",
+        "vit_flax.VisionTransformer(image=224, patch=16, features=768, depth=12, heads=12, hidden=3072, "
+        "num_classes=1000, rngs=nnx.Rngs(0))",
+        (1, 3, 224, 224),
+        {"modes": ("eval",)},
+    ),
+}
+
+
+def _chosen(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def plant(patterns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Check each faulty network, and yield what is named."""
+    import jax
+    from parity_faults import FAULTS
+    from parity_faults.judging import judge
+
+    network = ""
+    for fault in FAULTS:
+        if not _chosen(fault.network, patterns):
+            continue
+        if fault.network != network:
+            jax.clear_caches()
+        network = fault.network
+        started = time.perf_counter()
+        row = {"native": fault.native, "expected_module": list(fault.where), "expected_cause": list(fault.causes)}
+        try:
+            verdict = judge(fault)
+            row |= {
+                "module": verdict.where,
+                "cause": verdict.cause,
+                "module_is_right": verdict.module_is_right and not verdict.report.passed,
+                "cause_is_right": verdict.cause_is_right,
+            }
+        except Exception as error:
+            row |= {"module": None, "cause": None, "module_is_right": False, "cause_is_right": False}
+            row["error"] = f"{type(error).__name__}: {error}"[:500]
+        yield str(fault), row | {"seconds": round(time.perf_counter() - started, 2)}
+
+
+def raise_no_alarm(patterns: Sequence[str], seeds: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Check each right network with several seeds, and yield how often the check passes."""
+    import jax
+    import numpy as np
+    from cases import NETWORKS
+    from flax import nnx
+    from native_models import PAIRS
+
+    from flaxnets.parity import check
+
+    registered = [(f"flaxnets {row.name}", row.pair, row.inputs, dict(row.check)) for row in NETWORKS]
+    native = [
+        (
+            pair.name,
+            lambda pair=pair: (pair.torch_type()(), pair.flax_type()(rngs=nnx.Rngs(0))),
+            pair.inputs,
+            {"modes": ("eval",)} if pair.normalizes_batches else {},
+        )
+        for pair in PAIRS
+    ]
+    for name, make, inputs, options in [*registered, *native]:
+        if not _chosen(name, patterns):
+            continue
+        jax.clear_caches()
+        started, alarms = time.perf_counter(), []
+        for seed in range(seeds):
+            arguments = inputs(np.random.default_rng(seed))
+            settings = {"dtypes": ("float64",), "runs": ("eager",), "seed": seed, **options}
+            report = check(*make(), *arguments, **settings)
+            if not report.passed:
+                alarms.append(f"seed {seed}: {report}")
+        seconds = round(time.perf_counter() - started, 2)
+        yield name, {"passed": seeds - len(alarms), "seeds": seeds, "alarms": alarms, "seconds": seconds}
+
+
+def measure(name: str) -> dict[str, Any]:
+    """Check one large network in this process; return seconds and megabytes."""
+    import resource
+
+    import numpy as np
+    from flax import nnx
+    from native_models.flax_side import vit as vit_flax
+    from native_models.torch_side import vit as vit_torch
+
+    import flaxnets
+    import torchref
+    from flaxnets.parity import check
+
+    torch_text, flax_text, shape, options = LARGE[name]
+    scope = {"torchref": torchref, "flaxnets": flaxnets, "vit_torch": vit_torch, "vit_flax": vit_flax, "nnx": nnx}
+    torch_module, flax_module = eval(torch_text, scope), eval(flax_text, scope)
+    images = np.random.default_rng(0).normal(size=shape)
+    megabytes = sum(p.numel() for p in torch_module.parameters()) * 4 / 2**20
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    started, cpu_started = time.perf_counter(), time.process_time()
+    report = check(torch_module, flax_module, images, **options)
+    return {
+        "passed": report.passed,
+        "seconds": round(time.perf_counter() - started, 1),
+        "cpu_seconds": round(time.process_time() - cpu_started, 1),
+        "model_megabytes": round(megabytes),
+        "megabytes_before": round(before),
+        "peak_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+def _in_fresh_process(name: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.parity", "--measure", name]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})
+    if done.returncode:
+        return {"passed": False, "error": done.stderr.strip().splitlines()[-1]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the chosen parts."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.parity", description=__doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--networks", nargs="+", default=["*"], help="patterns of names")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="how often a right network is checked")
+    parser.add_argument("--out", type=Path, help="where the results are; not written without")
+    parser.add_argument("--measure", choices=list(LARGE), help="check one large network in this process")
+    options = parser.parse_args(arguments)
+    sys.path.insert(0, str(ROOT / "parity_tests"))
+    if options.measure:
+        print(json.dumps(measure(options.measure)))
+        return
+    results = {
+        "faults": lambda: plant(options.networks),
+        "alarms": lambda: raise_no_alarm(options.networks, options.seeds),
+        "times": lambda: ((name, _in_fresh_process(name)) for name in LARGE if _chosen(name, options.networks)),
+    }
+    for part in options.parts:
+        for name, row in results[part]():
+            print(part, name, json.dumps(row), flush=True)
+            if options.out:
+                parity_report.save(options.out, part, name, row)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Keeps what checks named in ``parity_catalogue.json``, and makes ``parity_catalogue.md`` of this file."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+Rows = Mapping[str, Mapping[str, Any]]
+
+_INTRODUCTION = """# What `flaxnets.parity.check` finds
+
+Made by `python -m benchmarks.parity --out docs`. A fault is a small edit of the source of a right Flax network. The
+check gets the two networks and inputs, and nothing else. Half of the faults are in networks of Flax's own layers, with
+other names than torch's and images as `(N, H, W, C)`."""
+
+
+def save(out: Path, part: str, name: str, row: Mapping[str, Any]) -> None:
+    """Put a row into ``parity_catalogue.json``, and write the page."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "parity_catalogue.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known.setdefault(part, {})[name] = dict(row)
+    path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    (out / "parity_catalogue.md").write_text(page(known))
+
+
+def page(known: Mapping[str, Rows]) -> str:
+    """Return the page for all results."""
+    parts = [_INTRODUCTION]
+    for part, section in (("alarms", _alarms), ("times", _times), ("faults", _faults)):
+        if known.get(part):
+            parts.append(section(known[part]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _faults(rows: Rows) -> str:
+    count = len(rows)
+    modules, causes = (sum(row[key] for row in rows.values()) for key in ("module_is_right", "cause_is_right"))
+    native = [row for row in rows.values() if row["native"]]
+    in_native = f"{sum(r['module_is_right'] for r in native)} and {sum(r['cause_is_right'] for r in native)}"
+    lines = "\n".join(f"| {name} | {_fault(row)} |" for name, row in sorted(rows.items()))
+    return (
+        f"## Planted faults\n\nThe first wrong module is named in {modules} of {count} faults, the cause in {causes} "
+        f"of {count}. Of the {len(native)} faults in networks of Flax's own layers it is {in_native}. A dot is the "
+        "network itself.\n\n| fault | first wrong module (torch / Flax) | cause | seconds |\n|---|---|---|---|\n"
+        + lines
+    )
+
+
+def _fault(row: Mapping[str, Any]) -> str:
+    module = (
+        f"`{row['module']}`" if row["module_is_right"] else f"**{row['module']}**, not `{row['expected_module'][0]}`"
+    )
+    cause = row["cause"] if row["cause_is_right"] else f"**{row['cause']}**, not {row['expected_cause'][0]}"
+    return f"{module} | {cause} | {row['seconds']:.1f}"
+
+
+def _alarms(rows: Rows) -> str:
+    passed, checks = (sum(row[key] for row in rows.values()) for key in ("passed", "seeds"))
+    lines = "\n".join(f"| {name} | {row['passed']} of {row['seeds']} |" for name, row in sorted(rows.items()))
+    return (
+        f"## Right networks\n\n{passed} of {checks} checks of {len(rows)} right networks pass, each with other weights "
+        f"and inputs.\n\n| network | passes |\n|---|---|\n{lines}"
+    )
+
+
+def _times(rows: Rows) -> str:
+    def cells(row: Mapping[str, Any]) -> str:
+        if "error" in row:
+            return f"fails: {row['error']} | | | |"
+        used = row["peak_megabytes"] - row["megabytes_before"]
+        return (
+            f"{'passes' if row['passed'] else 'does not pass'} | {row['seconds']} | {row['cpu_seconds']} | "
+            f"{row['model_megabytes']} | {used}"
+        )
+
+    lines = "\n".join(f"| {name} | {cells(row)} |" for name, row in sorted(rows.items()))
+    return (
+        "## Large networks\n\nEach in a fresh process; megabytes are those of the parameters in float32, and those "
+        "that the check adds at its peak.\n\n| network | result | seconds | CPU seconds | parameters, MB | "
+        f"check, MB |\n|---|---|---|---|---|---|\n{lines}"
+    )

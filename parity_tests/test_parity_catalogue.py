@@ -1,0 +1,56 @@
+"""A check that cannot fail is worth nothing: planted faults are named, and right networks raise no alarm."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from native_models import PAIRS, Pair
+from parity_faults import FAULTS, NETWORKS_BY_NAME, Fault
+from parity_faults.common import edited
+from parity_faults.judging import judge
+
+from flaxnets.parity import check
+
+every_pair = pytest.mark.parametrize("pair", PAIRS, ids=str)
+quick_faults = pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.quick], ids=str)
+
+
+@pytest.fixture(autouse=True)
+def _user_code_promotes_ranks():
+    with jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@quick_faults
+def test_first_wrong_module_and_cause_are_named(fault: Fault):
+    verdict = judge(fault)
+    assert not verdict.report.passed
+    assert verdict.where in fault.where, verdict
+    assert verdict.cause_is_right, verdict
+
+
+@every_pair
+def test_right_networks_pass_with_nothing_but_the_two_classes(pair: Pair, rng: np.random.Generator):
+    networks = pair.torch_type()(), pair.flax_type()(rngs=nnx.Rngs(0))
+    modes = ("eval",) if pair.normalizes_batches else ("train", "eval")
+    report = check(*networks, *pair.inputs(rng), modes=modes, dtypes=("float64",), runs=("eager",))
+    assert report.passed, str(report)
+    assert report.matching is not None
+    assert report.matching.is_complete()
+
+
+def test_catalogue_is_large_and_wide():
+    assert len(FAULTS) >= 70
+    assert len({fault.network for fault in FAULTS}) >= 12
+    assert sum(fault.native for fault in FAULTS) * 2 >= len(FAULTS)
+    assert len({str(fault) for fault in FAULTS}) == len(FAULTS)
+
+
+def test_each_edit_applies_to_its_source():
+    for fault in FAULTS:
+        edited(NETWORKS_BY_NAME[fault.network].source, fault.edits)
+
+
+def test_edit_without_its_line_is_an_error():
+    with pytest.raises(ValueError, match="has no text 'no such line'"):
+        edited(NETWORKS_BY_NAME["resnet"].source, (("no such line", ""),))
