@@ -1,0 +1,311 @@
+"""Why an optimizer of Flax moves the weights otherwise than torch's."""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import optax
+
+from flaxnets.parity._torch import torch
+from flaxnets.parity.replay import Plan, Recording, fit, flat, joined
+from flaxnets.parity.training_report import Cause
+from flaxnets.parity.training_runs import Arrays, Evidence, TorchRun, Training, Trajectory, Variant
+from flaxnets.parity.update_edits import Edit, free_rates, shown, single_edits
+from flaxnets.parity.update_rules import Settings, Updater, kind_of, settings_of
+
+_SECONDS = 20.0  # for combinations of two mistakes
+_PROOFS = 3  # candidates that are tried on the whole training
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """Mistakes that explain the updates of a recording, with their numbers, and for which parameters."""
+
+    edits: tuple[Edit, ...]
+    numbers: tuple[float, ...]
+    scope: tuple[str, ...] | None  # Flax's names; None for all
+
+    def plan(self, plan: Plan) -> Plan:
+        for edit, number in zip(self.edits, self.numbers, strict=True):
+            plan = edit.apply(plan, number)
+        return plan
+
+
+def find_update_cause(evidence: Evidence) -> Cause | None:
+    """Returns the mistake in the optimizer with which torch's whole training is Flax's, None if none is known."""
+    training, expected = evidence.training, evidence.expected
+    kind = kind_of(expected.optimizer)
+    if kind is None:
+        return None
+    recording = _recording(training, evidence.flax, expected, kind)
+    wrong = recording.errors(recording.plan) > 1
+    if not wrong.any() or not _is_reproduced(expected, kind):
+        return None
+    library = "optax" if isinstance(training.optimizer, optax.GradientTransformation) else "flaxnets.optim"
+    for found in itertools.islice(_candidates(recording, wrong), _PROOFS):
+        after = evidence.worst(Variant(update=_update(training, expected, kind, found)))
+        if after <= 1:
+            return _cause(found, recording, library, evidence.worst(None), after)
+    return None
+
+
+def _settings(expected: TorchRun, kind: str, sources: Sequence[str]) -> list[list[dict[str, Any]]]:
+    """For each step, the settings of each parameter, given by the name of its torch tensor."""
+    default = next(group for group in expected.settings[0].values() if group)
+    result = []
+    for n in range(len(expected.gradients)):
+        row = []
+        for name in sources:
+            group = expected.settings[n].get(name) or default
+            following = expected.settings[n + 1].get(name) or default
+            held = bool(expected.settings[n].get(name)) and any(name in g for g in expected.gradients)
+            settings = settings_of(kind, group) | {"frozen": not held, "next_lr": float(following["lr"])}
+            row.append(settings)
+        result.append(row)
+    return result
+
+
+def _recording(training: Training, flax: Trajectory, expected: TorchRun, kind: str) -> Recording:
+    """Flax's training, as torch's optimizer would meet it."""
+    names = [name for name in training.names.parameters if training.names.sources(name)]
+    sizes = [flax.parameters[name].size for name in names]
+    sources = [training.names.sources(name)[0] for name in names]
+    # Flax has no gradients of parameters that it holds frozen: torch's serve.
+    gradients = [
+        theirs.gradients | ours.gradients for ours, theirs in zip(flax.steps, expected.trajectory.steps, strict=True)
+    ]
+    gradients = [{name: g.get(name, np.zeros_like(flax.parameters[name])) for name in names} for g in gradients]
+    present = [[source in g for source in sources] for g in expected.gradients]
+    raw = [flat(g, names) for g in gradients]
+    clipped = [flat(_clipped(training, g, p), names) for g, p in zip(gradients, present, strict=True)]
+    values = [flat(each, names) for each in (flax.parameters, *(step.parameters for step in flax.steps))]
+    steps = [joined(row, sizes) for row in _settings(expected, kind, sources)]
+    return Recording(names, sizes, raw, clipped, values, _active(present, sizes), (kind, steps))
+
+
+def _active(present: Sequence[Sequence[bool]], sizes: Sequence[int]) -> list[Any]:
+    """Which elements have gradients; those that never have one are frozen, and no matter of single steps."""
+    never = [not any(row[i] for row in present) for i in range(len(sizes))]
+    result = []
+    for row in present:
+        here = [has or frozen for has, frozen in zip(row, never, strict=True)]
+        result.append(True if all(here) else np.repeat(here, sizes))
+    return result
+
+
+def _clipped(training: Training, gradients: Arrays, present: Sequence[bool]) -> Arrays:
+    if training.clip is None:
+        return gradients
+    parameters = {}
+    for (name, gradient), has in zip(gradients.items(), present, strict=True):
+        if has:
+            parameters[name] = torch.nn.Parameter(torch.zeros(gradient.shape, dtype=torch.float64))
+            parameters[name].grad = torch.from_numpy(np.array(gradient, np.float64))
+    training.clip(list(parameters.values()))
+    return gradients | {name: p.grad.numpy() for name, p in parameters.items()}
+
+
+def _torch_recording(expected: TorchRun, kind: str) -> Recording:
+    names = list(expected.start)
+    sizes = [expected.start[name].size for name in names]
+    zeros = {name: np.zeros_like(value) for name, value in expected.start.items()}
+    present = [[name in g for name in names] for g in expected.gradients]
+    steps = [joined(row, sizes) for row in _settings(expected, kind, names)]
+    return Recording(
+        names, sizes, [flat(zeros | g, names) for g in expected.gradients],
+        [flat(zeros | g, names) for g in expected.clipped], [flat(v, names) for v in (expected.start, *expected.values)],
+        _active(present, sizes), (kind, steps),
+    )  # fmt: skip
+
+
+def _is_reproduced(expected: TorchRun, kind: str) -> bool:
+    """Whether the rule, unchanged, makes torch's own training: hooks and subclasses may do something else."""
+    recording = _torch_recording(expected, kind)
+    return bool(np.all(recording.errors(recording.plan) <= 1))
+
+
+def _update(training: Training, expected: TorchRun, kind: str, found: _Found) -> Callable[..., Arrays]:
+    """The mistakes, as what takes the place of torch's optimizer in a training."""
+    recording = _torch_recording(expected, kind)
+    sources = None if found.scope is None else {s for name in found.scope for s in training.names.sources(name)}
+    chosen = np.repeat([sources is None or name in sources for name in recording.names], recording.sizes)
+    right, wrong = Updater(*recording.plan), Updater(*found.plan(recording.plan))
+
+    def update(n: int, values: Arrays, raw: Arrays, clipped: Arrays) -> Arrays:
+        zeros = {name: np.zeros_like(value) for name, value in values.items()}
+        arguments = n, flat(zeros | raw, recording.names), flat(zeros | clipped, recording.names)
+        before, active = flat(values, recording.names), recording.active[n]
+        after = np.where(chosen, wrong.step(*arguments, before, active), right.step(*arguments, before, active))
+        parts = zip(recording.names, recording.split(after), strict=True)
+        return {name: part.reshape(values[name].shape) for name, part in parts}
+
+    return update
+
+
+def _candidates(recording: Recording, wrong: np.ndarray) -> Iterator[_Found]:
+    small = recording.sampled()
+    singles = list(single_edits(recording.plan))
+    partial = []
+    for edit in singles:
+        found = _try(small, recording, wrong, (edit,))
+        if found is not None and found.scope is None:
+            yield found
+        elif found is not None:
+            partial.append(found)
+    yield from partial
+    rates = _rates(small, wrong)
+    if rates is not None:
+        found = _try(small, recording, wrong, (free_rates(rates),))
+        if found is not None:
+            yield found
+    end = time.monotonic() + _SECONDS
+    for pair in itertools.combinations(singles, 2):
+        if time.monotonic() > end:
+            return
+        if not any(edit.whole for edit in pair) and (found := _try(small, recording, wrong, pair)):
+            yield found
+
+
+def _try(small: Recording, full: Recording, wrong: np.ndarray, edits: tuple[Edit, ...]) -> _Found | None:
+    """Whether these mistakes explain the updates of all parameters that are wrong."""
+    recording = full if any(edit.whole for edit in edits) else small
+    numbers = _numbers(recording, wrong, edits)
+    if numbers is None:
+        return None
+    found = _Found(edits, numbers, None)
+    errors = full.errors(found.plan(full.plan))
+    if not np.all(errors[wrong] <= 1):
+        return None
+    if np.all(errors <= 1):
+        return found
+    return dataclasses.replace(found, scope=tuple(n for n, w in zip(full.names, wrong, strict=True) if w))
+
+
+def _numbers(recording: Recording, wrong: np.ndarray, edits: tuple[Edit, ...]) -> tuple[float, ...] | None:
+    """The numbers of these mistakes that fit the wrong parameters best, as short as they can be; None if none fit."""
+    free = [i for i, edit in enumerate(edits) if edit.starts]
+    chosen = np.repeat(wrong, recording.sizes)
+
+    def plan(numbers: Sequence[float]) -> Plan:
+        return _Found(edits, tuple(numbers), None).plan(recording.plan)
+
+    def residuals(numbers: Sequence[float]) -> np.ndarray:
+        return recording.residuals(plan(numbers))[:, chosen]
+
+    def worst(numbers: Sequence[float]) -> float:
+        value = float(np.abs(residuals(numbers)).max(initial=0.0))
+        return value if value == value else float("inf")
+
+    numbers = [0.0] * len(edits)
+    if free:
+        def values(z: np.ndarray) -> list[float]:
+            result = list(numbers)
+            for i, each in zip(free, z, strict=True):
+                result[i] = edits[i].value(float(each))
+            return result
+
+        starts = [np.array(s) for s in itertools.product(*(edits[i].starts for i in free))]
+        z, _ = fit(lambda z: residuals(values(z)), starts)
+        numbers = values(z)
+    if not worst(numbers) <= 1:
+        return None
+    for i in free:
+        for rounded in _rounded(numbers[i]):
+            shorter = [*numbers[:i], rounded, *numbers[i + 1 :]]
+            if worst(shorter) <= 1:
+                numbers = shorter
+                break
+    return tuple(numbers)
+
+
+def _rounded(number: float) -> Iterator[float]:
+    yield 0.0
+    for digits in range(1, 8):
+        yield float(f"{number:.{digits - 1}e}")
+        yield 1 - float(f"{1 - number:.{digits - 1}e}")
+
+
+def _rates(recording: Recording, wrong: np.ndarray) -> list[float] | None:
+    """The learning rate of each step with which torch's rule makes Flax's updates; they are linear in it."""
+    kind, settings = recording.plan
+    if any(np.ndim(h["lr"]) for h in settings):
+        return None
+    chosen, rates = np.repeat(wrong, recording.sizes), []
+    unit = recording.residuals((kind, [{**h, "lr": 1.0} for h in settings]))[:, chosen]
+    none = recording.residuals((kind, [{**h, "lr": 0.0} for h in settings]))[:, chosen]
+    for one, zero in zip(unit, none, strict=True):
+        slope = one - zero
+        size = float(slope @ slope)
+        if not np.isfinite(size) or size == 0:
+            return None
+        rates.append(float(-(zero @ slope) / size))
+    return [next((r for r in _rounded(rate) if abs(r - rate) <= 1e-9 * abs(rate)), rate) for rate in rates]
+
+
+def _cause(found: _Found, recording: Recording, library: str, before: float, after: float) -> Cause:
+    texts = [edit.text(recording.plan, number) for edit, number in zip(found.edits, found.numbers, strict=True)]
+    where = "" if found.scope is None else f"For {_listed(found.scope)}: "
+    name = "+".join(dict.fromkeys(edit.name for edit in found.edits))
+    return Cause(name, where + "; ".join(texts) + ".", _fix(recording, library), before, after)
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + rest
+
+
+def _fix(recording: Recording, library: str) -> str:
+    kind, settings = recording.plan
+    h = settings[0]
+    changing = any(not np.array_equal(each["lr"], h["lr"]) for each in settings)
+    rate = "schedule" if changing else shown(h["lr"])
+    ours = _our_line(kind, h, rate)
+    line = _optax_line(kind, h, rate) if library == "optax" else None
+    return f"optimizer = {line}  # or flaxnets.{ours}" if line else f"optimizer = flaxnets.{ours}"
+
+
+def _our_line(kind: str, h: Settings, rate: str) -> str:
+    names = {
+        "SGD": ("momentum", "dampening", "nesterov"), "RMSprop": ("alpha", "eps", "momentum", "centered"),
+        "Adagrad": ("lr_decay", "initial_accumulator_value", "eps"), "Adadelta": ("rho", "eps"),
+        "NAdam": ("eps", "momentum_decay"), "Adam": ("eps", "amsgrad"),
+    }.get(kind, ("eps",))  # fmt: skip
+    decoupled = np.all(np.asarray(h["decay"]) == "decoupled")
+    parts = [f"lr={rate}"]
+    if "beta1" in h:
+        parts.append(f"betas=({shown(h['beta1'])}, {shown(h['beta2'])})")
+    parts += [f"{name}={shown(h[name])}" for name in names if np.any(h[name]) or name == "eps"]
+    if np.any(h["weight_decay"]) or (kind == "Adam" and decoupled):
+        parts.append(f"weight_decay={shown(h['weight_decay'])}")
+    if np.any(h["maximize"]):
+        parts.append("maximize=True")
+    if decoupled and kind != "Adam":
+        parts.append("decoupled_weight_decay=True")
+    return f"optim.{'AdamW' if kind == 'Adam' and decoupled else kind}({', '.join(parts)})"
+
+
+def _optax_line(kind: str, h: Settings, rate: str) -> str | None:
+    """The same optimizer in optax; None where optax has none that computes the same."""
+    if any(np.any(h[name]) for name in ("amsgrad", "dampening", "lr_decay", "maximize")):
+        return None
+    parts, decay = [rate], shown(h["weight_decay"])
+    decoupled = np.all(np.asarray(h["decay"]) == "decoupled")
+    name = {"SGD": "sgd", "RMSprop": "rmsprop", "Adam": "adamw" if decoupled else "adam", "Adadelta": "adadelta",
+            "Adamax": "adamax"}.get(kind)  # fmt: skip
+    if name is None or (decoupled and kind != "Adam") or (kind == "RMSprop" and np.any(h["momentum"])):
+        return None
+    if "beta1" in h:
+        parts += [f"b1={shown(h['beta1'])}", f"b2={shown(h['beta2'])}"]
+    parts += [f"{option}={shown(h[key])}" for key, option in (("alpha", "decay"), ("rho", "rho")) if key in h]
+    parts += [f"eps={shown(h['eps'])}"] if "eps" in h else []
+    parts += ["eps_in_sqrt=False"] if kind == "RMSprop" else []
+    parts += [f"{key}=True" for key in ("centered", "nesterov") if np.any(h[key])]
+    parts += [f"momentum={shown(h['momentum'])}"] if kind == "SGD" and np.any(h["momentum"]) else []
+    if decoupled:
+        parts.append(f"weight_decay={decay}")
+    line = f"optax.{name}({', '.join(parts)})"
+    if np.any(h["weight_decay"]) and not decoupled:
+        return f"optax.chain(optax.add_decayed_weights({decay}), {line})"
+    return line

@@ -1,0 +1,315 @@
+"""Known mistakes in optimizers: what to change in torch's rule and settings, and how to say it."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from flaxnets.parity.replay import Plan
+from flaxnets.parity.update_rules import KINDS, Settings, own_settings, settings_like
+
+
+@dataclasses.dataclass(frozen=True)
+class Edit:
+    """A mistake.
+
+    Attributes:
+        name: a short name.
+        apply: from torch's plan, and the number that the mistake has, to the plan of the mistake.
+        text: from torch's plan and the number to "Flax does this, torch that".
+        starts: first guesses of the number, on the scale on which it is searched; empty for a mistake without one.
+        value: from that scale to the number.
+        scale: the reverse.
+        whole: whether all elements are needed, as for a norm.
+    """
+
+    name: str
+    apply: Callable[[Plan, Any], Plan]
+    text: Callable[[Plan, Any], str]
+    starts: tuple[float, ...] = ()
+    value: Callable[[float], float] = lambda z: z
+    scale: Callable[[float], float] = lambda x: x
+    whole: bool = False
+
+
+def changed(plan: Plan, **values: Any) -> Plan:
+    """Returns a plan with other settings at all steps."""
+    kind, settings = plan
+    return kind, [{**h, **values} for h in settings]
+
+
+def shown(value: Any) -> str:
+    """Returns a setting as it is typed; of an array, its values without repetition.
+
+    >>> shown(np.array([0.1, 0.1, 0.2])), shown(1e-08)
+    ('0.1 or 0.2', '1e-08')
+    """
+    if isinstance(value, np.ndarray) and value.ndim:
+        return " or ".join(dict.fromkeys(shown(each) for each in value.tolist()))
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def _first(plan: Plan, key: str) -> Any:
+    return plan[1][0][key]
+
+
+# Switches: setting, its other value, name of the cause, what Flax does then, what torch does, for which rules.
+_SWITCHES: tuple[tuple[str, Any, str, str, str, str], ...] = (
+    ("decay", "decoupled", "decoupled-weight-decay", "adds the weight decay to the update, as AdamW does",
+     "adds it to the gradient, before the averages", "*"),
+    ("decay", "coupled", "coupled-weight-decay", "adds the weight decay to the gradient, before the averages",
+     "takes it from the weights directly, as AdamW does", "*"),
+    ("decay", "unscaled", "weight-decay-without-learning-rate", "takes the weight decay from the weights without the "
+     "factor of the learning rate", "multiplies it by the learning rate", "*"),
+    ("decay", "first rate", "weight-decay-without-schedule", "multiplies the weight decay by the first learning rate "
+     "at all steps", "multiplies it by the learning rate of the step", "*"),
+    ("eps_place", "inside", "eps-inside-root", "adds eps inside the square root", "adds it outside", "Adam RMSprop "
+     "Adagrad NAdam RAdam"),
+    ("eps_place", "uncorrected", "eps-before-bias-correction", "adds eps to the root before the bias correction of "
+     "the average of squares", "adds it after", "Adam NAdam"),
+    ("eps_place", "outside", "eps-after-bias-correction", "adds eps to the root after the bias correction of the "
+     "average of squares", "adds it before", "RAdam"),
+    ("eps_place", "after", "eps-outside-maximum", "adds eps to the largest gradient", "adds eps to the gradient before "
+     "the maximum", "Adamax"),
+    ("lean", "nesterov", "nesterov", "uses Nesterov's form of Adam", "does not", "Adam"),
+    ("lean", "belief", "adabelief", "averages the squared deviation from the mean gradient, as AdaBelief does",
+     "averages the squared gradient", "Adam"),
+    ("amsgrad", "corrected", "amsgrad-after-bias-correction", "takes AMSGrad's maximum after the bias correction",
+     "takes it before", "Adam"),
+    ("first", "dampened", "first-momentum-dampened", "dampens the first gradient in the momentum, too",
+     "begins the momentum with the whole first gradient", "SGD"),
+    ("rate_inside", True, "learning-rate-inside-momentum", "sums up steps in the momentum, with the learning rate of "
+     "each", "sums up gradients and multiplies by the current learning rate", "SGD RMSprop"),
+    ("correct2", "always", "bias-correction", "corrects the bias of the average of squares", "does not", "RMSprop"),
+    ("maximize", None, "maximize", "{maximizes} the loss", "does not", "*"),
+    ("reversed", True, "update-sign", "adds the update to the weights", "subtracts it", "*"),
+    ("accumulated", True, "gradients-accumulated", "sums up the gradients of all steps", "clears them before each step",
+     "*"),
+    ("clip", "none", "clipping", "does not clip gradients", "does", "*"),
+)  # fmt: skip
+
+# Flags of torch that a mistake turns: setting, name of the cause, what it does, for which rules.
+_FLAGS = (
+    ("nesterov", "nesterov", "Nesterov momentum", "SGD RMSprop"),
+    ("amsgrad", "amsgrad", "the largest average of squares so far (AMSGrad)", "Adam"),
+    ("centered", "centered", "the variance instead of the mean square (centered)", "RMSprop"),
+)
+
+# Numbers: setting, name of the cause, the scale of the search, first guesses.
+_LOG, _LINEAR, _REST = "log", "linear", "rest"  # the last for averages: 1 minus the number, on a logarithmic scale
+_NUMBERS = {
+    "weight_decay": ("weight-decay", _LINEAR, (0.0, 1e-4, 1e-2)),
+    "momentum": ("momentum", _LINEAR, (0.0, 0.5, 0.9, 0.99)),
+    "dampening": ("dampening", _LINEAR, (0.0, 0.5)),
+    "beta1": ("betas", _REST, (0.9, 0.5, 0.99)),
+    "beta2": ("betas", _REST, (0.999, 0.99, 0.9)),
+    "alpha": ("decay-rate", _REST, (0.9, 0.99, 0.5)),
+    "rho": ("decay-rate", _REST, (0.9, 0.95, 0.99)),
+    "eps": ("eps", _LOG, (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)),
+    "eps_root": ("eps-root", _LOG, (1e-12, 1e-8, 1e-6, 1e-4)),
+    "initial_accumulator_value": ("initial-accumulator", _LINEAR, (0.0, 0.1)),
+    "initial": ("initial-scale", _LINEAR, (1.0,)),
+    "lr_decay": ("learning-rate-decay", _LINEAR, (0.0, 1e-2)),
+    "momentum_decay": ("momentum-decay", _LINEAR, (4e-3, 0.0)),
+    "gradient_scale": ("gradient-scale", _LINEAR, (1.0,)),
+    "update_average": ("update-average", _REST, (0.9, 0.99)),
+}
+_SCALES: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {
+    _LOG: (lambda z: float(np.exp(min(z, 50.0))), lambda x: float(np.log(x))),
+    _LINEAR: (lambda z: z, lambda x: x),
+    _REST: (lambda z: 1.0 - float(np.exp(min(z, 50.0))), lambda x: float(np.log(max(1.0 - x, 1e-15)))),
+}
+_WORDS = {
+    "eps_root": "eps_root={}", "gradient_scale": "gradients multiplied by {}", "initial": "averages of squares that "
+    "begin at {}", "update_average": "updates averaged with decay {}",
+}  # fmt: skip
+
+
+def single_edits(plan: Plan) -> Iterator[Edit]:
+    """Yields the mistakes that are one change of torch's plan, likelier ones first."""
+    kind, settings = plan
+    yield _static("frozen-parameter", {"frozen": True}, "Flax leaves it as it is, torch trains it")
+    yield _static("trained-parameter", {"frozen": False}, "Flax trains it, torch leaves it as it is (it is frozen, has "
+                  "no gradient, or is not in the optimizer)")  # fmt: skip
+    yield from _schedules(settings)
+    yield from _switches(kind, settings[0])
+    if len(_differing(kind, settings[0])) > 1:
+        yield _defaults(kind)
+    yield _learning_rate()
+    yield from _numbers(kind)
+    yield from _clips()
+    for every in range(2, len(settings)):
+        words = f"Flax averages the gradients of {every} steps to one update, torch updates at every step"
+        yield _static("gradient-accumulation", {"every": every}, words)
+    yield from _other_kinds(kind)
+
+
+def _static(name: str, values: Settings, words: str) -> Edit:
+    return Edit(name, lambda plan, _: changed(plan, **values), lambda plan, _: words)
+
+
+def _schedules(settings: Sequence[Settings]) -> Iterator[Edit]:
+    rates = [h["lr"] for h in settings]
+    ahead = [*rates[1:], settings[-1].get("next_lr", rates[-1])]
+    if all(np.array_equal(rate, ahead[-1]) for rate in rates):
+        return
+
+    def edit(name: str, other: Sequence[Any], words: str) -> Edit:
+        listed = f"{', '.join(map(shown, other[:4]))}, ... where torch has {', '.join(map(shown, rates[:4]))}, ..."
+        return Edit(name, lambda plan, _: _with_rates(plan, other), lambda plan, _: f"{words}: {listed}")
+
+    yield edit("schedule-off-by-one", ahead, "Flax's schedule is one step ahead of torch's")
+    yield edit("schedule-off-by-one", [rates[0], *rates[:-1]], "Flax's schedule is one step behind torch's")
+    yield edit("schedule-missing", [rates[0]] * len(rates), "Flax keeps the first learning rate")
+
+
+def _with_rates(plan: Plan, rates: Sequence[Any]) -> Plan:
+    kind, settings = plan
+    return kind, [{**h, "lr": rate} for h, rate in zip(settings, rates, strict=True)]
+
+
+def free_rates(rates: Sequence[float]) -> Edit:
+    """Returns the mistake of a learning rate of its own at each step."""
+
+    def text(plan: Plan, _: Any) -> str:
+        theirs = [h["lr"] for h in plan[1]]
+        return (
+            f"Flax's learning rates are {', '.join(shown(float(f'{r:.6g}')) for r in rates[:6])}, ..., torch's "
+            f"{', '.join(map(shown, theirs[:6]))}, ..."
+        )
+
+    return Edit("schedule", lambda plan, _: _with_rates(plan, rates), text)
+
+
+def _switches(kind: str, h: Settings) -> Iterator[Edit]:
+    for key, value, name, flax, torchs, kinds in _SWITCHES:
+        if kinds != "*" and kind not in kinds.split() or np.array_equal(h[key], value):
+            continue
+        new = np.logical_not(h[key]) if value is None else value
+        words = flax.format(maximizes="minimizes" if np.all(h[key]) else "maximizes")
+        yield _static(name, {key: new}, f"Flax {words}, torch {torchs}")
+    for key, name, what, kinds in _FLAGS:
+        if kind in kinds.split():
+            has = bool(np.all(h[key]))
+            yield _static(name, {key: not has}, f"{'torch' if has else 'Flax'} uses {what}, "
+                          f"{'Flax' if has else 'torch'} does not")  # fmt: skip
+    if "beta1" in own_settings(kind):
+        swapped = {"beta1": h["beta2"], "beta2": h["beta1"]}
+        text = f"Flax has beta1={shown(h['beta2'])} and beta2={shown(h['beta1'])}, torch the reverse"
+        yield _static("betas-swapped", swapped, text)
+    if kind == "Adam":
+        off = {"correct1": False, "correct2": False}
+        yield _static("bias-correction", off, "Flax does not correct the bias of the averages, torch does")
+        for key, what in (("correct1", "gradients"), ("correct2", "squares")):
+            words = f"Flax does not correct the bias of the average of {what}, torch does"
+            yield _static("bias-correction", {key: False}, words)
+
+
+def _learning_rate() -> Edit:
+    def text(plan: Plan, factor: float) -> str:
+        rates = [h["lr"] for h in plan[1]]
+        if all(np.array_equal(rate, rates[0]) for rate in rates):
+            return f"Flax has learning rate {shown(factor * rates[0])}, torch {shown(rates[0])}"
+        return f"Flax's learning rates are {shown(factor)} times torch's ({shown(rates[0])} at the first step)"
+
+    def apply(plan: Plan, factor: float) -> Plan:
+        return _with_rates(plan, [factor * h["lr"] for h in plan[1]])
+
+    return Edit("learning-rate", apply, text, (1.0, 0.1, 10.0))
+
+
+def _numbers(kind: str) -> Iterator[Edit]:
+    every = ("weight_decay", *own_settings(kind), "gradient_scale", "update_average")
+    extra = {"Adam": ("eps_root",), "NAdam": ("eps_root",), "RMSprop": ("initial",)}.get(kind, ())
+    for key in (*every, *extra):
+        if key in _NUMBERS:
+            yield _number(key)
+
+
+def _number(key: str) -> Edit:
+    name, scale, guesses = _NUMBERS[key]
+    value, back = _SCALES[scale]
+
+    def text(plan: Plan, number: float) -> str:
+        if key == "weight_decay" and number == 0:
+            return f"Flax has no weight decay, torch weight_decay={shown(_first(plan, key))}"
+        if key in _WORDS:
+            return f"Flax has {_WORDS[key].format(shown(number))}, torch has not"
+        return f"Flax has {key}={shown(number)}, torch {key}={shown(_first(plan, key))}"
+
+    def apply(plan: Plan, number: float) -> Plan:
+        return changed(plan, **{key: number})
+
+    return Edit(name, apply, text, tuple(back(guess) for guess in guesses), value, back)
+
+
+_CLIPS = {
+    "norm": "clips the norm of all gradients at {}",
+    "norm with decay": "adds the weight decay to the gradients before it clips their norm at {}",
+    "value": "clips each gradient at {}",
+    "update norm": "clips the norm of the update at {}",
+    "update value": "clips each update at {}",
+}
+
+
+def _clips() -> Iterator[Edit]:
+    value, back = _SCALES[_LOG]
+    for how, words in _CLIPS.items():
+        starts = tuple(back(guess) for guess in (1e-4, 1e-3, 1e-2, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0))
+
+        def apply(plan: Plan, at: float, how: str = how) -> Plan:
+            return changed(plan, clip=how, clip_at=at)
+
+        def text(plan: Plan, at: float, words: str = words) -> str:
+            return f"Flax {words.format(shown(at))}, torch does not"
+
+        yield Edit("clipping", apply, text, starts, value, back, whole=True)
+
+
+def _defaults(kind: str) -> Edit:
+    def apply(plan: Plan, _: Any) -> Plan:
+        return kind, [{**h, **_optax_defaults(kind, h)} for h in plan[1]]
+
+    def text(plan: Plan, _: Any) -> str:
+        h = plan[1][0]
+        sides = _optax_defaults(kind, h), h
+        ours, theirs = (", ".join(_setting(key, side[key]) for key in _differing(kind, h)) for side in sides)
+        return f"Flax has optax's defaults {ours}, torch {theirs}"
+
+    return Edit("optax-defaults", apply, text)
+
+
+def _differing(kind: str, h: Settings) -> list[str]:
+    return [key for key, value in _optax_defaults(kind, h).items() if not np.array_equal(h[key], value)]
+
+
+def _setting(key: str, value: Any) -> str:
+    return f"eps {value} the root" if key == "eps_place" else f"{key}={shown(value)}"
+
+
+def _optax_defaults(kind: str, h: Settings) -> dict[str, Any]:
+    """What optax's function has where nothing is given."""
+    special = {
+        "RMSprop": {"alpha": 0.9, "eps": 1e-8, "eps_place": "inside", "centered": False, "momentum": 0.0},
+        "Adagrad": {"initial_accumulator_value": 0.1, "eps": 1e-7, "eps_place": "inside", "lr_decay": 0.0},
+        "Adam": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False},
+        "SGD": {"momentum": 0.0, "nesterov": False},
+    }.get(kind, {k: v for k, v in settings_like(kind, h).items() if k in own_settings(kind)})
+    decoupled = kind == "Adam" and np.all(np.asarray(h["decay"]) == "decoupled")
+    return {**special, "weight_decay": 1e-4 if decoupled else 0.0}
+
+
+def _other_kinds(kind: str) -> Iterator[Edit]:
+    for other in KINDS:
+        if other == kind:
+            continue
+
+        def apply(plan: Plan, factor: float, other: str = other) -> Plan:
+            return other, [settings_like(other, h) | {"lr": factor * h["lr"]} for h in plan[1]]
+
+        def text(plan: Plan, factor: float, other: str = other) -> str:
+            rate = shown(factor * _first(plan, "lr"))
+            return f"Flax uses {other} with learning rate {rate}, torch {kind} with {shown(_first(plan, 'lr'))}"
+
+        yield Edit("other-optimizer", apply, text, (1.0, 0.1, 10.0))

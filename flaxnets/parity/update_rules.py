@@ -1,0 +1,314 @@
+"""The updates of ``torch.optim`` in numpy, with a switch for each way in which other libraries compute them.
+
+All rules work element by element on one flat vector of all parameters, so that a whole trajectory of an optimizer is
+computed again in milliseconds, from recorded gradients and without the model. :class:`Updater` holds one optimizer.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from flaxnets.parity._torch import torch
+
+Settings = Mapping[str, Any]
+Slots = dict[str, Any]
+
+# The optimizers of torch whose arithmetic is known here, and the settings of torch that the rules read. Adam covers
+# AdamW; Lion has no counterpart in torch, and serves to recognize an optimizer that was mistaken for another.
+_SETTINGS = {
+    "SGD": ("momentum", "dampening", "nesterov"),
+    "Adam": ("beta1", "beta2", "eps", "amsgrad"),
+    "RMSprop": ("alpha", "eps", "momentum", "centered"),
+    "Adagrad": ("eps", "lr_decay", "initial_accumulator_value"),
+    "Adadelta": ("rho", "eps"),
+    "Adamax": ("beta1", "beta2", "eps"),
+    "NAdam": ("beta1", "beta2", "eps", "momentum_decay"),
+    "RAdam": ("beta1", "beta2", "eps"),
+}
+
+# How torch computes: the values of the switches when nothing is changed.
+_SWITCHES: Settings = {
+    "decay": "coupled",  # or "decoupled", "unscaled" (by the learning rate), "first rate" (by that of the first step)
+    "maximize": False,
+    "reversed": False,  # the update is added that should be subtracted
+    "frozen": False,
+    "gradient_scale": 1.0,
+    "accumulated": False,  # gradients of all steps so far are summed
+    "every": 1,  # gradients of so many steps are averaged to one update
+    "clip": "torch",  # "none", "norm", "norm with decay", "value", "update norm", "update value"
+    "clip_at": 1.0,
+    "update_average": 0.0,
+    "eps_place": "outside",  # of the root; or "inside", "uncorrected" (before the bias correction)
+    "eps_root": 0.0,
+    "correct1": True,
+    "correct2": True,
+    "lean": "none",  # Adam's kin: "nesterov", "belief"
+    "first": "gradient",  # what momentum begins with, or "dampened"
+    "rate_inside": False,  # whether momentum sums up steps instead of gradients
+    "initial": 0.0,  # of RMSprop's average
+    "nesterov": False,
+    "amsgrad": False,
+    "centered": False,
+    "momentum": 0.0,
+    "dampening": 0.0,
+    "lr_decay": 0.0,
+    "initial_accumulator_value": 0.0,
+    "momentum_decay": 4e-3,
+}
+
+# What an optimizer has that is taken for another: the defaults of optax and torch agree in these.
+_DEFAULTS: dict[str, Settings] = {
+    "SGD": {},
+    "Adam": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+    "RMSprop": {"alpha": 0.9, "eps": 1e-8},
+    "Adagrad": {"eps": 1e-7, "initial_accumulator_value": 0.1, "eps_place": "inside"},
+    "Adadelta": {"rho": 0.9, "eps": 1e-6},
+    "Adamax": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+    "NAdam": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+    "RAdam": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+    "Lion": {"beta1": 0.9, "beta2": 0.99},
+}
+
+
+def kind_of(optimizer: torch.optim.Optimizer) -> str | None:
+    """Returns the name of the rule of a torch optimizer, None where it is not known.
+
+    >>> kind_of(torch.optim.AdamW([torch.zeros(1, requires_grad=True)]))
+    'Adam'
+    """
+    for name in _SETTINGS:
+        if type(optimizer) in (getattr(torch.optim, name), getattr(torch.optim, f"{name}W", None)):
+            return name
+    return None
+
+
+def settings_of(kind: str, group: Settings) -> dict[str, Any]:
+    """Returns the settings of a torch parameter group, together with all switches at torch's values.
+
+    >>> settings_of("SGD", {"lr": 0.1, "momentum": 0, "dampening": 0.5, "weight_decay": 0})["dampening"]
+    0.0
+    """
+    given = dict(group)
+    if "betas" in given:
+        given["beta1"], given["beta2"] = map(float, given["betas"])
+    settings = dict(_SWITCHES) | {"lr": float(given["lr"]), "weight_decay": float(given.get("weight_decay", 0.0))}
+    settings["maximize"] = bool(given.get("maximize", False))
+    settings["decay"] = "decoupled" if given.get("decoupled_weight_decay") else "coupled"
+    for name in _SETTINGS[kind]:
+        value = given.get(name, settings.get(name, 0.0))
+        settings[name] = value if isinstance(value, bool) else float(value)
+    if kind == "SGD" and not settings["momentum"]:
+        settings["dampening"] = 0.0  # torch keeps no buffer then
+    if kind == "RAdam":
+        settings["eps_place"] = "uncorrected"
+    return settings
+
+
+def settings_like(kind: str, settings: Settings) -> dict[str, Any]:
+    """Returns the usual settings of another optimizer, with the learning rate and weight decay of these."""
+    kept = {key: settings[key] for key in ("lr", "weight_decay", "decay", "maximize", "frozen", "clip")}
+    return dict(_SWITCHES) | kept | dict(_DEFAULTS[kind])
+
+
+def own_settings(kind: str) -> tuple[str, ...]:
+    """Returns the names of the settings that this optimizer of torch has besides learning rate and weight decay."""
+    return _SETTINGS.get(kind, ())
+
+
+def default_of(kind: str, name: str) -> Any:
+    """Returns the usual value of a setting."""
+    return _DEFAULTS[kind].get(name, _SWITCHES.get(name, 0.0))
+
+
+def _root(square: Any, correction: Any, h: Settings) -> Any:
+    """The divisor of a step: the root of the averaged squares, and eps at one of three places."""
+    if h["eps_place"] == "uncorrected":
+        return (np.sqrt(square) + h["eps"]) / np.sqrt(correction)
+    if h["eps_place"] == "inside":
+        return np.sqrt(square / correction + h["eps"])
+    return np.sqrt(square / correction + h["eps_root"]) + h["eps"]
+
+
+def _corrections(t: Any, h: Settings) -> tuple[Any, Any]:
+    one = 1 - h["beta1"] ** t if h["correct1"] else 1.0
+    return one, 1 - h["beta2"] ** t if h["correct2"] else 1.0
+
+
+def _averages(g: Any, s: Slots, h: Settings) -> tuple[Any, Any]:
+    mean = h["beta1"] * s.get("mean", 0.0) + (1 - h["beta1"]) * g
+    deviation = g - mean if h["lean"] == "belief" else g
+    return mean, h["beta2"] * s.get("square", 0.0) + (1 - h["beta2"]) * deviation**2
+
+
+def _sgd(g: Any, s: Slots, t: Any, h: Settings) -> tuple[Any, Slots]:
+    rate, momentum = h["lr"], h["momentum"]
+    if not np.any(momentum):
+        return rate * g, {}
+    scaled = rate * g if h["rate_inside"] else g
+    damped = (1 - h["dampening"]) * scaled
+    later = momentum * s.get("buffer", 0.0) + damped
+    buffer = later if h["first"] == "dampened" else np.where(t <= 1, scaled, later)
+    step = np.where(h["nesterov"], scaled + momentum * buffer, buffer)
+    return step if h["rate_inside"] else rate * step, {"buffer": buffer}
+
+
+def _adam(g: Any, s: Slots, t: Any, h: Settings) -> tuple[Any, Slots]:
+    mean, square = _averages(g, s, h)
+    one, two = _corrections(t, h)
+    new, used = {"mean": mean, "square": square}, square
+    if h["amsgrad"] == "corrected":
+        new["largest"] = np.maximum(s.get("largest", 0.0), square / two)
+        used = new["largest"] * two
+    elif np.any(h["amsgrad"]):
+        new["largest"] = np.maximum(s.get("largest", 0.0), square)
+        used = np.where(h["amsgrad"], new["largest"], square)
+    ahead = mean / one
+    if h["lean"] == "nesterov":
+        ahead = h["beta1"] * mean / (1 - h["beta1"] ** (t + 1)) + (1 - h["beta1"]) * g / one
+    return h["lr"] * ahead / _root(used, two, h), new
+
+
+def _rmsprop(g: Any, s: Slots, t: Any, h: Settings) -> tuple[Any, Slots]:
+    alpha, momentum = h["alpha"], h["momentum"]
+    square = alpha * s.get("square", h["initial"]) + (1 - alpha) * g * g
+    mean = alpha * s.get("mean", 0.0) + (1 - alpha) * g
+    new = {"square": square, "mean": mean}
+    correction = 1 - alpha**t if h["correct2"] == "always" else 1.0
+    variance = np.where(h["centered"], square - correction * (mean / correction) ** 2, square)
+    step = g / _root(variance, correction, h)
+    if np.any(momentum):
+        step = h["lr"] * step if h["rate_inside"] else step
+        new["buffer"] = momentum * s.get("buffer", 0.0) + step
+        step = np.where(h["nesterov"], step + momentum * new["buffer"], new["buffer"])
+        return step if h["rate_inside"] else h["lr"] * step, new
+    return h["lr"] * step, new
+
+
+def _adagrad(g: Any, s: Slots, t: Any, h: Settings) -> tuple[Any, Slots]:
+    total = s.get("sum", h["initial_accumulator_value"]) + g * g
+    return h["lr"] / (1 + (t - 1) * h["lr_decay"]) * g / _root(total, 1.0, h), {"sum": total}
+
+
+def _adadelta(g: Any, s: Slots, t: Any, h: Settings) -> tuple[Any, Slots]:
+    rho, eps = h["rho"], h["eps"]
+    square = rho * s.get("square", 0.0) + (1 - rho) * g * g
+    delta = np.sqrt(s.get("delta", 0.0) + eps) / np.sqrt(square + eps) * g
+    return h["lr"] * delta, {"square": square, "delta": rho * s.get("delta", 0.0) + (1 - rho) * delta * delta}
+
+
+def _adamax(g: Any, s: Slots, t: Any, h: Settings) -> tuple[Any, Slots]:
+    mean = h["beta1"] * s.get("mean", 0.0) + (1 - h["beta1"]) * g
+    inside = h["eps_place"] == "outside"  # where torch has it: within the maximum
+    largest = np.maximum(h["beta2"] * s.get("largest", 0.0), np.abs(g) + (h["eps"] if inside else 0.0))
+    divisor = largest if inside else largest + h["eps"]
+    return h["lr"] * mean / _corrections(t, h)[0] / divisor, {"mean": mean, "largest": largest}
+
+
+def _nadam(g: Any, s: Slots, t: Any, h: Settings) -> tuple[Any, Slots]:
+    mean, square = _averages(g, s, h)
+    now, later = (h["beta1"] * (1 - 0.5 * 0.96 ** (step * h["momentum_decay"])) for step in (t, t + 1))
+    product = s.get("product", 1.0) * now
+    ahead = (1 - now) / (1 - product) * g + later / (1 - product * later) * mean
+    new = {"mean": mean, "square": square, "product": product}
+    return h["lr"] * ahead / _root(square, _corrections(t, h)[1], h), new
+
+
+def _radam(g: Any, s: Slots, t: Any, h: Settings) -> tuple[Any, Slots]:
+    mean, square = _averages(g, s, h)
+    one, two = _corrections(t, h)
+    longest = 2 / (1 - h["beta2"]) - 1
+    length = longest - 2 * t * h["beta2"] ** t / two
+    safe = np.maximum(length, 5.0)
+    rectified = np.sqrt((safe - 4) * (safe - 2) * longest / ((longest - 4) * (longest - 2) * safe))
+    factor = np.where(length > 5.0, rectified / _root(square, two, h), 1.0)
+    return h["lr"] * mean / one * factor, {"mean": mean, "square": square}
+
+
+def _lion(g: Any, s: Slots, t: Any, h: Settings) -> tuple[Any, Slots]:
+    old = s.get("mean", 0.0)
+    ahead = np.sign(h["beta1"] * old + (1 - h["beta1"]) * g)
+    return h["lr"] * ahead, {"mean": h["beta2"] * old + (1 - h["beta2"]) * g}
+
+
+_RULES: dict[str, Callable[[Any, Slots, Any, Settings], tuple[Any, Slots]]] = {
+    "SGD": _sgd, "Adam": _adam, "RMSprop": _rmsprop, "Adagrad": _adagrad, "Adadelta": _adadelta, "Adamax": _adamax,
+    "NAdam": _nadam, "RAdam": _radam, "Lion": _lion,
+}  # fmt: skip
+
+KINDS = tuple(_RULES)
+
+
+@dataclasses.dataclass
+class Updater:
+    """One optimizer at work on a flat vector of parameters.
+
+    Attributes:
+        kind: which rule, a name of :data:`KINDS`.
+        settings: those of each step; every value a number, or an array with one for each element.
+        slots: what the rule keeps from step to step.
+    """
+
+    kind: str
+    settings: Sequence[Settings]
+    slots: Slots = dataclasses.field(default_factory=dict)
+
+    def step(self, n: int, raw: np.ndarray, clipped: np.ndarray, p: np.ndarray, active: Any = True) -> np.ndarray:
+        """Returns the parameters after step ``n``, counted from 0.
+
+        Args:
+            n: which step.
+            raw: the gradient.
+            clipped: the gradient after the clipping of torch's loop.
+            p: the parameters before the step.
+            active: which elements have a gradient; torch leaves the others, and their slots, as they are.
+        """
+        h = self.settings[n]
+        g = clipped if h["clip"] == "torch" else raw
+        g = np.where(h["maximize"], -g, g) * h["gradient_scale"]
+        if h["clip"] in ("norm", "value"):
+            g = _clip(g, h["clip"], h["clip_at"])
+        g = g + np.where(np.asarray(h["decay"]) == "coupled", h["weight_decay"], 0.0) * p
+        if h["clip"] == "norm with decay":
+            g = _clip(g, "norm", h["clip_at"])
+        active = np.logical_and(active, np.logical_not(h["frozen"]))
+        if h["accumulated"]:
+            g = self.slots["total"] = self.slots.get("total", 0.0) + g
+        if h["every"] > 1:
+            total = self.slots.get("gathered", 0.0) + g
+            self.slots["gathered"] = total if (n + 1) % h["every"] else 0.0
+            if (n + 1) % h["every"]:
+                return p
+            g = total / h["every"]
+        t = self.slots["t"] = self.slots.get("t", 0) + active
+        with np.errstate(all="ignore"):  # a guess that is far off overflows, and does not fit
+            step, new = _RULES[self.kind](g, self.slots, np.maximum(t, 1), h)
+            step = step + self._decay(h) * p
+        for name, value in new.items():
+            self.slots[name] = value if np.all(active) else np.where(active, value, self.slots.get(name, 0.0))
+        step = self._after(n, step, h)
+        return p - np.where(active, np.where(h["reversed"], -step, step), 0.0)
+
+    def _decay(self, h: Settings) -> Any:
+        """What a decay that stays out of the gradient takes away, for each unit of a parameter."""
+        place = np.asarray(h["decay"])
+        rate = np.where(place == "decoupled", h["lr"], np.where(place == "first rate", self.settings[0]["lr"], 1.0))
+        return np.where(place == "coupled", 0.0, rate * h["weight_decay"])
+
+    def _after(self, n: int, step: Any, h: Settings) -> Any:
+        if h["clip"].startswith("update"):
+            step = _clip(step, h["clip"].split()[1], h["clip_at"])
+        if np.any(h["update_average"]):
+            decay = h["update_average"]
+            average = self.slots["average"] = decay * self.slots.get("average", 0.0) + (1 - decay) * step
+            step = average / (1 - decay ** (n + 1))
+        return step
+
+
+def _clip(g: np.ndarray, how: str, at: float) -> np.ndarray:
+    if how == "value":
+        return np.clip(g, -abs(at), abs(at))
+    with np.errstate(all="ignore"):
+        norm = np.sqrt(np.sum(g * g))
+        return g * np.minimum(1.0, np.divide(at, norm))
