@@ -3,7 +3,6 @@
 Those of optimizers are in :mod:`flaxnets.parity.update_causes`.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -230,11 +229,11 @@ def _smoothing(evidence: Evidence) -> Iterator[_Guess]:
     full = evidence.first_loss(_within(_smoothed(1.0))) if theirs else None
     if none is None or full is None or none == full:
         return
-    ours = float(f"{(evidence.flax.steps[0].loss - none) / (full - none):.8g}")
-    if 0 <= round(ours, 8) < 1 and abs(ours - theirs[0]) > 1e-9:
-        text = f"Flax has label_smoothing={round(ours, 8):.6g}, torch label_smoothing={theirs[0]:.6g}."
+    ours = abs(round((evidence.flax.steps[0].loss - none) / (full - none), 8))
+    if ours < 1 and abs(ours - theirs[0]) > 1e-8:
+        text = f"Flax has label_smoothing={ours:.6g}, torch label_smoothing={theirs[0]:.6g}."
         fix = f"smooth the labels by {theirs[0]:.6g}: optax.smooth_labels(labels, {theirs[0]:.6g})"
-        yield _Guess("label-smoothing", text, fix, _within(_smoothed(round(ours, 8))))
+        yield _Guess("label-smoothing", text, fix, _within(_smoothed(ours)))
 
 
 def _smoothed(amount: float) -> Change:
@@ -359,7 +358,7 @@ def _store_biased(norm: Any, args: tuple[torch.Tensor, ...], output: Any) -> Non
 def _merged_biases(evidence: Evidence) -> Iterator[_Guess]:
     """Two biases of torch that are one in Flax: the optimizer moves their sum once and not twice."""
     matching = evidence.training.names.matching
-    entries = [e for e in getattr(matching, "entries", ()) if e.transform.startswith("sum") and len(e.torch) > 1]
+    entries = [e for e in getattr(matching, "entries", ()) if "sum" in e.transform.split(" | ") and len(e.torch) > 1]
     if not entries:
         return
 

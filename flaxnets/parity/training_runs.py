@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -14,7 +15,10 @@ from flax import nnx
 from flaxnets import state
 from flaxnets.optim.frozen import mask, unmask
 from flaxnets.parity._torch import torch
+from flaxnets.parity.layouts import Layout
 from flaxnets.parity.masks import shared_masks
+from flaxnets.parity.run import Call, call_flax, mapped_call
+from flaxnets.parity.trees import named_variables
 
 Arrays = dict[str, np.ndarray]
 Loss = Callable[[Any, Any], Any]
@@ -56,56 +60,79 @@ class Names:
 
     def __init__(self, flax_module: nnx.Module, matching: Any = None):
         self.matching, self._module = matching, flax_module
-        self.parameters = [name for name, v in self.variables(flax_module).items() if isinstance(v, nnx.Param)]
-        self.buffers = [name for name, v in self.variables(flax_module).items() if not isinstance(v, nnx.Param)]
-
-    def variables(self, module: nnx.Module) -> dict[str, nnx.Variable]:
-        """Returns the parameters and buffers of a module by name; one that has several names has the first."""
-        if self.matching is None:
-            return {**dict(state.named_parameters(module)), **dict(state.named_buffers(module))}
-        from flaxnets.parity.matching import named_variables
-
-        return dict(named_variables(module))
+        variables = named_variables(flax_module)
+        self.parameters = [name for name, v in variables.items() if isinstance(v, nnx.Param)]
+        self.buffers = [name for name, v in variables.items() if not isinstance(v, nnx.Param)]
+        self.trained = [name for name in self.parameters if not state.is_frozen(variables[name])]
 
     def sources(self, name: str) -> tuple[str, ...]:
-        """Returns the names in torch of what a Flax variable is made of."""
+        """Return the names in torch of the tensors that a Flax variable is made of."""
         if self.matching is None:
             return (name,)
         return next((entry.torch for entry in self.matching.entries if entry.flax == name), ())
 
     def values(self, torch_values: Mapping[str, np.ndarray]) -> tuple[Arrays, Arrays]:
-        """Returns parameters and buffers."""
+        """Return parameters and buffers."""
         values = torch_values
         if self.matching is not None:
-            values = self.matching.flax_values(dict(torch_values), self._module)
-        parameters = {name: np.asarray(values[name]) for name in self.parameters if name in values}
-        return parameters, {name: np.asarray(values[name]) for name in self.buffers if name in values}
+            values = self.matching.flax_values(torch_values, self._module)
+        return _chosen(values, self.parameters), _chosen(values, self.buffers)
 
     def gradients(self, torch_gradients: Mapping[str, np.ndarray]) -> Arrays:
-        """Returns gradients."""
+        """Return gradients of the parameters that Flax trains."""
         gradients = torch_gradients
         if self.matching is not None:
-            gradients = self.matching.expected_gradients(dict(torch_gradients))
-        return {name: np.asarray(gradients[name]) for name in self.parameters if name in gradients}
+            gradients = self.matching.expected_gradients(torch_gradients)
+        return _chosen(gradients, self.trained)
+
+
+def _chosen(arrays: Mapping[str, Any], names: Sequence[str]) -> Arrays:
+    return {name: np.asarray(arrays[name]) for name in names if name in arrays}
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """All that the two sides train with; the modules are in float64 and have the same weights."""
+    """Everything that the two sides train with; the modules are in float64 and have the same weights.
+
+    Attributes:
+        torch_module: the reference, in its mode.
+        flax_module: its counterpart, in the same mode.
+        names: torch's state under the names of Flax.
+        layout: axis orders of the Flax module; None if they are torch's.
+        training: whether both modules are in training mode.
+        batches: one for each step, in torch's axis order.
+        torch_loss: of outputs and targets.
+        flax_loss: the same in Flax; its outputs are in torch's axis order.
+        make_optimizer: from the torch module.
+        make_scheduler: from the torch optimizer.
+        clip: changes the gradients of a list of torch parameters.
+        optimizer: of optax or flaxnets.optim.
+        seed: of torch's random numbers.
+    """
 
     torch_module: torch.nn.Module
     flax_module: nnx.Module
     names: Names
+    layout: Layout | None
+    training: bool
     batches: Sequence[Batch]
-    flax_batches: Sequence[Batch]
     torch_loss: Loss
     flax_loss: Loss
     make_optimizer: Callable[[torch.nn.Module], torch.optim.Optimizer]
     make_scheduler: Callable[[Any], Any] | None
     clip: Callable[[list[Any]], Any] | None
     optimizer: Any
-    train: bool
     seed: int
+
+    def flax_outputs(self, model: nnx.Module, inputs: tuple[Any, ...]) -> Any:
+        """Call a Flax module on inputs in torch's axis order, and return outputs in torch's."""
+        call = Call(inputs, {}, training=self.training, dtype="float64")
+        if self.layout is None:
+            return call_flax(model, call)
+        orders = iter(self.layout.inputs)
+        call = mapped_call(call, lambda leaf: jnp.transpose(leaf, next(orders)) if hasattr(leaf, "ndim") else leaf)
+        outputs, orders = call_flax(model, call), iter(self.layout.outputs)
+        return jax.tree.map(lambda leaf: jnp.transpose(leaf, np.argsort(next(orders))), outputs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +223,7 @@ def run_torch_training(training: Training, random_states: Sequence[Any], variant
                     named[name].copy_(torch.from_numpy(value))
         else:
             optimizer.step()
-        _advance(scheduler, loss)
+            _advance(scheduler, loss)
         run.settings.append(_settings(optimizer, named))
         run.gradients.append(raw)
         run.clipped.append(clipped)
@@ -349,7 +376,7 @@ def run_flax_training(training: Training) -> tuple[Trajectory, list[Any]]:
     def step(params: Any, rest: Any, opt_state: Any, batch: Batch) -> Any:
         def loss_of(trainable: Any) -> Any:
             model = nnx.merge(graphdef, unmask(trainable, params), rest, copy=True)
-            loss = training.flax_loss(model(*batch.inputs), batch.targets)
+            loss = training.flax_loss(training.flax_outputs(model, batch.inputs), batch.targets)
             if getattr(loss, "shape", None) not in ((), (1,)):
                 shape = f"shape {loss.shape}" if hasattr(loss, "shape") else type(loss).__name__
                 raise ValueError(f"the Flax loss has {shape}. Expected one number. Fix: take the mean or the sum")
@@ -363,17 +390,13 @@ def run_flax_training(training: Training) -> tuple[Trajectory, list[Any]]:
         return loss, gradients, unmask(optax.apply_updates(trainable, updates), params), rest, opt_state
 
     def read(params: Any, rest: Any) -> Arrays:
-        variables = training.names.variables(nnx.merge(graphdef, params, rest, copy=True))
+        variables = named_variables(nnx.merge(graphdef, params, rest, copy=True))
         return {name: np.asarray(v.get_value()) for name, v in variables.items()}
 
-    def chosen(values: Arrays) -> tuple[Arrays, Arrays]:
-        names = training.names
-        return {name: values[name] for name in names.parameters}, {name: values[name] for name in names.buffers}
-
-    variables = training.names.variables(training.flax_module)
-    trained = [name for name in training.names.parameters if not state.is_frozen(variables[name])]
-    trajectory, random_states = Trajectory(*chosen(read(params, rest)), []), []
-    for n, batch in enumerate(training.flax_batches):
+    names, values = training.names, read(params, rest)
+    start = _chosen(values, names.parameters), _chosen(values, names.buffers)
+    trajectory, random_states = Trajectory(*start, []), []
+    for n, batch in enumerate(training.batches):
         random_states.append(nnx.state(nnx.merge(graphdef, params, rest, copy=True), nnx.RngState))
         try:
             loss, gradients, params, rest, opt_state = step(params, rest, opt_state, batch)
@@ -381,8 +404,9 @@ def run_flax_training(training: Training) -> tuple[Trajectory, list[Any]]:
             raise ValueError(
                 f"{_batch_name(batch, n)} does not fit the Flax module, loss or optimizer: {_line(error)}"
             ) from error
-        slopes = read(unmask(gradients, params), rest)
-        trajectory.steps.append(
-            Step(float(loss), {name: slopes[name] for name in trained}, *chosen(read(params, rest)))
+        slopes, values = read(unmask(gradients, params), rest), read(params, rest)
+        parts = (
+            _chosen(*each) for each in ((slopes, names.trained), (values, names.parameters), (values, names.buffers))
         )
+        trajectory.steps.append(Step(float(loss), *parts))
     return trajectory, random_states

@@ -14,7 +14,10 @@ from flax import nnx
 
 from flaxnets import nn, state
 from flaxnets.parity._torch import torch
-from flaxnets.parity.check import deviation, largest
+from flaxnets.parity.layouts import Layout, closest_order, suggest_inputs
+from flaxnets.parity.matching import Matching, load_torch_weights, match
+from flaxnets.parity.measures import deviation, largest
+from flaxnets.parity.run import Call, call_flax, prepare_flax, run_torch
 from flaxnets.parity.state import compare_names, randomize, transfer
 from flaxnets.parity.training_causes import find_training_cause
 from flaxnets.parity.training_report import Stage, StepRow, TrainingReport
@@ -24,14 +27,15 @@ from flaxnets.parity.training_runs import (
     Loss,
     Names,
     Step,
-    Training,
     TorchRun,
+    Training,
     Trajectory,
     Variant,
     first_loss,
     run_flax_training,
     run_torch_training,
 )
+from flaxnets.parity.trees import named_modules
 
 # An error that passes without further evidence, relative to the loss, the norm of all gradients, the largest movement
 # of any parameter so far, or the buffer's largest value.
@@ -54,10 +58,10 @@ def check_training(
     loss: str | tuple[Loss, Loss],
     torch_optimizer: Callable[[Any], torch.optim.Optimizer] | torch.optim.Optimizer,
     optimizer: Any,
-    matching: Any = None,
+    matching: Matching | None = None,
     torch_scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
     torch_clip: Callable[[list[torch.nn.Parameter]], Any] | None = None,
-    flax_batch: Callable[[tuple[Any, ...], Any], tuple[tuple[Any, ...], Any]] | None = None,
+    layout: Layout | None = None,
     mode: Literal["train", "eval"] = "train",
     weights: Literal["random", "torch"] = "random",
     seed: int = 0,
@@ -91,7 +95,8 @@ def check_training(
             each update.
         torch_clip: called with the parameters between the gradients and the update, such as
             ``lambda parameters: torch.nn.utils.clip_grad_norm_(parameters, 1.0)``.
-        flax_batch: from inputs and targets to those of Flax, such as other axis orders.
+        layout: axis orders of the Flax module's inputs and outputs; found by trial if None. Batches, and the outputs
+            that the loss gets, have torch's.
         mode: ``"eval"`` trains with dropout off and constant running statistics.
         weights: ``"random"`` moves all weights and buffers off their initial values, so that no zero hides a fault;
             ``"torch"`` takes them as they are.
@@ -117,16 +122,39 @@ def check_training(
     >>> report.cause.text
     'Flax has momentum=0.8, torch momentum=0.9.'
     """
-    rng = np.random.default_rng(seed)
-    with jax.enable_x64(True), jax.default_matmul_precision("float32"):
-        training, notes = _prepare(
-            torch_module, flax_module, batches, loss, torch_optimizer, optimizer, matching, weights, mode, rng
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(
+            f"optimizer: {optimizer!r}. Expected an optimizer of optax or flaxnets.optim. Fix: optax.sgd(0.1)"
         )
-        training = dataclasses.replace(
-            training,
+    if mode not in ("train", "eval"):
+        raise ValueError(f"mode: {mode!r}. Expected 'train' or 'eval'")
+    torch_loss, flax_loss = _losses(loss)
+    make_optimizer = _optimizer_factory(torch_optimizer, torch_module)
+    listed = [_batch(batch, n) for n, batch in enumerate(batches)]
+    if not listed:
+        raise ValueError("batches: there are none. Expected one for each training step")
+    call = Call(listed[0].inputs, {}, training=mode == "train", dtype="float64")
+    with jax.enable_x64(True), jax.default_matmul_precision("float32"):
+        matching = matching or _matching(torch_module, flax_module, call)
+        twin = copy.deepcopy(torch_module).double().train(call.training)
+        ours = prepare_flax(flax_module, call)
+        if weights == "random":
+            randomize(twin, np.random.default_rng(seed))
+        _load(twin, ours, matching)
+        notes = _without_masks(twin, ours)
+        training = Training(
+            torch_module=twin,
+            flax_module=ours,
+            names=Names(ours, matching),
+            layout=layout if layout or matching is None else _layout(twin, ours, call),
+            training=call.training,
+            batches=listed,
+            torch_loss=torch_loss,
+            flax_loss=flax_loss,
+            make_optimizer=make_optimizer,
             make_scheduler=torch_scheduler,
             clip=torch_clip,
-            flax_batches=_flax_batches(training.batches, flax_batch),
+            optimizer=optimizer,
             seed=seed,
         )
         title = f"{type(torch_module).__name__} / {type(flax_module).__name__}"
@@ -217,53 +245,36 @@ def _losses(loss: Any) -> tuple[Loss, Loss]:
     )
 
 
-def _prepare(
-    torch_module: torch.nn.Module,
-    flax_module: nnx.Module,
-    batches: Iterable[Any],
-    loss: Any,
-    torch_optimizer: Any,
-    optimizer: Any,
-    matching: Any,
-    weights: str,
-    mode: str,
-    rng: np.random.Generator,
-) -> tuple[Training, tuple[str, ...]]:
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        raise TypeError(
-            f"optimizer: {optimizer!r}. Expected an optimizer of optax or flaxnets.optim. Fix: optax.sgd(0.1)"
-        )
-    if mode not in ("train", "eval"):
-        raise ValueError(f"mode: {mode!r}. Expected 'train' or 'eval'")
-    problems = [] if matching is not None else compare_names(torch_module, flax_module)
-    if problems:
+def _matching(torch_module: torch.nn.Module, flax_module: nnx.Module, call: Call) -> Matching | None:
+    """Find what each Flax variable is made of; None if both sides have the same names."""
+    if not compare_names(torch_module, flax_module):
+        return None
+    found = match(torch_module, flax_module, *call.args)
+    if not found.is_complete():
         raise ValueError(
-            f"the names differ: {'; '.join(problems)}. Expected the same names on both sides, or a matching. "
-            "Fix: matching=flaxnets.parity.match(torch_module, flax_module, *inputs)"
+            f"the names have no complete match: {' '.join(found.problems())} Expected a partner for each parameter. "
+            "Fix: matching=flaxnets.parity.match(torch_module, flax_module, *inputs, names=...)"
         )
-    losses = _losses(loss)
-    make_optimizer = _optimizer_factory(torch_optimizer, torch_module)
-    listed = [_batch(batch, n) for n, batch in enumerate(batches)]
-    if not listed:
-        raise ValueError("batches: there are none. Expected one for each training step")
-    train = mode == "train"
-    twin, flax_module = copy.deepcopy(torch_module).double().train(train), nnx.clone(flax_module)
-    state.cast(flax_module, "float64")
-    flax_module.train() if train else flax_module.eval()
-    if weights == "random":
-        randomize(twin, rng)
-    if matching is None:
-        transfer(twin, flax_module)
-    else:
-        from flaxnets.parity.matching import load_torch_weights
+    return found
 
-        load_torch_weights(flax_module, {k: v.numpy() for k, v in twin.state_dict().items()}, matching)
-    notes = _without_masks(twin, flax_module)
-    training = Training(
-        twin, flax_module, Names(flax_module, matching), listed, listed, *losses, make_optimizer, None, None, optimizer,
-        train, 0,
-    )  # fmt: skip
-    return training, notes
+
+def _load(torch_module: torch.nn.Module, flax_module: nnx.Module, matching: Matching | None) -> None:
+    if matching is None:
+        transfer(torch_module, flax_module)
+    else:
+        load_torch_weights(flax_module, torch_module.state_dict(), matching)
+
+
+def _layout(torch_module: torch.nn.Module, flax_module: nnx.Module, call: Call) -> Layout:
+    """The axis orders in which the outputs are torch's, or closest to them."""
+    expected, _ = run_torch(torch_module, call, None, np.random.default_rng(0))
+    errors: list[tuple[float, Layout]] = []
+    for each in suggest_inputs(flax_module, call, [o.shape for o in expected.outputs]):
+        outputs = [np.asarray(o) for o in jax.tree.leaves(call_flax(nnx.clone(flax_module), each.to_flax(call)))]
+        pairs = [closest_order(a, b) for a, b in zip(expected.outputs, outputs, strict=False)]
+        orders = tuple(order or tuple(range(o.ndim)) for (order, _), o in zip(pairs, outputs, strict=False))
+        errors.append((max((error for _, error in pairs), default=float("inf")), Layout(each.inputs, orders)))
+    return min(errors, key=lambda pair: (np.isnan(pair[0]), pair[0]))[1]
 
 
 def _optimizer_factory(given: Any, original: torch.nn.Module) -> Callable[[torch.nn.Module], torch.optim.Optimizer]:
@@ -319,12 +330,6 @@ def _array(leaf: Any) -> Any:
     return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
-def _flax_batches(batches: Sequence[Batch], convert: Any) -> Sequence[Batch]:
-    if convert is None:
-        return batches
-    return [_batch(convert(*batch), n) for n, batch in enumerate(batches)]
-
-
 def _without_masks(torch_module: torch.nn.Module, flax_module: nnx.Module) -> tuple[str, ...]:
     """Switches the dropout layers off that cannot share their masks; says so."""
     twins = dict(state.named_modules(flax_module, remove_duplicate=False))
@@ -338,9 +343,11 @@ def _without_masks(torch_module: torch.nn.Module, flax_module: nnx.Module) -> tu
             off.append(name)
     if not off:
         return ()
-    for _, module in nnx.iter_modules(flax_module):
+    for module in named_modules(flax_module).values():
         if isinstance(module, nnx.Dropout):
-            module.deterministic = True
+            module.rate = 0.0
+        elif isinstance(module, nnx.MultiHeadAttention):
+            module.dropout_rate = 0.0
     return (f"Dropout is off on both sides, since its masks cannot be shared: {', '.join(off[:5])}.",)
 
 
@@ -363,9 +370,13 @@ def _report(title: str, training: Training, notes: tuple[str, ...]) -> TrainingR
         worst = max(ratios, key=lambda key: ratios[key])
         rows.append(
             StepRow(
-                n + 1, expected.trajectory.steps[n].loss, flax.steps[n].loss, _shown(worst), found[worst],
+                n + 1,
+                expected.trajectory.steps[n].loss,
+                flax.steps[n].loss,
+                _shown(worst),
+                found[worst],
                 bands[n].get(worst, FLOOR),
-            )  # fmt: skip
+            )
         )
         if first is None:
             first = _first_failure(n, found, bands[n])

@@ -19,6 +19,7 @@ from flaxnets.parity.update_rules import Settings, Updater, kind_of, settings_of
 _SECONDS = 20.0  # for combinations of two mistakes
 _PROOFS = 3  # candidates that are tried on the whole training
 
+
 @dataclasses.dataclass(frozen=True)
 class _Found:
     """Mistakes that explain the updates of a recording, with their numbers, and for which parameters."""
@@ -54,17 +55,31 @@ def find_update_cause(evidence: Evidence) -> Cause | None:
 def _settings(expected: TorchRun, kind: str, sources: Sequence[str]) -> list[list[dict[str, Any]]]:
     """For each step, the settings of each parameter, given by the name of its torch tensor."""
     default = next(group for group in expected.settings[0].values() if group)
-    result = []
+    clip, result = _torch_clip(expected), []
     for n in range(len(expected.gradients)):
         row = []
         for name in sources:
             group = expected.settings[n].get(name) or default
             following = expected.settings[n + 1].get(name) or default
             held = bool(expected.settings[n].get(name)) and any(name in g for g in expected.gradients)
-            settings = settings_of(kind, group) | {"frozen": not held, "next_lr": float(following["lr"])}
-            row.append(settings)
+            own = {"frozen": not held, "next_lr": float(following["lr"]), "torch_clip": clip}
+            row.append(settings_of(kind, group) | own)
         result.append(row)
     return result
+
+
+def _torch_clip(expected: TorchRun) -> tuple[str, float]:
+    """How torch's loop clips, and at what: "none", "norm", "value", or "otherwise"."""
+    for raw, clipped in zip(expected.gradients, expected.clipped, strict=True):
+        g, c = flat(raw, list(raw)), flat(clipped, list(raw))
+        if np.array_equal(g, c):
+            continue
+        norm, largest = float(np.sqrt(g @ g)), float(np.abs(c).max())
+        at = float(f"{np.sqrt(c @ c) * (norm + 1e-6) / norm:.9g}")
+        if np.allclose(c, g * (at / (norm + 1e-6)), rtol=1e-8, atol=0):
+            return "norm", at
+        return ("value", largest) if np.array_equal(c, np.clip(g, -largest, largest)) else ("otherwise", 0.0)
+    return "none", 0.0
 
 
 def _recording(training: Training, flax: Trajectory, expected: TorchRun, kind: str) -> Recording:
@@ -131,9 +146,12 @@ def _update(training: Training, expected: TorchRun, kind: str, found: _Found) ->
     recording = _torch_recording(expected, kind)
     sources = None if found.scope is None else {s for name in found.scope for s in training.names.sources(name)}
     chosen = np.repeat([sources is None or name in sources for name in recording.names], recording.sizes)
-    right, wrong = Updater(*recording.plan), Updater(*found.plan(recording.plan))
+    updaters: list[Updater] = []
 
     def update(n: int, values: Arrays, raw: Arrays, clipped: Arrays) -> Arrays:
+        if n == 0:  # of each training
+            updaters[:] = Updater(*recording.plan), Updater(*found.plan(recording.plan))
+        right, wrong = updaters
         zeros = {name: np.zeros_like(value) for name, value in values.items()}
         arguments = n, flat(zeros | raw, recording.names), flat(zeros | clipped, recording.names)
         before, active = flat(values, recording.names), recording.active[n]
@@ -200,6 +218,7 @@ def _numbers(recording: Recording, wrong: np.ndarray, edits: tuple[Edit, ...]) -
 
     numbers = [0.0] * len(edits)
     if free:
+
         def values(z: np.ndarray) -> list[float]:
             result = list(numbers)
             for i, each in zip(free, z, strict=True):
@@ -263,6 +282,10 @@ def _fix(recording: Recording, library: str) -> str:
     rate = "schedule" if changing else shown(h["lr"])
     ours = _our_line(kind, h, rate)
     line = _optax_line(kind, h, rate) if library == "optax" else None
+    how, at = h["torch_clip"]
+    clip = {"norm": f"flaxnets.optim.clip_grad_norm({shown(at)})", "value": f"optax.clip({shown(at)})"}.get(how)
+    if clip is not None:
+        return f"optimizer = optax.chain({clip}, {line or f'flaxnets.{ours}'})"
     return f"optimizer = {line}  # or flaxnets.{ours}" if line else f"optimizer = flaxnets.{ours}"
 
 

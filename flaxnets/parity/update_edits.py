@@ -82,7 +82,7 @@ _SWITCHES: tuple[tuple[str, Any, str, str, str, str], ...] = (
     ("rate_inside", True, "learning-rate-inside-momentum", "sums up steps in the momentum, with the learning rate of "
      "each", "sums up gradients and multiplies by the current learning rate", "SGD RMSprop"),
     ("correct2", "always", "bias-correction", "corrects the bias of the average of squares", "does not", "RMSprop"),
-    ("maximize", None, "maximize", "{maximizes} the loss", "does not", "*"),
+    ("maximize", None, "maximize", "{maximizes} the loss", "{minimizes} it", "*"),
     ("reversed", True, "update-sign", "adds the update to the weights", "subtracts it", "*"),
     ("accumulated", True, "gradients-accumulated", "sums up the gradients of all steps", "clears them before each step",
      "*"),
@@ -129,9 +129,9 @@ _WORDS = {
 def single_edits(plan: Plan) -> Iterator[Edit]:
     """Yields the mistakes that are one change of torch's plan, likelier ones first."""
     kind, settings = plan
-    yield _static("frozen-parameter", {"frozen": True}, "Flax leaves it as it is, torch trains it")
-    yield _static("trained-parameter", {"frozen": False}, "Flax trains it, torch leaves it as it is (it is frozen, has "
-                  "no gradient, or is not in the optimizer)")  # fmt: skip
+    yield _static("frozen-parameter", {"frozen": True}, "Flax does not train, torch trains")
+    yield _static("trained-parameter", {"frozen": False}, "Flax trains, torch does not (frozen, without a gradient, or "
+                  "not in the optimizer)")  # fmt: skip
     yield from _schedules(settings)
     yield from _switches(kind, settings[0])
     if len(_differing(kind, settings[0])) > 1:
@@ -143,6 +143,14 @@ def single_edits(plan: Plan) -> Iterator[Edit]:
         words = f"Flax averages the gradients of {every} steps to one update, torch updates at every step"
         yield _static("gradient-accumulation", {"every": every}, words)
     yield from _other_kinds(kind)
+    if kind == "NAdam":
+        yield Edit(
+            "other-optimizer",
+            lambda plan, _: ("Adam", [settings_like("Adam", h) | {"lean": "nesterov"} for h in plan[1]]),
+            lambda plan, _: (
+                "Flax uses optax.nadam, which has no momentum_decay and computes otherwise than torch's NAdam"
+            ),
+        )
 
 
 def _static(name: str, values: Settings, words: str) -> Edit:
@@ -184,11 +192,12 @@ def free_rates(rates: Sequence[float]) -> Edit:
 
 def _switches(kind: str, h: Settings) -> Iterator[Edit]:
     for key, value, name, flax, torchs, kinds in _SWITCHES:
-        if kinds != "*" and kind not in kinds.split() or np.array_equal(h[key], value):
+        if (kinds != "*" and kind not in kinds.split()) or np.array_equal(h[key], value):
             continue
         new = np.logical_not(h[key]) if value is None else value
-        words = flax.format(maximizes="minimizes" if np.all(h[key]) else "maximizes")
-        yield _static(name, {key: new}, f"Flax {words}, torch {torchs}")
+        ways = ("minimizes", "maximizes") if np.all(h["maximize"]) else ("maximizes", "minimizes")
+        words = f"Flax {flax}, torch {torchs}".format(maximizes=ways[0], minimizes=ways[1])
+        yield _static(name, {key: new}, words)
     for key, name, what, kinds in _FLAGS:
         if kind in kinds.split():
             has = bool(np.all(h[key]))
@@ -262,7 +271,14 @@ def _clips() -> Iterator[Edit]:
             return changed(plan, clip=how, clip_at=at)
 
         def text(plan: Plan, at: float, words: str = words) -> str:
-            return f"Flax {words.format(shown(at))}, torch does not"
+            how, theirs = plan[1][0]["torch_clip"]
+            if how == "norm" and words == _CLIPS["norm"] and abs(at - theirs) < 1e-7 * theirs:
+                return (
+                    f"Flax divides by the norm of all gradients to clip it at {shown(at)}, as "
+                    "optax.clip_by_global_norm does; torch divides by the norm + 1e-6"
+                )
+            torchs = f"{_CLIPS[how].format(shown(theirs))}" if how in _CLIPS else "does not"
+            return f"Flax {words.format(shown(at))}, torch {torchs}"
 
         yield Edit("clipping", apply, text, starts, value, back, whole=True)
 

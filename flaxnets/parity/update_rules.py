@@ -71,6 +71,9 @@ _DEFAULTS: dict[str, Settings] = {
     "Lion": {"beta1": 0.9, "beta2": 0.99},
 }
 
+# What stays as it is when an optimizer is taken for another, and is not a setting of the rule.
+_CARRIED = ("lr", "next_lr", "weight_decay", "decay", "maximize", "frozen", "clip", "torch_clip")
+
 
 def kind_of(optimizer: torch.optim.Optimizer) -> str | None:
     """Returns the name of the rule of a torch optimizer, None where it is not known.
@@ -107,9 +110,10 @@ def settings_of(kind: str, group: Settings) -> dict[str, Any]:
 
 
 def settings_like(kind: str, settings: Settings) -> dict[str, Any]:
-    """Returns the usual settings of another optimizer, with the learning rate and weight decay of these."""
-    kept = {key: settings[key] for key in ("lr", "weight_decay", "decay", "maximize", "frozen", "clip")}
-    return dict(_SWITCHES) | kept | dict(_DEFAULTS[kind])
+    """Returns the usual settings of another optimizer, with the learning rate, weight decay and betas of these."""
+    defaults = dict(_SWITCHES) | dict(_DEFAULTS[kind])
+    betas = [name for name in ("beta1", "beta2") if name in defaults]
+    return defaults | {key: settings[key] for key in (*_CARRIED, *betas) if key in settings}
 
 
 def own_settings(kind: str) -> tuple[str, ...]:
