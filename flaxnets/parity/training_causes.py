@@ -352,7 +352,7 @@ def _store_biased(norm: Any, args: tuple[torch.Tensor, ...], output: Any) -> Non
     if norm.training:
         count = args[0].numel() / args[0].shape[1]
         kept = (1 - norm.momentum) * norm.variance_before
-        norm.running_var.copy_(kept + (norm.running_var - kept) * (count - 1) / count)
+        norm.running_var.data.copy_(kept + (norm.running_var - kept) * (count - 1) / count)
 
 
 def _merged_biases(evidence: Evidence) -> Iterator[_Guess]:

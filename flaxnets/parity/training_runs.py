@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -182,6 +182,18 @@ class TorchRun:
     values: list[Arrays]
 
 
+@contextlib.contextmanager
+def _double_precision() -> Iterator[None]:
+    """Within this context torch's optimizers keep their scalars, and modules make tensors, in float64."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@_double_precision()
 def run_torch_training(training: Training, random_states: Sequence[Any], variant: Variant | None = None) -> TorchRun:
     """Trains a copy of the torch module.
 
@@ -206,7 +218,7 @@ def run_torch_training(training: Training, random_states: Sequence[Any], variant
     for n, batch in enumerate(training.batches):
         if variant.rounding is not None:
             _move_last_places(named, variant.rounding)
-        optimizer.zero_grad()
+        module.zero_grad()  # those that the optimizer does not have, too
         nnx.update(drawn, random_states[n])
         with shared_masks(module, drawn), variant.scope():
             loss = _torch_loss(training, variant, module, batch, n)
@@ -283,6 +295,7 @@ def _torch_loss(training: Training, variant: Variant, module: torch.nn.Module, b
     return loss.reshape(()) if variant.penalty is None else loss.reshape(()) + variant.penalty(module)
 
 
+@_double_precision()
 def first_loss(training: Training, random_states: Sequence[Any], variant: Variant, seed: int = 0) -> float:
     """Returns the loss of the first batch, in a copy of the torch module.
 
@@ -317,7 +330,8 @@ class Evidence:
     worst: Callable[[Variant | None], float]
     random_states: Sequence[Any]
 
-    def first_loss(self, variant: Variant) -> float | None:
+    @_double_precision()
+def first_loss(self, variant: Variant) -> float | None:
         """Returns torch's first loss with a mistake; None if torch refuses the mistake."""
         try:
             return first_loss(self.training, self.random_states, variant, self.training.seed)

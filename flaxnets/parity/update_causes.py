@@ -129,10 +129,14 @@ def _torch_recording(expected: TorchRun, kind: str) -> Recording:
     present = [[name in g for name in names] for g in expected.gradients]
     steps = [joined(row, sizes) for row in _settings(expected, kind, names)]
     return Recording(
-        names, sizes, [flat(zeros | g, names) for g in expected.gradients],
-        [flat(zeros | g, names) for g in expected.clipped], [flat(v, names) for v in (expected.start, *expected.values)],
-        _active(present, sizes), (kind, steps),
-    )  # fmt: skip
+        names,
+        sizes,
+        raw=[flat(zeros | g, names) for g in expected.gradients],
+        clipped=[flat(zeros | g, names) for g in expected.clipped],
+        values=[flat(values, names) for values in (expected.start, *expected.values)],
+        active=_active(present, sizes),
+        plan=(kind, steps),
+    )
 
 
 def _is_reproduced(expected: TorchRun, kind: str) -> bool:

@@ -1,6 +1,7 @@
 """Known mistakes in optimizers: what to change in torch's rule and settings, and how to say it."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -139,9 +140,9 @@ def single_edits(plan: Plan) -> Iterator[Edit]:
     yield _learning_rate()
     yield from _numbers(kind)
     yield from _clips()
-    for every in range(2, len(settings)):
+    for every, precision in itertools.product(range(2, len(settings)), (np.float64, np.float32)):
         words = f"Flax averages the gradients of {every} steps to one update, torch updates at every step"
-        yield _static("gradient-accumulation", {"every": every}, words)
+        yield _static("gradient-accumulation", {"every": every, "every_in": precision}, words)
     yield from _other_kinds(kind)
     if kind == "NAdam":
         yield Edit(

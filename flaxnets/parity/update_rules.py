@@ -37,6 +37,7 @@ _SWITCHES: Settings = {
     "gradient_scale": 1.0,
     "accumulated": False,  # gradients of all steps so far are summed
     "every": 1,  # gradients of so many steps are averaged to one update
+    "every_in": np.float64,  # in this precision
     "clip": "torch",  # "none", "norm", "norm with decay", "value", "update norm", "update value"
     "clip_at": 1.0,
     "update_average": 0.0,
@@ -280,11 +281,12 @@ class Updater:
         if h["accumulated"]:
             g = self.slots["total"] = self.slots.get("total", 0.0) + g
         if h["every"] > 1:
-            total = self.slots.get("gathered", 0.0) + g
-            self.slots["gathered"] = total if (n + 1) % h["every"] else 0.0
-            if (n + 1) % h["every"]:
+            place = n % h["every"]
+            average = self.slots.get("gathered", 0.0) if place else 0.0
+            g = average + (g - average) / (place + 1)
+            self.slots["gathered"] = g.astype(h["every_in"]).astype(np.float64)
+            if place + 1 < h["every"]:
                 return p
-            g = total / h["every"]
         t = self.slots["t"] = self.slots.get("t", 0) + active
         with np.errstate(all="ignore"):  # a guess that is far off overflows, and does not fit
             step, new = _RULES[self.kind](g, self.slots, np.maximum(t, 1), h)
