@@ -330,8 +330,7 @@ class Evidence:
     worst: Callable[[Variant | None], float]
     random_states: Sequence[Any]
 
-    @_double_precision()
-def first_loss(self, variant: Variant) -> float | None:
+    def first_loss(self, variant: Variant) -> float | None:
         """Returns torch's first loss with a mistake; None if torch refuses the mistake."""
         try:
             return first_loss(self.training, self.random_states, variant, self.training.seed)
