@@ -167,4 +167,14 @@ def local_matching(matching: Matching, torch_name: str, flax_name: str) -> Match
         for a, b in matching.modules
         if below(f"{a}.", torch_prefix) is not None and below(f"{b}.", flax_prefix) is not None
     ]
-    return dataclasses.replace(matching, entries=tuple(entries), modules=tuple(modules))
+    shapes = {
+        name.removeprefix(flax_prefix): shape for name, shape in matching.shapes.items() if name.startswith(flax_prefix)
+    }
+    tied = [
+        names
+        for each in matching.tied_torch
+        if len(names := tuple(n.removeprefix(torch_prefix) for n in each if n.startswith(torch_prefix))) > 1
+    ]
+    return dataclasses.replace(
+        matching, entries=tuple(entries), modules=tuple(modules), shapes=shapes, tied_torch=tuple(tied)
+    )

@@ -148,12 +148,16 @@ def prepare_flax(module: nnx.Module, call: Call) -> nnx.Module:
         elif jnp.issubdtype(value.dtype, jnp.complexfloating):
             variable.set_value(value.astype(wide))
     for child in named_modules(module).values():
-        for name in ("dtype", "param_dtype"):
-            # Layers of Flax that were told to compute in float32 compute in the precision of the call.
-            if type(child).__module__.startswith("flax.") and _is_float32(getattr(child, name, None)):
+        # Layers of Flax that were told to compute in float32 compute in the precision of the call.
+        for name in ("dtype", "param_dtype") if _is_of_flax(child) else ():
+            if _is_float32(getattr(child, name, None)):
                 setattr(child, name, jnp.dtype(call.dtype))
     module.train() if call.training else module.eval()
     return module
+
+
+def _is_of_flax(module: nnx.Module) -> bool:
+    return any(base.__module__.startswith("flax.nnx.nn.") for base in type(module).__mro__)
 
 
 def _is_float32(dtype: Any) -> bool:
