@@ -463,3 +463,42 @@ def test_the_cause_is_named(cause, pair, inputs, options):
     assert found.after <= 1 < found.before
     assert found.text
     assert found.fix
+
+
+def _sabotaged(module):
+    """Sets an element that no known mistake sets so."""
+    return Flax(lambda m, *inputs: (lambda y: y.at[(0,) * y.ndim].add(0.1))(m.inner(*inputs)), inner=module)
+
+
+RIGHT = {
+    "a linear layer": (lambda: (torch.nn.Linear(6, 5), nnx.Linear(6, 5, rngs=rngs())), ROWS, {}),
+    "a convolution": (lambda: conv_pair(torch_options={"padding": 1}, padding="SAME"), IMAGES, {"nhwc": True}),
+    "a batch norm": (lambda: (torch.nn.BatchNorm2d(4), nn.BatchNorm2d(4)), IMAGES, {"training": True}),
+    "a residual block": (
+        lambda: blocks(torch_block(), lambda m, x: nnx.relu(m.second(nnx.relu(m.first(x))) + x), *linears("first", "second")),
+        TOKENS,
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize(("pair", "inputs", "options"), RIGHT.values(), ids=RIGHT)
+def test_equal_modules_have_no_cause(pair, inputs, options):
+    assert find_cause(Pair(*pair(), (inputs,), **options)) is None
+
+
+def unknown_mistakes():
+    x = TOKENS
+    yield "one wrong element", blocks(lambda m, x: m.first(x), lambda m, x: m.first(x).at[0, 0, 0].add(0.1), *linears("first")), x
+    yield "a random matrix", blocks(
+        lambda m, x: m.second(F.relu(m.first(x))), lambda m, x: nnx.relu(m.first(x)) @ jnp.asarray(R.normal(size=(8, 8))),
+        *linears("first", "second"),
+    ), x
+    yield "NaN", blocks(lambda m, x: m.first(x), lambda m, x: m.first(x) * jnp.nan, *linears("first")), x
+    yield "another shape", blocks(lambda m, x: m.first(x), lambda m, x: m.first(x)[:, :3, :5], *linears("first")), x
+
+
+@pytest.mark.parametrize("name", ["one wrong element", "a random matrix", "NaN", "another shape"])
+def test_an_unknown_mistake_has_no_cause(name):
+    pair, inputs = next((pair, x) for found, pair, x in unknown_mistakes() if found == name)
+    assert find_cause(Pair(*pair, (inputs,)), limit=2.0) is None

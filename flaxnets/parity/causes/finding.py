@@ -1,5 +1,6 @@
 """Search the known mistakes for one that explains a difference."""
 
+import itertools
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from flaxnets.parity.causes import (
     training,
 )
 from flaxnets.parity.causes.sites import Site, Watched
-from flaxnets.parity.causes.variants import RARE, Cause, Hints, Unknown, Variant, at_sites, guarded, number
+from flaxnets.parity.causes.variants import COMMON, Cause, Hints, Unknown, Variant, at_sites, guarded, number
 from flaxnets.parity.run import Outcome
 
 if TYPE_CHECKING:
@@ -63,10 +64,10 @@ def find_cause(isolated: "Isolated", limit: float = LIMIT) -> Cause | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a mistake may be one that torch warns of
         try:
-            search = _Search(isolated, time.monotonic() + limit)
+            search = _Search(isolated, limit)
         except Exception:  # a module whose calls cannot be recorded
             return None
-        found = search.single() or search.number() or search.several()
+        found = search.single(0.6) or search.number(0.75) or search.several(1.0)
     if found is None:
         return None
     variant, after = found
@@ -77,24 +78,34 @@ Found = tuple[Variant, float]
 
 
 class _Search:
-    def __init__(self, isolated: "Isolated", end: float):
-        self.isolated, self.end = isolated, end
+    def __init__(self, isolated: "Isolated", limit: float):
+        self.isolated, self.limit = isolated, limit
+        self.begin = self._clock()
         self.watched = Watched(isolated.torch_module)
         with torch.no_grad():
             sites = self.watched.record(isolated.run)
         hints = Hints.of(isolated.flax_module)
         proposals = list(_proposals(sites, hints))
         self.unknowns = [p for p in proposals if isinstance(p, Unknown)]
-        self.variants = sorted((p for p in proposals if isinstance(p, Variant)), key=lambda v: v.rank)
         self.base = self.progress(isolated.expected)
+        variants = [p for p in proposals if isinstance(p, Variant)]
+        if self.base[0] > 1:
+            # A gradient that is stopped explains no output.
+            variants = [v for v in variants if not v.name.startswith("stop-gradient")]
+        self.variants = sorted(variants, key=lambda v: v.rank)
         self.improving: list[tuple[float, Variant]] = []
         # Flax's gradients are of torch's cotangent, which has the shapes of torch's outputs.
         pairs = zip(isolated.expected.outputs, isolated.observed.outputs, strict=False)
         self.has_gradients = all(a.shape == b.shape for a, b in pairs)
 
-    @property
-    def is_late(self) -> bool:
-        return time.monotonic() > self.end
+    @staticmethod
+    def _clock() -> float:
+        """Seconds of work: on a busy machine no fewer mistakes are tried."""
+        return time.thread_time()
+
+    def is_late(self, part: float) -> bool:
+        """Whether this part of the time is over."""
+        return self._clock() - self.begin > part * self.limit
 
     def run(self, variant: Variant, gradients: bool = False) -> Outcome | None:
         """The torch module with a mistake, or None if the mistake cannot be made there."""
@@ -131,22 +142,22 @@ class _Search:
         self.improving.append((total, variant))
         return None
 
-    def single(self) -> Found | None:
+    def single(self, part: float) -> Found | None:
         """The first single mistake that explains the difference."""
         for variant in self.variants:
-            if self.is_late:
+            if self.is_late(part):
                 return None
             error = self.accepted(variant, self.run(variant))
             if error is not None:
                 return variant, error
         return None
 
-    def number(self) -> Found | None:
+    def number(self, part: float) -> Found | None:
         """A mistake with a number, which is solved for."""
         if self.base[0] <= 1:
             return None
         for unknown in self.unknowns:
-            if self.is_late:
+            if self.is_late(part):
                 return None
             value = self.solved(unknown)
             if value is None:
@@ -168,7 +179,7 @@ class _Search:
         misfit = np.linalg.norm(target - old)
         for _ in range(12):
             outcome = self.run(unknown.variant(value))
-            if outcome is None or self.is_late:
+            if outcome is None:
                 return None
             new = _vector(outcome)
             if new.shape != target.shape or value == old_value or not np.isfinite(new).all():
@@ -184,24 +195,27 @@ class _Search:
                 return value
         return value if remaining < 1e-6 * misfit else None
 
-    def several(self) -> Found | None:
+    def several(self, part: float) -> Found | None:
         """Two or three mistakes together, of which each brings the outcome nearer to Flax's."""
         beam = sorted(self.improving, key=lambda pair: pair[0])[:_BEAM]
-        candidates = [v for v in self.variants if v.rank <= RARE]
+        totals = {id(variant): total for total, variant in self.improving}
+        # The likely ones, then those that help by themselves.
+        candidates = sorted(self.variants, key=lambda v: (v.rank > COMMON, totals.get(id(v), float("inf")), v.rank))
         for _ in range(_DEPTH - 1):
             better: list[tuple[float, Variant]] = []
-            for total, first in beam:
-                for second in candidates:
-                    if self.is_late:
-                        return None
-                    found = self._both(total, first, second, better)
-                    if found:
-                        return found
+            for second, (total, first) in itertools.product(candidates, beam):
+                if self.is_late(part):
+                    return None
+                found = self._both(total, first, second, better)
+                if found:
+                    return found
+                if better and min(t for t, _ in better) < 0.1 * total:
+                    break  # most of the difference is explained: what is left is looked for at once
             beam = sorted(better, key=lambda pair: pair[0])[:_BEAM]
         return None
 
     def _both(self, total: float, first: Variant, second: Variant, better: list[tuple[float, Variant]]) -> Found | None:
-        if first.name == second.name and first.plan.keys() == second.plan.keys():
+        if second.fix in first.fix:  # the same line cannot be wrong in two ways
             return None
         overlap = first.plan.keys() & second.plan.keys()
         for joined in (first.joined(second), *([second.joined(first)] if overlap else [])):

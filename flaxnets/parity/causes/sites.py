@@ -144,6 +144,7 @@ class Watched:
 
     def __init__(self, module: torch.nn.Module):
         self.module = copy.deepcopy(module)
+        self._source = module
         self._plan: Plan = {}
         self._sites: list[Site] | None = None
         self._stack: list[tuple[str, int, collections.Counter[str], torch.nn.Module]] = []
@@ -154,6 +155,7 @@ class Watched:
         self._mode = _Mode(self)
         for name, child in self.module.named_modules():
             child.__class__ = _reporting(type(child), name, self)
+        self._versions = {name: p._version for name, p in self.module.named_parameters()}
 
     def record(self, run: Callable[[torch.nn.Module], Any]) -> list[Site]:
         """Run the unchanged module and return its calls in order of completion."""
@@ -170,6 +172,19 @@ class Watched:
         self._stack.clear()
         self._passive = False
         return run(self.module)
+
+    def fresh(self) -> torch.nn.Module:
+        """Return the module as it was before the last run, without the cost of a copy."""
+        with torch.no_grad():
+            for name, parameter in self.module.named_parameters():
+                if parameter._version != self._versions[name]:
+                    parameter.copy_(self._source.get_parameter(name))
+                    self._versions[name] = parameter._version
+        for name, source in self._source.named_modules():
+            # Outcomes of earlier runs keep the old buffers.
+            module = self.module.get_submodule(name)
+            module._buffers.update({k: b if b is None else b.clone() for k, b in source._buffers.items()})
+        return self.module
 
     @contextlib.contextmanager
     def _at_rest(self) -> Iterator[None]:
@@ -264,12 +279,16 @@ class _Mode(TorchFunctionMode):
 
 
 def _reporting(kind: type, name: str, watched: Watched) -> type:
-    """A subclass whose calls go through ``watched``; copies of a module keep their class."""
+    """A subclass whose calls go through ``watched``."""
 
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         return watched.call_module(name, self, super(reporting, self).__call__, args, kwargs)
 
-    reporting = type(kind.__name__, (kind,), {"__call__": __call__, "__module__": kind.__module__})
+    members: dict[str, Any] = {"__call__": __call__, "__module__": kind.__module__}
+    if not name:
+        # Whoever runs the module copies it first, which takes longer than to run a small one.
+        members["__deepcopy__"] = lambda self, memo: watched.fresh()
+    reporting = type(kind.__name__, (kind,), members)
     return reporting
 
 

@@ -58,8 +58,15 @@ def _what(site: Site) -> str:
 
 def _visible(sites: Sequence[Site]) -> list[Site]:
     """Calls of submodules, and of functions by modules that are not torch's own layers; outer ones first."""
-    chosen = [s for s in sites if s.depth > 0 and (s.is_module or not s.leaf or not s.key.module)]
+    chosen = [s for s in sites if s.depth > 0 and (s.is_module or not s.leaf or not s.key.module) and not _is_idle(s)]
     return sorted(chosen, key=lambda s: s.depth)
+
+
+def _is_idle(site: Site) -> bool:
+    """Whether a call does nothing: dropout at inference."""
+    if not site.is_module or "ropout" not in site.function:
+        return False
+    return not site.training or getattr(site.module, "p", None) == 0
 
 
 def _root(sites: Sequence[Site]) -> Site | None:
