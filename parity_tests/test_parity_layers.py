@@ -203,7 +203,7 @@ def stacked(rngs: Rngs) -> nnx.Module:
         return Block(rngs)
 
     def run(m: Any, x: Any) -> Any:
-        return nnx.scan(lambda x, block: block(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x, m.blocks)
+        return nnx.scan(lambda x, block: block(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(m.first(x), m.blocks)
 
     return Flax(run, first=nnx.Linear(5, 5, rngs=rngs), blocks=make(rngs))
 
@@ -370,24 +370,33 @@ def test_weights_make_the_same_function(case: Case) -> None:
     randomize(theirs, rng)
     case.change(theirs)
     with jax.enable_x64(True):
-        ours = prepare_flax(case.flax(nnx.Rngs(0)), call)
+        ours = case.flax(nnx.Rngs(0))
         matching = match(theirs, ours)
+        ours = prepare_flax(ours, call)
+        # A copy has lost the order of definition, which the order of execution replaces.
+        assert set(match(theirs, ours, x).entries) == set(matching.entries)
         load_torch_weights(ours, theirs.state_dict(), matching)
         expected, cotangents = run_torch(theirs, call, None, rng)
         order = case.order or tuple(range(x.ndim))
         flax_call = dataclasses.replace(call, args=(x.transpose(order),))
         found = run_flax(ours, flax_call, [c.transpose(case.order or range(c.ndim)) for c in cotangents], jit=False)
     output = to_torch(found.outputs[0], case.order) if case.order else found.outputs[0]
-    np.testing.assert_allclose(output, expected.outputs[0], rtol=0, atol=1e-12)
+    # Softmax is float32 in JAX's attention, whatever the inputs.
+    tolerance = 1e-6 if "Attention" in case.name or "joint" in case.name else 1e-12
+    np.testing.assert_allclose(output, expected.outputs[0], rtol=0, atol=tolerance)
     gradients = matching.expected_gradients(expected.parameter_gradients)
     assert matching.problems() == []
     assert set(gradients) == set(found.parameter_gradients)
     for name, gradient in gradients.items():
-        np.testing.assert_allclose(found.parameter_gradients[name], gradient, rtol=0, atol=1e-11, err_msg=name)
+        np.testing.assert_allclose(found.parameter_gradients[name], gradient, rtol=0, atol=10 * tolerance, err_msg=name)
 
 
 def test_every_row_of_the_table_is_compared() -> None:
-    types = {type(child) for case in CASES for _, child in nnx.iter_modules(case.flax(nnx.Rngs(0)))}
+    types = {
+        type(child)
+        for case in CASES
+        for _, child in nnx.iter_modules(nnx.eval_shape(lambda case=case: case.flax(nnx.Rngs(0))))
+    }
     assert [row.type.__name__ for row in TABLE if row.type not in types] == []
 
 
@@ -395,7 +404,10 @@ def test_buffers_in_the_coordinates_of_flax() -> None:
     theirs, ours = torch.nn.BatchNorm1d(3), nnx.BatchNorm(3, rngs=nnx.Rngs(0))
     matching = match(theirs, ours)
     buffers = {"running_mean": np.arange(3.0), "running_var": np.ones(3), "num_batches_tracked": np.array(4)}
-    assert {name: b.tolist() for name, b in matching.flax_buffers(buffers).items()} == {"mean": [0, 1, 2], "var": [1, 1, 1]}
+    assert {name: b.tolist() for name, b in matching.flax_buffers(buffers).items()} == {
+        "mean": [0, 1, 2],
+        "var": [1, 1, 1],
+    }
 
 
 @pytest.mark.parametrize(

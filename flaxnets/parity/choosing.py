@@ -103,9 +103,10 @@ def _exchangeable(a: Pairing, b: Pairing, recorded: tuple[Order, Order] | None) 
     (x,), (y,), (u,), (v,) = a.torch, b.torch, a.flax, b.flax
     if recorded is not None:
         # Layers that are fed different values run one after another, and their order tells them apart.
-        order = recorded[0]
-        names = order.called(x.name), order.called(y.name)
-        return order.inputs.get(names[0]) == order.inputs.get(names[1])
+        ours, theirs = recorded
+        names = ours.called(x.name), ours.called(y.name)
+        unordered = theirs.called(u.name) == theirs.called(v.name) and u.name != v.name
+        return unordered or ours.inputs.get(names[0]) == ours.inputs.get(names[1])
     siblings = (
         x.name.rpartition(".")[0] == y.name.rpartition(".")[0]
         and u.name.rpartition(".")[0] == v.name.rpartition(".")[0]

@@ -277,7 +277,9 @@ def flax_layers(module: nnx.Module, bridged: Sequence[tuple[FlaxLayer, int]] = (
     for path, child in modules.items():
         row, prefix = find_row(child), join(path, "")
         held = {name[len(prefix) :]: tuple(v.shape) for name, v in variables.items() if name.startswith(prefix)}
-        if row is not None and held:
+        # A cell's linear layers are parts of the cell.
+        is_part = any(path != layer.name and path.startswith(join(layer.name, "")) for layer, _ in layers)
+        if row is not None and held and not is_part:
             layers.append(describe(path, child, row, held))
     taken = {target.path for layer, _ in layers for target in layer.targets}
     layers += _raw_layers({path: v for path, v in variables.items() if path not in taken}, layers, modules)

@@ -47,7 +47,10 @@ _SYNONYMS = (
     ("first", "one"),
     ("second", "two"),
 )
-_MEANINGS: dict[str, frozenset[str]] = {}
+_MEANINGS: dict[str, frozenset[str]] = {
+    "qkv": frozenset({"query", "key", "value"}),
+    "kv": frozenset({"key", "value"}),
+}
 for _line in _SYNONYMS:
     for _word in _line:
         _MEANINGS[_word] = _MEANINGS.get(_word, frozenset()) | {_line[0]}

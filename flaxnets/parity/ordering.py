@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import itertools
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from flaxnets.parity.layers import FlaxLayer, TorchLayer
 from flaxnets.parity.layouts import suggest_inputs
 from flaxnets.parity.linen import recorded_linen
 from flaxnets.parity.run import Call, Constant, call_flax, mapped_call
-from flaxnets.parity.trees import named_modules
+from flaxnets.parity.trees import join, named_modules
 
 L = TypeVar("L", TorchLayer, FlaxLayer)
 
@@ -84,7 +85,8 @@ def call_torch(module: Any, call: Call) -> list[np.ndarray]:
     >>> call_torch(torch.nn.ReLU(), Call((np.array([-1.0, 2.0]),), {}, False, "float32"))[0].tolist()
     [0.0, 2.0]
     """
-    floating = next((p.dtype for p in module.parameters() if p.is_floating_point()), getattr(torch, call.dtype))
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    floating = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), getattr(torch, call.dtype))
 
     def to_tensor(leaf: Any) -> Any:
         array = leaf.array if isinstance(leaf, Constant) else leaf
@@ -124,40 +126,73 @@ def flax_order(module: nnx.Module, call: Call, output_shapes: Sequence[Sequence[
     """
     call = suggest_inputs(module, call, output_shapes)[0].to_flax(call)
     graphdef, state = nnx.split(module)
-    starts: dict[str, int] = {}
-    linen: dict[str, Any] = {}
-    running: list[str] = []
+    recorder = _Recorder()
 
     def run(state: Any) -> Any:
         model = nnx.merge(graphdef, state, copy=True)
         model.eval()
-        names = {id(child): name for name, child in named_modules(model).items()}
-
-        def note(child: Any) -> None:
-            if id(child) in names:
-                starts.setdefault(names[id(child)], len(starts))
-                running.append(names[id(child)])
-
-        def note_linen(name: str, child: Any) -> None:
-            starts.setdefault(name, len(starts))
-            linen[name] = child
-
-        classes = {type(child) for child in named_modules(model).values()}
-        with _noted(classes, note), recorded_linen(lambda: running[-1] if running else None, note_linen):
+        recorder.modules = named_modules(model)
+        with recorder.recording():
             return jax.tree.leaves(call_flax(model, call))
 
     jax.eval_shape(run, state)
-    return Order(starts, {}, linen=linen)
+    return Order(recorder.starts, {}, linen=recorder.linen)
+
+
+class _Recorder:
+    def __init__(self) -> None:
+        self.starts: dict[str, int] = {}
+        self.linen: dict[str, Any] = {}
+        self.modules: Mapping[str, nnx.Module] = {}
+        self._running: list[str] = []
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        classes = {type(child) for child in self.modules.values()}
+        with _wrapped_calls(classes, self._around), recorded_linen(self._innermost, self._note_linen):
+            yield
+
+    def _innermost(self) -> str | None:
+        return self._running[-1] if self._running else None
+
+    def _note_linen(self, name: str, child: Any) -> None:
+        self.starts.setdefault(name, len(self.starts))
+        self.linen[name] = child
+
+    @contextlib.contextmanager
+    def _around(self, child: Any) -> Iterator[None]:
+        name = self._name(child)
+        if name is None:
+            yield
+            return
+        self.starts.setdefault(name, len(self.starts))
+        self._running.append(name)
+        try:
+            yield
+        finally:
+            self._running.pop()
+
+    def _name(self, child: Any) -> str | None:
+        """Return the path of a module; in a transformation such as nnx.scan, which copies modules, by its type."""
+        for name, module in self.modules.items():
+            if module is child:
+                return name
+        prefix = join(self._running[-1], "") if self._running else ""
+        alike = [name for name, module in self.modules.items() if type(module) is type(child)]
+        within = [name for name in alike if name.startswith(prefix)]
+        return next((name for name in within if name not in self.starts), within[0] if within else None)
 
 
 @contextlib.contextmanager
-def _noted(classes: set[type], note: Callable[[Any], None]) -> Iterator[None]:
-    """Within this context, tell each call of a module of the classes before it runs."""
+def _wrapped_calls(
+    classes: set[type], around: Callable[[Any], contextlib.AbstractContextManager[None]]
+) -> Iterator[None]:
+    """Within this context, run each call of a module of the classes within a context of its own."""
 
     def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            note(self)
-            return original(self, *args, **kwargs)
+            with around(self):
+                return original(self, *args, **kwargs)
 
         return call
 
