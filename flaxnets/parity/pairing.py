@@ -100,9 +100,9 @@ def pair(torch_layers: Sequence[TorchLayer], flax_layers: Sequence[FlaxLayer]) -
     """Return how the Flax layers are made of the torch layers, None if they are not the same layers.
 
     >>> from flax import nnx
-    >>> import flaxnets.parity.layers as layers
     >>> from flaxnets.parity._torch import torch
-    >>> ours, theirs = layers.torch_layers(torch.nn.Linear(3, 2)), layers.flax_layers(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
+    >>> from flaxnets.parity.layers import flax_layers, torch_layers
+    >>> ours, theirs = torch_layers(torch.nn.Linear(3, 2)), flax_layers(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
     >>> [(link.target.path, link.names, link.transform) for link in pair(ours, theirs).links]
     [('kernel', ('weight',), 'transpose'), ('bias', ('bias',), 'same')]
     """
