@@ -47,6 +47,20 @@ def align(torch_layers: Sequence[TorchLayer], flax_layers: Sequence[FlaxLayer]) 
     return Alignment(pairings, ours, theirs)
 
 
+def likelier(
+    first: tuple[list[TorchLayer], list[FlaxLayer]], second: tuple[list[TorchLayer], list[FlaxLayer]]
+) -> tuple[list[TorchLayer], list[FlaxLayer]]:
+    """Return which of two orders of the same layers runs more alike on the two sides, the first if none does.
+
+    >>> likelier(([], []), ([], []))
+    ([], [])
+    """
+    if [*map(id, first[0]), *map(id, first[1])] == [*map(id, second[0]), *map(id, second[1])]:
+        return first
+    scores = _Scores()
+    return max(first, second, key=lambda layers: round(_total(*layers, scores), 6))
+
+
 class _Scores:
     """Pairings of layers by their signatures, so that equal layers are compared once."""
 
@@ -97,8 +111,17 @@ def _equal_names(ours: Sequence[TorchLayer], theirs: Sequence[FlaxLayer], scores
     return result
 
 
+def _total(ours: Sequence[TorchLayer], theirs: Sequence[FlaxLayer], scores: _Scores) -> float:
+    return _best(ours, theirs, scores)[0]
+
+
 def _in_order(ours: Sequence[TorchLayer], theirs: Sequence[FlaxLayer], scores: _Scores) -> list[Pairing]:
     """Return the best alignment in which no two pairings cross."""
+    return _best(ours, theirs, scores)[1]
+
+
+def _best(ours: Sequence[TorchLayer], theirs: Sequence[FlaxLayer], scores: _Scores) -> tuple[float, list[Pairing]]:
+    """Return the best alignment in which no two pairings cross, and its score."""
     best = [[0.0] * (len(theirs) + 1) for _ in range(len(ours) + 1)]
     moves: dict[tuple[int, int], tuple[int, int]] = {}
     grouped: dict[tuple[int, int, int, int], Pairing] = {}
@@ -134,7 +157,7 @@ def _in_order(ours: Sequence[TorchLayer], theirs: Sequence[FlaxLayer], scores: _
             pairing = grouped.get((i, j, a, b)) or pair(ours[i - a : i], theirs[j - b : j])
             result += [pairing] if pairing else []
         i, j = i - a, j - b
-    return result[::-1]
+    return best[-1][-1], result[::-1]
 
 
 def _group_moves(ours: TorchLayer, theirs: FlaxLayer, i: int, j: int) -> list[tuple[int, int]]:

@@ -19,7 +19,7 @@ import numpy as np
 from flax import nnx
 
 from flaxnets.parity._torch import torch
-from flaxnets.parity.aligning import Alignment, align
+from flaxnets.parity.aligning import Alignment, align, likelier
 from flaxnets.parity.choosing import Choice, choices, choose
 from flaxnets.parity.composites import composites
 from flaxnets.parity.layers import composites_under_torch_names, flax_layers, torch_layers
@@ -69,6 +69,7 @@ class Matching:
         unmatched_flax: parameters and batch statistics that nothing fits.
         ambiguous: variables with several candidates.
         tied_torch: names of one torch tensor, the first of which ``named_parameters`` lists.
+        notes: pairs of layers that may be meant to be the same, and their shapes.
         shapes: shapes of the entries' Flax variables.
     """
 
@@ -78,6 +79,7 @@ class Matching:
     unmatched_flax: tuple[str, ...] = ()
     ambiguous: tuple[Ambiguity, ...] = ()
     tied_torch: tuple[tuple[str, ...], ...] = ()
+    notes: tuple[str, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict, compare=False)
 
     def is_complete(self) -> bool:
@@ -101,6 +103,7 @@ class Matching:
                 f"Flax variables without a torch parameter: {_listed(self.unmatched_flax)}. "
                 "Fix: remove them from the Flax module, or give names=."
             )
+        result += self.notes
         for each in self.ambiguous:
             result.append(
                 f"{each.flax} may be any of {_listed(each.candidates)}. "
@@ -210,6 +213,7 @@ class Matching:
                 tuple(document["unmatched_flax"]),
                 tuple(Ambiguity(each["flax"], tuple(each["candidates"])) for each in document["ambiguous"]),
                 tuple(map(tuple, document["tied_torch"])),
+                tuple(document["notes"]),
                 {name: tuple(shape) for name, shape in document["shapes"].items()},
             )
         except (KeyError, TypeError, AttributeError) as error:
@@ -251,7 +255,8 @@ def match(
     orders = _orders(torch_module, flax_module, call) if inputs or kwargs else None
     theirs = flax_layers(flax_module, bridged_layers(flax_module, orders[1].linen if orders else {}))
     if orders is not None:
-        ours, theirs = orders[0].sorted(ours), orders[1].sorted(theirs)
+        # A fault such as a normalisation after its layer changes the order of execution, but not that of definition.
+        ours, theirs = likelier((orders[0].sorted(ours), orders[1].sorted(theirs)), (ours, theirs))
     if names is None:
         alignment = align(ours, theirs)
     else:
@@ -313,8 +318,21 @@ def _matching(
             for path, candidates in choice.candidates().items()
         ),
         tuple(tied),
+        _notes(alignment),
         {entry.flax: tuple(variables[entry.flax].shape) for entry in entries},
     )  # fmt: skip
+
+
+def _notes(alignment: Alignment) -> tuple[str, ...]:
+    """Return what is said of layers of one kind that are left on both sides, in order."""
+    notes = []
+    for kind in dict.fromkeys(layer.kind for layer in alignment.torch):
+        ours = [layer for layer in alignment.torch if layer.kind == kind]
+        theirs = [layer for layer in alignment.flax if layer.kind == kind]
+        for a, b in zip(ours, theirs, strict=False):
+            shapes = [", ".join(f"{role} {list(shape)}" for role, shape in layer.shapes.items()) for layer in (a, b)]
+            notes.append(f"{a.label} has {shapes[0]}; {b.label} has {shapes[1]} in torch's axis order.")
+    return tuple(notes)
 
 
 def _entries(links: Sequence[Link], variables: Mapping[str, nnx.Variable]) -> tuple[list[Entry], set[str]]:

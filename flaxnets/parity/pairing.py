@@ -102,7 +102,8 @@ def pair(torch_layers: Sequence[TorchLayer], flax_layers: Sequence[FlaxLayer]) -
     >>> from flax import nnx
     >>> from flaxnets.parity._torch import torch
     >>> from flaxnets.parity.layers import flax_layers, torch_layers
-    >>> ours, theirs = torch_layers(torch.nn.Linear(3, 2)), flax_layers(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
+    >>> ours = layers.torch_layers(torch.nn.Linear(3, 2))
+    >>> theirs = layers.flax_layers(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
     >>> [(link.target.path, link.names, link.transform) for link in pair(ours, theirs).links]
     [('kernel', ('weight',), 'transpose'), ('bias', ('bias',), 'same')]
     """
