@@ -446,8 +446,7 @@ def torch_net() -> torch.nn.Module:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-@pytest.mark.parametrize("with_inputs", [False, True])
+@pytest.mark.parametrize(("wrapped", "with_inputs"), [(False, False), (True, True)])
 def test_flax_linen(wrapped: bool, with_inputs: bool) -> None:
     theirs, images = torch_net().eval(), np.random.default_rng(0).normal(size=(2, 3, 3, 2)).astype(np.float32)
     from flaxnets.parity.state import randomize

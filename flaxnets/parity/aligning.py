@@ -1,6 +1,7 @@
 """Which torch layer is which Flax layer: alignment of the two sequences of layers by kind, shapes, order and names."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 
 from flaxnets.parity.layers import FlaxLayer, TorchLayer
@@ -11,6 +12,8 @@ from flaxnets.parity.pairing import Pairing, groups, pair, parts, signature
 _WORTH = 5.0
 # How much better other names must fit before they count more than the order of the layers.
 _CLEAR = 0.25
+# Names that are as alike as this say that two layers are the same.
+_NAMED = 0.45
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,16 +38,28 @@ def align(torch_layers: Sequence[TorchLayer], flax_layers: Sequence[FlaxLayer]) 
     scores = _Scores()
     pairings = _equal_names(torch_layers, flax_layers, scores)
     ours, theirs = _remaining(torch_layers, flax_layers, pairings)
-    while ours and theirs:
-        new = _in_order(ours, theirs, scores)
-        if not new:
-            break
-        pairings += new
-        ours, theirs = _remaining(ours, theirs, new)
+    # A user's own parameters have no order of execution, and may be in the way of layers that have one.
+    known = [[layer for layer in side if layer.kind != "parameters"] for side in (ours, theirs)]
+    plain, layers_first = _in_passes([(ours, theirs)], scores), _in_passes([known, (ours, theirs)], scores)
+    pairings += plain[1] if plain[0] >= layers_first[0] else layers_first[1]
+    ours, theirs = _remaining(ours, theirs, pairings)
     pairings += _single_parameters(ours, theirs, pairings, scores)
-    pairings = _with_clear_names(pairings)
+    pairings = _with_clear_names(_sorted(pairings, torch_layers), flax_layers)
     ours, theirs = _remaining(ours, theirs, pairings)
     return Alignment(pairings, ours, theirs)
+
+
+def _in_passes(sides: Sequence[Sequence[Sequence]], scores: "_Scores") -> tuple[float, list[Pairing]]:
+    """Return pairings, and their score, of pairs of sequences one after another, each until nothing fits any more."""
+    total, pairings = 0.0, []
+    for ours, theirs in sides:
+        while True:
+            ours, theirs = _remaining(ours, theirs, pairings)
+            score, new = _best(ours, theirs, scores)
+            if not new:
+                break
+            total, pairings = total + score, [*pairings, *new]
+    return total, pairings
 
 
 def likelier(
@@ -173,6 +188,11 @@ def _group_moves(ours: TorchLayer, theirs: FlaxLayer, i: int, j: int) -> list[tu
     return moves
 
 
+def _sorted(pairings: Sequence[Pairing], order: Sequence[TorchLayer]) -> list[Pairing]:
+    positions = {id(layer): position for position, layer in enumerate(order)}
+    return sorted(pairings, key=lambda pairing: positions.get(id(pairing.torch[0]), len(positions)))
+
+
 def _single_parameters(
     ours: Sequence[TorchLayer], theirs: Sequence[FlaxLayer], pairings: Sequence[Pairing], scores: _Scores
 ) -> list[Pairing]:
@@ -196,18 +216,23 @@ def _names(layer: TorchLayer) -> list[str]:
     return [name for source in layer.sources.values() for name in source.names]
 
 
-def _with_clear_names(pairings: Sequence[Pairing]) -> list[Pairing]:
-    """Exchange partners of equal signature where the names clearly fit better that way."""
+def _with_clear_names(pairings: Sequence[Pairing], order: Sequence[FlaxLayer]) -> list[Pairing]:
+    """Exchange partners of equal signature where the names clearly fit better that way; the others stay in order."""
     result = list(pairings)
+    positions = {id(layer): position for position, layer in enumerate(order)}
     for indices in interchangeable(result):
-        changed = True
+        moved, changed = False, True
         while changed:
             changed = False
-            for position, a in enumerate(indices):
-                for b in indices[position + 1 :]:
-                    if preference(result[a], result[b]) < -_CLEAR:
-                        result[a], result[b] = exchanged(result[a], result[b])
-                        changed = True
+            for a, b in itertools.combinations(indices, 2):
+                if preference(result[a], result[b]) < -_CLEAR:
+                    result[a], result[b] = exchanged(result[a], result[b])
+                    moved = changed = True
+        unnamed = [i for i in indices if likeness(result[i].torch[0].label, result[i].flax[0].label) < _NAMED]
+        if moved and len(unnamed) > 1:
+            partners = sorted((result[i].flax[0] for i in unnamed), key=lambda layer: positions.get(id(layer), 0))
+            for i, partner in zip(sorted(unnamed), partners, strict=True):
+                result[i] = pair(result[i].torch, [partner]) or result[i]
     return result
 
 

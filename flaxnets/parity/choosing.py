@@ -56,7 +56,10 @@ class Choice:
 
 
 def choices(
-    pairings: Sequence[Pairing], modules: Sequence[tuple[str, str]], recorded: tuple[Order, Order] | None
+    pairings: Sequence[Pairing],
+    modules: Sequence[tuple[str, str]],
+    recorded: tuple[Order, Order] | None,
+    settled: int = 0,
 ) -> list[Choice]:
     """Return what is left open: layers of equal shapes that neither names nor order tell apart, and square matrices.
 
@@ -64,12 +67,14 @@ def choices(
         pairings: the suggested pairings.
         modules: pairs of modules.
         recorded: the order of execution of both sides, None if only the order of definition is known.
+        settled: how many of the pairings, at the beginning, are not to be exchanged: the user has named them.
 
     >>> choices([], (("", ""),), None)
     []
     """
     result = []
     for indices in interchangeable(pairings):
+        indices = [index for index in indices if index >= settled]
         for group in _undecided(pairings, indices, recorded):
             options = _permutations([pairings[index] for index in group])
             result.append(Choice(options, _smallest(options[0], modules)))

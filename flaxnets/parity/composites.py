@@ -6,6 +6,7 @@ from typing import Any
 from flax import nnx
 
 from flaxnets.parity._torch import torch
+from flaxnets.parity.layers import find_row
 from flaxnets.parity.pairing import Link
 from flaxnets.parity.trees import join, named_modules
 
@@ -34,7 +35,7 @@ def composites(torch_module: torch.nn.Module, flax_module: nnx.Module, links: Se
     pairs = [("", "")]
     for names, paths in by_links.values():
         names, paths = [name for name in names if name], [path for path in paths if path]
-        pairs += _chain([(name, ours[name]) for name in names], paths)
+        pairs += _chain([(name, ours[name]) for name in names], paths, theirs)
     pairs += _dropouts(ours, theirs, dict(pairs))
     order = {name: index for index, name in enumerate(ours)}
     return tuple(sorted(pairs, key=lambda pair: order[pair[0]]))
@@ -51,15 +52,23 @@ def _within(name: str, names: Sequence[tuple[str, ...]]) -> frozenset[int]:
     return frozenset(i for i, each in enumerate(names) if each and all(one.startswith(prefix) for one in each))
 
 
-def _chain(ours: Sequence[tuple[str, Any]], paths: Sequence[str]) -> list[tuple[str, str]]:
+def _chain(
+    ours: Sequence[tuple[str, Any]], paths: Sequence[str], theirs: Mapping[str, nnx.Module]
+) -> list[tuple[str, str]]:
     """Pair modules that are nested around the same parameters, both sides from the outside to the inside."""
     if not ours or not paths:
         return []
     *outer, (innermost, module) = ours
-    if isinstance(module, torch.nn.RNNBase):
-        return [(name, path) for (name, _), path in zip([*outer[: len(paths) - 1], ours[-1]], paths, strict=False)]
-    inner = [(innermost, paths[-1])]
-    return [*((name, path) for (name, _), path in zip(outer, paths[:-1], strict=False)), *inner]
+    last = len(paths) - 1
+    if isinstance(module, torch.nn.RNNBase) and last and _is_cell(paths[-1], theirs[paths[-1]]):
+        last -= 1
+    around = zip((name for name, _ in outer), paths[:last], strict=False)
+    return [*around, (innermost, paths[last])]
+
+
+def _is_cell(path: str, module: nnx.Module) -> bool:
+    row = find_row(module)
+    return row.kind == "cell" if row else "cell" in f"{path} {type(module).__name__}".lower()
 
 
 def _dropouts(

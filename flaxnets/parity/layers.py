@@ -271,7 +271,8 @@ def flax_layers(module: nnx.Module, bridged: Sequence[tuple[FlaxLayer, int]] = (
     ['linear', 'linear', 'linear', 'linear']
     """
     modules = named_modules(module)
-    variables = named_variables(module)
+    variables = named_variables(module, remove_duplicate=False)
+    shared = variables.keys() - named_variables(module).keys()
     ranks = {path: rank for rank, path in enumerate(_in_order(list(variables), modules))}
     layers = list(bridged)
     for path, child in modules.items():
@@ -280,9 +281,10 @@ def flax_layers(module: nnx.Module, bridged: Sequence[tuple[FlaxLayer, int]] = (
         # A cell's linear layers are parts of the cell.
         is_part = any(path != layer.name and path.startswith(join(layer.name, "")) for layer, _ in layers)
         if row is not None and held and not is_part:
-            layers.append(describe(path, child, row, held))
+            layer, size = describe(path, child, row, held)
+            layers.append((_with_shared(layer, shared), size))
     taken = {target.path for layer, _ in layers for target in layer.targets}
-    layers += _raw_layers({path: v for path, v in variables.items() if path not in taken}, layers, modules)
+    layers += _raw_layers({path: v for path, v in variables.items() if path not in taken | shared}, layers, modules)
 
     def rank(layer: FlaxLayer) -> tuple[int, int]:
         paths = [target.path for target in layer.targets]
@@ -292,6 +294,12 @@ def flax_layers(module: nnx.Module, bridged: Sequence[tuple[FlaxLayer, int]] = (
         return min((ranks[path] for path in paths), default=0), layer.kind != "parameters"
 
     return _unstacked(sorted(layers, key=lambda pair: rank(pair[0])), list(modules))
+
+
+def _with_shared(layer: FlaxLayer, shared: Collection[str]) -> FlaxLayer:
+    """Return the layer with variables that an earlier layer has, too, as optional: torch may not share them."""
+    targets = (dataclasses.replace(each, optional=each.optional or each.path in shared) for each in layer.targets)
+    return dataclasses.replace(layer, targets=tuple(targets))
 
 
 def _in_order(paths: list[str], modules: Mapping[str, nnx.Module]) -> list[str]:

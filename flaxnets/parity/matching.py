@@ -257,15 +257,14 @@ def match(
     if orders is not None:
         # A fault such as a normalisation after its layer changes the order of execution, but not that of definition.
         ours, theirs = likelier((orders[0].sorted(ours), orders[1].sorted(theirs)), (ours, theirs))
-    if names is None:
-        alignment = align(ours, theirs)
-    else:
-        fixed, ours, theirs = mapped_alignment(ours, theirs, names)
-        rest = align(ours, theirs)
-        alignment = Alignment([*fixed, *rest.pairings], rest.torch, rest.flax)
-    links = [link for pairing in alignment.pairings for link in pairing.links]
+    fixed, ours, theirs = mapped_alignment(ours, theirs, names or {})
+    rest = align(ours, theirs)
+    alignment = Alignment([*fixed, *rest.pairings], rest.torch, rest.flax)
+    variables = named_variables(flax_module)
+    # A shared variable has the tensors of its first path.
+    links = [link for pairing in alignment.pairings for link in pairing.links if link.target.path in variables]
     modules = composites(torch_module, flax_module, links)
-    open_choices = choices(alignment.pairings, modules, orders)
+    open_choices = choices(alignment.pairings, modules, orders, len(fixed))
     if orders is not None and open_choices:
         links, open_choices = choose(torch_module, flax_module, call, links, open_choices)
     return _matching(torch_module, flax_module, alignment, links, open_choices)
