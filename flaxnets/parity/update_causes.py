@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import optax
 
+from flaxnets import optim
 from flaxnets.parity._torch import torch
 from flaxnets.parity.replay import Plan, Recording, fit, flat, joined
 from flaxnets.parity.training_report import Cause
@@ -44,11 +44,11 @@ def find_update_cause(evidence: Evidence) -> Cause | None:
     wrong = recording.errors(recording.plan) > 1
     if not wrong.any() or not _is_reproduced(expected, kind):
         return None
-    library = "optax" if isinstance(training.optimizer, optax.GradientTransformation) else "flaxnets.optim"
+    is_optax = not isinstance(training.optimizer, optim.Optimizer)
     for found in itertools.islice(_candidates(recording, wrong), _PROOFS):
         after = evidence.worst(Variant(update=_update(training, expected, kind, found)))
         if after <= 1:
-            return _cause(found, recording, library, evidence.worst(None), after)
+            return _cause(found, recording, is_optax, evidence.worst(None), after)
     return None
 
 
@@ -172,7 +172,7 @@ def _candidates(recording: Recording, wrong: np.ndarray) -> Iterator[_Found]:
     partial = []
     for edit in singles:
         found = _try(small, recording, wrong, (edit,))
-        if found is not None and found.scope is None:
+        if found is not None and (found.scope is None or edit.scoped):
             yield found
         elif found is not None:
             partial.append(found)
@@ -200,7 +200,7 @@ def _try(small: Recording, full: Recording, wrong: np.ndarray, edits: tuple[Edit
     errors = full.errors(found.plan(full.plan))
     if not np.all(errors[wrong] <= 1):
         return None
-    if np.all(errors <= 1):
+    if np.all(errors <= 1) and not any(edit.scoped for edit in edits):
         return found
     return dataclasses.replace(found, scope=tuple(n for n, w in zip(full.names, wrong, strict=True) if w))
 
@@ -267,11 +267,12 @@ def _rates(recording: Recording, wrong: np.ndarray) -> list[float] | None:
     return [next((r for r in _rounded(rate) if abs(r - rate) <= 1e-9 * abs(rate)), rate) for rate in rates]
 
 
-def _cause(found: _Found, recording: Recording, library: str, before: float, after: float) -> Cause:
+def _cause(found: _Found, recording: Recording, is_optax: bool, before: float, after: float) -> Cause:
     texts = [edit.text(recording.plan, number) for edit, number in zip(found.edits, found.numbers, strict=True)]
     where = "" if found.scope is None else f"For {_listed(found.scope)}: "
     name = "+".join(dict.fromkeys(edit.name for edit in found.edits))
-    return Cause(name, where + "; ".join(texts) + ".", _fix(recording, library), before, after)
+    fix = next((edit.fix for edit in found.edits if edit.fix), None) or _fix(recording, is_optax)
+    return Cause(name, where + "; ".join(texts) + ".", fix, before, after)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -279,18 +280,22 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + rest
 
 
-def _fix(recording: Recording, library: str) -> str:
+def _fix(recording: Recording, is_optax: bool) -> str:
+    """The line that makes torch's optimizer in Flax."""
     kind, settings = recording.plan
     h = settings[0]
-    changing = any(not np.array_equal(each["lr"], h["lr"]) for each in settings)
-    rate = "schedule" if changing else shown(h["lr"])
+    rates = [shown(each["lr"]) for each in settings]
+    rate, schedule = rates[0], ""
+    if len(set(rates)) > 1:
+        rate = "schedule"
+        schedule = "  # " + ", ".join(f"schedule({n}) is {shown_rate}" for n, shown_rate in enumerate(rates[:3]))
     ours = _our_line(kind, h, rate)
-    line = _optax_line(kind, h, rate) if library == "optax" else None
+    line = _optax_line(kind, h, rate) if is_optax else None
     how, at = h["torch_clip"]
     clip = {"norm": f"flaxnets.optim.clip_grad_norm({shown(at)})", "value": f"optax.clip({shown(at)})"}.get(how)
     if clip is not None:
-        return f"optimizer = optax.chain({clip}, {line or f'flaxnets.{ours}'})"
-    return f"optimizer = {line}  # or flaxnets.{ours}" if line else f"optimizer = flaxnets.{ours}"
+        return f"optimizer = optax.chain({clip}, {line or f'flaxnets.{ours}'}){schedule}"
+    return f"optimizer = {line or f'flaxnets.{ours}'}{schedule or (f'  # or flaxnets.{ours}' if line else '')}"
 
 
 def _our_line(kind: str, h: Settings, rate: str) -> str:

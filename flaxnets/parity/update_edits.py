@@ -23,6 +23,8 @@ class Edit:
         value: from that scale to the number.
         scale: the reverse.
         whole: whether all elements are needed, as for a norm.
+        scoped: whether the mistake is one of single parameters, and says nothing without their names.
+        fix: what to do; empty where it is to make the optimizer that torch has.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Edit:
     value: Callable[[float], float] = lambda z: z
     scale: Callable[[float], float] = lambda x: x
     whole: bool = False
+    scoped: bool = False
+    fix: str = ""
 
 
 def changed(plan: Plan, **values: Any) -> Plan:
@@ -130,9 +134,7 @@ _WORDS = {
 def single_edits(plan: Plan) -> Iterator[Edit]:
     """Yields the mistakes that are one change of torch's plan, likelier ones first."""
     kind, settings = plan
-    yield _static("frozen-parameter", {"frozen": True}, "Flax does not train, torch trains")
-    yield _static("trained-parameter", {"frozen": False}, "Flax trains, torch does not (frozen, without a gradient, or "
-                  "not in the optimizer)")  # fmt: skip
+    yield from _frozen()
     yield from _schedules(settings)
     yield from _switches(kind, settings[0])
     if len(_differing(kind, settings[0])) > 1:
@@ -152,6 +154,17 @@ def single_edits(plan: Plan) -> Iterator[Edit]:
                 "Flax uses optax.nadam, which has no momentum_decay and computes otherwise than torch's NAdam"
             ),
         )
+
+
+def _frozen() -> Iterator[Edit]:
+    for name, value, words, fix in (
+        ("frozen-parameter", True, "Flax does not train, torch trains", "give the optimizer all parameters, and none of "
+         "them requires_grad=False"),
+        ("trained-parameter", False, "Flax trains, torch does not (frozen, without a gradient, or not in its optimizer)",
+         "flaxnets.nn.Parameter(..., requires_grad=False) for these, or optax.partition with optax.set_to_zero()"),
+    ):  # fmt: skip
+        edit = _static(name, {"frozen": value}, words)
+        yield dataclasses.replace(edit, scoped=True, fix=fix)
 
 
 def _static(name: str, values: Settings, words: str) -> Edit:
