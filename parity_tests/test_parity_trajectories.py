@@ -22,11 +22,9 @@ F = torch.nn.functional
 STEPS = 5
 
 
-class TorchAffine(torch.nn.Linear):
-    """The twin has no layers of its own, whose compilation takes time."""
-
-
 class Affine(nn.Module):
+    """A linear layer whose program is compiled faster than that of a layer for all cases."""
+
     def __init__(self, features: int, outputs: int):
         self.weight = nn.Parameter(jnp.zeros((outputs, features)))
         self.bias = nn.Parameter(jnp.zeros(outputs))
@@ -208,7 +206,8 @@ FAULTS = {
     "decay of biases": (
         lambda ps: T.AdamW([{"params": [p for p in ps if p.ndim > 1]},
                             {"params": [p for p in ps if p.ndim == 1], "weight_decay": 0.0}], lr=0.1),
-        optax.adamw(0.1, weight_decay=0.01), {}, "weight-decay", "For first.bias, second.bias: Flax has weight_decay=0.01",
+        optax.adamw(0.1, weight_decay=0.01), {}, "weight-decay",
+        "For first.bias, second.bias: Flax has weight_decay=0.01, torch weight_decay=0.",
     ),
     "decay without learning rate": (
         P(T.AdamW, lr=0.1), optax.chain(optax.adam(0.1), optax.add_decayed_weights(-0.01)), {},
@@ -231,7 +230,8 @@ FAULTS = {
     "no momentum": (MOMENTUM, optax.sgd(0.1), {}, "momentum", "momentum=0, torch momentum=0.9"),
     "nesterov": (MOMENTUM, optax.sgd(0.1, momentum=0.9, nesterov=True), {}, "nesterov", "Flax uses Nesterov"),
     "no nesterov": (
-        P(T.SGD, lr=0.1, momentum=0.9, nesterov=True), optax.sgd(0.1, momentum=0.9), {}, "nesterov", "torch uses Nesterov",
+        P(T.SGD, lr=0.1, momentum=0.9, nesterov=True), optax.sgd(0.1, momentum=0.9), {}, "nesterov",
+        "torch uses Nesterov",
     ),
     "Adam with nesterov": (ADAM, optax.nadam(0.1), {}, "nesterov", "Nesterov's form of Adam"),
     "optax's nadam": (P(T.NAdam, lr=0.1), optax.nadam(0.1), {}, "other-optimizer", "optax.nadam"),
@@ -257,7 +257,8 @@ FAULTS = {
         "learning-rate-inside-momentum", "sums up steps in the momentum",
     ),
     "not centered": (
-        P(T.RMSprop, lr=0.1, centered=True), optax.rmsprop(0.1, decay=0.99, eps_in_sqrt=False), {}, "centered", "variance",
+        P(T.RMSprop, lr=0.1, centered=True), optax.rmsprop(0.1, decay=0.99, eps_in_sqrt=False), {}, "centered",
+        "variance",
     ),
     "initial scale": (
         P(T.RMSprop, lr=0.1), optax.rmsprop(0.1, decay=0.99, eps_in_sqrt=False, initial_scale=1.0), {}, "initial-scale",
@@ -271,19 +272,21 @@ FAULTS = {
         P(T.Adagrad, lr=0.1), optim.Adagrad(lr=0.1, initial_accumulator_value=0.2), {}, "initial-accumulator", "=0.2",
     ),
     "clipping of the norm": (
-        SGD, optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(0.1)), {}, "clipping", "norm of all gradients at 0.1",
+        SGD, optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(0.1)), {}, "clipping",
+        "norm of all gradients at 0.1, torch does not",
     ),
     "no clipping": (SGD, optax.sgd(0.1), CLIPPED, "clipping", "Flax does not clip gradients"),
     "clipping of values": (
-        SGD, optax.chain(optax.clip(0.05), optax.sgd(0.1)), CLIPPED, "clipping", "each gradient at 0.05, torch clips the",
+        SGD, optax.chain(optax.clip(0.05), optax.sgd(0.1)), CLIPPED, "clipping",
+        "each gradient at 0.05, torch clips the norm of all gradients at 0.1",
     ),
     "clipping after the update": (
         ADAM, optax.chain(optax.adam(0.1), optax.clip_by_global_norm(0.1)), CLIPPED, "clipping", "norm of the update",
     ),
     "clipping of the decay": (
         P(T.SGD, lr=0.1, weight_decay=0.1),
-        optax.chain(optax.add_decayed_weights(0.1), optax.clip_by_global_norm(0.1), optax.sgd(0.1)), CLIPPED, "clipping",
-        "adds the weight decay to the gradients before",
+        optax.chain(optax.add_decayed_weights(0.1), optax.clip_by_global_norm(0.1), optax.sgd(0.1)), CLIPPED,
+        "clipping", "adds the weight decay to the gradients before",
     ),
     "clipping without torch's 1e-6": (
         SGD, optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(0.1)), CLIPPED, "clipping", "norm + 1e-6",
@@ -334,12 +337,12 @@ def smoothed_loss(outputs: Any, targets: Any) -> Any:
     return optax.softmax_cross_entropy(outputs, optax.smooth_labels(jax.nn.one_hot(targets, 3), 0.1)).mean()
 
 
-def squares(outputs: Any, targets: Any) -> Any:
-    return outputs - jax.nn.one_hot(targets, 3)
+def squares(outputs: Any, targets: Any, height: float = 1.0) -> Any:
+    return outputs - height * jax.nn.one_hot(targets, 3)
 
 
-def torch_mse(outputs: Any, targets: Any, loss: Callable[..., Any] = F.mse_loss) -> Any:
-    return loss(outputs, F.one_hot(targets, 3).double())
+def torch_mse(outputs: Any, targets: Any, height: float = 1.0) -> Any:
+    return F.mse_loss(outputs, height * F.one_hot(targets, 3).double())
 
 
 def ignored_loss(outputs: Any, targets: Any) -> Any:
@@ -354,9 +357,11 @@ WEIGHTS = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
 
 LOSSES = {
     "a sum": (F.cross_entropy, lambda o, t: labels_loss(o, t).sum(), "loss-scale", "sums the loss over the batch"),
-    "a mean": (P(F.cross_entropy, reduction="sum"), lambda o, t: labels_loss(o, t).mean(), "loss-scale", "torch the sum"),
+    "a mean": (
+        P(F.cross_entropy, reduction="sum"), lambda o, t: labels_loss(o, t).mean(), "loss-scale", "torch the sum",
+    ),
     "half the squares": (torch_mse, lambda o, t: optax.l2_loss(squares(o, t)).mean(), "loss-scale", "optax.l2_loss"),
-    "a sum of squares": (torch_mse, lambda o, t: jnp.square(squares(o, t)).sum(), "loss-scale", "over all elements"),
+    "a sum of squares": (torch_mse, lambda o, t: jnp.square(squares(o, t)).sum(), "loss-reduction", "sums up the loss"),
     "a factor": (F.cross_entropy, lambda o, t: 0.7 * labels_loss(o, t).mean(), "loss-scale", "0.7 times torch's"),
     "no smoothing": (
         P(F.cross_entropy, label_smoothing=0.1), lambda o, t: labels_loss(o, t).mean(), "label-smoothing",
@@ -374,7 +379,7 @@ LOSSES = {
         F.cross_entropy, lambda o, t: -jnp.sum(o * jax.nn.one_hot(t, 3), 1).mean(), "softmax-missing", "logarithm",
     ),
     "Huber's loss": (
-        torch_mse, lambda o, t: optax.huber_loss(squares(o, t)).mean(), "other-loss", "smooth_l1_loss",
+        P(torch_mse, height=5.0), lambda o, t: optax.huber_loss(squares(o, t, 5.0)).mean(), "other-loss", "smooth_l1_loss",
     ),
 }  # fmt: skip
 

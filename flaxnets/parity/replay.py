@@ -1,7 +1,7 @@
 """An optimizer on recorded gradients, without the model: which parameters does it move otherwise than Flax did?"""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,11 @@ class Recording:
         worst = np.where(np.isnan(worst), np.inf, worst)
         return np.array([part.max(initial=0.0) for part in self.split(worst)])
 
+    def plan_of(self, names: Collection[str]) -> Plan:
+        """Returns torch's plan for the elements of some parameters."""
+        index, (kind, settings) = np.repeat([name in names for name in self.names], self.sizes), self.plan
+        return kind, [{key: _picked(value, index) for key, value in h.items()} for h in settings]
+
     def sampled(self) -> "Recording":
         """Returns the recording of some elements of each parameter, enough to tell optimizers apart."""
         if sum(self.sizes) <= _SAMPLED:
@@ -82,17 +87,17 @@ class Recording:
             for start, size in zip(starts, self.sizes, strict=True)
         ]
         index = np.concatenate(chosen)
-
-        def pick(value: Any) -> Any:
-            return value[index] if isinstance(value, np.ndarray) and value.ndim else value
-
         kind, settings = self.plan
         return Recording(
             self.names,
             [len(each) for each in chosen],
-            *([pick(a) for a in arrays] for arrays in (self.raw, self.clipped, self.values, self.active)),
-            (kind, [{key: pick(value) for key, value in h.items()} for h in settings]),
+            *([_picked(a, index) for a in arrays] for arrays in (self.raw, self.clipped, self.values, self.active)),
+            (kind, [{key: _picked(value, index) for key, value in h.items()} for h in settings]),
         )
+
+
+def _picked(value: Any, index: np.ndarray) -> Any:
+    return value[index] if isinstance(value, np.ndarray) and value.ndim else value
 
 
 def flat(arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:

@@ -55,8 +55,9 @@ def _proved(evidence: Evidence, guesses: Iterator[_Guess]) -> Cause | None:
 def _losses(evidence: Evidence) -> Iterator[_Guess]:
     yield from _scales(evidence)
     yield from _called_otherwise(evidence)
-    yield from _penalties(evidence)
     yield from _modes(evidence)
+    yield from _penalties(evidence)
+    yield from _any_scale(evidence)
 
 
 def _scales(evidence: Evidence) -> Iterator[_Guess]:
@@ -80,9 +81,15 @@ def _scales(evidence: Evidence) -> Iterator[_Guess]:
         if abs(ratio / factor - 1) < 1e-6 and factor != 1:
             text = f"Flax {what}; its first loss is {ratio:.6g} times torch's."
             yield _Guess("loss-scale", text, fix, Variant(loss=_scaled(loss, find_factor)))
-    factor = float(f"{ratio:.10g}")
-    yield _Guess("loss-scale", f"Flax's loss is {ratio:.6g} times torch's.", "compare how the two losses are reduced",
-                 Variant(loss=_scaled(loss, lambda targets: factor)))  # fmt: skip
+
+
+def _any_scale(evidence: Evidence) -> Iterator[_Guess]:
+    ours, theirs = evidence.flax.steps[0].loss, evidence.expected.trajectory.steps[0].loss
+    factor = float(f"{ours / theirs:.10g}") if theirs and np.isfinite(ours) else 1.0
+    if factor != 1:
+        text = f"Flax's loss is {factor:.6g} times torch's."
+        yield _Guess("loss-scale", text, "compare how the two losses are reduced",
+                     Variant(loss=_scaled(evidence.training.torch_loss, lambda targets: factor)))  # fmt: skip
 
 
 # How a loss is scaled, from its targets; the batches of one training may differ in size.

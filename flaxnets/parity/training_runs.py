@@ -79,11 +79,11 @@ class Names:
         return _chosen(values, self.parameters), _chosen(values, self.buffers)
 
     def gradients(self, torch_gradients: Mapping[str, np.ndarray]) -> Arrays:
-        """Return gradients of the parameters that Flax trains."""
+        """Return gradients."""
         gradients = torch_gradients
         if self.matching is not None:
             gradients = self.matching.expected_gradients(torch_gradients)
-        return _chosen(gradients, self.trained)
+        return _chosen(gradients, self.parameters)
 
 
 def _chosen(arrays: Mapping[str, Any], names: Sequence[str]) -> Arrays:

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ def find_update_cause(evidence: Evidence) -> Cause | None:
         return None
     is_optax = not isinstance(training.optimizer, optim.Optimizer)
     for found in itertools.islice(_candidates(recording, wrong), _PROOFS):
-        after = evidence.worst(Variant(update=_update(training, expected, kind, found)))
+        after = evidence.worst(_variant(training, expected, kind, found))
         if after <= 1:
             return _cause(found, recording, is_optax, evidence.worst(None), after)
     return None
@@ -145,8 +145,8 @@ def _is_reproduced(expected: TorchRun, kind: str) -> bool:
     return bool(np.all(recording.errors(recording.plan) <= 1))
 
 
-def _update(training: Training, expected: TorchRun, kind: str, found: _Found) -> Callable[..., Arrays]:
-    """The mistakes, as what takes the place of torch's optimizer in a training."""
+def _variant(training: Training, expected: TorchRun, kind: str, found: _Found) -> Variant:
+    """A training of torch with the mistakes in place of its optimizer."""
     recording = _torch_recording(expected, kind)
     sources = None if found.scope is None else {s for name in found.scope for s in training.names.sources(name)}
     chosen = np.repeat([sources is None or name in sources for name in recording.names], recording.sizes)
@@ -163,7 +163,12 @@ def _update(training: Training, expected: TorchRun, kind: str, found: _Found) ->
         parts = zip(recording.names, recording.split(after), strict=True)
         return {name: part.reshape(values[name].shape) for name, part in parts}
 
-    return update
+    def train(module: torch.nn.Module) -> None:
+        for name, parameter in module.named_parameters():
+            if sources is not None and name in sources:
+                parameter.requires_grad_(True)
+
+    return Variant(module=train, update=update)
 
 
 def _candidates(recording: Recording, wrong: np.ndarray) -> Iterator[_Found]:
@@ -200,7 +205,8 @@ def _try(small: Recording, full: Recording, wrong: np.ndarray, edits: tuple[Edit
     errors = full.errors(found.plan(full.plan))
     if not np.all(errors[wrong] <= 1):
         return None
-    if np.all(errors <= 1) and not any(edit.scoped for edit in edits):
+    grouped = not wrong.all() and any(np.ndim(value) for value in full.plan[1][0].values())
+    if np.all(errors <= 1) and not grouped and not any(edit.scoped for edit in edits):
         return found
     return dataclasses.replace(found, scope=tuple(n for n, w in zip(full.names, wrong, strict=True) if w))
 
@@ -268,7 +274,8 @@ def _rates(recording: Recording, wrong: np.ndarray) -> list[float] | None:
 
 
 def _cause(found: _Found, recording: Recording, is_optax: bool, before: float, after: float) -> Cause:
-    texts = [edit.text(recording.plan, number) for edit, number in zip(found.edits, found.numbers, strict=True)]
+    plan = recording.plan_of(found.scope or recording.names)
+    texts = [edit.text(plan, number) for edit, number in zip(found.edits, found.numbers, strict=True)]
     where = "" if found.scope is None else f"For {_listed(found.scope)}: "
     name = "+".join(dict.fromkeys(edit.name for edit in found.edits))
     fix = next((edit.fix for edit in found.edits if edit.fix), None) or _fix(recording, is_optax)

@@ -145,7 +145,7 @@ def single_edits(plan: Plan) -> Iterator[Edit]:
     for every, precision in itertools.product(range(2, len(settings)), (np.float64, np.float32)):
         words = f"Flax averages the gradients of {every} steps to one update, torch updates at every step"
         yield _static("gradient-accumulation", {"every": every, "every_in": precision}, words)
-    yield from _other_kinds(kind)
+    yield from _other_kinds(kind, settings[0])
     if kind == "NAdam":
         yield Edit(
             "other-optimizer",
@@ -157,14 +157,12 @@ def single_edits(plan: Plan) -> Iterator[Edit]:
 
 
 def _frozen() -> Iterator[Edit]:
-    for name, value, words, fix in (
-        ("frozen-parameter", True, "Flax does not train, torch trains", "give the optimizer all parameters, and none of "
-         "them requires_grad=False"),
-        ("trained-parameter", False, "Flax trains, torch does not (frozen, without a gradient, or not in its optimizer)",
-         "flaxnets.nn.Parameter(..., requires_grad=False) for these, or optax.partition with optax.set_to_zero()"),
-    ):  # fmt: skip
-        edit = _static(name, {"frozen": value}, words)
-        yield dataclasses.replace(edit, scoped=True, fix=fix)
+    frozen = _static("frozen-parameter", {"frozen": True}, "Flax does not train, torch trains")
+    fix = "give the optimizer all parameters, and none of them requires_grad=False"
+    yield dataclasses.replace(frozen, scoped=True, fix=fix)
+    words = "Flax trains, torch does not (frozen, without a gradient, or not in its optimizer)"
+    fix = "flaxnets.nn.Parameter(..., requires_grad=False) for these, or optax.partition with optax.set_to_zero()"
+    yield dataclasses.replace(_static("trained-parameter", {"frozen": False}, words), scoped=True, fix=fix)
 
 
 def _static(name: str, values: Settings, words: str) -> Edit:
@@ -330,13 +328,15 @@ def _optax_defaults(kind: str, h: Settings) -> dict[str, Any]:
     return {**special, "weight_decay": 1e-4 if decoupled else 0.0}
 
 
-def _other_kinds(kind: str) -> Iterator[Edit]:
-    for other in KINDS:
-        if other == kind:
+def _other_kinds(kind: str, h: Settings) -> Iterator[Edit]:
+    for other, betas in itertools.product(KINDS, ("torch's", "usual")):
+        usual = settings_like(other, {key: value for key, value in h.items() if not key.startswith("beta")})
+        like = {key: usual[key] for key in ("beta1", "beta2") if key in usual} if betas == "usual" else {}
+        if other == kind or (betas == "usual" and all(h.get(key, value) == value for key, value in like.items())):
             continue
 
-        def apply(plan: Plan, factor: float, other: str = other) -> Plan:
-            return other, [settings_like(other, h) | {"lr": factor * h["lr"]} for h in plan[1]]
+        def apply(plan: Plan, factor: float, other: str = other, like: Settings = like) -> Plan:
+            return other, [settings_like(other, h) | {"lr": factor * h["lr"], **like} for h in plan[1]]
 
         def text(plan: Plan, factor: float, other: str = other) -> str:
             rate = shown(factor * _first(plan, "lr"))
