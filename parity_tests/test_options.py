@@ -127,7 +127,12 @@ def test_a_user_folder_is_meant_by_a_tilde_in_every_path(place, monkeypatch, cap
         given = {name: "folder:~/x" if name == "dataset" else "~/x" for name in paths if not is_positional(hints[name])}
         arguments = [word for name, path in given.items() for word in (f"--{name.replace('_', '-')}", path)]
         positional = ["~/x"] * sum(is_positional(hints[name]) for name in paths)
-        more = {"export": ["--to", "onnx"], "summary": ["mlp"], "port": ["net:Net"], "parity": ["net:Net", "flax:Net"]}.get(command, [])
+        more = {
+            "export": ["--to", "onnx"],
+            "summary": ["mlp"],
+            "port": ["net:Net"],
+            "parity": ["net:Net", "flax:Net"],
+        }.get(command, [])
         options = parse(kind, [*positional, *more, *arguments], command)
         for name in paths:
             expected = f"folder:{place}/x" if name == "dataset" else f"{place}/x"

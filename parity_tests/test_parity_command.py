@@ -282,7 +282,10 @@ BAD_PAIRS = {
     "missing argument": (["NotANumber", "Net", *LINEAR], "torch_net:NotANumber cannot be built: TypeError"),
     "unknown argument": (["Net", "Net(deep=3)", *LINEAR], "unexpected keyword argument 'deep'"),
     "no torch module": (["number", "Net", *LINEAR], "torch_net:number gives a int. Expected a torch.nn.Module"),
-    "no Flax module": (["Net", "number", *LINEAR], "flax_net:number gives a int. Expected a flax.nnx.Module"),
+    "no Flax module": (
+        ["Net", "number", *LINEAR],
+        "flax_net:number gives no model: TypeError: int is no model in JAX. Expected a flax.nnx.Module",
+    ),
     "broken call": (["Net", "BrokenCall", *LINEAR], "cannot be called"),
     "not a number": (["NotANumber(4, 3)", "NotANumber(4, 3)", *LINEAR], "NaN"),
     "noise": (["Noisy(4, 4)", "NotANumber(4, 4)", *LINEAR], "Noisy"),

@@ -16,7 +16,9 @@ from flaxnets.cli.building import Target, build_torch, call_torch, parse_input, 
 from flaxnets.cli.common import Device, File, UsageError, parse
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from flax import nnx
 
     from flaxnets.parity import Report
     from flaxnets.parity.matching import Matching
@@ -89,8 +91,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
     with _status() as say:
         say("building the models")
         examples = tuple(each.draw(options.seed + number) for number, each in enumerate(inputs))
-        torch_module, flax_module = _build(options, targets, examples)
         arrays = tuple(example.numpy() for example in examples)
+        torch_module, flax_module = _build(options, targets, arrays)
         report = _compare(options, torch_module, flax_module, arrays, say)
         training = None
         if options.steps:
@@ -132,22 +134,26 @@ def _status() -> Iterator[Callable[[str], None]]:
 
 
 def _build(
-    options: Options, targets: tuple[Target, Target], examples: Sequence["torch.Tensor"]
-) -> tuple["torch.nn.Module", Any]:
+    options: Options, targets: tuple[Target, Target], arrays: Sequence["np.ndarray"]
+) -> tuple["torch.nn.Module", "nnx.Module"]:
     import torch
 
     torch.manual_seed(options.seed)
     torch_module = build_torch(targets[0])
     if options.weights is not None:
         read_weights(options.weights, torch_module)
-    call_torch(torch_module, examples, options.input)
-    return torch_module, _flax_module(targets[1], options.seed, examples)
+    call_torch(torch_module, [torch.from_numpy(array.copy()) for array in arrays], options.input)
+    return torch_module, _flax_module(targets[1], options.seed, torch_module, arrays)
 
 
-def _flax_module(target: Target, seed: int, examples: Sequence["torch.Tensor"]) -> Any:
+def _flax_module(
+    target: Target, seed: int, torch_module: "torch.nn.Module", arrays: Sequence["np.ndarray"]
+) -> "nnx.Module":
     """The model in Flax, with ``rngs`` where its class takes them, and ``key`` as Equinox has it."""
     import jax
     from flax import nnx
+
+    from flaxnets.parity.wrapping import as_nnx
 
     # The metaclass of NNX hides the constructor's arguments.
     constructor = target.function.__init__ if isinstance(target.function, type) else target.function
@@ -158,12 +164,13 @@ def _flax_module(target: Target, seed: int, examples: Sequence["torch.Tensor"]) 
     streams = {"rngs": lambda: nnx.Rngs(seed), "key": lambda: jax.random.key(seed)}
     more = {name: make() for name, make in streams.items() if name in names and name not in target.kwargs}
     module = target.build(more)
-    if isinstance(module, nnx.Module):
-        return module
-    raise UsageError(
-        f"{target.text} gives a {type(module).__name__}. Expected a flax.nnx.Module. Fix: name the model in PyTorch "
-        "first and the model in Flax second"
-    )
+    try:
+        return as_nnx(module, torch_module, *arrays, seed=seed)
+    except TypeError as error:
+        fix = "Fix: name the model in PyTorch first and the model in Flax second"
+        raise UsageError(f"{target.text} gives no model: {_said(error)}. {fix}") from error
+    except Exception as error:
+        raise UsageError(f"{target.text} cannot be initialised: {_said(error)}") from error
 
 
 # The comparison.
