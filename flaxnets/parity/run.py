@@ -148,9 +148,9 @@ def prepare_flax(module: nnx.Module, call: Call) -> nnx.Module:
         elif jnp.issubdtype(value.dtype, jnp.complexfloating):
             variable.set_value(value.astype(wide))
     for child in named_modules(module).values():
-        # Layers of Flax that were told to compute in float32 compute in the precision of the call.
+        # Layers of Flax that were told to compute in float32 (or were cast before) compute in the call's precision.
         for name in ("dtype", "param_dtype") if _is_of_flax(child) else ():
-            if _is_float32(getattr(child, name, None)):
+            if _is_full_precision(getattr(child, name, None)):
                 setattr(child, name, jnp.dtype(call.dtype))
     module.train() if call.training else module.eval()
     return module
@@ -160,9 +160,9 @@ def _is_of_flax(module: nnx.Module) -> bool:
     return any(base.__module__.startswith("flax.nnx.nn.") for base in type(module).__mro__)
 
 
-def _is_float32(dtype: Any) -> bool:
+def _is_full_precision(dtype: Any) -> bool:
     try:
-        return dtype is not None and jnp.dtype(dtype) == jnp.float32
+        return dtype is not None and jnp.dtype(dtype) in (jnp.float32, jnp.float64)
     except TypeError:
         return False
 
