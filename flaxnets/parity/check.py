@@ -17,10 +17,12 @@ from flaxnets.parity.locating import locate
 from flaxnets.parity.matching import Matching, Names, match
 from flaxnets.parity.measures import relative_error, scaled_error
 from flaxnets.parity.pairs import Pair, with_layout
+from flaxnets.parity.preconditions import require_call, require_comparable, require_module
 from flaxnets.parity.report import Difference, Report
 from flaxnets.parity.run import Call, Constant, Outcome, is_float, prepare_flax
 from flaxnets.parity.state import compare_names, randomize, transfer
 from flaxnets.parity.trees import named_variables
+from flaxnets.parity.wrapping import as_nnx
 
 # The largest errors that pass: of outputs and buffers, relative to their own maximum; of gradients, relative to the
 # norm over all parameters' gradients, or over all inputs'.
@@ -69,7 +71,7 @@ def check(
 
     Args:
         torch_module: the reference.
-        flax_module: what must be the same function, under the same names.
+        flax_module: what must be the same function: a module of NNX or Linen, or a callable pytree as in Equinox.
         *inputs: numpy arrays (or nested tuples of them), the arguments of the call.
         kwargs: keyword arguments of the call.
         modes: of ``"train"`` and ``"eval"``.
@@ -99,6 +101,8 @@ def check(
     """
     started = time.perf_counter()
     title = f"{type(torch_module).__name__} / {type(flax_module).__name__}"
+    require_module(torch_module)
+    flax_module = as_nnx(flax_module, torch_module, *inputs)
     options = _Options(modes, dtypes, runs, gates, float32_gradients, compiler_options, seed, progress)
     with jax.enable_x64(True), jax.default_matmul_precision("float32"):
         torch_module, flax_module = copy.deepcopy(torch_module).double(), prepare_flax(flax_module, _ANY)
@@ -106,13 +110,20 @@ def check(
             randomize(torch_module, np.random.default_rng(seed))
         arguments = jax.tree.map(_rounded, (inputs, dict(kwargs or {})))
         call = Call(*arguments, training="eval" not in modes, dtype="float64")
-        problems, pair = _pair(torch_module, flax_module, call, matching, options)
+        try:
+            problems, pair = _pair(torch_module, flax_module, call, matching, options)
+            report = Report(title) if pair is None else _compare(title, pair, call, options)
+        except Exception:
+            require_call(torch_module, call)
+            raise
         if pair is None:
-            return Report(title, tuple(problems))
-        report = _compare(title, pair, call, options)
+            return dataclasses.replace(report, problems=tuple(problems))
         report = dataclasses.replace(report, problems=(*problems, *report.problems))
         if report.problems or report.failures:
-            location, rows = _locate(report, pair, call, options)
+            call = _failing_call(report, call, options)
+            require_comparable(pair, call)
+            options.say("locating the first module that differs")
+            location, rows = locate(pair, call, options.gates.get("float64", GATES["float64"]))
             report = dataclasses.replace(report, location=location, modules=rows)
     layouts = pair.layout.describe() if pair.layout else ()
     seconds = time.perf_counter() - started
@@ -238,9 +249,7 @@ def _differences(
     return result
 
 
-def _locate(report: Report, pair: Pair, call: Call, options: _Options) -> Any:
-    """Find the first module that differs, in the setting whose difference is the largest; in float64."""
-    options.say("locating the first module that differs")
+def _failing_call(report: Report, call: Call, options: _Options) -> Call:
+    """Return the call in the mode whose difference is the largest, in float64."""
     mode = report.failures[0].setting.split()[0] if report.failures else options.modes[0]
-    call = dataclasses.replace(call, training=mode == "train", dtype="float64")
-    return locate(pair, call, options.gates.get("float64", GATES["float64"]))
+    return dataclasses.replace(call, training=mode == "train", dtype="float64")

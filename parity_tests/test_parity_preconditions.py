@@ -1,0 +1,127 @@
+"""Models and inputs with which nothing can be proved: one clear error."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import linen, nnx
+
+from flaxnets import nn
+from flaxnets.parity import assert_parity, check
+from flaxnets.parity.wrapping import as_nnx
+
+
+class Noisy(torch.nn.Linear):
+    def forward(self, input):
+        return super().forward(input) + torch.randn(())
+
+
+class NoisyInTraining(torch.nn.Linear):
+    def forward(self, input):
+        output = super().forward(input)
+        return output * torch.rand_like(output) if self.training else output
+
+
+class Root(torch.nn.Linear):
+    def forward(self, input):
+        return super().forward(input).sqrt()
+
+
+class FlaxRoot(nnx.Linear):
+    def __call__(self, inputs):
+        return jnp.sqrt(super().__call__(inputs))
+
+
+RNGS = nnx.Rngs(0)
+INPUTS = np.random.default_rng(0).normal(size=(3, 4))
+QUICK = {"dtypes": ("float64",), "runs": ("eager",)}
+BAD = {
+    "noise": (Noisy(4, 4), nnx.Linear(4, 4, rngs=RNGS), "Noisy in PyTorch is not deterministic in "),
+    "noise in training": (
+        NoisyInTraining(4, 4), nnx.Linear(4, 4, rngs=RNGS), r"not deterministic in training mode: .* changes by",
+    ),
+    "NaN": (Root(4, 4), FlaxRoot(4, 4, rngs=RNGS), r"Root in PyTorch returns NaN in training mode: output 0"),
+    "other inputs": (
+        torch.nn.Linear(5, 4), nn.Linear(5, 4, rngs=RNGS), r"Linear in PyTorch cannot be called on .* shapes \(3, 4\)",
+    ),
+    "inputs of another model": (
+        torch.nn.Linear(5, 4), nnx.Linear(5, 4, rngs=RNGS), r"Linear in PyTorch cannot be called on .* shapes \(3, 4\)",
+    ),
+    "swapped": (nnx.Linear(4, 4, rngs=RNGS), torch.nn.Linear(4, 4), "first module is a Linear. Expected a torch"),
+    "no model": (torch.nn.Linear(4, 4), 3, "int is no model in JAX. Expected a flax.nnx.Module, a flax.linen.Module"),
+    "Linen on other inputs": (
+        torch.nn.Linear(4, 4), linen.ConvTranspose(3, (1, 1, 1)), r"cannot be initialised on inputs .* \(3, 4\), in no",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("torch_module", "flax_module", "message"), BAD.values(), ids=BAD)
+def test_what_proves_nothing_is_an_error(torch_module, flax_module, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        check(torch_module, flax_module, INPUTS, **QUICK)
+
+
+def test_noise_in_training_leaves_the_evaluation_mode_to_compare():
+    assert_parity(NoisyInTraining(4, 4), nnx.Linear(4, 4, rngs=RNGS), INPUTS, modes=("eval",), **QUICK)
+
+
+class LinenNet(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        x = linen.Conv(5, (3, 3), padding="VALID")(x)
+        return linen.Dense(2)(jax.nn.relu(x).mean((1, 2)))
+
+
+class TorchNet(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 5, 3)
+        self.fc = torch.nn.Linear(5, 2)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).relu().mean((2, 3)))
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Affine:
+    """A layer as Equinox has them: a callable pytree."""
+
+    def __init__(self, weight, bias, activation=jax.nn.relu):
+        self.weight, self.bias, self.activation = weight, bias, activation
+
+    def tree_flatten_with_keys(self):
+        names = ("weight", "bias", "activation")
+        return [(jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in names], None
+
+    def tree_flatten(self):
+        return (self.weight, self.bias, self.activation), None
+
+    @classmethod
+    def tree_unflatten(cls, aux, children):
+        return cls(*children)
+
+    def __call__(self, x):
+        return self.activation(x @ self.weight.T + self.bias[None])
+
+
+JAX = {
+    "Linen, channels last": (TorchNet(), LinenNet(), np.random.default_rng(0).normal(size=(2, 3, 7, 8))),
+    "Linen, a sequence": (torch.nn.Linear(6, 3), linen.Dense(3), np.random.default_rng(0).normal(size=(2, 5, 6))),
+    "a callable pytree": (
+        torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.ReLU()), Affine(jnp.ones((2, 4)), jnp.ones(2)), INPUTS,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("torch_module", "flax_module", "inputs"), JAX.values(), ids=JAX)
+def test_other_models_of_jax_are_compared_as_they_are(torch_module, flax_module, inputs):
+    report = check(torch_module, flax_module, inputs, **QUICK)
+    assert report.passed, str(report)
+    assert type(flax_module).__name__ in report.title
+    assert report.worst("parameter gradient") is not None
+
+
+def test_a_module_of_nnx_stays_what_it_is():
+    module = nnx.Linear(4, 4, rngs=RNGS)
+    assert as_nnx(module, torch.nn.Linear(4, 4), INPUTS) is module
