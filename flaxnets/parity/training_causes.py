@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from flaxnets.parity._torch import torch
-from flaxnets.parity.training_report import Cause, Stage
+from flaxnets.parity.causes import Cause
+from flaxnets.parity.training_report import Stage
 from flaxnets.parity.training_runs import Evidence, Loss, Variant
 from flaxnets.parity.update_causes import find_update_cause
 
@@ -62,7 +63,7 @@ def _losses(evidence: Evidence) -> Iterator[_Guess]:
 
 def _scales(evidence: Evidence) -> Iterator[_Guess]:
     """The same loss, multiplied."""
-    ours, theirs = evidence.flax.steps[0].loss, evidence.expected.trajectory.steps[0].loss
+    ours, theirs = evidence.found[0].loss, evidence.expected[0].step.loss
     if not theirs or not np.isfinite(ours):
         return
     ratio, loss = ours / theirs, evidence.training.torch_loss
@@ -84,7 +85,7 @@ def _scales(evidence: Evidence) -> Iterator[_Guess]:
 
 
 def _any_scale(evidence: Evidence) -> Iterator[_Guess]:
-    ours, theirs = evidence.flax.steps[0].loss, evidence.expected.trajectory.steps[0].loss
+    ours, theirs = evidence.found[0].loss, evidence.expected[0].step.loss
     factor = float(f"{ours / theirs:.10g}") if theirs and np.isfinite(ours) else 1.0
     if factor != 1:
         text = f"Flax's loss is {factor:.6g} times torch's."
@@ -124,7 +125,7 @@ def _with_slope(loss: Loss, factor: float) -> Loss:
 
 
 def _gradient_ratio(evidence: Evidence) -> float | None:
-    ours, theirs = evidence.flax.steps[0].gradients, evidence.expected.trajectory.steps[0].gradients
+    ours, theirs = evidence.found[0].gradients, evidence.expected[0].step.gradients
     pairs = [(ours[name].ravel(), g.ravel()) for name, g in theirs.items() if name in ours]
     if not any(np.any(b) for _, b in pairs):
         return None
@@ -186,8 +187,7 @@ def _distance(other: str) -> Change:
     def change(name: str, func: Any, args: list[Any], options: dict[str, Any]) -> Any:
         if name not in _DISTANCES or name == other:
             return func(*args, **options)
-        kept = {key: value for key, value in options.items() if key not in ("beta", "delta")}
-        return getattr(F, other)(*args, **kept)
+        return getattr(F, other)(*args[:2], reduction=options.get("reduction", "mean"))
 
     return change
 
@@ -218,7 +218,7 @@ def _called_otherwise(evidence: Evidence) -> Iterator[_Guess]:
 
 
 def _is_first_loss(evidence: Evidence, variant: Variant) -> bool:
-    loss, ours = evidence.first_loss(variant), evidence.flax.steps[0].loss
+    loss, ours = evidence.first_loss(variant), evidence.found[0].loss
     return loss is not None and abs(loss - ours) <= 1e-9 * max(abs(ours), abs(loss))
 
 
@@ -236,7 +236,7 @@ def _smoothing(evidence: Evidence) -> Iterator[_Guess]:
     full = evidence.first_loss(_within(_smoothed(1.0))) if theirs else None
     if none is None or full is None or none == full:
         return
-    ours = abs(round((evidence.flax.steps[0].loss - none) / (full - none), 8))
+    ours = abs(round((evidence.found[0].loss - none) / (full - none), 8))
     if ours < 1 and abs(ours - theirs[0]) > 1e-8:
         text = f"Flax has label_smoothing={ours:.6g}, torch label_smoothing={theirs[0]:.6g}."
         fix = f"smooth the labels by {theirs[0]:.6g}: optax.smooth_labels(labels, {theirs[0]:.6g})"
@@ -252,9 +252,9 @@ def _smoothed(amount: float) -> Change:
 
 def _penalties(evidence: Evidence) -> Iterator[_Guess]:
     """Squared weights in the loss, in addition to the weight decay of torch's optimizer or instead of it."""
-    missing = evidence.flax.steps[0].loss - evidence.expected.trajectory.steps[0].loss
-    start = evidence.expected.start
-    decays = {group.get("weight_decay", 0.0) for group in evidence.expected.settings[0].values()}
+    missing = evidence.found[0].loss - evidence.expected[0].step.loss
+    start = evidence.trainer.start
+    decays = {group.get("weight_decay", 0.0) for group in evidence.trainer.settings.values()}
     for which, chosen in (("all weights", list(start)), ("the matrices", [n for n, v in start.items() if v.ndim > 1])):
         squares = sum(float(np.sum(start[name] ** 2)) for name in chosen)
         if not squares or not missing:
@@ -280,7 +280,7 @@ def _modes(evidence: Evidence) -> Iterator[_Guess]:
     norms = (torch.nn.modules.batchnorm._BatchNorm,)
     drops = (torch.nn.modules.dropout._DropoutNd,)
     for kinds, what in ((norms, "batch normalization"), (drops, "dropout"), ((torch.nn.Module,), "the module")):
-        present = {m.training for m in evidence.training.torch_module.modules() if isinstance(m, kinds)}
+        present = {m.training for m in evidence.training.pair.torch_module.modules() if isinstance(m, kinds)}
         for mode in present:
 
             def switch(module: torch.nn.Module, kinds: Any = kinds, mode: bool = not mode) -> None:
@@ -300,7 +300,8 @@ def _statistics(evidence: Evidence) -> Iterator[_Guess]:
     momenta = _momenta(evidence)
     if not momenta:
         return
-    theirs = {name: evidence.training.torch_module.get_submodule(name).momentum for name in momenta}
+    module = evidence.training.pair.torch_module
+    theirs: dict[str, Any] = {name: module.get_submodule(name).momentum for name in momenta}
     layers = ", ".join(list(momenta)[:4]) + (f" and {len(momenta) - 4} more" if len(momenta) > 4 else "")
     differs = any(abs(momenta[name] - theirs[name]) > 1e-7 for name in momenta)
     name = next((n for n in momenta if abs(momenta[n] - theirs[n]) > 1e-7), next(iter(momenta)))
@@ -323,13 +324,13 @@ def _statistics(evidence: Evidence) -> Iterator[_Guess]:
 def _momenta(evidence: Evidence) -> dict[str, float]:
     """By torch's name of a layer, the momentum with which Flax's running mean moved at the first step."""
     names, found = evidence.training.names, {}
-    before, theirs = evidence.flax.buffers, evidence.expected.trajectory.steps[0].buffers
-    for name, ours in evidence.flax.steps[0].buffers.items():
+    before, theirs = evidence.start[1], evidence.expected[0].step.buffers
+    for name, ours in evidence.found[0].buffers.items():
         source = next(iter(names.sources(name)), "")
         module_name, _, buffer = source.rpartition(".")
         if buffer != "running_mean" or name not in theirs:
             continue
-        module = evidence.training.torch_module.get_submodule(module_name)
+        module: Any = evidence.training.pair.torch_module.get_submodule(module_name)
         way = theirs[name] - before[name]
         if getattr(module, "momentum", None) and np.any(way):
             part = float(np.sum((ours - before[name]) * way) / np.sum(way * way))

@@ -5,6 +5,8 @@ import json
 import math
 from typing import Any, Literal
 
+from flaxnets.parity.causes import Cause
+
 Stage = Literal["loss", "gradient", "update", "buffer"]
 
 _AGREE = {
@@ -20,28 +22,6 @@ _ADVICE = {
     "name and arguments",
     "buffer": "Fix: run flaxnets.parity.check(..., modes=('train',)) on the two modules",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Cause:
-    """A mistake that explains a difference.
-
-    Attributes:
-        name: a short name, ``"eps"``.
-        text: what Flax does, and what torch does.
-        fix: the line to change in the Flax program.
-        before: the error of Flax, as a multiple of the band.
-        after: the error that remains when torch makes the same mistake.
-    """
-
-    name: str
-    text: str
-    fix: str
-    before: float
-    after: float
-
-    def __str__(self) -> str:
-        return f"{self.text} Fix: {self.fix}"
 
 
 @dataclasses.dataclass(frozen=True)

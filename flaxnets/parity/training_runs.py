@@ -15,8 +15,7 @@ from flax import nnx
 from flaxnets import state
 from flaxnets.optim.frozen import mask, unmask
 from flaxnets.parity._torch import torch
-from flaxnets.parity.layouts import Layout
-from flaxnets.parity.masks import shared_masks
+from flaxnets.parity.pairs import Pair
 from flaxnets.parity.run import Call, call_flax, mapped_call
 from flaxnets.parity.trees import named_variables
 
@@ -39,15 +38,6 @@ class Step:
     gradients: Arrays
     parameters: Arrays
     buffers: Arrays
-
-
-@dataclasses.dataclass(frozen=True)
-class Trajectory:
-    """A training: the values before its first step, and its steps."""
-
-    parameters: Arrays
-    buffers: Arrays
-    steps: list[Step]
 
 
 class Names:
@@ -92,13 +82,11 @@ def _chosen(arrays: Mapping[str, Any], names: Sequence[str]) -> Arrays:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """Everything that the two sides train with; the modules are in float64 and have the same weights.
+    """Everything that the two sides train with.
 
     Attributes:
-        torch_module: the reference, in its mode.
-        flax_module: its counterpart, in the same mode.
+        pair: the two modules, in float64 and in their mode, with the same weights.
         names: torch's state under the names of Flax.
-        layout: axis orders of the Flax module; None if they are torch's.
         training: whether both modules are in training mode.
         batches: one for each step, in torch's axis order.
         torch_loss: of outputs and targets.
@@ -110,10 +98,8 @@ class Training:
         seed: of torch's random numbers.
     """
 
-    torch_module: torch.nn.Module
-    flax_module: nnx.Module
+    pair: Pair
     names: Names
-    layout: Layout | None
     training: bool
     batches: Sequence[Batch]
     torch_loss: Loss
@@ -126,13 +112,13 @@ class Training:
 
     def flax_outputs(self, model: nnx.Module, inputs: tuple[Any, ...]) -> Any:
         """Call a Flax module on inputs in torch's axis order, and return outputs in torch's."""
-        call = Call(inputs, {}, training=self.training, dtype="float64")
-        if self.layout is None:
+        call, layout = Call(inputs, {}, training=self.training, dtype="float64"), self.pair.layout
+        if layout is None:
             return call_flax(model, call)
-        orders = iter(self.layout.inputs)
+        orders = iter(layout.inputs)
         call = mapped_call(call, lambda leaf: jnp.transpose(leaf, next(orders)) if hasattr(leaf, "ndim") else leaf)
-        outputs, orders = call_flax(model, call), iter(self.layout.outputs)
-        return jax.tree.map(lambda leaf: jnp.transpose(leaf, np.argsort(next(orders))), outputs)
+        outputs, orders = call_flax(model, call), iter(layout.outputs)
+        return jax.tree.map(lambda leaf: jnp.transpose(leaf, np.argsort(next(orders)).tolist()), outputs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,8 +131,8 @@ class Variant:
         scope: within which a forward pass and its loss are computed, such as a torch function mode.
         penalty: of the module, added to the loss.
         settings: what all groups of the optimizer have instead.
-        update: takes the optimizer's place: gets the number of the step, the parameters by name, and their gradients
-            before and after clipping, and returns the new values.
+        update: returns what takes the optimizer's place in one training: it gets the number of the step, the parameters
+            by name, and their gradients before and after clipping, and returns the new values.
         rounding: a generator that moves each weight by at most one unit in its last place before each step.
     """
 
@@ -155,31 +141,27 @@ class Variant:
     scope: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
     penalty: Callable[[torch.nn.Module], Any] | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    update: Callable[[int, Arrays, Arrays, Arrays], Arrays] | None = None
+    update: Callable[[], Callable[[int, Arrays, Arrays, Arrays], Arrays]] | None = None
     rounding: np.random.Generator | None = None
 
 
-@dataclasses.dataclass
-class TorchRun:
-    """A training in torch.
+@dataclasses.dataclass(frozen=True)
+class TorchStep:
+    """One step in torch.
 
     Attributes:
-        trajectory: in Flax's names.
-        optimizer: as it is after the last step.
-        settings: of the optimizer, by parameter, before each step and after the last; empty for one in no group.
-        start: the parameters, by torch's names.
-        gradients: of each step, by torch's names, before clipping; of those parameters that have one.
+        step: under Flax's names.
+        gradients: of those parameters that have one, by torch's names, before clipping.
         clipped: the same after clipping.
-        values: the parameters after each step, by torch's names.
+        values: the parameters after the step, by torch's names.
+        settings: of the optimizer after the step, by parameter; empty for one in no group.
     """
 
-    trajectory: Trajectory
-    optimizer: torch.optim.Optimizer
-    settings: list[dict[str, dict[str, Any]]]
-    start: Arrays
-    gradients: list[Arrays]
-    clipped: list[Arrays]
-    values: list[Arrays]
+    step: Step
+    gradients: Arrays
+    clipped: Arrays
+    values: Arrays
+    settings: dict[str, dict[str, Any]]
 
 
 @contextlib.contextmanager
@@ -193,57 +175,85 @@ def _double_precision() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-@_double_precision()
-def run_torch_training(training: Training, random_states: Sequence[Any], variant: Variant | None = None) -> TorchRun:
-    """Trains a copy of the torch module.
+class TorchTrainer:
+    """A copy of the torch module in training.
 
-    Raises:
-        ValueError: for a batch that the module or the loss refuses, and a loss that is no finite number.
+    Args:
+        training: what it trains with.
+        variant: what it does otherwise.
+
+    Attributes:
+        optimizer: of torch.
+        settings: of the optimizer before the first step, by parameter; empty for one in no group.
+        start: the parameters before the first step, by torch's names.
+        parameters: the same by Flax's names.
     """
-    variant = variant or Variant()
-    module = copy.deepcopy(training.torch_module)
-    variant.module(module)
-    optimizer = training.make_optimizer(module)
-    for group in getattr(optimizer, "param_groups", ()):
-        group.update(variant.settings)
-    named = dict(module.named_parameters())
-    _check_optimizer(optimizer, named)
-    scheduler = training.make_scheduler(optimizer) if training.make_scheduler else None
-    drawn, start = nnx.clone(training.flax_module), _numbers(named)
-    run = TorchRun(
-        Trajectory(*training.names.values(_state(module)), []), optimizer, [_settings(optimizer, named)], start,
-        [], [], [],
-    )  # fmt: skip
-    torch.manual_seed(training.seed)
-    for n, batch in enumerate(training.batches):
-        if variant.rounding is not None:
-            _move_last_places(named, variant.rounding)
-        module.zero_grad()  # those that the optimizer does not have, too
-        nnx.update(drawn, random_states[n])
-        with shared_masks(module, drawn), variant.scope():
-            loss = _torch_loss(training, variant, module, batch, n)
+
+    @_double_precision()
+    def __init__(self, training: Training, variant: Variant | None = None):
+        self._training, self._variant = training, variant or Variant()
+        self._module = copy.deepcopy(training.pair.torch_module)
+        self._variant.module(self._module)
+        self.optimizer = training.make_optimizer(self._module)
+        for group in getattr(self.optimizer, "param_groups", ()):
+            group.update(self._variant.settings)
+        self._named = dict(self._module.named_parameters())
+        _check_optimizer(self.optimizer, self._named)
+        self._scheduler = training.make_scheduler(self.optimizer) if training.make_scheduler else None
+        self._update = self._variant.update() if self._variant.update else None
+        self.settings, self.start = _settings(self.optimizer, self._named), _numbers(self._named)
+        self.parameters, _ = training.names.values(_state(self._module))
+
+    @_double_precision()
+    def step(self, n: int, random_state: Any) -> TorchStep:
+        """Train on batch ``n``, with the dropout masks of a Flax module in this state.
+
+        Raises:
+            ValueError: for a batch that the module or the loss refuses, and a loss that is no finite number.
+        """
+        if self._variant.rounding is not None:
+            _move_last_places(self._named, self._variant.rounding)
+        self._module.zero_grad()  # those that the optimizer does not have, too
+        torch.manual_seed(self._training.seed + n)
+        loss = _loss(self._training, self._variant, self._module, n, random_state)
         if loss.requires_grad:
             loss.backward()
-        raw = _gradients(named)
-        if training.clip is not None:
-            training.clip([p for p in named.values() if p.grad is not None])
-        clipped = _gradients(named)
-        if variant.update is not None:
-            new = variant.update(n, _numbers(named), raw, clipped)
+        raw = clipped = _gradients(self._named)
+        if self._training.clip is not None:
+            self._training.clip([p for p in self._named.values() if p.grad is not None])
+            clipped = _gradients(self._named)
+        if self._update is not None:
+            new = self._update(n, _numbers(self._named), raw, clipped)
             with torch.no_grad():
                 for name, value in new.items():
-                    named[name].copy_(torch.from_numpy(value))
+                    self._named[name].copy_(torch.from_numpy(value))
         else:
-            optimizer.step()
-            _advance(scheduler, loss)
-        run.settings.append(_settings(optimizer, named))
-        run.gradients.append(raw)
-        run.clipped.append(clipped)
-        run.values.append(_numbers(named))
-        zeros = {name: np.zeros(tuple(p.shape)) for name, p in named.items() if p.requires_grad}
-        gradients = training.names.gradients(zeros | raw)
-        run.trajectory.steps.append(Step(loss.item(), gradients, *training.names.values(_state(module))))
-    return run
+            self.optimizer.step()
+            _advance(self._scheduler, loss)
+        zeros = {name: np.zeros(tuple(p.shape)) for name, p in self._named.items() if p.requires_grad}
+        names, after = self._training.names, _state(self._module)
+        step = Step(loss.item(), names.gradients(zeros | raw), *names.values(after))
+        values = {name: after[name] for name in self._named}
+        return TorchStep(step, raw, clipped, values, _settings(self.optimizer, self._named))
+
+
+@_double_precision()
+def first_loss(training: Training, variant: Variant, seed: int = 0) -> float:
+    """Return the loss of the first batch, in a copy of the torch module.
+
+    Raises:
+        ValueError: as :meth:`TorchTrainer.step`.
+    """
+    module = copy.deepcopy(training.pair.torch_module)
+    variant.module(module)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        return float(_loss(training, variant, module, 0, random_state_of(training.pair.flax_module)))
+
+
+def random_state_of(flax_module: nnx.Module) -> Any:
+    """Return a copy of the state of a module's random generators."""
+    return nnx.state(nnx.clone(flax_module), nnx.RngState)
 
 
 def _check_optimizer(optimizer: Any, named: Mapping[str, Any]) -> None:
@@ -278,10 +288,15 @@ def _move_last_places(named: Mapping[str, Any], rng: np.random.Generator) -> Non
             p.mul_(1 + torch.from_numpy(places).reshape(p.shape).to(p.dtype) * 2.0**-52)
 
 
-def _torch_loss(training: Training, variant: Variant, module: torch.nn.Module, batch: Batch, n: int) -> torch.Tensor:
-    loss_of = variant.loss or training.torch_loss
+def _loss(training: Training, variant: Variant, module: torch.nn.Module, n: int, random_state: Any) -> torch.Tensor:
+    batch, loss_of = training.batches[n], variant.loss or training.torch_loss
+    pair = training.pair
+    if pair.draws is None:
+        pair = dataclasses.replace(pair, flax_module=nnx.clone(pair.flax_module))
+        nnx.update(pair.flax_module, random_state)
     try:
-        loss = loss_of(module(*jax.tree.map(_tensor, batch.inputs)), jax.tree.map(_tensor, batch.targets))
+        with pair.torch_masks(module), variant.scope():
+            loss = loss_of(module(*jax.tree.map(_tensor, batch.inputs)), jax.tree.map(_tensor, batch.targets))
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise ValueError(f"{_batch_name(batch, n)} does not fit the torch module or loss: {_line(error)}") from error
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
@@ -295,45 +310,31 @@ def _torch_loss(training: Training, variant: Variant, module: torch.nn.Module, b
     return loss.reshape(()) if variant.penalty is None else loss.reshape(()) + variant.penalty(module)
 
 
-@_double_precision()
-def first_loss(training: Training, random_states: Sequence[Any], variant: Variant, seed: int = 0) -> float:
-    """Returns the loss of the first batch, in a copy of the torch module.
-
-    Raises:
-        ValueError: as :func:`run_torch_training`.
-    """
-    module = copy.deepcopy(training.torch_module)
-    variant.module(module)
-    drawn = nnx.clone(training.flax_module)
-    nnx.update(drawn, random_states[0])
-    torch.manual_seed(seed)
-    with torch.no_grad(), shared_masks(module, drawn), variant.scope():
-        return float(_torch_loss(training, variant, module, training.batches[0], 0))
-
-
 @dataclasses.dataclass(frozen=True)
 class Evidence:
     """The two trainings, and what torch's becomes with a mistake.
 
     Attributes:
         training: what both trained with.
-        flax: Flax's training.
-        expected: torch's.
+        trainer: torch's, after its training.
+        expected: the steps of torch.
+        start: the parameters and buffers of Flax before its first step.
+        found: the steps of Flax.
         worst: how far Flax's training is off from torch's with a mistake (None: without one), where it is worst, as a
             multiple of the band.
-        random_states: of the Flax module, before each step.
     """
 
     training: Training
-    flax: Trajectory
-    expected: TorchRun
+    trainer: TorchTrainer
+    expected: Sequence[TorchStep]
+    start: tuple[Arrays, Arrays]
+    found: Sequence[Step]
     worst: Callable[[Variant | None], float]
-    random_states: Sequence[Any]
 
     def first_loss(self, variant: Variant) -> float | None:
-        """Returns torch's first loss with a mistake; None if torch refuses the mistake."""
+        """Return torch's first loss with a mistake; None if torch refuses the mistake."""
         try:
-            return first_loss(self.training, self.random_states, variant, self.training.seed)
+            return first_loss(self.training, variant, self.training.seed)
         except ValueError:
             return None
 
@@ -372,23 +373,51 @@ def _advance(scheduler: Any, loss: torch.Tensor) -> None:
         scheduler.step()
 
 
-def run_flax_training(training: Training) -> tuple[Trajectory, list[Any]]:
-    """Trains a copy of the Flax module with one compiled step.
+class FlaxTrainer:
+    """A copy of the Flax module in training, with one compiled step.
 
-    Returns:
-        The trajectory, and the state of the random generators before each step.
+    Args:
+        training: what it trains with.
 
-    Raises:
-        ValueError: for a batch that the module or the loss refuses, and a loss that is not one number.
+    Attributes:
+        start: the parameters and buffers before the first step.
     """
-    graphdef, params, rest = nnx.split(nnx.clone(training.flax_module), nnx.Param, ...)
-    opt_state = training.optimizer.init(mask(params))
-    takes_value = isinstance(training.optimizer, optax.GradientTransformationExtraArgs)
 
-    @jax.jit
-    def step(params: Any, rest: Any, opt_state: Any, batch: Batch) -> Any:
+    def __init__(self, training: Training):
+        self._training = training
+        module = nnx.clone(training.pair.flax_module)
+        self._graphdef, self._params, self._rest = nnx.split(module, nnx.Param, ...)
+        self._opt_state = training.optimizer.init(mask(self._params))
+        self._step = jax.jit(self._one_step)
+        self.start = self._values()
+
+    def random_state(self) -> Any:
+        """Return the state of the random generators before the next step."""
+        return random_state_of(nnx.merge(self._graphdef, self._params, self._rest, copy=True))
+
+    def step(self, n: int) -> Step:
+        """Train on batch ``n``.
+
+        Raises:
+            ValueError: for a batch that the module or the loss refuses, and a loss that is not one number.
+        """
+        batch = self._training.batches[n]
+        try:
+            with self._training.pair.flax_masks():
+                loss, gradients, *after = self._step(self._params, self._rest, self._opt_state, batch)
+        except (TypeError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"{_batch_name(batch, n)} does not fit the Flax module, loss or optimizer: {_line(error)}"
+            ) from error
+        slopes = self._read(unmask(gradients, self._params))
+        self._params, self._rest, self._opt_state = after
+        return Step(float(loss), _chosen(slopes, self._training.names.trained), *self._values())
+
+    def _one_step(self, params: Any, rest: Any, opt_state: Any, batch: Batch) -> Any:
+        training = self._training
+
         def loss_of(trainable: Any) -> Any:
-            model = nnx.merge(graphdef, unmask(trainable, params), rest, copy=True)
+            model = nnx.merge(self._graphdef, unmask(trainable, params), rest, copy=True)
             loss = training.flax_loss(training.flax_outputs(model, batch.inputs), batch.targets)
             if getattr(loss, "shape", None) not in ((), (1,)):
                 shape = f"shape {loss.shape}" if hasattr(loss, "shape") else type(loss).__name__
@@ -398,28 +427,15 @@ def run_flax_training(training: Training) -> tuple[Trajectory, list[Any]]:
 
         trainable = mask(params)
         (loss, rest), gradients = jax.value_and_grad(loss_of, has_aux=True)(trainable)
+        takes_value = isinstance(training.optimizer, optax.GradientTransformationExtraArgs)
         extra = {"value": loss, "grad": gradients} if takes_value else {}
         updates, opt_state = training.optimizer.update(gradients, opt_state, trainable, **extra)
         return loss, gradients, unmask(optax.apply_updates(trainable, updates), params), rest, opt_state
 
-    def read(params: Any, rest: Any) -> Arrays:
-        variables = named_variables(nnx.merge(graphdef, params, rest, copy=True))
+    def _read(self, params: Any) -> Arrays:
+        variables = named_variables(nnx.merge(self._graphdef, params, self._rest, copy=True))
         return {name: np.asarray(v.get_value()) for name, v in variables.items()}
 
-    names, values = training.names, read(params, rest)
-    start = _chosen(values, names.parameters), _chosen(values, names.buffers)
-    trajectory, random_states = Trajectory(*start, []), []
-    for n, batch in enumerate(training.batches):
-        random_states.append(nnx.state(nnx.merge(graphdef, params, rest, copy=True), nnx.RngState))
-        try:
-            loss, gradients, params, rest, opt_state = step(params, rest, opt_state, batch)
-        except (TypeError, ValueError, IndexError) as error:
-            raise ValueError(
-                f"{_batch_name(batch, n)} does not fit the Flax module, loss or optimizer: {_line(error)}"
-            ) from error
-        slopes, values = read(unmask(gradients, params), rest), read(params, rest)
-        parts = (
-            _chosen(*each) for each in ((slopes, names.trained), (values, names.parameters), (values, names.buffers))
-        )
-        trajectory.steps.append(Step(float(loss), *parts))
-    return trajectory, random_states
+    def _values(self) -> tuple[Arrays, Arrays]:
+        values, names = self._read(self._params), self._training.names
+        return _chosen(values, names.parameters), _chosen(values, names.buffers)

@@ -14,28 +14,28 @@ from flax import nnx
 
 from flaxnets import nn, state
 from flaxnets.parity._torch import torch
-from flaxnets.parity.layouts import Layout, closest_order, suggest_inputs
+from flaxnets.parity.draws import SharedDraws, switch_off_inner_dropout
 from flaxnets.parity.matching import Matching, load_torch_weights, match
+from flaxnets.parity.matching import Names as Mappings
 from flaxnets.parity.measures import deviation, largest
-from flaxnets.parity.run import Call, call_flax, prepare_flax, run_torch
+from flaxnets.parity.pairs import Pair, with_layout
+from flaxnets.parity.run import Call, prepare_flax
 from flaxnets.parity.state import compare_names, randomize, transfer
 from flaxnets.parity.training_causes import find_training_cause
 from flaxnets.parity.training_report import Stage, StepRow, TrainingReport
 from flaxnets.parity.training_runs import (
     Batch,
     Evidence,
+    FlaxTrainer,
     Loss,
     Names,
     Step,
-    TorchRun,
+    TorchStep,
+    TorchTrainer,
     Training,
-    Trajectory,
     Variant,
     first_loss,
-    run_flax_training,
-    run_torch_training,
 )
-from flaxnets.parity.trees import named_modules
 
 # An error that passes without further evidence, relative to the loss, the norm of all gradients, the largest movement
 # of any parameter so far, or the buffer's largest value.
@@ -48,6 +48,16 @@ _PERTURBED_RUNS = 2
 
 _STAGES: tuple[Stage, ...] = ("loss", "gradient", "update", "buffer")
 Key = tuple[Stage, str]
+Numbers = dict[Key, float]
+
+# Beyond this band a comparison proves little.
+_CHAOS = 1e-3
+
+# Up to this many bands a mistake may explain a difference, if rounding errors grow faster with the mistake.
+_NEAR = 1e6
+
+# Parameters times steps that are kept to search for a cause.
+_RECORDED = 50_000_000
 
 
 def check_training(
@@ -58,10 +68,9 @@ def check_training(
     loss: str | tuple[Loss, Loss],
     torch_optimizer: Callable[[Any], torch.optim.Optimizer] | torch.optim.Optimizer,
     optimizer: Any,
-    matching: Matching | None = None,
+    matching: Matching | Mappings | None = None,
     torch_scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
     torch_clip: Callable[[list[torch.nn.Parameter]], Any] | None = None,
-    layout: Layout | None = None,
     mode: Literal["train", "eval"] = "train",
     weights: Literal["random", "torch"] = "random",
     seed: int = 0,
@@ -75,8 +84,9 @@ def check_training(
     comparison proves little. If something leaves the band, torch's training is repeated with known mistakes until it is
     Flax's training: that mistake is the cause.
 
-    Neither module is changed. Dropout layers of torch use the masks that Flax layers of flaxnets with the same names
-    draw. Other dropout layers are switched off on both sides, and the report notes that.
+    Neither module is changed. Dropout drops the same elements on both sides; where the names differ, the same ones at
+    every step, and none within recurrent and attention layers. Axis orders of the Flax module are found; batches, and
+    the outputs that the loss gets, have torch's.
 
     Args:
         torch_module: the reference.
@@ -89,14 +99,12 @@ def check_training(
             function whose argument is named ``module`` gets the module. Or an optimizer over the parameters of
             ``torch_module``.
         optimizer: one of :mod:`flaxnets.optim` or of optax.
-        matching: which Flax variables are made of which torch tensors, a :class:`flaxnets.parity.Matching`; None if
-            both sides have the same names.
+        matching: which Flax variable is which tensor, as :func:`flaxnets.parity.match` returns it, or what its
+            ``names`` takes. Suggested if None, unless the names are equal.
         torch_scheduler: from an optimizer to a scheduler of ``torch.optim.lr_scheduler``, which takes a step after
             each update.
         torch_clip: called with the parameters between the gradients and the update, such as
             ``lambda parameters: torch.nn.utils.clip_grad_norm_(parameters, 1.0)``.
-        layout: axis orders of the Flax module's inputs and outputs; found by trial if None. Batches, and the outputs
-            that the loss gets, have torch's.
         mode: ``"eval"`` trains with dropout off and constant running statistics.
         weights: ``"random"`` moves all weights and buffers off their initial values, so that no zero hides a fault;
             ``"torch"`` takes them as they are.
@@ -135,18 +143,14 @@ def check_training(
         raise ValueError("batches: there are none. Expected one for each training step")
     call = Call(listed[0].inputs, {}, training=mode == "train", dtype="float64")
     with jax.enable_x64(True), jax.default_matmul_precision("float32"):
-        matching = matching or _matching(torch_module, flax_module, call)
         twin = copy.deepcopy(torch_module).double().train(call.training)
         ours = prepare_flax(flax_module, call)
         if weights == "random":
             randomize(twin, np.random.default_rng(seed))
-        _load(twin, ours, matching)
-        notes = _without_masks(twin, ours)
+        pair = _pair(twin, ours, call, matching, seed)
         training = Training(
-            torch_module=twin,
-            flax_module=ours,
-            names=Names(ours, matching),
-            layout=layout if layout or matching is None else _layout(twin, ours, call),
+            pair=pair,
+            names=Names(ours, pair.matching),
             training=call.training,
             batches=listed,
             torch_loss=torch_loss,
@@ -158,7 +162,7 @@ def check_training(
             seed=seed,
         )
         title = f"{type(torch_module).__name__} / {type(flax_module).__name__}"
-        return _report(title, training, notes)
+        return _report(title, training)
 
 
 def random_batches(
@@ -245,36 +249,34 @@ def _losses(loss: Any) -> tuple[Loss, Loss]:
     )
 
 
-def _matching(torch_module: torch.nn.Module, flax_module: nnx.Module, call: Call) -> Matching | None:
-    """Find what each Flax variable is made of; None if both sides have the same names."""
-    if not compare_names(torch_module, flax_module):
-        return None
-    found = match(torch_module, flax_module, *call.args)
-    if not found.is_complete():
+def _pair(torch_module: torch.nn.Module, flax_module: nnx.Module, call: Call, matching: Any, seed: int) -> Pair:
+    """Give the Flax module torch's weights, and find how names, axes and dropout of the two correspond."""
+    if matching is None and not compare_names(torch_module, flax_module):
+        transfer(torch_module, flax_module)
+        if _draws_all_masks(torch_module, flax_module):
+            return Pair(torch_module, flax_module)
+        switch_off_inner_dropout(torch_module, flax_module)
+        return Pair(torch_module, flax_module, draws=SharedDraws(seed))
+    if not isinstance(matching, Matching):
+        matching = match(torch_module, flax_module, *call.args, names=matching)
+    if not matching.is_complete():
         raise ValueError(
-            f"the names have no complete match: {' '.join(found.problems())} Expected a partner for each parameter. "
+            f"the names have no complete match: {' '.join(matching.problems())} Expected a partner for each parameter. "
             "Fix: matching=flaxnets.parity.match(torch_module, flax_module, *inputs, names=...)"
         )
-    return found
+    load_torch_weights(flax_module, torch_module.state_dict(), matching)
+    switch_off_inner_dropout(torch_module, flax_module)
+    return with_layout(Pair(torch_module, flax_module, matching, draws=SharedDraws(seed)), call)
 
 
-def _load(torch_module: torch.nn.Module, flax_module: nnx.Module, matching: Matching | None) -> None:
-    if matching is None:
-        transfer(torch_module, flax_module)
-    else:
-        load_torch_weights(flax_module, torch_module.state_dict(), matching)
-
-
-def _layout(torch_module: torch.nn.Module, flax_module: nnx.Module, call: Call) -> Layout:
-    """The axis orders in which the outputs are torch's, or closest to them."""
-    expected, _ = run_torch(torch_module, call, None, np.random.default_rng(0))
-    errors: list[tuple[float, Layout]] = []
-    for each in suggest_inputs(flax_module, call, [o.shape for o in expected.outputs]):
-        outputs = [np.asarray(o) for o in jax.tree.leaves(call_flax(nnx.clone(flax_module), each.to_flax(call)))]
-        pairs = [closest_order(a, b) for a, b in zip(expected.outputs, outputs, strict=False)]
-        orders = tuple(order or tuple(range(o.ndim)) for (order, _), o in zip(pairs, outputs, strict=False))
-        errors.append((max((error for _, error in pairs), default=float("inf")), Layout(each.inputs, orders)))
-    return min(errors, key=lambda pair: (np.isnan(pair[0]), pair[0]))[1]
+def _draws_all_masks(torch_module: torch.nn.Module, flax_module: nnx.Module) -> bool:
+    """Whether the Flax layers under torch's names draw the masks of all dropout layers."""
+    twins = dict(state.named_modules(flax_module, remove_duplicate=False))
+    return all(
+        hasattr(twins.get(name), "draw_mask")
+        for name, module in torch_module.named_modules()
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd) and module.training and module.p > 0
+    )
 
 
 def _optimizer_factory(given: Any, original: torch.nn.Module) -> Callable[[torch.nn.Module], torch.optim.Optimizer]:
@@ -302,11 +304,12 @@ def _optimizer_factory(given: Any, original: torch.nn.Module) -> Callable[[torch
             f"torch_optimizer: {given!r}. Expected a function from parameters to a torch optimizer. "
             "Fix: functools.partial(torch.optim.SGD, lr=0.1)"
         )
+    make: Any = given
     try:
         first = next(iter(inspect.signature(given).parameters), "")
     except ValueError:
         first = ""
-    return lambda module: given(module if first == "module" else list(module.parameters()))
+    return lambda module: make(module if first == "module" else list(module.parameters()))
 
 
 def _batch(given: Any, n: int) -> Batch:
@@ -330,30 +333,8 @@ def _array(leaf: Any) -> Any:
     return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
-def _without_masks(torch_module: torch.nn.Module, flax_module: nnx.Module) -> tuple[str, ...]:
-    """Switches the dropout layers off that cannot share their masks; says so."""
-    twins = dict(state.named_modules(flax_module, remove_duplicate=False))
-    off = []
-    for name, module in torch_module.named_modules():
-        rate = getattr(module, "p", getattr(module, "dropout", 0.0))
-        if not module.training or not isinstance(rate, float) or rate == 0.0:
-            continue
-        if "Dropout" in type(module).__name__ and not hasattr(twins.get(name), "draw_mask"):
-            module.eval()
-            off.append(name)
-    if not off:
-        return ()
-    for module in named_modules(flax_module).values():
-        if isinstance(module, nnx.Dropout):
-            module.rate = 0.0
-        elif isinstance(module, nnx.MultiHeadAttention):
-            module.dropout_rate = 0.0
-    return (f"Dropout is off on both sides, since its masks cannot be shared: {', '.join(off[:5])}.",)
-
-
 def _check_repeatable(training: Training) -> None:
-    random_states = [nnx.state(training.flax_module, nnx.RngState)]
-    one, other = (first_loss(training, random_states, Variant(), training.seed + i) for i in range(2))
+    one, other = (first_loss(training, Variant(), training.seed + i) for i in range(2))
     if abs(one - other) > FLOOR * abs(one):
         raise ValueError(
             f"the torch module is not deterministic: the same batch has the losses {one:.9g} and {other:.9g}. Expected "
@@ -361,89 +342,112 @@ def _check_repeatable(training: Training) -> None:
         )
 
 
-def _report(title: str, training: Training, notes: tuple[str, ...]) -> TrainingReport:
+def _report(title: str, training: Training) -> TrainingReport:
+    """Train both sides side by side; only the first steps are kept, to search for the cause of a difference."""
     _check_repeatable(training)
-    flax, random_states = run_flax_training(training)
-    run = functools.partial(run_torch_training, training, random_states)
-    expected = run()
-    bands = _bands(expected.trajectory, run, training.seed)
-    compare = functools.partial(_errors, reference=expected.trajectory)
-    errors = [compare(step=step, n=n) for n, step in enumerate(flax.steps)]
-    rows, first = [], None
-    for n, found in enumerate(errors):
-        ratios = {key: _ratio(error, bands[n].get(key, FLOOR)) for key, error in found.items()}
-        worst = max(ratios, key=lambda key: ratios[key])
-        rows.append(
-            StepRow(
-                n + 1,
-                expected.trajectory.steps[n].loss,
-                flax.steps[n].loss,
-                _shown(worst),
-                found[worst],
-                bands[n].get(worst, FLOOR),
-            )
-        )
-        if first is None:
-            first = _first_failure(n, found, bands[n])
-    notes += _chaos(bands)
-    if first is None:
+    flax, torchs = FlaxTrainer(training), _Banded(training, Variant())
+    size = sum(value.size for value in torchs.trainer.start.values())
+    recorded: list[_Recorded] = []
+    rows: list[StepRow] = []
+    failure: tuple[int, Key] | None = None
+    error = allowed = 0.0
+    for n in range(len(training.batches)):
+        random_state = flax.random_state()
+        expected, band = torchs.step(n, random_state)
+        found = flax.step(n)
+        errors = torchs.errors(expected.step, found)
+        worst = max(errors, key=lambda key: _ratio(errors[key], band.get(key, FLOOR)))
+        rows.append(StepRow(n + 1, expected.step.loss, found.loss, _shown(worst), errors[worst], band[worst]))
+        failed = _failure(errors, band)
+        if failure is None and failed is not None:
+            failure = n, failed
+            error, allowed = errors[failed], band.get(failed, FLOOR)
+        if n == 0 or (n + 1) * size <= _RECORDED:
+            recorded.append(_Recorded(random_state, expected, found, band))
+    notes = (*(training.pair.layout.describe() if training.pair.layout else ()), *torchs.notes)
+    if failure is None:
         return TrainingReport(title, tuple(rows), notes=notes)
-    n, stage, name = first
-    located = TrainingReport(
-        title, tuple(rows), n + 1, name, stage, errors[n][stage, name], bands[n].get((stage, name), FLOOR), None, notes
+    n, (stage, name) = failure
+    report = TrainingReport(title, tuple(rows), n + 1, name, stage, error, allowed, None, notes)
+    if n >= len(recorded):
+        note = (
+            f"The cause is searched for within the first {len(recorded)} steps, since parameters times steps are more "
+            f"than {_RECORDED:.0e}. Fix: train a smaller variant of the module."
+        )
+        return dataclasses.replace(report, notes=(*notes, note))
+    evidence = Evidence(
+        training,
+        torchs.trainer,
+        [each.expected for each in recorded],
+        flax.start,
+        [each.found for each in recorded],
+        functools.partial(_worst, training, recorded),
     )
-
-    def ratio(reference: Trajectory, bands: list[dict[Key, float]]) -> float:
-        found = [_errors(step=s, n=i, reference=reference) for i, s in enumerate(flax.steps)]
-        return max(_ratio(e, bands[i].get(key, FLOOR)) for i, each in enumerate(found) for key, e in each.items())
-
-    def worst(variant: Variant | None) -> float:
-        if variant is None:
-            return ratio(expected.trajectory, bands)
-        changed = run(variant).trajectory
-        remaining = ratio(changed, bands)
-        if remaining <= 1 or remaining > 1e-3 * ratio(expected.trajectory, bands):
-            return remaining
-        # With the mistake, rounding errors may grow where they did not without it.
-        return ratio(changed, _bands(changed, lambda v: run(dataclasses.replace(variant, rounding=v.rounding)), seed))
-
-    seed = training.seed
-    evidence = Evidence(training, flax, expected, worst, random_states)
-    return dataclasses.replace(located, cause=find_training_cause(evidence, stage, n + 1))
+    return dataclasses.replace(report, cause=find_training_cause(evidence, stage, n + 1))
 
 
-def _first_failure(n: int, errors: dict[Key, float], bands: dict[Key, float]) -> tuple[int, Stage, str] | None:
-    for stage in _STAGES:
-        failed = [key for key, error in errors.items() if key[0] == stage and not error <= bands.get(key, FLOOR)]
-        if failed:
-            # The first in the order of the module for an update; the order of the backward pass is the reverse.
-            key = failed[-1] if stage == "gradient" else failed[0]
-            return n, stage, key[1]
-    return None
+@dataclasses.dataclass(frozen=True)
+class _Recorded:
+    """One step of both sides."""
+
+    random_state: Any
+    expected: TorchStep
+    found: Step
+    band: Numbers
 
 
-def _errors(step: Step, n: int, reference: Trajectory) -> dict[Key, float]:
-    """All errors of one step by stage and name, each relative to the scale of its stage."""
-    expected = reference.steps[n]
-    scale = max(abs(each.loss) for each in reference.steps)
-    errors: dict[Key, float] = {("loss", "loss"): _relative(abs(step.loss - expected.loss), scale)}
-    names = [name for name in expected.gradients if name in step.gradients]
-    norm = float(np.sqrt(sum(np.sum(np.abs(expected.gradients[name]) ** 2) for name in names)))
-    for name in names:
-        errors["gradient", name] = _relative(deviation(expected.gradients[name], step.gradients[name]), norm)
-    moved = max(
-        (
-            max(largest(expected.parameters[name] - start), largest(step.parameters[name] - start))
-            for name, start in reference.parameters.items()
-            if step.parameters[name].shape == start.shape
-        ),
-        default=0.0,
-    )
-    for name, value in expected.parameters.items():
-        errors["update", name] = _relative(deviation(value, step.parameters[name]), moved)
-    for name, value in expected.buffers.items():
-        errors["buffer", name] = _relative(deviation(value, step.buffers[name]), largest(value))
-    return errors
+class _Banded:
+    """Torch's training, and what passes at each step: how far it is off from itself with weights moved in their last
+    place. The band of a parameter never shrinks."""
+
+    def __init__(self, training: Training, variant: Variant):
+        self.trainer, self.notes = TorchTrainer(training, variant), ()
+        self._band: Numbers = {}
+        self._scale = 0.0
+        self._moved = [
+            TorchTrainer(
+                training, dataclasses.replace(variant, rounding=np.random.default_rng((training.seed, number)))
+            )
+            for number in range(_PERTURBED_RUNS)
+        ]
+
+    def step(self, n: int, random_state: Any) -> tuple[TorchStep, Numbers]:
+        """Return a step, and for each of its numbers the largest error that passes."""
+        expected = self.trainer.step(n, random_state)
+        for each in self._moved:
+            for key, error in self.errors(expected.step, each.step(n, random_state).step).items():
+                self._band[key] = max(FLOOR, _ALLOWANCE * error, self._band.get(key, 0.0))
+        key = max(self._band, key=lambda key: self._band[key])
+        if self._band[key] > _CHAOS and not self.notes:
+            self.notes = (
+                f"From step {n + 1} on the comparison proves little: torch's own rounding errors move {_shown(key)} by "
+                f"{self._band[key] / _ALLOWANCE:.0e} of its scale.",
+            )
+        return expected, dict(self._band)
+
+    def errors(self, expected: Step, found: Step) -> Numbers:
+        """Return all errors of one step by stage and name, each relative to the scale of its stage."""
+        self._scale = max(self._scale, abs(expected.loss))
+        errors: Numbers = {("loss", "loss"): _relative(abs(found.loss - expected.loss), self._scale)}
+        names = [name for name in expected.gradients if name in found.gradients]
+        norm = float(np.sqrt(sum(np.sum(np.abs(expected.gradients[name]) ** 2) for name in names)))
+        for name in names:
+            errors["gradient", name] = _relative(deviation(expected.gradients[name], found.gradients[name]), norm)
+        start = self.trainer.parameters
+        moved = max(
+            (
+                largest(side[name] - value)
+                for name, value in start.items()
+                for side in (expected.parameters, found.parameters)
+                if side[name].shape == value.shape
+            ),
+            default=0.0,
+        )
+        for name, value in expected.parameters.items():
+            errors["update", name] = _relative(deviation(value, found.parameters[name]), moved)
+        for name, value in expected.buffers.items():
+            errors["buffer", name] = _relative(deviation(value, found.buffers[name]), largest(value))
+        return errors
 
 
 def _relative(error: float, scale: float) -> float:
@@ -455,30 +459,39 @@ def _ratio(error: float, band: float) -> float:
     return float("inf") if np.isnan(error) else error / band
 
 
-def _bands(reference: Trajectory, run: Callable[[Variant], TorchRun], seed: int) -> list[dict[Key, float]]:
-    """For each step, what passes: torch against itself with weights moved in their last place; it never shrinks."""
-    bands: list[dict[Key, float]] = [{} for _ in reference.steps]
-    for number in range(_PERTURBED_RUNS):
-        moved = run(Variant(rounding=np.random.default_rng((seed, number)))).trajectory
-        before: dict[Key, float] = {}
-        for n, step in enumerate(moved.steps):
-            for key, error in _errors(step=step, n=n, reference=reference).items():
-                allowed = max(FLOOR, _ALLOWANCE * error, before.get(key, 0.0), bands[n].get(key, 0.0))
-                bands[n][key] = before[key] = allowed
-    return bands
+def _failure(errors: Numbers, band: Numbers) -> Key | None:
+    """The first number of a step that leaves the band."""
+    for stage in _STAGES:
+        failed = [key for key in errors if key[0] == stage and not errors[key] <= band.get(key, FLOOR)]
+        if failed:
+            return failed[-1] if stage == "gradient" else failed[0]  # the backward pass begins with the last module
+    return None
 
 
-def _chaos(bands: list[dict[Key, float]]) -> tuple[str, ...]:
-    for n, each in enumerate(bands):
-        key = max(each, key=lambda k: each[k])
-        if each[key] > 1e-3:
-            return (
-                f"From step {n + 1} on the comparison proves little: torch's own rounding errors move {_shown(key)} by "
-                f"{each[key] / _ALLOWANCE:.0e} of its scale.",
-            )
-    return ()
+def _worst(training: Training, recorded: Sequence[_Recorded], variant: Variant | None) -> float:
+    """How far Flax is off from torch with a mistake, where it is worst, as a multiple of the band."""
+    if variant is None:
+        variant, limit = Variant(), float("inf")
+    else:
+        limit = _NEAR
+    torchs, worst = _Banded(training, variant), 0.0
+    for n, each in enumerate(recorded):
+        changed = torchs.trainer.step(n, each.random_state)
+        errors = torchs.errors(changed.step, each.found)
+        worst = max(worst, *(_ratio(error, each.band.get(key, FLOOR)) for key, error in errors.items()))
+        if worst > limit:
+            return worst
+    if worst <= 1 or limit == float("inf"):
+        return worst
+    # With the mistake, rounding errors may grow where they did not without it.
+    torchs, worst = _Banded(training, variant), 0.0
+    for n, each in enumerate(recorded):
+        changed, band = torchs.step(n, each.random_state)
+        errors = torchs.errors(changed.step, each.found)
+        worst = max(worst, *(_ratio(error, band.get(key, FLOOR)) for key, error in errors.items()))
+    return worst
 
 
 def _shown(key: Key) -> str:
     stage, name = key
-    return name if stage in ("loss", "update", "buffer") else f"{stage} of {name}"
+    return f"gradient of {name}" if stage == "gradient" else name

@@ -2,21 +2,19 @@
 
 import dataclasses
 import itertools
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from flaxnets import optim
 from flaxnets.parity._torch import torch
+from flaxnets.parity.causes import Cause
 from flaxnets.parity.replay import Plan, Recording, fit, flat, joined
-from flaxnets.parity.training_report import Cause
-from flaxnets.parity.training_runs import Arrays, Evidence, TorchRun, Training, Trajectory, Variant
+from flaxnets.parity.training_runs import Arrays, Evidence, Step, TorchStep, Training, Variant
 from flaxnets.parity.update_edits import Edit, free_rates, shown, single_edits
 from flaxnets.parity.update_rules import Settings, Updater, kind_of, settings_of
 
-_SECONDS = 20.0  # for combinations of two mistakes
 _PROOFS = 3  # candidates that are tried on the whole training
 
 
@@ -35,69 +33,77 @@ class _Found:
 
 
 def find_update_cause(evidence: Evidence) -> Cause | None:
-    """Returns the mistake in the optimizer with which torch's whole training is Flax's, None if none is known."""
-    training, expected = evidence.training, evidence.expected
-    kind = kind_of(expected.optimizer)
+    """Return the mistake in the optimizer with which torch's whole training is Flax's, None if none is known."""
+    kind = kind_of(evidence.trainer.optimizer)
     if kind is None:
         return None
-    recording = _recording(training, evidence.flax, expected, kind)
+    recording = _flax_recording(evidence, kind)
     wrong = recording.errors(recording.plan) > 1
-    if not wrong.any() or not _is_reproduced(expected, kind):
+    if not wrong.any() or not _is_reproduced(evidence, kind):
         return None
-    is_optax = not isinstance(training.optimizer, optim.Optimizer)
+    is_optax = not isinstance(evidence.training.optimizer, optim.Optimizer)
     for found in itertools.islice(_candidates(recording, wrong), _PROOFS):
-        after = evidence.worst(_variant(training, expected, kind, found))
+        after = evidence.worst(_variant(evidence, kind, found))
         if after <= 1:
             return _cause(found, recording, is_optax, evidence.worst(None), after)
     return None
 
 
-def _settings(expected: TorchRun, kind: str, sources: Sequence[str]) -> list[list[dict[str, Any]]]:
+def _settings(evidence: Evidence, kind: str, sources: Sequence[str]) -> list[list[dict[str, Any]]]:
     """For each step, the settings of each parameter, given by the name of its torch tensor."""
-    default = next(group for group in expected.settings[0].values() if group)
-    clip, result = _torch_clip(expected), []
-    for n in range(len(expected.gradients)):
+    by_step = [evidence.trainer.settings, *(step.settings for step in evidence.expected)]
+    default = next(group for group in by_step[0].values() if group)
+    clip, result = _torch_clip(evidence.expected), []
+    held = {name for name in sources if by_step[0].get(name) and any(name in s.gradients for s in evidence.expected)}
+    for before, after in itertools.pairwise(by_step):
         row = []
         for name in sources:
-            group = expected.settings[n].get(name) or default
-            following = expected.settings[n + 1].get(name) or default
-            held = bool(expected.settings[n].get(name)) and any(name in g for g in expected.gradients)
-            own = {"frozen": not held, "next_lr": float(following["lr"]), "torch_clip": clip}
-            row.append(settings_of(kind, group) | own)
+            following = after.get(name) or default
+            own = {"frozen": name not in held, "next_lr": float(following["lr"]), "torch_clip": clip}
+            row.append(settings_of(kind, before.get(name) or default) | own)
         result.append(row)
     return result
 
 
-def _torch_clip(expected: TorchRun) -> tuple[str, float]:
+def _torch_clip(steps: Sequence[TorchStep]) -> tuple[str, float]:
     """How torch's loop clips, and at what: "none", "norm", "value", or "otherwise"."""
-    for raw, clipped in zip(expected.gradients, expected.clipped, strict=True):
-        g, c = flat(raw, list(raw)), flat(clipped, list(raw))
+    for step in steps:
+        names = list(step.gradients)
+        g, c = flat(step.gradients, names), flat(step.clipped, names)
         if np.array_equal(g, c):
             continue
-        norm, largest = float(np.sqrt(g @ g)), float(np.abs(c).max())
+        norm, most = float(np.sqrt(g @ g)), float(np.abs(c).max())
         at = float(f"{np.sqrt(c @ c) * (norm + 1e-6) / norm:.9g}")
         if np.allclose(c, g * (at / (norm + 1e-6)), rtol=1e-8, atol=0):
             return "norm", at
-        return ("value", largest) if np.array_equal(c, np.clip(g, -largest, largest)) else ("otherwise", 0.0)
+        return ("value", most) if np.array_equal(c, np.clip(g, -most, most)) else ("otherwise", 0.0)
     return "none", 0.0
 
 
-def _recording(training: Training, flax: Trajectory, expected: TorchRun, kind: str) -> Recording:
+def _flax_recording(evidence: Evidence, kind: str) -> Recording:
     """Flax's training, as torch's optimizer would meet it."""
+    training, (start, _) = evidence.training, evidence.start
     names = [name for name in training.names.parameters if training.names.sources(name)]
-    sizes = [flax.parameters[name].size for name in names]
+    sizes = [start[name].size for name in names]
     sources = [training.names.sources(name)[0] for name in names]
     # Flax has no gradients of parameters that it holds frozen: torch's serve.
-    gradients = [
-        theirs.gradients | ours.gradients for ours, theirs in zip(flax.steps, expected.trajectory.steps, strict=True)
-    ]
-    gradients = [{name: g.get(name, np.zeros_like(flax.parameters[name])) for name in names} for g in gradients]
-    present = [[source in g for source in sources] for g in expected.gradients]
-    raw = [flat(g, names) for g in gradients]
-    clipped = [flat(_clipped(training, g, p), names) for g, p in zip(gradients, present, strict=True)]
-    values = [flat(each, names) for each in (flax.parameters, *(step.parameters for step in flax.steps))]
-    steps = [joined(row, sizes) for row in _settings(expected, kind, sources)]
-    return Recording(names, sizes, raw, clipped, values, _active(present, sizes), (kind, steps))
+    merged = [theirs.step.gradients | ours.gradients for ours, theirs in _steps(evidence)]
+    gradients = [{name: g.get(name, np.zeros_like(start[name])) for name in names} for g in merged]
+    present = [[source in step.gradients for source in sources] for step in evidence.expected]
+    clipped = [_clipped(training, g, p) for g, p in zip(gradients, present, strict=True)]
+    return Recording(
+        names,
+        sizes,
+        raw=[flat(g, names) for g in gradients],
+        clipped=[flat(g, names) for g in clipped],
+        values=[flat(each, names) for each in (start, *(step.parameters for step in evidence.found))],
+        active=_active(present, sizes),
+        plan=(kind, [joined(row, sizes) for row in _settings(evidence, kind, sources)]),
+    )
+
+
+def _steps(evidence: Evidence) -> Iterator[tuple[Step, TorchStep]]:
+    return zip(evidence.found, evidence.expected, strict=True)
 
 
 def _active(present: Sequence[Sequence[bool]], sizes: Sequence[int]) -> list[Any]:
@@ -122,53 +128,54 @@ def _clipped(training: Training, gradients: Arrays, present: Sequence[bool]) -> 
     return gradients | {name: p.grad.numpy() for name, p in parameters.items()}
 
 
-def _torch_recording(expected: TorchRun, kind: str) -> Recording:
-    names = list(expected.start)
-    sizes = [expected.start[name].size for name in names]
-    zeros = {name: np.zeros_like(value) for name, value in expected.start.items()}
-    present = [[name in g for name in names] for g in expected.gradients]
-    steps = [joined(row, sizes) for row in _settings(expected, kind, names)]
+def _torch_recording(evidence: Evidence, kind: str) -> Recording:
+    start, steps = evidence.trainer.start, evidence.expected
+    names = list(start)
+    sizes = [start[name].size for name in names]
+    zeros = {name: np.zeros_like(value) for name, value in start.items()}
+    present = [[name in step.gradients for name in names] for step in steps]
     return Recording(
         names,
         sizes,
-        raw=[flat(zeros | g, names) for g in expected.gradients],
-        clipped=[flat(zeros | g, names) for g in expected.clipped],
-        values=[flat(values, names) for values in (expected.start, *expected.values)],
+        raw=[flat(zeros | step.gradients, names) for step in steps],
+        clipped=[flat(zeros | step.clipped, names) for step in steps],
+        values=[flat(values, names) for values in (start, *(step.values for step in steps))],
         active=_active(present, sizes),
-        plan=(kind, steps),
+        plan=(kind, [joined(row, sizes) for row in _settings(evidence, kind, names)]),
     )
 
 
-def _is_reproduced(expected: TorchRun, kind: str) -> bool:
+def _is_reproduced(evidence: Evidence, kind: str) -> bool:
     """Whether the rule, unchanged, makes torch's own training: hooks and subclasses may do something else."""
-    recording = _torch_recording(expected, kind)
+    recording = _torch_recording(evidence, kind)
     return bool(np.all(recording.errors(recording.plan) <= 1))
 
 
-def _variant(training: Training, expected: TorchRun, kind: str, found: _Found) -> Variant:
+def _variant(evidence: Evidence, kind: str, found: _Found) -> Variant:
     """A training of torch with the mistakes in place of its optimizer."""
-    recording = _torch_recording(expected, kind)
-    sources = None if found.scope is None else {s for name in found.scope for s in training.names.sources(name)}
+    recording, names = _torch_recording(evidence, kind), evidence.training.names
+    sources = None if found.scope is None else {s for name in found.scope for s in names.sources(name)}
     chosen = np.repeat([sources is None or name in sources for name in recording.names], recording.sizes)
-    updaters: list[Updater] = []
 
-    def update(n: int, values: Arrays, raw: Arrays, clipped: Arrays) -> Arrays:
-        if n == 0:  # of each training
-            updaters[:] = Updater(*recording.plan), Updater(*found.plan(recording.plan))
-        right, wrong = updaters
-        zeros = {name: np.zeros_like(value) for name, value in values.items()}
-        arguments = n, flat(zeros | raw, recording.names), flat(zeros | clipped, recording.names)
-        before, active = flat(values, recording.names), recording.active[n]
-        after = np.where(chosen, wrong.step(*arguments, before, active), right.step(*arguments, before, active))
-        parts = zip(recording.names, recording.split(after), strict=True)
-        return {name: part.reshape(values[name].shape) for name, part in parts}
+    def make() -> Callable[[int, Arrays, Arrays, Arrays], Arrays]:
+        right, wrong = Updater(*recording.plan), Updater(*found.plan(recording.plan))
+
+        def update(n: int, values: Arrays, raw: Arrays, clipped: Arrays) -> Arrays:
+            zeros = {name: np.zeros_like(value) for name, value in values.items()}
+            arguments = n, flat(zeros | raw, recording.names), flat(zeros | clipped, recording.names)
+            before, active = flat(values, recording.names), recording.active[n]
+            after = np.where(chosen, wrong.step(*arguments, before, active), right.step(*arguments, before, active))
+            parts = zip(recording.names, recording.split(after), strict=True)
+            return {name: part.reshape(values[name].shape) for name, part in parts}
+
+        return update
 
     def train(module: torch.nn.Module) -> None:
         for name, parameter in module.named_parameters():
             if sources is not None and name in sources:
                 parameter.requires_grad_(True)
 
-    return Variant(module=train, update=update)
+    return Variant(module=train, update=make)
 
 
 def _candidates(recording: Recording, wrong: np.ndarray) -> Iterator[_Found]:
@@ -187,11 +194,9 @@ def _candidates(recording: Recording, wrong: np.ndarray) -> Iterator[_Found]:
         found = _try(small, recording, wrong, (free_rates(rates),))
         if found is not None:
             yield found
-    end = time.monotonic() + _SECONDS
-    for pair in itertools.combinations(singles, 2):
-        if time.monotonic() > end:
-            return
-        if not any(edit.whole for edit in pair) and (found := _try(small, recording, wrong, pair)):
+    combining = sorted((edit for edit in singles if edit.combines), key=lambda edit: not edit.starts)
+    for pair in itertools.combinations(combining, 2):
+        if found := _try(small, recording, wrong, pair):
             yield found
 
 

@@ -24,6 +24,7 @@ class Edit:
         scale: the reverse.
         whole: whether all elements are needed, as for a norm.
         scoped: whether the mistake is one of single parameters, and says nothing without their names.
+        combines: whether the mistake is also looked for together with another.
         fix: what to do; empty where it is to make the optimizer that torch has.
     """
 
@@ -35,6 +36,7 @@ class Edit:
     scale: Callable[[float], float] = lambda x: x
     whole: bool = False
     scoped: bool = False
+    combines: bool = False
     fix: str = ""
 
 
@@ -135,12 +137,13 @@ def single_edits(plan: Plan) -> Iterator[Edit]:
     """Yields the mistakes that are one change of torch's plan, likelier ones first."""
     kind, settings = plan
     yield from _frozen()
-    yield from _schedules(settings)
-    yield from _switches(kind, settings[0])
+    common = [*_schedules(settings), *_switches(kind, settings[0])]
+    numbers = [_learning_rate(), *_numbers(kind)]
+    yield from (dataclasses.replace(edit, combines=True) for edit in common)
     if len(_differing(kind, settings[0])) > 1:
-        yield _defaults(kind)
-    yield _learning_rate()
-    yield from _numbers(kind)
+        yield dataclasses.replace(_defaults(kind), combines=True)
+    yield from (dataclasses.replace(edit, combines=True) for edit in numbers)
+    yield from (_number(key) for key in ("gradient_scale", "update_average"))
     yield from _clips()
     for every, precision in itertools.product(range(2, len(settings)), (np.float64, np.float32)):
         words = f"Flax averages the gradients of {every} steps to one update, torch updates at every step"
@@ -241,7 +244,7 @@ def _learning_rate() -> Edit:
 
 
 def _numbers(kind: str) -> Iterator[Edit]:
-    every = ("weight_decay", *own_settings(kind), "gradient_scale", "update_average")
+    every = ("weight_decay", *own_settings(kind))
     extra = {"Adam": ("eps_root",), "NAdam": ("eps_root",), "RMSprop": ("initial",)}.get(kind, ())
     for key in (*every, *extra):
         if key in _NUMBERS:
