@@ -64,6 +64,14 @@ class Scope:
         return MISSING
 
 
+def local_names(function: types.FunctionType) -> frozenset[str]:
+    """The names that a function and those inside of it bind; none if its source is not there."""
+    try:
+        return frozenset(_bound_names(FunctionSource(function.__code__).node))
+    except OSError:
+        return frozenset()
+
+
 def _bound_names(function: ast.AST) -> Iterator[str]:
     outside: set[str] = set()
     for node in ast.walk(function):

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import random
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ import numpy as np
 from flaxnets.port._torch import torch
 from flaxnets.port.names import is_torchs
 from flaxnets.port.recording import Recorder
-from flaxnets.port.sites import RecordedFunction
+from flaxnets.port.sites import RecordedFunction, Site
+from flaxnets.port.source.decorating import Passing
 
 
 class SourceRecorder(Recorder):
@@ -22,17 +23,22 @@ class SourceRecorder(Recorder):
         super().__init__()
         self._hits_in_build: dict[int, int] = {}
         self.classes: dict[type, None] = {}  # of the user's, in the order in which they were reached
+        self.passing = Passing()
 
     def build(self, builder: Callable[[], torch.nn.Module]) -> torch.nn.Module:
         """Call the builder; the random generators are afterwards as before."""
         target: Any = builder
+        args, keywords = (), {}
         while isinstance(target, functools.partial):
-            target = target.func
+            args, keywords, target = (*target.args, *args), {**target.keywords, **keywords}, target.func
         self._reach_callee(target)
         self.resume()
+        self.passing.begins(self, target, args, keywords)
         try:
             with same_random_state():
-                return builder()
+                model = builder()
+            self.passing.ends(self, model)
+            return model
         finally:
             self.restore()
             self._stack.clear()
@@ -50,6 +56,14 @@ class SourceRecorder(Recorder):
                     self._reach_member(value)
                 if isinstance(vars(base).get("__init__"), types.FunctionType):
                     self.reach(vars(base)["__init__"])
+
+    def _note_callee(self, site: Site, callee: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+        super()._note_callee(site, callee, arguments, keywords)
+        self.passing.begins(site, callee, arguments, keywords)
+
+    def _note_result(self, site: Site, result: Any, tensors: Mapping[int | str, torch.Tensor]) -> None:
+        super()._note_result(site, result, tensors)
+        self.passing.ends(site, result)
 
     def ran_in_build(self, recorded: RecordedFunction) -> bool:
         """Whether a function ran while the model was built."""

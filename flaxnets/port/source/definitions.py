@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import inspect
 import linecache
 import sys
 import types
@@ -15,10 +14,11 @@ from flaxnets.port._torch import torch
 from flaxnets.port.errors import Refusal
 from flaxnets.port.names import free_name, is_torchs
 from flaxnets.port.namespace import Namespace
-from flaxnets.port.scope import MISSING
+from flaxnets.port.scope import MISSING, local_names
 from flaxnets.port.sites import RecordedFunction
 from flaxnets.port.source.annotations import annotation
 from flaxnets.port.source.building import SourceRecorder
+from flaxnets.port.source.decorating import layers, made_by
 from flaxnets.port.source.files import SourceFile, imported_from
 from flaxnets.port.source.needs import Needs
 from flaxnets.port.source.static import StaticTranslator, UnwritableError, literal, torch_text
@@ -86,6 +86,8 @@ class Definitions:
         self.helpers: set[str] = set()
         self.found: dict[Key, Definition] = {}
         self.methods: list[Any] = []  # that the last translated constructor stored as functions
+        self.at_import: set[int] = set()  # functions that the written file calls when it is imported
+        self._kept_decorators: dict[int, dict[str, Any]] = {}
         self._waiting: list[Definition] = []
         self._files: dict[str, SourceFile | None] = {}
 
@@ -217,41 +219,61 @@ class Definitions:
         if isinstance(value, type) and isinstance(statement, cst.ClassDef):
             return ClassWriter(self, file, value, definition.name).text(statement)
         if isinstance(value, types.FunctionType):
-            return self._function(value, definition.name, statement)
+            return self._function(value, definition.name, file, statement)
         return self._constant(value, definition.name, file, statement)
 
-    def _function(self, value: Any, name: str, statement: Any) -> str:
-        raw = self.undecorated(value)
+    def _function(self, value: Any, name: str, file: SourceFile, statement: Any) -> str:
+        raw = self.undecorated(value, statement, file)
         recorded = self.space.recorded(raw)
         comments = _comments(statement) if isinstance(statement, cst.FunctionDef) else []
         if recorded is None or not self._ran(recorded):
+            if id(value) in self.at_import and isinstance(statement, cst.FunctionDef):
+                new: Any = statement.visit(StaticTranslator(file, self, local_names(raw)))
+                return ex.code(new.with_changes(name=cst.Name(name), leading_lines=comments))
             return _not_recorded_function(name)
         node = self.translated(recorded, raw, None)
         if isinstance(node, cst.Lambda):
             node = lambda_function(node)
         return ex.code(node.with_changes(name=cst.Name(name), leading_lines=comments))
 
-    def undecorated(self, value: Any) -> Any:
-        """The function inside of its decorators; a decorator of the user's own is refused."""
-        while hasattr(value, "__wrapped__"):
-            inner = inspect.unwrap(value)
-            if isinstance(value, types.FunctionType) and self.recorder.is_user_code(value):
-                path, line = inner.__code__.co_filename, inner.__code__.co_firstlineno
-                text = linecache.getline(path, line).strip()
-                fix = "write what it does into the function; flaxnets.from_torch follows it as it is."
-                self.refusals.append(Refusal(path, line, text, "A decorator of your own is not written.", fix))
-                return inner
-            value = value.__wrapped__
-        return value
+    def undecorated(self, value: Any, statement: Any, file: SourceFile) -> Any:
+        """The function inside of its decorators; those of the user's own that compute something are kept."""
+        is_definition = isinstance(statement, cst.FunctionDef)
+        *wrappers, raw = layers(value, statement.name.value if is_definition else "")
+        recorded = self.space.recorded(raw)
+        in_call = recorded is None or self.recorder.ran_in_call(recorded)
+        own = [w for w in wrappers if isinstance(w, types.FunctionType) and self.recorder.is_user_code(w)]
+        rest = [w for w in own if in_call or not self.recorder.passing.passes_on(w)]
+        kept = {}
+        for decorator in statement.decorators if is_definition and rest else ():
+            node = decorator.decorator
+            maker = file.static(node.func if isinstance(node, cst.Call) else node)
+            made = [w for w in rest if made_by(maker, w)]
+            if made:
+                rest = [w for w in rest if w not in made]
+                self.at_import.add(id(maker))
+                kept[ex.code(node)] = decorator.visit(StaticTranslator(file, self))
+        self._kept_decorators[id(raw)] = kept
+        if rest:
+            path, line = raw.__code__.co_filename, raw.__code__.co_firstlineno
+            cause = f"{raw.__qualname__} is replaced by {rest[0].__code__.co_qualname}, which is no decorator above it."
+            fix = "decorate the function itself; flaxnets.from_torch follows it as it is."
+            self.refusals.append(Refusal(path, line, linecache.getline(path, line).strip(), cause, fix))
+        return raw
+
+    def decorator(self, function: types.FunctionType, node: Any) -> Any:
+        """A decorator of a function in the written file; None if the function is written without."""
+        return self._kept_decorators.get(id(function), {}).get(ex.code(node.decorator))
 
     def _ran(self, recorded: RecordedFunction) -> bool:
         return self.recorder.ran_in_build(recorded) or self.recorder.ran_in_call(recorded)
 
-    def recorded_lambdas(self, file: SourceFile, node: Any) -> list[RecordedFunction]:
-        """The functions that ran whose source is a lambda of a file."""
-        path, text = getattr(file.module, "__file__", None), ex.code(node)
-        every = (r for r in self.recorder.recorded.values() if r.source.is_lambda and r.source.path == path)
-        return [r for r in every if r.functions and ex.code(r.source.tree.node) == text and self._ran(r)]
+    def recorded_functions(self, file: SourceFile, node: Any) -> list[RecordedFunction]:
+        """The functions that ran whose source is a lambda or an inner function of a file."""
+        path, text = getattr(file.module, "__file__", None), _plain_code(node)
+        name = node.name.value if isinstance(node, cst.FunctionDef) else "<lambda>"
+        every = (r for r in self.recorder.recorded.values() if r.source.path == path and r.source.name == name)
+        return [r for r in every if r.functions and _plain_code(r.source.tree.node) == text and self._ran(r)]
 
     def translated(self, recorded: RecordedFunction, function: types.FunctionType, kind: type | None) -> Any:
         """The tree of a recorded function in terms of JAX."""
@@ -273,6 +295,11 @@ class Definitions:
             line = cst.SimpleStatementLine([assigned], _comments(statement), statement.trailing_whitespace)
             return ex.code(ex.with_parentheses(line))
         return f"{name} = {literal(value, self)}"
+
+
+def _plain_code(node: Any) -> str:
+    """The text of a function without what stands above it."""
+    return ex.code(node.with_changes(leading_lines=[], decorators=[]) if isinstance(node, cst.FunctionDef) else node)
 
 
 def _is_unchanged(node: Any, value: Any) -> bool:
@@ -476,7 +503,7 @@ class ClassWriter:
             value = value.fset if is_setter else value.fget
         value = getattr(value, "__func__", value)
         value = getattr(value, "func", value)  # of a cached property
-        return self.definitions.undecorated(value) if callable(value) else None
+        return self.definitions.undecorated(value, statement, self.file) if callable(value) else None
 
     def _constructor(self, body: list[Any]) -> list[Any]:
         """A constructor that makes the random stream, if the class has none of its own and needs it."""

@@ -33,26 +33,51 @@ class StaticTranslator(cst.CSTTransformer):
     def __init__(self, file: SourceFile, references: Any, local: frozenset[str] = frozenset()):
         super().__init__()
         self.file, self.references, self.local = file, references, local
+        self._depth = 0  # of functions inside of each other
+        self._done: set[int] = set()
 
     def visit_Attribute(self, node: Any) -> bool:
         return self.file.static(node) is MISSING
 
     def visit_Lambda(self, node: Any) -> bool:
-        return not self.references.recorded_lambdas(self.file, node)
+        return not self.references.recorded_functions(self.file, node)
 
     def leave_Lambda(self, original_node: Any, updated_node: Any) -> Any:
         """What ran is translated as other functions are."""
-        recorded = self.references.recorded_lambdas(self.file, original_node)
-        found = {ex.code(new): new for new in (self.references.translated(r, r.functions[0], None) for r in recorded)}
-        if len(found) > 1:
-            raise UnwritableError(f"equal functions compute differently: {ex.code(original_node)}")
-        return next(iter(found.values()), updated_node)
+        return self._translated(original_node) or updated_node
+
+    def visit_FunctionDef(self, node: Any) -> bool:
+        self._depth += 1
+        return True
+
+    def on_visit(self, node: Any) -> bool:
+        """The body of an inner function that ran is translated as a whole."""
+        if isinstance(node, cst.FunctionDef) and self._depth and self.references.recorded_functions(self.file, node):
+            self._done.add(id(node.body))
+        return id(node) not in self._done and super().on_visit(node)
 
     def leave_FunctionDef(self, original_node: Any, updated_node: Any) -> Any:
-        return updated_node.with_changes(name=original_node.name)
+        self._depth -= 1
+        updated_node = updated_node.with_changes(name=original_node.name)
+        translated = self._translated(original_node) if self._depth else None
+        if translated is None:
+            return updated_node
+        return translated.with_changes(leading_lines=original_node.leading_lines, decorators=updated_node.decorators)
+
+    def _translated(self, node: Any) -> Any:
+        """A function that ran, translated; None if it did not run."""
+        recorded = self.references.recorded_functions(self.file, node)
+        found = {ex.code(new): new for new in (self.references.translated(r, r.functions[0], None) for r in recorded)}
+        if len(found) > 1:
+            raise UnwritableError(f"equal functions compute differently: {ex.code(node)}")
+        return next(iter(found.values()), None)
 
     def leave_Arg(self, original_node: Any, updated_node: Any) -> Any:
         return updated_node.with_changes(keyword=original_node.keyword)
+
+    def visit_Decorator(self, node: Any) -> bool:
+        self.references.at_import.add(id(self.file.static(node.decorator)))
+        return True
 
     def leave_Name(self, original_node: Any, updated_node: Any) -> Any:
         if original_node.value in self.local:
@@ -66,6 +91,7 @@ class StaticTranslator(cst.CSTTransformer):
 
     def leave_Call(self, original_node: Any, updated_node: Any) -> Any:
         callee = self.file.static(original_node.func)
+        self.references.at_import.add(id(callee))
         if callee is MISSING or isinstance(callee, type) or not is_torchs(callee):
             return updated_node
         named = {a.keyword.value: ex.code(a.value) for a in updated_node.args if a.keyword}

@@ -48,6 +48,10 @@ class References(Protocol):
         """Whether a function draws random numbers when the model is called."""
         ...
 
+    def decorator(self, function: types.FunctionType, node: Any) -> Any:
+        """A decorator of a function in the written file; None if the function is written without."""
+        ...
+
 
 class SourceTranslator(BuildingCalls, Translator):
     """Rewrites the tree of one function for a file that is read."""
@@ -184,7 +188,7 @@ class SourceTranslator(BuildingCalls, Translator):
         name = updated_node.name
         if name.value == "forward" and self.module_class is not None:
             name = cst.Name("__call__")
-        decorators = [d for d in updated_node.decorators if self._stays(d)]
+        decorators = [new for d in updated_node.decorators if (new := self._decorator(d)) is not None]
         updated_node = updated_node.with_changes(name=name, decorators=decorators)
         if self.takes_rngs or (self.draws and self.module_class is None):
             kind = "nnx.Rngs" if self.takes_rngs else "nnx.RngStream"
@@ -198,6 +202,9 @@ class SourceTranslator(BuildingCalls, Translator):
             return node
         line = cst.parse_statement("self.rngs = rngs.dropout.fork()\n")
         return node.with_changes(body=node.body.with_changes(body=[*node.body.body, line]))
+
+    def _decorator(self, decorator: Any) -> Any:
+        return decorator if self._stays(decorator) else self.references.decorator(self.scope.function, decorator)
 
     def _stays(self, decorator: Any) -> bool:
         node = decorator.decorator
