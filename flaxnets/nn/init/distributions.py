@@ -1,5 +1,6 @@
 """Random initial values, of distributions that are given."""
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -102,33 +103,52 @@ def trunc_normal(
         warnings.warn(message, UserWarning, stacklevel=2)
     kept = 0.5 * (math.erf((b - mean) / std / math.sqrt(2)) - math.erf((a - mean) / std / math.sqrt(2)))
 
-    def try_normal(key: jax.Array, shape: tuple[int, ...], real: jnp.dtype) -> tuple[jax.Array, jax.Array]:
-        values = mean + std * jax.random.normal(key, shape, real)
-        return values, (values >= a) & (values <= b)
-
-    def try_uniform(key: jax.Array, shape: tuple[int, ...], real: jnp.dtype) -> tuple[jax.Array, jax.Array]:
-        for_value, for_acceptance = jax.random.split(key)
-        values = jax.random.uniform(for_value, shape, real, a, b)
-        highest = -0.5 * ((max(a, min(mean, b)) - mean) / std) ** 2
-        log_density = -0.5 * ((values - mean) / std) ** 2 - highest
-        return values, jnp.log(jax.random.uniform(for_acceptance, shape, real)) <= log_density
-
     if kept <= 0.3:
         _check_bounds("trunc_normal", a, b, dtype)
-    attempt = try_normal if kept > 0.3 else try_uniform
-    drawn = _drawn(key, shape, dtype, lambda key, size, real: _accepted(key, size, real, attempt), "trunc_normal")
+    attempt = _try_normal if kept > 0.3 else _try_uniform
+    options = (mean, std, a, b)
+    drawn = _drawn(
+        key, shape, dtype, lambda key, size, real: _accepted(key, options, size, real, attempt), "trunc_normal"
+    )
     return jnp.clip(drawn, jnp.asarray(a, dtype), jnp.asarray(b, dtype))  # rounding may have gone beyond
 
 
+_Options = tuple[float, float, float, float]  # mean, standard deviation and bounds
+
+
+def _try_normal(
+    key: jax.Array, options: _Options, shape: tuple[int, ...], real: jnp.dtype
+) -> tuple[jax.Array, jax.Array]:
+    mean, std, a, b = options
+    values = mean + std * jax.random.normal(key, shape, real)
+    return values, (values >= a) & (values <= b)
+
+
+def _try_uniform(
+    key: jax.Array, options: _Options, shape: tuple[int, ...], real: jnp.dtype
+) -> tuple[jax.Array, jax.Array]:
+    mean, std, a, b = options
+    for_value, for_acceptance = jax.random.split(key)
+    values = jax.random.uniform(for_value, shape, real, a, b)
+    highest = -0.5 * ((jnp.clip(mean, a, b) - mean) / std) ** 2
+    log_density = -0.5 * ((values - mean) / std) ** 2 - highest
+    return values, jnp.log(jax.random.uniform(for_acceptance, shape, real)) <= log_density
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "dtype", "attempt"))  # a bare loop would be compiled at each call
 def _accepted(
-    key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype, attempt: Callable[..., tuple[jax.Array, jax.Array]]
+    key: jax.Array,
+    options: _Options,
+    shape: tuple[int, ...],
+    dtype: jnp.dtype,
+    attempt: Callable[..., tuple[jax.Array, jax.Array]],
 ) -> jax.Array:
     """Draws each element anew until it is accepted."""
 
     def again(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         key, values, accepted = state
         key, own = jax.random.split(key)
-        candidates, good = attempt(own, shape, dtype)
+        candidates, good = attempt(own, options, shape, dtype)
         return key, jnp.where(accepted, values, candidates), accepted | good
 
     start = (key, jnp.zeros(shape, dtype), jnp.zeros(shape, bool))
