@@ -293,6 +293,16 @@ def test_configuration_stays_an_argument():
     assert [type(layer).__name__ for layer in port] == ["Linear", "ReLU", "Dropout"]
 
 
+@pytest.mark.parametrize("model", ACCEPTED, ids=str)
+def test_builds_without_values(model):
+    """Constructors compute Python's numbers from constants, which no trace of JAX hides."""
+    with jax.numpy_rank_promotion("allow"):
+        port = nnx.eval_shape(lambda: execute(written(model.name)).build(rngs=nnx.Rngs(0)))
+    torch.manual_seed(0)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.build().state_dict().items()}
+    assert {name: value.shape for name, value in port.state_dict().items()} == expected
+
+
 def test_builds_the_same_model_again():
     build = execute(written("initialised")).build
     first, again, other = (build(rngs=nnx.Rngs(seed)).state_dict() for seed in (0, 0, 1))

@@ -119,6 +119,7 @@ class Module(nnx.Module):
         elif slot is None:
             if _is_array(value):
                 self._forget_static(name)
+                value = nnx.data(value)  # NNX does not know arrays while JAX traces
             super().__setattr__(name, value)
         elif value is None:
             self._register_none(slot)

@@ -39,6 +39,7 @@ from flaxnets.ops.complex_numbers import sgn as sgn
 from flaxnets.ops.complex_numbers import view_as_complex as view_as_complex
 from flaxnets.ops.complex_numbers import view_as_real as view_as_real
 from flaxnets.ops.creation import arange as arange
+from flaxnets.ops.creation import concrete as concrete
 from flaxnets.ops.creation import full as full
 from flaxnets.ops.creation import linspace as linspace
 from flaxnets.ops.creation import logspace as logspace

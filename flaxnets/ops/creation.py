@@ -4,7 +4,7 @@ Without ``jax_enable_x64``, int64 is int32.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -126,6 +126,16 @@ def _bounds_dtype(start: ArrayLike, end: ArrayLike) -> np.dtype:
     arrays = [bound.dtype for bound in (start, end) if isinstance(bound, (jax.Array, np.ndarray))]
     is_complex = any(isinstance(bound, complex) for bound in (start, end))
     return jnp.result_type(np.complex64 if is_complex else np.float32, *arrays)
+
+
+def concrete(compute: Callable[[], Any]) -> Any:
+    """Compute arrays of constants alone, as NumPy arrays: their values can be read also while JAX traces.
+
+    >>> jax.jit(lambda x: x * concrete(lambda: jnp.cumsum(jnp.ones(3))).tolist()[-1])(2.0).item()
+    6.0
+    """
+    with jax.ensure_compile_time_eval():
+        return jax.tree.map(np.asarray, compute())
 
 
 def logspace(

@@ -1,3 +1,6 @@
 """Models whose construction is what a written source must get right, in ordinary PyTorch style."""
 
-from source_models.construction import MODELS as MODELS
+from source_models.construction import MODELS as CONSTRUCTED
+from source_models.counted import MODELS as COUNTED
+
+MODELS = [*CONSTRUCTED, *COUNTED]

@@ -15,9 +15,9 @@ from flaxnets.port._torch import torch
 from flaxnets.port.names import is_torchs
 from flaxnets.port.scope import MISSING
 from flaxnets.port.sites import Site
+from flaxnets.port.source.constants import READS
 from flaxnets.port.source.needs import initialiser, utility
 
-_READS = {"item": "x.item()", "tolist": "x.tolist()", "numpy": "np.asarray(x)"}
 _CALLS_ARGUMENT = (map, itertools.starmap, torch.nn.Module.apply)
 _FILLED = {"zeros": "jnp.zeros_like(x)", "ones": "jnp.ones_like(x)"}
 COMMA = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
@@ -97,8 +97,8 @@ class BuildingCalls:
             return self._with_rngs([callee], updated.with_changes(func=ex.parse(path)))
         if isinstance(original.func, cst.Attribute) and self.is_tensor(original.func):
             name = original.func.attr.value
-            if name in _READS:
-                return ex.fill(_READS[name], {"x": updated.func.value})
+            if name in READS:
+                return ex.fill(READS[name], {"x": updated.func.value})
             if name == "requires_grad_":
                 return updated
         return None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -21,6 +22,7 @@ from flaxnets.port.errors import PortError
 from flaxnets.port.mirroring import array
 from flaxnets.port.outcomes import Arguments, Setting
 from flaxnets.port.source.building import same_random_state
+from flaxnets.port.source.initial import built
 
 _NUMBERS = itertools.count()
 INITIAL_GATE = 1e-5  # of values that are computed in float32 while a model is built
@@ -92,24 +94,24 @@ def prove(
     """
     try:
         with jax.numpy_rank_promotion("allow"):  # torch's broadcasting
-            port = execute(text).build(rngs=nnx.Rngs(0))
+            port, drawn = built(execute(text).build)
     except Exception as error:
         raise PortError(
             message=f"The written source cannot be run: {type(error).__name__}: {error}\n\n{text}"
         ) from error
-    _compare_initial(port, builder)
-    _copy_plain(reference, port)
+    _compare_initial(port, drawn, builder)
+    _copy_values(reference, port)
     check_port(reference, port, arguments, settings)
 
 
-def _compare_initial(port: nnx.Module, builder: Callable[[], torch.nn.Module]) -> None:
+def _compare_initial(port: nnx.Module, drawn: nnx.Module, builder: Callable[[], torch.nn.Module]) -> None:
     """Compare the values that torch computes, and see that what torch draws is drawn."""
     with same_random_state(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         first = dict(_tensors(builder()))
         torch.manual_seed(2)
         second = dict(_tensors(builder()))
-    ported = {**dict(state.named_parameters(port)), **dict(state.named_buffers(port))}
+    ported, is_drawn = _variables(port), _variables(drawn)
     for name, tensor in first.items():
         if name not in ported:
             continue  # compare_names says more
@@ -122,14 +124,20 @@ def _compare_initial(port: nnx.Module, builder: Callable[[], torch.nn.Module]) -
         is_trained = bool(getattr(ported[name], "requires_grad", False))
         if isinstance(tensor, torch.nn.Parameter) and is_trained != tensor.requires_grad:
             raise PortError(message=f"{name} has requires_grad={is_trained} and torch's {tensor.requires_grad}.")
-        if value.size == 1:  # a drawn direction of one number is 1 or -1
-            expected, value = np.abs(expected), np.abs(value)
-        if torch.equal(tensor, second[name]) and not relative_error(expected, value) <= INITIAL_GATE:
+        draws, torch_draws = is_drawn[name].get_raw_value(), not torch.equal(tensor, second[name])
+        if value.size == 1 and draws:
+            continue  # a drawn direction of one number is 1 or -1
+        if draws != torch_draws:
+            which = "in torch, not in the written model" if torch_draws else "in the written model, not in torch"
+            raise PortError(message=f"{name} is drawn at random {which}: {_few(value)} and {_few(expected)}.")
+        if not draws and not relative_error(expected, value) <= INITIAL_GATE:
             raise PortError(
                 message=f"{name} begins with other values than torch's: {_few(value)} and {_few(expected)}."
             )
-        if not torch.equal(tensor, second[name]) and value.size > 1 and np.ptp(value) == 0:
-            raise PortError(message=f"{name} is drawn at random in torch and is {_few(value)} in the written model.")
+
+
+def _variables(port: nnx.Module) -> dict[str, nnx.Variable]:
+    return {**dict(state.named_parameters(port)), **dict(state.named_buffers(port))}
 
 
 def _tensors(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
@@ -140,15 +148,20 @@ def _few(values: np.ndarray) -> str:
     return np.array2string(values.reshape(-1)[:4], precision=4) + ("..." if values.size > 4 else "")
 
 
-def _copy_plain(reference: torch.nn.Module, port: nnx.Module) -> None:
-    """Give plain array attributes torch's last bits; they are no part of a state dict."""
+def _copy_values(reference: torch.nn.Module, port: nnx.Module) -> None:
+    """Give parameters and buffers torch's values, and plain attributes torch's last bits."""
+    tensors = dict(_tensors(reference))
+    for name, variable in _variables(port).items():
+        if name in tensors and variable.shape == tensors[name].shape:
+            variable.set_value(array(tensors[name]))
     ported = dict(state.named_modules(port))
     for name, module in reference.named_modules():
         for attribute, value in vars(module).items():
             ours = vars(ported[name]).get(attribute) if name in ported else None
-            if not isinstance(value, torch.Tensor) or not isinstance(ours, jax.Array):
+            is_array = isinstance(value, torch.Tensor) and isinstance(ours, jax.Array)
+            if not is_array and not (type(value) is type(ours) is float):
                 continue
-            expected = array(value)
-            if not relative_error(np.asarray(expected), np.asarray(ours)) <= INITIAL_GATE:
+            expected = np.asarray(array(value) if is_array else value)
+            if not relative_error(expected, np.asarray(ours)) <= INITIAL_GATE:
                 raise PortError(message=f"The attribute {name}.{attribute} differs from torch's.")
-            object.__setattr__(ported[name], attribute, expected.astype(ours.dtype))
+            object.__setattr__(ported[name], attribute, jnp.asarray(expected, ours.dtype) if is_array else value)

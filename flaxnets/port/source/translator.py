@@ -14,6 +14,7 @@ from flaxnets.port.scope import MISSING
 from flaxnets.port.sites import RecordedFunction, Site
 from flaxnets.port.source.annotations import annotation
 from flaxnets.port.source.calls import COMMA, BuildingCalls, pass_through
+from flaxnets.port.source.constants import Constants, in_numpy
 from flaxnets.port.source.needs import Needs, initialiser, twin, utility
 from flaxnets.port.source.stored import as_closure, as_method, assigned_targets, held_names, self_path
 from flaxnets.port.source.tidying import Simplifier, without_unused
@@ -76,6 +77,7 @@ class SourceTranslator(BuildingCalls, Translator):
         parameters = {name for name in self.scope.locals if name in function.__code__.co_varnames[: _count(function)]}
         self._renamed = self.scope.locals & RESERVED - parameters
         self.methods: list[Any] = []  # functions that the constructor stores, as methods of the class
+        self.constants = Constants(self) if builds else ()
         if builds:
             self.variable_names |= self._parameter_names()
 
@@ -180,6 +182,10 @@ class SourceTranslator(BuildingCalls, Translator):
         return cst.Assign([cst.AssignTarget(updated_node.target)], updated_node.value)
 
     # Definitions.
+
+    def on_leave(self, original_node: Any, updated_node: Any) -> Any:
+        left = super().on_leave(original_node, updated_node)
+        return in_numpy(left) if original_node in self.constants else left
 
     def leave_FunctionDef(self, original_node: Any, updated_node: Any) -> Any:
         updated_node = updated_node.with_changes(returns=self._kept(original_node.returns, updated_node.returns))
