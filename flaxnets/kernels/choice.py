@@ -16,6 +16,7 @@ from flaxnets.kernels._primitives import Library
 from flaxnets.kernels.activation import sigmoid
 from flaxnets.kernels.convolution import convolution
 from flaxnets.kernels.convolution_nd import Window, convolution_nd, native_convolution
+from flaxnets.kernels.grouped import grouped_convolution, is_small
 from flaxnets.kernels.linear import linear
 from flaxnets.kernels.normalization import batch_norm
 from flaxnets.kernels.pooling import SHORT, max_pool, sum_pool
@@ -28,6 +29,7 @@ Kind = Literal["plain", "xla", "onednn", "cudnn"]
 Form = Callable[..., Any]
 
 _kind: contextvars.ContextVar[Kind] = contextvars.ContextVar("kernels", default="plain")
+_has_small_programs: contextvars.ContextVar[bool] = contextvars.ContextVar("small programs", default=False)
 
 
 def _check(kind: str) -> None:
@@ -63,6 +65,22 @@ def use(kind: Kind) -> Iterator[None]:
         yield
     finally:
         _kind.reset(token)
+
+
+@contextlib.contextmanager
+def small_programs() -> Iterator[None]:
+    """Within it convolutions with groups are traced to small programs, for what runs once: compilation takes longer.
+
+    >>> from flaxnets.nn import functional as F
+    >>> with small_programs():
+    ...     print(F.conv1d(jnp.ones((1, 4, 4)), jnp.ones((2, 2, 3)), groups=2).tolist())
+    [[[6.0, 6.0], [6.0, 6.0]]]
+    """
+    token = _has_small_programs.set(True)
+    try:
+        yield
+    finally:
+        _has_small_programs.reset(token)
 
 
 def choose(kernels: Literal["auto"] | Kind = "auto") -> Kind:
@@ -120,6 +138,8 @@ def convolution_form(
     windows are no patches: XLA is fast with these outside of loops. Within :func:`use` XLA's or oneDNN's
     implementation for images in one group, of float32 and float64.
     """
+    if _has_small_programs.get() and result == "output" and is_small(x, window):
+        return functools.partial(grouped_convolution, window=window)
     is_image = x.ndim == 4 and window.groups == 1 and result == "output"
     is_patches = window.is_blocks and max(window.kernel) > 1
     if _is_fast(x, weight):

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from flaxnets import state, xla
+from flaxnets import kernels, state, xla
 from flaxnets.parity.run import random_like
 from flaxnets.port._torch import torch
 from flaxnets.port.untouched import as_double, copied, mapped, untouched
@@ -186,7 +186,8 @@ class FlaxRunner:
         def forward(params: Any, floats: Any) -> Any:
             model = nnx.merge(self._graphdef, params, rest, copy=True)
             arguments = self._filled(floats, others)
-            tree = model(*arguments.args, **arguments.kwargs)
+            with kernels.small_programs():
+                tree = model(*arguments.args, **arguments.kwargs)
             self._structure = structure(tree)
             outputs = [jnp.asarray(leaf) for leaf in leaves(tree)]
             buffers = {name: buffer.get_value() for name, buffer in state.named_buffers(model)}

@@ -72,7 +72,7 @@ class Constants:
 
 
 def in_numpy(node: Any) -> Any:
-    """A translated expression as one that is computed at once, also while JAX traces: by NumPy where it has the same."""
+    """A translated expression as one that is computed at once, also while JAX traces; by NumPy where NumPy can."""
     translated = _ToNumPy()
     new = node.visit(translated)
     return ex.fill("ops.concrete(lambda: x)", {"x": node}) if translated.failed else new
