@@ -24,6 +24,7 @@ class SourceRecorder(Recorder):
         self._hits_in_build: dict[int, int] = {}
         self.classes: dict[type, None] = {}  # of the user's, in the order in which they were reached
         self.passing = Passing()
+        self.model = torch.nn.Module()
 
     def build(self, builder: Callable[[], torch.nn.Module]) -> torch.nn.Module:
         """Call the builder; the random generators are afterwards as before."""
@@ -38,6 +39,7 @@ class SourceRecorder(Recorder):
             with same_random_state():
                 model = builder()
             self.passing.ends(self, model)
+            self.model = model
             return model
         finally:
             self.restore()
@@ -65,6 +67,12 @@ class SourceRecorder(Recorder):
         super()._note_result(site, result, tensors)
         self.passing.ends(site, result)
 
+    def holds_modules(self, kind: type, name: str) -> bool:
+        """Whether an attribute of modules of a class is a container of modules that torch does not register."""
+        return any(
+            _holds_modules(vars(module).get(name)) for module in self.model.modules() if isinstance(module, kind)
+        )
+
     def ran_in_build(self, recorded: RecordedFunction) -> bool:
         """Whether a function ran while the model was built."""
         return self._hits_in_build.get(id(recorded), 0) > 0
@@ -72,6 +80,14 @@ class SourceRecorder(Recorder):
     def ran_in_call(self, recorded: RecordedFunction) -> bool:
         """Whether a function ran while the model was called."""
         return _hits(recorded) > self._hits_in_build.get(id(recorded), 0)
+
+
+def _holds_modules(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_modules, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_modules, value))
+    return isinstance(value, (torch.nn.Module, torch.nn.Parameter))
 
 
 def _hits(recorded: RecordedFunction) -> int:

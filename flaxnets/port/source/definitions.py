@@ -25,6 +25,7 @@ from flaxnets.port.source.static import StaticTranslator, UnwritableError, liter
 from flaxnets.port.source.tidying import tidied
 from flaxnets.port.source.translator import translate_function
 from flaxnets.port.translation import MODULES
+from flaxnets.port.wrappers import library_twin
 
 RESERVED = frozenset({*MODULES, "build", "functools", "inspect", "Any", "Callable", "_make"})
 Key = tuple[str, str]
@@ -184,6 +185,8 @@ class Definitions:
                 break
             source = module, name = found
         source = ("collections.abc", "Callable") if source == ("typing", "Callable") else source
+        library = library_twin(value) if isinstance(value, type) else None
+        source = (library.__module__, library.__name__) if library else source
         for bound, known in [*STANDARD.items(), *self.imports.items()]:
             if known == source:
                 return bound

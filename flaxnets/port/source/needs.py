@@ -11,6 +11,7 @@ from flaxnets.port.names import is_torchs
 from flaxnets.port.namespace import Namespace, is_random
 from flaxnets.port.sites import RecordedFunction
 from flaxnets.port.source.building import SourceRecorder
+from flaxnets.port.wrappers import library_twin
 
 RANDOM_INITIALISERS = frozenset({
     "normal", "uniform", "trunc_normal", "orthogonal", "sparse", "kaiming_normal", "kaiming_uniform", "xavier_normal",
@@ -100,6 +101,8 @@ class Needs:
         return found is not None and self.recorded(found)
 
     def _of_class(self, kind: type) -> bool:
+        if (library := library_twin(kind)) is not None:
+            return "rngs" in inspect.signature(library.__init__).parameters
         if not issubclass(kind, torch.nn.Module):
             found = self.space.recorded(kind.__init__)
             return found is not None and self.recorded(found)

@@ -103,9 +103,9 @@ class StaticTranslator(cst.CSTTransformer):
 
     def _resolved(self, original: Any, updated: Any) -> Any:
         value = self.file.static(original)
-        if value is MISSING:
-            return updated
         text = ex.code(original)
+        if value is MISSING or text == "__name__":
+            return updated
         if isinstance(value, types.ModuleType):
             self.references.use_module(text.split(".")[0], value)
             return updated
@@ -143,6 +143,8 @@ def torch_text(value: Any) -> str | None:
         return f"nn.{value.__name__}"
     if value is torch.Size:
         return "tuple"
+    if value is torch.autograd.Function:
+        return "ops.Function"
     if isinstance(value, (torch.nn.Module, torch.Tensor)) or not is_torchs(value):
         return None
     if isinstance(value, type) and issubclass(value, torch.nn.Module):

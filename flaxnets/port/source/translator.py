@@ -264,6 +264,10 @@ class SourceTranslator(BuildingCalls, Translator):
             elif held:
                 closure = self.references.reference(Closure, "Closure", Closure.__module__)
                 return updated_node.with_changes(value=as_closure(closure, updated_node.value, sorted(held)))
+        target = original_node.targets[0].target
+        if self.builds and self.module_class and isinstance(target, cst.Attribute) and ex.code(target.value) == "self":
+            if self.references.recorder.holds_modules(self.module_class, target.attr.value):
+                return updated_node.with_changes(value=ex.fill("nnx.data(x)", {"x": updated_node.value}))
         return updated_node
 
     def _is_stored_once(self, target: Any) -> bool:
