@@ -2,5 +2,6 @@
 
 from source_models.construction import MODELS as CONSTRUCTED
 from source_models.counted import MODELS as COUNTED
+from source_models.followed import MODELS as FOLLOWED
 
-MODELS = [*CONSTRUCTED, *COUNTED]
+MODELS = [*CONSTRUCTED, *COUNTED, *FOLLOWED]

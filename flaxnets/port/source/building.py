@@ -67,11 +67,10 @@ class SourceRecorder(Recorder):
         super()._note_result(site, result, tensors)
         self.passing.ends(site, result)
 
-    def holds_modules(self, kind: type, name: str) -> bool:
-        """Whether an attribute of modules of a class is a container of modules that torch does not register."""
-        return any(
-            _holds_modules(vars(module).get(name)) for module in self.model.modules() if isinstance(module, kind)
-        )
+    def holds_state(self, kind: type | None, name: str) -> bool:
+        """Whether an attribute of modules of a class is a container of what NNX passes through its transformations."""
+        owners = [m for m in self.model.modules() if kind is not None and isinstance(m, kind)]
+        return any(isinstance(value := vars(m).get(name), (list, tuple, dict)) and _holds_state(value) for m in owners)
 
     def ran_in_build(self, recorded: RecordedFunction) -> bool:
         """Whether a function ran while the model was built."""
@@ -82,11 +81,11 @@ class SourceRecorder(Recorder):
         return _hits(recorded) > self._hits_in_build.get(id(recorded), 0)
 
 
-def _holds_modules(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(map(_holds_modules, value.values()))
-    if isinstance(value, (list, tuple)):
-        return any(map(_holds_modules, value))
+def _holds_state(value: Any) -> bool:
+    if isinstance(value, (list, tuple, dict)):
+        return any(map(_holds_state, value.values() if isinstance(value, dict) else value))
+    if isinstance(value, types.MethodType):
+        return _holds_state(value.__self__)
     return isinstance(value, (torch.nn.Module, torch.nn.Parameter))
 
 

@@ -19,7 +19,7 @@ from flaxnets.port.sites import RecordedFunction
 from flaxnets.port.source.annotations import annotation
 from flaxnets.port.source.building import SourceRecorder
 from flaxnets.port.source.decorating import layers, made_by
-from flaxnets.port.source.files import SourceFile, imported_from
+from flaxnets.port.source.files import SourceFile, defined_names, imported_from
 from flaxnets.port.source.needs import Needs
 from flaxnets.port.source.static import StaticTranslator, UnwritableError, literal, torch_text
 from flaxnets.port.source.tidying import tidied
@@ -357,6 +357,7 @@ class ClassWriter:
     def text(self, statement: Any) -> str:
         """The source of the class."""
         body = [new for each in self._body(statement) for new in self._statement(each)]
+        self._refuse_attached(statement)
         methods = [each for each in body if isinstance(each, cst.FunctionDef)]
         if self.left_out and not methods and self.is_module and self._defines_behaviour(statement):
             return self._stand_in(statement, body)
@@ -370,6 +371,17 @@ class ClassWriter:
             rpar=cst.MaybeSentinel.DEFAULT, decorators=self._decorators(statement),
         )  # fmt: skip
         return ex.code(new)
+
+    def _refuse_attached(self, statement: Any) -> None:
+        """Refuse functions that ran, and were put into the class after its definition."""
+        defined = {name for each in self._body(statement) for name in defined_names(each)}
+        for name, value in vars(self.kind).items():
+            recorded = self.definitions.space.recorded(value) if isinstance(value, types.FunctionType) else None
+            if name not in defined and recorded is not None and self.definitions._ran(recorded):
+                path, line = value.__code__.co_filename, value.__code__.co_firstlineno
+                cause = f"{self.kind.__qualname__}.{name} was put into the class after its definition."
+                refusal = Refusal(path, line, linecache.getline(path, line).strip(), cause, "define it in the class.")
+                self.definitions.refusals.append(refusal)
 
     def _defines_behaviour(self, statement: Any) -> bool:
         return any(name in self.left_out for name in ("__init__", "forward"))

@@ -27,7 +27,7 @@ class SourceFile:
         self.tree = cst.parse_module(inspect.getsource(module))
         self.statements: dict[str, tuple[int, Any]] = {}  # by name: the position, and the last statement
         for position, statement in enumerate(_statements(self.tree.body)):
-            for name in _defined(statement):
+            for name in defined_names(statement):
                 self.statements[name] = position, statement
 
     @property
@@ -59,7 +59,8 @@ def _statements(body: Any) -> Iterator[Any]:
             yield statement
 
 
-def _defined(statement: Any) -> Iterator[str]:
+def defined_names(statement: Any) -> Iterator[str]:
+    """The names that a statement of a module or class binds."""
     if isinstance(statement, (cst.ClassDef, cst.FunctionDef)):
         yield statement.name.value
     for small in getattr(statement, "body", ()) if isinstance(statement, cst.SimpleStatementLine) else ():

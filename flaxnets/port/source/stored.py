@@ -14,6 +14,11 @@ def held_names(function: Any, local: Collection[str]) -> set[str]:
     return {n.value for part in (function.body, *defaults) for n in _reads(part)} & set(local) - parameters
 
 
+def read_names(node: Any, local: Collection[str]) -> set[str]:
+    """The local names of the constructor that an expression reads."""
+    return {name.value for name in _reads(node)} & set(local)
+
+
 def _bound(parameter: Any) -> str | None:
     """The path from ``self`` that is a parameter's default, which lambdas of a loop or a constructor bind so."""
     text = "" if parameter.default is None else ex.code(parameter.default)
@@ -42,7 +47,7 @@ def as_method(function: Any, name: str, paths: dict[str, str | None]) -> Any:
     """A method that computes what the lambda does, with the paths in the names' places."""
     method: Any = cst.parse_statement(f"def {name}(self): return 0\n")
     bound = {p.name.value: _bound(p) for p in function.params.params}
-    kept = [p for p in function.params.params if not bound[p.name.value]]
+    kept = [p.with_changes(comma=cst.MaybeSentinel.DEFAULT) for p in function.params.params if not bound[p.name.value]]
     parameters = function.params.with_changes(params=[cst.Param(cst.Name("self")), *kept])
     body = function.body.visit(_Replace({n: ex.parse(p) for n, p in {**paths, **bound}.items() if p}))
     block = cst.IndentedBlock([cst.SimpleStatementLine([cst.Return(body)])])

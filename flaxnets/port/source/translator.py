@@ -16,7 +16,7 @@ from flaxnets.port.source.annotations import annotation
 from flaxnets.port.source.calls import COMMA, BuildingCalls, pass_through
 from flaxnets.port.source.constants import Constants, in_numpy
 from flaxnets.port.source.needs import Needs, initialiser, twin, utility
-from flaxnets.port.source.stored import as_closure, as_method, assigned_targets, held_names, self_path
+from flaxnets.port.source.stored import as_closure, as_method, assigned_targets, held_names, read_names, self_path
 from flaxnets.port.source.tidying import Simplifier, without_unused
 from flaxnets.port.source.unreached import Unreached, stand_in
 from flaxnets.port.translation import MODULES, Translator
@@ -183,10 +183,6 @@ class SourceTranslator(BuildingCalls, Translator):
 
     # Definitions.
 
-    def on_leave(self, original_node: Any, updated_node: Any) -> Any:
-        left = super().on_leave(original_node, updated_node)
-        return in_numpy(left) if original_node in self.constants else left
-
     def leave_FunctionDef(self, original_node: Any, updated_node: Any) -> Any:
         updated_node = updated_node.with_changes(returns=self._kept(original_node.returns, updated_node.returns))
         if original_node is not self.root:
@@ -265,10 +261,36 @@ class SourceTranslator(BuildingCalls, Translator):
                 closure = self.references.reference(Closure, "Closure", Closure.__module__)
                 return updated_node.with_changes(value=as_closure(closure, updated_node.value, sorted(held)))
         target = original_node.targets[0].target
-        if self.builds and self.module_class and isinstance(target, cst.Attribute) and ex.code(target.value) == "self":
-            if self.references.recorder.holds_modules(self.module_class, target.attr.value):
-                return updated_node.with_changes(value=ex.fill("nnx.data(x)", {"x": updated_node.value}))
+        is_own = self.builds and isinstance(target, cst.Attribute) and ex.code(target.value) == "self"
+        if is_own and self.references.recorder.holds_state(self.module_class, target.attr.value):
+            return updated_node.with_changes(value=ex.fill("nnx.data(x)", {"x": updated_node.value}))
         return updated_node
+
+    def on_leave(self, original_node: Any, updated_node: Any) -> Any:
+        left = super().on_leave(original_node, updated_node)
+        if original_node in self.constants:
+            return in_numpy(left)
+        if self.builds and self._is_stored_function(original_node):
+            closure = self.references.reference(Closure, "Closure", Closure.__module__)
+            return as_closure(closure, left, sorted(read_names(original_node, self.scope.locals), key=_self_first))
+        return left
+
+    def _is_stored_function(self, node: Any) -> bool:
+        """Whether an expression is a bound method, or a partial of parameters or modules, that an attribute stores."""
+        if isinstance(node, cst.Attribute):
+            site = self.site("attribute", node)
+            if site.receivers != {"module"} or site.results != {"method"}:
+                return False
+        elif isinstance(node, cst.Call) and self.scope.static(node.func) is functools.partial:
+            site = self.site("call", node)
+            if not site.parameters and not any("module" in kinds for kinds in site.arguments):
+                return False
+        else:
+            return False
+        parent = self.reads.parent(node)
+        while isinstance(parent, (cst.Element, cst.DictElement, cst.List, cst.Tuple, cst.Dict)):
+            parent = self.reads.parent(parent)
+        return isinstance(parent, cst.Assign) and isinstance(parent.targets[0].target, cst.Attribute)
 
     def _is_stored_once(self, target: Any) -> bool:
         text = ex.code(target)
@@ -425,6 +447,10 @@ class SourceTranslator(BuildingCalls, Translator):
 
 
 RESERVED = frozenset({*MODULES, "rngs"})
+
+
+def _self_first(name: str) -> tuple[bool, str]:
+    return name != "self", name
 
 
 def _count(function: types.FunctionType) -> int:
