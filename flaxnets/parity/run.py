@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from flaxnets.parity._torch import torch
+from flaxnets.parity.precision import full_precision
 from flaxnets.parity.trees import named_modules, named_variables
 
 
@@ -178,7 +179,8 @@ def to_array(leaf: Any, dtype: str) -> Any:
 def call_flax(module: nnx.Module, call: Call) -> Any:
     """Call the Flax module, and tell it the mode if its ``__call__`` asks for it."""
     call = mapped_call(call, lambda leaf: to_array(leaf, call.dtype))
-    return module(*call.args, **call.kwargs, **mode_arguments(module, call))
+    with full_precision():
+        return module(*call.args, **call.kwargs, **mode_arguments(module, call))
 
 
 def mode_arguments(module: nnx.Module, call: Call) -> dict[str, bool]:
