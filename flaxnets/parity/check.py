@@ -20,7 +20,7 @@ from flaxnets.parity.pairs import Pair, with_layout
 from flaxnets.parity.preconditions import require_call, require_comparable, require_module
 from flaxnets.parity.report import Difference, Report
 from flaxnets.parity.run import Call, Constant, Outcome, is_float, prepare_flax
-from flaxnets.parity.state import compare_names, randomize, transfer
+from flaxnets.parity.state import compare_names, randomize_buffers, randomize_parameters, transfer
 from flaxnets.parity.trees import named_variables
 from flaxnets.parity.wrapping import as_nnx
 
@@ -106,12 +106,13 @@ def check(
     options = _Options(modes, dtypes, runs, gates, float32_gradients, compiler_options, seed, progress)
     with jax.enable_x64(True), jax.default_matmul_precision("float32"):
         torch_module, flax_module = copy.deepcopy(torch_module).double(), prepare_flax(flax_module, _ANY)
-        if weights == "random":
-            randomize(torch_module, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed) if weights == "random" else None
+        if rng is not None:
+            randomize_parameters(torch_module, rng)
         arguments = jax.tree.map(_rounded, (inputs, dict(kwargs or {})))
         call = Call(*arguments, training="eval" not in modes, dtype="float64")
         try:
-            problems, pair = _pair(torch_module, flax_module, call, matching, options)
+            problems, pair = _pair(torch_module, flax_module, call, matching, options, rng)
             report = Report(title) if pair is None else _compare(title, pair, call, options)
         except Exception:
             require_call(torch_module, call)
@@ -158,11 +159,21 @@ def _rounded(leaf: Any) -> Any:
 
 
 def _pair(
-    torch_module: torch.nn.Module, flax_module: nnx.Module, call: Call, matching: Any, options: _Options
+    torch_module: torch.nn.Module,
+    flax_module: nnx.Module,
+    call: Call,
+    matching: Any,
+    options: _Options,
+    rng: np.random.Generator | None,
 ) -> tuple[list[str], Pair | None]:
-    """Give the Flax module torch's weights; return what keeps names from being equal, and the two if they can run."""
+    """Give the Flax module torch's weights; return what keeps names from being equal, and the two if they can run.
+
+    With ``rng`` the buffers that both sides have are drawn anew before.
+    """
     problems = compare_names(torch_module, flax_module) if matching is None else []
     if matching is None and not problems:
+        if rng is not None:
+            randomize_buffers(torch_module, rng, dict(torch_module.named_buffers()))
         transfer(torch_module, flax_module)
         return [], Pair(torch_module, flax_module)
     if not isinstance(flax_module, nn.Module):
@@ -173,6 +184,8 @@ def _pair(
     problems += [problem for problem in matching.problems() if problem not in problems]
     if matching.ambiguous or not matching.entries:
         return problems, None
+    if rng is not None:
+        randomize_buffers(torch_module, rng, {name for entry in matching.entries for name in entry.torch})
     state_dict = {name: t.detach().numpy() for name, t in _state(torch_module).items()}
     for name, value in matching.flax_values(state_dict, flax_module).items():
         variable = named_variables(flax_module)[name]

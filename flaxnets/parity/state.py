@@ -1,5 +1,6 @@
 """Names and values of the two sides' state."""
 
+from collections.abc import Collection
 from typing import Any
 
 import jax.numpy as jnp
@@ -55,12 +56,31 @@ def randomize(torch_module: torch.nn.Module, rng: np.random.Generator) -> None:
     something positive (a variance stays one), counters a few counts. Values are rounded to float32, so that both
     precisions begin from the same numbers.
     """
+    randomize_parameters(torch_module, rng)
+    randomize_buffers(torch_module, rng, [name for name, _ in torch_module.named_buffers()])
+
+
+def randomize_parameters(torch_module: torch.nn.Module, rng: np.random.Generator) -> None:
+    """Move every parameter off its initial value; see :func:`randomize`."""
     with torch.no_grad():
         for parameter in torch_module.parameters():
             fan_in = parameter.numel() / max(parameter.shape[0], 1) if parameter.ndim > 1 else 0
             scale = 0.5 / fan_in**0.5 if fan_in else 0.3
             parameter.add_(_noise(rng.normal(0, scale, tuple(parameter.shape)), parameter))
-        for buffer in torch_module.buffers():
+
+
+def randomize_buffers(torch_module: torch.nn.Module, rng: np.random.Generator, names: Collection[str]) -> None:
+    """Move buffers off their initial values; see :func:`randomize`.
+
+    Args:
+        torch_module: the module.
+        rng: of the noise.
+        names: of the buffers; others may be constants, such as masks, that the Flax module computes.
+    """
+    with torch.no_grad():
+        for name, buffer in torch_module.named_buffers():
+            if name not in names:
+                continue
             if buffer.dtype.is_floating_point:
                 buffer.add_(_noise(rng.uniform(0.1, 0.6, tuple(buffer.shape)), buffer))
             elif buffer.ndim == 0:
