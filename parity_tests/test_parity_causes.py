@@ -181,7 +181,7 @@ row("slope of a leaky ReLU", "negative-slope",
     lambda: (torch.nn.LeakyReLU(0.2), Flax(lambda m, x: nnx.leaky_relu(x))), ROWS)
 row("alpha of an ELU", "alpha", lambda: (torch.nn.ELU(0.7), Flax(lambda m, x: nnx.elu(x))), ROWS)
 row("softmax of another axis", "softmax-axis", lambda: (torch.nn.Softmax(1), Flax(lambda m, x: nnx.softmax(x))), IMAGES)
-row("log-softmax of another axis", "log-softmax-axis",
+row("log-softmax of another axis", "softmax-axis",
     lambda: blocks(lambda m, x: F.log_softmax(x, 1), lambda m, x: nnx.log_softmax(x)), TOKENS)
 row("an activation left out", "activation-missing", lambda: blocks(
     lambda m, x: m.second(F.relu(m.first(x))), lambda m, x: m.second(m.first(x)), *linears("first", "second")), TOKENS)

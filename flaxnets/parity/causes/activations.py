@@ -143,7 +143,8 @@ def axis(site: Site, hints: Hints) -> Iterator[Option]:
                 f"Flax computes {site.function} along axis {other} (torch's order); torch's {{where}} along {position}."
             )
             change = setting(site.function, **{key: [other] if many else other})
-            yield Option(f"{site.function.replace('_', '-')}-axis", text, f"axis={position}", change, COMMON)
+            name = "softmax" if "softm" in site.function else site.function
+            yield Option(f"{name}-axis", text, f"axis={position}", change, COMMON)
 
 
 def _several_axes(site: Site, key: str, right: Any, ndim: int) -> Iterator[Option]:

@@ -21,6 +21,7 @@ from flaxnets.parity.causes import (
     training,
 )
 from flaxnets.parity.causes.sites import Site, Watched
+from flaxnets.parity.causes.suspects import suspicious
 from flaxnets.parity.causes.variants import COMMON, Cause, Hints, Unknown, Variant, at_sites, guarded, number
 from flaxnets.parity.run import Outcome
 
@@ -40,6 +41,9 @@ MODULE_RULES = (
 LIMIT = 10.0
 _DEPTH = 3
 _BEAM = 4
+
+# By how many ranks a mistake is less likely if everything around it agrees.
+_FAR = 2
 
 
 def find_cause(isolated: "Isolated", limit: float = LIMIT) -> Cause | None:
@@ -92,7 +96,9 @@ class _Search:
         if self.base[0] > 1:
             # A gradient that is stopped explains no output.
             variants = [v for v in variants if not v.name.startswith("stop-gradient")]
-        self.variants = sorted(variants, key=lambda v: v.rank)
+        suspects = suspicious(isolated, sites)
+        self.variants = sorted(variants, key=lambda v: v.rank + _FAR * suspects.isdisjoint(v.plan))
+        self.unknowns.sort(key=lambda u: suspects.isdisjoint(u.variant(u.start).plan))
         self.improving: list[tuple[float, Variant]] = []
         # Flax's gradients are of torch's cotangent, which has the shapes of torch's outputs.
         pairs = zip(isolated.expected.outputs, isolated.observed.outputs, strict=False)

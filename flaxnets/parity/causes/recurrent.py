@@ -22,9 +22,9 @@ class _Recipe:
     cell_activation: str = "tanh"
     output_activation: str = "tanh"
     gate_activation: str = "sigmoid"
+    flipped: bool = True
     flipped_back: bool = True
     backward_first: bool = False
-    one_way: int | None = None
 
 
 def _activation(name: str) -> Any:
@@ -85,7 +85,7 @@ def _written_out(site: Site, recipe: _Recipe) -> Change:
                 index = len(last)
                 weights = [*flat[index * per_cell : (index + 1) * per_cell], None, None][:4]
                 state, collected = tuple(s[index] for s in states), []
-                steps = x.flip(0) if direction else x
+                steps = x.flip(0) if direction and recipe.flipped else x
                 for value in steps:
                     state = _step(kind, recipe, value, state, weights)
                     collected.append(state[0])
@@ -290,6 +290,9 @@ def sequences(site: Site, hints: Hints) -> Iterator[Option]:
     if argument(site, "bidirectional", False):
         text = "Flax does not turn the outputs of the backward direction around; torch's {where} does."
         change = _written_out(site, _Recipe(flipped_back=False))
+        yield Option("direction", text, "nnx.RNN(..., reverse=True, keep_order=True)", change, COMMON)
+        text = "Flax runs both directions from the beginning; torch's {where} runs one from the end."
+        change = _written_out(site, _Recipe(flipped=False, flipped_back=False))
         yield Option("direction", text, "nnx.RNN(..., reverse=True, keep_order=True)", change, COMMON)
         text = "Flax puts the backward direction first; torch's {where} puts it last."
         change = _written_out(site, _Recipe(backward_first=True))

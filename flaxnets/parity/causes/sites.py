@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 from unittest import mock
 
+import numpy as np
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
@@ -48,6 +49,7 @@ class Described:
     dtype: torch.dtype
     name: str | None = None
     token: int = 0  # equal for the same tensor object
+    fingerprint: tuple[float, ...] | None = None
 
     @property
     def is_float(self) -> bool:
@@ -266,7 +268,19 @@ class Watched:
             return leaf
         # The tensor stays alive while the run is recorded, or another one could get its id.
         token, _ = self._tokens.setdefault(id(leaf), (len(self._tokens), leaf))
-        return Described(tuple(leaf.shape), leaf.dtype, self._names.get(id(leaf)), token)
+        prints = fingerprint(leaf.detach().numpy()) if leaf.is_floating_point() else None
+        return Described(tuple(leaf.shape), leaf.dtype, self._names.get(id(leaf)), token, prints)
+
+
+def fingerprint(array: np.ndarray) -> tuple[float, ...]:
+    """Numbers that are equal for arrays with the same values in any order; the last one is their scale."""
+    if not array.size:
+        return (0.0,) * 5
+    values = array.astype(np.float64)
+    return (
+        float(values.mean()), float(np.sqrt((values**2).mean())), float(values.max()), float(values.min()),
+        float(np.abs(values).max()),
+    )  # fmt: skip
 
 
 class _Mode(TorchFunctionMode):

@@ -1,0 +1,56 @@
+"""Where within a module the two sides part: the calls soon after the last values that both sides share."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from torch.utils import _pytree as pytree
+
+from flaxnets.parity.causes.sites import Described, Key, Site, fingerprint
+
+if TYPE_CHECKING:
+    from flaxnets.parity.isolation import Isolated
+
+# How many calls that change values may lie between a shared value and a suspicious call.
+_NEAR = 6
+
+
+def suspicious(isolated: "Isolated", sites: Sequence[Site]) -> set[Key]:
+    """Return the calls among which the first wrong one probably is.
+
+    A value of torch's is shared if an input or output of a Flax submodule has the same numbers in any order.
+    """
+    calls = [(call.args, call.kwargs, call.outputs) for call in isolated.flax_calls]
+    pool = _Pool([*jax.tree.leaves(calls), *isolated.observed.outputs])
+    steps: dict[int, int] = {}  # from the last shared value to a tensor
+    suspects = set()
+    for site in sites:  # in order of completion: an argument's own call comes first
+        results = [leaf for leaf in pytree.tree_leaves(site.result) if isinstance(leaf, Described)]
+        given = [leaf for leaf in pytree.tree_leaves((site.args, site.kwargs)) if isinstance(leaf, Described)]
+        before = max((0 if leaf in pool else steps.get(leaf.token, 0) for leaf in given), default=0)
+        is_shared = bool(results) and all(leaf in pool for leaf in results)
+        for leaf in results:
+            # The result of a module is that of its last call, which has counted already.
+            steps.setdefault(leaf.token, 0 if leaf in pool else before + 1)
+        if not is_shared and before < _NEAR:
+            suspects.add(site.key)
+    return suspects
+
+
+class _Pool:
+    """Arrays that are found by their numbers, whatever their axis order."""
+
+    def __init__(self, arrays: Iterable[Any]):
+        self._prints: dict[int, list[np.ndarray]] = {}
+        for array in arrays:
+            if isinstance(array, np.ndarray) and array.dtype.kind == "f":
+                self._prints.setdefault(array.size, []).append(np.array(fingerprint(array)))
+
+    def __contains__(self, leaf: Described) -> bool:
+        if leaf.fingerprint is None or leaf.name is not None:
+            return leaf.name is not None  # weights are equal on both sides
+        mine = np.array(leaf.fingerprint)
+        scale = 1e-8 * (mine[-1] + 1e-12)
+        size = int(np.prod(leaf.shape))
+        return any(np.all(np.abs(mine - other) <= scale) for other in self._prints.get(size, ()))
