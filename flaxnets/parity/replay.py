@@ -91,8 +91,11 @@ class Recording:
         return Recording(
             self.names,
             [len(each) for each in chosen],
-            *([_picked(a, index) for a in arrays] for arrays in (self.raw, self.clipped, self.values, self.active)),
-            (kind, [{key: _picked(value, index) for key, value in h.items()} for h in settings]),
+            raw=[_picked(g, index) for g in self.raw],
+            clipped=[_picked(g, index) for g in self.clipped],
+            values=[_picked(v, index) for v in self.values],
+            active=[_picked(a, index) for a in self.active],
+            plan=(kind, [{key: _picked(value, index) for key, value in h.items()} for h in settings]),
         )
 
 
