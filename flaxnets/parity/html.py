@@ -257,9 +257,7 @@ def _settings(report: Report) -> Iterator[str]:
 def _failures(report: Report) -> Iterator[str]:
     rows = report.failure_rows()
     if len(rows) > 1:
-        count = len(report.failures)
-        yield "<h2>Arrays that differ</h2>"
-        yield f'<details class="top"><summary>{count}, worst first</summary>{_table(rows)}</details>'
+        yield f"<h2>Arrays that differ</h2>{_table(rows)}"
 
 
 def _training(training: "TrainingReport | None") -> Iterator[str]:

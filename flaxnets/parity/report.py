@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Status = Literal["equal", "wrong", "carried in", "not compared"]
 
-_SHOWN = 20  # failures and modules that a text lists
+_SHOWN = 20  # arrays and modules that a text lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,9 +204,8 @@ class Report:
         return "\n".join(lines)
 
     def _numbers(self) -> Iterator[str]:
-        yield from map(str, self.failures[:_SHOWN])
-        if len(self.failures) > _SHOWN:
-            yield f"... and {len(self.failures) - _SHOWN} more"
+        for array, setting, error, gate in self.failure_rows()[1:]:
+            yield f"{array} ({setting}): off by {error}, allowed {gate}" if setting else array
         if not self.failures:
             for setting in self.settings:
                 worst = [w for kind in self.kinds if (w := self.worst(kind, setting))]
@@ -259,11 +258,13 @@ class Report:
         return [["PyTorch", "Flax", "classes", "error / gate", ""], *chosen]
 
     def failure_rows(self) -> list[list[str]]:
-        """A table of the worst failures; the first row is its header."""
-        rows = [[f"{d.kind} {d.name}", d.setting, f"{d.error:.1e}", f"{d.gate:.0e}"] for d in self.failures[:_SHOWN]]
-        if len(self.failures) > _SHOWN:
-            rows.append([f"... and {len(self.failures) - _SHOWN} more", "", "", ""])
-        return [["array", "setting", "error", "allowed"], *rows]
+        """A table of the arrays that differ, worst first, each in its worst setting; the first row is its header."""
+        arrays: dict[str, list[Difference]] = {}
+        for each in self.failures:
+            arrays.setdefault(f"{each.kind} {each.name}", []).append(each)
+        rows = [[name, _with_more(f), f"{f[0].error:.1e}", f"{f[0].gate:.0e}"] for name, f in arrays.items()]
+        more = [[f"... and {len(rows) - _SHOWN} more", "", "", ""]] if len(rows) > _SHOWN else []
+        return [["array", "setting", "error", "allowed"], *rows[:_SHOWN], *more]
 
     def to_json(self) -> str:
         """The report as JSON, with ``passed`` beside its attributes; :meth:`from_json` reads the text.
@@ -328,6 +329,12 @@ def error_text(error: float | None) -> str:
     ('1.2e-03', '')
     """
     return "" if error is None else f"{error:.1e}"
+
+
+def _with_more(failures: Sequence[Difference]) -> str:
+    """The setting of the first failure, and in how many others the same array fails."""
+    others = len(failures) - 1
+    return failures[0].setting + (f" and {others} more" if others else "")
 
 
 def _named(name: str, kind: str) -> str:
