@@ -337,7 +337,8 @@ class Mirror:
         for attribute, value in vars(kind).items():
             for function in _functions(value):
                 raw = inspect.unwrap(function) if _is_torchs_wrapper(function) else function
-                target = new.__dict__.get("__call__" if attribute == "forward" else attribute)
+                is_call = attribute == "forward" and issubclass(kind, torch.nn.Module)
+                target = new.__dict__.get("__call__" if is_call else attribute)
                 for translated in map(inspect.unwrap, _functions(target)):  # forward hooks wrap __call__
                     code = getattr(translated, "__code__", None)
                     if code is None or self.space.recorded(raw) is None:

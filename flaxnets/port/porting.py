@@ -56,5 +56,7 @@ def from_torch(
             raise PortError(refusals)
         if check:
             modes = (False,) if mirror.space.has_random_functions() else (True, False)
-            check_port(module, port, arguments, [Setting(training=mode) for mode in modes])
+            check_port(
+                module, port, arguments, [Setting(training=mode, gradients=recorder.has_functions) for mode in modes]
+            )
     return port

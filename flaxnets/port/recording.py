@@ -69,7 +69,7 @@ class Recorder:
         self.other_refusals: list[Refusal] = []
         self.lasting = Lasting(torch.nn.Module())
         self._is_paused = False
-        self._has_functions = False  # of torch.autograd
+        self.has_functions = False  # of torch.autograd
         self._is_backward = False
         self._classes: set[type] = {int, float, str, bool, list, dict, tuple, torch.Tensor}
         self._nested: set[types.CodeType] = set()
@@ -399,7 +399,7 @@ class Recorder:
 
     def _reach_callee(self, callee: Any) -> None:
         if is_function_apply(callee):
-            self._has_functions = True
+            self.has_functions = True
             for name in ("forward", "setup_context", "backward"):
                 self.reach(getattr(callee.__self__, name))
         if isinstance(callee, torch.nn.Module):
@@ -479,7 +479,7 @@ class Recorder:
         with watched_hooks(model, self) as hooks:
             outputs = call()
             self.lasting.finish(again, outputs)
-            if hooks.has_backward or self._has_functions:
+            if hooks.has_backward or self.has_functions:
                 # A model that cannot be differentiated has no gradient to record.
                 with contextlib.nullcontext() if hooks.has_backward else contextlib.suppress(RuntimeError):
                     self._run_backward(model, *example())

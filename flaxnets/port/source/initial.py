@@ -10,30 +10,23 @@ import numpy as np
 from flax import nnx
 
 
-def built(build: Callable[..., nnx.Module]) -> tuple[nnx.Module, nnx.Module]:
+def traced(build: Callable[..., nnx.Module]) -> tuple[nnx.Module, nnx.Module]:
     """Build a model without drawing its random numbers, since XLA compiles a program for each shape of these.
 
     Args:
         build: makes the model with the argument ``rngs``.
 
+    Raises:
+        jax.errors.JAXTypeError: if the constructor reads values of arrays, or keeps arrays where NNX does not find them.
+
     Returns:
         The model, with zeros for drawn values; and a model with truth values for arrays: which of them are drawn.
 
     >>> from flaxnets import nn
-    >>> model, drawn = built(lambda rngs: nn.BatchNorm1d(2))
+    >>> model, drawn = traced(lambda rngs: nn.BatchNorm1d(2))
     >>> model.weight.tolist(), drawn.weight.get_raw_value()
     ([1.0, 1.0], False)
     """
-    try:
-        return _traced(build)
-    except jax.errors.JAXTypeError:  # the constructor computes numbers of Python from arrays
-        models = [build(rngs=nnx.Rngs(seed)) for seed in (0, 1)]
-    (graph, first), (_, second) = map(nnx.split, models)
-    drawn = jax.tree.map(lambda a, b: jnp.issubdtype(a.dtype, jnp.inexact) and bool((a != b).any()), first, second)
-    return models[0], nnx.merge(graph, drawn)
-
-
-def _traced(build: Callable[..., nnx.Module]) -> tuple[nnx.Module, nnx.Module]:
     graphs: list[Any] = []
 
     def values(key: jax.Array) -> list[jax.Array]:
@@ -63,6 +56,20 @@ def _traced(build: Callable[..., nnx.Module]) -> tuple[nnx.Module, nnx.Module]:
     ]
     graph, structure = graphs[0]
     return nnx.merge(graph, structure.unflatten(leaves)), nnx.merge(graph, structure.unflatten(drawn))
+
+
+def computed(build: Callable[..., nnx.Module]) -> tuple[nnx.Module, nnx.Module]:
+    """The same for any model: it is built twice, and its values are drawn.
+
+    >>> from flaxnets import nn
+    >>> model, drawn = computed(lambda rngs: nn.Linear(2, 1, rngs=rngs))
+    >>> model.weight.shape, drawn.weight.get_raw_value()
+    ((1, 2), True)
+    """
+    models = [build(rngs=nnx.Rngs(seed)) for seed in (0, 1)]
+    (graph, first), (_, second) = map(nnx.split, models)
+    drawn = jax.tree.map(lambda a, b: jnp.issubdtype(a.dtype, jnp.inexact) and bool((a != b).any()), first, second)
+    return models[0], nnx.merge(graph, drawn)
 
 
 def _dependent(jaxpr: Any) -> list[bool]:

@@ -22,7 +22,7 @@ from flaxnets.port.errors import PortError
 from flaxnets.port.mirroring import array
 from flaxnets.port.outcomes import Arguments, Setting
 from flaxnets.port.source.building import same_random_state
-from flaxnets.port.source.initial import built
+from flaxnets.port.source.initial import computed, traced
 
 _NUMBERS = itertools.count()
 INITIAL_GATE = 1e-5  # of values that are computed in float32 while a model is built
@@ -93,8 +93,17 @@ def prove(
         PortError: if the file does not run, or if anything differs.
     """
     try:
+        _prove(text, traced, reference, builder, arguments, settings)
+    except PortError as error:
+        if not isinstance(error.__cause__, jax.errors.JAXTypeError):
+            raise
+        _prove(text, computed, reference, builder, arguments, settings)
+
+
+def _prove(text: str, make: Any, reference: Any, builder: Any, arguments: Arguments, settings: Any) -> None:
+    try:
         with jax.numpy_rank_promotion("allow"):  # torch's broadcasting
-            port, drawn = built(execute(text).build)
+            port, drawn = make(execute(text).build)
     except Exception as error:
         raise PortError(
             message=f"The written source cannot be run: {type(error).__name__}: {error}\n\n{text}"

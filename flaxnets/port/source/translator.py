@@ -425,6 +425,8 @@ class SourceTranslator(BuildingCalls, Translator):
         if passed_on is not None:
             return updated.with_changes(func=ex.parse(passed_on), args=list(arguments))
         new = super().operator(name, arguments, original, updated, site)
+        if name in ("torch.randn", "torch.rand") and site.kinds == {0: "int"} and isinstance(new, cst.Call):
+            return _with_tuple(new)
         if name == "torch.rand" and self.builds and "complex" in ex.code(new):
             return new.with_changes(func=ex.parse("nn.init.uniform"))  # draws both parts
         return new
@@ -447,6 +449,15 @@ class SourceTranslator(BuildingCalls, Translator):
 
 
 RESERVED = frozenset({*MODULES, "rngs"})
+
+
+def _with_tuple(call: Any) -> Any:
+    """A draw of so many numbers, with the shape as a tuple."""
+    size = call.args[1] if len(call.args) > 1 else None
+    if size is None or isinstance(size.value, cst.Tuple):
+        return call
+    shape = ex.parenthesized(cst.Tuple([cst.Element(size.value, comma=cst.Comma())]))
+    return call.with_changes(args=[call.args[0], size.with_changes(value=shape), *call.args[2:]])
 
 
 def _self_first(name: str) -> tuple[bool, str]:
