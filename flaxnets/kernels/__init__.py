@@ -4,7 +4,7 @@ from flaxnets.kernels.choice import Kind as Kind
 from flaxnets.kernels.choice import batch_norm_form as batch_norm_form
 from flaxnets.kernels.choice import choose as choose
 from flaxnets.kernels.choice import convolution_form as convolution_form
-from flaxnets.kernels.choice import differentiable_max_pool_form as differentiable_max_pool_form
+from flaxnets.kernels.choice import default_max_pool_form as default_max_pool_form
 from flaxnets.kernels.choice import has_channels_last as has_channels_last
 from flaxnets.kernels.choice import linear_form as linear_form
 from flaxnets.kernels.choice import lstm_form as lstm_form

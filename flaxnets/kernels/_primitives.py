@@ -116,12 +116,13 @@ def _lower_in_order(context: Any, x: Any, **params: Any) -> Any:
 
 _in_order = primitive("in_order", lambda x: x)
 mlir.register_lowering(_in_order, _lower_in_order, platform="cpu")
+ad.deflinear2(_in_order, lambda ct, x: [_in_order.bind(ct)])
 
 
 def in_order(x: jax.Array) -> jax.Array:
     """Return ``x``; XLA on CPUs stores the result in row-major order, also if ``x`` is a transposed array.
 
-    No effect in programs of ``jax.export``, and with several devices.
+    The same holds for the derivative. No effect in programs of ``jax.export``, and with several devices.
     """
     return _in_order.bind(x)
 

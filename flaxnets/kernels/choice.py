@@ -23,7 +23,7 @@ from flaxnets.kernels.pooling import SHORT, max_pool, sum_pool
 from flaxnets.kernels.products import product
 from flaxnets.kernels.recurrence import LSTM, Cell, recurrence
 from flaxnets.kernels.reductions import sum_by_rows
-from flaxnets.kernels.windows import Taps, Windows
+from flaxnets.kernels.windows import COMBINED, Taps, Windows
 
 Kind = Literal["plain", "xla", "onednn", "cudnn"]
 Form = Callable[..., Any]
@@ -185,10 +185,15 @@ def max_pool_form(x: jax.Array, windows: Windows) -> Form | None:
     return None if axes is None else functools.partial(max_pool, axes=axes, channels_last=True)
 
 
-def differentiable_max_pool_form(x: jax.Array, windows: Windows) -> Form | None:
-    """Return the default implementation on CPUs for gradients, or None where XLA's own is as fast."""
-    overlaps = any(kernel > stride for kernel, stride in zip(windows.kernel, windows.stride, strict=True))
-    is_slow = len(windows.kernel) == 2 or (len(windows.kernel) == 3 and overlaps)
+def default_max_pool_form(x: jax.Array, windows: Windows, is_differentiated: bool) -> Form | None:
+    """Return the default implementation on CPUs, or None where XLA's own is as fast.
+
+    Without gradients XLA's is, for windows that do not overlap and for long ones, which share what they have in common.
+    """
+    if is_differentiated:
+        is_slow = len(windows.kernel) == 2 or (len(windows.kernel) == 3 and windows.overlap)
+    else:
+        is_slow = len(windows.kernel) > 1 and windows.overlap and max(windows.kernel) <= COMBINED
     axes = _short_axes(x, windows) if is_slow else None
     return None if axes is None else functools.partial(max_pool, axes=axes, channels_last=False)
 

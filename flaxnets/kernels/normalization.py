@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flaxnets.kernels._primitives import materialized
+from flaxnets.kernels._primitives import in_order, materialized
 from flaxnets.kernels.reductions import spread, total
 
 
@@ -46,5 +46,6 @@ def batch_norm(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> 
     >>> y.ravel().tolist(), mean.tolist(), var.tolist()
     ([-1.0, 1.0], [2.0], [1.0])
     """
-    y, mean, var = _normalize(lax.transpose(x, (0, 2, 3, 1)), weight, bias, eps)
-    return lax.transpose(y, (0, 3, 1, 2)), mean, var
+    # Otherwise loops over the image and its gradient run in the order in which either of them is stored.
+    y, mean, var = _normalize(in_order(lax.transpose(x, (0, 2, 3, 1))), weight, bias, eps)
+    return lax.transpose(in_order(y), (0, 3, 1, 2)), mean, var

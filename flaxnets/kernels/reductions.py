@@ -15,9 +15,30 @@ from jax.interpreters import ad
 from flaxnets.kernels._primitives import batch_in_front, primitive
 
 SHORT = 16  # rows of fewer elements are summed up as XLA does
+# Of so many elements at least, parts are added before the product. XLA computes the elements of up to 15 slices within
+# the loop that adds them; those of more it would store first.
+LONG, PARTS = 256, 8
+
+
+def _parts(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array | None]:
+    """The sum of the ``PARTS`` equal parts of an axis, and the elements that remain, if there are some."""
+    size = x.shape[axis]
+    width = size // PARTS
+    parts = [jax.lax.slice_in_dim(x, i * width, (i + 1) * width, axis=axis) for i in range(PARTS)]
+    rest = jax.lax.slice_in_dim(x, PARTS * width, size, axis=axis) if size % PARTS else None
+    return functools.reduce(jnp.add, parts), rest
 
 
 def _columns_total(x: jax.Array) -> jax.Array:
+    # Devices divide the rows, and would exchange what they add.
+    if len(x) < LONG or jax.device_count() > 1:
+        return _ones_times_columns(x)
+    parts, rest = _parts(x, 0)
+    total = _ones_times_columns(parts)
+    return total if rest is None else total + rest.sum(0)
+
+
+def _ones_times_columns(x: jax.Array) -> jax.Array:
     # Two rows of ones, of which one counts: XLA compiles each product with a single row, and calls a library for more.
     return (jnp.ones((2, len(x)), x.dtype) @ x)[0]
 
@@ -38,17 +59,16 @@ def total(x: jax.Array) -> jax.Array:
     >>> total(jnp.ones((2, 3, 4, 1))).tolist()
     [24.0]
     """
-    return _total_p.bind(x.sum(1).reshape(-1, x.shape[3]))
+    return _total_p.bind(x.reshape(-1, x.shape[3]))
 
 
 def spread(vector: jax.Array, like: jax.Array) -> jax.Array:
-    """A vector of channels as ``(N, 1, W, C)``, to combine with ``like``; its gradient is summed as by :func:`total`.
+    """Repeat a vector of channels in the shape of ``like``; its gradient is summed as by :func:`total`.
 
     >>> spread(jnp.ones(3), jnp.ones((2, 5, 5, 3))).shape
-    (2, 1, 5, 3)
+    (2, 5, 5, 3)
     """
-    n, _, width, channels = like.shape
-    return _rows_p.bind(vector, count=n * width).reshape(n, 1, width, channels)
+    return spread_columns(vector, math.prod(like.shape[:-1])).reshape(like.shape)
 
 
 def over_last_axis(
@@ -85,9 +105,18 @@ def _row_totals(x: jax.Array) -> jax.Array:
 
 
 def _row_products(x: jax.Array) -> jax.Array:
-    *lead, size = x.shape
+    size = x.shape[-1]
     if size < SHORT:
         return _row_totals(x)
+    if size < LONG:
+        return _product_with_ones(x)
+    parts, rest = _parts(x, -1)
+    total = _product_with_ones(parts)
+    return total if rest is None else total + _row_totals(rest)
+
+
+def _product_with_ones(x: jax.Array) -> jax.Array:
+    *lead, size = x.shape
     return (x.reshape(math.prod(lead), size) @ jnp.ones(size, x.dtype)).reshape(*lead, 1)
 
 

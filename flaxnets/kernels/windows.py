@@ -9,6 +9,8 @@ import numpy as np
 
 Arrays = tuple[jax.Array, ...]
 
+COMBINED = 8  # elements of windows that XLA's own computation combines one by one; longer ones share what they can
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Taps:
@@ -83,6 +85,11 @@ class Windows:
     def axes(self) -> range:
         """The spatial axes, as negative numbers."""
         return range(-len(self.kernel), 0)
+
+    @property
+    def overlap(self) -> bool:
+        """Whether elements are in several windows."""
+        return any(kernel > stride for kernel, stride in zip(self.kernel, self.stride, strict=True))
 
     def padded(self, x: jax.Array, axis: int, fill: float) -> jax.Array:
         """What all windows along ``axis`` hold, from the first to the last one."""

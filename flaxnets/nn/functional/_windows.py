@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxnets.kernels._primitives import materialized
-from flaxnets.kernels.windows import Arrays, Windows
+from flaxnets.kernels.windows import COMBINED, Arrays, Windows
 from flaxnets.nn._arguments import along, check_ndim
 
 Size = int | Sequence[int]
@@ -111,7 +111,7 @@ def reduce_windows(arrays: Arrays, windows: Windows, fills: tuple[Number, ...], 
     """Reduces each window of the arrays; ``fills`` says what each array's padding is made of."""
     # The last axis first: rows are read before columns, which decides whose a tie is.
     for axis in reversed(windows.axes):
-        reduce = _reduce_long if windows.kernel[axis] > 8 else _reduce_short
+        reduce = _reduce_long if windows.kernel[axis] > COMBINED else _reduce_short
         arrays = reduce(arrays, windows, fills, combine, axis)
     return arrays
 

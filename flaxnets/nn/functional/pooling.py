@@ -15,14 +15,20 @@ from flaxnets.nn.functional._windows import Size, added, lowest, places, reduce_
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+@functools.partial(jax.jit, static_argnums=1)  # see _windows.reduce_windows
 def _maxima(x: jax.Array, windows: Windows) -> jax.Array:
-    return reduce_windows((x,), windows, (lowest(x.dtype),), larger)[0]
+    form = kernels.default_max_pool_form(x, windows, is_differentiated=False)
+    return form(x) if form else _reduced(x, windows)
 
 
 @_maxima.defjvp
 def _maxima_jvp(windows: Windows, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    form = kernels.differentiable_max_pool_form(primals[0], windows)
-    return jax.jvp(form or functools.partial(_maxima.fun, windows=windows), primals, tangents)
+    form = kernels.default_max_pool_form(primals[0], windows, is_differentiated=True)
+    return jax.jvp(form or functools.partial(_reduced, windows=windows), primals, tangents)
+
+
+def _reduced(x: jax.Array, windows: Windows) -> jax.Array:
+    return reduce_windows((x,), windows, (lowest(x.dtype),), larger)[0]
 
 
 def _max_pool(
