@@ -18,8 +18,9 @@ from jax.experimental import rnn
 import flaxnets
 from flaxnets import kernels
 from flaxnets.kernels import onednn, probe
-from flaxnets.kernels._primitives import materialized
-from flaxnets.kernels.reductions import over_last_axis, spread, total
+from flaxnets.kernels._primitives import in_order, materialized
+from flaxnets.kernels.reductions import over_last_axis, row_totals, spread, total
+from flaxnets.kernels.shuffling import exchange_rows, interleave
 from flaxnets.nn import functional as F
 from flaxnets.nn.functional.recurrent import scan_layers
 from flaxnets.nn.functional.recurrent_steps import KINDS as KINDS_OF_RECURRENCE
@@ -166,7 +167,19 @@ def recurrent_case(
     return functools.partial(recurrent, mode, layers, directions, list(own)), ((steps, batch, size), *states, *shapes)
 
 
+# Functions of rows of several parts and of a remainder, and their shapes.
+ROWS = {
+    "softmax": (functools.partial(F.softmax, dim=-1), ((3, 2, 275),)),
+    "softmax of short rows": (functools.partial(F.softmax, dim=1), ((3, 5),)),
+    "log_softmax": (functools.partial(F.log_softmax, dim=-1), ((3, 275),)),
+    "cross_entropy": (lambda x: F.cross_entropy(x, jnp.arange(4), label_smoothing=0.1), ((4, 275),)),
+    "mse_loss": (F.mse_loss, ((5, 275), (5, 275))),
+    "l1_loss of images": (F.l1_loss, ((2, 3, 4, 70), (2, 3, 4, 70))),
+    "smooth_l1_loss, a sum": (functools.partial(F.smooth_l1_loss, reduction="sum"), ((300,), (300,))),
+}
+
 FUNCTIONS = {
+    **ROWS,
     **{f"conv, {name}": (functools.partial(conv, o), (x, w, w[:1])) for name, (x, w, o) in CONV.items()},
     **{f"max_pool, {name}": (functools.partial(F.max_pool2d, **o), (x,)) for name, (x, o) in MAX_POOL.items()},
     **{f"avg_pool, {name}": (functools.partial(F.avg_pool2d, **o), (x,)) for name, (x, o) in AVG_POOL.items()},
@@ -180,7 +193,10 @@ FUNCTIONS = {
     "sigmoid of many channels": (F.sigmoid, ((2, 40, 3, 2),)),
     "sigmoid of vectors": (F.sigmoid, ((5, 4),)),
     "batch_norm": (norm, ((3, 4, 5, 6), (4,), (4,))),
+    "batch_norm of many pixels": (norm, ((3, 4, 9, 10), (4,), (4,))),
     "batch_norm of vectors": (norm, ((5, 4), (4,), (4,))),
+    "channel_shuffle": (functools.partial(F.channel_shuffle, groups=3), ((2, 6, 3, 5),)),
+    "channel_shuffle of sequences": (functools.partial(F.channel_shuffle, groups=2), ((2, 6, 5),)),
     **{f"recurrent, {name}": recurrent_case(mode, **options) for name, (mode, options) in RECURRENT.items()},
 }
 
@@ -292,6 +308,7 @@ def mapped_over(function: Any, x: Any, *rest: Any) -> Any:
 
 
 OPAQUE = [
+    *((name, "xla", jnp.float64) for name in (*ROWS, "channel_shuffle", "channel_shuffle of sequences")),
     *((name, "xla", jnp.float64) for name in FUNCTIONS if name.startswith("recurrent")),
     ("linear, large", "onednn", jnp.float32),
     ("attention, all", "onednn", jnp.float32),
@@ -379,14 +396,38 @@ def test_what_is_materialized_is_computed_once_and_has_the_same_numbers_and_deri
     assert text.count(" multiply(") == 2  # the product, and the squares
 
 
-def test_sums_over_pixels_and_spread_vectors_have_plain_numbers_and_derivatives(rng):
-    def scaled(total: Any, spread: Any, vector: Any, x: Any) -> Any:
-        return jnp.sin(total(jnp.square(x * spread(vector, x)))).sum()
+def spread_pixels(vector: Any, like: Any) -> Any:
+    return jnp.broadcast_to(vector, like.shape)
 
-    pairs = ((total, spread), (lambda x: x.sum((0, 1, 2)), lambda v, x: v.reshape(1, 1, 1, -1)))
-    functions = [functools.partial(scaled, *pair) for pair in pairs]
+
+# Primitives with derivatives of their own, the same without, and shapes of their operands.
+PRIMITIVES = {
+    "sums of pixels": (total, lambda x: x.sum((0, 1, 2)), [(2, 4, 5, 3)]),
+    "sums of many pixels": (total, lambda x: x.sum((0, 1, 2)), [(3, 9, 10, 3)]),
+    "vectors for pixels": (spread, spread_pixels, [(3,), (2, 4, 5, 3)]),
+    "vectors for many pixels": (spread, spread_pixels, [(3,), (3, 9, 10, 3)]),
+    "sums of rows": (row_totals, lambda x: x.sum(-1, keepdims=True), [(2, 3, 70)]),
+    "sums of long rows": (row_totals, lambda x: x.sum(-1, keepdims=True), [(2, 275)]),
+    "exchanged rows": (exchange_rows, lambda x: x.swapaxes(-3, -2), [(2, 3, 4, 5)]),
+    "exchanged rows of many groups": (exchange_rows, lambda x: x.swapaxes(-3, -2), [(33, 34, 2)]),
+    "interleaved channels": (
+        lambda x: interleave(x, 3), lambda x: x.reshape(2, 5, 3, 4).swapaxes(2, 3).reshape(x.shape), [(2, 5, 12)]
+    ),
+    "order": (in_order, lambda x: x, [(2, 3)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_a_primitive_has_the_numbers_and_derivatives_of_what_it_computes(name, rng):
+    *functions, shapes = PRIMITIVES[name]
+
+    def scaled(function: Any, x: Any, *rest: Any) -> Any:
+        y = function(jnp.square(x), *rest)
+        weight = jnp.cos(jnp.arange(float(y.size))).reshape(y.shape)
+        return (weight * jnp.sin(y) * (rest[0] if rest else 1)).sum()
+
     # The second derivatives are sums of terms of both signs.
-    assert_same_derivatives(functions, draw(rng, [(3,), (2, 4, 5, 3)], jnp.float64), rtol=1e-12)
+    assert_same_derivatives([functools.partial(scaled, f) for f in functions], draw(rng, shapes, jnp.float64), 1e-9)
 
 
 def bias_gradient(x: Any) -> Any:

@@ -13,6 +13,7 @@ from flaxnets.kernels.choice import product_form as product_form
 from flaxnets.kernels.choice import recurrence_form as recurrence_form
 from flaxnets.kernels.choice import sigmoid_form as sigmoid_form
 from flaxnets.kernels.choice import small_programs as small_programs
+from flaxnets.kernels.choice import softmax_form as softmax_form
 from flaxnets.kernels.choice import sum_form as sum_form
 from flaxnets.kernels.choice import sum_pool_form as sum_pool_form
 from flaxnets.kernels.choice import use as use

@@ -22,7 +22,7 @@ from flaxnets.kernels.normalization import batch_norm
 from flaxnets.kernels.pooling import SHORT, max_pool, sum_pool
 from flaxnets.kernels.products import product
 from flaxnets.kernels.recurrence import LSTM, Cell, recurrence
-from flaxnets.kernels.reductions import sum_by_rows
+from flaxnets.kernels.reductions import log_softmax, softmax, sum_by_rows
 from flaxnets.kernels.windows import COMBINED, Taps, Windows
 
 Kind = Literal["plain", "xla", "onednn", "cudnn"]
@@ -212,6 +212,13 @@ def sum_form(x: jax.Array) -> Form | None:
     return sum_by_rows if x.ndim and x.dtype.itemsize >= 4 and _is_fast(x) else None
 
 
+def softmax_form(x: jax.Array, axis: int, log: bool) -> Form | None:
+    """Return the CPU implementation of the softmax of rows, or of its logarithm, within :func:`use`, or None."""
+    if axis % x.ndim != x.ndim - 1 or not _is_fast(x):
+        return None
+    return log_softmax if log else softmax
+
+
 def has_channels_last(x: jax.Array) -> bool:
     """Whether the layers around store the channels of an array last."""
     return _is_fast(x)
@@ -234,10 +241,14 @@ def sigmoid_form(x: jax.Array) -> Form | None:
 def batch_norm_form(
     x: jax.Array, weight: jax.Array | None, bias: jax.Array | None, axis_name: str | None
 ) -> Form | None:
-    """For images and both parameters, in training, by the statistics of this device's batch."""
-    if x.ndim != 4 or weight is None or bias is None or axis_name is not None:
+    """For vectors on CPUs, and for images within :func:`use`; with both parameters, in training, by the statistics of
+    this device's batch.
+    """
+    if weight is None or bias is None or axis_name is not None:
         return None
-    return batch_norm if _is_fast(x, weight, bias) else None
+    if x.ndim == 2 and jax.default_backend() == "cpu":
+        return batch_norm if _is_plain_float(x, weight, bias) else None
+    return batch_norm if x.ndim == 4 and _is_fast(x, weight, bias) else None
 
 
 def recurrence_form(cell: Cell, projected: jax.Array, weight: jax.Array, is_projected: bool) -> Form | None:

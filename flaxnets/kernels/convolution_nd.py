@@ -322,19 +322,34 @@ def _has_small_groups(a: jax.Array, b: jax.Array, result: Result, window: Window
     groups = window.groups
     inputs, outputs = (a.shape[1] // groups, b.shape[1]) if result == "weight" else (b.shape[1], b.shape[0])
     is_small = groups > 1 and len(window.kernel) < 3 and max(inputs, outputs // groups) <= SMALL
-    return is_small and max(window.stride) == 1 and not window.channels_last
+    if not is_small or window.channels_last:
+        return False
+    return max(window.stride) == 1 or (result == "output" and inputs * math.prod(window.kernel) <= UNROLLED)
 
 
-def _padded_groups(x: jax.Array, window: Window) -> jax.Array:
-    """``(N, groups, C / groups, *spatial)`` with the padding."""
-    x = materialized(_pad(x, [(0, 0, 0), *window.padding()[:-1]]))
-    return x.reshape(x.shape[0], window.groups, -1, *x.shape[2:])
+def _padded_groups(x: jax.Array, window: Window) -> list[jax.Array]:
+    """``(N, groups, C / groups, *spatial)`` with the padding, in as many arrays as the stride has columns.
+
+    XLA reads rows faster than every second or third element of rows.
+    """
+    x, step = _pad(x, [(0, 0, 0), *window.padding()[:-1]]), window.stride[-1]
+    parts = [materialized(lax.slice_in_dim(x, i, x.shape[-1], step, axis=-1)) for i in range(step)]
+    return [part.reshape(part.shape[0], window.groups, -1, *part.shape[2:]) for part in parts]
 
 
-def _elements(x: jax.Array, tap: Tap, window: Window) -> jax.Array:
-    """The elements of one channel of each group that one element of the kernel is multiplied with."""
-    starts = (0, 0, tap[0], *(tap[1 + axis] * d for axis, d in enumerate(window.dilation)))
-    return lax.dynamic_slice(x, starts, (*x.shape[:2], 1, *window.output))
+def _elements(parts: list[jax.Array], tap: Tap, window: Window) -> jax.Array:
+    """The elements of one channel of each group that one element of the kernel is multiplied with.
+
+    The tap of a strided convolution is known when it is compiled.
+    """
+    *starts, column = (tap[1 + axis] * d for axis, d in enumerate(window.dilation))
+    part, step = 0, window.stride[-1]
+    if step > 1:
+        column, part = divmod(column, step)
+    x = parts[part]
+    lengths = [(o - 1) * s + 1 for o, s in zip(window.output, window.stride, strict=True)][:-1]
+    x = lax.dynamic_slice(x, (0, 0, tap[0], *starts, column), (*x.shape[:2], 1, *lengths, window.output[-1]))
+    return lax.slice(x, (0,) * x.ndim, x.shape, (1, 1, 1, *window.stride[:-1], 1))
 
 
 def _small_taps(inputs: int, window: Window) -> list[tuple[int, ...]]:
@@ -344,14 +359,14 @@ def _small_taps(inputs: int, window: Window) -> list[tuple[int, ...]]:
 
 def _small_output(x: jax.Array, weight: jax.Array, window: Window) -> jax.Array:
     """The output for groups of few channels, all as torch has them."""
-    x = _padded_groups(x, window)
+    parts = _padded_groups(x, window)
     weight = weight.reshape(window.groups, -1, *weight.shape[1:])
 
     def term(tap: Tap) -> jax.Array:
         element = lax.dynamic_slice(weight, (0, 0, *tap), (*weight.shape[:2], *(1 for _ in tap)))
-        return _elements(x, tap, window) * element.reshape(1, *weight.shape[:2], *(1 for _ in window.kernel))
+        return _elements(parts, tap, window) * element.reshape(1, *weight.shape[:2], *(1 for _ in window.kernel))
 
-    y = _sum(term, _small_taps(x.shape[2], window))
+    y = _sum(term, _small_taps(parts[0].shape[2], window))
     return y.reshape(x.shape[0], -1, *window.output)
 
 
@@ -374,13 +389,13 @@ def _small_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Ar
     more = each * block - rows
     (before, after), *pads = window.pads
     window = window._replace(pads=((before, after + more), *pads))
-    x = _padded_groups(x, window)
+    (x,) = _padded_groups(x, window)
     g = _pad(g, [(0, 0, 0), (0, 0, 0), (0, more, 0), *((0, 0, 0) for _ in rest)])
     g = g.reshape(n, window.groups, -1, *g.shape[2:])
     ones = jnp.ones(block * math.prod(rest), x.dtype)
 
     def product(tap: Tap) -> jax.Array:
-        elements = _elements(x, tap, window)
+        elements = _elements([x], tap, window)
         parts = [[lax.slice_in_dim(a, i * block, (i + 1) * block, axis=3) for a in (elements, g)] for i in range(each)]
         return functools.reduce(operator.add, [a * b for a, b in parts])
 
@@ -391,6 +406,22 @@ def _small_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Ar
 
     kernel = _joined_sums(sums, _small_taps(x.shape[2], window), 3)
     return kernel.reshape(-1, outputs).T.reshape(outputs, x.shape[2], *window.kernel)
+
+
+def _has_large_groups(x: jax.Array, weight: jax.Array, window: Window) -> bool:
+    """Whether XLA is fast with each group of images."""
+    is_dense = x.ndim == 4 and max(window.dilation) == 1 and not window.is_blocks and x.dtype != jnp.float64
+    channels = min(weight.shape[1], weight.shape[0] // window.groups)
+    return is_dense and not window.channels_last and 1 < window.groups <= UNROLLED and channels >= WIDTH
+
+
+def _large_output(x: jax.Array, weight: jax.Array, window: Window) -> jax.Array:
+    """The output for groups of many channels, of which each is a convolution of its own, all as torch has them."""
+    one, groups = window._replace(groups=1), window.groups
+    parts = zip(jnp.split(x, groups, 1), jnp.split(weight, groups), strict=True)
+    return jnp.concatenate(
+        [materialized(native(materialized(x), weight, result="output", window=one)) for x, weight in parts], 1
+    )
 
 
 def _merged(groups: int, channels: int) -> int:
@@ -486,6 +517,8 @@ def _compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, window: Windo
         return native(a, b, result=result, window=window)
     if _has_small_groups(a, b, result, window):
         return materialized(_in_float32(_SMALL[result], a, b, window))
+    if result == "output" and _has_large_groups(a, b, window):
+        return _large_output(a, b, window)
     compute = _CPU[result]
     if window.library == "xla":  # half precision is computed in float32, as XLA's own convolution is
         compute = functools.partial(_in_float32, compute)

@@ -40,12 +40,15 @@ def _normalize_jvp(eps: float, primals: Any, tangents: Any) -> Any:
 
 
 def batch_norm(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns normalised images ``(N, C, H, W)``, and each channel's mean and biased variance.
+    """Returns normalised images ``(N, C, H, W)`` or vectors ``(N, C)``, and each channel's mean and biased variance.
 
     >>> y, mean, var = batch_norm(jnp.array([[[[1.0, 3.0]]]]), jnp.ones(1), jnp.zeros(1), 0.0)
     >>> y.ravel().tolist(), mean.tolist(), var.tolist()
     ([-1.0, 1.0], [2.0], [1.0])
     """
+    if x.ndim == 2:
+        y, mean, var = _normalize(x[:, None, None], weight, bias, eps)
+        return y.reshape(x.shape), mean, var
     # Otherwise loops over the image and its gradient run in the order in which either of them is stored.
     y, mean, var = _normalize(in_order(lax.transpose(x, (0, 2, 3, 1))), weight, bias, eps)
     return lax.transpose(in_order(y), (0, 3, 1, 2)), mean, var

@@ -157,3 +157,27 @@ def spread_rows(totals: jax.Array, size: int) -> jax.Array:
     (2, 3)
     """
     return _spread_rows_p.bind(totals, size=size)
+
+
+def softmax(x: jax.Array) -> jax.Array:
+    """Return the softmax of rows.
+
+    >>> softmax(jnp.zeros((1, 4))).tolist()
+    [[0.25, 0.25, 0.25, 0.25]]
+    """
+    powers = jnp.exp(_below_maximum(x))
+    return powers * spread_rows(1 / row_totals(powers), x.shape[-1])
+
+
+def log_softmax(x: jax.Array) -> jax.Array:
+    """Return the logarithm of the softmax of rows.
+
+    >>> log_softmax(jnp.array([[0.0, -200.0]])).tolist()
+    [[0.0, -200.0]]
+    """
+    x = _below_maximum(x)
+    return x - spread_rows(jnp.log(row_totals(jnp.exp(x))), x.shape[-1])
+
+
+def _below_maximum(x: jax.Array) -> jax.Array:
+    return x - jax.lax.stop_gradient(over_last_axis(x, jnp.max, jnp.maximum))

@@ -1,7 +1,10 @@
-"""Exchange of two axes whose elements are long rows, as in a channel shuffle."""
+"""Channel shuffles: the exchange of two axes whose elements are long rows, and channels-last a gather."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.interpreters import ad
 
 from flaxnets.kernels._primitives import batch_in_front, primitive
@@ -35,3 +38,26 @@ def exchange_rows(x: jax.Array) -> jax.Array:
     [0, 2, 1, 3]
     """
     return _exchanged_p.bind(x)
+
+
+def _interleaved(x: Any, *, groups: int) -> Any:
+    return x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups).swapaxes(-1, -2).reshape(x.shape)
+
+
+def _gathered(x: jax.Array, *, groups: int) -> jax.Array:
+    """XLA is up to 8 times slower with the transposed array, whose rows are short."""
+    return jnp.take(x, _interleaved(np.arange(x.shape[-1]), groups=groups), -1, mode="clip")
+
+
+_interleaved_p = primitive("interleaved_groups", _interleaved, _gathered)
+ad.deflinear2(_interleaved_p, lambda ct, x, *, groups: [_interleaved_p.bind(ct, groups=x.aval.shape[-1] // groups)])
+batch_in_front(_interleaved_p)
+
+
+def interleave(x: jax.Array, groups: int) -> jax.Array:
+    """Return the first element of each group of the last axis, then the second of each, and so on.
+
+    >>> interleave(jnp.arange(4), 2).tolist()
+    [0, 2, 1, 3]
+    """
+    return _interleaved_p.bind(x, groups=groups)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
+from flaxnets import kernels
 from flaxnets.nn.functional._elementwise import as_floating, resolve_dim
 
 
@@ -22,7 +23,8 @@ def _normalized(input: jax.Array, dim: int, dtype: DTypeLike | None, log: bool, 
     axis = resolve_dim(dim, array.ndim, name)
     # Sums of half precision are taken in float32, as torch takes them.
     wide = jnp.atleast_1d(array.astype(jnp.promote_types(array.dtype, jnp.float32)))
-    output = (jax.nn.log_softmax if log else jax.nn.softmax)(wide, axis)
+    form = kernels.softmax_form(wide, axis, log)
+    output = form(wide) if form else (jax.nn.log_softmax if log else jax.nn.softmax)(wide, axis)
     return output.reshape(array.shape).astype(array.dtype)
 
 

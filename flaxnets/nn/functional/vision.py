@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
 from flaxnets import kernels
-from flaxnets.kernels.shuffling import exchange_rows
+from flaxnets.kernels.shuffling import exchange_rows, interleave
 
 
 def _image(name: str, what: str, factor: int, input: jax.Array) -> jax.Array:
@@ -94,7 +94,7 @@ def channel_shuffle(input: Shaped[Array, "n c *spatial"], groups: int) -> Shaped
     if c % groups:
         raise RuntimeError(f"channel_shuffle: groups={groups} must divide the channels, got {c}")
     if kernels.has_channels_last(input):
-        return input.reshape(n, groups, c // groups, *spatial).swapaxes(1, 2).reshape(input.shape)
+        return jnp.moveaxis(interleave(jnp.moveaxis(input, 1, -1), groups), -1, 1)
     return exchange_rows(input.reshape(n, groups, c // groups, math.prod(spatial))).reshape(input.shape)
 
 

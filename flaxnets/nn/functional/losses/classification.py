@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, Num
 
+from flaxnets import kernels
 from flaxnets.nn._arguments import along
 from flaxnets.nn.functional.losses._shared import (
     check_floating,
@@ -178,8 +179,9 @@ def _log_softmax(input: jax.Array) -> jax.Array:
     """Along the classes; half precision is computed in float32, as torch does."""
     if input.ndim == 0:
         return input
-    wide = input.astype(jnp.promote_types(input.dtype, jnp.float32))
-    return jax.nn.log_softmax(wide, axis=min(input.ndim - 1, 1)).astype(input.dtype)
+    wide, axis = input.astype(jnp.promote_types(input.dtype, jnp.float32)), min(input.ndim - 1, 1)
+    form = kernels.softmax_form(wide, axis, log=True)
+    return (form(wide) if form else jax.nn.log_softmax(wide, axis)).astype(input.dtype)
 
 
 def _of_probabilities(
