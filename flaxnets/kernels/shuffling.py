@@ -45,8 +45,10 @@ def _interleaved(x: Any, *, groups: int) -> Any:
 
 
 def _gathered(x: jax.Array, *, groups: int) -> jax.Array:
-    """XLA is up to 8 times slower with the transposed array, whose rows are short."""
-    return jnp.take(x, _interleaved(np.arange(x.shape[-1]), groups=groups), -1, mode="clip")
+    """XLA is up to 20 times slower with the transposed array, whose rows are short."""
+    places = _interleaved(np.arange(x.shape[-1]), groups=groups)
+    # Mapped over rows: XLA would gather the columns of a whole array as rows, and transpose the result.
+    return jax.vmap(lambda row: row.at[places].get(mode="clip"))(x.reshape(-1, x.shape[-1])).reshape(x.shape)
 
 
 _interleaved_p = primitive("interleaved_groups", _interleaved, _gathered)
