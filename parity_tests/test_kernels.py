@@ -28,6 +28,8 @@ from flaxnets.nn.functional.recurrent_steps import LayerWeights
 from flaxnets.parity import assert_parity
 from flaxnets.training import TASKS, Batch, TrainState, classification, make_train_step
 from flaxnets.training.execution import compile_train_step
+from flaxnets.training.layout._interpreter import evaluate
+from flaxnets.training.layout._values import Value
 from flaxnets.training.step import jit_options
 
 # Gates of the design: outputs relative to their maximum, gradients to the norm of all gradients.
@@ -428,6 +430,36 @@ def test_a_primitive_has_the_numbers_and_derivatives_of_what_it_computes(name, r
 
     # The second derivatives are sums of terms of both signs.
     assert_same_derivatives([functools.partial(scaled, f) for f in functions], draw(rng, shapes, jnp.float64), 1e-9)
+
+
+def test_a_norm_of_images_asks_for_image_and_gradient_channels_last(rng):
+    x, weight, cotangent = draw(rng, [(2, 4, 3, 5), (4,), (2, 4, 3, 5)], jnp.float32)
+
+    def gradient(x: Any, cotangent: Any) -> Any:
+        with kernels.use("xla"):
+            return jax.vjp(lambda x: norm(x, weight, weight), x)[1](cotangent)
+
+    closed = jax.make_jaxpr(gradient)(x, cotangent)
+    found = []
+
+    def run(*arrays: Any) -> None:
+        values = [Value(array) for array in arrays]
+        outputs = evaluate(closed.jaxpr, closed.consts, values)
+        found.extend([*(value.wanted for value in values), *(value.order for value in outputs)])
+
+    jax.eval_shape(run, x, cotangent)
+    assert found == [(0, 3, 1, 2)] * 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "has_xlas"),
+    [((2, 3, 9, 8), 3, False), ((2, 3, 8, 8), 2, True), ((1, 2, 12, 12), 9, True), ((2, 2, 5, 5, 5), 3, False)],
+)
+def test_the_default_maxima_of_small_overlapping_windows_are_those_of_the_gradient(shape, kernel, has_xlas, rng):
+    (x,) = draw(rng, [shape], jnp.float32)
+    pool = F.max_pool2d if len(shape) == 4 else F.max_pool3d
+    text = jax.jit(lambda x: pool(x, kernel, 2, 1)).lower(x).as_text()
+    assert ("stablehlo.pad" in text) == has_xlas
 
 
 def bias_gradient(x: Any) -> Any:

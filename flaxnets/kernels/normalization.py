@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flaxnets.kernels._primitives import in_order, materialized
+from flaxnets.kernels._primitives import in_order, materialized, with_materialized_gradient
 from flaxnets.kernels.reductions import spread, total
 
 
@@ -39,6 +39,8 @@ def _normalize_jvp(eps: float, primals: Any, tangents: Any) -> Any:
     return (y, mean, var), (dx * _row(scale) + centred * spread(slope, x) + spread(shift, x), dmean, 2 * half_dvar)
 
 
+# Compiled as a whole also where the caller is not, as torch's is one operation.
+@functools.partial(jax.jit, static_argnums=3)
 def batch_norm(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns normalised images ``(N, C, H, W)`` or vectors ``(N, C)``, and each channel's mean and biased variance.
 
@@ -48,7 +50,7 @@ def batch_norm(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> 
     """
     if x.ndim == 2:
         y, mean, var = _normalize(x[:, None, None], weight, bias, eps)
-        return y.reshape(x.shape), mean, var
+        return with_materialized_gradient(y.reshape(x.shape)), mean, var
     # Otherwise loops over the image and its gradient run in the order in which either of them is stored.
     y, mean, var = _normalize(in_order(lax.transpose(x, (0, 2, 3, 1))), weight, bias, eps)
-    return lax.transpose(in_order(y), (0, 3, 1, 2)), mean, var
+    return lax.transpose(with_materialized_gradient(in_order(y)), (0, 3, 1, 2)), mean, var

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jax.interpreters import ad
 
-from flaxnets.kernels._primitives import batch_in_front, materialized, primitive
+from flaxnets.kernels._primitives import batch_in_front, in_order, materialized, primitive
 
 SLICES = 24  # so many strided slices at most are added up; more are gathers, which bounds the compile time
 BLOCKS = 8  # fewer elements in a strided slice than these are slower than a gather
@@ -145,21 +145,20 @@ def _sliced(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
 def _take(x: jax.Array, axis: int, *indices: np.ndarray) -> jax.Array:
     """The elements at the indices of the axis and of those behind it.
 
-    As rows of a matrix: gathers of several axes have another order in memory, and XLA would copy the result.
+    All axes before are one, and so are those of the indices: gathers of several axes have another order in memory, and
+    XLA would copy the result.
     """
     last = x.ndim + axis
     is_known = all(isinstance(size, int) for size in x.shape)  # jax.export may leave sizes open
-    if not is_known or not 0 < x.size <= np.iinfo(np.int32).max or jax.device_count() > 1:
+    if not is_known or not x.size or jax.device_count() > 1:
         for number, index in enumerate(indices, last):
             x = jnp.take(x, index, number, mode="clip")
         return x
-    lead, rest = x.shape[:last], x.shape[last + len(indices) :]
-    places = lax.iota(jnp.int32, math.prod(lead))
-    for size, index in zip(x.shape[last:], indices, strict=False):
-        places = jnp.add.outer(places * size, jnp.asarray(index, jnp.int32))
-    row = (math.prod(rest),) if rest else ()
-    rows = x.reshape(x.size // math.prod(rest), *row)
-    return rows.at[places].get(mode="promise_in_bounds").reshape(*lead, *map(len, indices), *rest)
+    lead, sizes, rest = x.shape[:last], x.shape[last : last + len(indices)], x.shape[last + len(indices) :]
+    places = np.ravel_multi_index(np.meshgrid(*indices, indexing="ij"), sizes).ravel()
+    blocks = x.reshape(math.prod(lead), math.prod(sizes), *((math.prod(rest),) if rest else ()))
+    taken = jax.vmap(lambda block: block.at[places].get(mode="promise_in_bounds"))(blocks)
+    return in_order(taken).reshape(*lead, *map(len, indices), *rest)
 
 
 def _gathered(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
+from flaxnets.kernels._primitives import with_materialized_gradient
 from flaxnets.kernels.reductions import spread_columns
 from flaxnets.nn.functional.normalization import as_wide, check_floating, check_vectors, normalize_rows
 
@@ -54,7 +55,7 @@ def group_norm(
     size = channels // num_groups
     rows = as_wide(input).reshape(examples, num_groups, size, math.prod(spatial))
     output, _, _ = normalize_rows(rows, weight, bias, (2, 3), eps)
-    return output.reshape(input.shape).astype(input.dtype)
+    return with_materialized_gradient(output.reshape(input.shape)).astype(input.dtype)
 
 
 def _trailing_axes(name: str, input: jax.Array, shape: Sequence[int], too_few: type[Exception]) -> tuple[int, ...]:
@@ -101,7 +102,7 @@ def layer_norm(
         output = output * spread_columns(weight.ravel().astype(rows.dtype), count)
     if bias is not None:
         output = output + spread_columns(bias.ravel().astype(rows.dtype), count)
-    return output.reshape(input.shape).astype(input.dtype)
+    return with_materialized_gradient(output.reshape(input.shape)).astype(input.dtype)
 
 
 def rms_norm(

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from flaxnets import kernels
-from flaxnets.kernels._primitives import materialized
+from flaxnets.kernels._primitives import materialized, with_materialized_gradient
 from flaxnets.kernels.reductions import row_totals, spread_rows
 from flaxnets.nn._arguments import along
 
@@ -99,7 +99,8 @@ def normalize_rows(
         eps: added to the variance.
 
     Returns:
-        The normalised rows; the mean and the biased variance, which keep the axes.
+        The normalised rows; the mean and the biased variance, which keep the axes. Several loops read the rows'
+        gradient: it is for the caller to materialize.
     """
     shape = (1, *x.shape[1:3], 1)
     weight = jnp.ones((1, 1, 1, 1), x.dtype) if weight is None else weight.reshape(shape).astype(x.dtype)
@@ -175,7 +176,7 @@ def batch_norm(
         elif axis_name is None:
             rows = x.reshape(*x.shape[:2], 1, math.prod(x.shape[2:]))
             output, mean, var = normalize_rows(rows, weight, bias, (0, 3), eps)
-            output, mean, var = output.reshape(x.shape), mean.ravel(), var.ravel()
+            output, mean, var = with_materialized_gradient(output.reshape(x.shape)), mean.ravel(), var.ravel()
         else:
             mean, var = _statistics_along(x, axis_name)
         if count:
@@ -242,7 +243,7 @@ def instance_norm(
         if count:
             _move(running_mean, mean.reshape(x.shape[:2]).mean(0), momentum)
             _move(running_var, (var.reshape(x.shape[:2]) * (count / (count - 1))).mean(0), momentum)
-        return output.reshape(x.shape).astype(input.dtype)
+        return with_materialized_gradient(output.reshape(x.shape)).astype(input.dtype)
     if running_mean is None or running_var is None:
         raise RuntimeError(
             "instance_norm: running_mean and running_var must be given without use_input_stats, got None"
