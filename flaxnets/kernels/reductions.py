@@ -180,4 +180,4 @@ def log_softmax(x: jax.Array) -> jax.Array:
 
 
 def _below_maximum(x: jax.Array) -> jax.Array:
-    return x - jax.lax.stop_gradient(over_last_axis(x, jnp.max, jnp.maximum))
+    return x - over_last_axis(jax.lax.stop_gradient(x), jnp.max, jnp.maximum)

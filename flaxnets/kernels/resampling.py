@@ -150,12 +150,12 @@ def _take(x: jax.Array, axis: int, *indices: np.ndarray) -> jax.Array:
     """
     last = x.ndim + axis
     is_known = all(isinstance(size, int) for size in x.shape)  # jax.export may leave sizes open
-    if not is_known or not x.size or jax.device_count() > 1:
+    if not is_known or not 0 < x.size <= np.iinfo(np.int32).max or jax.device_count() > 1:
         for number, index in enumerate(indices, last):
             x = jnp.take(x, index, number, mode="clip")
         return x
     lead, sizes, rest = x.shape[:last], x.shape[last : last + len(indices)], x.shape[last + len(indices) :]
-    places = np.ravel_multi_index(np.meshgrid(*indices, indexing="ij"), sizes).ravel()
+    places = np.ravel_multi_index(np.meshgrid(*indices, indexing="ij"), sizes).ravel().astype(np.int32)
     blocks = x.reshape(math.prod(lead), math.prod(sizes), *((math.prod(rest),) if rest else ()))
     taken = jax.vmap(lambda block: block.at[places].get(mode="promise_in_bounds"))(blocks)
     return in_order(taken).reshape(*lead, *map(len, indices), *rest)
