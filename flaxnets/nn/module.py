@@ -319,15 +319,16 @@ class Module(nnx.Module):
         """
         if not isinstance(mode, bool):
             raise ValueError(f"train: expected mode to be True or False, got {mode!r}")
-        if not mode:
-            return self.eval(**attributes)
-        super().train(training=True, **attributes)
+        switch = super().train if mode else super().eval
+        switch(training=mode, **attributes)
+        for module in self.modules():
+            if module is not self and type(module).train is not Module.train:
+                module.train(mode)
         return self
 
     def eval(self: M, **attributes: Any) -> M:
         """Put this module and all below it in evaluation mode."""
-        super().eval(training=False, **attributes)
-        return self
+        return self.train(False, **attributes)
 
     def requires_grad_(self: M, requires_grad: bool = True) -> M:
         """Freeze all parameters of this module with ``requires_grad=False``, or unfreeze them.

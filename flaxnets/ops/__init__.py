@@ -114,6 +114,8 @@ from flaxnets.ops.random import multinomial as multinomial
 from flaxnets.ops.remat import checkpoint as checkpoint
 from flaxnets.ops.remat import checkpoint_sequential as checkpoint_sequential
 from flaxnets.ops.runtime import assert_values as assert_values
+from flaxnets.ops.runtime import text_of as text_of
+from flaxnets.ops.runtime import type_of as type_of
 from flaxnets.ops.runtime import unreached as unreached
 from flaxnets.ops.shapes import atleast as atleast
 from flaxnets.ops.shapes import cartesian_prod as cartesian_prod

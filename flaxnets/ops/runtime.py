@@ -2,6 +2,7 @@
 
 from typing import Any, NoReturn
 
+from jax import Array
 from jax.core import Tracer
 
 
@@ -19,6 +20,25 @@ def unreached(text: str) -> NoReturn:
     NotImplementedError: not recorded: x.flip(0)
     """
     raise NotImplementedError(f"not recorded: {text}")
+
+
+def type_of(value: Any) -> type:
+    """Return the class of an object, which is the same for all arrays.
+
+    >>> import jax.numpy as jnp
+    >>> type_of(jnp.ones(2)) is Array, type_of(3)
+    (True, <class 'int'>)
+    """
+    return Array if isinstance(value, Array) else type(value)
+
+
+def text_of(value: Any) -> str:
+    """Return the text of an object, for the class of arrays the one that torch has.
+
+    >>> text_of(Array), text_of(3)
+    ("<class 'torch.Tensor'>", '3')
+    """
+    return "<class 'torch.Tensor'>" if value is Array else str(value)
 
 
 def assert_values(condition: Any, message: Any = None) -> None:

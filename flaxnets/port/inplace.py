@@ -236,6 +236,13 @@ class InPlace(Aliasing):
 
     # Assignments.
 
+    def leave_AnnAssign(self, original_node: Any, updated_node: Any) -> Any:
+        """An annotation, which may name classes of torch, is left out."""
+        if updated_node.value is None:
+            return cst.RemoveFromParent()
+        extra = self.statements.pop(("targets", id(original_node)), [])  # type: ignore[call-overload]
+        return cst.Assign([cst.AssignTarget(updated_node.target), *extra], updated_node.value)
+
     def leave_Assign(self, original_node: Any, updated_node: Any) -> Any:
         extra = self.statements.pop(("targets", id(original_node)), None)  # type: ignore[call-overload]
         if extra:

@@ -164,7 +164,7 @@ class Mirror:
             return self.functions[id(function)](*args, **kwargs)
 
         self.functions[id(function)] = not_ready  # for functions that call themselves
-        node = self.space.translate(raw, None).node
+        node = self.space.translate(raw, self.recorder.method_class(raw)).node
         cells = self._cells(raw)
         text = _definition(node, name, [n for n in raw.__code__.co_freevars])
         make = self.space.execute(text, raw.__qualname__)["make"]
@@ -177,7 +177,7 @@ class Mirror:
             values = parts[len(cells) :]
             new.__module__, new.__doc__ = raw.__module__, raw.__doc__  # which the code may read
             new.__defaults__ = values[: len(defaults)]
-            new.__kwdefaults__ = dict(zip(names, values[len(defaults) :], strict=True))
+            new.__kwdefaults__ = (new.__kwdefaults__ or {}) | dict(zip(names, values[len(defaults) :], strict=True))
             return new
 
         new = _closed(build, [*cells, *defaults, *keyword_defaults])
@@ -264,6 +264,8 @@ class Mirror:
 
     def _translated_class(self, kind: type) -> type:
         bases = [self.cls(base) if base is not object else object for base in kind.__bases__]
+        if kind in self.classes:
+            return self.classes[kind]
         name = self.space.name(kind, kind.__name__)
         members, definitions, free = {}, [], {}
         for attribute, value in vars(kind).items():
@@ -280,9 +282,10 @@ class Mirror:
         header = f"class {name}({', '.join(f'_base{i}' for i in range(len(bases)))}):"
         lines = "\n".join("        " + line for line in body.splitlines())
         text = f"def make({parameters}):\n    {header}\n{lines}\n    return {name}\n"
-        new = self.space.execute(text, kind.__qualname__)["make"](
-            *bases, *(self._outside(v, code) for v, code in free.values())
-        )
+        outside = [self._outside(v, code) for v, code in free.values()]
+        if kind in self.classes:  # made for what one of its bases or decorators reads
+            return self.classes[kind]
+        new = self.space.execute(text, kind.__qualname__)["make"](*bases, *outside)
         new.__qualname__, new.__module__, new.__doc__ = kind.__qualname__, kind.__module__, kind.__doc__
         self.classes[kind] = self.space.globals[name] = new
         for attribute, value in members.items():
@@ -292,11 +295,21 @@ class Mirror:
         return new
 
     def is_translated(self, kind: type) -> bool:
-        """Whether a class that is no module has methods that ran and met tensors."""
+        """Whether a class that is no module has methods that ran and met tensors, or holds functions that ran."""
         if not is_plain_class(kind):
             return False
-        recorded = [self.space.recorded(function) for base in plain_bases(kind) for _, function in functions_of(base)]
-        return any(r is not None and _ran(r) and r.touches_tensors() for r in recorded)
+        bases = plain_bases(kind)
+        recorded = [self.space.recorded(function) for base in bases for _, function in functions_of(base)]
+        methods = [r for r in recorded if r is not None and _ran(r)]
+        if any(r.touches_tensors() for r in methods):
+            return True
+        return bool(methods) and any(self._holds_functions(value) for base in bases for value in vars(base).values())
+
+    def _holds_functions(self, value: Any) -> bool:
+        """Whether a list, tuple or dict holds functions that ran."""
+        values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+        functions = [inspect.unwrap(each) for each in values if isinstance(each, types.FunctionType)]
+        return any(r is not None and _ran(r) for r in map(self.space.recorded, functions))
 
     def _plain_members(self, kind: type) -> tuple[dict[str, Any], list[str]]:
         """Class attributes of a class that is no module, and methods in the place of those that did not run."""
@@ -320,7 +333,8 @@ class Mirror:
         if not is_plain_class(type(value)) and type(value) not in NAMESPACES:
             return value
         kind = self.cls(type(value))
-        if kind is type(value) and not any(map(_holds_torchs, attributes.values())):
+        attributes_differ = any(_holds_torchs(each) or self._holds_functions(each) for each in attributes.values())
+        if kind is type(value) and not attributes_differ:
             return value
         if any(isinstance(v, (torch.nn.Module, torch.nn.Parameter)) for v in attributes.values()):
             lines, first = inspect.getsourcelines(type(value))
@@ -346,7 +360,8 @@ class Mirror:
                     if raw.__defaults__:
                         translated.__defaults__ = tuple(self._outside(v, raw.__code__) for v in raw.__defaults__)
                     if raw.__kwdefaults__:
-                        translated.__kwdefaults__ = {k: self.value(v) for k, v in raw.__kwdefaults__.items()}
+                        defaults = {name: self.value(default) for name, default in raw.__kwdefaults__.items()}
+                        translated.__kwdefaults__ = (translated.__kwdefaults__ or {}) | defaults
 
     def _method(self, kind: type, attribute: str, value: Any, free: dict[str, Any]) -> str | None:
         """The text of a translated method; None for what is none, or did not run."""

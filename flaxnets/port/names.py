@@ -30,6 +30,11 @@ CONSTANT_CALLS = {
     "torch.nn.utils.parametrize.cached": "nn.utils.parametrize.cached()",
 }
 
+_RUNTIMES = (
+    "torch.cuda", "torch.xpu", "torch.mps", "torch.mtia", "torch.accelerator", "torch.backends", "torch.distributed",
+    "torch.compiler", "torch.jit", "torch.onnx", "torch._dynamo", "torch._C",
+)  # fmt: skip
+
 # Calls that return one of their arguments.
 IDENTITY_CALLS = {"torch.jit.annotate": 1}
 
@@ -62,6 +67,12 @@ def qualified_name(callee: Any) -> str:
     if known is None and getattr(torch.Tensor, getattr(callee, "__name__", ""), None) is callee:
         return f"torch.Tensor.{callee.__name__}"
     return known or f"{getattr(callee, '__module__', '')}.{getattr(callee, '__name__', callee)}"
+
+
+def asks_for_runtime(name: str) -> bool:
+    """Whether a function asks what torch runs on or is compiled by, as ``torch.cuda.is_available`` does."""
+    module, _, function = name.rpartition(".")
+    return function.startswith("is_") and any(f"{module}.".startswith(f"{each}.") for each in _RUNTIMES)
 
 
 def dtype_text(dtype: torch.dtype) -> str:

@@ -43,6 +43,7 @@ class Namespace:
         self.kept: list[Any] = []  # what the ids of ``names`` belong to
         self.refusals: list[Refusal] = []
         self._draws: dict[int, bool] = {}
+        self._beside: set[int] | None = None
 
     def name(self, value: Any, hint: str) -> str:
         """The global name of an object of the user's."""
@@ -68,11 +69,26 @@ class Namespace:
         recorded = self.recorded(function)
         if recorded is None:
             return False
-        if id(recorded) not in self._draws:
-            self._draws[id(recorded)] = False
-            calls = [site for (what, _), site in recorded.sites.items() if what == "call"]
-            self._draws[id(recorded)] = any(self._is_random(callee) for site in calls for callee in site.callees)
-        return self._draws[id(recorded)]
+        if id(function) not in self._draws:
+            self._draws[id(function)] = False
+            self._draws[id(function)] = any(map(self._is_random, recorded.callees(function)))
+        return self._draws[id(function)]
+
+    def takes_rngs(self, function: Any) -> bool:
+        """Whether a function has a parameter ``rngs``: it draws random numbers, or is called where others draw."""
+        function = getattr(function, "__func__", function)
+        if self.recorded(function) is None or self.recorder.method_class(function) is not None:
+            return False
+        return self.draws(function) or id(function) in self._beside_random()
+
+    def _beside_random(self) -> set[int]:
+        if self._beside is None:
+            self._beside = set()
+            sites = [s for r in self.recorder.recorded.values() for (what, _), s in r.sites.items() if what == "call"]
+            for site in sites:
+                if len(site.callees) > 1 and any(map(self.draws, site.callees)):
+                    self._beside |= {id(callee) for callee in site.callees if isinstance(callee, types.FunctionType)}
+        return self._beside
 
     def _is_random(self, callee: Any) -> bool:
         if isinstance(callee, types.MethodType) and isinstance(callee.__self__, torch.nn.Module):

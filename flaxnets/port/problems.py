@@ -1,5 +1,6 @@
 """What a recorded run meets that no port can follow, each with its cause and what to do about it."""
 
+import dataclasses
 import functools
 import inspect
 import random
@@ -7,6 +8,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from flaxnets import nn
@@ -161,7 +163,7 @@ def _text_problem(callee: Any, given: Sequence[Any], keywords: Any) -> Problem |
             f"The text of a {type(given[0]).__name__} is another in JAX.",
             "compare the object itself, as in x.dtype == torch.float32.",
         )
-    if (callee is hasattr or callee is getattr) and isinstance(given[0], torch.Tensor):
+    if (callee is hasattr or callee is getattr) and isinstance(given[0], torch.Tensor) and not _is_alike(given[0], given[1]):
         name = callee.__name__
         return Problem(
             f"{name}() of a tensor asks for what torch's tensors have.", "write the attribute, or use isinstance."
@@ -169,9 +171,15 @@ def _text_problem(callee: Any, given: Sequence[Any], keywords: Any) -> Problem |
     return None
 
 
+def _is_alike(tensor: torch.Tensor, name: str) -> bool:
+    """Whether an attribute is one that neither tensors nor arrays have, or the same in both."""
+    is_absent = not hasattr(tensor, name) and not hasattr(jax.Array, name) and not hasattr(jax.core.Tracer, name)
+    return is_absent or name in ("shape", "ndim", "dtype")
+
+
 def _type_problem(callee: Any, given: Sequence[Any], keywords: Any) -> Problem | None:
-    if callee is type and len(given) == 1 and isinstance(given[0], torch.Tensor):
-        return Problem("type() of a tensor is another class in JAX.", "use isinstance(x, torch.Tensor).")
+    if callee is type and len(given) == 1 and isinstance(given[0], torch.Tensor) and type(given[0]) is not torch.Tensor:
+        return Problem(f"type() of a {type(given[0]).__name__} is another class in JAX.", "use isinstance(x, torch.Tensor).")
     return None
 
 
@@ -294,7 +302,7 @@ def source_problem(callee: Any, is_known: Callable[[Any], bool], given: Sequence
     function = getattr(callee, "__func__", callee)
     name = getattr(function, "__qualname__", str(function))
     if isinstance(function, types.FunctionType):
-        if is_known(function):
+        if is_known(function) or _is_of_dataclass(function, given):
             return None
         return Problem(f"There is no source of {name}, which is not in a file.", _NO_SOURCE)
     owner = getattr(function, "__self__", None)
@@ -304,6 +312,12 @@ def source_problem(callee: Any, is_known: Callable[[Any], bool], given: Sequence
     if takes_tensors and str(function.__module__ or "builtins").split(".")[0] not in _KNOWN_ROOTS:
         return Problem(f"There is no source of {name}, which is compiled code.", _NO_SOURCE)
     return None
+
+
+def _is_of_dataclass(function: types.FunctionType, given: Sequence[Any]) -> bool:
+    """Whether ``dataclasses`` made a method, which only reads and sets the fields."""
+    is_made = function.__code__.co_filename == "<string>" and function.__name__.startswith("__")
+    return is_made and bool(given) and dataclasses.is_dataclass(given[0])
 
 
 _KNOWN_ROOTS = {

@@ -20,7 +20,7 @@ from flaxnets.port.errors import Refusal
 from flaxnets.port.hooks import place, tensors, watched_hooks
 from flaxnets.port.instruments import HOOK, compile_instrumented, in_place_operator
 from flaxnets.port.lasting import Lasting
-from flaxnets.port.names import is_function_apply
+from flaxnets.port.names import is_function_apply, is_torchs
 from flaxnets.port.plain_classes import READS_ATTRIBUTES, functions_of, plain_bases
 from flaxnets.port.problems import (
     CHAINED,
@@ -66,6 +66,8 @@ class Recorder:
         self._stack: list[tuple[types.FrameType, set[tuple[str, str]]]] = []
         self._unreadable: set[int] = set()
         self.module_calls: dict[int, Site] = {}
+        self.module_classes: dict[tuple[str, str], type] = {}  # of the model, by their names
+        self._without_module: set[int] = set()  # functions that were called with something else than a module first
         self.other_refusals: list[Refusal] = []
         self.lasting = Lasting(torch.nn.Module())
         self._is_paused = False
@@ -344,6 +346,10 @@ class Recorder:
         finally:
             self._stack.pop()
         _add(site, call_problem(callee, arguments, keywords, result))
+        if isinstance(result, bool):
+            site.outcomes.add(result)
+        if callee is isinstance and result:
+            site.matched |= {kind for kind in _classes(arguments[1]) if is_torchs(kind) and isinstance(arguments[0], kind)}
         is_method = isinstance(receiver, torch.Tensor)
         shown = (
             {0: receiver, **{i + 1: a for i, a in enumerate(arguments)}} if is_method else dict(enumerate(arguments))
@@ -360,9 +366,17 @@ class Recorder:
             site.changes.add(frozenset(changed))
         return result
 
+    def method_class(self, function: Any) -> type | None:
+        """The module class of a method that a decorator hides, and that is called as a function of the module."""
+        if not isinstance(function, types.FunctionType) or id(function) in self._without_module:
+            return None
+        return self.module_classes.get((function.__module__, function.__qualname__.rpartition(".")[0]))
+
     def _note_callee(self, site: Site, callee: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
         if isinstance(callee, torch.nn.Module) and not self._is_paused:
             self.module_calls.setdefault(id(callee), site)
+        if isinstance(callee, types.FunctionType) and not isinstance(next(iter(arguments), None), torch.nn.Module):
+            self._without_module.add(id(callee))
         self.lasting.use(getattr(callee, "__self__", None))
         container = changed_container(callee)
         if container is not None:
@@ -450,6 +464,7 @@ class Recorder:
         self.lasting = Lasting(model)
         for module in model.modules():
             for base in type(module).__mro__:
+                self.module_classes[base.__module__, base.__qualname__] = base
                 for value in vars(base).values():
                     self._reach_member(value)
         for value in list(self.lasting.objects.values()):
@@ -582,6 +597,15 @@ def _index_kinds(index: Any) -> tuple[str, ...]:
         return kind(part)
 
     return tuple(map(one, index)) if isinstance(index, tuple) else (one(index),)
+
+
+def _classes(kinds: Any) -> Iterator[type]:
+    """The classes in the second argument of ``isinstance``."""
+    if isinstance(kinds, (tuple, types.UnionType)):
+        for each in kinds if isinstance(kinds, tuple) else kinds.__args__:
+            yield from _classes(each)
+    elif isinstance(kinds, type):
+        yield kinds
 
 
 def _version(tensor: torch.Tensor) -> int:

@@ -61,6 +61,10 @@ class Scope:
             base = self.static(node.value)
             if isinstance(base, (types.ModuleType, type)):
                 return getattr(base, node.attr.value, MISSING)
+        if isinstance(node, cst.Call) and len(node.args) == 2 and self.static(node.func) is getattr:
+            base, name = self.static(node.args[0].value), node.args[1].value
+            if isinstance(base, types.ModuleType) and isinstance(name, cst.SimpleString):
+                return getattr(base, str(name.evaluated_value), MISSING)
         return MISSING
 
 

@@ -1,11 +1,12 @@
 """What the places of a function's source met when it ran."""
 
+import ast
 import contextlib
 import dataclasses
 import functools
 import itertools
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -40,6 +41,7 @@ class Site:
         problems: why what was met cannot be followed.
         parameters: the arguments of a call that were parameters, by position or name; -1 for the receiver.
         passed: functions and classes among the arguments of a call, by position or name.
+        matched: classes of torch that objects were found to be instances of.
     """
 
     receivers: set[str] = dataclasses.field(default_factory=set)
@@ -54,6 +56,7 @@ class Site:
     owners: set[type] = dataclasses.field(default_factory=set)
     parameters: set[int | str] = dataclasses.field(default_factory=set)
     passed: dict[int | str, Any] = dataclasses.field(default_factory=dict)
+    matched: set[type] = dataclasses.field(default_factory=set)
     kinds: dict[int | str, str] = dataclasses.field(default_factory=dict)
     problems: set[tuple[str, str]] = dataclasses.field(default_factory=set)
     is_plain: bool = True
@@ -135,6 +138,19 @@ class RecordedFunction:
     def site(self, what: str, span: Span) -> Site:
         """The site of a place; an empty one if the place never ran."""
         return self.sites.get((what, span), EMPTY)
+
+    def callees(self, function: types.FunctionType) -> Iterator[Any]:
+        """What a function calls: a decorator's, which several functions share, calls the one that it decorates."""
+        cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
+        for (what, span), site in self.sites.items():
+            if what == "call":
+                name = self._called_names.get(span)
+                yield from [cells[name].cell_contents] if name in cells and site.hits else site.callees
+
+    @functools.cached_property
+    def _called_names(self) -> dict[Span, str]:
+        calls = [each for each in ast.walk(self.source.node) if isinstance(each, ast.Call)]
+        return {self.source.span(call): call.func.id for call in calls if isinstance(call.func, ast.Name)}
 
     def touches_tensors(self, within: Span | None = None) -> bool:
         """Whether the function, or a part of it, met tensors or dtypes."""

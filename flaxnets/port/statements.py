@@ -31,6 +31,7 @@ class Statements:
     check_decorator: Any
     small_statements: Any
     draws: bool
+    has_rngs: bool
     module_class: type | None
     stopped: int
     _plain_names: set[int]
@@ -158,8 +159,9 @@ class Statements:
         if name.value == "forward" and self.module_class is not None:
             name = cst.Name("__call__")
         updated_node = updated_node.with_changes(name=name, returns=None, decorators=[])
-        if self.draws and self.module_class is None:
-            updated_node = updated_node.with_changes(params=_with_keyword(updated_node.params, "rngs"))
+        if self.has_rngs and self.module_class is None:
+            default = None if self.draws else cst.Name("None")
+            updated_node = updated_node.with_changes(params=_with_keyword(updated_node.params, "rngs", default))
         return updated_node
 
     def visit_FunctionDef(self, node: Any) -> bool:
@@ -181,11 +183,11 @@ def literal(node: Any) -> bool | None:
     return None
 
 
-def _with_keyword(params: Any, name: str) -> Any:
+def _with_keyword(params: Any, name: str, default: Any) -> Any:
     star = params.star_arg
     if not params.kwonly_params and isinstance(star, cst.MaybeSentinel):
         star = cst.ParamStar()
-    added = cst.Param(cst.Name(name))
+    added = cst.Param(cst.Name(name), default=default)
     return params.with_changes(star_arg=star, kwonly_params=[*params.kwonly_params, added])
 
 

@@ -18,6 +18,7 @@ from flaxnets.port.inplace import InPlace
 from flaxnets.port.names import (
     CONSTANT_CALLS,
     IDENTITY_CALLS,
+    asks_for_runtime,
     dtype_text,
     function_text,
     is_function_apply,
@@ -62,7 +63,11 @@ class Namespace(Protocol):
         ...
 
     def draws(self, function: Any) -> bool:
-        """Whether a function of the user's draws random numbers, and takes ``rngs``."""
+        """Whether a function of the user's draws random numbers."""
+        ...
+
+    def takes_rngs(self, function: Any) -> bool:
+        """Whether a function of the user's has a parameter ``rngs``."""
         ...
 
 
@@ -125,6 +130,7 @@ class Translator(InPlace, Refusing, Statements, cst.CSTTransformer):
         self.variable_names = self._variable_names()
         self.stopped = 0  # how many blocks without gradients surround the current place
         self.draws = namespace.draws(function)
+        self.has_rngs = namespace.takes_rngs(function)
         self._plain_names: set[int] = set()
         self._tails: dict[int, Sequence[Any]] = {}
         self._suites = {span[:2]: site for (what, span), site in recorded.sites.items() if what == "suite"}
@@ -279,10 +285,20 @@ class Translator(InPlace, Refusing, Statements, cst.CSTTransformer):
         if isinstance(parent, cst.Call) and parent.func is original:
             return updated  # the call is rewritten as a whole
         text = function_text(value)
+        if text is None and isinstance(value, type) and self._matches_nothing(value, original):
+            return ex.parse("()")
         if text is None:
             self.refuse(original, f"{getattr(value, '__name__', value)} of torch has no counterpart.", "write it out.")
             return updated
         return ex.parse(text)
+
+    def _matches_nothing(self, kind: type, original: Any) -> bool:
+        """Whether a class of torch, in the second argument of ``isinstance``, is one that no object had."""
+        call = self.reads.parent(original)
+        while isinstance(call, (cst.Arg, cst.Tuple, cst.Element)):
+            call = self.reads.parent(call)
+        is_test = isinstance(call, cst.Call) and self.scope.static(call.func) is isinstance
+        return is_test and kind not in self.site("call", call).matched
 
     def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> Any:
         if self._is_unreached_attribute(original_node):
@@ -311,8 +327,8 @@ class Translator(InPlace, Refusing, Statements, cst.CSTTransformer):
         root: Any = original
         while isinstance(root, cst.Attribute):
             root = root.value
-        module = self.scope.lookup(root.value)
-        if isinstance(module, types.ModuleType) and is_library(module):
+        module = self.scope.static(root)
+        if isinstance(module, types.ModuleType) and is_library(module) and isinstance(root, cst.Name):
             self.used[root.value] = module
             return updated
         return self.value(value, original, updated)
@@ -409,6 +425,9 @@ class Translator(InPlace, Refusing, Statements, cst.CSTTransformer):
         name = qualified_name(callee)
         if name in CONSTANT_CALLS:
             return ex.parse(CONSTANT_CALLS[name])
+        if asks_for_runtime(name) and self.site("call", original).outcomes <= {False}:
+            is_answered = bool(self.site("call", original).outcomes)  # without such a runtime it may raise an error
+            return ex.parse("False") if is_answered else self.unreached(original)
         if callee is checkpoint or callee is checkpoint_sequential:
             return self._checkpoint(callee.__name__, updated)
         if name in _SAME_ARGUMENTS:
@@ -470,8 +489,16 @@ class Translator(InPlace, Refusing, Statements, cst.CSTTransformer):
 
     def key(self, training: str | None) -> str:
         """A new random key; in evaluation mode none, if the operation knows its mode."""
-        text = "self.rngs()" if self.module_class is not None else "rngs()"
+        text = f"{self._stream()}()"
         return text if training in (None, "True") else f"{text} if {training} else None"
+
+    def _stream(self) -> str:
+        """The random stream: that of the module whose method this is, or the parameter ``rngs``."""
+        if self.module_class is None:
+            return "rngs"
+        parameters = self.recorded.source.node.args
+        names = [each.arg for each in (*parameters.posonlyargs, *parameters.args)]
+        return f"{names[0] if names else f'{parameters.vararg.arg}[0]'}.rngs"
 
     def _checkpoint(self, name: str, updated: Any) -> Any:
         kept = [a for a in updated.args if a.keyword is None or a.keyword.value not in _CHECKPOINT_OPTIONS]
@@ -493,12 +520,21 @@ class Translator(InPlace, Refusing, Statements, cst.CSTTransformer):
             return ex.subscript(updated, "...")
         if callee is torch.device:
             return ex.parse("None")
+        if callee in (str, repr) or callee is type:
+            updated = self._text_or_type(site, callee, updated)
         self.check_call(callee, original)
-        is_method = any(isinstance(getattr(c, "__self__", None), torch.nn.Module) for c in site.callees)
-        if not is_method and any(self.namespace.draws(c) for c in site.callees):
-            source = "self.rngs" if self.module_class is not None else "rngs"
-            updated = updated.with_changes(args=_joined([*updated.args, _keyword("rngs", source)]))
+        callees = site.callees if callee is MISSING else [callee]
+        is_method = any(isinstance(getattr(c, "__self__", None), torch.nn.Module) for c in callees)
+        if not is_method and any(self.namespace.draws(c) and self.namespace.takes_rngs(c) for c in callees):
+            updated = updated.with_changes(args=_joined([*updated.args, _keyword("rngs", self._stream())]))
         return updated
+
+    def _text_or_type(self, site: Site, callee: Any, updated: Any) -> Any:
+        """The class of tensors, and its text."""
+        kinds = {kinds[0] for kinds in site.arguments if len(kinds) == 1}
+        if callee is type and "tensor" in kinds:
+            return updated.with_changes(func=ex.parse("ops.type_of"))
+        return updated.with_changes(func=ex.parse("ops.text_of")) if "_TensorMeta" in kinds else updated
 
     # Operators.
 

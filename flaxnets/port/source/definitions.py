@@ -113,6 +113,8 @@ class Definitions:
         """Whether a function draws random numbers when the model is called."""
         return self.space.draws(function)
 
+    takes_rngs = draws
+
     def has_random_functions(self) -> bool:
         """Whether a function of the user's draws random numbers when the model is called."""
         every = [f for recorded in self.recorder.recorded.values() if self.recorder.ran_in_call(recorded)

@@ -53,6 +53,10 @@ class References(Protocol):
         """A decorator of a function in the written file; None if the function is written without."""
         ...
 
+    def takes_rngs(self, function: Any) -> bool:
+        """Whether a function has a parameter ``rngs`` when the model is called."""
+        ...
+
 
 class SourceTranslator(BuildingCalls, Translator):
     """Rewrites the tree of one function for a file that is read."""
