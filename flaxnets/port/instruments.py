@@ -75,6 +75,8 @@ class _Instrument(ast.NodeTransformer):
         self.generic_visit(node)
         if len(node.ops) == 1 and isinstance(node.ops[0], (ast.In, ast.NotIn)):
             node.left = self._tell("membership", "membership", original, node.left)
+        elif len(node.ops) == 1 and isinstance(node.ops[0], (ast.Is, ast.IsNot)):
+            node.left = self._tell("identity", "identity", original, node.left)
         elif len(node.ops) > 1:
             node.left = self._tell("chain", "chain", original, node.left)
             node.comparators = [self._tell("chain", "chain", original, c) for c in node.comparators]

@@ -1,6 +1,5 @@
 """The translated functions and classes of one port, which find each other by global names."""
 
-import ast
 import builtins
 import linecache
 import math
@@ -15,7 +14,6 @@ from flax import nnx
 from flaxnets import nn, ops
 from flaxnets.nn import functional as F
 from flaxnets.port import operators
-from flaxnets.port._filling import RANDOM_KEY
 from flaxnets.port._torch import torch
 from flaxnets.port.errors import Refusal
 from flaxnets.port.names import free_name
@@ -123,8 +121,4 @@ class Namespace:
 
 def is_random(callee: Any) -> bool:
     """Whether one of torch's functions or methods draws random numbers."""
-    return any(RANDOM_KEY in _names(row.plain) for row in operators.find(qualified_name(callee)))
-
-
-def _names(expression: ast.expr) -> set[str]:
-    return {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
+    return operators.draws(qualified_name(callee))

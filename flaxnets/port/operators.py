@@ -292,6 +292,19 @@ def find(name: str) -> tuple[Operator, ...]:
     return _by_name().get(name) or (_by_name().get(name[:-1], ()) if name.endswith("_") else ())
 
 
+def draws(name: str) -> bool:
+    """Return whether a callable draws random numbers.
+
+    >>> draws("torch.rand"), draws("torch.add")
+    (True, False)
+    """
+    return any(RANDOM_KEY in _names(row.plain) for row in find(name))
+
+
+def _names(expression: ast.expr) -> set[str]:
+    return {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
+
+
 def reason(name: str) -> str | None:
     """Return why a callable is refused; None for one that is in the table.
 

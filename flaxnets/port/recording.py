@@ -47,6 +47,9 @@ _FOREIGN = tuple(
 )
 
 
+_JOINS = (torch.cat, torch.concat, torch.concatenate)
+
+
 class Recorder:
     """Instruments functions when they are reached, and notes what their places meet.
 
@@ -94,7 +97,7 @@ class Recorder:
         with contextlib.suppress(ValueError):
             callee = inspect.unwrap(callee) if _is_torch_wrapper(callee) else callee
         function = getattr(callee, "__func__", callee)
-        if not isinstance(function, types.FunctionType):
+        if not isinstance(function, types.FunctionType) or function.__name__ == READS_ATTRIBUTES:
             return None
         if id(function) in self.of_function:
             return self.of_function[id(function)]
@@ -296,6 +299,11 @@ class Recorder:
         site.callees[:] = [value] if not isinstance(value, torch.Tensor) and not site.callees else site.callees
         return value
 
+    def identity(self, number: int, value: Any) -> Any:
+        """A value is about to be compared by ``is``."""
+        self._site(number).results.add(kind(value))
+        return value
+
     def membership(self, number: int, value: Any) -> Any:
         """A value is about to be looked for in a collection."""
         _add(self._site(number), MEMBERSHIP if isinstance(value, torch.Tensor) else None)
@@ -356,6 +364,8 @@ class Recorder:
         )
         site.note_kinds({**shown, **keywords})
         self._note_dtypes(site, [*shown.values(), *keywords.values()], result)
+        if any(callee is each for each in _JOINS) and len({part.ndim for part in next(iter([*arguments, *keywords.values()]))}) > 1:
+            site.is_plain = False  # torch leaves empty vectors out
         self._note_result(site, result, tensors)
         for key, tensor in tensors.items():
             if _version(tensor) != versions[key]:
@@ -436,8 +446,7 @@ class Recorder:
         self._classes.add(kind)
         for base in plain_bases(kind):
             for name, function in functions_of(base):
-                if name != READS_ATTRIBUTES:
-                    self.reach(function)
+                self.reach(function)
 
     def _reach_arguments(self, site: Site, given: Mapping[int | str, Any]) -> None:
         """Reach what a callee may call: functions, methods and classes among its arguments."""

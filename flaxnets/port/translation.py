@@ -2,6 +2,7 @@
 
 import builtins
 import dataclasses
+import inspect
 import types
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -447,7 +448,7 @@ class Translator(InPlace, Refusing, Statements, cst.CSTTransformer):
         if any(a.star == "**" for a in arguments):
             plain = name.rpartition(".")[2]
             if name == f"torch.nn.functional.{plain}" and hasattr(F, plain):
-                return updated.with_changes(func=ex.parse(f"F.{plain}"))  # the same keywords
+                return self._same_keywords(name, plain, updated)
             self.refuse(original, f"{name} is called with **keywords.", "write its keywords out.")
             return updated
         positional = [a.star + _text(a.value) for a in arguments if not a.keyword]
@@ -461,6 +462,14 @@ class Translator(InPlace, Refusing, Statements, cst.CSTTransformer):
             fix = fix or self._missing_row(name, positional)
             self.refuse(original, f"{cause.rstrip('.')}.", f"{fix}.")
             return updated
+
+    def _same_keywords(self, name: str, plain: str, updated: Any) -> Any:
+        """A function with the same keywords, and with a random key where torch draws random numbers."""
+        arguments = list(updated.args)
+        if operators.draws(name):
+            takes_dropout = "dropout_key" in inspect.signature(getattr(F, plain)).parameters
+            arguments.append(_keyword("dropout_key" if takes_dropout else "key", self.key(None)))
+        return updated.with_changes(func=ex.parse(f"F.{plain}"), args=_joined(arguments))
 
     def _missing_row(self, name: str, arguments: Sequence[str]) -> str:
         if name == "torch.where" and len(arguments) == 1:
@@ -561,7 +570,7 @@ class Translator(InPlace, Refusing, Statements, cst.CSTTransformer):
         """Dtypes are equal, but not identical; devices are known."""
         operands = [original_node.left, *(c.comparator for c in original_node.comparisons)]
         kinds = {k for operand in operands for k in self._kinds_of(operand)}
-        if "device" in kinds:
+        if "device" in kinds | self.site("identity", original_node).results:
             outcomes = self.site("compare", original_node).outcomes
             if len(outcomes) == 1:
                 return ex.parse(str(next(iter(outcomes))))

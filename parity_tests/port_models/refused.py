@@ -727,10 +727,14 @@ class HoldsModulesInObject(nn.Module):
         return self.holder.run(x)
 
 
-@refused("type() of a tensor", "isinstance")
-class TypeOfTensor(nn.Module):
+@refused("type() of a Parameter", "isinstance")
+class TypeOfParameter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+
     def forward(self, x):
-        return x + 1 if type(x) is torch.Tensor else x  # here
+        return x * self.scale if type(self.scale) is nn.Parameter else x  # here
 
 
 @refused("control flow or a transformation", "jax.vmap")
