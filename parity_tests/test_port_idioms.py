@@ -1,7 +1,9 @@
 """Idioms of model libraries that a port follows; from_torch compares each with torch in both modes."""
 
+import jax.numpy as jnp
 import pytest
 import torch
+from port_models import libraries
 from torch import nn
 
 from flaxnets.port import PortError, from_torch
@@ -74,7 +76,10 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
+ALL_MODELS = MODELS | libraries.MODELS
+
+
+@pytest.mark.parametrize("build", ALL_MODELS.values(), ids=ALL_MODELS)
 def test_an_idiom_is_followed(build):
     from_torch(build(), torch.randn(2, 4, generator=torch.Generator().manual_seed(1)))
 
@@ -84,3 +89,15 @@ def test_a_function_as_forward_of_one_module_is_refused():
     model[0].forward = torch.relu
     with pytest.raises(PortError, match="forward of this module is not a method of its own"):
         from_torch(model, torch.ones(2, 4))
+
+
+def test_outputs_with_names_keep_their_class_and_names():
+    output = from_torch(libraries.Encoder(), torch.ones(2, 4)).eval()(jnp.ones((2, 4)))
+    assert type(output).__name__ == "EncoderOutput"
+    assert output["last"] is output.last is output.to_tuple()[0]
+    assert list(output) == ["last", "hidden"]
+
+
+def test_random_numbers_of_decorated_methods_differ_from_call_to_call():
+    port = from_torch(libraries.Encoder("eager", 0.5), torch.ones(2, 4)).train()
+    assert (port(jnp.ones((2, 4))).last != port(jnp.ones((2, 4))).last).any()

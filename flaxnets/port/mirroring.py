@@ -30,8 +30,10 @@ from flaxnets.port.plain_classes import (
     attributes_of,
     blank,
     functions_of,
+    is_independent,
     is_kept_member,
     is_plain_class,
+    of_class,
     plain_bases,
 )
 from flaxnets.port.problems import layer_problem, tensor_problem, unwrapped
@@ -290,6 +292,9 @@ class Mirror:
         self.classes[kind] = self.space.globals[name] = new
         for attribute, value in members.items():
             setattr(new, attribute, frozen(self._outside(value, None)))
+        for attribute, value in vars(kind).items() if is_plain_class(kind) else ():
+            if attribute not in vars(new) and is_independent(kind, value):
+                setattr(new, attribute, of_class(value, new))
         self._complete(kind, new)
         self.bind_globals()
         return new
@@ -322,7 +327,7 @@ class Mirror:
                 members[name] = value
             elif name not in functions and _is_class_attribute(name, value):
                 members[name] = self.value(value)
-            elif name in functions and recorded is not None and not _ran(recorded):
+            elif name in functions and recorded is not None and not _ran(recorded) and not is_independent(kind, value):
                 decorator = "@property\n" if isinstance(value, property) else ""
                 stubs.append(f"{decorator}def {name}(*args, **kwargs): ops.unreached({f'{kind.__name__}.{name}'!r})")
         return members, stubs

@@ -1,6 +1,7 @@
 """Classes of the user's that are no modules: which of them a port has to translate, and their instances."""
 
 import argparse
+import builtins
 import enum
 import inspect
 import sys
@@ -69,6 +70,33 @@ def _names(slots: Any) -> tuple[str, ...]:
 def is_kept_member(name: str) -> bool:
     """Whether a class attribute with underscores belongs to a dataclass or a named tuple."""
     return name.startswith("__dataclass") or name in ("__match_args__", "__annotations__", "_fields", "_field_defaults")
+
+
+def is_independent(kind: type, function: Any) -> bool:
+    """Whether a method that did not run works without torch: by Python's functions and the class's attributes alone.
+
+    >>> is_independent(dict, lambda self: tuple(self[key] for key in self.keys())), is_independent(dict, lambda x: x.exp())
+    (True, False)
+    """
+    if not isinstance(function, types.FunctionType) or not {"__class__"}.issuperset(function.__code__.co_freevars):
+        return False
+    names = {name for code in _codes(function.__code__) for name in code.co_names}
+    return all(hasattr(kind, name) or (hasattr(builtins, name) and name not in function.__globals__) for name in names)
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+def of_class(function: types.FunctionType, kind: type) -> types.FunctionType:
+    """The same function as a method of another class, which its ``super()`` means."""
+    cells = tuple(types.CellType(kind) for _ in function.__code__.co_freevars)
+    new = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
+    new.__kwdefaults__, new.__doc__ = function.__kwdefaults__, function.__doc__
+    return new
 
 
 def blank(kind: Any, value: Any) -> Any:

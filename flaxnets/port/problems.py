@@ -163,7 +163,11 @@ def _text_problem(callee: Any, given: Sequence[Any], keywords: Any) -> Problem |
             f"The text of a {type(given[0]).__name__} is another in JAX.",
             "compare the object itself, as in x.dtype == torch.float32.",
         )
-    if (callee is hasattr or callee is getattr) and isinstance(given[0], torch.Tensor) and not _is_alike(given[0], given[1]):
+    if (
+        (callee is hasattr or callee is getattr)
+        and isinstance(given[0], torch.Tensor)
+        and not _is_alike(given[0], given[1])
+    ):
         name = callee.__name__
         return Problem(
             f"{name}() of a tensor asks for what torch's tensors have.", "write the attribute, or use isinstance."
@@ -179,7 +183,9 @@ def _is_alike(tensor: torch.Tensor, name: str) -> bool:
 
 def _type_problem(callee: Any, given: Sequence[Any], keywords: Any) -> Problem | None:
     if callee is type and len(given) == 1 and isinstance(given[0], torch.Tensor) and type(given[0]) is not torch.Tensor:
-        return Problem(f"type() of a {type(given[0]).__name__} is another class in JAX.", "use isinstance(x, torch.Tensor).")
+        return Problem(
+            f"type() of a {type(given[0]).__name__} is another class in JAX.", "use isinstance(x, torch.Tensor)."
+        )
     return None
 
 

@@ -237,6 +237,7 @@ class Recorder:
         site = self._site(number)
         site.receivers.add(kind(value))
         site.arguments.add(_index_kinds(index))
+        self.reach_class(type(value))
         self.lasting.use(value)
         _add(site, index_problem(index))
         result = value[index]
@@ -325,6 +326,7 @@ class Recorder:
         """A loop begins."""
         site = self._site(number)
         site.receivers.add(kind(values))
+        self.reach_class(type(values))
         self.lasting.use(values)
         return _Noting(site, values)
 
@@ -357,14 +359,19 @@ class Recorder:
         if isinstance(result, bool):
             site.outcomes.add(result)
         if callee is isinstance and result:
-            site.matched |= {kind for kind in _classes(arguments[1]) if is_torchs(kind) and isinstance(arguments[0], kind)}
+            site.matched |= {
+                kind for kind in _classes(arguments[1]) if is_torchs(kind) and isinstance(arguments[0], kind)
+            }
         is_method = isinstance(receiver, torch.Tensor)
         shown = (
             {0: receiver, **{i + 1: a for i, a in enumerate(arguments)}} if is_method else dict(enumerate(arguments))
         )
         site.note_kinds({**shown, **keywords})
         self._note_dtypes(site, [*shown.values(), *keywords.values()], result)
-        if any(callee is each for each in _JOINS) and len({part.ndim for part in next(iter([*arguments, *keywords.values()]))}) > 1:
+        if (
+            any(callee is each for each in _JOINS)
+            and len({part.ndim for part in next(iter([*arguments, *keywords.values()]))}) > 1
+        ):
             site.is_plain = False  # torch leaves empty vectors out
         self._note_result(site, result, tensors)
         for key, tensor in tensors.items():
@@ -400,6 +407,8 @@ class Recorder:
         _add(site, source_problem(callee, self._is_known, [*arguments, *keywords.values()]))
 
     def _is_known(self, function: types.FunctionType) -> bool:
+        if function.__name__ == READS_ATTRIBUTES:
+            return True
         for each in (function, inspect.unwrap(function)):  # a decorator of the user's is followed itself
             if not isinstance(each, types.FunctionType) or not self.is_user_code(each):
                 return True
