@@ -6,6 +6,7 @@ from typing import Any
 from flaxnets.port import expressions as ex
 from flaxnets.port._torch import libcst as cst
 from flaxnets.port.aliasing import Aliasing, nodes
+from flaxnets.port.names import free_name
 from flaxnets.port.scope import MISSING
 from flaxnets.port.sites import Site
 
@@ -29,6 +30,7 @@ class InPlace(Aliasing):
     statements: dict[Any, list[Any]]
     before: dict[int, list[Any]]
     unmasked: set[int]
+    memos: dict[str, str]
     done: dict[int, Any]
     stopped: int
 
@@ -284,9 +286,18 @@ class InPlace(Aliasing):
         site = self.site("store", target)
         if isinstance(target, cst.Subscript) and "tensor" in site.receivers:
             return self._store_element(site, target, original, updated)
+        if isinstance(target, cst.Subscript) and site.is_memo:
+            return [self._store_memo(target, updated)]
         if isinstance(target, cst.Attribute) and "tensor" in site.receivers:
             return self._store_attribute(site, target, original, updated)
         return None
+
+    def _store_memo(self, target: Any, updated: Any) -> Any:
+        """A dict of its own for one call: a compiled program computes what it keeps."""
+        local = self.memos.setdefault(ex.code(target.value), free_name("cache", self.scope.locals))
+        key = self._translated(target.slice[0].slice.value)
+        table = ex.fill("{**d, k: v}", {"d": self._translated(target.value), "k": key, "v": updated.value})
+        return _assignment(local, table)
 
     def _store_attribute(self, site: Site, target: Any, original: Any, updated: Any) -> list[Any]:
         is_variable = "variable" in self.site("attribute", target.value).results

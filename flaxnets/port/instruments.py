@@ -5,7 +5,7 @@ import contextlib
 import copy
 import operator
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from flaxnets.port.sites import (
@@ -22,6 +22,7 @@ class _Instrument(ast.NodeTransformer):
     def __init__(self, recorder: Any, recorded: RecordedFunction):
         self.recorder, self.recorded = recorder, recorded
         self.depth = 0
+        self.looked_up = set(_lookups(recorded.source.node))
 
     def _tell(self, what: str, method: str, node: ast.AST, *arguments: ast.expr) -> ast.Call:
         site = self.recorded.sites.setdefault((what, self.recorded.source.span(node)), Site())
@@ -181,15 +182,19 @@ class _Instrument(ast.NodeTransformer):
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         targets = [copy.copy(target) for target in node.targets]
+        first = node.targets[0]
+        is_memo = isinstance(first, ast.Subscript) and _texts(first.slice, first.value) in self.looked_up
         self.generic_visit(node)
         stores = [t for t in zip(targets, node.targets, strict=True) if isinstance(t[0], ast.Subscript)]
         if len(node.targets) == 1 and stores:
-            return ast.Expr(self._store_item(*stores[0], node.value, ""))
+            return ast.Expr(self._store_item(*stores[0], node.value, "", "store_memo" if is_memo else "store_item"))
         return node
 
-    def _store_item(self, original: ast.expr, target: Any, value: ast.expr, symbol: str) -> ast.Call:
+    def _store_item(
+        self, original: ast.expr, target: Any, value: ast.expr, symbol: str, method: str = "store_item"
+    ) -> ast.Call:
         arguments = [ast.Constant(symbol), target.value, _as_value(target.slice), value]
-        return self._tell("store", "store_item", original, *arguments)
+        return self._tell("store", method, original, *arguments)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
         target, symbol = copy.copy(node.target), _OPERATORS[type(node.op)]
@@ -205,6 +210,17 @@ class _Instrument(ast.NodeTransformer):
             node.target.value.args.append(ast.Constant(True))
         node.value = self._tell("operator", "value", original, node.value)
         return node
+
+
+def _lookups(function: ast.AST) -> Iterator[tuple[str, str]]:
+    """The keys and dicts of tests such as ``if key not in self.cache``."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], (ast.In, ast.NotIn)):
+            yield _texts(node.left, node.comparators[0])
+
+
+def _texts(key: ast.expr, table: ast.expr) -> tuple[str, str]:
+    return ast.unparse(key), ast.unparse(table)
 
 
 def may_leave(statement: ast.AST) -> bool:

@@ -35,6 +35,8 @@ class Lasting:
         self._read: set[tuple[int, str]] = set()
         self._stored: dict[tuple[int, str], Site] = {}
         self._carried: list[Site] = []
+        self._memos: list[Site] = []
+        self._filled: tuple[Any] | None = None  # the outputs of a run that finds what an earlier one kept
         for module in model.modules():
             for value in vars(module).values():
                 self._walk(value, 0)
@@ -98,6 +100,32 @@ class Lasting:
         """An object changes."""
         if id(value) in self.objects:
             site.problems.add(OUTLIVES)
+
+    def remember(self, value: Any, site: Site) -> bool:
+        """Whether a dict of a module changes, which may keep what is computed once."""
+        owned = (each for module in self.model.modules() for each in vars(module).values())
+        if type(value) is not dict or not any(each is value for each in owned):
+            return False
+        self._memos.append(site)
+        site.is_memo = True
+        return True
+
+    def compare_memos(self, run: Callable[[], Any]) -> None:
+        """Refuse what is kept unless outputs for other inputs are the same with it, in a first call, and without it."""
+        if not self._memos:
+            return
+        sites = list(self._memos)
+        try:
+            outputs = run()
+        except Exception:  # the model does not take these inputs
+            outputs = None
+        if self._filled is None:
+            self._filled = (outputs,)
+            return
+        if outputs is None or not _same(self._filled[0], outputs):
+            for site in sites:
+                site.problems.add(OUTLIVES)
+        self._memos, self._filled = [], None
 
     def change_tensor(self, storage: Any, site: Site) -> None:
         """A tensor changes in place."""

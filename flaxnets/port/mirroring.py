@@ -1,5 +1,6 @@
 """Rebuild a torch module object for object: torch's layers as their twins, the user's classes translated."""
 
+import abc
 import collections
 import copy
 import functools
@@ -295,6 +296,8 @@ class Mirror:
         for attribute, value in vars(kind).items() if is_plain_class(kind) else ():
             if attribute not in vars(new) and is_independent(kind, value):
                 setattr(new, attribute, of_class(value, new))
+        if isinstance(new, abc.ABCMeta):
+            new.__abstractmethods__ = getattr(kind, "__abstractmethods__", frozenset())  # type: ignore[attr-defined]
         self._complete(kind, new)
         self.bind_globals()
         return new

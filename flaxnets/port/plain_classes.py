@@ -75,7 +75,7 @@ def is_kept_member(name: str) -> bool:
 def is_independent(kind: type, function: Any) -> bool:
     """Whether a method that did not run works without torch: by Python's functions and the class's attributes alone.
 
-    >>> is_independent(dict, lambda self: tuple(self[key] for key in self.keys())), is_independent(dict, lambda x: x.exp())
+    >>> is_independent(dict, lambda self: tuple(self.keys())), is_independent(dict, lambda self: self["x"].exp())
     (True, False)
     """
     if not isinstance(function, types.FunctionType) or not {"__class__"}.issuperset(function.__code__.co_freevars):

@@ -158,7 +158,9 @@ def _text_problem(callee: Any, given: Sequence[Any], keywords: Any) -> Problem |
     """Names of torch's objects, and of attributes of tensors, are others in JAX."""
     if not given:
         return None
-    if (callee is str or callee is repr or callee is format) and isinstance(given[0], (torch.dtype, torch.device)):
+    is_device = isinstance(given[0], torch.device) and callee is not str
+    is_text = callee is str or callee is repr or callee is format
+    if is_text and (is_device or isinstance(given[0], torch.dtype)):
         return Problem(
             f"The text of a {type(given[0]).__name__} is another in JAX.",
             "compare the object itself, as in x.dtype == torch.float32.",

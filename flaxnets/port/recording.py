@@ -36,7 +36,7 @@ from flaxnets.port.problems import (
 )
 from flaxnets.port.sites import RecordedFunction, Site, dtype_of, is_registered, kind, promotes_alike
 from flaxnets.port.sources import FunctionSource
-from flaxnets.port.untouched import copied, in_double, in_doubles, untouched
+from flaxnets.port.untouched import copied, in_double, in_doubles, mapped, untouched
 
 _STDLIB = sysconfig.get_paths()["stdlib"]
 _FOREIGN = tuple(
@@ -260,6 +260,15 @@ class Recorder:
             site.changes.add(frozenset(self._changed_in_place(site, sys._getframe(1), value)))
         value[index] = in_place_operator(symbol)(value[index], new) if symbol else new
 
+    def store_memo(self, number: int, symbol: str, value: Any, index: Any, new: Any) -> None:
+        """An element is set that is looked up before."""
+        site = self._site(number)
+        if not self.lasting.remember(value, site):
+            self.store_item(number, symbol, value, index, new)
+            return
+        site.receivers.add(kind(value))
+        value[index] = new
+
     def store_into(self, number: int, value: Any) -> Any:
         """An element is about to be set, among other targets."""
         self._site(number).receivers.add(kind(value))
@@ -454,7 +463,7 @@ class Recorder:
             return
         self._classes.add(kind)
         for base in plain_bases(kind):
-            for name, function in functions_of(base):
+            for _, function in functions_of(base):
                 self.reach(function)
 
     def _reach_arguments(self, site: Site, given: Mapping[int | str, Any]) -> None:
@@ -494,6 +503,10 @@ class Recorder:
                 with untouched(model) as rewind, _eager():
                     model.train(training)
                     self._run_once(model, lambda: (copied(arguments), copied(keywords)), rewind)
+                    self.lasting.compare_memos(lambda: _run_on_others(model, arguments, keywords, rewind))
+                with untouched(model) as rewind, _eager():
+                    model.train(training)
+                    self.lasting.compare_memos(lambda: _run_on_others(model, arguments, keywords, rewind))
             self._run_in_double(model, lambda: model(*in_doubles(arguments), **in_doubles(keywords)))
         finally:
             self.restore()
@@ -554,6 +567,18 @@ class Recorder:
         function = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
         if isinstance(function, types.FunctionType) and function.__name__ != "__init__":
             self.reach(function)
+
+
+def _run_on_others(model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], rewind: Any) -> Any:
+    """The outputs for other inputs than the example, of the same shapes."""
+
+    def changed(tensor: torch.Tensor) -> torch.Tensor:
+        flipped = tensor.detach().flip(-1) if tensor.ndim else tensor.detach().clone()
+        return flipped * 1.5 if flipped.is_floating_point() else flipped
+
+    rewind()
+    with torch.no_grad():
+        return model(*mapped(tuple(args), changed), **mapped(dict(kwargs), changed))
 
 
 def _eager() -> contextlib.AbstractContextManager[Any]:

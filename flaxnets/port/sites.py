@@ -41,6 +41,7 @@ class Site:
         problems: why what was met cannot be followed.
         parameters: the arguments of a call that were parameters, by position or name; -1 for the receiver.
         passed: functions and classes among the arguments of a call, by position or name.
+        is_memo: whether a store keeps what is computed again with the same result.
         matched: classes of torch that objects were found to be instances of.
     """
 
@@ -62,6 +63,7 @@ class Site:
     is_plain: bool = True
     has_gradient: bool = False
     on_tensor: bool = False
+    is_memo: bool = False
     hits: int = 0
 
     def aliases(self) -> dict[str, str]:

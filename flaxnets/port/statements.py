@@ -37,6 +37,7 @@ class Statements:
     _plain_names: set[int]
     _suites: dict[Any, Site]
     _tails: dict[int, Sequence[Any]]
+    memos: dict[str, str]
 
     def _ran(self, block: Any) -> bool:
         site = self._suite_site(block.body[0])
@@ -82,8 +83,15 @@ class Statements:
 
     leave_IndentedBlock = leave_SimpleStatementSuite = _leave_block
 
+    def _fills_memo(self, node: Any) -> bool:
+        """Whether a branch computes what a dict keeps, if it is not there."""
+        is_lookup = isinstance(node.test, cst.Comparison) and isinstance(node.test.comparisons[0].operator, cst.NotIn)
+        return is_lookup and node.orelse is None and ex.code(node.test.comparisons[0].comparator) in self.memos
+
     def leave_If(self, original_node: cst.If, updated_node: cst.If) -> Any:
         self.check_test(original_node.test)
+        if self._fills_memo(original_node):
+            return ex.spliced(updated_node.body, updated_node.leading_lines)
         known = literal(updated_node.test)
         if known is None:
             return updated_node

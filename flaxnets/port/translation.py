@@ -129,6 +129,7 @@ class Translator(InPlace, Refusing, Statements, cst.CSTTransformer):
         self.unmasked: set[int] = set()  # what computes with whole tensors in the place of what a mask selects
         self.done: dict[int, Any] = {}  # small statements after translation, by their originals; None if removed
         self.variable_names = self._variable_names()
+        self.memos: dict[str, str] = {}  # dicts that keep what is computed once: local names by their expressions
         self.stopped = 0  # how many blocks without gradients surround the current place
         self.draws = namespace.draws(function)
         self.has_rngs = namespace.takes_rngs(function)
@@ -529,7 +530,7 @@ class Translator(InPlace, Refusing, Statements, cst.CSTTransformer):
             return ex.subscript(updated, "...")
         if callee is torch.device:
             return ex.parse("None")
-        if callee in (str, repr) or callee is type:
+        if callee is str or callee is repr or callee is type:
             updated = self._text_or_type(site, callee, updated)
         self.check_call(callee, original)
         callees = site.callees if callee is MISSING else [callee]
@@ -543,6 +544,8 @@ class Translator(InPlace, Refusing, Statements, cst.CSTTransformer):
         kinds = {kinds[0] for kinds in site.arguments if len(kinds) == 1}
         if callee is type and "tensor" in kinds:
             return updated.with_changes(func=ex.parse("ops.type_of"))
+        if callee is str and "device" in kinds:
+            return ex.parse("'cpu'")
         return updated.with_changes(func=ex.parse("ops.text_of")) if "_TensorMeta" in kinds else updated
 
     # Operators.
@@ -620,6 +623,8 @@ class Translator(InPlace, Refusing, Statements, cst.CSTTransformer):
         if self.is_unreached("subscript", original_node):
             return self.unreached(original_node)
         site = self.site("subscript", original_node)
+        if (local := self.memos.get(ex.code(original_node.value))) is not None:
+            return updated_node.with_changes(value=cst.Name(local))
         if id(original_node) in self.unmasked:
             return updated_node.value
         if "variable" in site.results:

@@ -456,6 +456,18 @@ class DictState(nn.Module):
         return x
 
 
+@refused("outlives the call", "buffer")
+class KeepsFirstInput(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.memory = {}
+
+    def forward(self, x):
+        if "first" not in self.memory:
+            self.memory["first"] = x * 2  # here
+        return x + self.memory["first"]
+
+
 @refused("another call", "buffer")
 class CountsCalls(nn.Module):
     def __init__(self):
