@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
@@ -144,13 +145,22 @@ def _compare(pair: _Pair, example: Arguments, kind: str) -> bool:
     try:
         found = pair.runner(example, cotangents)
     except Exception as error:
-        text = f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {error}{_place(error)}"
         raise PortError(message=f"The port does not run in {setting} on {kind}. It raised {text}") from error
     fault = find_fault(expected, found)
     if fault and not _is_rounding(pair, example, (expected, found, cotangents), kind):
         location = locate(pair.module, pair.candidate, example, setting, find_fault)
         raise PortError(message=f"The port differs from the torch module in {setting} on {kind}: {fault}.{location}")
     return True
+
+
+def _place(error: Exception) -> str:
+    """Where a translated function raised an error."""
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename.startswith("<port of ")]
+    if not frames:
+        return ""
+    title = frames[-1].filename.removeprefix("<port of ").rpartition(", ")[0]
+    return f"\nin {frames[-1].name}, the translation of {title}: {frames[-1].line}"
 
 
 def find_fault(expected: Outcome, found: Outcome) -> str | None:

@@ -170,7 +170,7 @@ class Mirror:
         node = self.space.translate(raw, self.recorder.method_class(raw)).node
         cells = self._cells(raw)
         text = _definition(node, name, [n for n in raw.__code__.co_freevars])
-        make = self.space.execute(text, raw.__qualname__)["make"]
+        make = self.space.execute(text, raw.__qualname__, raw.__code__)["make"]
         defaults = [self.value(value) for value in raw.__defaults__ or ()]
         names = tuple(raw.__kwdefaults__ or ())
         keyword_defaults = [self.value(value) for value in (raw.__kwdefaults__ or {}).values()]
@@ -288,7 +288,9 @@ class Mirror:
         outside = [self._outside(v, code) for v, code in free.values()]
         if kind in self.classes:  # made for what one of its bases or decorators reads
             return self.classes[kind]
-        new = self.space.execute(text, kind.__qualname__)["make"](*bases, *outside)
+        codes = [inspect.unwrap(f).__code__ for value in vars(kind).values() for f in _functions(value)]
+        first = min(codes, key=lambda code: code.co_firstlineno, default=None)
+        new = self.space.execute(text, kind.__qualname__, first)["make"](*bases, *outside)
         new.__qualname__, new.__module__, new.__doc__ = kind.__qualname__, kind.__module__, kind.__doc__
         self.classes[kind] = self.space.globals[name] = new
         for attribute, value in members.items():

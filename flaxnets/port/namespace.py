@@ -15,7 +15,7 @@ from flaxnets import nn, ops
 from flaxnets.nn import functional as F
 from flaxnets.port import operators
 from flaxnets.port._torch import torch
-from flaxnets.port.errors import Refusal
+from flaxnets.port.errors import PortError, Refusal
 from flaxnets.port.names import free_name
 from flaxnets.port.recording import Recorder
 from flaxnets.port.sites import RecordedFunction
@@ -103,16 +103,28 @@ class Namespace:
         """Translate a function that ran, and collect what is refused."""
         recorded = self.recorded(function)
         assert recorded is not None
-        translation = translate(recorded, function, self, module_class)
+        try:
+            translation = translate(recorded, function, self, module_class)
+        except Exception as error:
+            code, cause = function.__code__, f"The translation raised {type(error).__name__}: {error}."
+            fix = "write this function in another way."
+            raise PortError([Refusal(code.co_filename, code.co_firstlineno, code.co_name, cause, fix)]) from error
         self.refusals += translation.refusals
         for name, value in translation.globals.items():
             if isinstance(value, types.ModuleType):
                 self.globals.setdefault(name, value)
         return translation
 
-    def execute(self, text: str, title: str) -> dict[str, Any]:
-        """Run a text whose code sees the port's globals; returns its definitions."""
-        path = f"<port of {title}, {next(_FILES)}>"
+    def execute(self, text: str, title: str, code: types.CodeType | None) -> dict[str, Any]:
+        """Run a text whose code sees the port's globals; returns its definitions.
+
+        Args:
+            text: definitions.
+            title: what they are the translation of, for tracebacks.
+            code: what is translated, or the first method of a class.
+        """
+        place = f" in {code.co_filename}:{code.co_firstlineno}" if code else ""
+        path = f"<port of {title}{place}, {next(_FILES)}>"
         linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
         definitions: dict[str, Any] = {}
         exec(compile(text, path, "exec", dont_inherit=True), self.globals, definitions)
