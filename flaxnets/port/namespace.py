@@ -17,6 +17,7 @@ from flaxnets.port import operators
 from flaxnets.port._torch import torch
 from flaxnets.port.errors import PortError, Refusal
 from flaxnets.port.names import free_name
+from flaxnets.port.plain_classes import is_plain_class
 from flaxnets.port.recording import Recorder
 from flaxnets.port.sites import RecordedFunction
 from flaxnets.port.translation import MODULES, Translation, is_torchs, qualified_name, translate
@@ -61,7 +62,7 @@ class Namespace:
 
     def draws(self, function: Any) -> bool:
         """Whether a function draws random numbers: itself, or in a function that it calls."""
-        function = getattr(function, "__func__", function)
+        function = _function_of(function)
         if isinstance(function, (type, torch.nn.Module)):
             return False
         recorded = self.recorded(function)
@@ -74,7 +75,7 @@ class Namespace:
 
     def takes_rngs(self, function: Any) -> bool:
         """Whether a function has a parameter ``rngs``: it draws random numbers, or is called where others draw."""
-        function = getattr(function, "__func__", function)
+        function = _function_of(function)
         if self.recorded(function) is None or self.recorder.method_class(function) is not None:
             return False
         return self.draws(function) or id(function) in self._beside_random()
@@ -129,6 +130,16 @@ class Namespace:
         definitions: dict[str, Any] = {}
         exec(compile(text, path, "exec", dont_inherit=True), self.globals, definitions)
         return definitions
+
+
+def _function_of(callee: Any) -> Any:
+    """The function behind a method, or behind an object that can be called."""
+    function = getattr(callee, "__func__", callee)
+    if is_plain_class(type(function)) and isinstance(
+        method := getattr(type(function), "__call__", None), types.FunctionType
+    ):
+        return method
+    return function
 
 
 def is_random(callee: Any) -> bool:

@@ -310,7 +310,7 @@ def source_problem(callee: Any, is_known: Callable[[Any], bool], given: Sequence
     function = getattr(callee, "__func__", callee)
     name = getattr(function, "__qualname__", str(function))
     if isinstance(function, types.FunctionType):
-        if is_known(function) or _is_of_dataclass(function, given):
+        if is_known(function) or _is_of_dataclass(function, getattr(callee, "__self__", next(iter(given), None))):
             return None
         return Problem(f"There is no source of {name}, which is not in a file.", _NO_SOURCE)
     owner = getattr(function, "__self__", None)
@@ -322,10 +322,10 @@ def source_problem(callee: Any, is_known: Callable[[Any], bool], given: Sequence
     return None
 
 
-def _is_of_dataclass(function: types.FunctionType, given: Sequence[Any]) -> bool:
+def _is_of_dataclass(function: types.FunctionType, owner: Any) -> bool:
     """Whether ``dataclasses`` made a method, which only reads and sets the fields."""
     is_made = function.__code__.co_filename == "<string>" and function.__name__.startswith("__")
-    return is_made and bool(given) and dataclasses.is_dataclass(given[0])
+    return is_made and dataclasses.is_dataclass(owner)
 
 
 _KNOWN_ROOTS = {

@@ -33,11 +33,11 @@ class Scope:
         for node in ast.walk(self.source.node):
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    module = importlib.import_module(alias.name)
-                    top = importlib.import_module(alias.name.split(".")[0])
+                    module = _module(alias.name)
+                    top = _module(alias.name.split(".")[0])
                     found[alias.asname or alias.name.split(".")[0]] = module if alias.asname else top
             elif isinstance(node, ast.ImportFrom):
-                module = importlib.import_module("." * node.level + (node.module or ""), package)
+                module = _module("." * node.level + (node.module or ""), package)
                 found.update({alias.asname or alias.name: getattr(module, alias.name, MISSING) for alias in node.names})
         return found
 
@@ -74,6 +74,14 @@ def local_names(function: types.FunctionType) -> frozenset[str]:
         return frozenset(_bound_names(FunctionSource(function.__code__).node))
     except OSError:
         return frozenset()
+
+
+def _module(name: str, package: str = "") -> Any:
+    """A module that a function imports; MISSING if it is not there, as in code that did not run."""
+    try:
+        return importlib.import_module(name, package)
+    except ImportError:
+        return MISSING
 
 
 def _bound_names(function: ast.AST) -> Iterator[str]:

@@ -7,7 +7,7 @@ from flaxnets.port import expressions as ex
 from flaxnets.port._torch import libcst as cst
 from flaxnets.port._torch import torch
 from flaxnets.port.names import is_torchs
-from flaxnets.port.scope import Scope
+from flaxnets.port.scope import MISSING, Scope
 from flaxnets.port.sites import Site
 
 _FOLDED_CONTEXTS = (
@@ -90,11 +90,11 @@ class Statements:
 
     def leave_If(self, original_node: cst.If, updated_node: cst.If) -> Any:
         self.check_test(original_node.test)
-        if self._fills_memo(original_node):
-            return ex.spliced(updated_node.body, updated_node.leading_lines)
-        known = literal(updated_node.test)
+        known = True if self._fills_memo(original_node) else literal(updated_node.test)
         if known is None:
             return updated_node
+        if isinstance(self.reads.parent(original_node), cst.If):  # an elif
+            return cst.Else(updated_node.body) if known else updated_node.orelse or cst.RemoveFromParent()
         if known:
             return ex.spliced(updated_node.body, updated_node.leading_lines)
         if updated_node.orelse is None:
@@ -117,6 +117,8 @@ class Statements:
     def leave_ImportFrom(self, original_node: Any, updated_node: Any) -> Any:
         names = [(a.asname.name.value if a.asname else a.name.value) for a in original_node.names]
         values = [self.scope.imported.get(name) for name in names]
+        if original_node.relative and MISSING not in values:
+            return cst.RemoveFromParent()  # the port has these objects under global names
         if all(
             is_torchs(v) or getattr(v, "__module__", None) not in (None, "builtins", "math", "numpy") for v in values
         ):

@@ -53,6 +53,7 @@ _SAME_ARGUMENTS = {
         for n in ("pad_sequence", "unpad_sequence", "pack_padded_sequence", "pack_sequence", "pad_packed_sequence")
     },
     "torch._assert": "ops.assert_values",
+    "torch.jit.isinstance": "isinstance",
 }
 
 

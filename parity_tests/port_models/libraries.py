@@ -286,6 +286,45 @@ class MakesCaches(nn.Module):
         return layer.update(x * 2)
 
 
+class Processor:
+    """An object that can be called, draws random numbers, and chooses by what is never installed."""
+
+    def __call__(self, module, x):
+        from .common import Model as row
+
+        if module.kind == "fast":
+            import flash_kernels_that_nobody_has as kernels
+
+            return kernels.run(x)
+        elif torch.jit.is_scripting():
+            return x
+        elif row is not None:
+            return F.dropout(x, 0.5, training=module.training)
+        return x
+
+
+@dataclasses.dataclass
+class Pair:
+    first: torch.Tensor
+    second: torch.Tensor | None = None
+
+
+class OldPair(Pair):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+class CallsProcessor(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.processor, self.kind = Processor(), "slow"
+
+    def forward(self, x):
+        if torch.jit.isinstance(x, torch.Tensor):
+            x = x + 1
+        return OldPair(self.processor(self, x), second=x)
+
+
 class FrozenNorm(nn.BatchNorm1d):
     """A layer that stays in evaluation mode."""
 
@@ -305,5 +344,6 @@ MODELS = {
     "biases that are computed once": lambda: KeepsBiases(False),
     "biases that are looked up first": lambda: KeepsBiases(True),
     "a cache with abstract methods": MakesCaches,
+    "an object that can be called, and imports": CallsProcessor,
     "a layer that overrides train": lambda: nn.Sequential(nn.Linear(4, 4), FrozenNorm(4)),
 }
