@@ -304,8 +304,9 @@ class InPlace(Aliasing):
         if target.attr.value == "data" and is_variable:
             text = f"{ex.code(target.value)}[...]"
             return [_assignment(text, ex.fill("ops.with_value(b, v)", {"b": ex.parse(text), "v": updated.value}))]
-        if target.attr.value == "requires_grad" and ex.code(original.value) == "True":
-            return []  # JAX has gradients of all arrays
+        flag = ex.code(original.value) if target.attr.value == "requires_grad" else ""
+        if flag == "True" or (flag == "False" and not site.has_gradient):
+            return []  # JAX has gradients of all arrays, and none of what is computed without parameters and inputs
         self.refuse(original, f"The attribute {target.attr.value} of a tensor is set.", "assign a new tensor instead.")
         return [updated]
 

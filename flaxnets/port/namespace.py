@@ -1,6 +1,7 @@
 """The translated functions and classes of one port, which find each other by global names."""
 
 import builtins
+import inspect
 import linecache
 import math
 import types
@@ -135,11 +136,9 @@ class Namespace:
 def _function_of(callee: Any) -> Any:
     """The function behind a method, or behind an object that can be called."""
     function = getattr(callee, "__func__", callee)
-    if is_plain_class(type(function)) and isinstance(
-        method := getattr(type(function), "__call__", None), types.FunctionType
-    ):
-        return method
-    return function
+    kind = type(function)
+    method = inspect.getattr_static(kind, "__call__", None) if is_plain_class(kind) else None
+    return method if isinstance(method, types.FunctionType) else function
 
 
 def is_random(callee: Any) -> bool:

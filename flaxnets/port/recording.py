@@ -229,6 +229,7 @@ class Recorder:
                 site.has_gradient |= current.requires_grad
                 site.changes.add(frozenset(self._changed_in_place(site, sys._getframe(1), current)))
         elif isinstance(value, torch.Tensor):
+            site.has_gradient |= value.requires_grad
             site.changes.add(frozenset(self._changed_in_place(site, sys._getframe(1), value)))
         return value
 
