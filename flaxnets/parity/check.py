@@ -193,7 +193,12 @@ def _pair(
     switch_off_inner_dropout(torch_module, flax_module)
     pair = Pair(torch_module, flax_module, matching, draws=SharedDraws(options.seed))
     options.say("finding axis orders")
-    return problems, with_layout(pair, call)
+    try:
+        return problems, with_layout(pair, call)
+    except ValueError:
+        if not problems:
+            raise
+        return problems, None  # a module whose names are wrong need not run
 
 
 def _state(torch_module: torch.nn.Module) -> dict[str, torch.Tensor]:
