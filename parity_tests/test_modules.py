@@ -719,3 +719,27 @@ def test_hooks_of_the_state_dict(lib: Any):
         "a.extra",
     ]
     assert log == [("0.", False), ("a.0.", False)]
+
+
+class StaysInEvaluation(nn.BatchNorm1d):
+    def train(self, mode=True, **attributes):
+        return super().train(False, **attributes)
+
+
+def test_train_of_a_layer_below_is_called_as_in_torch():
+    model = nn.Sequential(nn.Sequential(StaysInEvaluation(2, rngs=nnx.Rngs(0))), nnx.Dropout(0.5), nn.BatchNorm1d(2))
+    model.train()
+    assert [model.training, model[0].training, model[0][0].training, model[2].training] == [True, True, False, True]
+    assert not model[1].deterministic
+    assert model.eval()[1].deterministic
+
+
+class EvaluatesByTrain(nn.Module):
+    def eval(self):
+        return self.train(False)
+
+
+def test_eval_may_call_train():
+    model = EvaluatesByTrain()
+    assert not model.eval().training
+    assert model.train().training

@@ -322,8 +322,8 @@ class Module(nnx.Module):
         switch = super().train if mode else super().eval
         switch(training=mode, **attributes)
         for module in self.modules():
-            if module is not self and type(module).train is not Module.train:
-                module.train(mode)
+            if module is not self and isinstance(module, Module) and type(module).train is not Module.train:
+                module.train(mode)  # a layer may stay in evaluation mode
         return self
 
     def eval(self: M, **attributes: Any) -> M:
