@@ -727,7 +727,7 @@ class StaysInEvaluation(nn.BatchNorm1d):
 
 
 def test_train_of_a_layer_below_is_called_as_in_torch():
-    model = nn.Sequential(nn.Sequential(StaysInEvaluation(2, rngs=nnx.Rngs(0))), nnx.Dropout(0.5), nn.BatchNorm1d(2))
+    model = nn.Sequential(nn.Sequential(StaysInEvaluation(2)), nnx.Dropout(0.5), nn.BatchNorm1d(2))
     model.train()
     assert [model.training, model[0].training, model[0][0].training, model[2].training] == [True, True, False, True]
     assert not model[1].deterministic

@@ -321,9 +321,10 @@ class Module(nnx.Module):
             raise ValueError(f"train: expected mode to be True or False, got {mode!r}")
         switch = super().train if mode else super().eval
         switch(training=mode, **attributes)
-        for module in self.modules():
-            if module is not self and isinstance(module, Module) and type(module).train is not Module.train:
-                module.train(mode)  # a layer may stay in evaluation mode
+        below: list[Any] = [module for module in self.modules() if module is not self]
+        for module in below:
+            if isinstance(module, Module) and type(module).train is not Module.train:
+                module.train(mode)  # it may stay in evaluation mode
         return self
 
     def eval(self: M, **attributes: Any) -> M:

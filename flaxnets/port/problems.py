@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from flaxnets import nn
 from flaxnets.port._torch import torch
@@ -179,7 +180,7 @@ def _text_problem(callee: Any, given: Sequence[Any], keywords: Any) -> Problem |
 
 def _is_alike(tensor: torch.Tensor, name: str) -> bool:
     """Whether an attribute is one that neither tensors nor arrays have, or the same in both."""
-    is_absent = not hasattr(tensor, name) and not hasattr(jax.Array, name) and not hasattr(jax.core.Tracer, name)
+    is_absent = not hasattr(tensor, name) and not hasattr(jax.Array, name) and not hasattr(Tracer, name)
     return is_absent or name in ("shape", "ndim", "dtype")
 
 
