@@ -17,7 +17,7 @@ def traced(build: Callable[..., nnx.Module]) -> tuple[nnx.Module, nnx.Module]:
         build: makes the model with the argument ``rngs``.
 
     Raises:
-        jax.errors.JAXTypeError: if the constructor reads values of arrays, or keeps arrays where NNX does not find them.
+        jax.errors.JAXTypeError: if the constructor reads values of arrays, or keeps arrays where NNX finds none.
 
     Returns:
         The model, with zeros for drawn values; and a model with truth values for arrays: which of them are drawn.
