@@ -67,8 +67,16 @@ def fault(case: dict[str, Any]) -> str | None:
     return None if max(errors, default=0) <= gate else f"outputs off by {max(errors):.1e}"
 
 
+class _WithoutTorch:
+    """Refuses to import torch."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name.split(".")[0] == "torch":
+            raise ImportError("written source imports torch")
+
+
 def main(path: str) -> None:
-    sys.modules["torch"] = None  # type: ignore[assignment]
+    sys.meta_path.insert(0, _WithoutTorch())  # type: ignore[arg-type]
     import jax
 
     jax.config.update("jax_enable_x64", True)
