@@ -21,7 +21,7 @@ import source_runner
 import torch
 from cases import NETWORKS
 from flax import nnx
-from port_models import MODELS
+from port_models import MODELS, features
 from port_models.common import Model
 from source_models import MODELS as CONSTRUCTIONS
 from source_models import followed
@@ -60,7 +60,15 @@ def network(case: Any) -> Model:
     return Model(case.name, builder, inputs)
 
 
-EVERY = [*map(network, NETWORKS), *MODELS, *CONSTRUCTIONS]
+# Functions of autograd, checkpoints, einops, packed sequences and classes that are no modules.
+FOLLOWED = {
+    "ExpModel", "ScaledProductModel", "MinMaxModel", "CubeModel", "StraightThroughModel", "DomainAdversarial",
+    "BroadcastsModel", "ComplexFunction", "CheckpointedModule", "CheckpointedMethod", "CheckpointedClosure",
+    "CheckpointedSequence", "EinopsFunctions", "EinopsPacks", "EinopsLayers", "PackedLengths", "PackedUnsorted",
+    "PackedList", "PlainObjects",
+}  # fmt: skip
+FEATURES = [model for model in features.MODELS if model.name in FOLLOWED]
+EVERY = [*map(network, NETWORKS), *MODELS, *CONSTRUCTIONS, *FEATURES]
 ACCEPTED = [model for model in EVERY if model.name not in REFUSED]
 BY_NAME = {model.name: model for model in EVERY}
 
@@ -118,7 +126,7 @@ def test_sources_run_without_torch(part, tmp_path):
     assert not faults, "\n".join(f"{name}: {fault}" for name, fault in faults.items())
 
 
-@pytest.mark.parametrize("model", CONSTRUCTIONS, ids=str)
+@pytest.mark.parametrize("model", [*CONSTRUCTIONS, *FEATURES], ids=str)
 def test_sources_are_proved(model):
     """Initial values, outputs and buffers in both modes are compared before the text is returned."""
     torch.manual_seed(0)
