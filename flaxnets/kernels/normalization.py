@@ -53,4 +53,4 @@ def batch_norm(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> 
         return with_materialized_gradient(y.reshape(x.shape)), mean, var
     # Otherwise loops over the image and its gradient run in the order in which either of them is stored.
     y, mean, var = _normalize(in_order(lax.transpose(x, (0, 2, 3, 1))), weight, bias, eps)
-    return lax.transpose(with_materialized_gradient(in_order(y)), (0, 3, 1, 2)), mean, var
+    return lax.transpose(with_materialized_gradient(y), (0, 3, 1, 2)), mean, var

@@ -158,7 +158,7 @@ def _take(x: jax.Array, axis: int, *indices: np.ndarray) -> jax.Array:
     places = np.ravel_multi_index(np.meshgrid(*indices, indexing="ij"), sizes).ravel().astype(np.int32)
     blocks = x.reshape(math.prod(lead), math.prod(sizes), *((math.prod(rest),) if rest else ()))
     taken = jax.vmap(lambda block: block.at[places].get(mode="promise_in_bounds"))(blocks)
-    return in_order(taken).reshape(*lead, *map(len, indices), *rest)
+    return taken.reshape(*lead, *map(len, indices), *rest)
 
 
 def _gathered(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
@@ -223,7 +223,7 @@ def _resample(x: jax.Array, *, maps: tuple[AxisMap | None, ...]) -> jax.Array:
         if last is not None and first == -1 and last.shifted[1] - last.shifted[0] >= LONG:
             return _joined(x, last)
         indices = (np.arange(x.shape[axis]) if m is None else m.columns for axis, m in enumerate(maps, -len(maps)))
-        return _take(x, first, *[*indices][len(maps) + first :])
+        return in_order(_take(x, first, *[*indices][len(maps) + first :]))
     if all(2 * (m.shifted[1] - m.shifted[0]) > m.output for _, m in axes):
         return _spliced(x, axes)
     if math.prod(m.output for _, m in axes) > math.prod(m.size for _, m in axes):
