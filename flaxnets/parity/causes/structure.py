@@ -127,8 +127,9 @@ def operators(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
 
 def _operand(i: int) -> Change:
     def change(original: Original, args: tuple, kwargs: dict) -> Any:
-        result = original(*args, **kwargs)
-        return args[i].expand_as(result) if args[i].shape != result.shape else args[i]
+        # The operation itself may be in place, and change the operand.
+        shape = torch.broadcast_shapes(*(a.shape for a in args if isinstance(a, torch.Tensor)))
+        return args[i].expand(shape) if args[i].shape != shape else args[i]
 
     return change
 
