@@ -119,7 +119,7 @@ def _explanation(report: Report) -> Iterator[str]:
 # The error by depth.
 
 _HEIGHT, _TOP, _BOTTOM = 240, 12, 24
-_LOWEST, _HIGHEST = -6, 12  # decades that are drawn; errors beyond are drawn at the border
+_LOWEST, _HIGHEST = -6, 15  # decades that are drawn; errors beyond are drawn at the border
 
 
 def _chart(modules: Sequence[ModuleRow]) -> Iterator[str]:
