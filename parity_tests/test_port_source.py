@@ -42,8 +42,8 @@ REFUSED = {
 }
 # Whose own annotations, or attributes that other classes have, pyright does not accept in the original either.
 LOOSE = {
-    "convnext", "inheritance", "inherited", "initialised", "mixed", "mobilenet", "noisy", "nonelist", "vit",
-    "vit_interpolated", "wavenet",
+    "CheckpointedSequence", "CubeModel", "convnext", "inheritance", "inherited", "initialised", "mixed", "mobilenet",
+    "noisy", "nonelist", "vit", "vit_interpolated", "wavenet",
 }  # fmt: skip
 COMPUTED = {"pruned"}  # begins with a mask that depends on values
 SINGLE = {"denoiser", "fourier_operator", "rotary"}  # compute parts in float32 whatever their parameters are

@@ -189,7 +189,8 @@ def _statement(nodes: list[Node], indent: int) -> list[str]:
         end = len(nodes) - 1 if _text(nodes[-1]) == ":" else len(nodes)
         inner = list(nodes[begin:end])
         inner[0].spaced = False
-        nodes = [*nodes[:begin], Bracket("(", True, inner), *nodes[end:]]
+        is_tuple = any(_text(node) == "," for node in inner)
+        nodes = [*nodes[:begin], Bracket("(", True, inner, has_comma=is_tuple), *nodes[end:]]
         return _split(nodes, begin, indent)
     return _at_last_bracket(nodes, indent)
 
@@ -205,6 +206,8 @@ def _expression_start(nodes: Sequence[Node]) -> int:
 
 def _needs_parentheses(nodes: Sequence[Node]) -> bool:
     """Whether black puts an expression that is too long into parentheses of its own."""
+    if any(_text(node) == "," for node in nodes):
+        return True
     if not isinstance(nodes[-1], Bracket) and not (_text(nodes[-1]) == ":" and isinstance(nodes[-2], Bracket)):
         return len(nodes) > 1
     level = _level(nodes)
