@@ -145,8 +145,7 @@ def _sliced(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
 def _take(x: jax.Array, axis: int, *indices: np.ndarray) -> jax.Array:
     """The elements at the indices of the axis and of those behind it.
 
-    All axes before are one, and so are those of the indices: gathers of several axes have another order in memory, and
-    XLA would copy the result.
+    As elements or rows of a matrix: gathers of several axes have another order in memory, and XLA would copy them.
     """
     last = x.ndim + axis
     is_known = all(isinstance(size, int) for size in x.shape)  # jax.export may leave sizes open
@@ -156,8 +155,13 @@ def _take(x: jax.Array, axis: int, *indices: np.ndarray) -> jax.Array:
         return x
     lead, sizes, rest = x.shape[:last], x.shape[last : last + len(indices)], x.shape[last + len(indices) :]
     places = np.ravel_multi_index(np.meshgrid(*indices, indexing="ij"), sizes).ravel().astype(np.int32)
-    blocks = x.reshape(math.prod(lead), math.prod(sizes), *((math.prod(rest),) if rest else ()))
-    taken = jax.vmap(lambda block: block.at[places].get(mode="promise_in_bounds"))(blocks)
+    if rest:
+        first = lax.iota(jnp.int32, math.prod(lead)) * math.prod(sizes)
+        rows = x.reshape(-1, math.prod(rest))
+        taken = rows.at[jnp.add.outer(first, places)].get(mode="promise_in_bounds")
+    else:  # XLA then computes the index of each element once for all rows
+        rows = x.reshape(math.prod(lead), math.prod(sizes))
+        taken = jax.vmap(lambda row: row.at[places].get(mode="promise_in_bounds"))(rows)
     return taken.reshape(*lead, *map(len, indices), *rest)
 
 
