@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 import torch
-from flax import nnx
+from flax import linen, nnx
 
 from flaxnets import nn, optim
 from flaxnets.parity import TrainingReport, check_training, random_batches
@@ -495,6 +495,19 @@ def test_layers_of_flax_train_through_a_matching():
     assert (report.stage, report.cause and report.cause.name) == ("update", "nesterov"), str(report)
 
 
+class LinenMlp(linen.Module):
+    @linen.compact
+    def __call__(self, x: Any) -> Any:
+        return linen.Dense(3)(jnp.tanh(linen.Dense(4)(x)))
+
+
+def test_modules_of_linen_train():
+    options = {"batches": mlp_batches(3), "loss": "cross_entropy", "torch_optimizer": MOMENTUM}
+    assert check_training(TorchMlp(), LinenMlp(), optimizer=optax.sgd(0.1, momentum=0.9), **options).passed
+    report = check_training(TorchMlp(), LinenMlp(), optimizer=optax.sgd(0.1, momentum=0.5), **options)
+    assert (report.title, report.cause and report.cause.name) == ("TorchMlp / LinenMlp", "momentum")
+
+
 def test_one_bias_for_two_is_named():
     batches, loss = random_batches(TorchTagger(), [np.zeros((3, 4, 2))], steps=3)
     report = check_training(
@@ -672,6 +685,8 @@ ERRORS = {
     "no optimizer": ({"optimizer": 0.1}, TypeError, "optimizer: 0.1. Expected an optimizer of optax"),
     "unknown mode": ({"mode": "test"}, ValueError, "mode: 'test'. Expected 'train' or 'eval'"),
     "random numbers": ({"torch_module": TorchNoise()}, ValueError, "the torch module is not deterministic"),
+    "no torch module": ({"torch_module": Mlp()}, TypeError, "the first module is a Mlp"),
+    "no Flax module": ({"flax_module": 3}, TypeError, "int is no model in JAX"),
     "other names": ({"torch_module": torch.nn.Linear(3, 3)}, ValueError, "the names have no complete match"),
 }  # fmt: skip
 

@@ -202,7 +202,7 @@ class TorchTrainer:
         self._scheduler = training.make_scheduler(self.optimizer) if training.make_scheduler else None
         self._update = self._variant.update() if self._variant.update else None
         self.settings, self.start = _settings(self.optimizer, self._named), _numbers(self._named)
-        self.parameters, _ = training.names.values(_state(self._module))
+        self.parameters, _ = training.names.values(torch_state(self._module))
 
     @_double_precision()
     def step(self, n: int, random_state: Any) -> TorchStep:
@@ -231,7 +231,7 @@ class TorchTrainer:
             self.optimizer.step()
             _advance(self._scheduler, loss)
         zeros = {name: np.zeros(tuple(p.shape)) for name, p in self._named.items() if p.requires_grad}
-        names, after = self._training.names, _state(self._module)
+        names, after = self._training.names, torch_state(self._module)
         step = Step(loss.item(), names.gradients(zeros | raw), *names.values(after))
         values = {name: after[name] for name in self._named}
         return TorchStep(step, raw, clipped, values, _settings(self.optimizer, self._named))
@@ -362,8 +362,10 @@ def _gradients(named: Mapping[str, Any]) -> Arrays:
     return _numbers({name: p.grad for name, p in named.items() if p.grad is not None})
 
 
-def _state(module: torch.nn.Module) -> Arrays:
-    return _numbers({**module.state_dict(), **dict(module.named_buffers())})
+def torch_state(module: torch.nn.Module) -> Arrays:
+    """Return copies of all parameters and buffers of a torch module, under all of their names."""
+    parameters = module.named_parameters(remove_duplicate=False)
+    return _numbers({**dict(parameters), **dict(module.named_buffers(remove_duplicate=False))})
 
 
 def _advance(scheduler: Any, loss: torch.Tensor) -> None:

@@ -15,12 +15,13 @@ from flax import nnx
 from flaxnets import nn, state
 from flaxnets.parity._torch import torch
 from flaxnets.parity.draws import SharedDraws, switch_off_inner_dropout
-from flaxnets.parity.matching import Matching, load_torch_weights, match
+from flaxnets.parity.matching import Matching, match, set_values
 from flaxnets.parity.matching import Names as Mappings
 from flaxnets.parity.measures import deviation, largest
 from flaxnets.parity.pairs import Pair, with_layout
+from flaxnets.parity.preconditions import require_module
 from flaxnets.parity.run import Call, prepare_flax
-from flaxnets.parity.state import compare_names, randomize, transfer
+from flaxnets.parity.state import compare_names, randomize_buffers, randomize_parameters, transfer
 from flaxnets.parity.training_causes import find_training_cause
 from flaxnets.parity.training_report import Stage, StepRow, TrainingReport
 from flaxnets.parity.training_runs import (
@@ -35,7 +36,9 @@ from flaxnets.parity.training_runs import (
     Training,
     Variant,
     first_loss,
+    torch_state,
 )
+from flaxnets.parity.wrapping import as_nnx
 
 # An error that passes without further evidence, relative to the loss, the norm of all gradients, the largest movement
 # of any parameter so far, or the buffer's largest value.
@@ -62,7 +65,7 @@ _RECORDED = 50_000_000
 
 def check_training(
     torch_module: torch.nn.Module,
-    flax_module: nnx.Module,
+    flax_module: Any,
     batches: Iterable[Any],
     *,
     loss: str | tuple[Loss, Loss],
@@ -90,7 +93,7 @@ def check_training(
 
     Args:
         torch_module: the reference.
-        flax_module: the module that must train in the same way.
+        flax_module: the module that must train in the same way: of NNX, Linen or Equinox.
         batches: one for each step: a pair of inputs and targets. The inputs are an array, or a tuple with the
             arguments of the call.
         loss: a pair of functions of outputs and targets, the first for torch, the second for Flax. Or
@@ -130,6 +133,7 @@ def check_training(
     >>> report.cause.text
     'Flax has momentum=0.8, torch momentum=0.9.'
     """
+    require_module(torch_module)
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(
             f"optimizer: {optimizer!r}. Expected an optimizer of optax or flaxnets.optim. Fix: optax.sgd(0.1)"
@@ -141,13 +145,13 @@ def check_training(
     listed = [_batch(batch, n) for n, batch in enumerate(batches)]
     if not listed:
         raise ValueError("batches: there are none. Expected one for each training step")
+    title = f"{type(torch_module).__name__} / {type(flax_module).__name__}"
+    flax_module = as_nnx(flax_module, torch_module, *listed[0].inputs)
     call = Call(listed[0].inputs, {}, training=mode == "train", dtype="float64")
     with jax.enable_x64(True), jax.default_matmul_precision("float32"):
         twin = copy.deepcopy(torch_module).double().train(call.training)
         ours = prepare_flax(flax_module, call)
-        if weights == "random":
-            randomize(twin, np.random.default_rng(seed))
-        pair = _pair(twin, ours, call, matching, seed)
+        pair = _pair(twin, ours, call, matching, np.random.default_rng(seed) if weights == "random" else None)
         training = Training(
             pair=pair,
             names=Names(ours, pair.matching),
@@ -161,7 +165,6 @@ def check_training(
             optimizer=optimizer,
             seed=seed,
         )
-        title = f"{type(torch_module).__name__} / {type(flax_module).__name__}"
         return _report(title, training)
 
 
@@ -249,14 +252,24 @@ def _losses(loss: Any) -> tuple[Loss, Loss]:
     )
 
 
-def _pair(torch_module: torch.nn.Module, flax_module: nnx.Module, call: Call, matching: Any, seed: int) -> Pair:
-    """Give the Flax module torch's weights, and find how names, axes and dropout of the two correspond."""
+def _pair(
+    torch_module: torch.nn.Module, flax_module: nnx.Module, call: Call, matching: Any, rng: np.random.Generator | None
+) -> Pair:
+    """Give the Flax module torch's weights, and find how names, axes and dropout of the two correspond.
+
+    With ``rng`` all weights, and the buffers that both sides have, are drawn anew before.
+    """
+    if rng is not None:
+        randomize_parameters(torch_module, rng)
+    draws = SharedDraws(0)
     if matching is None and not compare_names(torch_module, flax_module):
+        if rng is not None:
+            randomize_buffers(torch_module, rng, dict(torch_module.named_buffers()))
         transfer(torch_module, flax_module)
         if _draws_all_masks(torch_module, flax_module):
             return Pair(torch_module, flax_module)
         switch_off_inner_dropout(torch_module, flax_module)
-        return Pair(torch_module, flax_module, draws=SharedDraws(seed))
+        return Pair(torch_module, flax_module, draws=draws)
     if not isinstance(matching, Matching):
         matching = match(torch_module, flax_module, *call.args, names=matching)
     if not matching.is_complete():
@@ -264,9 +277,11 @@ def _pair(torch_module: torch.nn.Module, flax_module: nnx.Module, call: Call, ma
             f"the names have no complete match: {' '.join(matching.problems())} Expected a partner for each parameter. "
             "Fix: matching=flaxnets.parity.match(torch_module, flax_module, *inputs, names=...)"
         )
-    load_torch_weights(flax_module, torch_module.state_dict(), matching)
+    if rng is not None:
+        randomize_buffers(torch_module, rng, {name for entry in matching.entries for name in entry.torch})
+    set_values(flax_module, matching.flax_values(torch_state(torch_module), flax_module))
     switch_off_inner_dropout(torch_module, flax_module)
-    return with_layout(Pair(torch_module, flax_module, matching, draws=SharedDraws(seed)), call)
+    return with_layout(Pair(torch_module, flax_module, matching, draws=draws), call)
 
 
 def _draws_all_masks(torch_module: torch.nn.Module, flax_module: nnx.Module) -> bool:
