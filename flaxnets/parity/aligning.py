@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from flaxnets.parity.layers import FlaxLayer, TorchLayer
@@ -41,7 +42,8 @@ def align(torch_layers: Sequence[TorchLayer], flax_layers: Sequence[FlaxLayer]) 
     # A user's own parameters have no order of execution, and may be in the way of layers that have one.
     known = [[layer for layer in side if layer.kind != "parameters"] for side in (ours, theirs)]
     plain, layers_first = _in_passes([(ours, theirs)], scores), _in_passes([known, (ours, theirs)], scores)
-    pairings += plain[1] if plain[0] >= layers_first[0] else layers_first[1]
+    passes = plain if plain[0] >= layers_first[0] else layers_first
+    pairings += _with_common_parents(passes[1], passes[2])
     ours, theirs = _remaining(ours, theirs, pairings)
     pairings += _single_parameters(ours, theirs, pairings, scores)
     pairings = _with_clear_names(_sorted(pairings, torch_layers), flax_layers)
@@ -49,9 +51,13 @@ def align(torch_layers: Sequence[TorchLayer], flax_layers: Sequence[FlaxLayer]) 
     return Alignment(pairings, ours, theirs)
 
 
-def _in_passes(sides: Sequence[Sequence[Sequence]], scores: "_Scores") -> tuple[float, list[Pairing]]:
-    """Return pairings, and their score, of pairs of sequences one after another, each until nothing fits any more."""
-    total, pairings = 0.0, []
+def _in_passes(sides: Sequence[Sequence[Sequence]], scores: "_Scores") -> tuple[float, list[Pairing], int]:
+    """Align pairs of sequences one after another, each until nothing fits any more.
+
+    Returns:
+        The score, the pairings, and how many of them, at the beginning, cross none of each other.
+    """
+    total, pairings, in_order = 0.0, [], 0
     for ours, theirs in sides:
         while True:
             ours, theirs = _remaining(ours, theirs, pairings)
@@ -59,7 +65,44 @@ def _in_passes(sides: Sequence[Sequence[Sequence]], scores: "_Scores") -> tuple[
             if not new:
                 break
             total, pairings = total + score, [*pairings, *new]
-    return total, pairings
+            in_order = in_order or len(pairings)
+    return total, pairings, in_order
+
+
+def _with_common_parents(pairings: Sequence[Pairing], in_order: int) -> list[Pairing]:
+    """Exchange partners of layers that crossed others, where more of what is around them then is paired, too.
+
+    Args:
+        pairings: all pairings.
+        in_order: how many of them, at the beginning, cross none of each other.
+    """
+    result = list(pairings)
+    both: Counter[tuple[str, str]] = Counter()
+    either: tuple[Counter[str], Counter[str]] = Counter(), Counter()
+    for pairing in pairings:
+        for ours, theirs in itertools.product(pairing.torch, pairing.flax):
+            both.update(itertools.product(_parents(ours), _parents(theirs)))
+            either[0].update(_parents(ours))
+            either[1].update(_parents(theirs))
+
+    def common(a: str, b: str) -> float:
+        """Return the part of what two modules hold that is paired, from 0 to 1."""
+        return both[a, b] / (either[0][a] + either[1][b] - both[a, b])
+
+    def support(ours: TorchLayer, theirs: FlaxLayer) -> float:
+        return sum(max((common(a, b) for b in _parents(theirs)), default=0.0) for a in _parents(ours))
+
+    for indices in interchangeable(result):
+        for a, b in itertools.combinations(indices, 2):
+            (x,), (u,), (y,), (v,) = result[a].torch, result[a].flax, result[b].torch, result[b].flax
+            if b >= in_order and support(x, v) + support(y, u) > support(x, u) + support(y, v):
+                result[a], result[b] = exchanged(result[a], result[b])
+    return result
+
+
+def _parents(layer: TorchLayer | FlaxLayer) -> list[str]:
+    parts = layer.label.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts))]
 
 
 def likelier(
@@ -220,12 +263,18 @@ def _with_clear_names(pairings: Sequence[Pairing], order: Sequence[FlaxLayer]) -
     """Exchange partners of equal signature where the names clearly fit better that way; the others stay in order."""
     result = list(pairings)
     positions = {id(layer): position for position, layer in enumerate(order)}
+    places = [{positions.get(id(layer), -1) for layer in pairing.flax} for pairing in result]
     for indices in interchangeable(result):
         moved, changed = False, True
         while changed:
             changed = False
             for a, b in itertools.combinations(indices, 2):
-                if preference(result[a], result[b]) < -_CLEAR:
+                before = _neighbours(places, a) + _neighbours(places, b)
+                places[a], places[b] = places[b], places[a]
+                lost = before - _neighbours(places, a) - _neighbours(places, b)
+                if preference(result[a], result[b]) >= -_CLEAR * (1 + max(lost, 0)):
+                    places[a], places[b] = places[b], places[a]
+                else:
                     result[a], result[b] = exchanged(result[a], result[b])
                     moved = changed = True
         unnamed = [i for i in indices if likeness(result[i].torch[0].label, result[i].flax[0].label) < _NAMED]
@@ -234,6 +283,15 @@ def _with_clear_names(pairings: Sequence[Pairing], order: Sequence[FlaxLayer]) -
             for i, partner in zip(sorted(unnamed), partners, strict=True):
                 result[i] = pair(result[i].torch, [partner]) or result[i]
     return result
+
+
+def _neighbours(places: Sequence[set[int]], index: int) -> int:
+    """Return how many torch neighbours of a pairing are neighbours in Flax, too, on the same side."""
+    count = 0
+    for step in (-1, 1):
+        if 0 <= index + step < len(places):
+            count += any(place + step in places[index + step] for place in places[index])
+    return count
 
 
 def interchangeable(pairings: Sequence[Pairing]) -> list[list[int]]:

@@ -12,6 +12,7 @@ from flax import nnx
 from flaxnets.parity._torch import torch
 from flaxnets.parity.aligning import exchanged, interchangeable, preference
 from flaxnets.parity.layouts import closest_order, orders, suggest_inputs, with_orders
+from flaxnets.parity.naming import numbered_alike
 from flaxnets.parity.ordering import Order, call_torch
 from flaxnets.parity.pairing import Link, Pairing
 from flaxnets.parity.run import Call, call_flax, prepare_flax
@@ -106,6 +107,8 @@ def _exchangeable(a: Pairing, b: Pairing, recorded: tuple[Order, Order] | None) 
     if abs(preference(a, b)) > _TELLS:
         return False
     (x,), (y,), (u,), (v,) = a.torch, b.torch, a.flax, b.flax
+    if numbered_alike(x.label, y.label, u.label, v.label):
+        return False
     if recorded is not None:
         # Layers that are fed different values run one after another, and their order tells them apart.
         ours, theirs = recorded

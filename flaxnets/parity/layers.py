@@ -68,7 +68,10 @@ class TorchLayer:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FlaxLayer:
-    """A Flax layer with its roles' shapes in torch's coordinates."""
+    """A Flax layer with its roles' shapes in torch's coordinates.
+
+    For one of a stack of layers, ``stack`` is the path of the module that is stacked.
+    """
 
     name: str
     kind: str
@@ -76,6 +79,7 @@ class FlaxLayer:
     shapes: Mapping[str, Shape]
     targets: tuple[Target, ...]
     label: str = ""
+    stack: str | None = None
 
 
 class Row(NamedTuple):
@@ -428,7 +432,7 @@ def _unstacked(layers: Sequence[tuple[FlaxLayer, int]], modules: Sequence[str]) 
             for layer, _, _ in members:
                 targets = tuple(dataclasses.replace(target, index=index) for target in layer.targets)
                 label = join(join(stack, index), layer.name[len(stack) :].lstrip(".")).rstrip(".")
-                result.append(dataclasses.replace(layer, targets=targets, label=label))
+                result.append(dataclasses.replace(layer, targets=targets, label=label, stack=stack))
     return result
 
 

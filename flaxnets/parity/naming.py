@@ -13,7 +13,7 @@ _SYNONYMS = (
     ("cross", "crossattn", "encdec", "xattn"),
     ("dense", "linear", "lin", "fc", "fully", "dense"),
     ("norm", "ln", "bn", "gn", "layernorm", "batchnorm", "groupnorm", "rmsnorm", "normalization", "normalisation"),
-    ("shortcut", "downsample", "skip", "identity", "residual", "res"),
+    ("shortcut", "downsample", "skip", "identity", "residual", "res", "id", "sc"),
     ("embedding", "embed", "emb", "embeddings", "wte", "wpe"),
     ("token", "tok", "tokens", "word", "words", "wte", "vocab"),
     ("position", "pos", "positional", "positions", "wpe", "pe"),
@@ -40,7 +40,10 @@ _SYNONYMS = (
     ("weight", "kernel", "w"),
     ("bias", "b"),
     ("mean", "mu"),
-    ("variance", "var", "sigma"),
+    ("variance", "var", "sigma", "logvar", "std", "logstd"),
+    ("advantage", "adv"),
+    ("policy", "actor", "pi"),
+    ("critic", "vf"),
     ("up", "upsample", "upsampling"),
     ("down", "downsampling"),
     ("layer", "block", "stage", "blocks", "layers", "stages", "module", "modules", "h"),
@@ -114,6 +117,21 @@ def likeness(a: str, b: str) -> float:
     # A word in front of the last part may be a part of the last name on the other side: "down.0" and "down_conv".
     crossed = max(_overlap(inner_a, outer_b), _overlap(outer_a, inner_b)) / 2
     return 0.6 * max(_overlap(inner_a, inner_b), crossed) + 0.4 * _overlap(outer_a | inner_a, outer_b | inner_b)
+
+
+def numbered_alike(a: str, b: str, x: str, y: str) -> bool:
+    """Return whether the numbers in two names are in the same order as those in two names of the other side.
+
+    >>> numbered_alike("head1", "head2", "heads.0", "heads.1"), numbered_alike("a", "b", "heads.0", "heads.1")
+    (True, False)
+    """
+    numbers = [tuple(map(int, _split(name)[2])) for name in (a, b, x, y)]
+    return (
+        all(numbers)
+        and (numbers[0] < numbers[1]) == (numbers[2] < numbers[3])
+        and numbers[0] != numbers[1]
+        and numbers[2] != numbers[3]
+    )
 
 
 def same_numbers(a: str, b: str) -> bool:

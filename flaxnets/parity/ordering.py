@@ -45,7 +45,15 @@ class Order:
         >>> Order({}, {}).sorted([])
         []
         """
-        return sorted(layers, key=lambda layer: self.starts.get(self.called(layer.name), 0))
+
+        def key(layer: TorchLayer | FlaxLayer) -> tuple[int, int, int]:
+            start = self.starts.get(self.called(layer.name), 0)
+            if isinstance(layer, TorchLayer) or layer.stack is None:
+                return start, -1, start
+            # All layers of a stack run in one call of the stacked module.
+            return self.starts.get(self.called(layer.stack), 0), layer.targets[0].index or 0, start
+
+        return sorted(layers, key=key)
 
     def called(self, name: str) -> str:
         """Return the nearest module that was called: the module itself or one that holds it."""
@@ -144,10 +152,12 @@ class _Recorder:
         self.starts: dict[str, int] = {}
         self.linen: dict[str, Any] = {}
         self.modules: Mapping[str, nnx.Module] = {}
+        self._known: list[tuple[str, nnx.Module]] = []
         self._running: list[str] = []
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
+        self._known = list(self.modules.items())
         classes = {type(child) for child in self.modules.values()}
         with _wrapped_calls(classes, self._around), recorded_linen(self._innermost, self._note_linen):
             yield
@@ -174,13 +184,16 @@ class _Recorder:
 
     def _name(self, child: Any) -> str | None:
         """Return the path of a module; in a transformation such as nnx.scan, which copies modules, by its type."""
-        for name, module in self.modules.items():
+        for name, module in self._known:
             if module is child:
                 return name
         prefix = join(self._running[-1], "") if self._running else ""
         alike = [name for name, module in self.modules.items() if type(module) is type(child)]
         within = [name for name in alike if name.startswith(prefix)]
-        return next((name for name in within if name not in self.starts), within[0] if within else None)
+        name = next((name for name in within if name not in self.starts), within[0] if within else None)
+        if name is not None:
+            self._known += [(join(name, path).rstrip("."), each) for path, each in named_modules(child).items()]
+        return name
 
 
 @contextlib.contextmanager

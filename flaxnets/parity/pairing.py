@@ -224,7 +224,7 @@ def _split(ours: TorchLayer, theirs: Sequence[FlaxLayer]) -> Pairing | None:
     ):
         return None
     links, start = [], 0
-    for layer in theirs:
+    for layer in sorted(theirs, key=_attention_part):
         stop = start + layer.shapes["weight"][0]
         for target in layer.targets:
             source = ours.sources.get(target.role)
@@ -234,6 +234,12 @@ def _split(ours: TorchLayer, theirs: Sequence[FlaxLayer]) -> Pairing | None:
     used = {name for link in links for name in link.names}
     complete = len(links) == sum(len(layer.targets) for layer in theirs) and used == _names(ours)
     return Pairing((ours,), tuple(theirs), tuple(links), 0.97 if complete else 0.6)
+
+
+def _attention_part(layer: TorchLayer | FlaxLayer) -> int:
+    """Return the place of a layer among query, key and value, if its name says so; joint layers have this order."""
+    last = normalised(layer.label.rpartition(".")[2]).split()
+    return next((place for place, part in enumerate(("query", "key", "value")) if part in last), -1)
 
 
 def _names(layer: TorchLayer) -> set[str]:
@@ -252,6 +258,7 @@ def _merged(ours: Sequence[TorchLayer], theirs: FlaxLayer) -> Pairing | None:
     """Pair several torch layers with one Flax layer that holds their rows one after another."""
     if theirs.kind not in _JOINABLE or any(layer.kind != theirs.kind for layer in ours):
         return None
+    ours = sorted(ours, key=_attention_part)
     links = []
     for target in theirs.targets:
         sources = [layer.sources[target.role] for layer in ours if target.role in layer.sources]
