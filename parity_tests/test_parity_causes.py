@@ -375,7 +375,7 @@ row("post-norm for pre-norm", "norm-order", lambda: blocks(pre, post, *with_norm
 row("a norm left out", "norm-missing", lambda: blocks(
     lambda m, x: m.norm2(pre(m, x)), pre, *with_norms(*NORMS)) if False else blocks(
     lambda m, x: m.norm1(m.first(x)), lambda m, x: m.first(x), *with_norms(("first",), "norm1")), TOKENS)
-row("activation before the norm", "norm-order", lambda: blocks(
+row("activation before the norm", "activation-order", lambda: blocks(
     lambda m, x: F.relu(m.norm1(m.first(x))), lambda m, x: m.norm1(nnx.relu(m.first(x))), *with_norms(("first",), "norm1")), TOKENS)
 row("order of a concatenation", "concat-order", lambda: blocks(
     lambda m, x, y: torch.cat([x, y], 1), lambda m, x, y: jnp.concatenate([y, x], 1)), IMAGES, IMAGES * 2)

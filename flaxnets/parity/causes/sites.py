@@ -137,6 +137,9 @@ _FUNCTIONS_OF_FUNCTIONS = (torch.nn.functional.multi_head_attention_forward,)
 class Watched:
     """A copy of a module whose calls, of submodules and of torch's functions, are recorded and can be changed.
 
+    Operations in place work on a copy, so that a changed call cannot destroy what a gradient needs. A module that
+    does not use what such an operation returns needs ``is_out_of_place = False``.
+
     >>> from torch.nn import Linear, ReLU, Sequential
     >>> watched = Watched(Sequential(Linear(2, 2), ReLU()))
     >>> sites = watched.record(lambda module: module(torch.ones(1, 2)))
@@ -154,6 +157,7 @@ class Watched:
         self._names: dict[int, str] = {}
         self._tokens: dict[int, tuple[int, Any]] = {}
         self._passive = False
+        self.is_out_of_place = True
         self._mode = _Mode(self)
         for name, child in self.module.named_modules():
             child.__class__ = _reporting(type(child), name, self)
@@ -240,11 +244,13 @@ class Watched:
         module_name, visit, counter, module = self._stack[-1]
         key = Key(module_name, visit, name, counter[name])
         counter[name] += 1
-        in_place = getattr(function, "__name__", "").endswith("_") and not function.__name__.endswith("__")
-        if key in self._plan and in_place:
-            with self._at_rest():
-                result = self._plan[key](Original(_out_of_place(function), module, self._root), args, kwargs)
-            return args[0].copy_(result)
+        if _is_in_place(function, kwargs) and isinstance(args[0], torch.Tensor) and id(args[0]) not in self._names:
+            if self.is_out_of_place:
+                args = (args[0].clone(), *args[1:])
+            elif key in self._plan:
+                with self._at_rest():
+                    result = self._plan[key](Original(_out_of_place(function), module, self._root), args, kwargs)
+                return args[0].copy_(result)
         return self._make(key, name, (function, module, len(self._stack)), args, kwargs)
 
     def _make(self, key: Key, name: str, what: tuple[Any, torch.nn.Module, int], args: tuple, kwargs: dict) -> Any:
@@ -304,6 +310,11 @@ def _reporting(kind: type, name: str, watched: Watched) -> type:
         members["__deepcopy__"] = lambda self, memo: watched.fresh()
     reporting = type(kind.__name__, (kind,), members)
     return reporting
+
+
+def _is_in_place(function: Any, kwargs: dict) -> bool:
+    name = getattr(function, "__name__", "")
+    return kwargs.get("inplace") is True or (name.endswith("_") and not name.endswith("__"))
 
 
 def _detached(leaf: Any) -> Any:

@@ -235,6 +235,27 @@ def moves(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
                 yield Variant(name, text, fix, {site.key: left_out, target.key: _before(apply)}, rank)
 
 
+def exchanges(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
+    """Two layers that follow each other in exchanged order, at one place or wherever these two kinds meet."""
+    movable = _movable(sites)
+    by_kinds: dict[tuple[str, str], list[tuple[Site, Site]]] = {}
+    for first, second in itertools.product(movable, movable):
+        if second.input is not None and second.input.token == _result_token(first) and first is not second:
+            by_kinds.setdefault((_kind(first), _kind(second)), []).append((first, second))
+    for kinds, pairs in by_kinds.items():
+        name = "activation-order" if "activation" in kinds else f"{kinds[1]}-order"
+        for group in [pairs, *([[pair] for pair in pairs] if len(pairs) > 1 else [])]:
+            first, second = group[0]
+            plan: dict[Any, Change] = {}
+            for a, b in group:
+                apply = _unary(a)
+                assert apply is not None
+                plan |= {a.key: left_out, b.key: _after(apply)}
+            text = f"Flax applies {_what(first)} after {_what(second)}; torch applies it before."
+            fix = f"apply {_what(first)} before {_what(second)}"
+            yield Variant(name, text, fix, plan, USUAL if len(group) == len(pairs) else RARE)
+
+
 def _result_token(site: Site) -> int:
     return site.result.token if isinstance(site.result, Described) else -1
 
@@ -405,4 +426,4 @@ def _meaning(value: float, site: Site) -> str:
     return ""
 
 
-MODULE_RULES = (prenorm, submodules, operators, moves, extras, residuals, unknown_numbers)
+MODULE_RULES = (prenorm, exchanges, submodules, operators, moves, extras, residuals, unknown_numbers)

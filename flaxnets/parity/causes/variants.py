@@ -64,6 +64,12 @@ class Variant:
     fix: str
     plan: Plan
     rank: int = USUAL
+    joins: tuple["Variant", ...] = ()
+
+    @property
+    def parts(self) -> tuple["Variant", ...]:
+        """The single mistakes of several; the first one is the outermost."""
+        return self.joins or (self,)
 
     def joined(self, other: "Variant") -> "Variant":
         """Both mistakes together; at the same call, this one is around the other one."""
@@ -71,7 +77,8 @@ class Variant:
         for key in self.plan.keys() & other.plan.keys():
             plan[key] = around(self.plan[key], other.plan[key])
         text, fix = f"{self.text} {other.text}", f"{self.fix}; {other.fix}"
-        return Variant(f"{self.name}+{other.name}", text, fix, plan, self.rank + other.rank)
+        name = f"{self.name}+{other.name}"
+        return Variant(name, text, fix, plan, self.rank + other.rank, (*self.parts, *other.parts))
 
 
 def around(outer: Change, inner: Change) -> Change:
