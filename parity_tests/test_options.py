@@ -16,9 +16,13 @@ from flaxnets.cli.common import IS_PATH, parse
 from flaxnets.cli.help import format_help, is_positional
 from flaxnets.cli.train_options import parse_options
 from flaxnets.data import load
+from flaxnets.parity import Difference, Report
+from flaxnets.parity.training_report import StepRow, TrainingReport
 from flaxnets.training import load_run
 
 CASES = cases()
+EQUAL = Report("Net / Net", differences=(Difference("output", "0", "eval float64 jit", 0.0, 1e-12),))
+TRAINED = TrainingReport("Net / Net", (StepRow(1, 0.5, 0.5, "loss", 0.0, 1e-9),))
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +55,9 @@ def only_until_the_work(place, monkeypatch):
     monkeypatch.setattr("flaxnets.port.to_source", lambda *arguments, **options: "", raising=False)
     monkeypatch.setattr("flaxnets.cli.port._write", lambda *arguments: None)
     monkeypatch.setattr("flaxnets.cli.port._write_weights", lambda *arguments: None)
+    monkeypatch.setattr("flaxnets.parity.check", lambda *arguments, **options: EQUAL)
+    monkeypatch.setattr("flaxnets.parity.trajectories.check_training", lambda *arguments, **options: TRAINED)
+    monkeypatch.setattr("flaxnets.cli.parity._write_text", lambda *arguments: None)
     monkeypatch.setattr("flaxnets.cli.show.layer_outputs", lambda model, inputs: {})
     monkeypatch.setattr("flaxnets.cli.show.first_filters", lambda model, shape: None)
     monkeypatch.setattr("flaxnets.training.plots.plot_activations", lambda *arguments: None)

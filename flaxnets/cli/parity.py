@@ -48,11 +48,11 @@ class Options:
     input: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SHAPE...")] = ()
     """The shapes of the arguments of a call, in the axis order of PyTorch."""
     weights: File = None
-    """Weights of the model in PyTorch, .pt or .safetensors; random ones if not given."""
+    """Weights of the model in PyTorch, .pt or .safetensors; random without."""
     matching: File = None
-    """Which Flax variable is which tensor of PyTorch: a file of --save-matching, perhaps changed by hand."""
+    """A file of --save-matching, with which no names are matched anew."""
     save_matching: File = None
-    """Write there which Flax variable is which tensor, as JSON; flaxnets.parity.load_torch_weights uses it."""
+    """Write there which Flax variable is which tensor of PyTorch, as JSON."""
     train: bool = False
     """Compare the training mode, too: batch statistics, their buffers, dropout."""
     steps: int = 0
