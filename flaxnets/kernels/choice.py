@@ -188,12 +188,13 @@ def max_pool_form(x: jax.Array, windows: Windows) -> Form | None:
 def default_max_pool_form(x: jax.Array, windows: Windows, is_differentiated: bool) -> Form | None:
     """Return the default implementation on CPUs, or None where XLA's own is as fast.
 
-    Without gradients XLA's is, for windows that do not overlap and for long ones, which share what they have in common.
+    Without gradients XLA's is, apart from images and short windows at each pixel.
     """
+    is_image = len(windows.kernel) == 2
     if is_differentiated:
-        is_slow = len(windows.kernel) == 2 or (len(windows.kernel) == 3 and windows.overlap)
+        is_slow = is_image or (len(windows.kernel) == 3 and windows.overlap)
     else:
-        is_slow = len(windows.kernel) > 1 and windows.overlap and max(windows.kernel) <= COMBINED
+        is_slow = is_image and windows.overlap and max(windows.stride) == 1 and max(windows.kernel) <= COMBINED
     axes = _short_axes(x, windows) if is_slow else None
     return None if axes is None else functools.partial(max_pool, axes=axes, channels_last=False)
 
