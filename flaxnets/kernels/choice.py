@@ -188,7 +188,7 @@ def max_pool_form(x: jax.Array, windows: Windows) -> Form | None:
 def default_max_pool_form(x: jax.Array, windows: Windows, is_differentiated: bool) -> Form | None:
     """Return the default implementation on CPUs, or None where XLA's own is as fast.
 
-    Without gradients XLA's is, apart from images and short windows at each pixel.
+    Without gradients XLA's is, apart from short windows at each pixel of images.
     """
     is_image = len(windows.kernel) == 2
     if is_differentiated:
