@@ -11,9 +11,14 @@ import numpy as np
 import pytest
 import torch
 from flax import linen, nnx
+from matching_models import MODELS, Flax, Model, Torch
 
 from flaxnets.parity.functions import FunctionModule
+from flaxnets.parity.layouts import closest_order, suggest_inputs
 from flaxnets.parity.matching import Entry, Matching, load_torch_weights, match, named_modules, named_variables
+from flaxnets.parity.ordering import call_torch
+from flaxnets.parity.run import Call, call_flax
+from flaxnets.parity.state import randomize
 
 Rngs = nnx.Rngs
 
@@ -23,31 +28,6 @@ def _rank_promotion() -> Iterator[None]:
     """Models of users add (features,) to (batch, features)."""
     with jax.numpy_rank_promotion("allow"):
         yield
-
-
-class Torch(torch.nn.Module):
-    """Torch layers under names, and what is computed of them."""
-
-    def __init__(self, function: Callable[..., Any], **layers: Any) -> None:
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-
-    def forward(self, *inputs: Any) -> Any:
-        return self.function(self, *inputs)
-
-
-class Flax(nnx.Module):
-    """Flax layers under names, and what is computed of them."""
-
-    def __init__(self, function: Callable[..., Any], **layers: Any) -> None:
-        self.function = function
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-
-    def __call__(self, *inputs: Any) -> Any:
-        return self.function(self, *inputs)
 
 
 def lin(size: int = 4, out: int | None = None, **options: Any) -> nnx.Linear:
@@ -102,7 +82,8 @@ SUGGESTED = {
         {"one": "a", "two": "b", "three": "c"},
     ),
     "a shortcut of equal shape that runs first": (
-        lambda: Torch(lambda m, x: m.conv2(m.conv1(x)) + m.downsample(x), conv1=tlin(), conv2=tlin(), downsample=tlin()),
+        lambda: Torch(lambda m, x: m.conv2(m.conv1(x)) + m.downsample(x), conv1=tlin(), conv2=tlin(),
+                      downsample=tlin()),
         lambda: Flax(lambda m, x: m.shortcut(x) + m.second(m.first(x)), shortcut=lin(), first=lin(), second=lin()),
         {"first": "conv1", "second": "conv2", "shortcut": "downsample"},
     ),
@@ -178,6 +159,23 @@ def test_modules_that_hold_the_same_parameters_are_pairs() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
+def test_whole_models(make: Callable[[], Model]) -> None:
+    theirs, ours, inputs = make()
+    matching = match(theirs, ours, *inputs)
+    assert matching.problems() == []
+    theirs = theirs.eval()
+    randomize(theirs, np.random.default_rng(1))
+    load_torch_weights(ours, theirs.state_dict(), matching)
+    call = Call(inputs, {}, training=False, dtype="float32")
+    expected = call_torch(theirs, call)
+    call = suggest_inputs(ours, call, [output.shape for output in expected])[0].to_flax(call)
+    graphdef, state = nnx.split(ours)
+    run = jax.jit(lambda state: jax.tree.leaves(call_flax(nnx.merge(graphdef, state, copy=True), call)))
+    for output, found in zip(expected, run(state), strict=True):
+        assert closest_order(output, np.asarray(found))[1] < 1e-5
+
+
 class TestOpen:
     """What cannot be decided is listed with candidates, and nothing is loaded."""
 
@@ -193,7 +191,7 @@ class TestOpen:
             "a.bias may be any of q.bias, k.bias. Fix: give names={'q.bias': 'a.bias'}" in p
             for p in matching.problems()
         )
-        with pytest.raises(ValueError, match="a.kernel: the matching has no entry"):
+        with pytest.raises(ValueError, match=r"a\.kernel: the matching has no entry"):
             load_torch_weights(ours, theirs.state_dict(), matching)
 
     def test_parallel_layers_without_inputs(self) -> None:
@@ -291,7 +289,8 @@ RIGHT = {
     "names",
     [
         {torch_name: flax for flax, torch_name in RIGHT.items()},
-        {"stem": "entry", "head": "last", r"blocks\.(\d)\.0": r"stages.\1.first", r"blocks\.(\d)\.2": r"stages.\1.second"},
+        {"stem": "entry", "head": "last", r"blocks\.(\d)\.0": r"stages.\1.first",
+         r"blocks\.(\d)\.2": r"stages.\1.second"},
         {"stem.weight": "entry.kernel", "stem.bias": "entry.bias", "head": "last", "blocks.0.0": "stages.0.first",
          "blocks.0.2": "stages.0.second", "blocks.1.0": "stages.1.first", "blocks.1.2": "stages.1.second"},
         lambda name: {torch_name: flax for flax, torch_name in RIGHT.items()}.get(name),
@@ -439,8 +438,9 @@ def torch_net() -> torch.nn.Module:
         return m.fc(x)
 
     return Torch(
-        run, conv=torch.nn.Conv2d(3, 6, 3, padding=1), bn=torch.nn.BatchNorm2d(6), up=torch.nn.ConvTranspose2d(6, 6, 2, 2),
-        gn=torch.nn.GroupNorm(3, 6), ln=torch.nn.LayerNorm(6), attn=torch.nn.MultiheadAttention(6, 2, batch_first=True),
+        run, conv=torch.nn.Conv2d(3, 6, 3, padding=1), bn=torch.nn.BatchNorm2d(6),
+        up=torch.nn.ConvTranspose2d(6, 6, 2, 2), gn=torch.nn.GroupNorm(3, 6), ln=torch.nn.LayerNorm(6),
+        attn=torch.nn.MultiheadAttention(6, 2, batch_first=True),
         rms=torch.nn.RMSNorm(6, eps=1e-6), lstm=torch.nn.LSTM(6, 5, batch_first=True),
         gru=torch.nn.GRU(5, 4, batch_first=True), rnn=torch.nn.RNN(4, 4, batch_first=True), fc=tlin(4, 3),
     )  # fmt: skip
@@ -449,8 +449,6 @@ def torch_net() -> torch.nn.Module:
 @pytest.mark.parametrize(("wrapped", "with_inputs"), [(False, False), (True, True)])
 def test_flax_linen(wrapped: bool, with_inputs: bool) -> None:
     theirs, images = torch_net().eval(), np.random.default_rng(0).normal(size=(2, 3, 3, 2)).astype(np.float32)
-    from flaxnets.parity.state import randomize
-
     randomize(theirs, np.random.default_rng(1))
     bridged = nnx.bridge.ToNNX(Net(), rngs=Rngs(0)).lazy_init(jnp.ones((1, 3, 2, 3)))
     ours = Flax(lambda m, x: m.net(x), net=bridged) if wrapped else bridged
@@ -466,8 +464,8 @@ def test_a_function_with_a_state_mapping() -> None:
     theirs = torch.nn.Sequential(torch.nn.Conv1d(3, 4, 2), torch.nn.ReLU(), torch.nn.Flatten(), tlin(12, 2))
     # The names and shapes of Equinox: torch's, but a convolution's bias has the axes of its output.
     state = {
-        "layers.0.weight": jnp.zeros((4, 3, 2)), "layers.0.bias": jnp.zeros((4, 1)), "layers.3.weight": jnp.zeros((2, 12)),
-        "layers.3.bias": jnp.zeros(2), "seen": jnp.array(0),
+        "layers.0.weight": jnp.zeros((4, 3, 2)), "layers.0.bias": jnp.zeros((4, 1)),
+        "layers.3.weight": jnp.zeros((2, 12)), "layers.3.bias": jnp.zeros(2), "seen": jnp.array(0),
     }  # fmt: skip
 
     def function(state: Any, x: Any) -> Any:

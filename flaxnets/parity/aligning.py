@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from flaxnets.parity.layers import FlaxLayer, TorchLayer
 from flaxnets.parity.naming import likeness, normalised, same_numbers
-from flaxnets.parity.pairing import Pairing, groups, pair, parts, signature
+from flaxnets.parity.pairing import Pairing, flax_parts, groups, pair, signature, torch_parts
 
 # A pairing is worth this much for each layer in it; likeness of names adds less than that.
 _WORTH = 5.0
@@ -244,8 +244,13 @@ def _single_parameters(
     made = {(link.target.path, link.target.index) for pairing in pairings for link in pairing.links}
     free = [layer for pairing in pairings for layer in pairing.torch if layer.kind == "parameters"]
     taken = [layer for pairing in pairings for layer in pairing.flax if layer.kind == "parameters"]
-    left = [layer for layer in parts([*ours, *free]) if not set(_names(layer)) & names]
-    lacking = [layer for layer in parts([*theirs, *taken]) if not {(t.path, t.index) for t in layer.targets} & made]
+    left = [part for layer in (*ours, *free) for part in torch_parts(layer) if not set(_names(part)) & names]
+    lacking = [
+        part
+        for layer in (*theirs, *taken)
+        for part in flax_parts(layer)
+        if not {(target.path, target.index) for target in part.targets} & made
+    ]
     result: list[Pairing] = []
     while True:
         pairs = [p for p in _in_order(left, lacking, scores) if "parameters" in (p.torch[0].kind, p.flax[0].kind)]

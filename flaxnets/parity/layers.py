@@ -7,6 +7,7 @@ with torch's shapes, whatever the layer's class and memory order. :mod:`flaxnets
 import dataclasses
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -277,7 +278,9 @@ def flax_layers(module: nnx.Module, bridged: Sequence[tuple[FlaxLayer, int]] = (
     modules = named_modules(module)
     variables = named_variables(module, remove_duplicate=False)
     shared = variables.keys() - named_variables(module).keys()
-    ranks = {path: rank for rank, path in enumerate(_in_order(list(variables), modules))}
+    ordered = {path: order for path, child in modules.items() for t, order in _ORDERED.items() if isinstance(child, t)}
+    ordered |= _bridged_attentions([layer.name for layer, _ in bridged])
+    ranks = {path: rank for rank, path in enumerate(_in_order(list(variables), ordered))}
     layers = list(bridged)
     for path, child in modules.items():
         row, prefix = find_row(child), join(path, "")
@@ -306,11 +309,14 @@ def _with_shared(layer: FlaxLayer, shared: Collection[str]) -> FlaxLayer:
     return dataclasses.replace(layer, targets=tuple(targets))
 
 
-def _in_order(paths: list[str], modules: Mapping[str, nnx.Module]) -> list[str]:
-    ordered = {
-        path: order for path, child in modules.items() for type_, order in _ORDERED.items() if isinstance(child, type_)
-    }
+def _bridged_attentions(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the attentions of Linen, whose variables are in the alphabet's order."""
+    order = _ORDERED[nnx.MultiHeadAttention]
+    parents = Counter(parent for parent, _, last in (name.rpartition(".") for name in names) if last in order)
+    return {parent: order for parent, count in parents.items() if count > 3}
 
+
+def _in_order(paths: list[str], ordered: Mapping[str, tuple[str, ...]]) -> list[str]:
     def key(path: str) -> tuple[int, ...]:
         return tuple(
             order.index(child)

@@ -140,12 +140,11 @@ class Matching:
             ValueError: if a tensor has another shape than the matching expects.
         """
         variables = named_variables(like)
-        return {
-            entry.flax: Transform(entry.transform).apply(
-                [to_numpy(state_dict[name]) for name in entry.torch], variables[entry.flax].shape
-            )
-            for entry in self.entries
-        }
+        result = {}
+        for entry in self.entries:
+            tensors = [to_numpy(state_dict[name]) for name in self.names_in(entry, state_dict)]
+            result[entry.flax] = Transform(entry.transform).apply(tensors, variables[entry.flax].shape)
+        return result
 
     def expected_gradients(self, gradients: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return torch's gradients in the coordinates of Flax's parameters.
@@ -163,15 +162,19 @@ class Matching:
         return self._in_flax(buffers, gradients=False)
 
     def _in_flax(self, arrays: Mapping[str, np.ndarray], *, gradients: bool) -> dict[str, np.ndarray]:
-        first = {name: names[0] for names in self.tied_torch for name in names}
         result = {}
         for entry in self.entries:
-            names = [name if name in arrays else first.get(name, name) for name in entry.torch]
+            names = self.names_in(entry, arrays)
             if all(name in arrays for name in names):
                 transform = Transform(entry.transform)
                 map_ = transform.gradient if gradients else transform.apply
                 result[entry.flax] = map_([arrays[name] for name in names], self.shapes[entry.flax])
         return result
+
+    def names_in(self, entry: Entry, arrays: Mapping[str, Any]) -> list[str]:
+        """Return the names of an entry's tensors; of a tied tensor, one that the mapping has."""
+        tied = {name: names for names in self.tied_torch for name in names}
+        return [next((n for n in (name, *tied.get(name, ())) if n in arrays), name) for name in entry.torch]
 
     def save(self, path: str | Path) -> None:
         """Write the matching as JSON, with a version.
@@ -399,14 +402,13 @@ def load_torch_weights(flax_module: nnx.Module, state_dict: Mapping[str, Any], m
       bias: the matching has no entry for this variable
     """
     variables = named_variables(flax_module)
-    tied = {name: names for names in matching.tied_torch for name in names}
     made = {entry.flax for entry in matching.entries}
     problems, values = [], {}
     for entry in matching.entries:
         if entry.flax not in variables:
             problems.append(f"{entry.flax}: the module has no such variable")
             continue
-        names = [next((n for n in (name, *tied.get(name, ())) if n in state_dict), name) for name in entry.torch]
+        names = matching.names_in(entry, state_dict)
         lacking = [name for name in names if name not in state_dict]
         if lacking:
             problems.append(f"{entry.flax}: the state dict lacks {', '.join(lacking)}")

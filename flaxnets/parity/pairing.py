@@ -6,8 +6,7 @@ One torch layer may be several Flax layers (a joint projection of query, key and
 import dataclasses
 import functools
 import itertools
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from flaxnets.parity.layers import GATES, FlaxLayer, Shape, Source, Target, TorchLayer
 from flaxnets.parity.naming import likeness, normalised, words
@@ -432,25 +431,22 @@ def _cell_from_linears(ours: Sequence[TorchLayer], theirs: FlaxLayer) -> Pairing
     return None
 
 
-def parts(layers: Sequence[TorchLayer] | Sequence[FlaxLayer]) -> Iterator[TorchLayer | FlaxLayer]:
-    """Yield a user's own layers parameter by parameter, all others as they are.
-
-    >>> list(parts([]))
-    []
-    """
-    for layer in layers:
-        if layer.kind != "parameters":
-            yield layer
-        elif isinstance(layer, TorchLayer):
-            for role, source in layer.sources.items():
-                yield dataclasses.replace(layer, sources={role: source}, label=f"{layer.label}.{role}".lstrip("."))
-        else:
-            for target in layer.targets:
-                label = f"{layer.label}.{target.role}".lstrip(".")
-                shapes = {target.role: layer.shapes[target.role]}
-                yield dataclasses.replace(layer, targets=(target,), shapes=shapes, label=label)
+def torch_parts(layer: TorchLayer) -> list[TorchLayer]:
+    """Return a user's own layer parameter by parameter, any other as it is."""
+    if layer.kind != "parameters":
+        return [layer]
+    labels = {role: f"{layer.label}.{role}".lstrip(".") for role in layer.sources}
+    return [
+        dataclasses.replace(layer, sources={role: source}, label=labels[role]) for role, source in layer.sources.items()
+    ]
 
 
-def size_of(layer: TorchLayer | FlaxLayer) -> int:
-    """Return how many numbers the layer holds."""
-    return sum(math.prod(shape) for shape in layer.shapes.values())
+def flax_parts(layer: FlaxLayer) -> list[FlaxLayer]:
+    """Return a user's own layer parameter by parameter, any other as it is."""
+    if layer.kind != "parameters":
+        return [layer]
+    labels = {target.role: f"{layer.label}.{target.role}".lstrip(".") for target in layer.targets}
+    return [
+        dataclasses.replace(layer, targets=(t,), shapes={t.role: layer.shapes[t.role]}, label=labels[t.role])
+        for t in layer.targets
+    ]
