@@ -246,7 +246,7 @@ class Watched:
         counter[name] += 1
         if _is_in_place(function, kwargs) and isinstance(args[0], torch.Tensor) and id(args[0]) not in self._names:
             if self.is_out_of_place:
-                args = (args[0].clone(), *args[1:])
+                function = _out_of_place(function)
             elif key in self._plan:
                 with self._at_rest():
                     result = self._plan[key](Original(_out_of_place(function), module, self._root), args, kwargs)
@@ -260,7 +260,8 @@ class Watched:
                 return self._plan[key](Original(call, module, self._root), args, kwargs)
         result = call(*args, **kwargs)
         if self._sites is not None:
-            described = pytree.tree_map(self._describe, (args, dict(kwargs), result))
+            with self._at_rest():
+                described = pytree.tree_map(self._describe, (args, dict(kwargs), result))
             training = module.training
             module = self.module.get_submodule(key.module)  # not the copy that runs: that one is to be freed
             leaf = type(module).__module__.startswith("torch.nn.modules") and not any(True for _ in module.children())
