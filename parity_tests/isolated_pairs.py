@@ -59,7 +59,7 @@ def _places(torch_module, flax_module, prefix="", root=None):
         twin = flax_module[int(name)] if isinstance(flax_module, (nnx.List, list)) else getattr(flax_module, name, None)
         if isinstance(flax_module, nnx.Sequential):
             twin = flax_module.layers[int(name)]
-        if twin is not None and not callable(twin) or isinstance(twin, nnx.Module):
+        if (twin is not None and not callable(twin)) or isinstance(twin, nnx.Module):
             yield from _places(child, twin, f"{prefix}{name}.", root)
 
 

@@ -52,9 +52,10 @@ ACTIVATIONS: Mapping[str, tuple[Activation, str]] = {
 # Functions that are no activation unless they are one in ACTIVATIONS: a softmax is handled by its axis.
 NAMES = frozenset(
     {
-        "relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "elu", "selu", "softplus", "hardsigmoid", "hardswish", "hardtanh",
-        "relu6", "mish", "softsign", "logsigmoid", "log_sigmoid", "celu", "prelu", "rrelu", "softshrink", "hardshrink", "tanhshrink",
-        "threshold", "glu", "exp", "abs", "sin", "cos", "sqrt", "softmin", "square", "log", "clamp", "clamp_min", "clamp_max",
+        "relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "elu", "selu", "softplus", "hardsigmoid",
+        "hardswish", "hardtanh", "relu6", "mish", "softsign", "logsigmoid", "log_sigmoid", "celu", "prelu", "rrelu",
+        "softshrink", "hardshrink", "tanhshrink", "threshold", "glu", "exp", "abs", "sin", "cos", "sqrt", "softmin",
+        "square", "log", "clamp", "clamp_min", "clamp_max",
     }
 )  # fmt: skip
 _SLOPES = {"leaky_relu": "negative_slope", "elu": "alpha", "celu": "alpha", "softplus": "beta"}
@@ -119,8 +120,8 @@ def gated(site: Site, hints: Hints) -> Iterator[Option]:
 
 _AXIS_FUNCTIONS = frozenset(
     {
-        "softmax", "log_softmax", "softmin", "sum", "mean", "amax", "amin", "max", "min", "argmax", "cumsum", "cumprod", "prod",
-        "logsumexp", "std", "var", "normalize", "glu", "flip", "median",
+        "softmax", "log_softmax", "softmin", "sum", "mean", "amax", "amin", "max", "min", "argmax", "cumsum",
+        "cumprod", "prod", "logsumexp", "std", "var", "normalize", "glu", "flip", "median",
     }
 )  # fmt: skip
 

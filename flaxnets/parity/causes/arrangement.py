@@ -157,7 +157,7 @@ def joining(site: Site, hints: Hints) -> Iterator[Option]:
     orders = itertools.permutations(range(count)) if count <= 4 else [tuple(range(count))[::-1]]
     for order in orders:
         if order != tuple(range(count)):
-            text = f"Flax joins the {count} parts in the order {order}; torch's {{where}} in the order {tuple(range(count))}."
+            text = f"Flax joins the {count} parts in the order {order}; torch's {{where}} in {tuple(range(count))}."
             change = setting(site.function, tensors=lambda parts, o=order: [parts[i] for i in o])
             yield Option("concat-order", text, f"order {tuple(range(count))}", change, COMMON)
     first = tensors[0] if tensors else None

@@ -42,7 +42,7 @@ def fused(site: Site, hints: Hints) -> Iterator[Option]:
         ("divides by the fourth root of the size of a head", size**-0.25),
     ):
         if abs(value - right) > 1e-9:
-            text = f"Flax {words} (factor {number(value)}) before the softmax; torch's {{where}} has factor {number(right)}."
+            text = f"Flax {words} (factor {number(value)}); torch's {{where}} has the factor {number(right)}."
             fix = (
                 f"scores * {number(right)}, which is 1 / sqrt({size})"
                 if abs(right * size**0.5 - 1) < 1e-9
@@ -174,7 +174,10 @@ def projections(site: Site, hints: Hints) -> Iterator[Option]:
         for order in itertools.permutations(range(parts)):
             if order == tuple(range(parts)):
                 continue
-            text = f"Flax takes the {parts} parts of the projection in the order {order}; torch's {{where}} in the order of storage."
+            text = (
+                f"Flax takes the {parts} parts of the projection in the order {order}; "
+                f"torch's {{where}} in the order of storage."
+            )
             change = on_result(lambda y, o=order: torch.cat([y.chunk(len(o), -1)[i] for i in o], -1))
             yield Option("split-order", text, f"order {tuple(range(parts))}", change, USUAL if parts == 3 else RARE)
     heads = next((h for name in _HEADS if isinstance(h := getattr(site.module, name, None), int)), 1)

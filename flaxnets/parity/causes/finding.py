@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from flaxnets.parity.isolation import Isolated
 
 SITE_RULES = (
-    *normalization.SITE_RULES, *activations.SITE_RULES, *spatial.SITE_RULES, *recurrent.SITE_RULES, *attention.SITE_RULES,
-    *arrangement.SITE_RULES, *training.SITE_RULES, *precision.SITE_RULES,
+    *normalization.SITE_RULES, *activations.SITE_RULES, *spatial.SITE_RULES, *recurrent.SITE_RULES,
+    *attention.SITE_RULES, *arrangement.SITE_RULES, *training.SITE_RULES, *precision.SITE_RULES,
 )  # fmt: skip
 MODULE_RULES = (
     *normalization.MODULE_RULES, *attention.MODULE_RULES, *arrangement.MODULE_RULES, *structure.MODULE_RULES,
@@ -236,7 +236,6 @@ class _Search:
             if outcome is not None and (now := self.progress(outcome)[1]) < 0.98 * total:
                 better.append((now, joined))
         return None
-
 
     def _reduced(self, variant: Variant, error: float) -> Found:
         """Leave out what is not needed: of three mistakes, two may cancel each other."""

@@ -76,7 +76,7 @@ def _wide(module: nnx.Module, narrowings: list[Narrowing]) -> nnx.Module:
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         graphdef, state = nnx.split(self)
         leaves, structure = jax.tree.flatten((args, kwargs))
-        is_array = [isinstance(leaf, (jax.Array, jax.core.Tracer)) for leaf in leaves]
+        is_array = [isinstance(leaf, jax.Array) for leaf in leaves]
         arrays = [leaf for leaf, array in zip(leaves, is_array, strict=True) if array]
 
         def function(state: Any, arrays: Sequence[Any]) -> Any:

@@ -69,7 +69,7 @@ def _written_out(site: Site, recipe: _Recipe) -> Change:
     def cell(original: Original, args: tuple, kwargs: dict) -> Any:
         x, hx = args[:2]
         weights = [*args[2:], None, None][:4]
-        new = _step(kind, recipe, x, hx if isinstance(hx, (tuple, list)) else (hx,), weights)
+        new = _step(kind, recipe, x, tuple(hx) if isinstance(hx, (tuple, list)) else (hx,), weights)
         return new if kind == "lstm" else new[0]
 
     def layers(original: Original, args: tuple, kwargs: dict) -> Any:
@@ -79,7 +79,7 @@ def _written_out(site: Site, recipe: _Recipe) -> Change:
         batch_first, both = bool(argument(call, "batch_first", False)), bool(argument(call, "bidirectional", False))
         x = x.transpose(0, 1) if batch_first else x
         last: list[tuple[Any, ...]] = []
-        for layer in range(argument(call, "num_layers", 1)):
+        for _ in range(argument(call, "num_layers", 1)):
             outputs = []
             for direction in range(1 + both):
                 index = len(last)
@@ -110,14 +110,15 @@ def _kind(site: Site) -> str | None:
     return None if is_packed else kind
 
 
-def _each_weight(site: Site, function: Any, which: str = "both") -> Change:
+def _each_weight(site: Site, function: Any) -> Change:
     """Change all weights and biases; ``function`` gets the tensor and whether it belongs to the hidden state."""
     if site.function.endswith("_cell"):
         names = ("w_ih", "w_hh", "b_ih", "b_hh")
-        changes = {
-            name: (lambda w, hidden=name.endswith("hh"): None if w is None else function(w, hidden)) for name in names
-        }
-        return setting(site.function, **changes)
+
+        def changed(name: str) -> Any:
+            return lambda w: None if w is None else function(w, name.endswith("hh"))
+
+        return setting(site.function, **{name: changed(name) for name in names})
     return setting(site.function, weights=lambda flat: [function(w, bool(i % 2)) for i, w in enumerate(flat)])
 
 
@@ -164,8 +165,7 @@ def biases(site: Site, hints: Hints) -> Iterator[Option]:
         name = "bias-missing" if which == "both" else "one-bias"
         yield Option(name, text, fix, _each_weight(site, dropped), COMMON)
     if kind == "gru":
-        hidden_new = "of the new gate"
-        text = f"Flax has no hidden bias {hidden_new}; torch's {{where}} has one, inside of the product with the reset gate."
+        text = "Flax has no hidden bias of the new gate; torch's {where} multiplies one by the reset gate."
 
         def without_new(w: Any, hidden: bool) -> Any:
             if not hidden or w.ndim != 1:
@@ -207,7 +207,8 @@ def formulas(site: Site, hints: Hints) -> Iterator[Option]:
                 _Recipe(output_activation="none"), USUAL,
             ),
             (
-                "activation-missing", "has no tanh for the new cell values", "g = tanh(...)", _Recipe(cell_activation="none"), USUAL,
+                "activation-missing", "has no tanh for the new cell values", "g = tanh(...)",
+                _Recipe(cell_activation="none"), USUAL,
             ),
             (
                 "activation-kind", "computes the cell with relu", "g = tanh(...)",
@@ -232,9 +233,11 @@ def formulas(site: Site, hints: Hints) -> Iterator[Option]:
             for setting_recipe in cell[1:]
         ]
         if kind == "rnn_relu":
-            change = lambda original, args, kwargs: getattr(torch, site.function.replace("relu", "tanh"))(
-                *args, **kwargs
-            )
+            other_function = getattr(torch, site.function.replace("relu", "tanh"))
+
+            def change(original: Original, args: tuple, kwargs: dict) -> Any:
+                return other_function(*args, **kwargs)
+
             text = "Flax computes tanh; torch's {where} computes relu."
             yield Option("activation-kind", text, "jax.nn.relu(...)", change, COMMON)
             options = []

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 from unittest import mock
@@ -127,9 +128,10 @@ def function_name(function: Any) -> str:
 
 # What is looked up of a tensor, or what makes no number.
 _UNSEEN = {
-    "get", "set", "set_", "dim", "size", "is_floating_point", "is_complex", "numel", "stride", "is_contiguous", "len", "bool",
-    "set_grad_enabled", "has_compatible_shallow_copy_type", "ndimension", "item", "int", "index", "hash", "requires_grad",
-    "is_grad_enabled", "get_device", "element_size", "type", "contiguous", "is_autocast_enabled", "iter", "repr", "format",
+    "get", "set", "set_", "dim", "size", "is_floating_point", "is_complex", "numel", "stride", "is_contiguous",
+    "len", "bool", "set_grad_enabled", "has_compatible_shallow_copy_type", "ndimension", "item", "int", "index",
+    "hash", "requires_grad", "is_grad_enabled", "get_device", "element_size", "type", "contiguous",
+    "is_autocast_enabled", "iter", "repr", "format",
 }  # fmt: skip
 _FUNCTIONS_OF_FUNCTIONS = (torch.nn.functional.multi_head_attention_forward,)
 
@@ -239,7 +241,7 @@ class Watched:
         if self._passive or not self._stack or not name or name in _UNSEEN:
             return function(*args, **kwargs)
         if function in _FUNCTIONS_OF_FUNCTIONS:
-            with self._mode, mock.patch.object(torch.nn.functional, "has_torch_function", lambda _: False):
+            with self._mode, mock.patch.object(torch.nn.functional, "has_torch_function", return_value=False):
                 return function(*args, **kwargs)
         module_name, visit, counter, module = self._stack[-1]
         key = Key(module_name, visit, name, counter[name])
@@ -302,15 +304,16 @@ class _Mode(TorchFunctionMode):
 def _reporting(kind: type, name: str, watched: Watched) -> type:
     """A subclass whose calls go through ``watched``."""
 
+    called: Any = kind.__call__
+
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return watched.call_module(name, self, super(reporting, self).__call__, args, kwargs)
+        return watched.call_module(name, self, functools.partial(called, self), args, kwargs)
 
     members: dict[str, Any] = {"__call__": __call__, "__module__": kind.__module__}
     if not name:
         # Whoever runs the module copies it first, which takes longer than to run a small one.
         members["__deepcopy__"] = lambda self, memo: watched.fresh()
-    reporting = type(kind.__name__, (kind,), members)
-    return reporting
+    return type(kind.__name__, (kind,), members)
 
 
 def _is_in_place(function: Any, kwargs: dict) -> bool:

@@ -138,7 +138,7 @@ def transposed_convolution(site: Site, hints: Hints) -> Iterator[Option]:
         for flip, words, rank in flips:
             if all(p == front for p in padding) and not flip:
                 continue
-            text = f"Flax begins its output {front} places into the full output{words}; torch's {{where}} begins at {padding}."
+            text = f"Flax begins {front} places into the full output{words}; torch's {{where}} begins at {padding}."
             yield Option("padding-transposed", text, fix, _cut(site.function, (front,) * n, right, flip), rank)
     for shift in (-1, 1):
         text = f"Flax has another output padding; torch's {{where}} has {extra}."
@@ -384,5 +384,6 @@ def patches(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 SITE_RULES = (
-    linear, convolution, transposed_convolution, pooling, adaptive_pooling, resizing, sampling, padding, pixel_shuffle, patches,
+    linear, convolution, transposed_convolution, pooling, adaptive_pooling, resizing, sampling, padding, pixel_shuffle,
+    patches,
 )  # fmt: skip

@@ -9,6 +9,7 @@ from flaxnets.parity.causes.variants import (
     COMMON,
     ODD,
     RARE,
+    SIGNATURES,
     USUAL,
     Hints,
     Option,
@@ -100,8 +101,6 @@ def losses(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 def _names(site: Site) -> Sequence[str]:
-    from flaxnets.parity.causes.variants import SIGNATURES
-
     return SIGNATURES.get(site.function, ())
 
 
@@ -136,7 +135,7 @@ def _cross_entropy(site: Site, hints: Hints) -> Iterator[Option]:
             yield Option("label-smoothing", text, f"label_smoothing={number(smoothing)}", change, COMMON)
     if smoothing and site.input is not None and len(site.input.shape) > 1:
         classes = site.input.shape[1]
-        text = f"Flax gives the other classes {number(smoothing)} / (classes - 1); torch's {{where}} {number(smoothing)} / classes."
+        text = "Flax gives the other classes smoothing / (classes - 1); torch's {where} smoothing / classes."
         change = _with(site, label_smoothing=smoothing * classes / (classes - 1))
         yield Option("label-smoothing", text, "smoothing / number of classes", change, USUAL)
 

@@ -142,7 +142,7 @@ ModuleRule = Callable[[Sequence[Site], Hints], Iterable["Variant | Unknown"]]
 
 
 def at_sites(sites: Sequence[Site], rules: Sequence[SiteRule], hints: Hints) -> Iterator[Variant]:
-    """All variants of rules for one call: at all calls of the module for which the rule has one, and at single calls."""
+    """All variants of rules for one call: at all calls for which a rule has the same one, and at single calls."""
     groups: dict[tuple[str, str], list[tuple[Site, Option]]] = {}
     for rule, site in itertools.product(rules, sites):
         for option in guarded(lambda rule=rule, site=site: rule(site, hints)):
@@ -214,7 +214,10 @@ SIGNATURES: Mapping[str, tuple[str, ...]] = {
     "dropout3d": ("input", "p", "training", "inplace"),
     "softmax": ("input", "dim"),
     "log_softmax": ("input", "dim"),
-    **{name: ("input", "dim", "keepdim") for name in ("sum", "mean", "amax", "amin", "argmax", "logsumexp", "max", "min")},
+    **{
+        name: ("input", "dim", "keepdim")
+        for name in ("sum", "mean", "amax", "amin", "argmax", "logsumexp", "max", "min")
+    },
     **{name: ("input", "dim") for name in ("cumsum", "cumprod", "prod", "softmin", "median", "std", "var")},
     "flip": ("input", "dims"),
     "roll": ("input", "shifts", "dims"),
@@ -236,7 +239,10 @@ SIGNATURES: Mapping[str, tuple[str, ...]] = {
     ),
     **{name: ("input", "hx", "weights", "has_biases", "num_layers", "dropout", "train", "bidirectional", "batch_first")
        for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
-    **{name: ("input", "hx", "w_ih", "w_hh", "b_ih", "b_hh") for name in ("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")},
+    **{
+        f"{kind}_cell": ("input", "hx", "w_ih", "w_hh", "b_ih", "b_hh")
+        for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu")
+    },
     "cross_entropy": (
         "input", "target", "weight", "size_average", "ignore_index", "reduce", "reduction", "label_smoothing",
     ),
