@@ -226,7 +226,7 @@ def _read_matching(path: str) -> "Matching":
 def _train(
     options: Options, torch_module: "torch.nn.Module", flax_module: Any, arrays: Sequence[Any], report: "Report"
 ) -> "TrainingReport":
-    from flaxnets.parity.trajectories import check_training, random_batches
+    from flaxnets.parity import check_training, random_batches
 
     torch_optimizer, optimizer = _optimizers(options)
     try:

@@ -29,6 +29,6 @@ from flaxnets.parity.report import Report as Report
 from flaxnets.parity.run import Constant as Constant
 from flaxnets.parity.state import randomize as randomize
 from flaxnets.parity.state import transfer as transfer
+from flaxnets.parity.training_batches import random_batches as random_batches
 from flaxnets.parity.training_report import TrainingReport as TrainingReport
 from flaxnets.parity.trajectories import check_training as check_training
-from flaxnets.parity.trajectories import random_batches as random_batches

@@ -38,7 +38,7 @@ class Recording:
     plan: Plan
 
     def gates(self) -> np.ndarray:
-        """Returns how far off each element may be after one step."""
+        """Return how far off each element may be after one step."""
         steps = np.max([np.abs(b - a) for a, b in zip(self.values, self.values[1:], strict=False)], axis=0)
         heights = np.max([np.abs(v) for v in self.values], axis=0)
         gates = np.concatenate(
@@ -51,11 +51,11 @@ class Recording:
         return np.maximum(gates, np.finfo(float).tiny)
 
     def split(self, flat: np.ndarray) -> list[np.ndarray]:
-        """Returns the parts of a vector that belong to the parameters."""
+        """Return the parts of a vector that belong to the parameters."""
         return np.split(flat, np.cumsum(self.sizes)[:-1])
 
     def residuals(self, plan: Plan) -> np.ndarray:
-        """Returns by how many gates each element is off after each step, when each step begins where it began."""
+        """Return by how many gates each element is off after each step, when each step begins where it began."""
         updater, gates = Updater(*plan), self.gates()
         rows = []
         for n, before in enumerate(self.values[:-1]):
@@ -65,18 +65,18 @@ class Recording:
         return np.asarray(rows)
 
     def errors(self, plan: Plan) -> np.ndarray:
-        """Returns by how many gates each parameter is off at its worst; infinite for what is no number."""
+        """Return by how many gates each parameter is off at its worst; infinite for what is no number."""
         worst = np.abs(self.residuals(plan)).max(axis=0)
         worst = np.where(np.isnan(worst), np.inf, worst)
         return np.array([part.max(initial=0.0) for part in self.split(worst)])
 
     def plan_of(self, names: Collection[str]) -> Plan:
-        """Returns torch's plan for the elements of some parameters."""
+        """Return torch's plan for the elements of some parameters."""
         index, (kind, settings) = np.repeat([name in names for name in self.names], self.sizes), self.plan
         return kind, [{key: _picked(value, index) for key, value in h.items()} for h in settings]
 
     def sampled(self) -> "Recording":
-        """Returns the recording of some elements of each parameter, enough to tell optimizers apart."""
+        """Return the recording of some elements of each parameter, enough to tell optimizers apart."""
         if sum(self.sizes) <= _SAMPLED:
             return self
         most = max(16, _SAMPLED // len(self.sizes))
@@ -104,7 +104,7 @@ def _picked(value: Any, index: np.ndarray) -> Any:
 
 
 def flat(arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
-    """Returns one vector of all elements.
+    """Return one vector of all elements.
 
     >>> flat({"b": np.ones(1), "a": np.zeros((1, 2))}, ["a", "b"]).tolist()
     [0.0, 0.0, 1.0]
@@ -113,7 +113,7 @@ def flat(arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
 
 
 def joined(settings: Sequence[Settings], sizes: Sequence[int]) -> dict[str, Any]:
-    """Returns the settings of all elements: one value where the parameters agree, and else an array.
+    """Return the settings of all elements: one value where the parameters agree, and else an array.
 
     >>> joined([{"lr": 0.1, "eps": 0.0}, {"lr": 0.2, "eps": 0.0}], [1, 2])
     {'lr': array([0.1, 0.2, 0.2]), 'eps': 0.0}
@@ -126,7 +126,7 @@ def joined(settings: Sequence[Settings], sizes: Sequence[int]) -> dict[str, Any]
 
 
 def fit(residuals: Callable[[np.ndarray], np.ndarray], starts: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
-    """Returns the numbers that bring all residuals below 1, or the best ones, and the largest residual.
+    """Return the numbers that bring all residuals below 1, or the best ones, and the largest residual.
 
     Gauss-Newton from the two best starts. Residuals that are no numbers count as infinitely bad.
     """

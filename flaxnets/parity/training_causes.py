@@ -28,7 +28,7 @@ class _Guess:
 
 
 def find_training_cause(evidence: Evidence, stage: Stage, step: int) -> Cause | None:
-    """Returns the mistake with which torch's whole training is Flax's, None if none is known.
+    """Return the mistake with which torch's whole training is Flax's, None if none is known.
 
     Args:
         evidence: the two trainings.

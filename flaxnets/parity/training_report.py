@@ -89,7 +89,7 @@ class TrainingReport:
         return f"{self.title}: NOT equal from training step {self.first_step} on"
 
     def explanation(self) -> list[str]:
-        """Returns sentences that say where the trainings part, why, and what to change."""
+        """Return sentences that say where the trainings part, why, and what to change."""
         if self.stage is None:
             return [*self.notes]
         what = {"loss": "the loss", "gradient": f"the gradient of {self.first_name}"}.get(
@@ -112,12 +112,12 @@ class TrainingReport:
         return "\n".join(lines)
 
     def to_json(self) -> str:
-        """Returns the report as JSON; numbers that JSON does not have are null."""
+        """Return the report as JSON; numbers that JSON does not have are null."""
         content = dataclasses.asdict(self) | {"passed": self.passed}
         return json.dumps(_finite(content), indent=2)
 
     def to_markdown(self) -> str:
-        """Returns the report as Markdown: the sentences, and the steps as a table."""
+        """Return the report as Markdown: the sentences, and the steps as a table."""
         lines = [f"**{self.verdict}**", "", *(f"- {line}" for line in self.explanation())]
         lines += ["", "| step | loss in torch | loss in Flax | worst | error | band |", "|---|---|---|---|---|---|"]
         lines += [

@@ -8,53 +8,35 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from flaxnets import nn, state
+from flaxnets import state
 from flaxnets.parity._torch import torch
 from flaxnets.parity.draws import SharedDraws, switch_off_inner_dropout
 from flaxnets.parity.matching import Matching, match, set_values
 from flaxnets.parity.matching import Names as Mappings
-from flaxnets.parity.measures import deviation, largest
 from flaxnets.parity.pairs import Pair, with_layout
 from flaxnets.parity.preconditions import require_module
 from flaxnets.parity.run import Call, prepare_flax
 from flaxnets.parity.state import compare_names, randomize_buffers, randomize_parameters, transfer
+from flaxnets.parity.training_bands import FLOOR, STAGES, BandedTrainer, Key, Numbers, first_failure, ratio, shown
+from flaxnets.parity.training_batches import as_batch, losses
 from flaxnets.parity.training_causes import find_training_cause
 from flaxnets.parity.training_report import Stage, StepRow, TrainingReport
 from flaxnets.parity.training_runs import (
-    Batch,
     Evidence,
     FlaxTrainer,
     Loss,
     Names,
     Step,
     TorchStep,
-    TorchTrainer,
     Training,
     Variant,
     first_loss,
     torch_state,
 )
 from flaxnets.parity.wrapping import as_nnx
-
-# An error that passes without further evidence, relative to the loss, the norm of all gradients, the largest movement
-# of any parameter so far, or the buffer's largest value.
-FLOOR = 1e-9
-
-# How many times the effect of one unit in the last place of each weight, at each step, a difference may have. Flax
-# rounds otherwise in every operation, and not only in the weights.
-_ALLOWANCE = 64
-_PERTURBED_RUNS = 2
-
-_STAGES: tuple[Stage, ...] = ("loss", "gradient", "update", "buffer")
-Key = tuple[Stage, str]
-Numbers = dict[Key, float]
-
-# Beyond this band a comparison proves little.
-_CHAOS = 1e-3
 
 # Up to this many bands a mistake may explain a difference, if rounding errors grow faster with the mistake.
 _NEAR = 1e6
@@ -140,9 +122,9 @@ def check_training(
         )
     if mode not in ("train", "eval"):
         raise ValueError(f"mode: {mode!r}. Expected 'train' or 'eval'")
-    torch_loss, flax_loss = _losses(loss)
+    torch_loss, flax_loss = losses(loss)
     make_optimizer = _optimizer_factory(torch_optimizer, torch_module)
-    listed = [_batch(batch, n) for n, batch in enumerate(batches)]
+    listed = [as_batch(batch, n) for n, batch in enumerate(batches)]
     if not listed:
         raise ValueError("batches: there are none. Expected one for each training step")
     title = f"{type(torch_module).__name__} / {type(flax_module).__name__}"
@@ -166,90 +148,6 @@ def check_training(
             seed=seed,
         )
         return _report(title, training)
-
-
-def random_batches(
-    torch_module: torch.nn.Module, inputs: Sequence[Any], steps: int, seed: int = 0, *, outputs: Any = None
-) -> tuple[list[tuple[tuple[Any, ...], np.ndarray]], str]:
-    """Return batches like an example, and the name of a loss for them.
-
-    Floating-point inputs are normal numbers, other numbers lie between the smallest and the largest of the example.
-    Targets are random classes where the first output of the module has the shape (batch, classes), and normal numbers
-    otherwise.
-
-    Args:
-        torch_module: which outputs there are; called once on a copy.
-        inputs: example arguments of a call: numpy arrays, or nested tuples of them.
-        steps: how many batches.
-        seed: of the random numbers.
-        outputs: of the module for these inputs, if they are known already.
-
-    >>> batches, loss = random_batches(torch.nn.Linear(3, 5), [np.ones((4, 3))], steps=2)
-    >>> loss, batches[0][0][0].shape, batches[0][1].shape
-    ('cross_entropy', (4, 3), (4,))
-    """
-    rng = np.random.default_rng(seed)
-    if outputs is None:
-        twin = copy.deepcopy(torch_module).double().eval()
-        with torch.no_grad():
-            outputs = twin(*jax.tree.map(_example, tuple(inputs)))
-    output = _first(outputs)
-    shape = tuple(output.shape)
-    classes = shape[1] if len(shape) == 2 and shape[1] > 1 else None
-
-    def like(leaf: Any) -> Any:
-        if not isinstance(leaf, np.ndarray):
-            return leaf
-        if leaf.dtype.kind == "f":
-            return rng.normal(size=leaf.shape).astype(np.float32).astype(np.float64)
-        if leaf.dtype.kind == "b" or not leaf.size:
-            return leaf
-        return rng.integers(leaf.min(), leaf.max() + 1, leaf.shape).astype(leaf.dtype)
-
-    batches = []
-    for _ in range(steps):
-        target = rng.integers(0, classes, shape[:1]) if classes else rng.normal(size=shape)
-        batches.append((jax.tree.map(like, tuple(inputs)), target))
-    return batches, "cross_entropy" if classes else "mse"
-
-
-def _example(leaf: Any) -> Any:
-    if not isinstance(leaf, np.ndarray):
-        return leaf
-    tensor = torch.from_numpy(leaf.copy())
-    return tensor.double() if tensor.is_floating_point() else tensor
-
-
-def _first(outputs: Any) -> Any:
-    """The first floating-point output, which the named losses are of."""
-    for leaf in jax.tree.leaves(outputs):
-        floating = leaf.is_floating_point() if isinstance(leaf, torch.Tensor) else jnp.issubdtype(leaf.dtype, float)
-        if floating:
-            return leaf
-    raise ValueError(f"no output is floating-point: {outputs!r}. Expected one for the loss. Fix: give a pair of losses")
-
-
-_LOSSES: dict[str, tuple[Loss, Loss]] = {
-    "cross_entropy": (
-        lambda outputs, targets: torch.nn.functional.cross_entropy(_first(outputs), targets),
-        lambda outputs, targets: nn.functional.cross_entropy(_first(outputs), targets),
-    ),
-    "mse": (
-        lambda outputs, targets: torch.nn.functional.mse_loss(_first(outputs), targets),
-        lambda outputs, targets: nn.functional.mse_loss(_first(outputs), targets),
-    ),
-}
-
-
-def _losses(loss: Any) -> tuple[Loss, Loss]:
-    if isinstance(loss, str) and loss in _LOSSES:
-        return _LOSSES[loss]
-    if isinstance(loss, (tuple, list)) and len(loss) == 2 and all(map(callable, loss)):
-        return loss[0], loss[1]
-    raise ValueError(
-        f"loss: {loss!r}. Expected {' or '.join(map(repr, _LOSSES))}, or a pair of functions of outputs and targets, "
-        "the first for torch, the second for Flax"
-    )
 
 
 def _pair(
@@ -327,27 +225,6 @@ def _optimizer_factory(given: Any, original: torch.nn.Module) -> Callable[[torch
     return lambda module: make(module if first == "module" else list(module.parameters()))
 
 
-def _batch(given: Any, n: int) -> Batch:
-    if not isinstance(given, (tuple, list)) or len(given) != 2:
-        raise ValueError(
-            f"batch {n + 1} is {_described(given)}. Expected a pair of inputs and targets; several inputs are a tuple"
-        )
-    inputs = tuple(given[0]) if isinstance(given[0], (tuple, list)) else (given[0],)
-    return jax.tree.map(_array, Batch(inputs, given[1]))
-
-
-def _described(given: Any) -> str:
-    size = f" of {len(given)}" if isinstance(given, (tuple, list)) else ""
-    return f"a {type(given).__name__}{size}"
-
-
-def _array(leaf: Any) -> Any:
-    if not isinstance(leaf, (np.ndarray, np.generic, jax.Array, torch.Tensor)):
-        return leaf
-    array = np.asarray(leaf)
-    return array.astype(np.float64) if array.dtype.kind == "f" else array
-
-
 def _check_repeatable(training: Training) -> None:
     one, other = (first_loss(training, Variant(), training.seed + i) for i in range(2))
     if abs(one - other) > FLOOR * abs(one):
@@ -360,7 +237,7 @@ def _check_repeatable(training: Training) -> None:
 def _report(title: str, training: Training) -> TrainingReport:
     """Train both sides side by side; only the first steps are kept, to search for the cause of a difference."""
     _check_repeatable(training)
-    flax, torchs = FlaxTrainer(training), _Banded(training, Variant())
+    flax, torchs = FlaxTrainer(training), BandedTrainer(training, Variant())
     size = sum(value.size for value in torchs.trainer.start.values())
     recorded: list[_Recorded] = []
     rows: list[StepRow] = []
@@ -371,9 +248,9 @@ def _report(title: str, training: Training) -> TrainingReport:
         expected, band = torchs.step(n, random_state)
         found = flax.step(n)
         errors = torchs.errors(expected.step, found)
-        worst = max(errors, key=lambda key: _ratio(errors[key], band.get(key, FLOOR)))
-        rows.append(StepRow(n + 1, expected.step.loss, found.loss, _shown(worst), errors[worst], band[worst]))
-        failed = _failure(errors, band)
+        worst = max(errors, key=lambda key: ratio(errors[key], band.get(key, FLOOR)))
+        rows.append(StepRow(n + 1, expected.step.loss, found.loss, shown(worst), errors[worst], band.get(worst, FLOOR)))
+        failed = first_failure(errors, band)
         if failure is None and failed is not None:
             failure = n, failed
             error, allowed = errors[failed], band.get(failed, FLOOR)
@@ -397,7 +274,7 @@ def _report(title: str, training: Training) -> TrainingReport:
         flax.start,
         [each.found for each in recorded],
         # Running statistics have mistakes of their own, which say nothing about losses and optimizers.
-        functools.partial(_worst, training, recorded, _STAGES if stage == "buffer" else _STAGES[:-1]),
+        functools.partial(_worst, training, recorded, STAGES if stage == "buffer" else STAGES[:-1]),
     )
     return dataclasses.replace(report, cause=find_training_cause(evidence, stage, n + 1))
 
@@ -412,102 +289,25 @@ class _Recorded:
     band: Numbers
 
 
-class _Banded:
-    """Torch's training, and what passes at each step: how far it is off from itself with weights moved in their last
-    place. The band of a parameter never shrinks."""
-
-    def __init__(self, training: Training, variant: Variant):
-        self.trainer, self.notes = TorchTrainer(training, variant), ()
-        self._band: Numbers = {}
-        self._scale = 0.0
-        self._moved = [
-            TorchTrainer(
-                training, dataclasses.replace(variant, rounding=np.random.default_rng((training.seed, number)))
-            )
-            for number in range(_PERTURBED_RUNS)
-        ]
-
-    def step(self, n: int, random_state: Any) -> tuple[TorchStep, Numbers]:
-        """Return a step, and for each of its numbers the largest error that passes."""
-        expected = self.trainer.step(n, random_state)
-        for each in self._moved:
-            for key, error in self.errors(expected.step, each.step(n, random_state).step).items():
-                self._band[key] = max(FLOOR, _ALLOWANCE * error, self._band.get(key, 0.0))
-        key = max(self._band, key=lambda key: self._band[key])
-        if self._band[key] > _CHAOS and not self.notes:
-            self.notes = (
-                f"From step {n + 1} on the comparison proves little: torch's own rounding errors move {_shown(key)} by "
-                f"{self._band[key] / _ALLOWANCE:.0e} of its scale.",
-            )
-        return expected, dict(self._band)
-
-    def errors(self, expected: Step, found: Step) -> Numbers:
-        """Return all errors of one step by stage and name, each relative to the scale of its stage."""
-        self._scale = max(self._scale, abs(expected.loss))
-        errors: Numbers = {("loss", "loss"): _relative(abs(found.loss - expected.loss), self._scale)}
-        names = [name for name in expected.gradients if name in found.gradients]
-        norm = float(np.sqrt(sum(np.sum(np.abs(expected.gradients[name]) ** 2) for name in names)))
-        for name in names:
-            errors["gradient", name] = _relative(deviation(expected.gradients[name], found.gradients[name]), norm)
-        start = self.trainer.parameters
-        moved = max(
-            (
-                largest(side[name] - value)
-                for name, value in start.items()
-                for side in (expected.parameters, found.parameters)
-                if side[name].shape == value.shape
-            ),
-            default=0.0,
-        )
-        for name, value in expected.parameters.items():
-            errors["update", name] = _relative(deviation(value, found.parameters[name]), moved)
-        for name, value in expected.buffers.items():
-            errors["buffer", name] = _relative(deviation(value, found.buffers[name]), largest(value))
-        return errors
-
-
-def _relative(error: float, scale: float) -> float:
-    error = float("inf") if np.isnan(error) else error
-    return error / scale if scale else error
-
-
-def _ratio(error: float, band: float) -> float:
-    return float("inf") if np.isnan(error) else error / band
-
-
-def _failure(errors: Numbers, band: Numbers) -> Key | None:
-    """The first number of a step that leaves the band."""
-    for stage in _STAGES:
-        failed = [key for key in errors if key[0] == stage and not errors[key] <= band.get(key, FLOOR)]
-        if failed:
-            return failed[-1] if stage == "gradient" else failed[0]  # the backward pass begins with the last module
-    return None
-
-
 def _worst(
     training: Training, recorded: Sequence[_Recorded], stages: Sequence[Stage], variant: Variant | None
 ) -> float:
     """How far Flax is off from torch with a mistake, where it is worst in these stages, as a multiple of the band."""
 
-    def ratio(errors: Numbers, band: Numbers) -> float:
-        return max((_ratio(e, band.get(key, FLOOR)) for key, e in errors.items() if key[0] in stages), default=0.0)
+    def worst_of(errors: Numbers, band: Numbers) -> float:
+        return max((ratio(e, band.get(key, FLOOR)) for key, e in errors.items() if key[0] in stages), default=0.0)
 
-    torchs, worst = _Banded(training, variant or Variant()), 0.0
+    torchs, worst = BandedTrainer(training, variant or Variant()), 0.0
     for n, each in enumerate(recorded):
         changed = torchs.trainer.step(n, each.random_state)
-        worst = max(worst, ratio(torchs.errors(changed.step, each.found), each.band))
+        worst = max(worst, worst_of(torchs.errors(changed.step, each.found), each.band))
         if variant is not None and worst > _NEAR:
             return worst
     if worst <= 1 or variant is None:
         return worst
     # With the mistake, rounding errors may grow where they did not without it.
-    torchs, worst = _Banded(training, variant), 0.0
+    torchs, worst = BandedTrainer(training, variant), 0.0
     for n, each in enumerate(recorded):
         changed, band = torchs.step(n, each.random_state)
-        worst = max(worst, ratio(torchs.errors(changed.step, each.found), band))
+        worst = max(worst, worst_of(torchs.errors(changed.step, each.found), band))
     return worst
-
-
-def _shown(key: Key) -> str:
-    stage, name = key
-    return f"gradient of {name}" if stage == "gradient" else name

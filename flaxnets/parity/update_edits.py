@@ -41,13 +41,13 @@ class Edit:
 
 
 def changed(plan: Plan, **values: Any) -> Plan:
-    """Returns a plan with other settings at all steps."""
+    """Return a plan with other settings at all steps."""
     kind, settings = plan
     return kind, [{**h, **values} for h in settings]
 
 
 def shown(value: Any) -> str:
-    """Returns a setting as it is typed; of an array, its values without repetition.
+    """Return a setting as it is typed; of an array, its values without repetition.
 
     >>> shown(np.array([0.1, 0.1, 0.2])), shown(1e-08)
     ('0.1 or 0.2', '1e-08')
@@ -134,7 +134,7 @@ _WORDS = {
 
 
 def single_edits(plan: Plan) -> Iterator[Edit]:
-    """Yields the mistakes that are one change of torch's plan, likelier ones first."""
+    """Yield the mistakes that are one change of torch's plan, likelier ones first."""
     kind, settings = plan
     yield from _frozen()
     common = [*_schedules(settings), *_switches(kind, settings[0])]
@@ -193,7 +193,7 @@ def _with_rates(plan: Plan, rates: Sequence[Any]) -> Plan:
 
 
 def free_rates(rates: Sequence[float]) -> Edit:
-    """Returns the mistake of a learning rate of its own at each step."""
+    """Return the mistake of a learning rate of its own at each step."""
 
     def text(plan: Plan, _: Any) -> str:
         theirs = [h["lr"] for h in plan[1]]

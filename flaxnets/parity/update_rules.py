@@ -77,7 +77,7 @@ _CARRIED = ("lr", "next_lr", "weight_decay", "decay", "maximize", "frozen", "cli
 
 
 def kind_of(optimizer: torch.optim.Optimizer) -> str | None:
-    """Returns the name of the rule of a torch optimizer, None where it is not known.
+    """Return the name of the rule of a torch optimizer, None where it is not known.
 
     >>> kind_of(torch.optim.AdamW([torch.zeros(1, requires_grad=True)]))
     'Adam'
@@ -89,7 +89,7 @@ def kind_of(optimizer: torch.optim.Optimizer) -> str | None:
 
 
 def settings_of(kind: str, group: Settings) -> dict[str, Any]:
-    """Returns the settings of a torch parameter group, together with all switches at torch's values.
+    """Return the settings of a torch parameter group, together with all switches at torch's values.
 
     >>> settings_of("SGD", {"lr": 0.1, "momentum": 0, "dampening": 0.5, "weight_decay": 0})["dampening"]
     0.0
@@ -111,19 +111,19 @@ def settings_of(kind: str, group: Settings) -> dict[str, Any]:
 
 
 def settings_like(kind: str, settings: Settings) -> dict[str, Any]:
-    """Returns the usual settings of another optimizer, with the learning rate, weight decay and betas of these."""
+    """Return the usual settings of another optimizer, with the learning rate, weight decay and betas of these."""
     defaults = dict(_SWITCHES) | dict(_DEFAULTS[kind])
     betas = [name for name in ("beta1", "beta2") if name in defaults]
     return defaults | {key: settings[key] for key in (*_CARRIED, *betas) if key in settings}
 
 
 def own_settings(kind: str) -> tuple[str, ...]:
-    """Returns the names of the settings that this optimizer of torch has besides learning rate and weight decay."""
+    """Return the names of the settings that this optimizer of torch has besides learning rate and weight decay."""
     return _SETTINGS.get(kind, ())
 
 
 def default_of(kind: str, name: str) -> Any:
-    """Returns the usual value of a setting."""
+    """Return the usual value of a setting."""
     return _DEFAULTS[kind].get(name, _SWITCHES.get(name, 0.0))
 
 
@@ -260,7 +260,7 @@ class Updater:
     slots: Slots = dataclasses.field(default_factory=dict)
 
     def step(self, n: int, raw: np.ndarray, clipped: np.ndarray, p: np.ndarray, active: Any = True) -> np.ndarray:
-        """Returns the parameters after step ``n``, counted from 0.
+        """Return the parameters after step ``n``, counted from 0.
 
         Args:
             n: which step.

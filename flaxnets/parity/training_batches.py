@@ -1,0 +1,133 @@
+"""What trainings compute on: batches and losses."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxnets import nn
+from flaxnets.parity._torch import torch
+from flaxnets.parity.training_runs import Batch, Loss
+
+
+def random_batches(
+    torch_module: torch.nn.Module, inputs: Sequence[Any], steps: int, seed: int = 0
+) -> tuple[list[tuple[tuple[Any, ...], np.ndarray]], str]:
+    """Return batches like an example, and the name of a loss for them.
+
+    Floating-point inputs are normal numbers, other numbers lie between the smallest and the largest of the example.
+    Targets are random classes where the first output of the module has the shape (batch, classes), and normal numbers
+    otherwise.
+
+    Args:
+        torch_module: which outputs there are; called once on a copy.
+        inputs: example arguments of a call: numpy arrays, or nested tuples of them.
+        steps: how many batches.
+        seed: of the random numbers.
+
+    >>> batches, loss = random_batches(torch.nn.Linear(3, 5), [np.ones((4, 3))], steps=2)
+    >>> loss, batches[0][0][0].shape, batches[0][1].shape
+    ('cross_entropy', (4, 3), (4,))
+    """
+    rng = np.random.default_rng(seed)
+    twin = copy.deepcopy(torch_module).double().eval()
+    with torch.no_grad():
+        shape = tuple(_first(twin(*jax.tree.map(_example, tuple(inputs)))).shape)
+    classes = shape[1] if len(shape) == 2 and shape[1] > 1 else None
+
+    def like(leaf: Any) -> Any:
+        if not isinstance(leaf, np.ndarray):
+            return leaf
+        if leaf.dtype.kind == "f":
+            return rng.normal(size=leaf.shape).astype(np.float32).astype(np.float64)
+        if leaf.dtype.kind == "b" or not leaf.size:
+            return leaf
+        return rng.integers(leaf.min(), leaf.max() + 1, leaf.shape).astype(leaf.dtype)
+
+    batches = []
+    for _ in range(steps):
+        target = rng.integers(0, classes, shape[:1]) if classes else rng.normal(size=shape)
+        batches.append((jax.tree.map(like, tuple(inputs)), target))
+    return batches, "cross_entropy" if classes else "mse"
+
+
+def _example(leaf: Any) -> Any:
+    if not isinstance(leaf, np.ndarray):
+        return leaf
+    tensor = torch.from_numpy(leaf.copy())
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _first(outputs: Any) -> Any:
+    """The first floating-point output, which the named losses are of."""
+    for leaf in jax.tree.leaves(outputs):
+        floating = (
+            leaf.is_floating_point() if isinstance(leaf, torch.Tensor) else jnp.issubdtype(leaf.dtype, jnp.floating)
+        )
+        if floating:
+            return leaf
+    raise ValueError(f"no output is floating-point: {outputs!r}. Expected one for the loss. Fix: give a pair of losses")
+
+
+_LOSSES: dict[str, tuple[Loss, Loss]] = {
+    "cross_entropy": (
+        lambda outputs, targets: torch.nn.functional.cross_entropy(_first(outputs), targets),
+        lambda outputs, targets: nn.functional.cross_entropy(_first(outputs), targets),
+    ),
+    "mse": (
+        lambda outputs, targets: torch.nn.functional.mse_loss(_first(outputs), targets),
+        lambda outputs, targets: nn.functional.mse_loss(_first(outputs), targets),
+    ),
+}
+
+
+def losses(loss: Any) -> tuple[Loss, Loss]:
+    """Return the losses of torch and of Flax: those of a name, or a pair of them.
+
+    Raises:
+        ValueError: for anything else.
+
+    >>> losses("hinge")
+    Traceback (most recent call last):
+    ValueError: loss: 'hinge'. Expected 'cross_entropy' or 'mse', or a pair of functions of outputs and targets, ...
+    """
+    if isinstance(loss, str) and loss in _LOSSES:
+        return _LOSSES[loss]
+    if isinstance(loss, (tuple, list)) and len(loss) == 2 and all(map(callable, loss)):
+        return loss[0], loss[1]
+    raise ValueError(
+        f"loss: {loss!r}. Expected {' or '.join(map(repr, _LOSSES))}, or a pair of functions of outputs and targets, "
+        "the first for torch, the second for Flax"
+    )
+
+
+def as_batch(given: Any, n: int) -> Batch:
+    """Return batch ``n`` with numpy arrays, those of floating-point numbers in float64.
+
+    Raises:
+        ValueError: for anything but a pair of inputs and targets.
+
+    >>> as_batch((np.ones(2, np.float32), 0), 0).inputs[0].dtype
+    dtype('float64')
+    """
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise ValueError(
+            f"batch {n + 1} is {_described(given)}. Expected a pair of inputs and targets; several inputs are a tuple"
+        )
+    inputs = tuple(given[0]) if isinstance(given[0], (tuple, list)) else (given[0],)
+    return jax.tree.map(_array, Batch(inputs, given[1]))
+
+
+def _described(given: Any) -> str:
+    size = f" of {len(given)}" if isinstance(given, (tuple, list)) else ""
+    return f"a {type(given).__name__}{size}"
+
+
+def _array(leaf: Any) -> Any:
+    if not isinstance(leaf, (np.ndarray, np.generic, jax.Array, torch.Tensor)):
+        return leaf
+    array = np.asarray(leaf)
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
