@@ -37,6 +37,7 @@ class Isolated:
         to_flax: torch's outcome with parameter gradients and buffers as Flax has them.
         gates: the largest errors of outputs and buffers, and of gradients.
         masks: of a torch module: a context in which this module uses the dropout masks that Flax used.
+        observe: of a Flax module, a changed copy of this one: what it makes of the same inputs and weights.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Isolated:
     to_flax: Callable[[Outcome], Outcome]
     gates: tuple[float, float]
     masks: Callable[[torch.nn.Module], AbstractContextManager[None]]
+    observe: Callable[[nnx.Module], Outcome] | None = None
 
     def run(self, module: torch.nn.Module | None = None) -> Outcome:
         """Run torch's module, or a changed copy of it, on the same inputs, cotangents and masks."""

@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from flax import nnx
 
 from flaxnets import state
 from flaxnets.parity._torch import torch
@@ -141,6 +142,10 @@ def isolate(
     flax_module = named_modules(pair.flax_module)[each.flax.name]
     local = local_pair(pair, each.torch.name, each.flax.name, flax_module)
     torch_call = Call(each.torch.args, each.torch.kwargs, call.training, call.dtype)
+
+    def observe(module: nnx.Module) -> Outcome:
+        return _observe(dataclasses.replace(local, flax_module=module), each, call, cotangents)
+
     try:
         with local.torch_masks():
             _, cotangents = run_torch(local.torch_module, torch_call, None, np.random.default_rng(0))
@@ -149,7 +154,7 @@ def isolate(
         cotangents = [c if i < count else np.zeros_like(c) for i, c in enumerate(cotangents)]
         with local.torch_masks():
             expected, _ = run_torch(local.torch_module, torch_call, cotangents, np.random.default_rng(0))
-        observed = _observe(local, each, call, cotangents)
+        observed = observe(local.flax_module)
     except Exception:  # a module may take only what the whole model prepares for it
         return None
     return Isolated(
@@ -157,7 +162,7 @@ def isolate(
         call=torch_call, cotangents=cotangents, expected=expected, observed=observed,
         torch_calls=[c for c in recording.torch_calls if each.torch.contains(c)],
         flax_calls=[c for c in recording.flax_calls if each.flax.contains(c)],
-        to_flax=local.to_flax, gates=gates, masks=local.torch_masks,
+        to_flax=local.to_flax, gates=gates, masks=local.torch_masks, observe=observe,
     )  # fmt: skip
 
 

@@ -126,14 +126,14 @@ def _apply(
 ) -> list[Any]:
     name, params = equation.primitive.name, dict(equation.params)
     if name == "reduce_precision":
-        narrowings.append(Narrowing("fewer bits", _line(equation), False))
+        bits = f"{params['mantissa_bits']} bits of mantissa"
+        narrowings.append(Narrowing(bits, _line(equation), _feeds_products(equation, consumers)))
         return [inputs[0]]
     if name == "convert_element_type" and _is_narrow(params["new_dtype"]):
         if jnp.issubdtype(inputs[0].dtype, jnp.floating):
-            after = consumers.get(equation.outvars[0], ["output"])
             if not _is_narrow(equation.invars[0].aval.dtype):
-                is_operand = all(c in (*_PRODUCTS, "transpose", "pjit", "jit") for c in after)
-                narrowings.append(Narrowing(str(jnp.dtype(params["new_dtype"])), _line(equation), is_operand))
+                dtype = str(jnp.dtype(params["new_dtype"]))
+                narrowings.append(Narrowing(dtype, _line(equation), _feeds_products(equation, consumers)))
             return [inputs[0]]
         params["new_dtype"] = jnp.dtype("float64")
     for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
@@ -149,6 +149,11 @@ def _apply(
         params["precision"] = None
     result = equation.primitive.bind(*inputs, **params)
     return list(result) if equation.primitive.multiple_results else [result]
+
+
+def _feeds_products(equation: Any, consumers: Mapping[Any, Sequence[str]]) -> bool:
+    after = consumers.get(equation.outvars[0], ["output"])
+    return all(name in (*_PRODUCTS, "transpose", "pjit", "jit") for name in after)
 
 
 def _line(equation: Any) -> str:
