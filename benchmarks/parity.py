@@ -1,8 +1,8 @@
 """Plants faults in networks and counts what a check names; checks right networks; measures the time of large checks.
 
 ``python -m benchmarks.parity --out docs`` writes ``docs/parity_catalogue.json`` and, made of this file,
-``docs/parity_catalogue.md``. ``--parts faults alarms times`` chooses what runs, ``--networks 'resnet*'`` for which
-networks. The faults are those of ``parity_tests/parity_faults``.
+``docs/parity_catalogue.md``. ``--parts`` chooses what runs, ``--networks 'resnet*'`` for which networks. The faults are
+those of ``parity_tests/parity_faults``.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks import parity_report
 from benchmarks.rounds import ROOT
 
-PARTS = ("faults", "alarms", "times")
+PARTS = ("faults", "trainings", "alarms", "times")
 SEEDS = 20
 
 # Large checks: torch's network, the Flax network, the shape of the images, and options of the check.
@@ -71,6 +71,25 @@ def plant(patterns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
             row |= {"module": None, "cause": None, "module_is_right": False, "cause_is_right": False}
             row["error"] = f"{type(error).__name__}: {error}"[:500]
         yield str(fault), row | {"seconds": round(time.perf_counter() - started, 2)}
+
+
+def train(patterns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Train networks with a fault in the optimizer or in the loss, and yield the cause that is named."""
+    from parity_faults.trainings import TRAINING_FAULTS
+
+    for fault in TRAINING_FAULTS:
+        if _chosen(fault.network, patterns):
+            started = time.perf_counter()
+            is_right, report = fault.judge()
+            yield (
+                str(fault),
+                {
+                    "cause": report.cause and report.cause.name,
+                    "expected_cause": list(fault.causes),
+                    "cause_is_right": is_right,
+                    "seconds": round(time.perf_counter() - started, 2),
+                },
+            )
 
 
 def raise_no_alarm(patterns: Sequence[str], seeds: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -162,6 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     results = {
         "faults": lambda: plant(options.networks),
+        "trainings": lambda: train(options.networks),
         "alarms": lambda: raise_no_alarm(options.networks, options.seeds),
         "times": lambda: ((name, _in_fresh_process(name)) for name in LARGE if _chosen(name, options.networks)),
     }

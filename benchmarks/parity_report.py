@@ -27,7 +27,7 @@ def save(out: Path, part: str, name: str, row: Mapping[str, Any]) -> None:
 def page(known: Mapping[str, Rows]) -> str:
     """Return the page for all results."""
     parts = [_INTRODUCTION]
-    for part, section in (("alarms", _alarms), ("times", _times), ("faults", _faults)):
+    for part, section in (("alarms", _alarms), ("times", _times), ("faults", _faults), ("trainings", _trainings)):
         if known.get(part):
             parts.append(section(known[part]))
     return "\n\n".join(parts) + "\n"
@@ -47,12 +47,24 @@ def _faults(rows: Rows) -> str:
     )
 
 
+def _trainings(rows: Rows) -> str:
+    right = sum(row["cause_is_right"] for row in rows.values())
+    lines = "\n".join(f"| {name} | {_cause(row)} | {row['seconds']:.1f} |" for name, row in sorted(rows.items()))
+    return (
+        f"## Faults in trainings\n\n`check_training` names the cause in {right} of {len(rows)} trainings of right "
+        f"networks.\n\n| fault | cause | seconds |\n|---|---|---|\n{lines}"
+    )
+
+
+def _cause(row: Mapping[str, Any]) -> str:
+    return row["cause"] if row["cause_is_right"] else f"**{row['cause']}**, not {row['expected_cause'][0]}"
+
+
 def _fault(row: Mapping[str, Any]) -> str:
     module = (
         f"`{row['module']}`" if row["module_is_right"] else f"**{row['module']}**, not `{row['expected_module'][0]}`"
     )
-    cause = row["cause"] if row["cause_is_right"] else f"**{row['cause']}**, not {row['expected_cause'][0]}"
-    return f"{module} | {cause} | {row['seconds']:.1f}"
+    return f"{module} | {_cause(row)} | {row['seconds']:.1f}"
 
 
 def _alarms(rows: Rows) -> str:

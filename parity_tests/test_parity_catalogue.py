@@ -8,6 +8,7 @@ from native_models import PAIRS, Pair
 from parity_faults import FAULTS, NETWORKS_BY_NAME, Fault
 from parity_faults.common import edited
 from parity_faults.judging import judge
+from parity_faults.trainings import TRAINING_FAULTS, TrainingFault
 
 from flaxnets.parity import check
 
@@ -27,6 +28,13 @@ def test_first_wrong_module_and_cause_are_named(fault: Fault):
     assert not verdict.report.passed
     assert verdict.where in fault.where, verdict
     assert verdict.cause_is_right, verdict
+
+
+@pytest.mark.parametrize("fault", [fault for fault in TRAINING_FAULTS if fault.quick], ids=str)
+def test_cause_of_another_training_is_named(fault: TrainingFault):
+    is_named, report = fault.judge()
+    assert not report.passed
+    assert is_named, str(report)
 
 
 @every_pair
