@@ -193,6 +193,7 @@ def test_two_class_names_are_enough(here, arguments):
     assert status == 0, said
     assert ": equal" in said
     assert ("training steps are equal" in said) == ("--steps" in arguments)
+    assert ("Training mode was not compared" in said) == ("--train" not in arguments)
 
 
 def test_shows_where_and_why_and_writes_it(here):

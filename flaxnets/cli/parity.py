@@ -274,6 +274,8 @@ def _show(report: "Report", training: "TrainingReport | None") -> None:
         Console().print(report)
     else:
         print(report)
+    if report.passed and all(setting.startswith("eval") for setting in report.settings):
+        print("Training mode was not compared. Fix: --train")
     if training is not None:
         print(training)
 
