@@ -74,7 +74,8 @@ def _from_linen(module: linen.Module, torch_module: torch.nn.Module, inputs: Seq
         ) from first_error
     _, arrays = min(running, key=lambda each: each[0])
     wrapped = nnx.bridge.ToNNX(module, rngs=nnx.Rngs(seed))
-    return wrapped.lazy_init(*arrays)
+    wrapped.lazy_init(*arrays)
+    return wrapped
 
 
 def _orders(ndim: int) -> list[Order]:
