@@ -55,6 +55,8 @@ class Options:
     """Write there which Flax variable is which tensor of PyTorch, as JSON."""
     train: bool = False
     """Compare the training mode, too: batch statistics, their buffers, dropout."""
+    gradients: bool = True
+    """Compare gradients, too; --no-gradients needs less memory and time."""
     steps: int = 0
     """Hold so many training steps of the two against each other."""
     optimizer: Literal["sgd", "momentum", "adam", "adamw"] = "sgd"
@@ -194,6 +196,7 @@ def _compare(
             matching=matching,
             modes=("train", "eval") if options.train else ("eval",),
             weights="random" if options.weights is None else "torch",
+            gradients=options.gradients,
             seed=options.seed,
             progress=say,
         )
@@ -240,6 +243,7 @@ def _train(
             optimizer=optimizer,
             matching=report.matching,
             weights="random" if options.weights is None else "torch",
+            gradients=options.gradients,
             seed=options.seed,
         )
     except Exception as error:

@@ -62,6 +62,7 @@ def check(
     float32_gradients: Literal["torch", "float64"] = "torch",
     compiler_options: dict[str, Any] | None = None,
     matching: Matching | Names | None = None,
+    gradients: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Compares two modules in names, shapes, outputs, gradients and buffers. Neither is changed.
@@ -88,6 +89,7 @@ def check(
         matching: which Flax variable is which tensor, as :func:`flaxnets.parity.match` returns it, or what its
             ``names`` takes. Without it, equal names are expected of a :class:`flaxnets.nn.Module`, and a matching is
             suggested for other modules.
+        gradients: whether gradients are compared, too; without them large models need less memory and time.
         progress: called with the name of each phase as it begins.
 
     Returns:
@@ -110,7 +112,7 @@ def check(
         if rng is not None:
             randomize_parameters(torch_module, rng)
         arguments = jax.tree.map(_rounded, (inputs, dict(kwargs or {})))
-        call = Call(*arguments, training="eval" not in modes, dtype="float64")
+        call = Call(*arguments, training="eval" not in modes, dtype="float64", gradients=gradients)
         try:
             problems, pair = _pair(torch_module, flax_module, call, matching, options, rng)
             report = Report(title) if pair is None else _compare(title, pair, call, options)

@@ -141,7 +141,7 @@ def isolate(
     """Feed a Flax module what its torch module got, with torch's weights; None if it cannot run by itself."""
     flax_module = named_modules(pair.flax_module)[each.flax.name]
     local = local_pair(pair, each.torch.name, each.flax.name, flax_module)
-    torch_call = Call(each.torch.args, each.torch.kwargs, call.training, call.dtype)
+    torch_call = dataclasses.replace(call, args=each.torch.args, kwargs=each.torch.kwargs)
 
     def observe(module: nnx.Module) -> Outcome:
         return _observe(dataclasses.replace(local, flax_module=module), each, call, cotangents)
@@ -177,7 +177,7 @@ def _observe(local: Pair, each: PairedCall, call: Call, cotangents: list[np.ndar
         source = next(remaining)
         return leaf if source.index is None else np.transpose(arrays[source.index], source.order)
 
-    flax_call = mapped_call(Call(each.flax.args, each.flax.kwargs, call.training, call.dtype), replace)
+    flax_call = mapped_call(dataclasses.replace(call, args=each.flax.args, kwargs=each.flax.kwargs), replace)
     orders = [closest_order(a, b)[0] for a, b in zip(each.torch.outputs, each.flax.outputs, strict=False)]
     is_differentiated = [o.dtype.kind in "fc" for o in each.torch.outputs]
     float_orders = [o for o, inexact in zip(orders, is_differentiated, strict=False) if inexact]
@@ -189,7 +189,7 @@ def _observe(local: Pair, each: PairedCall, call: Call, cotangents: list[np.ndar
     return dataclasses.replace(
         outcome,
         outputs=outputs[: len(each.torch.outputs)],
-        input_gradients=_input_gradients(each, outcome.input_gradients),
+        input_gradients=_input_gradients(each, outcome.input_gradients) if call.gradients else [],
     )
 
 

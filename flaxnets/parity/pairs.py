@@ -120,6 +120,7 @@ def with_layout(pair: Pair, call: Call) -> Pair:
     Raises:
         ValueError: if the Flax module runs in no layout.
     """
+    call = dataclasses.replace(call, gradients=False)
     expected, _ = pair.run_torch(call)
     candidates = suggest_inputs(prepare_flax(pair.flax_module, call), call, [o.shape for o in expected.outputs])
     best: tuple[float, Layout] | None = None

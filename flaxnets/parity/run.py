@@ -1,5 +1,6 @@
 """One call of either side, with its gradients and what it leaves in the buffers, as numpy arrays."""
 
+import contextlib
 import copy
 import dataclasses
 import inspect
@@ -18,12 +19,21 @@ from flaxnets.parity.trees import named_modules, named_variables
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """The arguments of one call, as numpy arrays in float64 for what is floating-point, and how to make it."""
+    """One call of a module.
+
+    Attributes:
+        args: positional arguments; floating-point arrays are numpy arrays in float64.
+        kwargs: keyword arguments.
+        training: whether the module is in training mode.
+        dtype: the precision of the call, ``"float64"`` or ``"float32"``.
+        gradients: whether gradients are computed; without them a call needs a third of the memory and time.
+    """
 
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     training: bool
     dtype: str
+    gradients: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,14 +107,15 @@ def run_torch(
         tensor = torch.from_numpy(array.copy())
         if is_float(array):
             tensor = tensor.to(dtype if array.dtype.kind == "f" else dtype.to_complex())
-        if is_float(leaf):
+        if is_float(leaf) and call.gradients:
             tensors.append(tensor.requires_grad_())
         return tensor
 
     args, kwargs = jax.tree.map(to_tensor, (tuple(call.args), dict(call.kwargs)))
-    leaves = jax.tree.leaves(module(*args, **kwargs))
+    with contextlib.nullcontext() if call.gradients else torch.no_grad():
+        leaves = jax.tree.leaves(module(*args, **kwargs))
     outputs = [leaf.detach().resolve_conj().numpy() for leaf in leaves]
-    parameters = dict(module.named_parameters())
+    parameters = dict(module.named_parameters()) if call.gradients else {}
     if cotangents is None:
         cotangents = random_like([o for o in outputs if is_float(o)], rng)
     wanted = [*tensors, *parameters.values()]
@@ -238,9 +249,16 @@ def run_flax(
         # The gradient of a complex number is for JAX the conjugate of what it is for torch.
         return outputs, jax.tree.map(jnp.conj, vjp([jnp.conj(c) for c in matching])), after
 
-    run = jax.jit(outputs_and_gradients, compiler_options=compiler_options) if jit else outputs_and_gradients
+    def outputs_alone(params: Any, floats: list[jax.Array], rest: Any, cotangents: Sequence[np.ndarray]) -> Any:
+        _, (outputs, after) = forward(params, floats, rest)
+        return outputs, (None, []), after
+
+    function = outputs_and_gradients if call.gradients else outputs_alone
+    run = jax.jit(function, compiler_options=compiler_options) if jit else function
     outputs, (param_gradients, input_gradients), after = run(params, floats, rest, list(cotangents))
-    gradients = _variables(nnx.merge(graphdef, param_gradients, rest), is_parameter=True)
+    gradients = {}
+    if call.gradients:
+        gradients = _variables(nnx.merge(graphdef, param_gradients, rest), is_parameter=True)
     return Outcome(
         [np.asarray(o) for o in outputs],
         [np.asarray(g) for g in input_gradients],
