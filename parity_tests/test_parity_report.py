@@ -108,7 +108,9 @@ def test_markdown_is_one_table_a_part_and_marks_nothing_by_mistake():
     text = BAD.to_markdown()
     assert text.startswith("# Net\\<&amp;\\> / Net: NOT equal\n")
     assert f"- **change**: `{CAUSE.fix}`" in text
-    assert "| array | setting | error | allowed |\n|---|---|---|---|\n| output 0 | train float64 jit and 1 more |" in text
+    assert (
+        "| array | setting | error | allowed |\n|---|---|---|---|\n| output 0 | train float64 jit and 1 more |" in text
+    )
     assert "| body.bn | trunk.norm | BatchNorm2d / BatchNorm | 3.0e+08 | wrong |" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert all(line.endswith("|") for line in rows)
