@@ -35,7 +35,7 @@ LARGE: dict[str, tuple[str, str, tuple[int, ...], dict[str, Any]]] = {
         "vit_flax.VisionTransformer(image=224, patch=16, features=768, depth=12, heads=12, hidden=3072, "
         "num_classes=1000, rngs=nnx.Rngs(0))",
         (1, 3, 224, 224),
-        {"modes": ("eval",)},
+        {"modes": ("eval",), "gradients": False},
     ),
 }
 

@@ -103,7 +103,7 @@ class Pair:
         ]
 
     def _gradients_to_torch(self, call: Call, gradients: list[np.ndarray]) -> list[np.ndarray]:
-        if self.layout is None or not self.layout.inputs:
+        if self.layout is None or not self.layout.inputs or not call.gradients:
             return gradients
         leaves = jax.tree.leaves((tuple(call.args), dict(call.kwargs)))
         arrays = [leaf for leaf in leaves if hasattr(leaf, "array") or isinstance(leaf, np.ndarray)]

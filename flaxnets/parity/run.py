@@ -4,7 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -95,9 +95,34 @@ def _cast(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
 def run_torch(
     module: torch.nn.Module, call: Call, cotangents: list[np.ndarray] | None, rng: np.random.Generator
 ) -> tuple[Outcome, list[np.ndarray]]:
-    """Calls a copy of the torch module; draws the cotangents if they are not given."""
+    """Call the torch module and leave it as it was; the cotangents are drawn if they are not given."""
     dtype = getattr(torch, call.dtype)
+    is_as_asked = not call.training and all(p.dtype in (dtype, dtype.to_complex()) for p in module.parameters())
+    if is_as_asked and not call.gradients:
+        with _restored(module.eval()):  # a copy of a large model costs memory
+            return _run_torch(module, call, dtype, cotangents, rng)
     module = _cast(copy.deepcopy(module), dtype).train(call.training)
+    return _run_torch(module, call, dtype, cotangents, rng)
+
+
+@contextlib.contextmanager
+def _restored(module: torch.nn.Module) -> Iterator[None]:
+    """Afterwards the buffers have the values from before."""
+    values = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
+    try:
+        yield
+    finally:
+        for name, buffer in module.named_buffers():
+            buffer.data = values[name]
+
+
+def _run_torch(
+    module: torch.nn.Module,
+    call: Call,
+    dtype: torch.dtype,
+    cotangents: list[np.ndarray] | None,
+    rng: np.random.Generator,
+) -> tuple[Outcome, list[np.ndarray]]:
     tensors: list[torch.Tensor] = []
 
     def to_tensor(leaf: Any) -> Any:
@@ -131,7 +156,7 @@ def run_torch(
         outputs,
         arrays[: len(tensors)],
         dict(zip(parameters, arrays[len(tensors) :], strict=True)),
-        {name: buffer.detach().numpy() for name, buffer in module.named_buffers()},
+        {name: buffer.detach().numpy().copy() for name, buffer in module.named_buffers()},
     )
     return outcome, cotangents
 
