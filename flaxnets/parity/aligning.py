@@ -41,8 +41,9 @@ def align(torch_layers: Sequence[TorchLayer], flax_layers: Sequence[FlaxLayer]) 
     ours, theirs = _remaining(torch_layers, flax_layers, pairings)
     # A user's own parameters have no order of execution, and may be in the way of layers that have one.
     known = [[layer for layer in side if layer.kind != "parameters"] for side in (ours, theirs)]
-    plain, layers_first = _in_passes([(ours, theirs)], scores), _in_passes([known, (ours, theirs)], scores)
-    passes = plain if plain[0] >= layers_first[0] else layers_first
+    passes = _in_passes([(ours, theirs)], scores)
+    if known != [ours, theirs]:
+        passes = max(passes, _in_passes([known, (ours, theirs)], scores), key=lambda each: each[0])
     pairings += _with_common_parents(passes[1], passes[2])
     ours, theirs = _remaining(ours, theirs, pairings)
     pairings += _single_parameters(ours, theirs, pairings, scores)
@@ -123,10 +124,20 @@ class _Scores:
     """Pairings of layers by their signatures, so that equal layers are compared once."""
 
     def __init__(self) -> None:
-        self._qualities: dict[tuple, float] = {}
+        self._qualities: dict[tuple[int, int], float] = {}
+        self._numbers: dict[tuple, int] = {}
+        self._signatures: dict[int, tuple[int, TorchLayer | FlaxLayer]] = {}
+
+    def _signature(self, layer: TorchLayer | FlaxLayer) -> int:
+        """Return a number that layers of the same signature and type share."""
+        if id(layer) not in self._signatures:
+            key = (type(layer), layer.type, signature(layer))
+            # The layer is kept, so that no other layer gets its id.
+            self._signatures[id(layer)] = self._numbers.setdefault(key, len(self._numbers)), layer
+        return self._signatures[id(layer)][0]
 
     def quality(self, ours: TorchLayer, theirs: FlaxLayer) -> float:
-        key = (signature(ours), ours.type, signature(theirs), theirs.type)
+        key = (self._signature(ours), self._signature(theirs))
         if key not in self._qualities:
             pairing = pair([ours], [theirs])
             self._qualities[key] = pairing.quality if pairing else 0.0
@@ -223,6 +234,9 @@ def _group_moves(ours: TorchLayer, theirs: FlaxLayer, i: int, j: int) -> list[tu
     if not (kinds <= {"linear", "cell"} or kinds == {"conv"}):
         return []
     moves = []
+    a, b = ours.shapes.get("weight", ()), theirs.shapes.get("weight", ())
+    if ours.kind == theirs.kind != "cell" and (a[1:] != b[1:] or a == b):
+        return []  # rows of one are no rows of the other
     if ours.kind in ("cell", theirs.kind):
         moves += [(1, count) for count in groups(ours.kind, ours.type) if count <= j]
     if theirs.kind in ("cell", ours.kind):
