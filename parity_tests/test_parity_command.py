@@ -211,6 +211,13 @@ def test_shows_where_and_why_and_writes_it(here):
     assert Path("out.md").read_text() == report.to_markdown()
 
 
+def test_the_page_of_equal_models_has_their_modules(here):
+    assert here(*NET, "--html", "out.html")[0] == 0
+    text = Path("out.html").read_text()
+    assert text.count("<circle") == 3  # a layer, a norm and the model
+    assert "LayerNorm / LayerNorm" in text
+
+
 def test_other_training_is_status_1_and_in_every_file(here, monkeypatch):
     monkeypatch.setattr("flaxnets.cli.parity._optimizers", lambda options: other_optimizers(options.lr))
     status, said = here(*NET, "--steps", "2", "--html", "out.html", "--json", "out.json", "--markdown", "out.md")

@@ -198,6 +198,7 @@ def _compare(
             weights="random" if options.weights is None else "torch",
             gradients=options.gradients,
             seed=options.seed,
+            modules=options.html is not None,
             progress=say,
         )
     except Exception as error:

@@ -13,7 +13,7 @@ from flax import nnx
 from flaxnets import nn
 from flaxnets.parity._torch import torch
 from flaxnets.parity.draws import SharedDraws, switch_off_inner_dropout
-from flaxnets.parity.locating import locate
+from flaxnets.parity.locating import locate, record, rows
 from flaxnets.parity.matching import Matching, Names, match
 from flaxnets.parity.measures import relative_error, scaled_error
 from flaxnets.parity.pairs import Pair, with_layout
@@ -63,6 +63,7 @@ def check(
     compiler_options: dict[str, Any] | None = None,
     matching: Matching | Names | None = None,
     gradients: bool = True,
+    modules: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Compares two modules in names, shapes, outputs, gradients and buffers. Neither is changed.
@@ -90,6 +91,7 @@ def check(
             ``names`` takes. Without it, equal names are expected of a :class:`flaxnets.nn.Module`, and a matching is
             suggested for other modules.
         gradients: whether gradients are compared, too; without them large models need less memory and time.
+        modules: whether the report of equal modules lists their submodules, too, with the error of each.
         progress: called with the name of each phase as it begins.
 
     Returns:
@@ -126,8 +128,11 @@ def check(
             call = _failing_call(report, call, options)
             require_comparable(pair, call)
             options.say("locating the first module that differs")
-            location, rows = locate(pair, call, options.gates.get("float64", GATES["float64"]))
-            report = dataclasses.replace(report, location=location, modules=rows)
+            location, table = locate(pair, call, options.gates.get("float64", GATES["float64"]))
+            report = dataclasses.replace(report, location=location, modules=table)
+        elif modules:
+            options.say("comparing the submodules")
+            report = dataclasses.replace(report, modules=rows(record(pair, call), None, GATES["float64"][0]))
     layouts = pair.layout.describe() if pair.layout else ()
     seconds = time.perf_counter() - started
     return dataclasses.replace(report, matching=pair.matching, layouts=layouts, seconds=seconds)
