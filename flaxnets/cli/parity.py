@@ -100,8 +100,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
         if options.steps:
             say(f"{options.steps} training steps")
             training = _train(options, torch_module, flax_module, arrays, report)
-    _show(report, training)
     _write(options, report, training)
+    _show(report, training)
     return 0 if report.passed and (training is None or training.passed) else 1
 
 

@@ -38,7 +38,7 @@ pre code { display: block; padding: .4rem .6rem; background: var(--back); border
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; }
 th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top;
-  overflow-wrap: normal; }
+  white-space: nowrap; }
 th { color: var(--dim); font-weight: 500; }
 .chart { display: flex; }
 .chart svg { display: block; flex: none; overflow: visible; }
