@@ -244,8 +244,8 @@ class Report:
         for setting in self.settings:
             cells = [self.worst(kind, setting) for kind in self.kinds]
             passed = all(d.passed for d in self.differences if d.setting == setting)
-            rows.append([setting, *(f"{d.error:.1e}" if d else "" for d in cells), "equal" if passed else "wrong"])
-        return [["setting", *self.kinds, ""], *rows]
+            rows.append([setting, "equal" if passed else "wrong", *(f"{d.error:.1e}" if d else "" for d in cells)])
+        return [["setting", "", *self.kinds], *rows]
 
     def module_rows(self) -> list[list[str]]:
         """A table of the modules, those around the first wrong one if there are many; the first row is its header."""
