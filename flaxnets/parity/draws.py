@@ -68,7 +68,7 @@ class SharedDraws:
             # Where several axis orders fit, channels last is likelier in a Flax model than torch's order.
             order = fitting[-1] if len(shape) > 3 and len(fitting) > 1 else (fitting or [None])[0]
             if order is None:
-                return self._numbers(-index - 1 + 2**20, shape)
+                return self._numbers(index, shape)
             return np.transpose(self._numbers(index, torch_shape), order)
 
         def call(layer: nnx.Dropout, inputs: Any, *, deterministic: bool | None = None, rngs: Any = None) -> Any:

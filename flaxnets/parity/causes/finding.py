@@ -21,7 +21,7 @@ from flaxnets.parity.causes import (
     structure,
     training,
 )
-from flaxnets.parity.causes.sites import Site, Watched
+from flaxnets.parity.causes.sites import Key, Site, Watched
 from flaxnets.parity.causes.suspects import suspicious
 from flaxnets.parity.causes.variants import COMMON, Cause, Hints, Unknown, Variant, at_sites, guarded, number
 from flaxnets.parity.run import Outcome
@@ -44,7 +44,7 @@ _DEPTH = 3
 _BEAM = 4
 
 # By how many ranks a mistake is less likely if everything around it agrees.
-_FAR = 2
+_FAR = 4
 
 
 def find_cause(isolated: "Isolated", limit: float = LIMIT) -> Cause | None:
@@ -100,13 +100,19 @@ class _Search:
         if self.base[0] > 1:
             # A gradient that is stopped explains no output.
             variants = [v for v in variants if not v.name.startswith("stop-gradient")]
-        suspects = suspicious(isolated, sites)
+        suspects = self._suspects(sites)
         self.variants = sorted(variants, key=lambda v: v.rank + _FAR * suspects.isdisjoint(v.plan))
         self.unknowns.sort(key=lambda u: suspects.isdisjoint(u.variant(u.start).plan))
         self.improving: list[tuple[float, Variant]] = []
         # Flax's gradients are of torch's cotangent, which has the shapes of torch's outputs.
         pairs = zip(isolated.expected.outputs, isolated.observed.outputs, strict=False)
         self.has_gradients = all(a.shape == b.shape for a, b in pairs)
+
+    def _suspects(self, sites: Sequence[Site]) -> set[Key]:
+        """The calls that mistakes are tried at first; only wrong outputs tell about them."""
+        errors = self.isolated.errors(self.isolated.expected)
+        has_wrong_output = any(kind == "output" and not error <= gate for kind, _, error, gate in errors)
+        return (has_wrong_output and suspicious(self.isolated, sites)) or {site.key for site in sites}
 
     @staticmethod
     def _clock() -> float:

@@ -307,7 +307,7 @@ def sequences(site: Site, hints: Hints) -> Iterator[Option]:
             return [w for i in range(0, len(chunks), 2) for w in (*chunks[i + 1], *chunks[i])]
 
         text = "Flax exchanges the weights of the two directions."
-        yield Option("direction", text, "forward weights first", setting(site.function, weights=exchanged), RARE)
+        yield Option("direction", text, "forward weights first", setting(site.function, weights=exchanged), USUAL)
 
 
 def _zeros(hx: Any) -> Any:

@@ -1,5 +1,6 @@
 """Where within a module the two sides part: the calls soon after the last values that both sides share."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
 # How many calls that change values may lie between a shared value and a suspicious call.
 _NEAR = 6
 
+# Their results have the same numbers also when they are wrong.
+_REARRANGING = frozenset(
+    {
+        "view", "reshape", "flatten", "unflatten", "transpose", "permute", "moveaxis", "cat", "stack", "chunk", "split", "roll",
+        "flip", "unbind", "pixel_shuffle", "pixel_unshuffle", "unfold",
+    }
+)  # fmt: skip
+
 
 def suspicious(isolated: "Isolated", sites: Sequence[Site]) -> set[Key]:
     """Return the calls among which the first wrong one probably is.
@@ -25,7 +34,7 @@ def suspicious(isolated: "Isolated", sites: Sequence[Site]) -> set[Key]:
     pool = _Pool([*jax.tree.leaves(calls), *isolated.observed.outputs])
     steps: dict[int, int] = {}  # from the last shared value to a tensor
     suspects = set()
-    for site in sites:  # in order of completion: an argument's own call comes first
+    for position, site in enumerate(sites):  # in order of completion: an argument's own call comes first
         results = [leaf for leaf in pytree.tree_leaves(site.result) if isinstance(leaf, Described)]
         given = [leaf for leaf in pytree.tree_leaves((site.args, site.kwargs)) if isinstance(leaf, Described)]
         before = max((0 if leaf in pool else steps.get(leaf.token, 0) for leaf in given), default=0)
@@ -33,8 +42,11 @@ def suspicious(isolated: "Isolated", sites: Sequence[Site]) -> set[Key]:
         for leaf in results:
             # The result of a module is that of its last call, which has counted already.
             steps.setdefault(leaf.token, 0 if leaf in pool else before + 1)
-        if not is_shared and before < _NEAR:
+        if before < _NEAR and (not is_shared or site.function in _REARRANGING):
             suspects.add(site.key)
+        if is_shared and site.is_module:
+            inner = itertools.takewhile(lambda s, depth=site.depth: s.depth > depth, reversed(sites[:position]))
+            suspects.difference_update(s.key for s in inner)
     return suspects
 
 
