@@ -351,6 +351,11 @@ CASES = [
                         head=nn.Linear(5, 2, rngs=r)),
          lambda: Torch(lambda m, x: m.fc(m.rnn(x)[0]), rnn=torch.nn.LSTM(3, 5, 2, batch_first=True),
                        fc=torch.nn.Linear(5, 2)), (2, 4, 3)),
+    Case("batch norm and attention of flaxnets under other names",
+         lambda r: Flax(lambda m, x: m.mix(m.bn(x), m.bn(x), m.bn(x))[0], bn=nn.BatchNorm1d(4),
+                        mix=nn.MultiheadAttention(4, 2, rngs=r)),
+         lambda: Torch(lambda m, x: m.attn(m.norm(x), m.norm(x), m.norm(x))[0], norm=torch.nn.BatchNorm1d(4),
+                       attn=torch.nn.MultiheadAttention(4, 2)), (3, 4)),
     Case("layers stacked by vmap", stacked, torch_stack, (2, 5)),
 ]  # fmt: skip
 

@@ -380,13 +380,12 @@ def _raw_layers(
 
 def _torch_like(module: Any) -> tuple[str, str]:
     """Return kind and type of a layer of ``flaxnets.nn``, whose variables have torch's names and shapes."""
-    name = type(module).__name__
-    if not type(module).__module__.startswith("flaxnets.nn.") or not hasattr(torch.nn, name):
-        return "parameters", ""
+    bases = [cls.__name__ for cls in type(module).__mro__ if cls.__module__.startswith("flaxnets.nn.")]
     for types, kind, label in _TORCH_KINDS:
-        if name in {each.__name__ for each in types}:
+        if {each.__name__ for each in types} & set(bases):
             return kind, label
-    return f"torch {name}", name
+    name = next((name for name in bases if hasattr(torch.nn, name) and name != "Module"), None)
+    return (f"torch {name}", name) if name else ("parameters", "")
 
 
 def composites_under_torch_names(module: nnx.Module) -> set[str]:
@@ -460,9 +459,7 @@ def torch_layers(module: Any, whole: Collection[str] = ()) -> list[TorchLayer]:
     done: set[int] = set()
     for name, child in module.named_modules():
         tensors = {
-            own: tensor
-            for own, tensor in [*child._parameters.items(), *child._buffers.items()]
-            if tensor is not None and not own.endswith("num_batches_tracked")
+            own: tensor for own, tensor in [*child._parameters.items(), *child._buffers.items()] if tensor is not None
         }
         tied = {own for own, tensor in tensors.items() if id(tensor) in done}
         if tied == set(tensors) and isinstance(child, torch.nn.modules.linear.NonDynamicallyQuantizableLinear):

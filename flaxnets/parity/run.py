@@ -190,6 +190,10 @@ def prepare_flax(module: nnx.Module, call: Call) -> nnx.Module:
             if _is_full_precision(getattr(child, name, None)):
                 setattr(child, name, jnp.dtype(call.dtype))
     module.train() if call.training else module.eval()
+    for child in named_modules(module).values():
+        # Flax's own train() sets attributes of its layers; a module with another train() is to be told itself.
+        if type(child).train is not nnx.Module.train:
+            child.train() if call.training else child.eval()
     return module
 
 
