@@ -142,6 +142,11 @@ RIGHT = {
     ),
     "a schedule": (P(T.SGD, lr=0.1), optax.sgd(halved), HALVED),
     "a schedule and decay": (P(T.AdamW, lr=0.1, weight_decay=0.1), optax.adamw(halved, weight_decay=0.1), HALVED),
+    "a cosine schedule": (
+        P(T.SGD, lr=0.1), optax.sgd(optax.cosine_decay_schedule(0.1, 4)),
+        {"torch_scheduler": lambda optimizer: T.lr_scheduler.CosineAnnealingLR(optimizer, 4)},
+    ),
+    "adamax": (P(T.Adamax, lr=0.1), optax.adamax(0.1), {}),
     "clipping": (P(T.SGD, lr=0.1), optax.chain(optim.clip_grad_norm(0.1), optax.sgd(0.1)), CLIPPED),
     "groups": (
         lambda module: T.SGD([{"params": module.first.parameters(), "lr": 0.3}, {"params": module.second.parameters()}],
@@ -238,6 +243,23 @@ FAULTS = {
     "no dampening": (
         P(T.SGD, lr=0.1, momentum=0.9, dampening=0.5), optax.sgd(0.1, momentum=0.9), {}, "dampening", "dampening=0.5",
     ),
+    "dampening of the first gradient": (
+        P(T.SGD, lr=0.1, momentum=0.9, dampening=0.9), optax.chain(optax.ema(0.9, debias=False), optax.scale(-0.1)), {},
+        "first-momentum-dampened", "dampens the first gradient",
+    ),
+    "averaged gradients": (
+        MOMENTUM, optax.chain(optax.ema(0.9), optax.scale(-0.1)), {}, "momentum-averaged", "decay 0.9",
+    ),
+    "AdaBelief": (ADAM, optax.adabelief(0.1), {}, "other-optimizer", "AdaBelief"),
+    "weight decay after momentum": (
+        P(T.SGD, lr=0.1, momentum=0.9, weight_decay=0.1),
+        optax.chain(optax.trace(0.9), optax.add_decayed_weights(0.1), optax.scale(-0.1)), {}, "decoupled-weight-decay",
+        "optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1, momentum=0.9))",
+    ),
+    "bias correction": (
+        P(T.RMSprop, lr=0.1), optax.rmsprop(0.1, decay=0.99, eps_in_sqrt=False, bias_correction=True), {},
+        "bias-correction", "Flax corrects the bias",
+    ),
     "learning rate": (ADAM, optax.adam(0.03), {}, "learning-rate", "learning rate 0.03, torch 0.1"),
     "learning rate of a group": (
         lambda module: T.SGD([{"params": module.first.parameters(), "lr": 0.3}, {"params": module.second.parameters()}],
@@ -279,6 +301,10 @@ FAULTS = {
     "clipping of values": (
         SGD, optax.chain(optax.clip(0.05), optax.sgd(0.1)), CLIPPED, "clipping",
         "each gradient at 0.05, torch clips the norm of all gradients at 0.1",
+    ),
+    "clipping at another norm": (
+        ADAM, optax.chain(optim.clip_grad_norm(0.2), optax.adam(0.1)), CLIPPED, "clipping",
+        "flaxnets.optim.clip_grad_norm(0.1)",
     ),
     "clipping after the update": (
         ADAM, optax.chain(optax.adam(0.1), optax.clip_by_global_norm(0.1)), CLIPPED, "clipping", "norm of the update",

@@ -210,7 +210,7 @@ def _try(small: Recording, full: Recording, wrong: np.ndarray, edits: tuple[Edit
     errors = full.errors(found.plan(full.plan))
     if not np.all(errors[wrong] <= 1):
         return None
-    grouped = not wrong.all() and any(np.ndim(value) for value in full.plan[1][0].values())
+    grouped = not wrong.all() and any(isinstance(value, np.ndarray) for value in full.plan[1][0].values())
     if np.all(errors <= 1) and not grouped and not any(edit.scoped for edit in edits):
         return found
     return dataclasses.replace(found, scope=tuple(n for n, w in zip(full.names, wrong, strict=True) if w))
@@ -264,7 +264,7 @@ def _rounded(number: float) -> Iterator[float]:
 def _rates(recording: Recording, wrong: np.ndarray) -> list[float] | None:
     """The learning rate of each step with which torch's rule makes Flax's updates; they are linear in it."""
     kind, settings = recording.plan
-    if any(np.ndim(h["lr"]) for h in settings):
+    if any(isinstance(h["lr"], np.ndarray) for h in settings):
         return None
     chosen, rates = np.repeat(wrong, recording.sizes), []
     unit = recording.residuals((kind, [{**h, "lr": 1.0} for h in settings]))[:, chosen]

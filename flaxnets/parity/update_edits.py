@@ -80,8 +80,6 @@ _SWITCHES: tuple[tuple[str, Any, str, str, str, str], ...] = (
     ("eps_place", "after", "eps-outside-maximum", "adds eps to the largest gradient", "adds eps to the gradient before "
      "the maximum", "Adamax"),
     ("lean", "nesterov", "nesterov", "uses Nesterov's form of Adam", "does not", "Adam"),
-    ("lean", "belief", "adabelief", "averages the squared deviation from the mean gradient, as AdaBelief does",
-     "averages the squared gradient", "Adam"),
     ("amsgrad", "corrected", "amsgrad-after-bias-correction", "takes AMSGrad's maximum after the bias correction",
      "takes it before", "Adam"),
     ("first", "dampened", "first-momentum-dampened", "dampens the first gradient in the momentum, too",
@@ -142,9 +140,14 @@ def single_edits(plan: Plan) -> Iterator[Edit]:
     yield from (dataclasses.replace(edit, combines=True) for edit in common)
     if len(_differing(kind, settings[0])) > 1:
         yield dataclasses.replace(_defaults(kind), combines=True)
+    if settings[0]["torch_clip"][0] != "none":
+        yield from _clips()
     yield from (dataclasses.replace(edit, combines=True) for edit in numbers)
     yield from (_number(key) for key in ("gradient_scale", "update_average"))
-    yield from _clips()
+    if kind == "SGD" and np.any(settings[0]["momentum"]):
+        yield _averaged()
+    if settings[0]["torch_clip"][0] == "none":
+        yield from _clips()
     for every, precision in itertools.product(range(2, len(settings)), (np.float64, np.float32)):
         words = f"Flax averages the gradients of {every} steps to one update, torch updates at every step"
         yield _static("gradient-accumulation", {"every": every, "every_in": precision}, words)
@@ -223,6 +226,10 @@ def _switches(kind: str, h: Settings) -> Iterator[Edit]:
         text = f"Flax has beta1={shown(h['beta2'])} and beta2={shown(h['beta1'])}, torch the reverse"
         yield _static("betas-swapped", swapped, text)
     if kind == "Adam":
+        belief = (
+            "Flax averages the squared deviation from the mean gradient, as AdaBelief does, torch the squared gradient"
+        )
+        yield _static("other-optimizer", {"lean": "belief", "eps": 1e-16}, belief)
         off = {"correct1": False, "correct2": False}
         yield _static("bias-correction", off, "Flax does not correct the bias of the averages, torch does")
         for key, what in (("correct1", "gradients"), ("correct2", "squares")):
@@ -234,13 +241,28 @@ def _learning_rate() -> Edit:
     def text(plan: Plan, factor: float) -> str:
         rates = [h["lr"] for h in plan[1]]
         if all(np.array_equal(rate, rates[0]) for rate in rates):
-            return f"Flax has learning rate {shown(factor * rates[0])}, torch {shown(rates[0])}"
+            text = f"Flax has learning rate {shown(factor * rates[0])}, torch {shown(rates[0])}"
+            is_average = plan[0] == "SGD" and factor != 1 and np.allclose(factor, 1 - plan[1][0]["momentum"])
+            return f"{text} (or averages gradients where torch's momentum sums them up)" if is_average else text
         return f"Flax's learning rates are {shown(factor)} times torch's ({shown(rates[0])} at the first step)"
 
     def apply(plan: Plan, factor: float) -> Plan:
         return _with_rates(plan, [factor * h["lr"] for h in plan[1]])
 
     return Edit("learning-rate", apply, text, (1.0, 0.1, 10.0))
+
+
+def _averaged() -> Edit:
+    """Momentum as an average with bias correction, such as that of optax.ema."""
+    value, back = _SCALES[_REST]
+    words = (
+        "Flax averages the gradients with decay {} and corrects the bias of the average, torch's momentum sums them up"
+    )
+
+    def apply(plan: Plan, decay: float) -> Plan:
+        return changed(plan, momentum=0.0, nesterov=False, update_average=decay)
+
+    return Edit("momentum-averaged", apply, lambda plan, decay: words.format(shown(decay)), (back(0.9),), value, back)
 
 
 def _numbers(kind: str) -> Iterator[Edit]:
@@ -270,6 +292,7 @@ def _number(key: str) -> Edit:
 
 _CLIPS = {
     "norm": "clips the norm of all gradients at {}",
+    "torch norm": "clips the norm of all gradients at {}",
     "norm with decay": "adds the weight decay to the gradients before it clips their norm at {}",
     "value": "clips each gradient at {}",
     "update norm": "clips the norm of the update at {}",
@@ -292,7 +315,7 @@ def _clips() -> Iterator[Edit]:
                     f"Flax divides by the norm of all gradients to clip it at {shown(at)}, as "
                     "optax.clip_by_global_norm does; torch divides by the norm + 1e-6"
                 )
-            torchs = f"{_CLIPS[how].format(shown(theirs))}" if how in _CLIPS else "does not"
+            torchs = {"none": "does not", "otherwise": "clips otherwise"}.get(how) or _CLIPS[how].format(shown(theirs))
             return f"Flax {words.format(shown(at))}, torch {torchs}"
 
         yield Edit("clipping", apply, text, starts, value, back, whole=True)

@@ -38,7 +38,7 @@ _SWITCHES: Settings = {
     "accumulated": False,  # gradients of all steps so far are summed
     "every": 1,  # gradients of so many steps are averaged to one update
     "every_in": np.float64,  # in this precision
-    "clip": "torch",  # "none", "norm", "norm with decay", "value", "update norm", "update value"
+    "clip": "torch",  # "none", "norm", "torch norm", "norm with decay", "value", "update norm", "update value"
     "clip_at": 1.0,
     "update_average": 0.0,
     "eps_place": "outside",  # of the root; or "inside", "uncorrected" (before the bias correction)
@@ -143,8 +143,9 @@ def _corrections(t: Any, h: Settings) -> tuple[Any, Any]:
 
 def _averages(g: Any, s: Slots, h: Settings) -> tuple[Any, Any]:
     mean = h["beta1"] * s.get("mean", 0.0) + (1 - h["beta1"]) * g
-    deviation = g - mean if h["lean"] == "belief" else g
-    return mean, h["beta2"] * s.get("square", 0.0) + (1 - h["beta2"]) * deviation**2
+    is_belief = h["lean"] == "belief"
+    square = h["beta2"] * s.get("square", 0.0) + (1 - h["beta2"]) * (g - mean if is_belief else g) ** 2
+    return mean, square + 1e-16 if is_belief else square  # AdaBelief's eps_root
 
 
 def _sgd(g: Any, s: Slots, t: Any, h: Settings) -> tuple[Any, Slots]:
@@ -272,7 +273,7 @@ class Updater:
         h = self.settings[n]
         g = clipped if h["clip"] == "torch" else raw
         g = np.where(h["maximize"], -g, g) * h["gradient_scale"]
-        if h["clip"] in ("norm", "value"):
+        if h["clip"] in ("norm", "torch norm", "value"):
             g = _clip(g, h["clip"], h["clip_at"])
         g = g + np.where(np.asarray(h["decay"]) == "coupled", h["weight_decay"], 0.0) * p
         if h["clip"] == "norm with decay":
@@ -316,5 +317,5 @@ def _clip(g: np.ndarray, how: str, at: float) -> np.ndarray:
     if how == "value":
         return np.clip(g, -abs(at), abs(at))
     with np.errstate(all="ignore"):
-        norm = np.sqrt(np.sum(g * g))
+        norm = np.sqrt(np.sum(g * g)) + (1e-6 if how == "torch norm" else 0.0)
         return g * np.minimum(1.0, np.divide(at, norm))
