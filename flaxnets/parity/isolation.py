@@ -1,7 +1,7 @@
 """One pair of modules by itself: torch's own inputs and weights, forward and backward, on both sides."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,6 +11,7 @@ from flax import nnx
 from flaxnets.parity._torch import torch
 from flaxnets.parity.layouts import Order, closest_order
 from flaxnets.parity.measures import relative_error, scaled_error
+from flaxnets.parity.returned import returned_by_both
 from flaxnets.parity.run import Call, Outcome, run_torch
 from flaxnets.parity.tracing import ModuleCall
 
@@ -37,6 +38,7 @@ class Isolated:
         to_flax: torch's outcome with parameter gradients and buffers as Flax has them.
         gates: the largest errors of outputs and buffers, and of gradients.
         masks: of a torch module: a context in which this module uses the dropout masks that Flax used.
+        kept: the positions of the outputs of torch that Flax returns, too; outcomes have no others.
         observe: of a Flax module, a changed copy of this one: what it makes of the same inputs and weights.
     """
 
@@ -53,6 +55,7 @@ class Isolated:
     to_flax: Callable[[Outcome], Outcome]
     gates: tuple[float, float]
     masks: Callable[[torch.nn.Module], AbstractContextManager[None]]
+    kept: tuple[int, ...]
     observe: Callable[[nnx.Module], Outcome] | None = None
 
     def run(self, module: torch.nn.Module | None = None) -> Outcome:
@@ -60,7 +63,7 @@ class Isolated:
         module = module or self.torch_module
         with self.masks(module):
             outcome, _ = run_torch(module, self.call, self.cotangents, np.random.default_rng(0))
-        return outcome
+        return with_outputs(outcome, self.kept)
 
     def errors(self, outcome: Outcome) -> list[tuple[str, str, float, float]]:
         """Return kind, name, error and gate of everything in which Flax's outcome can differ from one of torch."""
@@ -70,6 +73,11 @@ class Isolated:
         """Return the largest error over its gate; the two are equal up to rounding at 1 and below."""
         ratios = [error / gate for _, _, error, gate in self.errors(outcome)]
         return float("inf") if any(np.isnan(ratios)) else max(ratios, default=0.0)
+
+
+def with_outputs(outcome: Outcome, kept: Sequence[int]) -> Outcome:
+    """Return the outcome with the outputs at these positions."""
+    return dataclasses.replace(outcome, outputs=[outcome.outputs[i] for i in kept if i < len(outcome.outputs)])
 
 
 def outcome_errors(expected: Outcome, observed: Outcome, gates: tuple[float, float]) -> Any:
@@ -124,10 +132,6 @@ def inputs_agree(torch_call: ModuleCall, flax_call: ModuleCall) -> bool:
 
 
 def output_error(torch_call: ModuleCall, flax_call: ModuleCall) -> float:
-    """Return the largest relative error of recorded outputs, each in its closest axis order."""
-    if len(torch_call.outputs) != len(flax_call.outputs):
-        # One side may return more, such as attention weights: what both return is compared.
-        pairs = list(zip(torch_call.outputs, flax_call.outputs, strict=False))
-    else:
-        pairs = list(zip(torch_call.outputs, flax_call.outputs, strict=True))
-    return max((closest_order(a, b)[1] for a, b in pairs), default=0.0)
+    """Return the largest relative error of recorded outputs, each in its closest arrangement."""
+    # One side may return more, such as attention weights: what both return is compared.
+    return max((each.error for each in returned_by_both(torch_call.outputs, flax_call.outputs)), default=0.0)

@@ -10,10 +10,11 @@ from flax import nnx
 from flaxnets import state
 from flaxnets.parity._torch import torch
 from flaxnets.parity.causes import find_cause
-from flaxnets.parity.isolation import AGREE, Isolated, inputs_agree, output_error, sources
-from flaxnets.parity.layouts import Layout, closest_order, to_torch
+from flaxnets.parity.isolation import AGREE, Isolated, inputs_agree, output_error, sources, with_outputs
+from flaxnets.parity.layouts import Layout, to_torch
 from flaxnets.parity.pairs import Pair, local_pair
 from flaxnets.parity.report import Location, ModuleRow
+from flaxnets.parity.returned import returned_by_both
 from flaxnets.parity.run import Call, Outcome, call_flax, mapped_call, prepare_flax, run_flax, run_torch
 from flaxnets.parity.tracing import ModuleCall, recorded_flax, recorded_torch
 from flaxnets.parity.trees import named_modules
@@ -141,6 +142,7 @@ def isolate(
     """Feed a Flax module what its torch module got, with torch's weights; None if it cannot run by itself."""
     flax_module = named_modules(pair.flax_module)[each.flax.name]
     local = local_pair(pair, each.torch.name, each.flax.name, flax_module)
+    kept = tuple(r.torch for r in returned_by_both(each.torch.outputs, each.flax.outputs))
     torch_call = dataclasses.replace(call, args=each.torch.args, kwargs=each.torch.kwargs)
 
     def observe(module: nnx.Module) -> Outcome:
@@ -150,8 +152,8 @@ def isolate(
         with local.torch_masks():
             _, cotangents = run_torch(local.torch_module, torch_call, None, np.random.default_rng(0))
         # What only torch returns must not count in the gradients.
-        count = len([o for o in each.flax.outputs if o.dtype.kind in "fc"])
-        cotangents = [c if i < count else np.zeros_like(c) for i, c in enumerate(cotangents)]
+        is_kept = [i in kept for i, o in enumerate(each.torch.outputs) if o.dtype.kind in "fc"]
+        cotangents = [c if keep else np.zeros_like(c) for c, keep in zip(cotangents, is_kept, strict=True)]
         with local.torch_masks():
             expected, _ = run_torch(local.torch_module, torch_call, cotangents, np.random.default_rng(0))
         observed = observe(local.flax_module)
@@ -159,7 +161,7 @@ def isolate(
         return None
     return Isolated(
         name=each.torch.name, torch_module=local.torch_module, flax_name=each.flax.name, flax_module=flax_module,
-        call=torch_call, cotangents=cotangents, expected=expected, observed=observed,
+        call=torch_call, cotangents=cotangents, expected=with_outputs(expected, kept), observed=observed, kept=kept,
         torch_calls=[c for c in recording.torch_calls if each.torch.contains(c)],
         flax_calls=[c for c in recording.flax_calls if each.flax.contains(c)],
         to_flax=local.to_flax, gates=gates, masks=local.torch_masks, observe=observe,
@@ -178,17 +180,18 @@ def _observe(local: Pair, each: PairedCall, call: Call, cotangents: list[np.ndar
         return leaf if source.index is None else np.transpose(arrays[source.index], source.order)
 
     flax_call = mapped_call(dataclasses.replace(call, args=each.flax.args, kwargs=each.flax.kwargs), replace)
-    orders = [closest_order(a, b)[0] for a, b in zip(each.torch.outputs, each.flax.outputs, strict=False)]
-    is_differentiated = [o.dtype.kind in "fc" for o in each.torch.outputs]
-    float_orders = [o for o, inexact in zip(orders, is_differentiated, strict=False) if inexact]
-    turned = [np.transpose(c, o) if o else c for c, o in zip(cotangents, float_orders, strict=False)]
+    returned = returned_by_both(each.torch.outputs, each.flax.outputs)
+    floats = [i for i, o in enumerate(each.torch.outputs) if o.dtype.kind in "fc"]
+    turned = [np.zeros(o.shape) for o in each.flax.outputs]
+    for one in returned:
+        if one.torch in floats:
+            turned[one.flax] = one.to_flax(cotangents[floats.index(one.torch)])
+    turned = [c for c, o in zip(turned, each.flax.outputs, strict=True) if o.dtype.kind in "fc"]
     with local.flax_masks():
         outcome = run_flax(local.flax_module, flax_call, turned, jit=False)
-    padded = [*orders, *[None] * len(outcome.outputs)]
-    outputs = [to_torch(o, order) if order else o for o, order in zip(outcome.outputs, padded, strict=False)]
     return dataclasses.replace(
         outcome,
-        outputs=outputs[: len(each.torch.outputs)],
+        outputs=[one.to_torch(outcome.outputs[one.flax]) for one in returned],
         input_gradients=_input_gradients(each, outcome.input_gradients) if call.gradients else [],
     )
 

@@ -1,0 +1,83 @@
+"""Find which array that a Flax module returns is which array that a torch module returns, and in what arrangement."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from flaxnets.parity.layouts import Order, closest_order, to_torch
+
+
+@dataclasses.dataclass(frozen=True)
+class Returned:
+    """One array that both modules return.
+
+    Attributes:
+        torch: its position among torch's outputs.
+        flax: its position among Flax's outputs.
+        order: the order of torch's axes in Flax; None if the shapes do not fit each other.
+        torch_shape: its shape in torch.
+        flax_shape: its shape in Flax, which may have fewer or more axes of size 1.
+        error: the relative error in this arrangement.
+    """
+
+    torch: int
+    flax: int
+    order: Order | None
+    torch_shape: tuple[int, ...]
+    flax_shape: tuple[int, ...]
+    error: float
+
+    @property
+    def is_squeezed(self) -> bool:
+        """Whether one side has more axes of size 1 than the other side."""
+        return len(self.torch_shape) != len(self.flax_shape)
+
+    def to_torch(self, array: np.ndarray) -> np.ndarray:
+        """Return an array of Flax as torch arranges it."""
+        if self.order is None or array.shape != self.flax_shape:
+            return array
+        if self.is_squeezed:
+            return to_torch(array.squeeze(), self.order).reshape(self.torch_shape)
+        return to_torch(array, self.order)
+
+    def to_flax(self, array: np.ndarray) -> np.ndarray:
+        """Return an array of torch as Flax arranges it."""
+        if self.order is None or array.shape != self.torch_shape:
+            return array
+        if self.is_squeezed:
+            return np.transpose(array.squeeze(), self.order).reshape(self.flax_shape)
+        return np.transpose(array, self.order)
+
+
+def returned_by_both(torch_outputs: Sequence[np.ndarray], flax_outputs: Sequence[np.ndarray]) -> list[Returned]:
+    """Pair the outputs of two modules: by position where all shapes fit, else by shapes and values.
+
+    A recurrent layer of Flax returns the last state before the outputs, and without torch's axis of layers.
+
+    >>> outputs, state = np.arange(24.0).reshape(2, 3, 4), np.arange(8.0).reshape(2, 4)
+    >>> [(each.torch, each.flax, each.error) for each in returned_by_both([outputs, state[None]], [state, outputs])]
+    [(0, 1, 0.0), (1, 0, 0.0)]
+    """
+    by_position = [
+        _compared(torch_outputs, flax_outputs, i, i) for i in range(min(map(len, (torch_outputs, flax_outputs))))
+    ]
+    if len(torch_outputs) == len(flax_outputs) and all(each.order is not None for each in by_position):
+        return by_position
+    candidates = [
+        _compared(torch_outputs, flax_outputs, i, j)
+        for i, j in itertools.product(range(len(torch_outputs)), range(len(flax_outputs)))
+    ]
+    fitting = sorted((c for c in candidates if c.order is not None), key=lambda c: (c.error, abs(c.torch - c.flax)))
+    result: list[Returned] = []
+    for each in [*fitting, *by_position]:
+        if all(each.torch != other.torch and each.flax != other.flax for other in result):
+            result.append(each)
+    return sorted(result, key=lambda each: each.torch)
+
+
+def _compared(torch_outputs: Sequence[np.ndarray], flax_outputs: Sequence[np.ndarray], i: int, j: int) -> Returned:
+    a, b = torch_outputs[i], flax_outputs[j]
+    order, error = closest_order(a, b) if a.ndim == b.ndim else closest_order(a.squeeze(), b.squeeze())
+    return Returned(i, j, order, a.shape, b.shape, float("inf") if np.isnan(error) else error)
