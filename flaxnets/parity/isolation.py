@@ -125,10 +125,14 @@ def sources(torch_call: ModuleCall, flax_call: ModuleCall) -> list[Source]:
 
 
 def inputs_agree(torch_call: ModuleCall, flax_call: ModuleCall) -> bool:
-    """Return whether every floating-point input of the Flax call is an input of torch's call."""
+    """Return whether every input of the Flax call is an input of torch's call.
+
+    Masks need not be, since Flax's may be of the other polarity, nor integers where torch has none.
+    """
+    has_integers = any(array.dtype.kind in "iu" for array in torch_call.inputs())
     pairs = zip(flax_call.inputs(), sources(torch_call, flax_call), strict=True)
-    found = [source.index is not None for array, source in pairs if array.dtype.kind in "fc"]
-    return all(found)
+    compared = "fciu" if has_integers else "fc"
+    return all(source.index is not None for array, source in pairs if array.dtype.kind in compared)
 
 
 def output_error(torch_call: ModuleCall, flax_call: ModuleCall) -> float:

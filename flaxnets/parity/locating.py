@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -62,14 +63,26 @@ def record(pair: Pair, call: Call) -> Recording:
         call_flax(flax_module, layout.to_flax(call) if layout.inputs else call)
     partners = module_pairs(pair)
     by_name = {(each.name, each.index): each for each in flax_calls}
+    dropouts = paired_dropout(torch_calls, flax_calls)
     pairs = []
     for torch_call in torch_calls:
         flax_name = partners.get(torch_call.name)
-        flax_call = None if flax_name is None else by_name.get((flax_name, torch_call.index))
+        flax_call = by_name.get((flax_name, torch_call.index)) if flax_name is not None else None
+        flax_call = flax_call or dropouts.get(id(torch_call))
         if flax_call is not None:
             agrees = inputs_agree(torch_call, flax_call)
             pairs.append(PairedCall(torch_call, flax_call, agrees, output_error(torch_call, flax_call)))
     return Recording(torch_calls, flax_calls, pairs)
+
+
+def paired_dropout(torch_calls: Sequence[ModuleCall], flax_calls: Sequence[ModuleCall]) -> dict[int, ModuleCall]:
+    """Return the Flax call of each call of a dropout layer of torch, by its id: in order of execution.
+
+    Dropout layers have no weights by which they could be matched. Without as many on both sides there are no pairs.
+    """
+    ours = [each for each in flax_calls if isinstance(each.module, nnx.Dropout)]
+    theirs = [each for each in torch_calls if isinstance(each.module, torch.nn.modules.dropout._DropoutNd)]
+    return {id(a): b for a, b in zip(theirs, ours, strict=True)} if len(ours) == len(theirs) else {}
 
 
 def run_torch_forward(module: torch.nn.Module, call: Call) -> Any:
