@@ -59,7 +59,7 @@ def record(pair: Pair, call: Call) -> Recording:
         run_torch_forward(torch_module, call)
     flax_module = prepare_flax(pair.flax_module, call)
     layout = pair.layout or Layout()
-    with recorded_flax(flax_module) as flax_calls, pair.flax_masks():
+    with pair.flax_masks(), recorded_flax(flax_module) as flax_calls:  # masks replace methods, which are then recorded
         call_flax(flax_module, layout.to_flax(call) if layout.inputs else call)
     partners = module_pairs(pair)
     by_name = {(each.name, each.index): each for each in flax_calls}
