@@ -180,6 +180,7 @@ NET = ("Net", "Net", "--input", "2,4")
 EQUAL = {
     "other names": NET,
     "arguments": ("Net(depth=3, width=5)", "Net(3, width=5)", "--input", "2,5"),
+    "no gradients": (*NET, "--forward"),
     "channels last": ("Picture", "Picture", "--input", "2,3,6,7"),
     "token ids and truth values": ("Words", "Words", "--input", "2,3:int64:9", "2,3:bool"),
     "Linen": ("Net", "LinenNet(width=4)", "--input", "2,4"),
@@ -192,6 +193,7 @@ def test_two_class_names_are_enough(here, arguments):
     status, said = here(*arguments)
     assert status == 0, said
     assert ": equal" in said
+    assert ("parameter gradient" in said) == ("--forward" not in arguments)
     assert ("training steps are equal" in said) == ("--steps" in arguments)
     assert ("Training mode was not compared" in said) == ("--train" not in arguments)
 
@@ -241,6 +243,11 @@ def test_weights_and_the_matching_are_read_and_written(here):
 
     torch.save(Net().state_dict(), "model.pt")
     assert here(*NET, "--weights", "model.pt", "--matching", "matching.json")[0] == 0
+    Path("names.json").write_text(json.dumps({r"layers\.(\d+)": r"dense.\1", "norm": "norm"}))
+    assert here(*NET, "--matching", "names.json")[0] == 0
+    Path("names.json").write_text(json.dumps({"layers.0": "norm"}))
+    status, said = here(*NET, "--matching", "names.json")
+    assert (status, "layers.0" in said, "Traceback" in said) == (2, True, False), said
     text = Path("matching.json").read_text()
     Path("matching.json").write_text(text.replace("layers.0.weight", "layers.0.wight"))
     status, said = here(*NET, "--matching", "matching.json")

@@ -55,8 +55,8 @@ class Options:
     """Write there which Flax variable is which tensor of PyTorch, as JSON."""
     train: bool = False
     """Compare the training mode, too: batch statistics, their buffers, dropout."""
-    gradients: bool = True
-    """Compare gradients, too; --no-gradients needs less memory and time."""
+    forward: bool = False
+    """Compare no gradients, which needs less memory and time."""
     steps: int = 0
     """Hold so many training steps of the two against each other."""
     optimizer: Literal["sgd", "momentum", "adam", "adamw"] = "sgd"
@@ -196,7 +196,7 @@ def _compare(
             matching=matching,
             modes=("train", "eval") if options.train else ("eval",),
             weights="random" if options.weights is None else "torch",
-            gradients=options.gradients,
+            gradients=not options.forward,
             seed=options.seed,
             modules=options.html is not None,
             progress=say,
@@ -244,7 +244,6 @@ def _train(
             optimizer=optimizer,
             matching=report.matching,
             weights="random" if options.weights is None else "torch",
-            gradients=options.gradients,
             seed=options.seed,
         )
     except Exception as error:
