@@ -131,7 +131,8 @@ def with_layout(pair: Pair, call: Call) -> Pair:
         found = [closest_order(a, b) for a, b in zip(expected.outputs, arrays, strict=False)]
         error = max((error for _, error in found), default=0.0)
         orders = tuple(o or tuple(range(b.ndim)) for (o, _), b in zip(found, arrays, strict=False))
-        if best is None or error < best[0]:
+        # The closest one of several wrong ones is no evidence: a likely layout is left for a far better one only.
+        if best is None or error < 0.1 * best[0]:
             best = error, Layout(layout.inputs, orders)
         if error <= _RIGHT_LAYOUT:
             break
