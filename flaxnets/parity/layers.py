@@ -14,30 +14,12 @@ from typing import Any, NamedTuple
 from flax import nnx
 
 from flaxnets.parity._torch import torch
+from flaxnets.parity.torch_layers import TORCH_KINDS, Shape
 from flaxnets.parity.transforms import joined, reshaping
 from flaxnets.parity.trees import join, named_modules, named_variables
 
-Shape = tuple[int, ...]
-
 # Gates of recurrent cells, in the order in which both torch and Flax stack them: i f g o, and r z n.
 GATES: Mapping[str, int] = {"lstm": 4, "gru": 3, "rnn": 1}
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """The torch tensors of one role.
-
-    Attributes:
-        names: state-dict names.
-        shape: shape after the steps.
-        steps: what selects or joins the role's values, such as ``"rows(0:4)"`` or ``"sum"``.
-        optional: whether a partner on the Flax side may be missing, as of buffers that both sides compute.
-    """
-
-    names: tuple[str, ...]
-    shape: Shape
-    steps: str = "same"
-    optional: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,22 +31,6 @@ class Target:
     steps: str = "same"
     index: int | None = None
     optional: bool = False
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class TorchLayer:
-    """A torch layer, or a part of a torch layer that Flax has as a layer of its own (the query of an attention)."""
-
-    name: str
-    kind: str
-    type: str
-    sources: Mapping[str, Source]
-    label: str = ""
-
-    @property
-    def shapes(self) -> dict[str, Shape]:
-        """Return the shapes of all roles."""
-        return {role: source.shape for role, source in self.sources.items()}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -381,7 +347,7 @@ def _raw_layers(
 def _torch_like(module: Any) -> tuple[str, str]:
     """Return kind and type of a layer of ``flaxnets.nn``, whose variables have torch's names and shapes."""
     bases = [cls.__name__ for cls in type(module).__mro__ if cls.__module__.startswith("flaxnets.nn.")]
-    for types, kind, label in _TORCH_KINDS:
+    for types, kind, label in TORCH_KINDS:
         if {each.__name__ for each in types} & set(bases):
             return kind, label
     name = next((name for name in bases if hasattr(torch.nn, name) and name != "Module"), None)
@@ -439,135 +405,3 @@ def _unstacked(layers: Sequence[tuple[FlaxLayer, int]], modules: Sequence[str]) 
                 label = join(join(stack, index), layer.name[len(stack) :].lstrip(".")).rstrip(".")
                 result.append(dataclasses.replace(layer, targets=targets, label=label, stack=stack))
     return result
-
-
-# torch's side
-
-
-def torch_layers(module: Any, whole: Collection[str] = ()) -> list[TorchLayer]:
-    """Return the layers of a torch module in the order of their definition, a shared module once.
-
-    Args:
-        module: any torch module.
-        whole: names of classes of ``torch.nn`` that Flax has under the same names (as ``flaxnets.nn``): these are not
-            taken apart.
-
-    >>> [layer.label for layer in torch_layers(torch.nn.MultiheadAttention(4, 2))]
-    ['query', 'key', 'value', 'out_proj']
-    """
-    result: list[TorchLayer] = []
-    done: set[int] = set()
-    for name, child in module.named_modules():
-        tensors = {
-            own: tensor for own, tensor in [*child._parameters.items(), *child._buffers.items()] if tensor is not None
-        }
-        tied = {own for own, tensor in tensors.items() if id(tensor) in done}
-        if tied == set(tensors) and isinstance(child, torch.nn.modules.linear.NonDynamicallyQuantizableLinear):
-            continue  # the projection of an attention, which is taken with the attention
-        if isinstance(child, torch.nn.MultiheadAttention) and type(child).__name__ not in whole:
-            # The output's projection is a layer below, which torch calls as a function.
-            done.update(id(tensor) for tensor in child.out_proj.parameters())
-        done.update(id(tensor) for tensor in tensors.values())
-        if tensors:
-            parts = _torch_parts(name, child, tensors, whole)
-            result += [_with_optional(part, {join(name, own) for own in tied}) for part in parts]
-    return result
-
-
-def _with_optional(layer: TorchLayer, names: Collection[str]) -> TorchLayer:
-    """Return the layer with tensors that an earlier layer holds, too, as optional: Flax may share the variable."""
-    sources = {
-        role: dataclasses.replace(source, optional=source.optional or set(source.names) <= set(names))
-        for role, source in layer.sources.items()
-    }
-    return dataclasses.replace(layer, sources=sources)
-
-
-_TORCH_KINDS: Sequence[tuple[tuple[type, ...], str, str]] = (
-    ((torch.nn.Linear,), "linear", "Linear"),
-    ((torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d), "conv", "Conv"),
-    (
-        (torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d, torch.nn.ConvTranspose3d),
-        "transposed conv",
-        "ConvTranspose",
-    ),
-    ((torch.nn.InstanceNorm1d, torch.nn.InstanceNorm2d, torch.nn.InstanceNorm3d), "norm", "InstanceNorm"),
-    (
-        (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d, torch.nn.SyncBatchNorm),
-        "batch norm",
-        "BatchNorm",
-    ),
-    ((torch.nn.LayerNorm,), "norm", "LayerNorm"),
-    ((torch.nn.RMSNorm,), "norm", "RMSNorm"),
-    ((torch.nn.GroupNorm,), "norm", "GroupNorm"),
-    ((torch.nn.Embedding, torch.nn.EmbeddingBag), "embedding", "Embedding"),
-    ((torch.nn.PReLU,), "prelu", "PReLU"),
-)
-
-
-def _torch_parts(name: str, module: Any, tensors: Mapping[str, Any], whole: Collection[str]) -> list[TorchLayer]:
-    if type(module).__name__ in whole:
-        return [_plain(name, f"torch {type(module).__name__}", module, tensors)]
-    if isinstance(module, (torch.nn.RNNBase, torch.nn.RNNCellBase)):
-        return _cells(name, module, tensors)
-    if isinstance(module, torch.nn.MultiheadAttention):
-        return _attention(name, module, tensors)
-    for types, kind, _ in _TORCH_KINDS:
-        if isinstance(module, types):
-            return [_plain(name, kind, module, tensors)]
-    return [_plain(name, "parameters", module, tensors)]
-
-
-def _plain(name: str, kind: str, module: Any, tensors: Mapping[str, Any]) -> TorchLayer:
-    type_ = next((label for types, _, label in _TORCH_KINDS if isinstance(module, types)), type(module).__name__)
-    kept_statistics = kind in ("batch norm", "norm")
-    sources = {
-        own: Source(
-            (join(name, own),),
-            tuple(tensor.shape),
-            optional=own in module._buffers and not (kept_statistics and own.startswith("running_")),
-        )
-        for own, tensor in tensors.items()
-    }
-    return TorchLayer(name, kind, type_, sources, name)
-
-
-def _cells(name: str, module: Any, tensors: Mapping[str, Any]) -> list[TorchLayer]:
-    """Return one cell for each layer and direction; the two biases also as the one bias that Flax's cells have."""
-    type_ = type(module).__name__.removesuffix("Cell").lower()
-    suffixes = dict.fromkeys(own.partition("weight_ih")[2] for own in tensors if own.startswith("weight_ih"))
-    result = []
-    for suffix in suffixes:
-        sources = {
-            role: Source((join(name, role + suffix),), tuple(tensors[role + suffix].shape))
-            for role in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-            if role + suffix in tensors
-        }
-        if "bias_ih" in sources and "bias_hh" in sources:
-            names = (*sources["bias_ih"].names, *sources["bias_hh"].names)
-            sources["bias"] = Source(names, sources["bias_ih"].shape, "gru bias" if type_ == "gru" else "sum")
-        direction = ".backward" if suffix.endswith("_reverse") else ".forward" if len(suffixes) > 1 else ""
-        label = f"{name}{suffix.removesuffix('_reverse').replace('_l', '.')}{direction}"
-        result.append(TorchLayer(name, "cell", type_, sources, label))
-    return result
-
-
-def _attention(name: str, module: Any, tensors: Mapping[str, Any]) -> list[TorchLayer]:
-    embed = module.embed_dim
-    result = []
-    for number, part in enumerate(("query", "key", "value")):
-        rows = f"rows({number * embed}:{(number + 1) * embed})"
-        sources = {}
-        if "in_proj_weight" in tensors:
-            shape = (embed, tensors["in_proj_weight"].shape[1])
-            sources["weight"] = Source((join(name, "in_proj_weight"),), shape, rows)
-        else:
-            own = f"{part[0]}_proj_weight"
-            sources["weight"] = Source((join(name, own),), tuple(tensors[own].shape))
-        if "in_proj_bias" in tensors:
-            sources["bias"] = Source((join(name, "in_proj_bias"),), (embed,), rows)
-        result.append(TorchLayer(name, "linear", "Linear", sources, join(name, part)))
-    outputs = {own: p for own, p in module.out_proj._parameters.items() if p is not None}
-    result.append(_plain(join(name, "out_proj"), "linear", module.out_proj, outputs))
-    rest = {own: tensors[own] for own in ("bias_k", "bias_v") if own in tensors}
-    return [*result, _plain(name, "parameters", module, rest)] if rest else result

@@ -5,8 +5,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from flaxnets.parity.aligning import align
-from flaxnets.parity.layers import FlaxLayer, Source, Target, TorchLayer
+from flaxnets.parity.layers import FlaxLayer, Target
 from flaxnets.parity.pairing import Link, Pairing, fits, pair
+from flaxnets.parity.torch_layers import Source, TorchLayer
 from flaxnets.parity.transforms import joined
 
 Names = Mapping[str, str | Sequence[str]] | Callable[[str], str | None]

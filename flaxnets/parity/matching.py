@@ -22,12 +22,13 @@ from flaxnets.parity._torch import torch
 from flaxnets.parity.aligning import Alignment, align, likelier
 from flaxnets.parity.choosing import Choice, choices, choose
 from flaxnets.parity.composites import composites
-from flaxnets.parity.layers import composites_under_torch_names, flax_layers, torch_layers
+from flaxnets.parity.layers import composites_under_torch_names, flax_layers
 from flaxnets.parity.linen import bridged_layers
 from flaxnets.parity.mappings import Names, mapped_alignment
 from flaxnets.parity.ordering import Order, flax_order, torch_order
 from flaxnets.parity.pairing import Link
 from flaxnets.parity.run import Call
+from flaxnets.parity.torch_layers import torch_layers
 from flaxnets.parity.transforms import Transform, joined
 from flaxnets.parity.trees import named_modules as named_modules
 from flaxnets.parity.trees import named_variables as named_variables

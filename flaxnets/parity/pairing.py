@@ -8,8 +8,9 @@ import functools
 import itertools
 from collections.abc import Mapping, Sequence
 
-from flaxnets.parity.layers import GATES, FlaxLayer, Shape, Source, Target, TorchLayer
+from flaxnets.parity.layers import GATES, FlaxLayer, Shape, Target
 from flaxnets.parity.naming import likeness, normalised, words
+from flaxnets.parity.torch_layers import Source, TorchLayer
 from flaxnets.parity.transforms import joined, reshaping
 
 # What layers and users call the parameters that torch calls weight, bias, running_mean and running_var.
@@ -100,9 +101,10 @@ def pair(torch_layers: Sequence[TorchLayer], flax_layers: Sequence[FlaxLayer]) -
 
     >>> from flax import nnx
     >>> from flaxnets.parity._torch import torch
-    >>> from flaxnets.parity.layers import flax_layers, torch_layers
-    >>> ours = layers.torch_layers(torch.nn.Linear(3, 2))
-    >>> theirs = layers.flax_layers(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
+    >>> from flaxnets.parity.layers import flax_layers
+    >>> from flaxnets.parity.torch_layers import torch_layers
+    >>> ours = torch_layers(torch.nn.Linear(3, 2))
+    >>> theirs = flax_layers(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
     >>> [(link.target.path, link.names, link.transform) for link in pair(ours, theirs).links]
     [('kernel', ('weight',), 'transpose'), ('bias', ('bias',), 'same')]
     """
