@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import itertools
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,9 +16,8 @@ from flaxnets.parity.layouts import closest_order, orders, suggest_inputs, with_
 from flaxnets.parity.naming import numbered_alike
 from flaxnets.parity.ordering import Order, call_torch
 from flaxnets.parity.pairing import Link, Pairing
-from flaxnets.parity.run import Call, call_flax, prepare_flax
+from flaxnets.parity.run import Call, call_flax, mapped_call, prepare_flax
 from flaxnets.parity.state import randomize
-from flaxnets.parity.tracing import ModuleCall, recorded_torch
 from flaxnets.parity.transforms import Transform
 from flaxnets.parity.trees import join, named_modules, named_variables
 
@@ -149,7 +149,11 @@ def _smallest(links: Links, modules: Sequence[tuple[str, str]]) -> tuple[str, st
             link.target.path.startswith(join(pair[1], "")) for link in links
         )
 
-    return max((pair for pair in modules if holds(pair)), key=lambda pair: pair[0].count(".") + bool(pair[0]))
+    return max((pair for pair in modules if holds(pair)), key=_depth)
+
+
+def _depth(modules: tuple[str, str]) -> int:
+    return len(modules[0].split(".")) if modules[0] else 0
 
 
 def choose(
@@ -175,17 +179,18 @@ def choose(
     with jax.enable_x64(True):
         reference = _randomized(torch_module, {name for link in links for name in link.names})
         wide = dataclasses.replace(call, dtype="float64")
-        with recorded_torch(reference) as calls:
-            outputs = call_torch(reference, wide)
+        pairs = {choice.modules for choice in open_choices}
+        calls = _noted_calls(reference, {name for name, _ in pairs})
+        outputs = call_torch(reference, wide)
         tensors = {name: tensor.detach().numpy() for name, tensor in _all_tensors(reference).items()}
         ours = prepare_flax(flax_module, wide)
         remaining = []
-        for modules in dict.fromkeys(choice.modules for choice in open_choices):
+        # What is within a module is decided before the module is.
+        for modules in sorted(pairs, key=lambda pair: (-_depth(pair), pair)):
             group = [choice for choice in open_choices if choice.modules == modules]
-            first = next((each for each in calls if each.name == modules[0]), None)
             chosen = None
-            if first is not None:
-                trial = _Trial(ours, modules[1], first, tensors)
+            if modules[0] in calls:
+                trial = _Trial(ours, modules[1], *calls[modules[0]], tensors)
                 if not modules[0]:
                     trial.layouts = [
                         layout.to_flax(wide) for layout in suggest_inputs(ours, wide, [o.shape for o in outputs])
@@ -216,17 +221,41 @@ def _all_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
+def _noted_calls(module: torch.nn.Module, names: Collection[str]) -> dict[str, tuple[Call, list[np.ndarray]]]:
+    """Return a dict that the named submodules fill with their first calls, and with the arrays of their outputs."""
+    calls: dict[str, tuple[Call, list[np.ndarray]]] = {}
+
+    def to_array(leaf: Any) -> Any:
+        return leaf.detach().numpy().copy() if isinstance(leaf, torch.Tensor) else leaf
+
+    for name in names:
+        # Inputs are copied before the call, which may overwrite them.
+        def begins(child: Any, args: tuple, kwargs: dict, name: str = name) -> None:
+            if name not in calls:
+                calls[name] = mapped_call(Call(args, kwargs, training=False, dtype="float64"), to_array), []
+
+        def ends(child: Any, args: tuple, output: Any, name: str = name) -> None:
+            if not calls[name][1]:
+                tensors = [leaf for leaf in jax.tree.leaves(output) if isinstance(leaf, torch.Tensor)]
+                calls[name][1].extend(map(to_array, tensors))
+
+        module.get_submodule(name).register_forward_pre_hook(begins, with_kwargs=True)
+        module.get_submodule(name).register_forward_hook(ends)
+    return calls
+
+
 class _Trial:
     """One Flax module, called on what its torch partner was called on, with different weights."""
 
-    def __init__(self, model: nnx.Module, path: str, call: ModuleCall, tensors: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self, model: nnx.Module, path: str, call: Call, outputs: list[np.ndarray], tensors: Mapping[str, np.ndarray]
+    ) -> None:
         self._module, self._prefix = named_modules(model)[path], join(path, "")
         self._variables = {
             name: variable for name, variable in named_variables(model).items() if name.startswith(self._prefix)
         }
-        self._tensors, self._outputs = tensors, call.outputs
-        recorded = Call(call.args, call.kwargs, training=False, dtype="float64")
-        self.layouts = [recorded, *_channels_last(recorded)]
+        self._tensors, self._outputs = tensors, outputs
+        self.layouts = [call, *_channels_last(call)]
 
     def find(self, links: Mapping[tuple[str, int | None], Link], group: Sequence[Choice]) -> Links | None:
         """Return the options with which the outputs agree, None if none do."""
