@@ -188,7 +188,7 @@ class TestOpen:
         assert candidates["a.bias"] == ("q.bias", "k.bias")
         assert not matching.is_complete()
         assert any(
-            "a.bias may be any of q.bias, k.bias. Fix: give names={'q.bias': 'a.bias'}" in p
+            "a.bias may be any of q.bias, k.bias. Fix: give matching={'q.bias': 'a.bias'}" in p
             for p in matching.problems()
         )
         with pytest.raises(ValueError, match=r"a\.kernel: the matching has no entry"):

@@ -32,7 +32,7 @@ def mapped_alignment(
     >>> mapped_alignment([], [], {"fc": "head"})
     Traceback (most recent call last):
     ...
-    ValueError: names= does not fit the modules:
+    ValueError: the mapping of names does not fit the modules:
       'fc' matches no torch module or tensor. Expected names with parameters. Fix: correct the key.
     """
     state = _State(list(torch_layers), list(flax_layers), [], [])
@@ -51,7 +51,7 @@ def mapped_alignment(
     for name in sorted((each for each in resolved if each not in linked), key=lambda name: -name.count(".")):
         _pair_modules(state, name, resolved[name])
     if state.problems:
-        raise ValueError("names= does not fit the modules:\n  " + "\n  ".join(state.problems))
+        raise ValueError("the mapping of names does not fit the modules:\n  " + "\n  ".join(state.problems))
     return state.pairings, state.ours, state.theirs
 
 

@@ -90,25 +90,25 @@ class Matching:
     def problems(self) -> list[str]:
         """Return a sentence for each kind of thing that has no partner.
 
-        >>> Matching(unmatched_torch=("fc.bias",)).problems()
-        ['torch parameters without a Flax variable: fc.bias. Fix: add them to the Flax module, or give names=.']
+        >>> Matching(unmatched_torch=("fc.bias",)).problems()[0].split(" Fix")[0]
+        'torch parameters without a Flax variable: fc.bias.'
         """
         result = []
         if self.unmatched_torch:
             result.append(
                 f"torch parameters without a Flax variable: {_listed(self.unmatched_torch)}. "
-                "Fix: add them to the Flax module, or give names=."
+                "Fix: add them to the Flax module, or give a mapping: matching={torch name: Flax path}."
             )
         if self.unmatched_flax:
             result.append(
                 f"Flax variables without a torch parameter: {_listed(self.unmatched_flax)}. "
-                "Fix: remove them from the Flax module, or give names=."
+                "Fix: remove them from the Flax module, or give a mapping: matching={torch name: Flax path}."
             )
         result += self.notes
         for each in self.ambiguous:
             result.append(
                 f"{each.flax} may be any of {_listed(each.candidates)}. "
-                f"Fix: give names={{{each.candidates[0].split(' (')[0]!r}: {each.flax!r}}}, or another of them."
+                f"Fix: give matching={{{each.candidates[0].split(' (')[0]!r}: {each.flax!r}}}, or another of them."
             )
         return result
 
