@@ -711,6 +711,7 @@ ERRORS = {
     "no optimizer": ({"optimizer": 0.1}, TypeError, "optimizer: 0.1. Expected an optimizer of optax"),
     "unknown mode": ({"mode": "test"}, ValueError, "mode: 'test'. Expected 'train' or 'eval'"),
     "random numbers": ({"torch_module": TorchNoise()}, ValueError, "the torch module is not deterministic"),
+    "nothing to train": ({"torch_module": torch.nn.ReLU()}, ValueError, "ReLU has no parameters to train"),
     "no torch module": ({"torch_module": Mlp()}, TypeError, "the first module is a Mlp"),
     "no Flax module": ({"flax_module": 3}, TypeError, "int is no model in JAX"),
     "other names": ({"torch_module": torch.nn.Linear(3, 3)}, ValueError, "the names have no complete match"),

@@ -99,9 +99,10 @@ def check_training(
         A report; ``report.passed`` says whether the trainings are equal.
 
     Raises:
-        TypeError: for an optimizer that is none.
-        ValueError: for names without a match, batches that do not fit, an optimizer over other parameters, a loss that
-            is not one finite number, and a torch module that computes two losses from one batch.
+        TypeError: for modules and optimizers that are none.
+        ValueError: for a module without parameters, names without a match, batches that do not fit, an optimizer over
+            other parameters, a loss that is not one finite number, and a torch module that computes two losses from one
+            batch.
 
     >>> import functools, optax
     >>> from torch import nn as torch_nn
@@ -116,6 +117,8 @@ def check_training(
     'Flax has momentum=0.8, torch momentum=0.9.'
     """
     require_module(torch_module)
+    if not any(True for _ in torch_module.parameters()):
+        raise ValueError(f"{type(torch_module).__name__} has no parameters to train. Expected some. Fix: use check")
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(
             f"optimizer: {optimizer!r}. Expected an optimizer of optax or flaxnets.optim. Fix: optax.sgd(0.1)"
