@@ -11,6 +11,7 @@ from unittest import mock
 import jax
 import numpy as np
 from flax import nnx
+from jax.core import Tracer
 
 from flaxnets.parity._torch import torch
 from flaxnets.parity.trees import named_modules
@@ -80,7 +81,7 @@ def _copied(tree: Any) -> Any:
             return np.array(leaf.detach().resolve_conj().resolve_neg().numpy())
         if isinstance(leaf, nnx.Variable):
             leaf = leaf.get_value()
-        if isinstance(leaf, jax.Array) and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if isinstance(leaf, jax.Array) and not jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return np.asarray(leaf)
         return leaf
 
@@ -160,4 +161,4 @@ def recorded_flax(module: nnx.Module) -> Iterator[list[ModuleCall]]:
 
 
 def _is_traced(tree: Any) -> bool:
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))

@@ -31,7 +31,7 @@ def traced(build: Callable[..., nnx.Module]) -> tuple[nnx.Module, nnx.Module]:
 
     def values(key: jax.Array) -> list[jax.Array]:
         rngs = nnx.Rngs(key)
-        rngs.default.count.set_raw_value(np.zeros((), np.uint32))  # a counter that is no part of what JAX traces
+        rngs.default.count.set_raw_value(np.zeros((), np.uint32))  # type: ignore[arg-type]  # no part of what JAX traces
         graph, variables = nnx.split(build(rngs=rngs))
         leaves, structure = jax.tree.flatten(variables)
         graphs[:] = [(graph, structure)]

@@ -167,10 +167,12 @@ def _copy_values(reference: torch.nn.Module, port: nnx.Module) -> None:
     for name, module in reference.named_modules():
         for attribute, value in vars(module).items():
             ours = vars(ported[name]).get(attribute) if name in ported else None
-            is_array = isinstance(value, torch.Tensor) and isinstance(ours, jax.Array)
-            if not is_array and not (type(value) is type(ours) is float):
+            is_array = isinstance(value, torch.Tensor)
+            if not (isinstance(ours, jax.Array) if is_array else type(value) is type(ours) is float):
                 continue
             expected = np.asarray(array(value) if is_array else value)
             if not relative_error(expected, np.asarray(ours)) <= INITIAL_GATE:
                 raise PortError(message=f"The attribute {name}.{attribute} differs from torch's.")
-            object.__setattr__(ported[name], attribute, jnp.asarray(expected, ours.dtype) if is_array else value)
+            object.__setattr__(
+                ported[name], attribute, jnp.asarray(expected, np.asarray(ours).dtype) if is_array else value
+            )
