@@ -32,7 +32,10 @@ from flaxnets.port.outcomes import Arguments
 from flaxnets.port.source.layout import laid_out
 from flaxnets.port.source.proving import execute, prove
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning",
+    "ignore:.*requires_grad=True.*:UserWarning",  # torch, of a reentrant checkpoint without gradients
+)
 
 ROOT = Path(__file__).parents[1]
 # Refused for what their forward does, by from_torch too.

@@ -11,12 +11,9 @@ from flax import nnx
 from flaxnets.parity._torch import torch
 from flaxnets.parity.layouts import Order, closest_order
 from flaxnets.parity.measures import relative_error, scaled_error
-from flaxnets.parity.returned import returned_by_both
+from flaxnets.parity.returned import AGREE, returned_by_both
 from flaxnets.parity.run import Call, Outcome, run_torch
 from flaxnets.parity.tracing import ModuleCall
-
-# Recorded values that agree this well are the same but for rounding errors that earlier layers made.
-AGREE = 1e-9
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -11,11 +11,11 @@ from flax import nnx
 from flaxnets import state
 from flaxnets.parity._torch import torch
 from flaxnets.parity.causes import find_cause
-from flaxnets.parity.isolation import AGREE, Isolated, inputs_agree, output_error, sources, with_outputs
+from flaxnets.parity.isolation import Isolated, Source, inputs_agree, output_error, sources, with_outputs
 from flaxnets.parity.layouts import Layout, to_torch
 from flaxnets.parity.pairs import Pair, local_pair
 from flaxnets.parity.report import Location, ModuleRow
-from flaxnets.parity.returned import returned_by_both
+from flaxnets.parity.returned import AGREE, Returned, returned_by_both
 from flaxnets.parity.run import Call, Outcome, call_flax, mapped_call, prepare_flax, run_flax, run_torch
 from flaxnets.parity.tracing import ModuleCall, recorded_flax, recorded_torch
 from flaxnets.parity.trees import named_modules
@@ -155,7 +155,7 @@ def isolate(
     """Feed a Flax module what its torch module got, with torch's weights; None if it cannot run by itself."""
     flax_module = named_modules(pair.flax_module)[each.flax.name]
     local = local_pair(pair, each.torch.name, each.flax.name, flax_module)
-    kept = tuple(r.torch for r in returned_by_both(each.torch.outputs, each.flax.outputs))
+    kept = tuple(r.torch for r in _returned(each, sources(each.torch, each.flax)))
     torch_call = dataclasses.replace(call, args=each.torch.args, kwargs=each.torch.kwargs)
 
     def observe(module: nnx.Module) -> Outcome:
@@ -193,7 +193,7 @@ def _observe(local: Pair, each: PairedCall, call: Call, cotangents: list[np.ndar
         return leaf if source.index is None else np.transpose(arrays[source.index], source.order)
 
     flax_call = mapped_call(dataclasses.replace(call, args=each.flax.args, kwargs=each.flax.kwargs), replace)
-    returned = returned_by_both(each.torch.outputs, each.flax.outputs)
+    returned = _returned(each, found)
     floats = [i for i, o in enumerate(each.torch.outputs) if o.dtype.kind in "fc"]
     turned = [np.zeros(o.shape) for o in each.flax.outputs]
     for one in returned:
@@ -207,6 +207,12 @@ def _observe(local: Pair, each: PairedCall, call: Call, cotangents: list[np.ndar
         outputs=[one.to_torch(outcome.outputs[one.flax]) for one in returned],
         input_gradients=_input_gradients(each, outcome.input_gradients) if call.gradients else [],
     )
+
+
+def _returned(each: PairedCall, found: Sequence[Source]) -> list[Returned]:
+    """Pair the outputs of a call; wrong values do not tell their axis order, which is likely that of an input."""
+    likely = [source.order for source in found if source.order is not None]
+    return returned_by_both(each.torch.outputs, each.flax.outputs, likely)
 
 
 def _input_gradients(each: PairedCall, gradients: list[np.ndarray]) -> list[Any]:

@@ -8,6 +8,9 @@ import numpy as np
 
 from flaxnets.parity.layouts import Order, closest_order, to_torch
 
+# Recorded values that agree this well are the same but for rounding errors that earlier layers made.
+AGREE = 1e-9
+
 
 @dataclasses.dataclass(frozen=True)
 class Returned:
@@ -51,23 +54,30 @@ class Returned:
         return np.transpose(array, self.order)
 
 
-def returned_by_both(torch_outputs: Sequence[np.ndarray], flax_outputs: Sequence[np.ndarray]) -> list[Returned]:
+def returned_by_both(
+    torch_outputs: Sequence[np.ndarray], flax_outputs: Sequence[np.ndarray], likely: Sequence[Order] = ()
+) -> list[Returned]:
     """Pair the outputs of two modules: by position where all shapes fit, else by shapes and values.
 
     A recurrent layer of Flax returns the last state before the outputs, and without torch's axis of layers.
+
+    Args:
+        torch_outputs: arrays that torch's module returned.
+        flax_outputs: arrays that the Flax module returned.
+        likely: axis orders of outputs whose values agree in no order.
 
     >>> outputs, state = np.arange(24.0).reshape(2, 3, 4), np.arange(8.0).reshape(2, 4)
     >>> [(each.torch, each.flax, each.error) for each in returned_by_both([outputs, state[None]], [state, outputs])]
     [(0, 1, 0.0), (1, 0, 0.0)]
     """
     by_position = [
-        _compared(torch_outputs, flax_outputs, i, i) for i in range(min(map(len, (torch_outputs, flax_outputs))))
+        _compared(a, b, i, i, likely) for i, (a, b) in enumerate(zip(torch_outputs, flax_outputs, strict=False))
     ]
     if len(torch_outputs) == len(flax_outputs) and all(each.order is not None for each in by_position):
         return by_position
     candidates = [
-        _compared(torch_outputs, flax_outputs, i, j)
-        for i, j in itertools.product(range(len(torch_outputs)), range(len(flax_outputs)))
+        _compared(a, b, i, j, likely)
+        for (i, a), (j, b) in itertools.product(enumerate(torch_outputs), enumerate(flax_outputs))
     ]
     fitting = sorted((c for c in candidates if c.order is not None), key=lambda c: (c.error, abs(c.torch - c.flax)))
     result: list[Returned] = []
@@ -77,7 +87,8 @@ def returned_by_both(torch_outputs: Sequence[np.ndarray], flax_outputs: Sequence
     return sorted(result, key=lambda each: each.torch)
 
 
-def _compared(torch_outputs: Sequence[np.ndarray], flax_outputs: Sequence[np.ndarray], i: int, j: int) -> Returned:
-    a, b = torch_outputs[i], flax_outputs[j]
+def _compared(a: np.ndarray, b: np.ndarray, i: int, j: int, likely: Sequence[Order]) -> Returned:
     order, error = closest_order(a, b) if a.ndim == b.ndim else closest_order(a.squeeze(), b.squeeze())
+    if not error <= AGREE and a.ndim == b.ndim:
+        order = next((o for o in likely if len(o) == a.ndim and np.transpose(a, o).shape == b.shape), order)
     return Returned(i, j, order, a.shape, b.shape, float("inf") if np.isnan(error) else error)

@@ -173,7 +173,8 @@ def reduction_kind(site: Site, hints: Hints) -> Iterator[Option]:
             if name != site.function:
                 text = f"Flax computes the {name}; torch's {{where}} computes the {site.function}."
                 fix = f"jnp.{site.function.replace('amax', 'max').replace('amin', 'min')}(...)"
-                yield Option("reduction", text, fix, instead(lambda x, f=function: f(x, **rest)), USUAL)
+                cause = "reduction" if {name, site.function} == {"mean", "sum"} else "pooling-kind"
+                yield Option(cause, text, fix, instead(lambda x, f=function: f(x, **rest)), USUAL)
     if site.function in ("softmax", "log_softmax"):
         dim = argument(site, "dim", -1)
         other = torch.log_softmax if site.function == "softmax" else torch.softmax

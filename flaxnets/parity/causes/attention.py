@@ -105,6 +105,8 @@ def masks(site: Site, hints: Hints) -> Iterator[Option]:
         if site.function not in ("invert", "logical_not"):
             text = "Flax takes a mask the other way round: True means what False means for torch's {where}."
             yield Option("mask-polarity", text, "mask=~mask", _inverted, COMMON if not site.is_module else USUAL)
+            if site.function == "masked_fill":
+                yield from _finite_masks(text)
         if site.is_module:
             for name, value in site.kwargs.items():
                 if isinstance(value, Described) and value.dtype == torch.bool:
@@ -140,6 +142,18 @@ def masks(site: Site, hints: Hints) -> Iterator[Option]:
             text = "Flax has a causal mask; torch's {where} has none."
             change = on_input(lambda x: x.masked_fill(torch.ones_like(x, dtype=torch.bool).triu(1), -torch.inf))
             yield Option("causal-mask", text, "no mask", change, USUAL)
+
+
+def _finite_masks(inverted: str) -> Iterator[Option]:
+    """Changed masks where every position of a row may be masked: infinite values would give NaN."""
+    transposed = "Flax masks earlier positions; torch's {where} masks later ones."
+    for value in (None, torch.finfo(torch.float64).min, torch.finfo(torch.float32).min, -1e9, -1e10, -1e4):
+        changes: dict[str, Any] = {} if value is None else {"value": value}
+        if value is not None:
+            change = setting("masked_fill", mask=lambda m: ~m, **changes)
+            yield Option("mask-polarity", inverted, "mask=~mask", change, COMMON)
+        change = setting("masked_fill", mask=lambda m: m.mT, **changes)
+        yield Option("causal-mask", transposed, "jnp.tril(mask)", change, COMMON)
 
 
 def _inverted(original: Original, args: tuple, kwargs: dict) -> Any:
@@ -207,7 +221,7 @@ def scales(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
         factor = _factor(site)
         if factor is None or not isinstance(site.result, Described):
             continue
-        name = _name_of_factor(site, sites, factor)
+        name = name_of_factor(site, sites)
         size = site.result.shape[-1] if site.result.shape else 1
         for value in dict.fromkeys(
             (1.0, factor**2, 1 / factor, factor**0.5 if factor > 0 else 1.0, 1 / size, size**-0.5, size**0.5)
@@ -226,13 +240,27 @@ def _factor(site: Site) -> float | None:
     return numbers[0] if site.function == "mul" else 1 / numbers[0]
 
 
-def _name_of_factor(site: Site, sites: Sequence[Site], factor: float) -> str:
+def name_of_factor(site: Site, sites: Sequence[Site]) -> str:
+    """What a constant factor is for, by its surroundings."""
     same_module = [s.function for s in sites if s.key.module == site.key.module]
     if "softmax" in same_module or _SDPA in same_module:
         return "attention-scale"
     made_by_embedding = {s.result.token for s in sites if s.function == "embedding" and isinstance(s.result, Described)}
     taken = {a.token for a in site.args if isinstance(a, Described)}
     return "embedding-scale" if taken & made_by_embedding else "scale"
+
+
+def averages(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
+    """A running average c * old + (1 - c) * new with exchanged factors."""
+    factors = [(site, factor) for site in sites if (factor := _factor(site)) is not None]
+    plan = {}
+    for (a, first), (b, second) in itertools.combinations(factors, 2):
+        if a.key.module == b.key.module and abs(first + second - 1) < 1e-9 and first != second:
+            plan |= {a.key: _scaled(second / first), b.key: _scaled(first / second)}
+    if plan:
+        where = next(site.where for site, _ in factors if site.key in plan)
+        text = f"Flax exchanges the factors of a running average; torch's {where} does not."
+        yield Variant("momentum-reversed", text, "momentum = 1 - momentum", plan, COMMON)
 
 
 def _scaled(factor: float) -> Callable[..., Any]:
@@ -294,4 +322,4 @@ def _indexed(index: Any) -> Change:
 
 
 SITE_RULES = (fused, masks, projections, positions)
-MODULE_RULES = (scales,)
+MODULE_RULES = (scales, averages)

@@ -21,9 +21,20 @@ from flaxnets.parity.causes import (
     structure,
     training,
 )
-from flaxnets.parity.causes.sites import Key, Site, Watched
+from flaxnets.parity.causes.sites import Described, Key, Site, Watched
 from flaxnets.parity.causes.suspects import suspicious
-from flaxnets.parity.causes.variants import COMMON, Cause, Hints, Unknown, Variant, at_sites, guarded, number
+from flaxnets.parity.causes.variants import (
+    COMMON,
+    Cause,
+    Hints,
+    Unknown,
+    Variant,
+    argument,
+    at_sites,
+    guarded,
+    number,
+    setting,
+)
 from flaxnets.parity.run import Outcome
 
 if TYPE_CHECKING:
@@ -72,7 +83,7 @@ def find_cause(isolated: "Isolated", limit: float = LIMIT) -> Cause | None:
             search = _Search(isolated, limit)
         except Exception:  # a module whose calls cannot be recorded
             return None
-        found = search.single(0.6) or search.number(0.75) or search.several(1.0)
+        found = search.tied() or search.single(0.6) or search.number(0.75) or search.several(1.0)
     if found is None:
         return None
     variant, after = found
@@ -91,7 +102,7 @@ class _Search:
             unchanged = self.watched.run(isolated.run, {})
             if any(not np.array_equal(a, b, equal_nan=True) for a, b in _arrays(unchanged, isolated.expected)):
                 self.watched.is_out_of_place = False
-            sites = self.watched.record(isolated.run)
+            self.sites = sites = self.watched.record(isolated.run)
         hints = Hints.of(isolated.flax_module)
         proposals = list(_proposals(sites, hints))
         self.unknowns = [p for p in proposals if isinstance(p, Unknown)]
@@ -167,6 +178,31 @@ class _Search:
             if error is not None:
                 return variant, error
         return None
+
+    def tied(self) -> Found | None:
+        """Weights that are one in torch and several in Flax: each has the gradient of its own uses only."""
+        uses: dict[str, list[Site]] = {}
+        for site in self.sites:
+            if site.function in ("linear", "embedding"):
+                weight = argument(site, "weight")
+                if isinstance(weight, Described) and weight.name is not None:
+                    uses.setdefault(weight.name, []).append(site)
+        shared = [sites for sites in uses.values() if len({site.key.module for site in sites}) > 1]
+        if self.base[0] > 1 or not shared:
+            return None
+        left: dict[tuple[str, str], float] = {}
+        for kept in [site for sites in shared for site in sites]:
+            others = [s for sites in shared for s in sites if s.key.module != kept.key.module]
+            plan = {s.key: setting(s.function, weight=lambda w: w.detach()) for s in others}
+            outcome = self.run(Variant("", "", "", plan), gradients=True)
+            if outcome is None:
+                return None
+            for kind, name, error, gate in self.isolated.errors(outcome):
+                left[kind, name] = min(left.get((kind, name), float("inf")), error / gate)
+        names = " and ".join(dict.fromkeys(site.where for site in shared[0]))
+        text = f"Flax has separate weights where torch's {names} share one: each has the gradient of its own use."
+        variant = Variant("tied-weights", text, "use one nnx.Param in both layers", {}, COMMON)
+        return (variant, max(left.values())) if max(left.values()) <= 1 else None
 
     def number(self, part: float) -> Found | None:
         """A mistake with a number, which is solved for."""

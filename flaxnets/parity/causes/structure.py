@@ -7,6 +7,7 @@ from typing import Any
 
 from flaxnets.parity._torch import torch
 from flaxnets.parity.causes.activations import ACTIVATIONS, NAMES
+from flaxnets.parity.causes.attention import name_of_factor
 from flaxnets.parity.causes.sites import Change, Described, Original, Plan, Site, submodule_call
 from flaxnets.parity.causes.variants import (
     COMMON,
@@ -376,18 +377,16 @@ def unknown_numbers(sites: Sequence[Site], hints: Hints) -> Iterator[Unknown]:
     root = _root(sites)
     visible = [*([root] if root else []), *_visible(sites)]
     for site in [s for s in sites if not s.is_module]:
-        for i, value in enumerate(site.args):
+        cause = name_of_factor(site, sites) if site.function in ("mul", "div") else "constant"
+        for key, value in [*enumerate(site.args), *site.kwargs.items()]:
             if isinstance(value, float):
-                yield Unknown("constant", value, partial(_other_constant, site, i))
-        for key, value in site.kwargs.items():
-            if isinstance(value, float):
-                yield Unknown("constant", value, partial(_other_constant, site, key))
+                yield Unknown(cause, value, partial(_other_constant, site, key, cause))
     for target in visible:
         if isinstance(target.result, Described) and target.result.is_float:
             yield Unknown("factor", 1.0, partial(_factor, target))
 
 
-def _other_constant(site: Site, key: int | str, value: float) -> Variant:
+def _other_constant(site: Site, key: int | str, cause: str, value: float) -> Variant:
     names = SIGNATURES.get(site.function, ())
     name = key if isinstance(key, str) else names[key] if key < len(names) else ""
     right = site.kwargs[key] if isinstance(key, str) else site.args[key]
@@ -401,16 +400,29 @@ def _other_constant(site: Site, key: int | str, value: float) -> Variant:
         f"Flax computes {site.function} with {words.format(number(value))}; "
         f"torch's {site.where} with {words.format(number(right))}."
     )
-    cause = {"eps": "epsilon", "negative_slope": "negative-slope"}.get(
-        name, name if name in ("alpha", "beta") else "constant"
-    )
+    names_of_arguments = {"eps": "epsilon", "negative_slope": "negative-slope", "alpha": "alpha", "beta": "beta"}
+    cause = names_of_arguments.get(name, cause)
     return Variant(cause, text, f"{site.function} with {words.format(number(right))}", {site.key: change}, ODD)
 
 
 def _factor(site: Site, value: float) -> Variant:
     text = f"Flax multiplies the result of {_what(site)} by {number(value)}{_meaning(value, site)}; torch does not."
     change = on_result(lambda x: x * value)
+    if _is_bessel(value):
+        text = f"Flax divides a variance by n - 1 before {_what(site)}; torch divides it by n."
+        return Variant("variance-unbiased", text, "jnp.var(x, ddof=0)", {site.key: change}, ODD)
     return Variant("factor", text, f"no factor after {_what(site)}", {site.key: change}, ODD)
+
+
+def _is_bessel(value: float) -> bool:
+    """Whether a factor is n / (n - 1), its inverse, or a root of these."""
+    if value <= 0:
+        return False
+    for ratio in (value, 1 / value, value**2, value**-2):
+        count = ratio / (ratio - 1) if ratio > 1 else 0.0
+        if 2 <= count <= 1e6 and abs(count - round(count)) < 1e-6 * count:
+            return True
+    return False
 
 
 def _meaning(value: float, site: Site) -> str:

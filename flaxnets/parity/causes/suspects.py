@@ -19,8 +19,8 @@ _NEAR = 6
 # Their results have the same numbers also when they are wrong.
 _REARRANGING = frozenset(
     {
-        "view", "reshape", "flatten", "unflatten", "transpose", "permute", "moveaxis", "cat", "stack", "chunk", "split", "roll",
-        "flip", "unbind", "pixel_shuffle", "pixel_unshuffle", "unfold",
+        "view", "reshape", "flatten", "unflatten", "transpose", "permute", "moveaxis", "cat", "stack", "chunk", "split",
+        "roll", "flip", "unbind", "pixel_shuffle", "pixel_unshuffle", "unfold",
     }
 )  # fmt: skip
 
@@ -34,6 +34,7 @@ def suspicious(isolated: "Isolated", sites: Sequence[Site]) -> set[Key]:
     pool = _Pool([*jax.tree.leaves(calls), *isolated.observed.outputs])
     steps: dict[int, int] = {}  # from the last shared value to a tensor
     suspects = set()
+    makers: dict[int, list[Key]] = {}
     for position, site in enumerate(sites):  # in order of completion: an argument's own call comes first
         results = [leaf for leaf in pytree.tree_leaves(site.result) if isinstance(leaf, Described)]
         given = [leaf for leaf in pytree.tree_leaves((site.args, site.kwargs)) if isinstance(leaf, Described)]
@@ -44,6 +45,10 @@ def suspicious(isolated: "Isolated", sites: Sequence[Site]) -> set[Key]:
             steps.setdefault(leaf.token, 0 if leaf in pool else before + 1)
         if before < _NEAR and (not is_shared or site.function in _REARRANGING):
             suspects.add(site.key)
+            if before == 0:  # something may be missing between a shared value and this call
+                suspects.update(key for leaf in given for key in makers.get(leaf.token, ()))
+        for leaf in results:
+            makers.setdefault(leaf.token, []).append(site.key)
         if is_shared and site.is_module:
             inner = itertools.takewhile(lambda s, depth=site.depth: s.depth > depth, reversed(sites[:position]))
             suspects.difference_update(s.key for s in inner)
