@@ -12,12 +12,15 @@ import numpy as np
 import optax
 from flax import nnx
 
-from flaxnets import state
+from flaxnets import state, xla
 from flaxnets.optim.frozen import mask, unmask
 from flaxnets.parity._torch import torch
 from flaxnets.parity.pairs import Pair
 from flaxnets.parity.run import Call, call_flax, mapped_call
 from flaxnets.parity.trees import named_variables
+
+# A step runs a few times only: compiling quickly matters more than running quickly.
+_QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 Arrays = dict[str, np.ndarray]
 Loss = Callable[[Any, Any], Any]
@@ -388,9 +391,12 @@ class FlaxTrainer:
     def __init__(self, training: Training):
         self._training = training
         module = nnx.clone(training.pair.flax_module)
-        self._graphdef, self._params, self._rest = nnx.split(module, nnx.Param, ...)
-        self._opt_state = training.optimizer.init(mask(self._params))
-        self._step = jax.jit(self._one_step)
+        self._graphdef, params, rest = nnx.split(module, nnx.Param, ...)
+        # What a step returns is committed to a device; if its first arguments were not, it would be compiled twice.
+        device = next(iter(jnp.zeros(()).devices()))
+        placed = jax.device_put((params, rest, training.optimizer.init(mask(params))), device)
+        self._params, self._rest, self._opt_state = placed
+        self._step = jax.jit(self._one_step, compiler_options=xla.compiler_options(_QUICK))
         self.start = self._values()
 
     def random_state(self) -> Any:
