@@ -105,6 +105,7 @@ def check_training(
             batch.
 
     >>> import functools, optax
+    >>> from flaxnets import nn
     >>> from torch import nn as torch_nn
     >>> rng = np.random.default_rng(0)
     >>> batches = [(rng.normal(size=(4, 3)), rng.normal(size=(4, 2))) for _ in range(3)]
