@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -199,7 +200,7 @@ def _observe(local: Pair, each: PairedCall, call: Call, cotangents: list[np.ndar
     for one in returned:
         if one.torch in floats:
             turned[one.flax] = one.to_flax(cotangents[floats.index(one.torch)])
-    turned = [c for c, o in zip(turned, each.flax.outputs, strict=True) if o.dtype.kind in "fc"]
+    turned = [c for c, o in zip(turned, each.flax.outputs, strict=True) if jnp.issubdtype(o.dtype, jnp.inexact)]
     with local.flax_masks():
         outcome = run_flax(local.flax_module, flax_call, turned, jit=False)
     return dataclasses.replace(
