@@ -36,6 +36,7 @@ class Isolated:
         gates: the largest errors of outputs and buffers, and of gradients.
         masks: of a torch module: a context in which this module uses the dropout masks that Flax used.
         kept: the positions of the outputs of torch that Flax returns, too; outcomes have no others.
+        owners: for each floating-point input of torch the first one with the same values, which Flax may take once.
         observe: of a Flax module, a changed copy of this one: what it makes of the same inputs and weights.
     """
 
@@ -53,6 +54,7 @@ class Isolated:
     gates: tuple[float, float]
     masks: Callable[[torch.nn.Module], AbstractContextManager[None]]
     kept: tuple[int, ...]
+    owners: tuple[int, ...]
     observe: Callable[[nnx.Module], Outcome] | None = None
 
     def run(self, module: torch.nn.Module | None = None) -> Outcome:
@@ -60,7 +62,7 @@ class Isolated:
         module = module or self.torch_module
         with self.masks(module):
             outcome, _ = run_torch(module, self.call, self.cotangents, np.random.default_rng(0))
-        return with_outputs(outcome, self.kept)
+        return as_flax_has_it(outcome, self.kept, self.owners)
 
     def errors(self, outcome: Outcome) -> list[tuple[str, str, float, float]]:
         """Return kind, name, error and gate of everything in which Flax's outcome can differ from one of torch."""
@@ -72,9 +74,22 @@ class Isolated:
         return float("inf") if any(np.isnan(ratios)) else max(ratios, default=0.0)
 
 
-def with_outputs(outcome: Outcome, kept: Sequence[int]) -> Outcome:
-    """Return the outcome with the outputs at these positions."""
-    return dataclasses.replace(outcome, outputs=[outcome.outputs[i] for i in kept if i < len(outcome.outputs)])
+def as_flax_has_it(outcome: Outcome, kept: Sequence[int], owners: Sequence[int]) -> Outcome:
+    """Return torch's outcome with the outputs at these positions, and one gradient for inputs that are the same."""
+    gradients = [np.zeros_like(gradient) for gradient in outcome.input_gradients]
+    for gradient, owner in zip(outcome.input_gradients, owners, strict=False):
+        gradients[owner] = gradients[owner] + gradient
+    outputs = [outcome.outputs[i] for i in kept if i < len(outcome.outputs)]
+    return dataclasses.replace(outcome, outputs=outputs, input_gradients=gradients)
+
+
+def owners_of(inputs: Sequence[np.ndarray]) -> tuple[int, ...]:
+    """Return for each array the position of the first array that is equal.
+
+    >>> owners_of([np.zeros(2), np.ones(2), np.zeros(2)])
+    (0, 1, 0)
+    """
+    return tuple(next(i for i, other in enumerate(inputs) if np.array_equal(other, array)) for array in inputs)
 
 
 def outcome_errors(expected: Outcome, observed: Outcome, gates: tuple[float, float]) -> Any:

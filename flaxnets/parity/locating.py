@@ -12,7 +12,7 @@ from flax import nnx
 from flaxnets import state
 from flaxnets.parity._torch import torch
 from flaxnets.parity.causes import find_cause
-from flaxnets.parity.isolation import Isolated, Source, inputs_agree, output_error, sources, with_outputs
+from flaxnets.parity.isolation import Isolated, Source, as_flax_has_it, inputs_agree, output_error, owners_of, sources
 from flaxnets.parity.layouts import Layout, to_torch
 from flaxnets.parity.pairs import Pair, local_pair
 from flaxnets.parity.report import Location, ModuleRow
@@ -156,6 +156,7 @@ def isolate(
     """Feed a Flax module what its torch module got, with torch's weights; None if it cannot run by itself."""
     flax_module = named_modules(pair.flax_module)[each.flax.name]
     local = local_pair(pair, each.torch.name, each.flax.name, flax_module)
+    owners = owners_of([a for a in each.torch.inputs() if a.dtype.kind in "fc"])
     kept = tuple(r.torch for r in _returned(each, sources(each.torch, each.flax)))
     torch_call = dataclasses.replace(call, args=each.torch.args, kwargs=each.torch.kwargs)
 
@@ -175,7 +176,8 @@ def isolate(
         return None
     return Isolated(
         name=each.torch.name, torch_module=local.torch_module, flax_name=each.flax.name, flax_module=flax_module,
-        call=torch_call, cotangents=cotangents, expected=with_outputs(expected, kept), observed=observed, kept=kept,
+        call=torch_call, cotangents=cotangents, expected=as_flax_has_it(expected, kept,
+        owners), observed=observed, kept=kept, owners=owners,
         torch_calls=[c for c in recording.torch_calls if each.torch.contains(c)],
         flax_calls=[c for c in recording.flax_calls if each.flax.contains(c)],
         to_flax=local.to_flax, gates=gates, masks=local.torch_masks, observe=observe,
