@@ -176,8 +176,8 @@ def isolate(
         return None
     return Isolated(
         name=each.torch.name, torch_module=local.torch_module, flax_name=each.flax.name, flax_module=flax_module,
-        call=torch_call, cotangents=cotangents, expected=as_flax_has_it(expected, kept,
-        owners), observed=observed, kept=kept, owners=owners,
+        call=torch_call, cotangents=cotangents, expected=as_flax_has_it(expected, kept, owners), observed=observed,
+        kept=kept, owners=owners,
         torch_calls=[c for c in recording.torch_calls if each.torch.contains(c)],
         flax_calls=[c for c in recording.flax_calls if each.flax.contains(c)],
         to_flax=local.to_flax, gates=gates, masks=local.torch_masks, observe=observe,
