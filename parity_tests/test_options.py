@@ -17,7 +17,7 @@ from flaxnets.cli.help import format_help, is_positional
 from flaxnets.cli.train_options import parse_options
 from flaxnets.data import load
 from flaxnets.parity import Difference, Report
-from flaxnets.parity.training_report import StepRow, TrainingReport
+from flaxnets.parity.training.report import StepRow, TrainingReport
 from flaxnets.training import load_run
 
 CASES = cases()
@@ -56,7 +56,7 @@ def only_until_the_work(place, monkeypatch):
     monkeypatch.setattr("flaxnets.cli.port._write", lambda *arguments: None)
     monkeypatch.setattr("flaxnets.cli.port._write_weights", lambda *arguments: None)
     monkeypatch.setattr("flaxnets.parity.check", lambda *arguments, **options: EQUAL)
-    monkeypatch.setattr("flaxnets.parity.trajectories.check_training", lambda *arguments, **options: TRAINED)
+    monkeypatch.setattr("flaxnets.parity.training.trajectories.check_training", lambda *arguments, **options: TRAINED)
     monkeypatch.setattr("flaxnets.cli.parity._write_text", lambda *arguments: None)
     monkeypatch.setattr("flaxnets.cli.show.layer_outputs", lambda model, inputs: {})
     monkeypatch.setattr("flaxnets.cli.show.first_filters", lambda model, shape: None)

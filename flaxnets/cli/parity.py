@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from flaxnets.parity import Report
     from flaxnets.parity.matching import Matching
-    from flaxnets.parity.training_report import TrainingReport
+    from flaxnets.parity.training.report import TrainingReport
 
 
 @dataclasses.dataclass(frozen=True)

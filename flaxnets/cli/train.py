@@ -376,7 +376,7 @@ def fit_twin(plan: Plan) -> list[dict[str, Any]]:
     ['epoch', 'test_loss', 'train_loss']
     """
     from flaxnets import named_parameters, state_dict
-    from flaxnets.parity.training import fit_torch
+    from flaxnets.parity.training.fit import fit_torch
     from flaxnets.training import Batches
     from flaxnets.training.progress import describe
 

@@ -11,7 +11,7 @@ from flaxnets.parity.report import ModuleRow, Report, error_text
 
 if TYPE_CHECKING:
     from flaxnets.parity.matching import Matching
-    from flaxnets.parity.training_report import TrainingReport
+    from flaxnets.parity.training.report import TrainingReport
 
 _STYLE = """
 :root { color-scheme: light dark; --back: #fff; --card: #f5f6f8; --text: #1c2024; --dim: #5c6570; --line: #d5d9de;

@@ -11,8 +11,8 @@ import numpy as np
 from flax import linen, nnx
 
 from flaxnets.parity._torch import torch
-from flaxnets.parity.functions import FunctionModule
 from flaxnets.parity.layouts import Order, orders
+from flaxnets.parity.matching.functions import FunctionModule
 
 # More combinations of axis orders than this are not tried.
 _LIMIT = 24
@@ -22,7 +22,7 @@ def as_nnx(module: Any, torch_module: torch.nn.Module, *inputs: Any, seed: int =
     """Return a model of Flax NNX, Flax Linen or Equinox as an NNX module, for :func:`flaxnets.parity.check`.
 
     A Linen module is initialised within ``nnx.bridge.ToNNX``. A callable pytree becomes a
-    :class:`flaxnets.parity.functions.FunctionModule`; one of Equinox is called on each example of a batch.
+    :class:`flaxnets.parity.matching.functions.FunctionModule`; one of Equinox is called on each example of a batch.
 
     Args:
         module: the model.

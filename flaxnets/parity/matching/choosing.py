@@ -11,14 +11,14 @@ import numpy as np
 from flax import nnx
 
 from flaxnets.parity._torch import torch
-from flaxnets.parity.aligning import exchanged, interchangeable, preference
 from flaxnets.parity.layouts import closest_order, orders, suggest_inputs, with_orders
-from flaxnets.parity.naming import numbered_alike
-from flaxnets.parity.ordering import Order, call_torch
-from flaxnets.parity.pairing import Link, Pairing
+from flaxnets.parity.matching.aligning import exchanged, interchangeable, preference
+from flaxnets.parity.matching.linking import Link, Pairing
+from flaxnets.parity.matching.naming import numbered_alike
+from flaxnets.parity.matching.ordering import Order, call_torch
+from flaxnets.parity.matching.transforms import Transform
 from flaxnets.parity.run import Call, call_flax, mapped_call, prepare_flax
 from flaxnets.parity.state import randomize
-from flaxnets.parity.transforms import Transform
 from flaxnets.parity.trees import join, named_modules, named_variables
 
 Links = tuple[Link, ...]

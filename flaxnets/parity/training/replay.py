@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flaxnets.parity.update_rules import Settings, Updater
+from flaxnets.parity.training.update_rules import Settings, Updater
 
 # Of a parameter's largest step: what passes in a replay, where only the optimizer's own arithmetic rounds.
 _GATE = 1e-10

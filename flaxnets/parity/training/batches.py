@@ -10,7 +10,7 @@ import numpy as np
 
 from flaxnets import nn
 from flaxnets.parity._torch import torch
-from flaxnets.parity.training_runs import Batch, Loss
+from flaxnets.parity.training.runs import Batch, Loss
 
 
 def random_batches(

@@ -6,8 +6,8 @@ from typing import Any
 from flax import nnx
 
 from flaxnets.parity._torch import torch
-from flaxnets.parity.layers import find_row
-from flaxnets.parity.pairing import Link
+from flaxnets.parity.matching.layers import find_row
+from flaxnets.parity.matching.linking import Link
 from flaxnets.parity.trees import join, named_modules
 
 Pairs = tuple[tuple[str, str], ...]

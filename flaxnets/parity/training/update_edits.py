@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from flaxnets.parity.replay import Plan
-from flaxnets.parity.update_rules import KINDS, Settings, own_settings, settings_like
+from flaxnets.parity.training.replay import Plan
+from flaxnets.parity.training.update_rules import KINDS, Settings, own_settings, settings_like
 
 
 @dataclasses.dataclass(frozen=True)

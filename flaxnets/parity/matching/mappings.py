@@ -4,11 +4,11 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from flaxnets.parity.aligning import align
-from flaxnets.parity.layers import FlaxLayer, Target
-from flaxnets.parity.pairing import Link, Pairing, fits, pair
-from flaxnets.parity.torch_layers import Source, TorchLayer
-from flaxnets.parity.transforms import joined
+from flaxnets.parity.matching.aligning import align
+from flaxnets.parity.matching.layers import FlaxLayer, Target
+from flaxnets.parity.matching.linking import Link, Pairing, fits, pair
+from flaxnets.parity.matching.torch_layers import Source, TorchLayer
+from flaxnets.parity.matching.transforms import joined
 
 Names = Mapping[str, str | Sequence[str]] | Callable[[str], str | None]
 

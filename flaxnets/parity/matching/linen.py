@@ -1,4 +1,4 @@
-"""Flax Linen modules within ``nnx.bridge.ToNNX``: their layers in the coordinates of :mod:`flaxnets.parity.layers`.
+"""Flax Linen modules within ``nnx.bridge.ToNNX``: their layers in torch's coordinates, as ``layers`` has them.
 
 A wrapped Linen module is a dict of variables for NNX. What layer each of them is of, is seen when the module is called;
 without a call it is guessed from the variables' names and numbers of axes.
@@ -17,8 +17,8 @@ from typing import Any
 
 from flax import linen, nnx
 
-from flaxnets.parity.layers import FlaxLayer, Row, Shape, describe, find_row_of, norm_variables
-from flaxnets.parity.transforms import joined
+from flaxnets.parity.matching.layers import FlaxLayer, Row, Shape, describe, find_row_of, norm_variables
+from flaxnets.parity.matching.transforms import joined
 from flaxnets.parity.trees import join, named_modules, named_variables
 
 

@@ -1,6 +1,6 @@
 """Why a training in Flax is not torch's: mistakes in losses, running statistics and parameters.
 
-Those of optimizers are in :mod:`flaxnets.parity.update_causes`.
+Those of optimizers are in :mod:`flaxnets.parity.training.update_causes`.
 """
 
 import dataclasses
@@ -11,9 +11,9 @@ import numpy as np
 
 from flaxnets.parity._torch import torch
 from flaxnets.parity.causes import Cause
-from flaxnets.parity.training_report import Stage
-from flaxnets.parity.training_runs import Evidence, Loss, Variant
-from flaxnets.parity.update_causes import find_update_cause
+from flaxnets.parity.training.report import Stage
+from flaxnets.parity.training.runs import Evidence, Loss, Variant
+from flaxnets.parity.training.update_causes import find_update_cause
 
 F = torch.nn.functional
 Change = Callable[[str, Any, list[Any], dict[str, Any]], Any]

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from flaxnets.parity.measures import deviation, largest
-from flaxnets.parity.training_report import Stage
-from flaxnets.parity.training_runs import Step, TorchStep, TorchTrainer, Training, Variant
+from flaxnets.parity.training.report import Stage
+from flaxnets.parity.training.runs import Step, TorchStep, TorchTrainer, Training, Variant
 
 # An error that passes without further evidence, relative to the loss, the norm of all gradients, the largest movement
 # of any parameter so far, or the buffer's largest value.

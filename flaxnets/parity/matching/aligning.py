@@ -5,10 +5,10 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from flaxnets.parity.layers import FlaxLayer
-from flaxnets.parity.naming import likeness, normalised, same_numbers
-from flaxnets.parity.pairing import Pairing, flax_parts, groups, pair, signature, torch_parts
-from flaxnets.parity.torch_layers import TorchLayer
+from flaxnets.parity.matching.layers import FlaxLayer
+from flaxnets.parity.matching.linking import Pairing, flax_parts, groups, pair, signature, torch_parts
+from flaxnets.parity.matching.naming import likeness, normalised, same_numbers
+from flaxnets.parity.matching.torch_layers import TorchLayer
 
 # A pairing is worth this much for each layer in it; likeness of names adds less than that.
 _WORTH = 5.0

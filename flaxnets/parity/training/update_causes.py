@@ -10,10 +10,10 @@ import numpy as np
 from flaxnets import optim
 from flaxnets.parity._torch import torch
 from flaxnets.parity.causes import Cause
-from flaxnets.parity.replay import Plan, Recording, fit, flat, joined
-from flaxnets.parity.training_runs import Arrays, Evidence, Step, TorchStep, Training, Variant
-from flaxnets.parity.update_edits import Edit, free_rates, shown, single_edits
-from flaxnets.parity.update_rules import Settings, Updater, kind_of, settings_of
+from flaxnets.parity.training.replay import Plan, Recording, fit, flat, joined
+from flaxnets.parity.training.runs import Arrays, Evidence, Step, TorchStep, Training, Variant
+from flaxnets.parity.training.update_edits import Edit, free_rates, shown, single_edits
+from flaxnets.parity.training.update_rules import Settings, Updater, kind_of, settings_of
 
 _PROOFS = 3  # candidates that are tried on the whole training
 

@@ -20,11 +20,11 @@ from flaxnets.parity.pairs import Pair, with_layout
 from flaxnets.parity.preconditions import require_module
 from flaxnets.parity.run import Call, prepare_flax
 from flaxnets.parity.state import compare_names, randomize_buffers, randomize_parameters, transfer
-from flaxnets.parity.training_bands import FLOOR, STAGES, BandedTrainer, Key, Numbers, first_failure, ratio, shown
-from flaxnets.parity.training_batches import as_batch, losses
-from flaxnets.parity.training_causes import find_training_cause
-from flaxnets.parity.training_report import Stage, StepRow, TrainingReport
-from flaxnets.parity.training_runs import (
+from flaxnets.parity.training.bands import FLOOR, STAGES, BandedTrainer, Key, Numbers, first_failure, ratio, shown
+from flaxnets.parity.training.batches import as_batch, losses
+from flaxnets.parity.training.causes import find_training_cause
+from flaxnets.parity.training.report import Stage, StepRow, TrainingReport
+from flaxnets.parity.training.runs import (
     Evidence,
     FlaxTrainer,
     Loss,

@@ -19,17 +19,17 @@ import numpy as np
 from flax import nnx
 
 from flaxnets.parity._torch import torch
-from flaxnets.parity.aligning import Alignment, align, likelier
-from flaxnets.parity.choosing import Choice, choices, choose
-from flaxnets.parity.composites import composites
-from flaxnets.parity.layers import composites_under_torch_names, flax_layers
-from flaxnets.parity.linen import bridged_layers
-from flaxnets.parity.mappings import Names, mapped_alignment
-from flaxnets.parity.ordering import Order, flax_order, torch_order
-from flaxnets.parity.pairing import Link
+from flaxnets.parity.matching.aligning import Alignment, align, likelier
+from flaxnets.parity.matching.choosing import Choice, choices, choose
+from flaxnets.parity.matching.composites import composites
+from flaxnets.parity.matching.layers import composites_under_torch_names, flax_layers
+from flaxnets.parity.matching.linen import bridged_layers
+from flaxnets.parity.matching.linking import Link
+from flaxnets.parity.matching.mappings import Names, mapped_alignment
+from flaxnets.parity.matching.ordering import Order, flax_order, torch_order
+from flaxnets.parity.matching.torch_layers import torch_layers
+from flaxnets.parity.matching.transforms import Transform, joined
 from flaxnets.parity.run import Call
-from flaxnets.parity.torch_layers import torch_layers
-from flaxnets.parity.transforms import Transform, joined
 from flaxnets.parity.trees import named_modules as named_modules
 from flaxnets.parity.trees import named_variables as named_variables
 
@@ -43,7 +43,7 @@ class Entry:
     Attributes:
         flax: path of the variable in the NNX module: ``"blocks.0.norm.scale"``.
         torch: state-dict names: ``("rnn.bias_ih_l0", "rnn.bias_hh_l0")``.
-        transform: text of a :class:`flaxnets.parity.transforms.Transform`: ``"rows(0:4) | transpose"``.
+        transform: text of a :class:`flaxnets.parity.matching.transforms.Transform`: ``"rows(0:4) | transpose"``.
     """
 
     flax: str

@@ -8,10 +8,10 @@ import functools
 import itertools
 from collections.abc import Mapping, Sequence
 
-from flaxnets.parity.layers import GATES, FlaxLayer, Shape, Target
-from flaxnets.parity.naming import likeness, normalised, words
-from flaxnets.parity.torch_layers import Source, TorchLayer
-from flaxnets.parity.transforms import joined, reshaping
+from flaxnets.parity.matching.layers import GATES, FlaxLayer, Shape, Target
+from flaxnets.parity.matching.naming import likeness, normalised, words
+from flaxnets.parity.matching.torch_layers import Source, TorchLayer
+from flaxnets.parity.matching.transforms import joined, reshaping
 
 # What layers and users call the parameters that torch calls weight, bias, running_mean and running_var.
 _ROLES: Mapping[str, str] = {
@@ -101,8 +101,8 @@ def pair(torch_layers: Sequence[TorchLayer], flax_layers: Sequence[FlaxLayer]) -
 
     >>> from flax import nnx
     >>> from flaxnets.parity._torch import torch
-    >>> from flaxnets.parity.layers import flax_layers
-    >>> from flaxnets.parity.torch_layers import torch_layers
+    >>> from flaxnets.parity.matching.layers import flax_layers
+    >>> from flaxnets.parity.matching.torch_layers import torch_layers
     >>> ours = torch_layers(torch.nn.Linear(3, 2))
     >>> theirs = flax_layers(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
     >>> [(link.target.path, link.names, link.transform) for link in pair(ours, theirs).links]

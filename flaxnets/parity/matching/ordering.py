@@ -14,11 +14,11 @@ import numpy as np
 from flax import nnx
 
 from flaxnets.parity._torch import torch
-from flaxnets.parity.layers import FlaxLayer
 from flaxnets.parity.layouts import suggest_inputs
-from flaxnets.parity.linen import recorded_linen
+from flaxnets.parity.matching.layers import FlaxLayer
+from flaxnets.parity.matching.linen import recorded_linen
+from flaxnets.parity.matching.torch_layers import TorchLayer
 from flaxnets.parity.run import Call, Constant, call_flax, mapped_call
-from flaxnets.parity.torch_layers import TorchLayer
 from flaxnets.parity.trees import join, named_modules
 
 L = TypeVar("L", TorchLayer, FlaxLayer)

@@ -1,7 +1,8 @@
 """How the variables of each Flax layer type are made of torch tensors: one table, one row a layer type.
 
 Both sides are described in torch's coordinates: a layer has a kind and roles (``weight``, ``bias``, ``running_mean``)
-with torch's shapes, whatever the layer's class and memory order. :mod:`flaxnets.parity.pairing` then compares roles.
+with torch's shapes, whatever the layer's class and memory order.
+:mod:`flaxnets.parity.matching.linking` then compares roles.
 """
 
 import dataclasses
@@ -14,8 +15,8 @@ from typing import Any, NamedTuple
 from flax import nnx
 
 from flaxnets.parity._torch import torch
-from flaxnets.parity.torch_layers import TORCH_KINDS, Shape
-from flaxnets.parity.transforms import joined, reshaping
+from flaxnets.parity.matching.torch_layers import TORCH_KINDS, Shape
+from flaxnets.parity.matching.transforms import joined, reshaping
 from flaxnets.parity.trees import join, named_modules, named_variables
 
 # Gates of recurrent cells, in the order in which both torch and Flax stack them: i f g o, and r z n.
@@ -236,7 +237,7 @@ def flax_layers(module: nnx.Module, bridged: Sequence[tuple[FlaxLayer, int]] = (
 
     Args:
         module: any NNX module.
-        bridged: layers of Linen modules within, of :func:`flaxnets.parity.linen.bridged_layers`.
+        bridged: layers of Linen modules within, of :func:`flaxnets.parity.matching.linen.bridged_layers`.
 
     >>> [layer.kind for layer in flax_layers(nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0)))]
     ['linear', 'linear', 'linear', 'linear']
