@@ -11,7 +11,7 @@ import torch
 from flaxnets.cli import command
 from flaxnets.cli.building import parse_target
 from flaxnets.cli.common import UsageError
-from flaxnets.parity import Report
+from flaxnets.parity import Matching, Report
 
 TORCH = """
 import torch
@@ -321,6 +321,13 @@ def test_says_what_cannot_be_compared(here, arguments, message):
     assert (status, message in said, said.count("\n")) == (2, True, 1), said
 
 
+def test_the_matching_of_equal_names_is_written(tmp_path, capsys):
+    path = tmp_path / "matching.json"
+    pair = "torch.nn:BatchNorm1d(4)", "flaxnets.nn:BatchNorm1d(4)"
+    assert command.main(["parity", *pair, *LINEAR, "--save-matching", str(path)]) == 0, capsys.readouterr().err
+    assert {entry.flax for entry in Matching.load(path).entries} >= {"weight", "bias", "running_mean", "running_var"}
+
+
 def test_swapped_models_are_told_apart(capsys):
     assert command.main(["parity", "flax.nnx:Linear(4, 3)", "torch.nn:Linear(4, 3)", *LINEAR]) == 2
     assert "flax.nnx:Linear(4, 3) " in capsys.readouterr().err
@@ -349,7 +356,7 @@ def test_progress_is_shown_on_a_terminal(here, monkeypatch):
     said = []
     monkeypatch.setattr("rich.status.Status.update", lambda self, words: said.append(words))
     assert here(*NET)[0] == 0
-    assert "comparing ..." in said
+    assert {"building the models ...", "finding axis orders ..."} <= {*said}
 
 
 def test_input_numbers_depend_on_the_seed_alone():

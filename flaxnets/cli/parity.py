@@ -50,7 +50,7 @@ class Options:
     weights: File = None
     """Weights of the model in PyTorch, .pt or .safetensors; random without."""
     matching: File = None
-    """A file of --save-matching, with which no names are matched anew."""
+    """A file of --save-matching, or JSON with names: {"fc": "head"}."""
     save_matching: File = None
     """Write there which Flax variable is which tensor of PyTorch, as JSON."""
     train: bool = False
@@ -163,9 +163,10 @@ def _flax_module(
         names = inspect.signature(constructor).parameters
     except (TypeError, ValueError):  # of what is written in C
         names = {}
-    streams = {"rngs": lambda: nnx.Rngs(seed), "key": lambda: jax.random.key(seed)}
-    more = {name: make() for name, make in streams.items() if name in names and name not in target.kwargs}
-    module = target.build(more)
+    more: dict[str, Any] = {"rngs": nnx.Rngs(seed)} if "rngs" in names else {}
+    if "key" in names and names["key"].default is inspect.Parameter.empty:
+        more["key"] = jax.random.key(seed)
+    module = target.build({name: value for name, value in more.items() if name not in target.kwargs})
     try:
         return as_nnx(module, torch_module, *arrays, seed=seed)
     except TypeError as error:
@@ -185,7 +186,7 @@ def _compare(
     arrays: Sequence[Any],
     say: Callable[[str], None],
 ) -> "Report":
-    from flaxnets.parity import check
+    from flaxnets.parity import check, match
 
     matching = None if options.matching is None else _read_matching(options.matching)
     try:
@@ -206,7 +207,10 @@ def _compare(
     if not report.differences:
         shown = "; ".join(report.problems[:5])
         more = f"; and {len(report.problems) - 5} more" if len(report.problems) > 5 else ""
-        raise UsageError(f"nothing could be compared: {shown}{more}. Fix: --matching FILE")
+        fix = 'Fix: --matching FILE with JSON such as {"fc": "head"}, a name in PyTorch and its path in Flax'
+        raise UsageError(f"nothing could be compared: {shown}{more}. {fix}")
+    if options.save_matching is not None and report.matching is None:  # the names are equal
+        report = dataclasses.replace(report, matching=match(torch_module, flax_module, *arrays))
     return report
 
 
@@ -216,10 +220,15 @@ def _said(error: Exception) -> str:
     return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
 
 
-def _read_matching(path: str) -> "Matching":
-    from flaxnets.parity.matching import Matching
+def _read_matching(path: str) -> "Matching | dict[str, str]":
+    """A saved matching, or names in PyTorch with their paths in Flax."""
+    from flaxnets.parity import Matching
 
     try:
+        with contextlib.suppress(ValueError):
+            names = json.loads(Path(path).read_text(encoding="utf-8"))
+            if isinstance(names, dict) and names and all(isinstance(name, str) for name in names.values()):
+                return names
         return Matching.load(path)
     except OSError as error:
         raise UsageError(f"--matching {path}: {error.strerror or error}") from error
@@ -289,17 +298,13 @@ def _write(options: Options, report: "Report", training: "TrainingReport | None"
 
     more = {} if training is None else {"training": json.loads(training.to_json())}
     markdown = "\n".join(part.to_markdown() for part in (report, training) if part is not None)
-    texts = {
-        options.html: lambda: page(report, training),
-        options.json: lambda: json.dumps(json.loads(report.to_json()) | more, indent=1) + "\n",
-        options.markdown: lambda: markdown,
-    }
-    for path, text in texts.items():
-        if path is not None:
-            _write_text(path, text())
-    if options.save_matching is not None:
-        if report.matching is None:
-            raise UsageError(f"--save-matching {options.save_matching}: the names of the two models do not match")
+    if options.html is not None:
+        _write_text(options.html, page(report, training))
+    if options.json is not None:
+        _write_text(options.json, json.dumps(json.loads(report.to_json()) | more, indent=1) + "\n")
+    if options.markdown is not None:
+        _write_text(options.markdown, markdown)
+    if options.save_matching is not None and report.matching is not None:
         try:
             report.matching.save(options.save_matching)
         except OSError as error:
