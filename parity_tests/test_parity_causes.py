@@ -826,7 +826,7 @@ row(
 )
 row(
     "another constant",
-    "constant",
+    "scale",
     lambda: blocks(lambda m, x: m.first(x) + x * 0.3, lambda m, x: m.first(x) + x * 0.45, *linears("first")),
     TOKENS,
 )

@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils import _pytree as pytree
 
 from flaxnets.parity._torch import torch
-from flaxnets.parity.causes.sites import Change, Described, Original, Site
+from flaxnets.parity.causes.sites import Change, Described, Key, Original, Site
 from flaxnets.parity.causes.variants import (
     COMMON,
     RARE,
@@ -253,14 +253,16 @@ def name_of_factor(site: Site, sites: Sequence[Site]) -> str:
 def averages(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
     """A running average c * old + (1 - c) * new with exchanged factors."""
     factors = [(site, factor) for site in sites if (factor := _factor(site)) is not None]
-    plan = {}
+    plan: dict[Key, Change] = {}
+    single: list[dict[Key, Change]] = []
     for (a, first), (b, second) in itertools.combinations(factors, 2):
         if a.key.module == b.key.module and abs(first + second - 1) < 1e-9 and first != second:
-            plan |= {a.key: _scaled(second / first), b.key: _scaled(first / second)}
-    if plan:
+            single.append({a.key: _scaled(second / first), b.key: _scaled(first / second)})
+            plan |= single[-1]
+    for exchanged in [plan, *single] if plan else []:
         where = next(site.where for site, _ in factors if site.key in plan)
         text = f"Flax exchanges the factors of a running average; torch's {where} does not."
-        yield Variant("momentum-reversed", text, "momentum = 1 - momentum", plan, COMMON)
+        yield Variant("momentum-reversed", text, "momentum = 1 - momentum", exchanged, COMMON)
 
 
 def _scaled(factor: float) -> Callable[..., Any]:
