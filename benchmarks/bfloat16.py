@@ -20,8 +20,7 @@ import torch
 from flax import nnx
 
 from flaxnets import autocast, kernels, named_parameters
-from flaxnets.parity import transfer
-from flaxnets.parity.state import randomize
+from flaxnets.parity import randomize, transfer
 from flaxnets.training.step import jit_options
 
 ROOT = Path(__file__).parents[1]

@@ -106,7 +106,7 @@ def port(library: str, name: str, way: str, batch: int = 2, channels: int = 3) -
     import numpy as np
     import torch
 
-    from flaxnets.parity.state import randomize
+    from flaxnets.parity import randomize
     from flaxnets.port import from_torch
 
     build = builders(load(library))[name]

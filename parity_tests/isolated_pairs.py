@@ -12,10 +12,10 @@ import torch
 from flax import nnx
 
 from flaxnets import nn as ported
+from flaxnets.parity import randomize
 from flaxnets.parity.check import GATES
 from flaxnets.parity.measures import relative_error, scaled_error
 from flaxnets.parity.run import Call, Outcome, run_torch
-from flaxnets.parity.state import randomize
 
 GATE = GATES["float64"]
 

@@ -11,8 +11,7 @@ import flaxnets
 import torchref
 from flaxnets import nn
 from flaxnets.nn import functional as F
-from flaxnets.parity import assert_parity, check
-from flaxnets.parity.measures import relative_error
+from flaxnets.parity import assert_parity, check, relative_error
 
 
 class TransposedLinear(nn.Linear):

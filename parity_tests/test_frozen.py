@@ -15,8 +15,7 @@ from flax import nnx
 from flaxnets import nn, optim
 from flaxnets.data import Split
 from flaxnets.optim import lr_scheduler
-from flaxnets.parity import transfer
-from flaxnets.parity.measures import relative_error
+from flaxnets.parity import relative_error, transfer
 from flaxnets.training import Batch, Checkpoints, TrainState, classification, fit, l2_penalty, make_train_step
 
 GATE = 1e-12

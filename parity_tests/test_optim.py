@@ -17,8 +17,7 @@ import flaxnets
 import torchref
 from flaxnets import nn, optim
 from flaxnets.optim import lr_scheduler
-from flaxnets.parity import transfer
-from flaxnets.parity.measures import relative_error
+from flaxnets.parity import relative_error, transfer
 
 STEPS, LR, GATE = 20, 0.002, 1e-10
 

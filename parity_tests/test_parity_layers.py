@@ -13,12 +13,11 @@ import torch
 from flax import nnx
 
 from flaxnets import nn
+from flaxnets.parity import load_torch_weights, match, randomize
 from flaxnets.parity.layouts import Order, to_torch
-from flaxnets.parity.matching import load_torch_weights, match
 from flaxnets.parity.matching.layers import TABLE
 from flaxnets.parity.matching.transforms import Transform
 from flaxnets.parity.run import Call, prepare_flax, run_flax, run_torch
-from flaxnets.parity.state import randomize
 
 LAST, LAST_1D, LAST_3D = (0, 2, 3, 1), (0, 2, 1), (0, 2, 3, 4, 1)
 Rngs = nnx.Rngs

@@ -13,12 +13,11 @@ import torch
 from flax import linen, nnx
 from matching_models import MODELS, Flax, Model, Torch
 
+from flaxnets.parity import Entry, FunctionModule, Matching, load_torch_weights, match, randomize
 from flaxnets.parity.layouts import closest_order, suggest_inputs
-from flaxnets.parity.matching import Entry, Matching, load_torch_weights, match, named_modules, named_variables
-from flaxnets.parity.matching.functions import FunctionModule
+from flaxnets.parity.matching import named_modules, named_variables
 from flaxnets.parity.matching.ordering import call_torch
 from flaxnets.parity.run import Call, call_flax
-from flaxnets.parity.state import randomize
 
 Rngs = nnx.Rngs
 

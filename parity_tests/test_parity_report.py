@@ -9,9 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from flaxnets.parity.causes import Cause
-from flaxnets.parity.matching import Ambiguity, Entry, Matching
-from flaxnets.parity.report import Difference, Location, ModuleRow, Report
+from flaxnets.parity import Ambiguity, Cause, Difference, Entry, Location, Matching, ModuleRow, Report
 
 CAUSE = Cause("epsilon", "Flax adds 1e-6 to the <variance>, PyTorch 1e-5.", "nnx.BatchNorm(4, epsilon=1e-5)", 3e8, 0.25)
 WRONG = Location("body.bn", "BatchNorm2d", "trunk.norm", "BatchNorm", "output 0 is off", None, CAUSE)

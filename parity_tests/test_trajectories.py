@@ -16,10 +16,7 @@ from flax import nnx
 import flaxnets
 import torchref
 from flaxnets import nn, optim, training
-from flaxnets.parity import transfer
-from flaxnets.parity.masks import shared_masks
-from flaxnets.parity.measures import relative_error
-from flaxnets.parity.state import randomize
+from flaxnets.parity import randomize, relative_error, shared_masks, transfer
 from flaxnets.registry import get_entry
 from flaxnets.training import Batch, TrainState, checkpoint, classification, make_train_step
 
