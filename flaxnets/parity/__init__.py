@@ -1,4 +1,4 @@
-"""Holds a Flax module against a PyTorch module: names, outputs, gradients and buffers. Needs torch.
+"""Compare a Flax module with a PyTorch module: names, outputs, gradients and buffers. Needs torch.
 
 >>> from torch import nn as torch_nn
 >>> import numpy as np

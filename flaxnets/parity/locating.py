@@ -115,7 +115,8 @@ def locate(pair: Pair, call: Call, gates: tuple[float, float]) -> tuple[Location
         gates: the largest errors of outputs and buffers, and of gradients.
 
     Returns:
-        The location, and a row for each pair of calls. The location is None if no pair differs by itself.
+        The location, and a row for each pair of calls. If no pair differs by itself, the location is the first pair
+        whose error came in with its inputs, or None.
     """
     recording = record(pair, call)
     has_wrong_output = any(not each.agrees_out for each in recording.pairs)
@@ -125,10 +126,23 @@ def locate(pair: Pair, call: Call, gates: tuple[float, float]) -> tuple[Location
         if not suspect.agrees_in or (has_wrong_output and suspect.agrees_out):
             continue
         isolated = isolate(pair, suspect, recording, call, gates)
-        if isolated is not None and isolated.error(isolated.expected) > 1:
+        if isolated is None:
+            continue
+        if isolated.error(isolated.expected) > 1:
             wrong, location = suspect, describe(isolated, suspect, recording, pair)
             break
+        if not suspect.agrees_out:
+            location = location or _carried(suspect)
     return location, rows(recording, wrong, gates[0])
+
+
+def _carried(each: PairedCall) -> Location:
+    """Return the place of an error that a module does not make on torch's own inputs."""
+    return Location(
+        torch_name=each.torch.name, torch_type=type(each.torch.module).__name__,
+        flax_name=each.flax.name, flax_type=type(each.flax.module).__name__,
+        details=f"output: off by {each.error:.1e}", carried=True,
+    )  # fmt: skip
 
 
 def rows(recording: Recording, wrong: PairedCall | None, gate: float) -> tuple[ModuleRow, ...]:
