@@ -11,7 +11,7 @@ from flax import nnx
 
 from flaxnets import state
 from flaxnets.parity._torch import torch
-from flaxnets.parity.causes import find_cause
+from flaxnets.parity.causes import Cause, find_cause
 from flaxnets.parity.isolation import Isolated, Source, as_flax_has_it, inputs_agree, output_error, owners_of, sources
 from flaxnets.parity.layouts import Layout, to_torch
 from flaxnets.parity.pairs import Pair, local_pair
@@ -116,7 +116,7 @@ def locate(pair: Pair, call: Call, gates: tuple[float, float]) -> tuple[Location
 
     Returns:
         The location, and a row for each pair of calls. If no pair differs by itself, the location is the first pair
-        whose error came in with its inputs, or None.
+        whose error came in with its inputs, or else the first module with a variable that torch does not have, or None.
     """
     recording = record(pair, call)
     has_wrong_output = any(not each.agrees_out for each in recording.pairs)
@@ -133,7 +133,28 @@ def locate(pair: Pair, call: Call, gates: tuple[float, float]) -> tuple[Location
             break
         if not suspect.agrees_out:
             location = location or _carried(suspect)
-    return location, rows(recording, wrong, gates[0])
+    return location or extra_variable(pair), rows(recording, wrong, gates[0])
+
+
+def extra_variable(pair: Pair) -> Location | None:
+    """Return the module with the first Flax variable that torch does not have."""
+    if pair.matching is None:
+        return None
+    torch_names = {flax_name: torch_name for torch_name, flax_name in reversed(pair.matching.modules)}
+    for path in pair.matching.unmatched_flax:
+        flax_name, _, variable = path.rpartition(".")
+        if flax_name in torch_names:
+            torch_name = torch_names[flax_name]
+            torch_type = type(pair.torch_module.get_submodule(torch_name)).__name__
+            is_bias = variable == "bias"
+            text = f"Flax has a {variable}; torch's {torch_type} has none."
+            fix = "use_bias=False" if is_bias else f"remove {variable}"
+            cause = Cause("bias-extra" if is_bias else "variable-extra", text, fix, before=np.nan, after=np.nan)
+            flax_type = type(named_modules(pair.flax_module)[flax_name]).__name__
+            return Location(
+                torch_name, torch_type, flax_name, flax_type, f"Flax has {path}, torch does not", None, cause
+            )
+    return None
 
 
 def _carried(each: PairedCall) -> Location:

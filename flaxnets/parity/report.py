@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -183,11 +184,12 @@ class Report:
         cause = location.cause
         if cause is None:
             return facts | {"cause": "not one of the known mistakes; compare the source of the two modules"}
+        facts |= {"cause": cause.text, "change": cause.fix}
+        if math.isnan(cause.before):  # a variable too many is seen from the names alone
+            return facts
         return facts | {
-            "cause": cause.text,
-            "change": cause.fix,
             "proof": f"with PyTorch changed to make the same mistake ({cause.name}), the error falls from "
-            f"{cause.before:.1e} to {cause.after:.1e} times what is allowed",
+            f"{cause.before:.1e} to {cause.after:.1e} times what is allowed"
         }
 
     def __str__(self) -> str:
