@@ -132,7 +132,7 @@ class _Search:
 
     def is_late(self, part: float) -> bool:
         """Whether this part of the time is over."""
-        return self._clock() - self.begin > part * self.limit or time.monotonic() - self.wall > 3 * part * self.limit
+        return self._clock() - self.begin > part * self.limit or time.monotonic() - self.wall > 6 * part * self.limit
 
     def run(self, variant: Variant, gradients: bool = False) -> Outcome | None:
         """The torch module with a mistake, or None if the mistake cannot be made there."""
