@@ -194,7 +194,9 @@ def projections(site: Site, hints: Hints) -> Iterator[Option]:
             )
             change = on_result(lambda y, o=order: torch.cat([y.chunk(len(o), -1)[i] for i in o], -1))
             yield Option("split-order", text, f"order {tuple(range(parts))}", change, USUAL if parts == 3 else RARE)
-    heads = next((h for name in _HEADS if isinstance(h := getattr(site.module, name, None), int)), 1)
+    # The projection may be a layer of its own: then the module around it knows the number of heads.
+    known = [getattr(site.module, name, None) for name in _HEADS]
+    heads = next((h for h in [*known, *hints.of_names(*_HEADS)] if isinstance(h, int)), 1)
     if heads > 1 and width % (3 * heads) == 0:
         for shape, words in (
             ((heads, 3, -1), "(head, qkv, size)"),

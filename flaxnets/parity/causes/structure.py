@@ -23,6 +23,7 @@ from flaxnets.parity.causes.variants import (
     number,
     on_input,
     on_result,
+    plan_of,
 )
 
 _NORMS = ("layer_norm", "batch_norm", "group_norm", "instance_norm", "rms_norm", "normalize")
@@ -383,7 +384,13 @@ def unknown_numbers(sites: Sequence[Site], hints: Hints) -> Iterator[Unknown]:
                 yield Unknown(cause, value, partial(_other_constant, site, key, cause))
     for target in visible:
         if isinstance(target.result, Described) and target.result.is_float:
-            yield Unknown("factor", 1.0, partial(_factor, target))
+            yield Unknown("factor", 1.0, partial(_factor, name_of_factor(target, sites), [target]))
+    calls: dict[tuple[str, str, int], list[Site]] = {}
+    for target in visible:
+        calls.setdefault((target.key.module, target.key.function, target.key.ordinal), []).append(target)
+    for repeated in calls.values():  # in a loop
+        if len(repeated) > 1 and isinstance(repeated[0].result, Described) and repeated[0].result.is_float:
+            yield Unknown("factor", 1.0, partial(_factor, name_of_factor(repeated[0], sites), repeated))
 
 
 def _other_constant(site: Site, key: int | str, cause: str, value: float) -> Variant:
@@ -405,13 +412,16 @@ def _other_constant(site: Site, key: int | str, cause: str, value: float) -> Var
     return Variant(cause, text, f"{site.function} with {words.format(number(right))}", {site.key: change}, ODD)
 
 
-def _factor(site: Site, value: float) -> Variant:
+def _factor(name: str, sites: Sequence[Site], value: float) -> Variant:
+    site = sites[0]
     text = f"Flax multiplies the result of {_what(site)} by {number(value)}{_meaning(value, site)}; torch does not."
     change = on_result(lambda x: x * value)
+    plan = plan_of(sites, change)
     if _is_bessel(value):
         text = f"Flax divides a variance by n - 1 before {_what(site)}; torch divides it by n."
-        return Variant("variance-unbiased", text, "jnp.var(x, ddof=0)", {site.key: change}, ODD)
-    return Variant("factor", text, f"no factor after {_what(site)}", {site.key: change}, ODD)
+        return Variant("variance-unbiased", text, "jnp.var(x, ddof=0)", plan, ODD)
+    name = "factor" if name == "scale" else name
+    return Variant(name, text, f"no factor after {_what(site)}", plan, ODD)
 
 
 def _is_bessel(value: float) -> bool:
