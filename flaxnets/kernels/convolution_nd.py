@@ -333,8 +333,10 @@ def _padded_groups(x: jax.Array, window: Window) -> list[jax.Array]:
     XLA reads rows faster than every second or third element of rows.
     """
     x, step = _pad(x, [(0, 0, 0), *window.padding()[:-1]]), window.stride[-1]
-    parts = [materialized(lax.slice_in_dim(x, i, x.shape[-1], step, axis=-1)) for i in range(step)]
-    return [part.reshape(part.shape[0], window.groups, -1, *part.shape[2:]) for part in parts]
+    width, channels = x.shape[-1], x.shape[1] // window.groups
+    # A stride may be larger than the rows are long: some parts are empty then.
+    parts = [materialized(lax.slice_in_dim(x, min(i, width), width, step, axis=-1)) for i in range(step)]
+    return [part.reshape(part.shape[0], window.groups, channels, *part.shape[2:]) for part in parts]
 
 
 def _elements(parts: list[jax.Array], tap: Tap, window: Window) -> jax.Array:
