@@ -57,6 +57,8 @@ CASES = {
     "2-d groups": Case((6, 7), (3, 3), (6, 4), 2, pads=((1, 1), (1, 1))),
     "2-d groups, strided": Case((8, 7), (3, 2), (8, 16), 4, (2, 3), ((1, 1), (0, 1))),
     "2-d depthwise, strided and dilated columns": Case((8, 11), (2, 3), (4, 4), 4, (1, 2), ((0, 0), (1, 2)), (2, 3)),
+    "2-d groups, a stride wider than the image": Case((4, 1), (1, 1), (2, 2), 2, (1, 3)),
+    "1-d groups, a stride wider than the sequence": Case((2,), (2,), (4, 4), 4, (3,)),
     "2-d groups, dilated": Case((8, 8), (2, 3), (4, 8), 2, dilation=(2, 2)),
     "2-d groups wider than a dense convolution": Case((4, 5), (2, 2), (40, 20), 2),
     "2-d groups of many channels": Case((5, 4), (2, 3), (32, 48), 2, (2, 1), ((1, 0), (1, -1))),
