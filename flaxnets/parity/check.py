@@ -12,16 +12,15 @@ from flax import nnx
 
 from flaxnets import nn
 from flaxnets.parity._torch import torch
-from flaxnets.parity.draws import SharedDraws, switch_off_inner_dropout
+from flaxnets.parity.draws import SharedDraws
 from flaxnets.parity.locating import locate, record, rows
 from flaxnets.parity.matching import Matching, Names, match
 from flaxnets.parity.measures import relative_error, scaled_error
-from flaxnets.parity.pairs import Pair, with_layout
+from flaxnets.parity.pairs import Pair, pair_of_equal_names, pair_of_matching, with_layout
 from flaxnets.parity.preconditions import require_call, require_comparable, require_module
 from flaxnets.parity.report import Difference, Report
 from flaxnets.parity.run import Call, Constant, Outcome, is_float, prepare_flax
-from flaxnets.parity.state import compare_names, randomize_buffers, randomize_parameters, transfer
-from flaxnets.parity.trees import named_variables
+from flaxnets.parity.state import compare_names, randomize_parameters
 from flaxnets.parity.wrapping import as_nnx
 
 # The largest errors that pass: of outputs and buffers, relative to their own maximum; of gradients, relative to the
@@ -179,10 +178,7 @@ def _pair(
     """
     problems = compare_names(torch_module, flax_module) if matching is None else []
     if matching is None and not problems:
-        if rng is not None:
-            randomize_buffers(torch_module, rng, dict(torch_module.named_buffers()))
-        transfer(torch_module, flax_module)
-        return [], Pair(torch_module, flax_module)
+        return [], pair_of_equal_names(torch_module, flax_module, rng)
     if not isinstance(flax_module, nn.Module):
         problems = []  # the names are the user's own
     options.say("matching names")
@@ -191,14 +187,7 @@ def _pair(
     problems += [problem for problem in matching.problems() if problem not in problems]
     if matching.ambiguous or not matching.entries:
         return problems, None
-    if rng is not None:
-        randomize_buffers(torch_module, rng, {name for entry in matching.entries for name in entry.torch})
-    state_dict = {name: t.detach().numpy() for name, t in _state(torch_module).items()}
-    for name, value in matching.flax_values(state_dict, flax_module).items():
-        variable = named_variables(flax_module)[name]
-        variable.set_value(jax.numpy.asarray(value, variable.get_value().dtype))
-    switch_off_inner_dropout(torch_module, flax_module)
-    pair = Pair(torch_module, flax_module, matching, draws=SharedDraws(options.seed))
+    pair = pair_of_matching(torch_module, flax_module, matching, rng, SharedDraws(options.seed))
     options.say("finding axis orders")
     try:
         return problems, with_layout(pair, call)
@@ -206,14 +195,6 @@ def _pair(
         if not problems:
             raise
         return problems, None  # a module whose names are wrong need not run
-
-
-def _state(torch_module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return all parameters and buffers under all of their names."""
-    return {
-        **dict(torch_module.named_parameters(remove_duplicate=False)),
-        **dict(torch_module.named_buffers(remove_duplicate=False)),
-    }
 
 
 def _compare(title: str, pair: Pair, call: Call, options: _Options) -> Report:

@@ -36,10 +36,6 @@ class Layout:
         """Return the call with its arrays in Flax's axis order."""
         return with_orders(call, self.inputs)
 
-    def inputs_to_torch(self, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray | None]:
-        """Return arrays like the inputs, such as their gradients, in torch's axis order."""
-        return [array if array is None else to_torch(array, o) for array, o in zip(arrays, self.inputs, strict=True)]
-
     def describe(self) -> tuple[str, ...]:
         """Return a sentence for each array whose axes have another order in Flax.
 

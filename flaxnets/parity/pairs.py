@@ -11,11 +11,12 @@ import numpy as np
 from flax import nnx
 
 from flaxnets.parity._torch import torch
-from flaxnets.parity.draws import SharedDraws
+from flaxnets.parity.draws import SharedDraws, switch_off_inner_dropout
 from flaxnets.parity.layouts import Layout, Order, closest_order, suggest_inputs, to_torch
 from flaxnets.parity.masks import shared_masks
-from flaxnets.parity.matching import Matching
+from flaxnets.parity.matching import Matching, set_values
 from flaxnets.parity.run import Call, Outcome, call_flax, is_float, prepare_flax, run_flax, run_torch
+from flaxnets.parity.state import named_tensors, randomize_buffers, transfer
 
 # Outputs of a right layout differ by no more than this before localisation begins.
 _RIGHT_LAYOUT = 1e-6
@@ -109,6 +110,37 @@ class Pair:
         arrays = [leaf for leaf in leaves if hasattr(leaf, "array") or isinstance(leaf, np.ndarray)]
         orders = [o for leaf, o in zip(arrays, self.layout.inputs, strict=True) if is_float(leaf)]
         return [to_torch(g, order) for g, order in zip(gradients, orders, strict=True)]
+
+
+def pair_of_equal_names(
+    torch_module: torch.nn.Module, flax_module: nnx.Module, rng: np.random.Generator | None
+) -> Pair:
+    """Give the Flax module the weights that torch has under the same names.
+
+    With ``rng`` the buffers are drawn anew before.
+    """
+    if rng is not None:
+        randomize_buffers(torch_module, rng, dict(torch_module.named_buffers()))
+    transfer(torch_module, flax_module)
+    return Pair(torch_module, flax_module)
+
+
+def pair_of_matching(
+    torch_module: torch.nn.Module,
+    flax_module: nnx.Module,
+    matching: Matching,
+    rng: np.random.Generator | None,
+    draws: SharedDraws,
+) -> Pair:
+    """Give the Flax module torch's weights as the matching says, and switch off dropout that cannot be shared.
+
+    With ``rng`` the buffers that both sides have are drawn anew before.
+    """
+    if rng is not None:
+        randomize_buffers(torch_module, rng, {name for entry in matching.entries for name in entry.torch})
+    set_values(flax_module, matching.flax_values(named_tensors(torch_module), flax_module))
+    switch_off_inner_dropout(torch_module, flax_module)
+    return Pair(torch_module, flax_module, matching, draws=draws)
 
 
 def with_layout(pair: Pair, call: Call) -> Pair:

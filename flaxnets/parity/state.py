@@ -49,6 +49,16 @@ def compare_names(torch_module: torch.nn.Module, flax_module: nnx.Module) -> lis
     return problems
 
 
+def named_tensors(torch_module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return all parameters and buffers of a torch module, each under all of its names.
+
+    >>> list(named_tensors(torch.nn.Linear(3, 2)))
+    ['weight', 'bias']
+    """
+    parameters = torch_module.named_parameters(remove_duplicate=False)
+    return {**dict(parameters), **dict(torch_module.named_buffers(remove_duplicate=False))}
+
+
 def randomize(torch_module: torch.nn.Module, rng: np.random.Generator) -> None:
     """Moves every parameter and buffer off its initial value, so that no zero bias or unit variance hides a fault.
 

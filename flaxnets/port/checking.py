@@ -13,7 +13,7 @@ from flax import nnx
 from flaxnets import state
 from flaxnets.parity.masks import shared_masks
 from flaxnets.parity.measures import deviation, largest
-from flaxnets.parity.state import compare_names
+from flaxnets.parity.state import compare_names, named_tensors
 from flaxnets.port._torch import torch
 from flaxnets.port.errors import PortError
 from flaxnets.port.locating import locate
@@ -111,8 +111,7 @@ def _precise(module: torch.nn.Module, port: nnx.Module, double: bool) -> Iterato
 
 def _transfer(module: torch.nn.Module, port: nnx.Module) -> None:
     """Give a port the values and the precision of its torch module, without programs that would have to be compiled."""
-    tensors = dict(module.named_parameters(remove_duplicate=False))
-    tensors |= dict(module.named_buffers(remove_duplicate=False))
+    tensors = named_tensors(module)
     for name, variable in state.named_variables(port, remove_duplicate=True):
         value = to_numpy(tensors[name])
         is_whole = jnp.issubdtype(variable.dtype, jnp.integer)

@@ -41,13 +41,6 @@ class Pair:
             return tuple(rng.integers(0, vocabulary, shape) for shape, vocabulary in pairs)
         return tuple(rng.normal(size=shape) for shape in self.shapes)
 
-    def specifications(self) -> list[str]:
-        """Return the inputs as the command takes them."""
-        sizes = [",".join(map(str, shape)) for shape in self.shapes]
-        if not self.vocabularies:
-            return sizes
-        return [f"{size}:int64:{vocabulary}" for size, vocabulary in zip(sizes, self.vocabularies, strict=True)]
-
     def __str__(self) -> str:
         return self.name
 

@@ -18,7 +18,7 @@ from flaxnets.parity.matching.naming import numbered_alike
 from flaxnets.parity.matching.ordering import Order, call_torch
 from flaxnets.parity.matching.transforms import Transform
 from flaxnets.parity.run import Call, call_flax, mapped_call, prepare_flax
-from flaxnets.parity.state import randomize
+from flaxnets.parity.state import named_tensors, randomize
 from flaxnets.parity.trees import join, named_modules, named_variables
 
 Links = tuple[Link, ...]
@@ -182,7 +182,7 @@ def choose(
         pairs = {choice.modules for choice in open_choices}
         calls = _noted_calls(reference, {name for name, _ in pairs})
         outputs = call_torch(reference, wide)
-        tensors = {name: tensor.detach().numpy() for name, tensor in _all_tensors(reference).items()}
+        tensors = {name: tensor.detach().numpy() for name, tensor in named_tensors(reference).items()}
         ours = prepare_flax(flax_module, wide)
         remaining = []
         # What is within a module is decided before the module is.
@@ -212,13 +212,6 @@ def _randomized(module: torch.nn.Module, used: Collection[str]) -> torch.nn.Modu
         if name in kept:
             buffer.copy_(kept[name])
     return module
-
-
-def _all_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {
-        **dict(module.named_parameters(remove_duplicate=False)),
-        **dict(module.named_buffers(remove_duplicate=False)),
-    }
 
 
 def _noted_calls(module: torch.nn.Module, names: Collection[str]) -> dict[str, tuple[Call, list[np.ndarray]]]:

@@ -17,6 +17,7 @@ from flaxnets.optim.frozen import mask, unmask
 from flaxnets.parity._torch import torch
 from flaxnets.parity.pairs import Pair
 from flaxnets.parity.run import Call, call_flax, mapped_call
+from flaxnets.parity.state import named_tensors
 from flaxnets.parity.trees import named_variables
 
 # A step runs a few times only: compiling quickly matters more than running quickly.
@@ -367,8 +368,7 @@ def _gradients(named: Mapping[str, Any]) -> Arrays:
 
 def torch_state(module: torch.nn.Module) -> Arrays:
     """Return copies of all parameters and buffers of a torch module, under all of their names."""
-    parameters = module.named_parameters(remove_duplicate=False)
-    return _numbers({**dict(parameters), **dict(module.named_buffers(remove_duplicate=False))})
+    return _numbers(named_tensors(module))
 
 
 def _advance(scheduler: Any, loss: torch.Tensor) -> None:

@@ -14,12 +14,12 @@ from flax import nnx
 from flaxnets import state
 from flaxnets.parity._torch import torch
 from flaxnets.parity.draws import SharedDraws, switch_off_inner_dropout
-from flaxnets.parity.matching import Matching, match, set_values
+from flaxnets.parity.matching import Matching, match
 from flaxnets.parity.matching import Names as Mappings
-from flaxnets.parity.pairs import Pair, with_layout
+from flaxnets.parity.pairs import Pair, pair_of_equal_names, pair_of_matching, with_layout
 from flaxnets.parity.preconditions import require_module
 from flaxnets.parity.run import Call, prepare_flax
-from flaxnets.parity.state import compare_names, randomize_buffers, randomize_parameters, transfer
+from flaxnets.parity.state import compare_names, randomize_parameters
 from flaxnets.parity.training.bands import FLOOR, STAGES, BandedTrainer, Key, Numbers, first_failure, ratio, shown
 from flaxnets.parity.training.batches import as_batch, losses
 from flaxnets.parity.training.causes import find_training_cause
@@ -34,7 +34,6 @@ from flaxnets.parity.training.runs import (
     Training,
     Variant,
     first_loss,
-    torch_state,
 )
 from flaxnets.parity.wrapping import as_nnx
 
@@ -165,13 +164,11 @@ def _pair(
         randomize_parameters(torch_module, rng)
     draws = SharedDraws(0)
     if matching is None and not compare_names(torch_module, flax_module):
-        if rng is not None:
-            randomize_buffers(torch_module, rng, dict(torch_module.named_buffers()))
-        transfer(torch_module, flax_module)
+        pair = pair_of_equal_names(torch_module, flax_module, rng)
         if _draws_all_masks(torch_module, flax_module):
-            return Pair(torch_module, flax_module)
+            return pair
         switch_off_inner_dropout(torch_module, flax_module)
-        return Pair(torch_module, flax_module, draws=draws)
+        return dataclasses.replace(pair, draws=draws)
     if not isinstance(matching, Matching):
         matching = match(torch_module, flax_module, *call.args, names=matching)
     if not matching.is_complete():
@@ -179,11 +176,7 @@ def _pair(
             f"the names have no complete match: {' '.join(matching.problems())} Expected a partner for each parameter. "
             "Fix: matching=flaxnets.parity.match(torch_module, flax_module, *inputs, names=...)"
         )
-    if rng is not None:
-        randomize_buffers(torch_module, rng, {name for entry in matching.entries for name in entry.torch})
-    set_values(flax_module, matching.flax_values(torch_state(torch_module), flax_module))
-    switch_off_inner_dropout(torch_module, flax_module)
-    return with_layout(Pair(torch_module, flax_module, matching, draws=draws), call)
+    return with_layout(pair_of_matching(torch_module, flax_module, matching, rng, draws), call)
 
 
 def _draws_all_masks(torch_module: torch.nn.Module, flax_module: nnx.Module) -> bool:

@@ -122,11 +122,6 @@ def own_settings(kind: str) -> tuple[str, ...]:
     return _SETTINGS.get(kind, ())
 
 
-def default_of(kind: str, name: str) -> Any:
-    """Return the usual value of a setting."""
-    return _DEFAULTS[kind].get(name, _SWITCHES.get(name, 0.0))
-
-
 def _root(square: Any, correction: Any, h: Settings) -> Any:
     """The divisor of a step: the root of the averaged squares, and eps at one of three places."""
     if h["eps_place"] == "uncorrected":
