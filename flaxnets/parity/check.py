@@ -15,11 +15,10 @@ from flaxnets.parity._torch import torch
 from flaxnets.parity.draws import SharedDraws
 from flaxnets.parity.locating import locate, record, rows
 from flaxnets.parity.matching import Matching, Names, match
-from flaxnets.parity.measures import relative_error, scaled_error
 from flaxnets.parity.pairs import Pair, pair_of_equal_names, pair_of_matching, with_layout
 from flaxnets.parity.preconditions import require_call, require_comparable, require_module
 from flaxnets.parity.report import Difference, Report
-from flaxnets.parity.run import Call, Constant, Outcome, is_float, prepare_flax
+from flaxnets.parity.run import Call, Constant, Outcome, is_float, outcome_errors, prepare_flax
 from flaxnets.parity.state import compare_names, randomize_parameters
 from flaxnets.parity.wrapping import as_nnx
 
@@ -215,7 +214,10 @@ def _compare(title: str, pair: Pair, call: Call, options: _Options) -> Report:
                 options.say(f"Flax, {setting}")
                 found = pair.run_flax(call, cotangents, run == "jit", options.compiler_options)
                 problems += _structure_problems(expected, found, setting)
-                differences += _differences(expected, found, truth, setting, options.gates[dtype])
+                differences += [
+                    Difference(kind, name, setting, error, gate)
+                    for kind, name, error, gate in outcome_errors(expected, found, options.gates[dtype], truth)
+                ]
     return Report(title, tuple(problems), tuple(differences))
 
 
@@ -226,33 +228,6 @@ def _structure_problems(expected: Outcome, found: Outcome, setting: str) -> list
     if describe(expected.outputs) == describe(found.outputs):
         return []
     return [f"outputs ({setting}): torch gives {describe(expected.outputs)}, Flax {describe(found.outputs)}"]
-
-
-def _differences(
-    expected: Outcome, found: Outcome, truth: Outcome | None, setting: str, gates: tuple[float, float]
-) -> list[Difference]:
-    value_gate, gradient_gate = gates
-    result = []
-
-    def add(kind: str, name: str, error: float, gate: float) -> None:
-        result.append(Difference(kind, name, setting, error, gate))
-
-    for i, (a, b) in enumerate(zip(expected.outputs, found.outputs, strict=False)):
-        add("output", str(i), relative_error(a, b), value_gate)
-    for name, a in expected.buffers.items():
-        add("buffer", name, relative_error(a, found.buffers[name]), value_gate)
-
-    scales = expected.gradient_scales()
-
-    def errors(reference: Outcome, measured: Mapping[tuple[str, str], np.ndarray]) -> dict[tuple[str, str], float]:
-        return {key: scaled_error(a, measured[key], scales[key[0]]) for key, a in reference.gradients().items()}
-
-    if truth is not None:
-        # Both sides against float64; Flax may be twice as far off as torch's own float32.
-        gradient_gate = max(gradient_gate, 2 * max(errors(truth, expected.gradients()).values(), default=0.0))
-    for (kind, name), error in errors(truth or expected, found.gradients()).items():
-        add(kind, name, error, gradient_gate)
-    return result
 
 
 def _failing_call(report: Report, call: Call, options: _Options) -> Call:

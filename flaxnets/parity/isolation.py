@@ -3,16 +3,14 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
 import numpy as np
 from flax import nnx
 
 from flaxnets.parity._torch import torch
 from flaxnets.parity.layouts import Order, closest_order
-from flaxnets.parity.measures import relative_error, scaled_error
 from flaxnets.parity.returned import AGREE, returned_by_both
-from flaxnets.parity.run import Call, Outcome, run_torch
+from flaxnets.parity.run import Call, Outcome, outcome_errors, run_torch
 from flaxnets.parity.tracing import ModuleCall
 
 
@@ -66,7 +64,12 @@ class Isolated:
 
     def errors(self, outcome: Outcome) -> list[tuple[str, str, float, float]]:
         """Return kind, name, error and gate of everything in which Flax's outcome can differ from one of torch."""
-        return list(outcome_errors(self.to_flax(outcome), self.observed, self.gates))
+        result = []
+        expected, returned = len(outcome.outputs), len(self.observed.outputs)
+        # Torch may return more, such as the last state of a recurrent layer; it then has no cotangent.
+        if not 0 < returned <= expected:
+            result.append(("output", f"{returned} arrays instead of {expected}", float("inf"), self.gates[0]))
+        return [*result, *outcome_errors(self.to_flax(outcome), self.observed, self.gates)]
 
     def error(self, outcome: Outcome) -> float:
         """Return the largest error over its gate; the two are equal up to rounding at 1 and below."""
@@ -90,24 +93,6 @@ def owners_of(inputs: Sequence[np.ndarray]) -> tuple[int, ...]:
     (0, 1, 0)
     """
     return tuple(next(i for i, other in enumerate(inputs) if np.array_equal(other, array)) for array in inputs)
-
-
-def outcome_errors(expected: Outcome, observed: Outcome, gates: tuple[float, float]) -> Any:
-    """Yield kind, name, error and gate for all that two outcomes have in common; the coordinates must be the same."""
-    value_gate, gradient_gate = gates
-    # Torch may return more, such as the last state of a recurrent layer; it then has no cotangent.
-    if not 0 < len(observed.outputs) <= len(expected.outputs):
-        yield "output", f"{len(observed.outputs)} arrays instead of {len(expected.outputs)}", float("inf"), value_gate
-    for i, (a, b) in enumerate(zip(expected.outputs, observed.outputs, strict=False)):
-        yield "output", str(i), relative_error(a, b), value_gate
-    for name, a in expected.buffers.items():
-        if name in observed.buffers:
-            yield "buffer", name, relative_error(a, observed.buffers[name]), value_gate
-    scales = expected.gradient_scales()
-    measured = observed.gradients()
-    for (kind, name), a in expected.gradients().items():
-        if measured.get((kind, name)) is not None:  # torch may have inputs that the Flax module does not have
-            yield kind, name, scaled_error(a, measured[kind, name], scales[kind]), gradient_gate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,14 +122,19 @@ def sources(torch_call: ModuleCall, flax_call: ModuleCall) -> list[Source]:
     return result
 
 
-def inputs_agree(torch_call: ModuleCall, flax_call: ModuleCall) -> bool:
+def inputs_agree(torch_call: ModuleCall, flax_call: ModuleCall, found: Sequence[Source]) -> bool:
     """Return whether every input of the Flax call is an input of torch's call.
 
-    Masks need not be, since Flax's may be of the other polarity, nor integers where torch has none.
+    Masks may differ, since Flax's may have the other polarity, and so may integers where torch has none.
+
+    Args:
+        torch_call: the call in torch.
+        flax_call: the same call in Flax.
+        found: what :func:`sources` returns for the two.
     """
     has_integers = any(array.dtype.kind in "iu" for array in torch_call.inputs())
-    pairs = zip(flax_call.inputs(), sources(torch_call, flax_call), strict=True)
     compared = "fciu" if has_integers else "fc"
+    pairs = zip(flax_call.inputs(), found, strict=True)
     return all(source.index is not None for array, source in pairs if array.dtype.kind in compared)
 
 

@@ -17,7 +17,17 @@ from flaxnets.parity.layouts import Layout, to_torch
 from flaxnets.parity.pairs import Pair, local_pair
 from flaxnets.parity.report import Location, ModuleRow
 from flaxnets.parity.returned import AGREE, Returned, returned_by_both
-from flaxnets.parity.run import Call, Outcome, call_flax, mapped_call, prepare_flax, run_flax, run_torch
+from flaxnets.parity.run import (
+    Call,
+    Outcome,
+    call_flax,
+    is_float,
+    mapped_call,
+    prepare_flax,
+    random_like,
+    run_flax,
+    run_torch,
+)
 from flaxnets.parity.tracing import ModuleCall, recorded_flax, recorded_torch
 from flaxnets.parity.trees import named_modules
 
@@ -29,14 +39,19 @@ class PairedCall:
     Attributes:
         torch: the call in torch.
         flax: the call in Flax.
-        agrees_in: whether its inputs are torch's.
+        sources: which input of torch each input of Flax is.
         error: the largest relative error of its outputs.
     """
 
     torch: ModuleCall
     flax: ModuleCall
-    agrees_in: bool
+    sources: list[Source]
     error: float
+
+    @property
+    def agrees_in(self) -> bool:
+        """Whether the inputs are torch's."""
+        return inputs_agree(self.torch, self.flax, self.sources)
 
     @property
     def agrees_out(self) -> bool:
@@ -71,8 +86,8 @@ def record(pair: Pair, call: Call) -> Recording:
         flax_call = by_name.get((flax_name, torch_call.index)) if flax_name is not None else None
         flax_call = flax_call or dropouts.get(id(torch_call))
         if flax_call is not None:
-            agrees = inputs_agree(torch_call, flax_call)
-            pairs.append(PairedCall(torch_call, flax_call, agrees, output_error(torch_call, flax_call)))
+            found, error = sources(torch_call, flax_call), output_error(torch_call, flax_call)
+            pairs.append(PairedCall(torch_call, flax_call, found, error))
     return Recording(torch_calls, flax_calls, pairs)
 
 
@@ -192,18 +207,17 @@ def isolate(
     flax_module = named_modules(pair.flax_module)[each.flax.name]
     local = local_pair(pair, each.torch.name, each.flax.name, flax_module)
     owners = owners_of([a for a in each.torch.inputs() if a.dtype.kind in "fc"])
-    kept = tuple(r.torch for r in _returned(each, sources(each.torch, each.flax)))
+    kept = tuple(r.torch for r in _returned(each))
     torch_call = dataclasses.replace(call, args=each.torch.args, kwargs=each.torch.kwargs)
 
     def observe(module: nnx.Module) -> Outcome:
         return _observe(dataclasses.replace(local, flax_module=module), each, call, cotangents)
 
     try:
-        with local.torch_masks():
-            _, cotangents = run_torch(local.torch_module, torch_call, None, np.random.default_rng(0))
         # What only torch returns must not count in the gradients.
-        is_kept = [i in kept for i, o in enumerate(each.torch.outputs) if o.dtype.kind in "fc"]
-        cotangents = [c if keep else np.zeros_like(c) for c, keep in zip(cotangents, is_kept, strict=True)]
+        floats = [(i in kept, output) for i, output in enumerate(each.torch.outputs) if is_float(output)]
+        drawn = random_like([output for _, output in floats], np.random.default_rng(0))
+        cotangents = [c if keep else np.zeros_like(c) for c, (keep, _) in zip(drawn, floats, strict=True)]
         with local.torch_masks():
             expected, _ = run_torch(local.torch_module, torch_call, cotangents, np.random.default_rng(0))
         observed = observe(local.flax_module)
@@ -221,8 +235,7 @@ def isolate(
 
 def _observe(local: Pair, each: PairedCall, call: Call, cotangents: list[np.ndarray]) -> Outcome:
     """Run the Flax module on torch's inputs, in the axis orders that its recorded call had."""
-    found, arrays = sources(each.torch, each.flax), each.torch.inputs()
-    remaining = iter(found)
+    arrays, remaining = each.torch.inputs(), iter(each.sources)
 
     def replace(leaf: Any) -> Any:
         if not isinstance(leaf, np.ndarray):
@@ -231,7 +244,7 @@ def _observe(local: Pair, each: PairedCall, call: Call, cotangents: list[np.ndar
         return leaf if source.index is None else np.transpose(arrays[source.index], source.order)
 
     flax_call = mapped_call(dataclasses.replace(call, args=each.flax.args, kwargs=each.flax.kwargs), replace)
-    returned = _returned(each, found)
+    returned = _returned(each)
     floats = [i for i, o in enumerate(each.torch.outputs) if o.dtype.kind in "fc"]
     turned = [np.zeros(o.shape) for o in each.flax.outputs]
     for one in returned:
@@ -247,20 +260,16 @@ def _observe(local: Pair, each: PairedCall, call: Call, cotangents: list[np.ndar
     )
 
 
-def _returned(each: PairedCall, found: Sequence[Source]) -> list[Returned]:
+def _returned(each: PairedCall) -> list[Returned]:
     """Pair the outputs of a call; wrong values do not tell their axis order, which is likely that of an input."""
-    likely = [source.order for source in found if source.order is not None]
+    likely = [source.order for source in each.sources if source.order is not None]
     return returned_by_both(each.torch.outputs, each.flax.outputs, likely)
 
 
 def _input_gradients(each: PairedCall, gradients: list[np.ndarray]) -> list[Any]:
     """Return the gradient of each floating-point input of torch; None for an input that Flax does not have."""
     torch_inputs = each.torch.inputs()
-    flax_floats = [
-        source
-        for source, a in zip(sources(each.torch, each.flax), each.flax.inputs(), strict=True)
-        if a.dtype.kind in "fc"
-    ]
+    flax_floats = [source for source, a in zip(each.sources, each.flax.inputs(), strict=True) if a.dtype.kind in "fc"]
     sums: dict[int, Any] = {}
     for source, gradient in zip(flax_floats, gradients, strict=True):
         if source.index is not None and source.order is not None:

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from flaxnets.parity._torch import torch
+from flaxnets.parity.measures import relative_error, scaled_error
 from flaxnets.parity.precision import full_precision
 from flaxnets.parity.trees import named_modules, named_variables
 
@@ -58,6 +59,39 @@ class Outcome:
         """
         inputs, parameters = _norm(self.input_gradients), _norm([*self.parameter_gradients.values()])
         return {"input gradient": max(inputs, 1e-8 * parameters), "parameter gradient": parameters}
+
+
+def outcome_errors(
+    expected: Outcome, observed: Outcome, gates: tuple[float, float], truth: Outcome | None = None
+) -> Iterator[tuple[str, str, float, float]]:
+    """Yield kind, name, error and gate for all that two outcomes have in common, in the same coordinates.
+
+    Args:
+        expected: torch's outcome.
+        observed: Flax's outcome.
+        gates: the largest errors of outputs and buffers, and of gradients.
+        truth: torch's outcome in float64. With it, gradients are compared with these, and may be twice as far off as
+            the expected ones.
+    """
+    value_gate, gradient_gate = gates
+    for i, (a, b) in enumerate(zip(expected.outputs, observed.outputs, strict=False)):
+        yield "output", str(i), relative_error(a, b), value_gate
+    for name, a in expected.buffers.items():
+        if name in observed.buffers:  # a buffer of torch may be a parameter in Flax
+            yield "buffer", name, relative_error(a, observed.buffers[name]), value_gate
+    scales = expected.gradient_scales()
+
+    def errors(measured: Outcome) -> Iterator[tuple[str, str, float]]:
+        gradients = measured.gradients()
+        for (kind, name), a in (truth or expected).gradients().items():
+            if (kind, name) not in gradients:  # a parameter of torch that is no parameter in Flax
+                yield kind, name, float("inf")
+            elif gradients[kind, name] is not None:  # torch may have inputs that the Flax module does not have
+                yield kind, name, scaled_error(a, gradients[kind, name], scales[kind])
+
+    if truth is not None:
+        gradient_gate = max(gradient_gate, 2 * max((error for *_, error in errors(expected)), default=0.0))
+    yield from ((kind, name, error, gradient_gate) for kind, name, error in errors(observed))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
