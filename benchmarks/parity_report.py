@@ -1,9 +1,10 @@
 """Keeps what checks named in ``parity_catalogue.json``, and makes ``parity_catalogue.md`` of this file."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from benchmarks import results
 
 Rows = Mapping[str, Mapping[str, Any]]
 
@@ -16,12 +17,7 @@ other names than torch's and images as `(N, H, W, C)`."""
 
 def save(out: Path, part: str, name: str, row: Mapping[str, Any]) -> None:
     """Put a row into ``parity_catalogue.json``, and write the page."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "parity_catalogue.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
-    known.setdefault(part, {})[name] = dict(row)
-    path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
-    (out / "parity_catalogue.md").write_text(page(known))
+    results.save(out / "parity_catalogue.json", (out / "parity_catalogue.md", page), part, name, row)
 
 
 def page(known: Mapping[str, Rows]) -> str:

@@ -1,10 +1,11 @@
 """Keeps the results of ports in ``porting.json``, and makes ``porting_speed.md`` of this file."""
 
-import json
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from benchmarks import results
 
 _INTRODUCTION = """# Ports of other libraries' models
 
@@ -22,20 +23,15 @@ Milliseconds of forward and backward in evaluation mode, float32, median of roun
 
 def save(out: Path, section: str, name: str, result: Mapping[str, Any]) -> None:
     """Put a result into ``porting.json``, and write the page."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "porting.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
-    known.setdefault(section, {})[name] = dict(result)
-    path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
-    (out / "porting_speed.md").write_text(page(known))
+    results.save(out / "porting.json", (out / "porting_speed.md", page), section, name, result)
 
 
 def page(known: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the page for all results."""
     parts = [_INTRODUCTION]
-    for section, results in sorted(known.items()):
+    for section, rows in sorted(known.items()):
         if section != "peers":
-            parts.append(_models(section, results))
+            parts.append(_models(section, rows))
     if known.get("peers"):
         parts += [_PEERS, _speeds(known["peers"])]
     return "\n\n".join(parts) + "\n"

@@ -3,7 +3,9 @@
 import contextlib
 import functools
 import os
+import sys
 import zlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,38 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Random numbers that depend on the test's name and on FLAXNETS_TEST_SEED; the output of a failure shows it."""
     print(f"FLAXNETS_TEST_SEED={SEED}")
     return np.random.default_rng((SEED, zlib.crc32(request.node.nodeid.encode())))
+
+
+@pytest.fixture
+def run_in_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[[str, Mapping[str, str]], Callable[..., tuple[int, str]]]]:
+    """Write a package into an empty folder, and return a function that runs ``flaxnets`` in this folder.
+
+    The function takes the arguments of the command, and returns the exit status and what the command printed.
+    """
+    from flaxnets.cli import command  # imports what only these tests need
+
+    packages: list[str] = []
+
+    def write(package: str, files: Mapping[str, str]) -> Callable[..., tuple[int, str]]:
+        packages.append(package)
+        folder = tmp_path / package
+        folder.mkdir()
+        for name, text in {"__init__.py": "", **files}.items():
+            (folder / name).write_text(text)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "path", [*sys.path])
+        return call
+
+    def call(*arguments: object) -> tuple[int, str]:
+        status = command.main([*map(str, arguments)])
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    yield write
+    for name in [name for name in sys.modules if name.split(".")[0] in packages]:
+        del sys.modules[name]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

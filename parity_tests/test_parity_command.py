@@ -1,7 +1,6 @@
 """``flaxnets parity``, run in this process in a folder with a package."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -152,28 +151,15 @@ def number():
 
 
 @pytest.fixture
-def here(monkeypatch, tmp_path, capsys):
+def here(run_in_package, tmp_path):
     """Runs the command in a folder with a package; returns its exit status and what it said."""
-    package = tmp_path / "twins"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "torch_net.py").write_text(TORCH)
-    (package / "flax_net.py").write_text(FLAX)
+    run = run_in_package("twins", {"torch_net.py": TORCH, "flax_net.py": FLAX})
     (tmp_path / "list.json").write_text("[1, 2]")
     (tmp_path / "text.json").write_text("{depth")
     torch.save({"other": torch.ones(2)}, tmp_path / "other.pt")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-
-    def call(torch_name: str, flax_name: str, *arguments: object) -> tuple[int, str]:
-        names = f"twins.torch_net:{torch_name}", f"twins.flax_net:{flax_name}"
-        status = command.main(["parity", *names, *map(str, arguments)])
-        said = capsys.readouterr()
-        return status, said.out + said.err
-
-    yield call
-    for name in [name for name in sys.modules if name.split(".")[0] == "twins"]:
-        del sys.modules[name]
+    return lambda torch_name, flax_name, *arguments: run(
+        "parity", f"twins.torch_net:{torch_name}", f"twins.flax_net:{flax_name}", *arguments
+    )
 
 
 NET = ("Net", "Net", "--input", "2,4")

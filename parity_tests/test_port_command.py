@@ -1,5 +1,6 @@
 """``flaxnets port``, run in this process in an empty folder."""
 
+import functools
 import importlib.util
 import re
 import sys
@@ -11,7 +12,6 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from flaxnets.cli import command
 from flaxnets.cli.building import Input, parse_input
 
 NET = '''
@@ -52,26 +52,12 @@ depth = 3
 
 
 @pytest.fixture
-def here(monkeypatch, tmp_path, capsys):
+def here(run_in_package, tmp_path):
     """Runs the command in a folder with a package; returns its exit status and what it said."""
-    package = tmp_path / "portable"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "net.py").write_text(NET)
-    (package / "broken.py").write_text("raise ValueError('no weather today')\n")
+    run = run_in_package("portable", {"net.py": NET, "broken.py": "raise ValueError('no weather today')\n"})
     (tmp_path / "old_flax.py").write_text("mine\n")
     torch.save({"other": torch.ones(2)}, tmp_path / "other.pt")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-
-    def call(*arguments: object) -> tuple[int, str]:
-        status = command.main(["port", *map(str, arguments)])
-        said = capsys.readouterr()
-        return status, said.out + said.err
-
-    yield call
-    for name in [name for name in sys.modules if name.split(".")[0] == "portable"]:
-        del sys.modules[name]
+    return functools.partial(run, "port")
 
 
 def load(path: Path) -> Any:
