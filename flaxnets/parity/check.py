@@ -1,4 +1,4 @@
-"""The comparison itself: :func:`check` reports, :func:`assert_parity` raises."""
+"""Compare two modules: :func:`check` returns a report, :func:`assert_parity` raises."""
 
 import copy
 import dataclasses
@@ -64,33 +64,33 @@ def check(
     modules: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
-    """Compares two modules in names, shapes, outputs, gradients and buffers. Neither is changed.
+    """Compare the names, shapes, outputs, gradients and buffers of two modules. Neither module is changed.
 
-    The weights are copied from torch to Flax, both sides are called on the same inputs, and both are differentiated
-    with the same random cotangent. Dropout layers of torch use the masks that the Flax layers draw.
+    The check copies the weights from torch to Flax, calls both modules on the same inputs, and differentiates both with
+    the same random cotangent. Dropout keeps the same elements on both sides. If the modules differ, the report names
+    the first wrong submodule and, for a known mistake, the cause.
 
     Args:
         torch_module: the reference.
-        flax_module: what must be the same function: a module of NNX or Linen, or a callable pytree as in Equinox.
-        *inputs: numpy arrays (or nested tuples of them), the arguments of the call.
+        flax_module: the module to compare: of NNX or Linen, or a callable pytree as in Equinox.
+        *inputs: the arguments of the call: numpy arrays or nested tuples of numpy arrays, in torch's axis order.
         kwargs: keyword arguments of the call.
-        modes: of ``"train"`` and ``"eval"``.
-        dtypes: of ``"float64"`` (the proof) and ``"float32"`` (the product).
-        runs: of ``"eager"`` and ``"jit"``.
-        weights: ``"random"`` also draws biases, running means and variances anew, so that no zero hides a fault;
-            ``"torch"`` takes torch's values as they are.
-        seed: of all that is random here.
-        gates: for each dtype, the largest error of outputs and buffers, and of gradients.
+        modes: any of ``"train"`` and ``"eval"``.
+        dtypes: any of ``"float64"`` (the proof) and ``"float32"`` (the product).
+        runs: any of ``"eager"`` and ``"jit"``.
+        weights: ``"random"`` adds noise to all parameters, biases and running statistics, so that no zero hides a
+            fault; ``"torch"`` uses torch's values.
+        seed: the seed of weights, cotangents and dropout.
+        gates: for each dtype, the largest error that passes: of outputs and buffers, and of gradients.
         float32_gradients: ``"torch"`` measures float32 gradients against torch's; ``"float64"`` measures both sides
-            against torch's float64 gradients, and lets Flax be twice as far off as torch. For deep networks, whose
-            float32 gradients torch's own memory formats do not agree on.
-        compiler_options: of ``jax.jit``.
-        matching: which Flax variable is which tensor, as :func:`flaxnets.parity.match` returns it, or what its
-            ``names`` takes. Without it, equal names are expected of a :class:`flaxnets.nn.Module`, and a matching is
-            suggested for other modules.
-        gradients: whether gradients are compared, too; without them large models need less memory and time.
-        modules: whether the report of equal modules lists their submodules, too, with the error of each.
-        progress: called with the name of each phase as it begins.
+            against torch's float64 gradients, and Flax's error may be twice torch's. Deep networks need this: their
+            float32 gradients differ between torch's own memory formats.
+        compiler_options: compiler options of ``jax.jit``.
+        matching: a matching that :func:`flaxnets.parity.match` returned, or the value of its argument ``names``. By
+            default a :class:`flaxnets.nn.Module` must have torch's names, and other modules get a suggested matching.
+        gradients: whether to compare gradients. Large models need less memory and time without gradients.
+        modules: whether the report of equal modules lists the error of each submodule.
+        progress: a function that is called with the name of each phase when the phase begins.
 
     Returns:
         A report; ``report.passed`` says whether the two are one function.
@@ -137,7 +137,7 @@ def check(
 
 
 def assert_parity(torch_module: torch.nn.Module, flax_module: nnx.Module, *inputs: Any, **options: Any) -> Report:
-    """As :func:`check`, and raises AssertionError with the report if the two modules differ.
+    """Call :func:`check`, and raise ``AssertionError`` with the report if the two modules differ.
 
     >>> import numpy as np
     >>> from torch import nn as torch_nn
@@ -152,7 +152,7 @@ def assert_parity(torch_module: torch.nn.Module, flax_module: nnx.Module, *input
 
 
 def _rounded(leaf: Any) -> Any:
-    """An input that float32 and float64 both hold exactly."""
+    """Round an input to values that float32 and float64 both represent exactly."""
     if isinstance(leaf, Constant):
         return Constant(_rounded(leaf.array))
     if not isinstance(leaf, (np.ndarray, np.generic, jax.Array, torch.Tensor)):
@@ -171,9 +171,9 @@ def _pair(
     options: _Options,
     rng: np.random.Generator | None,
 ) -> tuple[list[str], Pair | None]:
-    """Give the Flax module torch's weights; return what keeps names from being equal, and the two if they can run.
+    """Copy torch's weights to the Flax module; return the differences of names, and the pair if it can be compared.
 
-    With ``rng`` the buffers that both sides have are drawn anew before.
+    If there is an ``rng``, the buffers that both sides have get noise first.
     """
     problems = compare_names(torch_module, flax_module) if matching is None else []
     if matching is None and not problems:

@@ -1,4 +1,4 @@
-"""One pair of modules by itself: torch's own inputs and weights, forward and backward, on both sides."""
+"""Compare one pair of modules in isolation: with torch's own inputs and weights, forward and backward."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from flaxnets.parity.tracing import ModuleCall
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Isolated:
-    """A torch module on its own inputs, and what the Flax module makes of the same inputs and weights.
+    """The outcomes of a torch module and of its Flax module for the same inputs and weights.
 
     Attributes:
         name: path of the torch module.
@@ -30,12 +30,12 @@ class Isolated:
             buffers under the names and in the shapes of Flax.
         torch_calls: the calls of torch's submodules within the call.
         flax_calls: the calls of Flax's submodules within the call.
-        to_flax: torch's outcome with parameter gradients and buffers as Flax has them.
+        to_flax: a function that gives parameter gradients and buffers of a torch outcome Flax's names and shapes.
         gates: the largest errors of outputs and buffers, and of gradients.
-        masks: of a torch module: a context in which this module uses the dropout masks that Flax used.
-        kept: the positions of the outputs of torch that Flax returns, too; outcomes have no others.
-        owners: for each floating-point input of torch the first one with the same values, which Flax may take once.
-        observe: of a Flax module, a changed copy of this one: what it makes of the same inputs and weights.
+        masks: a function that returns a context for a torch module. In it the module uses Flax's dropout masks.
+        kept: positions of torch's outputs that Flax returns, too. Outcomes contain these outputs only.
+        owners: for each floating-point input of torch, the position of the first input with the same values.
+        observe: a function that runs a changed copy of the Flax module on the same inputs and weights.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Find the first pair of modules that differs: recorded calls first, then each suspect by itself."""
+"""Find the first pair of modules that differs: compare recorded calls, then run each suspect in isolation."""
 
 import copy
 import dataclasses
@@ -173,7 +173,7 @@ def extra_variable(pair: Pair) -> Location | None:
 
 
 def _carried(each: PairedCall) -> Location:
-    """Return the place of an error that a module does not make on torch's own inputs."""
+    """Return a location for a module whose error comes from its inputs."""
     return Location(
         torch_name=each.torch.name, torch_type=type(each.torch.module).__name__,
         flax_name=each.flax.name, flax_type=type(each.flax.module).__name__,
@@ -203,7 +203,7 @@ def rows(recording: Recording, wrong: PairedCall | None, gate: float) -> tuple[M
 def isolate(
     pair: Pair, each: PairedCall, recording: Recording, call: Call, gates: tuple[float, float]
 ) -> Isolated | None:
-    """Feed a Flax module what its torch module got, with torch's weights; None if it cannot run by itself."""
+    """Run a Flax module on its torch module's inputs and weights; return None if it cannot run in isolation."""
     flax_module = named_modules(pair.flax_module)[each.flax.name]
     local = local_pair(pair, each.torch.name, each.flax.name, flax_module)
     owners = owners_of([a for a in each.torch.inputs() if a.dtype.kind in "fc"])
@@ -278,7 +278,7 @@ def _input_gradients(each: PairedCall, gradients: list[np.ndarray]) -> list[Any]
 
 
 def describe(isolated: Isolated, each: PairedCall, recording: Recording, pair: Pair) -> Location:
-    """Say what differs first in a module, where in its own code, and why."""
+    """Return the location of a wrong module: the first difference, the calls around it, and the cause."""
     failing = [
         f"{kind} {name}: off by {error:.1e}, allowed {gate:.0e}"
         for kind, name, error, gate in isolated.errors(isolated.expected)

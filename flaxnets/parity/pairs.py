@@ -115,9 +115,9 @@ class Pair:
 def pair_of_equal_names(
     torch_module: torch.nn.Module, flax_module: nnx.Module, rng: np.random.Generator | None
 ) -> Pair:
-    """Give the Flax module the weights that torch has under the same names.
+    """Copy torch's weights to a Flax module with the same names.
 
-    With ``rng`` the buffers are drawn anew before.
+    If there is an ``rng``, the buffers get noise first.
     """
     if rng is not None:
         randomize_buffers(torch_module, rng, dict(torch_module.named_buffers()))
@@ -132,9 +132,9 @@ def pair_of_matching(
     rng: np.random.Generator | None,
     draws: SharedDraws,
 ) -> Pair:
-    """Give the Flax module torch's weights as the matching says, and switch off dropout that cannot be shared.
+    """Copy torch's weights to a Flax module by a matching, and switch off dropout that the two cannot share.
 
-    With ``rng`` the buffers that both sides have are drawn anew before.
+    If there is an ``rng``, the buffers that both sides have get noise first.
     """
     if rng is not None:
         randomize_buffers(torch_module, rng, {name for entry in matching.entries for name in entry.torch})
@@ -144,7 +144,7 @@ def pair_of_matching(
 
 
 def with_layout(pair: Pair, call: Call) -> Pair:
-    """Find the axis orders in which the Flax module takes and returns what torch's module takes and returns.
+    """Find the axis orders of the Flax module's inputs and outputs.
 
     Layouts that run and give torch's shapes are tried, likely ones first, until the outputs agree; if they agree in
     none, the closest layout is taken.

@@ -1,4 +1,4 @@
-"""Record the calls of all submodules of either side, in the order in which they end."""
+"""Record the calls of all submodules of a torch or Flax module, in order of completion."""
 
 import contextlib
 import dataclasses

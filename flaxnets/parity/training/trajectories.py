@@ -156,9 +156,9 @@ def check_training(
 def _pair(
     torch_module: torch.nn.Module, flax_module: nnx.Module, call: Call, matching: Any, rng: np.random.Generator | None
 ) -> Pair:
-    """Give the Flax module torch's weights, and find how names, axes and dropout of the two correspond.
+    """Copy torch's weights to the Flax module, and find how names, axes and dropout of the two correspond.
 
-    With ``rng`` all weights, and the buffers that both sides have, are drawn anew before.
+    If there is an ``rng``, all weights and the buffers that both sides have get noise first.
     """
     if rng is not None:
         randomize_parameters(torch_module, rng)
