@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import time
-from typing import Any
 
 from benchmarks.worker import limit_threads
 
@@ -19,21 +18,22 @@ def seconds_a_step(samples: int) -> list[float]:
 
     import flaxnets
     from flaxnets.data import Split
-    from flaxnets.training import classification, fit, make_optimizer
+    from flaxnets.training import Batches, Callback, Engine, Loop, classification, fit, make_optimizer
 
     steps = STEPS * samples
     split = Split(np.zeros((steps, 1), np.float32), np.zeros(steps, np.int32))
     times: list[float] = []
 
-    def on_step(epoch: int, step: int, metrics: Any) -> None:
-        if epoch == 2 and step % STEPS == 0:
-            jax.block_until_ready(metrics)
-            times.append(time.perf_counter())
+    class Clock(Callback):
+        def on_step(self, loop: Loop) -> None:
+            if loop.epoch == 2 and loop.step % STEPS == 0:
+                jax.block_until_ready(loop.metrics)
+                times.append(time.perf_counter())
 
     model = flaxnets.create_model("mlp", num_inputs=1, num_hiddens=1)
     optimizer = make_optimizer("sgd", 0.01, 2 * steps)
-    options = {"objective": classification, "optimizer": optimizer, "epochs": 2, "batch_size": 1, "on_step": on_step}
-    fit(model, split, Split(split.inputs[:1], split.targets[:1]), **options)
+    engine, test = Engine(model, optimizer, classification), Split(split.inputs[:1], split.targets[:1])
+    fit(engine, Batches(split, 1), Batches(test), epochs=2, callbacks=[Clock()])
     return [(after - before) / STEPS for before, after in itertools.pairwise(times)]
 
 

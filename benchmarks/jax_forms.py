@@ -11,10 +11,12 @@ import flaxnets
 from benchmarks import plain_nnx, small_flaxnets, small_nnx
 from benchmarks.job import LEARNING_RATE, MOMENTUM, Job, Unavailable
 from benchmarks.sizes import Size
+from flaxnets import kernels as layer_kernels
 from flaxnets import nn, optim
-from flaxnets.training import TASKS, Batch, TrainState, make_train_step
-from flaxnets.training.execution import compile_predict_step, compile_train_step
-from flaxnets.training.step import Kernels, make_predict_step
+from flaxnets.training import TASKS, Batch, Engine, StepOptions
+from flaxnets.training.engine import compile_predict_step
+from flaxnets.training.options import Backend
+from flaxnets.training.step import predict_function
 
 
 def create(size: Size) -> nnx.Module:
@@ -72,16 +74,16 @@ def _predict(model: Any, inputs: jax.Array) -> jax.Array:
     return model(inputs)
 
 
-def ours(size: Size, training: bool, compute_dtype: str | None = None, kernels: Kernels = "auto") -> Job:
+def ours(size: Size, training: bool, compute_dtype: str | None = None, backend: Backend = "auto") -> Job:
     """The compiled steps that ``flaxnets.training.fit`` and ``predict`` make, with the settings of ``fit``."""
     model = create(size)
     inputs, targets = map(jnp.asarray, size.data())
     batch = Batch(inputs, targets.T if size.task == "language" else targets, jnp.ones(size.batch))
     if not training:
         _, params, model_state = nnx.split(model, nnx.Param, ...)
-        predict = compile_predict_step(
-            make_predict_step(model, compute_dtype=compute_dtype, kernels=kernels), params, model_state, batch, kernels
-        )
+        backend = layer_kernels.choose(backend)
+        step = predict_function(model, backend=backend, compute_dtype=compute_dtype)
+        predict = compile_predict_step(step, params, model_state, batch, backend)
 
         def logits() -> jax.Array:
             outputs = predict(batch)
@@ -90,15 +92,12 @@ def ours(size: Size, training: bool, compute_dtype: str | None = None, kernels: 
         return Job(logits, jax.block_until_ready)
     optimizer = optim.SGD(LEARNING_RATE, momentum=MOMENTUM)
     objective = nn.CrossEntropyLoss() if size.task == "segmentation" else TASKS[size.task].objective
-    step = make_train_step(model, optimizer, objective, nonfinite="stop", compute_dtype=compute_dtype, kernels=kernels)
-    compiled, state = None, TrainState.create(model, optimizer)
+    engine = Engine(model, optimizer, objective, StepOptions(compute_dtype=compute_dtype, backend=backend))
+    state: Any = engine.init()
 
     def run() -> jax.Array:
-        nonlocal state, compiled
-        if compiled is None:
-            compiled, to_physical, _ = compile_train_step(step, state, batch, kernels)
-            state = to_physical(state)
-        state, metrics = compiled(state, batch)
+        nonlocal state
+        state, metrics = engine.step(state, batch)
         return metrics["loss"]
 
     return Job(run, jax.block_until_ready)

@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.compute_dtype != "float32":
             form = functools.partial(form, compute_dtype=options.compute_dtype)
         if options.kernels != "auto":
-            form = functools.partial(form, kernels=options.kernels)
+            form = functools.partial(form, backend=options.kernels)
         found |= measure(lambda: form(size, training), options.repeats, options.seconds, pipelined=training)
     except Unavailable as error:
         found["unavailable"] = str(error)

@@ -1,72 +1,64 @@
-"""Why a run ends early: signals, a time limit, no better score."""
+"""What ends a run early."""
 
 import contextlib
-import math
 import signal
 import socket
 import sys
 import threading
-import time
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flaxnets import _startup
+from flaxnets.training.callbacks import Callback
+
+if TYPE_CHECKING:
+    from flaxnets.training import Loop
 
 SIGNALS = _startup.EXIT_STATUS
 
 
-class Stopping:
-    """Asked after every step whether a run should end. Within it a first signal asks for that; a second one ends the
-    program at once, and so does the first one as long as nothing of the run is worth keeping.
+class Stopping(Callback):
+    """End a run after the step during which SIGINT or SIGTERM arrives, and remember why a run has ended.
 
-    Args:
-        time_limit: in seconds; a step is done in any case.
-        patience: how many epochs may pass without a better score.
+    A context manager. Within it the first signal asks for the end of the run. A second signal ends the program at
+    once, and so does the first one before the run has anything to save.
 
     Attributes:
-        started: whether the run has something to keep; True if not set.
+        signal: Number of the first signal; None without one.
+        started: Whether the run has something to save.
+        reason: Why the run has ended before its last epoch; None otherwise.
 
-    >>> with Stopping(time_limit=60, patience=2) as stopping:
-    ...     stopping.scores = [0.5, 0.4, 0.3]
-    ...     stopping.reason
-    'no better score for 2 epochs'
+    >>> with Stopping() as stopping:
+    ...     stopping.signal is None
+    True
     """
 
-    def __init__(self, time_limit: float | None = None, patience: int | None = None):
-        self.scores: Sequence[float] = []
+    def __init__(self) -> None:
         self.signal: int | None = None
         self.started = True
-        self._deadline = math.inf if time_limit is None else time.monotonic() + time_limit
-        self._patience = patience
-
-    @property
-    def reason(self) -> str | None:
-        """None as long as the run goes on."""
-        if self.signal is not None:
-            return "interrupted" if self.signal == signal.SIGINT else "terminated"
-        if not self.started:
-            return None
-        if self.exhausted:
-            return f"no better score for {self._patience} epochs"
-        if time.monotonic() > self._deadline:
-            return "the time limit was reached"
-        return None
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether it has been without a better score for too long."""
-        if self._patience is None or not self.scores:
-            return False
-        return len(self.scores) - 1 - self.scores.index(max(self.scores)) >= self._patience
+        self.reason: str | None = None
 
     @property
     def exit_status(self) -> int:
-        """That of the signal; 0 without one."""
+        """Exit status of the program: that of the signal, or 0."""
         return 0 if self.signal is None else SIGNALS[signal.Signals(self.signal)]
 
+    def on_step(self, loop: "Loop") -> None:
+        """Stop the run if a signal has arrived."""
+        self.started = True
+        if self.signal is not None:
+            loop.stop("interrupted" if self.signal == signal.SIGINT else "terminated")
+
+    def on_epoch(self, loop: "Loop", record: dict[str, Any]) -> None:
+        """Stop the run if a signal has arrived."""
+        self.on_step(loop)
+
+    def on_end(self, loop: "Loop") -> None:
+        """Remember why the run has ended."""
+        self.reason = loop.stop_reason
+
     def __enter__(self) -> "Stopping":
-        # Python calls a handler when the compiler has returned, which can be a minute later; this thread is told at
-        # once.
+        # Python calls a handler only when the compiler has returned, which can take a minute. The operating system
+        # writes to this socket at once.
         self._told, self._tell = socket.socketpair()
         self._tell.setblocking(False)
         self._previous_tell = signal.set_wakeup_fd(self._tell.fileno(), warn_on_full_buffer=False)
@@ -94,6 +86,6 @@ class Stopping:
                 continue
             count += 1
             if count > 1 or not self.started:
-                _startup.end(number)  # whatever is being written is not there until it is whole
+                _startup.end(number)  # a file that is being written is not visible under its name yet
             with contextlib.suppress(OSError):
                 print("\nstopping after this step (once more: at once)", file=sys.stderr)

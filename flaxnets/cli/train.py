@@ -2,18 +2,18 @@
 
 import contextlib
 import glob
+import math
 import os
 import shlex
 import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flaxnets.cli.common import Failure, UsageError, class_names
-from flaxnets.cli.stopping import Stopping
 from flaxnets.cli.train_options import Options as Options
 from flaxnets.cli.train_options import parse_options
 from flaxnets.cli.train_plan import Plan, make_plan
@@ -21,9 +21,8 @@ from flaxnets.cli.train_plan import Plan, make_plan
 if TYPE_CHECKING:
     from flax import nnx
 
-    from flaxnets.training import Run
-
-CHECKPOINTS = "checkpoints"  # the folder of them in that of a run
+    from flaxnets.cli.stopping import Stopping
+    from flaxnets.training import EarlyStopping, Run
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
@@ -46,7 +45,9 @@ def main(arguments: Sequence[str], prog: str) -> int:
     if run and run.is_finished() and not plan.is_new_phase:
         print(f"{run.path} is finished; there is nothing to resume. --epochs with more goes on with it")
         return 0
-    with Stopping(options.time_limit, options.patience) as stopping:
+    from flaxnets.cli.stopping import Stopping
+
+    with Stopping() as stopping:
         stopping.started = False
         return _train(plan, run, stopping, device, prog)
 
@@ -74,6 +75,7 @@ def _open_run(plan: Plan) -> "tuple[Plan, Run]":
 
 def _resumed(plan: Plan, path: str) -> Plan:
     """Returns the plan for a run that goes on, in a new phase if its settings are others."""
+    from flaxnets.cli.run_folder import CHECKPOINTS
     from flaxnets.training import Checkpoints, RunError, read_config
 
     try:
@@ -97,7 +99,7 @@ def _resumed(plan: Plan, path: str) -> Plan:
     return plan
 
 
-def _train(plan: Plan, run: "Run | None", stopping: Stopping, device: str, prog: str) -> int:
+def _train(plan: Plan, run: "Run | None", stopping: "Stopping", device: str, prog: str) -> int:
     from flaxnets import kernels
     from flaxnets.training import CheckpointError
     from flaxnets.training.progress import describe
@@ -125,7 +127,7 @@ def _train(plan: Plan, run: "Run | None", stopping: Stopping, device: str, prog:
                 run.log_all(torch_records, of="torch_")
         if run and records:
             _draw(plan, run, records, torch_records)
-    done = run is not None and (len(records) == plan.config["epochs"] or stopping.exhausted)
+    done = run is not None and _is_complete(plan, records)
     goes_on = f"\ngo on with:\n  {resume_command(run, prog)}" if run and (stopping.signal or not done) else ""
     if stopping.signal is not None:
         print(f"{stopping.reason} after {len(records)} whole epochs; {_where(run)}{goes_on}")
@@ -214,18 +216,19 @@ def _one_line_failures(run: "Run | None") -> Iterator[None]:
         raise
 
 
-def fit_model(plan: Plan, model: "nnx.Module", stopping: Stopping, run: "Run | None" = None) -> list[dict[str, Any]]:
-    """Trains a network as planned; goes on where its run has a checkpoint.
+def fit_model(plan: Plan, model: "nnx.Module", stopping: "Stopping", run: "Run | None" = None) -> list[dict[str, Any]]:
+    """Train a network as planned; continue where its run has a checkpoint.
 
     Args:
-        plan: what to do.
-        model: the network, which is trained in place.
-        stopping: is asked after every step whether to end.
-        run: where metrics, the best weights and checkpoints are kept, if at all.
+        plan: The plan.
+        model: The network, which is trained in place.
+        stopping: Ends the run on a signal.
+        run: Where metrics, the best weights and checkpoints are saved; None to save nothing.
 
     Returns:
-        A record an epoch.
+        One record an epoch.
 
+    >>> from flaxnets.cli.stopping import Stopping
     >>> plan = make_plan(Options(arch="linear_regression", epochs=3))
     >>> with Stopping() as stopping:
     ...     records = fit_model(plan, plan.make_model(), stopping)  # doctest: +ELLIPSIS
@@ -235,133 +238,62 @@ def fit_model(plan: Plan, model: "nnx.Module", stopping: Stopping, run: "Run | N
     >>> sorted(records[0])
     ['epoch', 'examples_per_second', 'learning_rate', 'test_loss', 'train_loss']
     """
-    import jax.numpy as jnp
+    from flaxnets.cli.run_folder import run_callbacks
+    from flaxnets.training import Batches, Engine, ProgressBar, StepOptions, TimeLimit, fit
 
-    from flaxnets.training import Checkpoints, fit
-    from flaxnets.training.progress import Progress
-
-    config, options = plan.config, plan.options
+    config = plan.config
     train, test = plan.sources()
-    batch_size = min(config["batch_size"], len(train))
-    seen: list[dict[str, Any]] = []  # the records so far
-
-    def see(record: dict[str, Any]) -> None:
-        seen.append(record)
-        since = plan.phases[-1]["epoch"] if plan.phases else 1
-        stopping.scores = [plan.score(each) for each in seen if each["epoch"] >= since]
-
-    def on_resume(epoch: int, step: int, records: list[dict[str, Any]]) -> None:
-        for record in records:
-            if plan.phases and "phase" not in record:
-                _number(record, 1)
-            see(record)
-        progress.resume(epoch, step)
-
-    stepped = False
-
-    def on_step(epoch: int, step: int, metrics: Any) -> None:
-        nonlocal stepped
-        if run and not stepped:
-            _begin(plan, run, seen)
-            if checkpoints:
-                checkpoints.directory = (run.path / CHECKPOINTS).absolute()
-        stepped = stopping.started = True
-        progress.step(epoch, step, metrics)
-
+    options = StepOptions(
+        accumulate=config["accumulate"],
+        ema_decay=config.get("ema_decay"),
+        nonfinite=config["nonfinite"],
+        remat=config["remat"],
+        compute_dtype=_compute_dtype(plan),
+        backend=_backend(plan),
+    )
+    time_limit = math.inf if plan.options.time_limit is None else plan.options.time_limit
+    callbacks = [stopping, _early_stopping(plan), TimeLimit(time_limit), ProgressBar()]
     with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(Progress(config["epochs"], len(train) // batch_size, plan.task.unit))
-        write = stack.enter_context(_tensorboard(run)) if options.tensorboard and run else None
-        identity = {name: config[name] for name in ("arch", "model_options", "optimizer")}
-        checkpoints = stack.enter_context(Checkpoints(run.path / CHECKPOINTS, config=identity)) if run else None
-
-        def on_epoch(record: dict[str, Any]) -> None:
-            if plan.phases:
-                _number(record, len(plan.phases))
-            see(record)
-            if run:
-                run.log(record)
-                if plan.score(record) >= max(map(plan.score, seen)):
-                    run.save(model, "best")
-            if write:
-                write(record)
-            progress.epoch(record)
-
+        if run is not None:
+            folder, checkpointing = stack.enter_context(run_callbacks(plan, run))
+            # The folder is opened before a checkpoint is written into it. A checkpoint has the complete records.
+            callbacks = [*folder, *callbacks, checkpointing]
         return fit(
-            model,
-            train,
-            test,
-            objective=plan.objective(),
-            optimizer=plan.optimizer(),
+            Engine(model, plan.optimizer(), plan.objective(), options),
+            Batches(train, config["batch_size"], plan.transform(), plan.augment()),
+            Batches(test, transform=plan.transform()),
             epochs=config["epochs"],
-            batch_size=batch_size,
             seed=config["seed"],
-            accumulate=config["accumulate"],
-            ema_decay=config.get("ema_decay"),
-            nonfinite=config["nonfinite"],
-            remat=config["remat"],
-            compute_dtype=jnp.bfloat16 if config["precision"] == "bfloat16" else None,
-            kernels=_kernels(plan),
+            callbacks=callbacks,
             steps_per_execution="auto",
-            transform=plan.transform(),
-            augment=plan.augment(),
             unit=plan.task.unit,
-            learning_rate=plan.schedule(),
-            checkpoints=checkpoints,
-            checkpoint_every=options.checkpoint_every,
-            score=plan.score,
-            resume=True,
-            on_resume=on_resume,
-            on_step=on_step,
-            on_epoch=on_epoch,
-            should_stop=lambda: stopping.reason is not None,
         )
 
 
-def _begin(plan: Plan, run: "Run", records: Sequence[Mapping[str, Any]]) -> None:
-    """Makes the folder of a run after its first step; writes down what is new in a run that goes on."""
-    if not run.has_begun():
-        planned = run.path
-        run.begin(plan.record())
-        if run.path != planned:
-            print(f"in {run.path}: another run has taken {planned}")
-        return
-    run.log_all(records)
-    if plan.is_new_phase:
-        run.configure(plan.record())
-        run.reopen()
+def _early_stopping(plan: Plan) -> "EarlyStopping":
+    from flaxnets.training import EarlyStopping
+
+    patience = sys.maxsize if plan.options.patience is None else plan.options.patience
+    return EarlyStopping(patience, plan.score, plan.phases[-1]["epoch"] if plan.phases else 1)
 
 
-def _number(record: dict[str, Any], phase: int) -> None:
-    """Puts the number of a phase behind that of the epoch."""
-    rest = {name: record.pop(name) for name in [*record] if name != "epoch"}
-    record.update({"phase": phase, **rest})
+def _is_complete(plan: Plan, records: list[dict[str, Any]]) -> bool:
+    """Return whether there is nothing to resume."""
+    return len(records) == plan.config["epochs"] or _early_stopping(plan).is_exhausted(records)
 
 
-def _kernels(plan: Plan) -> Any:
-    """A dry run on a CPU takes XLA's forms if it may: compiled steps with calls of oneDNN cannot be kept."""
+def _compute_dtype(plan: Plan) -> Any:
+    import jax.numpy as jnp
+
+    return jnp.bfloat16 if plan.config["precision"] == "bfloat16" else None
+
+
+def _backend(plan: Plan) -> Any:
+    """Return the backend. A dry run on a CPU uses XLA's, because compiled steps with oneDNN calls cannot be cached."""
     import jax
 
-    kernels = plan.config["kernels"]
-    return "xla" if plan.options.dry_run and kernels == "auto" and jax.default_backend() == "cpu" else kernels
-
-
-@contextlib.contextmanager
-def _tensorboard(run: "Run") -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Gives what writes an epoch's record for TensorBoard."""
-    from tensorboardX import SummaryWriter
-
-    with contextlib.ExitStack() as stack:
-        writers: list[Any] = []
-
-        def write(record: Mapping[str, Any]) -> None:
-            if not writers:  # makes a folder, which the run has only after its first step
-                writers.append(stack.enter_context(SummaryWriter(str(run.path / "tensorboard"))))
-            for name, value in record.items():
-                if name != "epoch":
-                    writers[0].add_scalar(name, value, record["epoch"])
-            writers[0].flush()
-
-        yield write
+    backend = plan.config["kernels"]
+    return "xla" if plan.options.dry_run and backend == "auto" and jax.default_backend() == "cpu" else backend
 
 
 def fit_twin(plan: Plan) -> list[dict[str, Any]]:
@@ -406,7 +338,7 @@ def _draw(
     plot_curves(records, run.path / "curves.png", torch_records)
     if plan.data.task == "classification":
         best, (_, test) = load_run(run.path), plan.sources()
-        outputs = predict(best.model, test, transform=plan.transform(), kernels=_kernels(plan))
+        outputs = predict(best.model, test, transform=plan.transform(), backend=_backend(plan))
         names = class_names(best, outputs.shape[-1])
         matrix = confusion_matrix(outputs.argmax(-1), plan.data.test.targets, len(names))
         plot_confusion(matrix, names, run.path / "confusion.png")

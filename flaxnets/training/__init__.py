@@ -1,13 +1,24 @@
 """Training: the compiled step, the loop around it, objectives, optimizers, and the folder of a run."""
 
 from flaxnets.training.batches import Batches as Batches
+from flaxnets.training.batches import Stream as Stream
+from flaxnets.training.callbacks import Callback as Callback
+from flaxnets.training.callbacks import Checkpointing as Checkpointing
+from flaxnets.training.callbacks import EarlyStopping as EarlyStopping
+from flaxnets.training.callbacks import PlotCurves as PlotCurves
+from flaxnets.training.callbacks import ProgressBar as ProgressBar
+from flaxnets.training.callbacks import TensorBoard as TensorBoard
+from flaxnets.training.callbacks import TimeLimit as TimeLimit
 from flaxnets.training.checkpoints import Checkpoint as Checkpoint
 from flaxnets.training.checkpoints import CheckpointError as CheckpointError
 from flaxnets.training.checkpoints import Checkpoints as Checkpoints
+from flaxnets.training.engine import Engine as Engine
+from flaxnets.training.engine import EngineState as EngineState
 from flaxnets.training.evaluation import evaluate as evaluate
 from flaxnets.training.evaluation import predict as predict
 from flaxnets.training.freezing import freeze as freeze
 from flaxnets.training.initialization import initialize as initialize
+from flaxnets.training.loop import Loop as Loop
 from flaxnets.training.loop import fit as fit
 from flaxnets.training.objectives import as_objective as as_objective
 from flaxnets.training.objectives import classification as classification
@@ -17,6 +28,7 @@ from flaxnets.training.objectives import regression as regression
 from flaxnets.training.optimizers import OPTIMIZERS as OPTIMIZERS
 from flaxnets.training.optimizers import make_optimizer as make_optimizer
 from flaxnets.training.optimizers import make_schedule as make_schedule
+from flaxnets.training.options import StepOptions as StepOptions
 from flaxnets.training.remat import checkpoint as checkpoint
 from flaxnets.training.run import LoadedRun as LoadedRun
 from flaxnets.training.run import Run as Run
@@ -25,9 +37,11 @@ from flaxnets.training.run import load_run as load_run
 from flaxnets.training.run import read_config as read_config
 from flaxnets.training.sampling import generate as generate
 from flaxnets.training.step import make_eval_step as make_eval_step
+from flaxnets.training.step import make_predict_step as make_predict_step
 from flaxnets.training.step import make_train_step as make_train_step
 from flaxnets.training.tasks import DEFAULTS as DEFAULTS
 from flaxnets.training.tasks import TASKS as TASKS
 from flaxnets.training.tasks import Task as Task
 from flaxnets.training.train_state import Batch as Batch
+from flaxnets.training.train_state import LazyBatch as LazyBatch
 from flaxnets.training.train_state import TrainState as TrainState

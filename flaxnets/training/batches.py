@@ -1,17 +1,23 @@
-"""What the steps of a run are given: batches of one size, chosen on the device or decoded beside it."""
+"""The batches of a run: examples of equal count, picked on the device or decoded on the host."""
 
+import dataclasses
+import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flaxnets.data import Split
-from flaxnets.training.execution import Pace, Several
 from flaxnets.training.train_state import Batch
 
 Augment = Callable[[Any, Any, jax.Array], tuple[Any, Any]]
+
+EVALUATION_BATCH = 250
+
+# The largest number of steps of an execution, and the seconds below which an execution may take twice as many steps.
+_SEVERAL, _SHORT = 32, 0.01
 
 
 class Stream(Protocol):
@@ -20,28 +26,111 @@ class Stream(Protocol):
     def __len__(self) -> int: ...
 
     def batches(self, order: np.ndarray, batch_size: int, *, seed: tuple[int, ...] | None) -> Iterator[tuple[Any, Any]]:
-        """Yields inputs and targets of the examples in ``order``; without a seed, as they are evaluated."""
+        """Yield inputs and targets of the examples in ``order``; without a seed, the examples for evaluation."""
         ...
 
 
-class Batches:
-    """Batches of one size.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """Arrays from which a step makes its batch; see :class:`flaxnets.training.LazyBatch`.
 
-    A :class:`flaxnets.data.Split` stays on the device, and the step itself picks its examples; a :class:`Stream` is
-    asked for them.
+    Attributes:
+        arrays: The stored dataset with the indices and weights of the examples, or decoded examples with weights.
+        function: Function of ``arrays`` and a key that returns the batch.
+    """
+
+    arrays: tuple[Any, ...]
+    function: Callable[[tuple[Any, ...], jax.Array | None], Batch] = dataclasses.field(metadata={"static": True})
+
+    def make(self, key: jax.Array | None) -> Batch:
+        """Return the batch."""
+        return self.function(self.arrays, key)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Several:
+    """The batches of several steps, for one execution.
+
+    Attributes:
+        shared: Arrays that each step sees.
+        each: Arrays whose first axis is the axis of steps. A step sees ``(*shared, *each)`` at its index.
+        count: Number of steps to take, at most the length of that axis.
+        function: Function of the arrays of a step and a key that returns its batch.
+    """
+
+    shared: tuple[Any, ...]
+    each: tuple[Any, ...]
+    count: Any
+    function: Callable[[tuple[Any, ...], jax.Array | None], Batch] = dataclasses.field(metadata={"static": True})
+
+    def __getitem__(self, index: Any) -> Selection:
+        """Return the batch of one step."""
+        return Selection((*self.shared, *jax.tree.map(lambda array: array[index], self.each)), self.function)
+
+
+class Pace:
+    """The number of steps of each execution.
 
     Args:
-        source: the examples.
-        batch_size: examples a step; at most all of them.
-        transform: from stored inputs to the model's, inside the step.
-        augment: from stored inputs, targets and a random key to the model's inputs, and targets, inside the step; it
-            takes the place of ``transform`` where there is a key.
+        steps: The number, or ``"auto"``: begin with one step, and double the number while an execution takes less
+            than 10 milliseconds.
+        every: No execution goes beyond a multiple of this number of steps.
+
+    Raises:
+        ValueError: For less than one step.
+
+    >>> pace = Pace(8, every=12)
+    >>> pace(0), pace(8), pace(12)
+    (8, 4, 8)
+    """
+
+    def __init__(self, steps: int | Literal["auto"], every: int | None = None):
+        if steps != "auto" and steps < 1:
+            raise ValueError(f"steps_per_execution must be at least 1 or auto, got {steps}")
+        self.limit = _SEVERAL if steps == "auto" else steps
+        self._count, self._growing = (1, True) if steps == "auto" else (steps, False)
+        self._every = every
+
+    def __call__(self, step: int) -> int:
+        """Return the number of steps of the execution that begins with this step."""
+        return self._count if self._every is None else min(self._count, self._every - step % self._every)
+
+    def update(self, started: float, metrics: Any) -> None:
+        """Tune the number of steps to the time of the last execution.
+
+        Blocks on the metrics only while the number is still being tuned.
+        """
+        if self._growing:
+            jax.block_until_ready(metrics)
+            self._growing = time.perf_counter() - started < _SHORT and 2 * self._count <= self.limit
+            self._count *= 2 if self._growing else 1
+
+
+class Batches:
+    """Batches of one size, for :func:`flaxnets.training.fit` and :class:`flaxnets.training.Engine`.
+
+    The arrays of a :class:`flaxnets.data.Split` stay on the device, and the compiled step picks its examples there. A
+    :class:`Stream` makes its examples on the host.
+
+    Args:
+        source: The examples.
+        batch_size: Examples of a batch; at most all of ``source`` are used.
+        transform: Function from stored inputs to the model's inputs; runs inside the step.
+        augment: Function from stored inputs, targets and a random key to the model's inputs and targets; runs inside
+            the training step, and replaces ``transform`` there.
+
+    >>> from flaxnets.data import Split
+    >>> batches = Batches(Split(np.zeros((10, 3)), np.arange(10)), 4)
+    >>> batches.steps, [selection.make(None).weights.tolist() for selection in batches.all()][-1]
+    (2, [1.0, 1.0, 0.0, 0.0])
     """
 
     def __init__(
         self,
         source: Split | Stream,
-        batch_size: int,
+        batch_size: int = EVALUATION_BATCH,
         transform: Callable[[Any], Any] = lambda inputs: inputs,
         augment: Augment | None = None,
     ):
@@ -50,32 +139,30 @@ class Batches:
         self._source, self._transform, self._augment = source, transform, augment
         self._stored = jax.device_put((source.inputs, source.targets)) if isinstance(source, Split) else None
 
-    def __call__(self, chosen: Any, key: jax.Array | None = None) -> Batch:
-        """Makes what the model sees of what was chosen; runs inside the step."""
-        if self._stored is not None:
-            inputs, targets, indices, weights = chosen
-            inputs, targets = inputs[indices], targets[indices]
-        else:
-            inputs, targets, weights = chosen
-        if key is None or self._augment is None:
-            return Batch(self._transform(inputs), targets, weights)
-        return Batch(*self._augment(inputs, targets, key), weights)
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self._source)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the examples are on the device, so that one execution can take several steps."""
+        return self._stored is not None
 
     def epoch(self, seed: int, epoch: int, start: int = 0, pace: Pace | None = None) -> Iterator[Any]:
-        """Yields what each execution is given, from step ``start`` on; the order is another one every epoch.
+        """Yield the argument of each execution of an epoch, in an order that differs from epoch to epoch.
 
-        The examples that do not fill a last batch sit out, other ones each time.
+        The few examples that do not fill a last batch are left out; every epoch leaves out other ones.
 
         Args:
-            seed: of all orders.
-            epoch: whose order.
-            start: the first step.
-            pace: says how many steps an execution takes, which then is given :class:`Several`; only of a
-                :class:`flaxnets.data.Split`. One step each if not given.
+            seed: Seed of the orders of all epochs.
+            epoch: Number of the epoch.
+            start: First step.
+            pace: Number of steps of each execution, whose argument is then a :class:`Several`; only for a
+                :class:`flaxnets.data.Split`. Without a pace, each execution takes one step.
         """
         order = self._order(seed, epoch)
         if pace is None:
-            yield from self._chosen(order[start * self.size :], (seed, epoch))
+            yield from self._selections(order[start * self.size :], (seed, epoch))
             return
         assert self._stored is not None
         order, weights = order.reshape(self.steps, self.size), np.ones((pace.limit, self.size), np.float32)
@@ -83,31 +170,42 @@ class Batches:
             count = min(pace(start), self.steps - start)
             indices = np.zeros((pace.limit, self.size), np.int32)
             indices[:count] = order[start : start + count]
-            yield Several(self._stored, (indices, weights), np.int32(count))
+            yield Several(self._stored, (indices, weights), np.int32(count), self._make)
             start += count
+
+    def all(self) -> Iterator[Selection]:
+        """Yield all examples in their order; examples of weight 0 fill up the last batch."""
+        yield from self._selections(np.arange(len(self._source), dtype=np.int32), None)
+
+    def example(self) -> Selection:
+        """Return a selection with the shapes and dtypes of all others."""
+        return next(self._selections(np.zeros(self.size, np.int32), None))
+
+    def _make(self, arrays: tuple[Any, ...], key: jax.Array | None) -> Batch:
+        if self._stored is not None:
+            inputs, targets, indices, weights = arrays
+            inputs, targets = inputs[indices], targets[indices]
+        else:
+            inputs, targets, weights = arrays
+        if key is None or self._augment is None:
+            return Batch(self._transform(inputs), targets, weights)
+        return Batch(*self._augment(inputs, targets, key), weights)
 
     def _order(self, seed: int, epoch: int) -> np.ndarray:
         order = np.random.default_rng((seed, epoch)).permutation(len(self._source)).astype(np.int32)
         return order[: self.steps * self.size]
 
-    def all(self) -> Iterator[Any]:
-        """Yields all examples in their order; examples of no weight fill up the last batch."""
-        yield from self._chosen(np.arange(len(self._source), dtype=np.int32), None)
-
-    def example(self) -> Any:
-        """Something of the shape and type of what each step is given."""
-        return next(self._chosen(np.zeros(self.size, np.int32), None))
-
-    def _chosen(self, order: np.ndarray, seed: tuple[int, ...] | None) -> Iterator[Any]:
+    def _selections(self, order: np.ndarray, seed: tuple[int, ...] | None) -> Iterator[Selection]:
         if self._stored is not None:
             for start in range(0, len(order), self.size):
                 indices = order[start : start + self.size]
-                yield *self._stored, jnp.asarray(_filled(indices, self.size)), _weights(len(indices), self.size)
+                chosen = jnp.asarray(_filled(indices, self.size)), _weights(len(indices), self.size)
+                yield Selection((*self._stored, *chosen), self._make)
             return
         assert not isinstance(self._source, Split)
         for inputs, targets in self._source.batches(order, self.size, seed=seed):
             weights = _weights(len(targets), self.size)
-            yield _filled(inputs, self.size), _filled(targets, self.size), weights
+            yield Selection((_filled(inputs, self.size), _filled(targets, self.size), weights), self._make)
 
 
 def _filled(array: np.ndarray, size: int) -> np.ndarray:

@@ -21,7 +21,7 @@ from jax.tree_util import keystr, tree_flatten_with_path
 from flaxnets.optim.frozen import mask
 from flaxnets.training._checkpoint_files import CheckpointError as CheckpointError
 from flaxnets.training._checkpoint_files import first_line, read_arrays, read_manifest, write_files
-from flaxnets.training.step import TrainState
+from flaxnets.training.train_state import TrainState
 from flaxnets.weights import digest
 
 # Added to the name of a checkpoint while it is not whole: before its last file is there, and before its first one goes.

@@ -1,38 +1,19 @@
-"""Networks in evaluation mode over all examples: their metrics, and their outputs."""
+"""Evaluation and prediction of a model, without a training run."""
 
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from flaxnets import nn
+from flaxnets import kernels, nn
 from flaxnets.data import Split
-from flaxnets.training.batches import Batches, Stream
-from flaxnets.training.execution import compile_predict_step, total
-from flaxnets.training.objectives import Objective, means
-from flaxnets.training.step import Kernels, make_eval_step, make_predict_step
-
-Record = dict[str, Any]
-
-EVALUATION_BATCH = 250
-
-
-class Evaluator:
-    """Evaluation over all examples, in batches of one size."""
-
-    def __init__(
-        self, model: nnx.Module, source: Split | Stream, objective: Objective | nn.Module,
-        transform: Callable[[Any], Any], batch_size: int, kernels: Kernels, compute_dtype: DTypeLike | None,
-    ):  # fmt: skip
-        self.batches = Batches(source, batch_size, transform)
-        self.step = make_eval_step(model, objective, self.batches, kernels=kernels, compute_dtype=compute_dtype)
-
-    def __call__(self, params: nnx.State, model_state: nnx.State) -> Record:
-        """Returns the mean metrics, under names that begin with ``test_``."""
-        return means(total([(1, self.step(params, model_state, chosen)) for chosen in self.batches.all()]), "test")
+from flaxnets.training.batches import EVALUATION_BATCH, Batches, Stream
+from flaxnets.training.engine import predict_batches
+from flaxnets.training.objectives import Objective, means, total
+from flaxnets.training.options import Backend
+from flaxnets.training.step import make_eval_step, predict_function
 
 
 def evaluate(
@@ -42,12 +23,19 @@ def evaluate(
     objective: Objective | nn.Module,
     transform: Callable[[Any], Any] = lambda inputs: inputs,
     batch_size: int = EVALUATION_BATCH,
-    kernels: Kernels = "auto",
+    backend: Backend = "auto",
     compute_dtype: DTypeLike | None = None,
-) -> Record:
-    """Returns the mean metrics of ``model`` in evaluation mode over all examples of ``split``.
+) -> dict[str, Any]:
+    """Return the mean metrics of a model in evaluation mode over all examples.
 
-    Arguments are those of :func:`flaxnets.training.fit`.
+    Args:
+        model: The module.
+        split: The examples.
+        objective: As in :class:`flaxnets.training.Engine`.
+        transform: Function from stored inputs to the model's inputs.
+        batch_size: Examples of a batch.
+        backend: As in :class:`flaxnets.training.StepOptions`.
+        compute_dtype: As in :class:`flaxnets.training.StepOptions`.
 
     >>> import functools, flaxnets
     >>> from flaxnets.data import fit_images, load
@@ -58,7 +46,9 @@ def evaluate(
     ['test_accuracy', 'test_loss']
     """
     _, params, model_state = nnx.split(model, nnx.Param, ...)
-    return Evaluator(model, split, objective, transform, batch_size, kernels, compute_dtype)(params, model_state)
+    step = make_eval_step(model, objective, backend=backend, compute_dtype=compute_dtype)
+    batches = Batches(split, batch_size, transform)
+    return means(total([(1, step(params, model_state, batch)) for batch in batches.all()]), "test")
 
 
 def predict(
@@ -67,12 +57,12 @@ def predict(
     *,
     transform: Callable[[Any], Any] = lambda inputs: inputs,
     batch_size: int = EVALUATION_BATCH,
-    kernels: Kernels = "auto",
+    backend: Backend = "auto",
     compute_dtype: DTypeLike | None = None,
 ) -> np.ndarray:
-    """Returns the outputs of ``model`` in evaluation mode for all examples of ``split``, in their order.
+    """Return the outputs of a model in evaluation mode for all examples, in their order.
 
-    Arguments are those of :func:`flaxnets.training.fit`.
+    The arguments are those of :func:`evaluate`.
 
     >>> import functools, flaxnets
     >>> from flaxnets.data import fit_images, load
@@ -80,9 +70,7 @@ def predict(
     >>> predict(flaxnets.create_model("mlp"), load("digits").test, transform=transform).shape
     (360, 10)
     """
-    batches = Batches(split, batch_size, transform)
+    backend = kernels.choose(backend)
     _, params, model_state = nnx.split(model, nnx.Param, ...)
-    step = make_predict_step(model, batches, kernels=kernels, compute_dtype=compute_dtype)
-    step = compile_predict_step(step, params, model_state, batches.example(), kernels)
-    outputs = [step(chosen) for chosen in batches.all()]
-    return np.concatenate(jax.device_get(outputs))[: len(split)]
+    step = predict_function(model, backend=backend, compute_dtype=compute_dtype)
+    return predict_batches(step, params, model_state, Batches(split, batch_size, transform), backend)

@@ -1,258 +1,221 @@
-"""The loop around the steps: epochs, shuffling, checkpoints."""
+"""The loop around the steps of an engine: epochs, evaluation and callbacks."""
 
-import dataclasses
+import contextlib
+import math
 import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
-from jax.typing import DTypeLike
 
-from flaxnets import kernels as forms
-from flaxnets import nn
-from flaxnets.data import Split
-from flaxnets.training.batches import Augment, Batches, Stream
-from flaxnets.training.checkpoints import CheckpointError, Checkpoints
-from flaxnets.training.evaluation import EVALUATION_BATCH, Evaluator, Record
-from flaxnets.training.execution import Pace, columns, compile_train_step, is_fast_in_loops, total
-from flaxnets.training.objectives import Metrics, Objective, means
-from flaxnets.training.remat import Blocks
-from flaxnets.training.step import Kernels, NonFinite, make_train_step
+from flaxnets.training.batches import Batches, Pace
+from flaxnets.training.callbacks import Callback
+from flaxnets.training.engine import Engine, EngineState, Record
+from flaxnets.training.objectives import Metrics, columns, means, total
+from flaxnets.training.optimizers import learning_rate
 from flaxnets.training.train_state import TrainState
 
-# How many executions behind the last one the loop looks for a loss that is not finite.
+# The loop looks for a loss that is not finite so many executions behind the last one, so that the device never waits.
 _LAG = 3
 
 
-@dataclasses.dataclass
-class _Place:
-    """How far a run has come: what a checkpoint holds beside the state.
+class Loop:
+    """The progress of a run, which :func:`fit` gives to its callbacks.
 
     Attributes:
-        epoch: that which goes on.
-        step: how many steps of it are done.
-        sums: the metrics of its executions, and how many steps each took.
-        records: of the epochs before.
+        engine: The engine.
+        epochs: Number of epochs of the run.
+        steps: Number of steps of an epoch.
+        unit: What the objective counts, such as ``images``.
+        epoch: Number of the current epoch, from 1. In ``on_epoch``, the next one.
+        step: Number of steps of this epoch that are done.
+        metrics: Sums of the metrics of the last execution, still on the device. After an execution of several steps
+            they have an axis of steps, with 0 after the last step.
+        records: Records of the finished epochs.
+        stop_reason: Why the run ends before its last epoch; None while it goes on.
     """
 
-    epoch: int = 1
-    step: int = 0
-    sums: list[Any] = dataclasses.field(default_factory=list)
-    records: list[Record] = dataclasses.field(default_factory=list)
+    def __init__(self, engine: Engine, state: TrainState, epochs: int, steps: int, unit: str = "images"):
+        self.engine, self.epochs, self.steps, self.unit = engine, epochs, steps, unit
+        self.epoch, self.step, self.sums, self.records = 1, 0, [], []
+        self.metrics: Metrics = {}
+        self.stop_reason: str | None = None
+        self._state: TrainState | EngineState = state
+        self._train_state: TrainState | None = None
 
-    def next_epoch(self, record: Record) -> None:
+    @property
+    def state(self) -> TrainState:
+        """The state with names and logical shapes, in arrays that later steps leave alone."""
+        if self._train_state is None:
+            self._train_state = self.engine.train_state(self._state)
+        return self._train_state
+
+    @property
+    def updates(self) -> int:
+        """Number of steps of all epochs that are done."""
+        return (self.epoch - 1) * self.steps + self.step
+
+    def stop(self, reason: str) -> None:
+        """End the run after this step. An epoch that is not finished has no record."""
+        self.stop_reason = self.stop_reason or reason
+
+    def progress(self) -> dict[str, Any]:
+        """Return the progress for a checkpoint, in values that JSON can store or arrays on the device."""
+        return {"epoch": self.epoch, "step": self.step, "sums": list(self.sums), "records": self.records}
+
+    def restore(self, state: TrainState, progress: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint.
+
+        Args:
+            state: The state of a run with the same model and optimizer.
+            progress: What :meth:`progress` returned when the state was saved.
+        """
+        self._state, self._train_state = state, None
+        self.epoch, self.step = progress["epoch"], progress["step"]
+        self.sums, self.records = list(progress["sums"]), list(progress["records"])
+
+    def _execute(self, batch: Any, count: int) -> None:
+        self._state, self.metrics = self.engine.step(self._state, batch)
+        self._train_state = None
+        self.step += count
+        self.sums.append((count, self.metrics))
+
+    def _finish_epoch(self, record: Record) -> None:
         self.epoch, self.step, self.sums = self.epoch + 1, 0, []
         self.records.append(record)
 
+    def _was_not_finite(self) -> bool:
+        """Look at an execution that has long finished."""
+        return len(self.sums) > _LAG and bool(np.any(jax.device_get(self.sums[-1 - _LAG][1]["nonfinite"])))
 
-def _not_finite(place: _Place) -> FloatingPointError:
-    step = next(i for i, value in enumerate(columns(place.sums)["nonfinite"], start=1) if value)
-    return FloatingPointError(
-        f"the loss or a gradient became infinite or NaN at step {step} of epoch {place.epoch}; the model keeps the "
-        "last finite state. Lower the learning rate, clip the gradients, or leave such batches out with "
-        "nonfinite='skip'"
-    )
-
-
-def _was_not_finite(place: _Place) -> bool:
-    """Looks at an execution that is long done, so that the device never waits."""
-    return len(place.sums) > _LAG and bool(np.any(jax.device_get(place.sums[-1 - _LAG][1]["nonfinite"])))
-
-
-def _restore(checkpoints: Checkpoints, state: TrainState) -> tuple[TrainState, _Place]:
-    found = checkpoints.restore_latest(state)
-    return (state, _Place()) if found is None else (found.state, _Place(**found.progress))
-
-
-class _Saver:
-    """Saves checkpoints on the way; one that cannot be saved is a warning, unless it is the last."""
-
-    def __init__(
-        self,
-        checkpoints: Checkpoints | None,
-        steps: int,
-        every: int | None,
-        score: Callable[[Record], float],
-        to_logical: Callable[[Any], TrainState],
-    ):
-        self._checkpoints, self._steps, self._every, self._score = checkpoints, steps, every, score
-        self._to_logical = to_logical
-
-    def __call__(self, state: Any, place: _Place, last: bool = False) -> None:
-        if self._checkpoints is None or not (last or self._due(place)):
-            return
-        score = self._score(place.records[-1]) if place.records and not place.step else None
-        step = (place.epoch - 1) * self._steps + place.step
-        try:
-            self._checkpoints.save(step, self._to_logical(state), {**vars(place), "sums": list(place.sums)}, score)
-        except CheckpointError as error:
-            if last:
-                raise
-            warnings.warn(str(error), stacklevel=2)
-        if last:
-            self._checkpoints.wait()
-
-    def _due(self, place: _Place) -> bool:
-        if self._checkpoints is None or self._checkpoints.busy:
-            return False
-        return not place.step or (self._every is not None and place.step % self._every == 0)
+    def _not_finite(self) -> FloatingPointError:
+        step = next(i for i, value in enumerate(columns(self.sums)["nonfinite"], start=1) if value)
+        return FloatingPointError(
+            f"the loss or a gradient became infinite or NaN at step {step} of epoch {self.epoch}; the model keeps the "
+            "last finite state. Lower the learning rate, clip the gradients, or leave such batches out with "
+            "nonfinite='skip'"
+        )
 
 
 def fit(
-    model: nnx.Module,
-    train: Split | Stream,
-    test: Split | Stream,
+    engine: Engine,
+    train: Batches,
+    test: Batches,
     *,
-    objective: Objective | nn.Module,
-    optimizer: optax.GradientTransformation,
     epochs: int,
-    batch_size: int,
     seed: int = 0,
-    accumulate: int = 1,
-    ema_decay: float | None = None,
-    nonfinite: NonFinite = "stop",
-    remat: Blocks = False,
-    compute_dtype: DTypeLike | None = None,
-    penalty: Callable[[nnx.State], jax.Array] | None = None,
-    kernels: Kernels = "auto",
+    callbacks: Iterable[Callback] = (),
     steps_per_execution: int | Literal["auto"] = 1,
-    transform: Callable[[Any], Any] = lambda inputs: inputs,
-    augment: Augment | None = None,
     unit: str = "images",
-    learning_rate: optax.Schedule | None = None,
-    checkpoints: Checkpoints | None = None,
-    checkpoint_every: int | None = None,
-    score: Callable[[Record], float] = lambda record: -record["test_loss"],
-    resume: bool = False,
-    on_resume: Callable[[int, int, list[Record]], None] = lambda epoch, step, records: None,
-    on_step: Callable[[int, int, Metrics], None] = lambda epoch, step, metrics: None,
-    on_epoch: Callable[[Record], None] = lambda record: None,
-    should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Record]:
-    """Trains ``model`` in place.
+    """Train the model of an engine in place.
 
-    Every epoch visits the examples in a new order, in batches of one size; the few that do not fill a last batch sit
-    out that epoch, other ones each time.
+    Every epoch visits the examples in a new order, in batches of one size. The few examples that do not fill a last
+    batch are left out; every epoch leaves out other ones.
 
     Args:
-        model: the module to train; it holds the trained state when the call returns, and during ``on_epoch``.
-        train: examples to learn from; the arrays of a :class:`flaxnets.data.Split` stay on the device.
-        test: examples to evaluate on after every epoch, all of them.
-        objective: such as :func:`flaxnets.training.classification`, or a loss such as ``nn.CrossEntropyLoss()``.
-        optimizer: one of :mod:`flaxnets.optim`, or any optax transformation.
-        epochs: how often to go through ``train``.
-        batch_size: examples a step; at most the size of ``train``.
-        seed: decides the order of examples.
-        accumulate: how many batches' gradients are averaged for one update.
-        ema_decay: how much of a moving average of the parameters an update keeps; with it the average is what is
-            evaluated, and what the model holds in the end.
-        nonfinite: what a loss or gradient that is infinite or NaN does: ``"stop"`` ends the training with an error,
-            ``"skip"`` leaves that batch out, ``"ignore"`` goes on.
-        remat: the modules that are computed again in the backward pass, as in :func:`make_train_step`.
-        compute_dtype: as in :func:`make_train_step`.
-        penalty: as in :func:`make_train_step`.
-        kernels: as in :func:`make_train_step`; the state lies as they want it, and comes back as torch has it.
-        steps_per_execution: how many steps the device takes at once, of a Split as ``train``; ``"auto"``: as many as
-            take some milliseconds, where the model's layers are as fast so. It changes no bit of what comes out,
-            but that 1 is another program than all others.
-        transform: from stored inputs to the model's, inside the compiled step.
-        augment: from stored inputs, targets and a random key to the model's inputs, and targets, in training; in place
-            of ``transform``.
-        unit: what the objective counts.
-        learning_rate: the optimizer's schedule; with it the records have a ``learning_rate``, that of the last update.
-        checkpoints: where the state is saved after every epoch, and where the call ends.
-        checkpoint_every: also after so many steps of an epoch.
-        score: how good an epoch's record is, the higher the better, for the best checkpoints.
-        resume: go on from the last of ``checkpoints``, if there is one, to the bit as if nothing had happened.
-        on_resume: called before a resumed run goes on, with the epoch, the steps of it that are done, and the records.
-        on_step: called after every execution with epoch, step within it, and the metrics' sums, still on the device;
-            if an execution takes several steps, they have an axis of steps, with 0 behind the last one.
-        on_epoch: called after every epoch with its record.
-        should_stop: asked after every execution and every epoch; True ends the training, without a record of an epoch
-            that was not finished.
+        engine: The engine, whose model holds the trained state when the call returns, and in ``on_epoch``.
+        train: Batches to learn from.
+        test: Batches to evaluate on after every epoch.
+        epochs: Number of passes through ``train``.
+        seed: Seed of the order of examples and of the random keys of the batches.
+        callbacks: See :class:`flaxnets.training.Callback`.
+        steps_per_execution: Number of steps of an execution of the device, for a :class:`flaxnets.data.Split` in
+            ``train``. ``"auto"`` batches steps until one execution takes about 10 ms. Results are bit-identical for
+            every value except 1.
+        unit: What the objective counts.
 
     Returns:
         One record an epoch: ``epoch``, ``train_loss``, ``train_accuracy`` (both in training mode, along the way),
-        ``test_loss``, ``test_accuracy`` and ``images_per_second`` (of training, compilation apart). What the objective
-        gives decides: without ``correct`` there is no accuracy, with ``log_perplexity`` there is a perplexity.
+        ``test_loss``, ``test_accuracy``, ``images_per_second`` (of training, without compilation), and the
+        ``learning_rate`` of the last update for an optimizer of :mod:`flaxnets.optim`. There is an accuracy or
+        perplexity if the objective counts ``correct`` or ``log_perplexity``.
 
     Raises:
-        FloatingPointError: with ``nonfinite="stop"``; the model then holds the last finite state.
-        ValueError: as :func:`make_train_step`.
-        RuntimeError: for ``kernels`` that do not work here.
-        CheckpointError: if there are checkpoints to resume from and none can be used, or the last one cannot be saved.
+        FloatingPointError: With ``nonfinite="stop"``; the model then holds the last finite state.
+        CheckpointError: From :class:`flaxnets.training.Checkpointing`, if no checkpoint can be used to resume from, or
+            the last one cannot be saved.
 
     >>> import functools, flaxnets
     >>> from flaxnets import optim
     >>> from flaxnets.data import fit_images, load
     >>> from flaxnets.training import classification
-    >>> data = load("digits")
-    >>> records = fit(flaxnets.create_model("mlp"), data.train, data.test, objective=classification,
-    ...     optimizer=optim.SGD(0.1), epochs=1, batch_size=32,
-    ...     transform=functools.partial(fit_images, input_shape=(1, 28, 28)))
-    >>> records[0]["test_accuracy"] > 0.5
+    >>> data, transform = load("digits"), functools.partial(fit_images, input_shape=(1, 28, 28))
+    >>> engine = Engine(flaxnets.create_model("mlp"), optim.SGD(0.1), classification)
+    >>> train, test = Batches(data.train, 32, transform), Batches(data.test, transform=transform)
+    >>> fit(engine, train, test, epochs=1)[0]["test_accuracy"] > 0.5
     True
     """
-    batches = Batches(train, batch_size, transform, augment)
-    kernels = forms.choose(kernels)
-    evaluator = Evaluator(model, test, objective, transform, EVALUATION_BATCH, kernels, compute_dtype)
-    state = TrainState.create(model, optimizer, accumulate=accumulate, ema=ema_decay is not None, seed=seed)
-    options = {"accumulate": accumulate, "ema_decay": ema_decay, "nonfinite": nonfinite, "remat": remat}
-    step = make_train_step(
-        model, optimizer, objective, batches, compute_dtype=compute_dtype, penalty=penalty, kernels=kernels, **options
-    )
-    example, pace = batches.example(), None
-    several = steps_per_execution != 1 and isinstance(train, Split)
-    if several and (steps_per_execution != "auto" or is_fast_in_loops(step, state, example)):
-        pace = Pace(steps_per_execution, checkpoint_every)
-        example = next(batches.epoch(seed, 1, pace=pace))
-    step, to_physical, to_logical = compile_train_step(step, state, example, kernels)
-    state, place = _restore(checkpoints, state) if checkpoints and resume else (state, _Place())
-    state = to_physical(state)
-    save = _Saver(checkpoints, batches.steps, checkpoint_every, score, to_logical)
-
-    if place.epoch > 1 or place.step:
-        on_resume(place.epoch, place.step, place.records)
-    held = None  # the state that the model has
-    while place.epoch <= epochs and not should_stop():
-        started, before = time.perf_counter(), len(place.sums)
-        for chosen in batches.epoch(seed, place.epoch, place.step, pace):
-            began = time.perf_counter()
-            state, metrics = step(state, chosen)
-            count = 1
-            if pace is not None:
-                count = int(chosen.count)
-                pace.see(began, metrics)
-            place.step += count
-            place.sums.append((count, metrics))
-            on_step(place.epoch, place.step, metrics)
-            if should_stop() or (nonfinite == "stop" and _was_not_finite(place)):
+    callbacks = list(callbacks)
+    loop = Loop(engine, engine.init(seed), epochs, train.steps, unit)
+    with contextlib.ExitStack() as stack:
+        for callback in callbacks:
+            stack.callback(callback.close)
+        for callback in callbacks:
+            callback.restore(loop)
+        for callback in callbacks:
+            callback.on_start(loop)
+        pace = _pace(loop, train, steps_per_execution, callbacks)
+        engine.compile(loop.state, train.example() if pace is None else next(train.epoch(seed, 1, pace=pace)))
+        while loop.epoch <= epochs and loop.stop_reason is None:
+            record = _train_epoch(loop, train, seed, pace, callbacks)
+            if record is None:
                 break
-            if place.step < batches.steps:
-                save(state, place)
-        sums = total(place.sums)  # waits for the last step
-        if nonfinite == "stop" and sums["nonfinite"]:
-            to_logical(state).update_model(model)
-            raise _not_finite(place)
-        if place.step < batches.steps:
+            _finish_epoch(loop, test, record, callbacks)
+        engine.update_model(loop.state)
+        for callback in callbacks:
+            callback.on_end(loop)
+    return loop.records
+
+
+def _pace(
+    loop: Loop, train: Batches, steps_per_execution: int | Literal["auto"], callbacks: list[Callback]
+) -> Pace | None:
+    if steps_per_execution == 1 or not train.is_stored:
+        return None
+    if steps_per_execution == "auto" and not loop.engine.is_fast_in_loops(loop.state, train.example()):
+        return None
+    every = [callback.every for callback in callbacks if callback.every is not None]
+    return Pace(steps_per_execution, math.gcd(*every) if every else None)
+
+
+def _train_epoch(
+    loop: Loop, train: Batches, seed: int, pace: Pace | None, callbacks: list[Callback]
+) -> dict[str, Any] | None:
+    """Train until the epoch ends, and return the record so far; None if the run stops in the middle of it."""
+    started, before, stops = time.perf_counter(), len(loop.sums), loop.engine.options.nonfinite == "stop"
+    for batch in train.epoch(seed, loop.epoch, loop.step, pace):
+        began = time.perf_counter()
+        loop._execute(batch, 1 if pace is None else int(batch.count))
+        if pace is not None:
+            pace.update(began, loop.metrics)
+        if stops and loop._was_not_finite():
             break
-        count = total(place.sums[before:])["count"]
-        logical = to_logical(state)
-        record = {"epoch": place.epoch, **means(sums, "train"), **evaluator(logical.eval_params, logical.model_state)}
-        record[f"{unit}_per_second"] = round(count / (time.perf_counter() - started), 1)
-        if learning_rate is not None:
-            record["learning_rate"] = np.asarray(learning_rate(jnp.maximum(logical.step - 1, 0))).item()
-        place.next_epoch(record)
-        logical.update_model(model)
-        held = state
-        on_epoch(record)
-        save(state, place)
-    if held is not state:
-        to_logical(state).update_model(model)
-    save(state, place, last=True)
-    return place.records
+        for callback in callbacks:
+            callback.on_step(loop)
+        if loop.stop_reason is not None:
+            break
+    sums = total(loop.sums)  # waits for the last step
+    if stops and sums["nonfinite"]:
+        loop.engine.update_model(loop.state)
+        raise loop._not_finite()
+    if loop.step < loop.steps:
+        return None
+    count = total(loop.sums[before:])["count"]
+    per_second = round(count / (time.perf_counter() - started), 1)
+    return {"epoch": loop.epoch, **means(sums, "train"), "per_second": per_second}
+
+
+def _finish_epoch(loop: Loop, test: Batches, record: Record, callbacks: list[Callback]) -> None:
+    """Evaluate, complete the record of an epoch, and call the callbacks."""
+    speed = record.pop("per_second")
+    record |= loop.engine.evaluate(loop.state, test)
+    record[f"{loop.unit}_per_second"] = speed
+    rate = learning_rate(loop.engine.optimizer, max(int(jax.device_get(loop.state.step)) - 1, 0))
+    if rate is not None:
+        record["learning_rate"] = rate
+    loop._finish_epoch(record)
+    loop.engine.update_model(loop.state)
+    for callback in callbacks:
+        callback.on_epoch(loop, record)

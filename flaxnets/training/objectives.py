@@ -1,11 +1,12 @@
 """What is minimised and what is reported, as sums over the examples of a batch."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
@@ -181,3 +182,36 @@ def means(sums: Mapping[str, Any], prefix: str) -> dict[str, float]:
         log = mean["log_perplexity"]
         reported["perplexity"] = math.inf if log > 700 else math.exp(log)
     return {f"{prefix}_{name}": value for name, value in reported.items()}
+
+
+def columns(executions: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, list[float]]:
+    """Return each metric's sums, step by step.
+
+    Args:
+        executions: The number of steps of each execution, and its metrics' sums; of several steps, with an axis of
+            steps.
+
+    >>> columns([(1, {"loss": 2.0}), (2, {"loss": np.array([3.0, 4.0, 0.0])})])
+    {'loss': [2.0, 3.0, 4.0]}
+    """
+    counts, host = [count for count, _ in executions], jax.device_get([metrics for _, metrics in executions])
+    return {
+        name: [
+            value
+            for count, metrics in zip(counts, host, strict=True)
+            for value in np.ravel(metrics[name])[:count].tolist()
+        ]
+        for name in host[0]
+    }
+
+
+def total(executions: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, float]:
+    """Return each metric's sum over all steps.
+
+    Args:
+        executions: As in :func:`columns`.
+
+    >>> total([(1, {"loss": 2.0}), (1, {"loss": 3.0})])
+    {'loss': 5.0}
+    """
+    return {name: sum(values) for name, values in columns(executions).items()}

@@ -97,3 +97,20 @@ def make_optimizer(
     rate = make_schedule(schedule, lr, total_steps, warmup_steps=warmup_steps, start=start)
     optimizer = _BY_NAME[name](rate, **options)
     return optimizer if clip_norm is None else optax.chain(optim.clip_grad_norm(clip_norm), optimizer)
+
+
+def learning_rate(optimizer: optax.GradientTransformation, step: int) -> float | None:
+    """Return the learning rate of an update; None if the optimizer does not tell.
+
+    Args:
+        optimizer: One of :mod:`flaxnets.optim`, also with clipping as :func:`make_optimizer` adds it.
+        step: Number of updates before.
+
+    >>> learning_rate(optim.SGD(lambda step: 0.1 * step), 2)
+    0.2
+    """
+    if not isinstance(optimizer, optim.Optimizer):
+        return None
+    rate: Any = optimizer.settings["lr"]
+    value: Any = rate(jnp.asarray(step)) if callable(rate) else rate
+    return float(value)

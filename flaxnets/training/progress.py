@@ -52,12 +52,20 @@ class Progress:
         self._epoch, self._first, self._looked, self._started = 0, 0, 0.0, 0.0
         self._began: tuple[int, float] | None = None  # steps of all epochs that were done, and when
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Show the bar."""
         self._bar.start()
+
+    def stop(self) -> None:
+        """Remove the bar."""
+        self._bar.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self.stop()
 
     def resume(self, epoch: int, step: int) -> None:
         """Says where a run goes on."""

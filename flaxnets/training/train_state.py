@@ -1,7 +1,7 @@
-"""What a training step is given, and what it changes: a batch, and the state of a run."""
+"""The arguments of a training step: the state of a run, and a batch."""
 
 import dataclasses
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,51 @@ from flaxnets.optim.frozen import mask
 
 
 class Batch(NamedTuple):
-    """What a step sees: inputs, targets, and the weight of each example (0 for one that only fills up)."""
+    """The examples of one step.
+
+    Attributes:
+        inputs: Inputs of the model, whose first axis is usually the batch axis.
+        targets: Targets, as the objective expects them.
+        weights: Weight of each example, of shape (n,); 0 for an example that only fills up the batch.
+    """
 
     inputs: Any
     targets: Any
     weights: jax.Array
+
+
+@runtime_checkable
+class LazyBatch(Protocol):
+    """A pytree from which the step itself computes its batch, such as rows to pick from a dataset on the device."""
+
+    def make(self, key: jax.Array | None) -> Batch:
+        """Return the batch; runs inside the compiled step. Without a key, return the batch for evaluation."""
+        ...
+
+
+def as_batch(batch: Any, key: jax.Array | None = None) -> Batch:
+    """Return the batch that a step computes with.
+
+    Args:
+        batch: A :class:`Batch`, a pair of inputs and targets, or a :class:`LazyBatch`.
+        key: Random key of a training step; None in evaluation.
+
+    Raises:
+        TypeError: For any other value.
+
+    >>> as_batch((jnp.ones((2, 3)), jnp.zeros(2, int))).weights.tolist()
+    [1.0, 1.0]
+    """
+    if isinstance(batch, Batch):
+        return batch
+    if isinstance(batch, tuple) and len(batch) == 2:
+        return Batch(*batch, jnp.ones(len(batch[1]), jnp.float32))
+    if isinstance(batch, LazyBatch):
+        return batch.make(key)
+    raise TypeError(
+        f"a batch of type {type(batch).__name__}. Expected a Batch, a pair of inputs and targets, or an object with "
+        "the method make. Fix: step(state, Batch(inputs, targets, weights))"
+    )
 
 
 @jax.tree_util.register_dataclass

@@ -1,0 +1,235 @@
+"""The engine of a training run: one object that compiles and executes its steps."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.extend.core import jaxprs_in_params
+
+from flaxnets import nn
+from flaxnets.training.batches import Batches, Several
+from flaxnets.training.layout import PhysicalStep, hold_physical, make_physical_step
+from flaxnets.training.objectives import Metrics, Objective, means, total
+from flaxnets.training.options import Backend, StepOptions
+from flaxnets.training.step import PredictStep, Step, eval_function, jit_options, predict_function, train_function
+from flaxnets.training.train_state import TrainState
+
+Record = dict[str, Any]
+
+# These backends keep arrays in their logical axis order.
+_LOGICAL = ("plain", "cudnn")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EngineState:
+    """The state between two steps of an engine, in the axis order that its backend prefers.
+
+    :meth:`Engine.step` donates it: its arrays cannot be used again. :meth:`Engine.train_state` returns a copy with
+    names and logical shapes.
+    """
+
+    arrays: Any
+    compiled: PhysicalStep[TrainState]
+    signature: Any
+
+
+class Engine:
+    """Compile and execute the training, evaluation and prediction steps of a model.
+
+    Each step is traced once and compiled once for all batches of one structure and shape.
+
+    Args:
+        model: The module to train. The engine reads its structure, and its values in :meth:`init`;
+            :meth:`update_model` changes it.
+        optimizer: One of :mod:`flaxnets.optim`, or any optax transformation.
+        objective: Such as :func:`flaxnets.training.classification`, or a loss such as ``nn.CrossEntropyLoss()``.
+        options: Options of the training step.
+
+    Raises:
+        ValueError: For a ``remat`` that chooses no module, or a loss whose reduction is not a mean.
+
+    >>> import flaxnets, jax.numpy as jnp
+    >>> from flaxnets import nn, optim
+    >>> engine = Engine(flaxnets.create_model("mlp"), optim.SGD(0.1), nn.CrossEntropyLoss())
+    >>> state = engine.init(seed=0)
+    >>> state, metrics = engine.step(state, (jnp.ones((4, 1, 28, 28)), jnp.zeros(4, int)))
+    >>> int(metrics["count"]), int(engine.train_state(state).step)
+    (4, 1)
+    """
+
+    def __init__(
+        self,
+        model: nnx.Module,
+        optimizer: optax.GradientTransformation,
+        objective: Objective | nn.Module,
+        options: StepOptions | None = None,
+    ):
+        self.model, self.optimizer, self.options = model, optimizer, options or StepOptions()
+        backend, compute_dtype = self.options.backend, self.options.compute_dtype
+        self._train = train_function(model, optimizer, objective, self.options)
+        evaluate = eval_function(model, objective, backend=backend, compute_dtype=compute_dtype)
+        self._evaluate = jax.jit(evaluate, **jit_options())
+        self._predict = predict_function(model, backend=backend, compute_dtype=compute_dtype)
+        self._steps: dict[Any, PhysicalStep[TrainState]] = {}
+
+    def init(self, seed: int = 0) -> TrainState:
+        """Return the state before the first step, in arrays of its own.
+
+        Args:
+            seed: Seed of the random keys of the batches.
+        """
+        ema, accumulate = self.options.ema_decay is not None, self.options.accumulate
+        return TrainState.create(self.model, self.optimizer, accumulate=accumulate, ema=ema, seed=seed)
+
+    def compile(self, state: TrainState, batch: Any) -> PhysicalStep[TrainState]:
+        """Compile the training step for batches like this one; :meth:`step` does so when needed.
+
+        Args:
+            state: An example; only shapes and dtypes count.
+            batch: An example.
+        """
+        key = jax.tree.structure(state), _signature(batch)
+        if key not in self._steps:
+            step: Step = _take_several(self._train) if isinstance(batch, Several) else self._train
+            self._steps[key] = _compile(step, state, batch, self.options.backend)
+        return self._steps[key]
+
+    def step(self, state: TrainState | EngineState, batch: Any) -> tuple[EngineState, Metrics]:
+        """Take one training step, or several steps for a batch of several.
+
+        Args:
+            state: What :meth:`init` or the step before returned; an :class:`EngineState` is donated.
+            batch: A :class:`Batch`, a pair of inputs and targets, or what :class:`Batches` yields.
+
+        Returns:
+            The next state, and the sums of the metrics, still on the device.
+        """
+        signature = _signature(batch)
+        if isinstance(state, EngineState) and state.signature != signature:
+            state = self.train_state(state)
+        if isinstance(state, TrainState):
+            compiled = self.compile(state, batch)
+            state = EngineState(compiled.to_physical(state), compiled, signature)
+        arrays, metrics = state.compiled.step(state.arrays, batch)
+        return EngineState(arrays, state.compiled, signature), metrics
+
+    def train_state(self, state: TrainState | EngineState) -> TrainState:
+        """Return a state with names and logical shapes, in arrays of its own if ``state`` is an engine's."""
+        return state if isinstance(state, TrainState) else state.compiled.to_logical(state.arrays)
+
+    def evaluate(self, state: TrainState | EngineState, batches: Batches) -> Record:
+        """Return the mean metrics over all examples in evaluation mode, with names that begin with ``test_``.
+
+        Args:
+            state: The state, whose moving average is evaluated if there is one.
+            batches: The examples.
+        """
+        state = self.train_state(state)
+        params, model_state = state.eval_params, state.model_state
+        return means(total([(1, self._evaluate(params, model_state, batch)) for batch in batches.all()]), "test")
+
+    def predict(self, state: TrainState | EngineState, batches: Batches) -> np.ndarray:
+        """Return the outputs for all examples in evaluation mode, in their order.
+
+        Args:
+            state: The state, whose moving average is used if there is one.
+            batches: The examples.
+        """
+        state = self.train_state(state)
+        return predict_batches(self._predict, state.eval_params, state.model_state, batches, self.options.backend)
+
+    def update_model(self, state: TrainState | EngineState) -> None:
+        """Copy the parameters (their moving average if there is one) and the other state into the model."""
+        self.train_state(state).update_model(self.model)
+
+    def is_fast_in_loops(self, state: TrainState, batch: Any) -> bool:
+        """Return whether a step is as fast in a loop on the device as alone.
+
+        On CPUs, XLA differentiates its own convolutions to fast programs only outside of loops.
+
+        Args:
+            state: An example; only shapes and dtypes count.
+            batch: An example.
+        """
+        return jax.default_backend() != "cpu" or not _has_convolution(jax.make_jaxpr(self._train)(state, batch).jaxpr)
+
+
+def _signature(batch: Any) -> Any:
+    """Return the structure, shapes and dtypes of a batch."""
+    leaves, structure = jax.tree.flatten(batch)
+    return structure, tuple((np.shape(leaf), np.result_type(leaf)) for leaf in leaves)
+
+
+def _compile(step: Step, state: TrainState, batch: Any, backend: Backend) -> PhysicalStep[TrainState]:
+    if backend in _LOGICAL:
+        copy: Any = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
+        physical: PhysicalStep[TrainState] = PhysicalStep(jax.jit(step, donate_argnums=0, **jit_options()), copy, copy)
+    else:
+        physical = make_physical_step(step, state, batch, **jit_options())
+    example = jax.eval_shape(physical.to_physical, state)
+    return physical._replace(step=physical.step.lower(example, batch).compile())  # type: ignore[attr-defined]
+
+
+def _take_several(step: Step) -> Callable[[TrainState, Several], tuple[TrainState, Metrics]]:
+    """Return a function that takes ``several.count`` steps; its metrics have an axis of steps, 0 after the last."""
+
+    def take(state: TrainState, several: Several) -> tuple[TrainState, Metrics]:
+        def body(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            state, metrics = step(carry[0], several[i])
+            return state, {name: column.at[i].set(metrics[name]) for name, column in carry[1].items()}
+
+        limit = len(several.each[0])
+        metrics = jax.eval_shape(step, state, several[0])[1]
+        columns = {name: jnp.zeros(limit, value.dtype) for name, value in metrics.items()}
+        return jax.lax.fori_loop(0, several.count, body, (state, columns))
+
+    return take
+
+
+def predict_batches(
+    step: PredictStep, params: nnx.State, model_state: nnx.State, batches: Batches, backend: Backend
+) -> np.ndarray:
+    """Return the outputs of a prediction step, not compiled, for all examples of ``batches``.
+
+    The weights are copied once into the axis order that the backend prefers: one image of resnet18 then takes 8.4 ms
+    instead of 14.0 ms.
+    """
+    compiled = compile_predict_step(step, params, model_state, batches.example(), backend)
+    return np.concatenate(jax.device_get([compiled(batch) for batch in batches.all()]))[: len(batches)]
+
+
+def compile_predict_step(
+    step: PredictStep, params: nnx.State, model_state: nnx.State, batch: Any, backend: Backend
+) -> Callable[[Any], Any]:
+    """Compile a prediction with fixed weights, copied into the axis order that the backend prefers.
+
+    Args:
+        step: Prediction step, not compiled.
+        params: The weights.
+        model_state: The other state of the model.
+        batch: An example; only shapes and dtypes count.
+        backend: The backend of the step, not ``"auto"``.
+    """
+    if backend in _LOGICAL:
+        compiled = jax.jit(step, **jit_options())
+        return lambda batch: compiled(params, model_state, batch)
+    return hold_physical(
+        lambda held, batch: step(held[0], held[1], batch), (params, model_state), batch, **jit_options()
+    )
+
+
+def _has_convolution(jaxpr: Any) -> bool:
+    """Return whether XLA's own convolutions are among the equations, those of inner functions too."""
+
+    def is_xlas(eqn: Any) -> bool:
+        name = eqn.primitive.name
+        return name == "conv_general_dilated" or (name == "convolution_nd" and eqn.params["window"].is_fast)
+
+    return any(map(is_xlas, jaxpr.eqns)) or any(
+        _has_convolution(inner) for eqn in jaxpr.eqns for inner in jaxprs_in_params(eqn.params)
+    )
