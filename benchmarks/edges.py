@@ -1,7 +1,7 @@
 """Holds the sizes of windows against torch at their edges: shapes, exceptions and values of randomly drawn calls.
 
 ``python -m benchmarks.edges 2000`` draws 2,000 calls of every function in the table, ``python -m benchmarks.edges 2000
-max_pool2d fold`` of these two, and each call that differs is printed. The short form is ``parity_tests/test_edges.py``.
+max_pool2d fold`` of these two, and each call that differs is printed. The short form is ``test_edges.py``.
 """
 
 import dataclasses

@@ -10,7 +10,7 @@ combinations of arguments and shapes, which options they set, and the worst erro
 and evaluation mode, eager and jit. Errors of outputs and buffers are relative to the largest value, those of gradients
 to the norm of all gradients of their kind.
 
-Made by `pytest parity_tests/test_layers.py --eager --layers-report docs/layers.md`.
+Made by `pytest parity_tests/layers/test_layers.py --eager --layers-report docs/layers.md`.
 
 | name | cases | options | outputs | buffers | gradients |
 |---|---|---|---|---|---|

@@ -46,7 +46,7 @@ def output(tmp_path_factory) -> tuple[str, Path]:
     folder = tmp_path_factory.mktemp("plugin")
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_mine.py").write_text(TESTS)
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(root)}
     options = ["--parity-seed", "7", "--parity-html", "pages", "-p", "no:cacheprovider"]
     done = subprocess.run(

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize(("page", "last"), [("porting.md", "records"), ("parity.md", "Small")])

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*requires_grad=True.*:UserWarning",  # torch, of a reentrant checkpoint without gradients
 )
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # Refused for what their forward does, by from_torch too.
 REFUSED = {
     "fancy_mlp": "Python branches on the value of a tensor",
@@ -428,7 +428,7 @@ def _values(arrays: list[Any]) -> np.ndarray:
     return values[np.random.default_rng(0).permutation(len(values))[:20_000]]
 
 
-# The page that shows a written file beside ours; ``python parity_tests/test_port_source.py`` writes it.
+# The page that shows a written file beside ours; ``python parity_tests/port/test_port_source.py`` writes it.
 
 PAGE = ROOT / "docs" / "porting_densenet.md"
 TITLE = """# A written file and a file by hand

@@ -178,7 +178,7 @@ def test_every_name_of_torch_is_in_the_table_or_refused_with_a_reason():
 
 def test_the_page_of_operators_is_up_to_date():
     """It is written by ``python -m flaxnets.port.coverage``."""
-    assert (Path(__file__).parents[1] / "docs" / "operators.md").read_text() == page()
+    assert (Path(__file__).parents[2] / "docs" / "operators.md").read_text() == page()
 
 
 def test_no_name_is_both_in_the_table_and_refused_nor_unknown_to_torch():
