@@ -34,7 +34,7 @@ model = flaxnets.create_model("lenet_batchnorm")
 optimizer = optim.AdamW(1e-3, amsgrad=True)
 batch = Batch(jax.random.normal(jax.random.key(0), (4, 1, 28, 28)), jnp.arange(4), jnp.ones(4))
 state = TrainState.create(model, optimizer, ema=True)
-step = make_train_step(model, optimizer, classification, ema_decay=0.9, kernels="plain")
+step = make_train_step(model, optimizer, classification, ema_decay=0.9, backend="plain")
 with Checkpoints(sys.argv[2], config={"arch": "lenet_batchnorm"}) as checkpoints:
     if sys.argv[1] == "write":
         for _ in range(3):

@@ -162,7 +162,7 @@ class Engine:
 def _signature(batch: Any) -> Any:
     """Return the structure, shapes and dtypes of a batch."""
     leaves, structure = jax.tree.flatten(batch)
-    return structure, tuple((np.shape(leaf), np.result_type(leaf)) for leaf in leaves)
+    return structure, tuple((np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves)
 
 
 def _compile(step: Step, state: TrainState, batch: Any, backend: Backend) -> PhysicalStep[TrainState]:

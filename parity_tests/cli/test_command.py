@@ -26,7 +26,7 @@ from flaxnets.cli.train_plan import make_plan
 from flaxnets.data import DataError, list_datasets, load
 from flaxnets.kernels import choose
 from flaxnets.registry import get_entry
-from flaxnets.training import TASKS, Task, loop
+from flaxnets.training import TASKS, StepOptions, Task
 from flaxnets.training.objectives import means
 from flaxnets.training.progress import describe
 from flaxnets.weights import load_weights
@@ -374,8 +374,14 @@ def test_a_killed_run_is_resumed_to_the_same_bits(tmp_path):
 
 
 def test_kernels_are_those_asked_for_and_in_a_dry_run_those_that_are_kept(here, monkeypatch):
-    taken, make = [], loop.make_train_step
-    monkeypatch.setattr(loop, "make_train_step", lambda *a, **k: taken.append(k["kernels"]) or make(*a, **k))
+    taken = []
+
+    class Recorded(StepOptions):
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            taken.append(self.backend)
+
+    monkeypatch.setattr("flaxnets.training.StepOptions", Recorded)
     for more in (["--kernels", "plain"], ["--kernels", "xla"], ["--dry-run"], ["--dry-run", "--kernels", "plain"], []):
         status, said = here(*SHORT, "--epochs", 1, *more)
         assert status == 0, said

@@ -26,8 +26,7 @@ from flaxnets.nn.functional.recurrent import scan_layers
 from flaxnets.nn.functional.recurrent_steps import KINDS as KINDS_OF_RECURRENCE
 from flaxnets.nn.functional.recurrent_steps import LayerWeights
 from flaxnets.parity import assert_parity
-from flaxnets.training import TASKS, Batch, TrainState, classification, make_train_step
-from flaxnets.training.execution import compile_train_step
+from flaxnets.training import TASKS, Batch, Engine, StepOptions, TrainState, classification, make_train_step
 from flaxnets.training.layout._interpreter import evaluate
 from flaxnets.training.layout._values import Value
 from flaxnets.training.step import jit_options
@@ -563,13 +562,11 @@ def test_a_train_step_takes_cudnns_lstm_where_there_is_one(monkeypatch, rng, ref
     characters = jnp.asarray(rng.integers(0, 28, (5, 2)))  # time first
     batch, state = Batch(characters, characters.T, jnp.ones(2, jnp.float32)), TrainState.create(model, optimizer)
     objective = TASKS["language"].objective
-    expected, _ = make_train_step(model, optimizer, objective, kernels="plain")(state, batch)
+    expected, _ = make_train_step(model, optimizer, objective, backend="plain")(state, batch)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(rnn, "gpu_rnn", object())
-    step = make_train_step(model, optimizer, objective, kernels="cudnn")
-    state = TrainState.create(model, optimizer)
-    compiled = compile_train_step(step, state, batch, kernels="cudnn")
-    got = compiled.to_logical(compiled.step(compiled.to_physical(state), batch)[0])
+    engine = Engine(model, optimizer, objective, StepOptions(backend="cudnn"))
+    got = engine.train_state(engine.step(engine.init(), batch)[0])
     assert reference_cudnn
     for a, b in zip(jax.tree.leaves(got.params), jax.tree.leaves(expected.params), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
@@ -669,7 +666,7 @@ def test_a_train_step_gives_the_same_state_with_all_kinds(rng):
     batch = Batch(jnp.asarray(rng.normal(size=(4, 1, 28, 28)), jnp.float32), jnp.arange(4), jnp.ones(4, jnp.float32))
     after = {}
     for kind in ("plain", "xla", "onednn"):
-        step = make_train_step(model, optimizer, classification, kernels=kind)
+        step = make_train_step(model, optimizer, classification, backend=kind)
         state, _ = step(TrainState.create(model, optimizer), batch)
         after[kind] = jax.tree.leaves((state.params, state.model_state))
     for kind in ("xla", "onednn"):
@@ -691,7 +688,7 @@ found = []
 for kind, sharded in (("plain", False), ("auto", True)):
     state = TrainState.create(model, optimizer)
     given = (jax.device_put(state, whole), jax.device_put(batch, parts)) if sharded else (state, batch)
-    step = make_train_step(model, optimizer, classification, kernels=kind)
+    step = make_train_step(model, optimizer, classification, backend=kind)
     text = step.lower(*given).compile().as_text()
     found.append(jax.tree.leaves(step(*given)[0].params))
 assert " call(" in text and " all-reduce(" in text and " all-gather(" not in text and "onednn" not in text, text
@@ -716,10 +713,10 @@ def test_a_train_step_uses_what_is_chosen_and_takes_no_unknown_kind(monkeypatch)
     monkeypatch.setattr(jax, "device_count", lambda: 2)
     assert "onednn" not in make_train_step(model, optimizer, classification).lower(state, batch).as_text()
     with pytest.raises(ValueError, match="kernels must be auto, plain, xla, onednn or cudnn, got 'mkl'"):
-        make_train_step(model, optimizer, classification, kernels="mkl")
+        make_train_step(model, optimizer, classification, backend="mkl")
     monkeypatch.setattr(probe, "passes", lambda: False)
     with pytest.raises(RuntimeError, match=rf"onednn.*does not work.*jaxlib {onednn.JAXLIB}"):
-        make_train_step(model, optimizer, classification, kernels="onednn")
+        make_train_step(model, optimizer, classification, backend="onednn")
 
 
 @pytest.mark.parametrize(

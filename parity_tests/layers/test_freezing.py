@@ -112,7 +112,7 @@ def test_no_training_step_moves_a_frozen_parameter_and_statistics_go_on(kernels:
     model.requires_grad_(False)[2].requires_grad_()
     before = model.state_dict()
     optimizer = optax.sgd(0.5)
-    step = make_train_step(model, optimizer, regression, penalty=l2_penalty(0.1), kernels=kernels)
+    step = make_train_step(model, optimizer, regression, penalty=l2_penalty(0.1), backend=kernels)
     batch = Batch(jnp.arange(12.0).reshape(4, 3), jnp.ones((4, 1)), jnp.ones(4))
     state, _ = step(TrainState.create(model, optimizer), batch)
     state.update_model(model)

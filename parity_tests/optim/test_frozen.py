@@ -16,7 +16,19 @@ from flaxnets import nn, optim
 from flaxnets.data import Split
 from flaxnets.optim import lr_scheduler
 from flaxnets.parity import relative_error, transfer
-from flaxnets.training import Batch, Checkpoints, TrainState, classification, fit, l2_penalty, make_train_step
+from flaxnets.training import (
+    Batch,
+    Batches,
+    Checkpointing,
+    Checkpoints,
+    Engine,
+    StepOptions,
+    TrainState,
+    classification,
+    fit,
+    l2_penalty,
+    make_train_step,
+)
 
 GATE = 1e-12
 LR = 0.01
@@ -377,11 +389,9 @@ def test_fit_leaves_frozen_numbers_of_any_kind_and_saves_them(optimizer: Any, tm
     before = {name: np.asarray(array) for name, array in model.state_dict().items()}
     inputs, targets = batches(1)[0]
     split = Split(inputs, targets)
+    engine = Engine(model, optimizer, classification, StepOptions(accumulate=2, ema_decay=0.5))
     with Checkpoints(tmp_path) as checkpoints:
-        fit(
-            model, split, split, objective=classification, optimizer=optimizer, epochs=2, batch_size=3, accumulate=2,
-            ema_decay=0.5, checkpoints=checkpoints,
-        )  # fmt: skip
+        fit(engine, Batches(split, 3), Batches(split), epochs=2, callbacks=[Checkpointing(checkpoints)])
         assert checkpoints.steps()
     after = model.state_dict()
     for name, array in before.items():

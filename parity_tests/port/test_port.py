@@ -20,7 +20,7 @@ import torchref
 from flaxnets import data, optim, parity
 from flaxnets.port.checking import check_port
 from flaxnets.port.outcomes import Arguments, Setting
-from flaxnets.training import classification, fit
+from flaxnets.training import Batches, Engine, classification, fit
 from flaxnets.weights import load_weights, save_weights
 
 # Both modes compiled with gradients, and both operation by operation.
@@ -229,8 +229,8 @@ def test_a_port_trains_and_its_weights_go_back(tmp_path):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 10, 64)
     split = data.Split(rng.normal(size=(64, 1, 28, 28)).astype(np.float32) + labels[:, None, None, None], labels)
-    options = {"objective": classification, "optimizer": optim.SGD(0.05), "batch_size": 16}
-    records = fit(port, split, split, epochs=3, **options)
+    engine = Engine(port, optim.SGD(0.05), classification)
+    records = fit(engine, Batches(split, 16), Batches(split), epochs=3)
     assert records[-1]["train_loss"] < records[0]["train_loss"]
     save_weights(port, tmp_path / "port.safetensors")
     other = ported(module, arguments)

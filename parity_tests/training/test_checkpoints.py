@@ -18,7 +18,19 @@ from flaxnets import optim
 from flaxnets.cli.stopping import SIGNALS, Stopping
 from flaxnets.data import Split
 from flaxnets.registry import get_entry
-from flaxnets.training import TASKS, CheckpointError, Checkpoints, TrainState, fit
+from flaxnets.training import (
+    TASKS,
+    Batches,
+    Callback,
+    CheckpointError,
+    Checkpointing,
+    Checkpoints,
+    Engine,
+    Loop,
+    StepOptions,
+    TrainState,
+    fit,
+)
 
 # Filling a disk needs the right to mount one: by hand.
 SHORT = [name for name in FAULTS if name.startswith("checkpoint") and name != "checkpoint_disk_full"]
@@ -81,32 +93,30 @@ def splits(task: str, shape: tuple[int, ...], rng: np.random.Generator) -> list[
     return [split(4 * STEPS), split(6)]
 
 
-def train(arch: str, seed: int, data: list[Split], **options) -> tuple[nnx.Module, list[dict]]:
+def train(arch: str, seed: int, data: list[Split], step: StepOptions | None = None, **options) -> tuple[nnx.Module, list[dict]]:
     """Trains a small network, with all that a run carries from step to step: slots, an average, sums, keys."""
     sizes, shape = NETWORKS[arch]
     task, model = TASKS[get_entry(arch).task], flaxnets.create_model(arch, **sizes, rngs=nnx.Rngs(seed))
-    given = {
-        "objective": task.objective, "optimizer": optim.Adam(optim.lr_scheduler.CosineAnnealingLR(0.01, T_max=9)),
-        "epochs": EPOCHS, "batch_size": 4, "accumulate": 2, "ema_decay": 0.5, "unit": task.unit,
-        "transform": functools.partial(task.transform, input_shape=shape),
-    }  # fmt: skip
-    records = fit(model, *data, **{**given, **options})
+    optimizer = optim.Adam(optim.lr_scheduler.CosineAnnealingLR(0.01, T_max=9))
+    engine = Engine(model, optimizer, task.objective, step or StepOptions(accumulate=2, ema_decay=0.5))
+    transform = functools.partial(task.transform, input_shape=shape)
+    train, test = Batches(data[0], 4, transform), Batches(data[1], transform=transform)
+    records = fit(engine, train, test, **{"epochs": EPOCHS, "unit": task.unit, **options})
     for record in records:
         del record[f"{task.unit}_per_second"]
     return model, records
 
 
-class StopAfter:
-    """Stops the training after so many steps, and counts those that were taken."""
+class StopAfter(Callback):
+    """Stops the training after so many executions, and counts those that were taken."""
 
     def __init__(self, steps: int):
         self.steps, self.taken = steps, 0
 
-    def count(self, *_: object) -> None:
+    def on_step(self, loop: Loop) -> None:
         self.taken += 1
-
-    def __call__(self) -> bool:
-        return self.taken >= self.steps
+        if self.taken >= self.steps:
+            loop.stop("enough")
 
 
 POSITIONS = {"in the first epoch": 1, "between epochs": STEPS, "in the middle of an epoch": 2 * STEPS + 2}
@@ -117,15 +127,15 @@ SLOW_TO_COMPILE = ("densenet", "lenet_batchnorm")
 def test_a_resumed_run_ends_as_an_unbroken_one(arch, rng, tmp_path):
     data = splits(get_entry(arch).task, NETWORKS[arch][1], rng)
     with Checkpoints(tmp_path / "unbroken") as kept:
-        model, records = train(arch, 0, data, checkpoints=kept)
+        model, records = train(arch, 0, data, callbacks=[Checkpointing(kept)])
     for name, position in list(POSITIONS.items())[-1 if arch in SLOW_TO_COMPILE else 0 :]:
         stop, config = StopAfter(position), {"arch": arch}
         with Checkpoints(tmp_path / name, config=config) as first:
-            train(arch, 0, data, checkpoints=first, on_step=stop.count, should_stop=stop)
+            train(arch, 0, data, callbacks=[stop, Checkpointing(first)])
             assert first.steps()[-1] == position
         counted = StopAfter(10**9)
         with Checkpoints(tmp_path / name, config=config) as second:  # its model begins with other weights and keys
-            resumed, again = train(arch, 1, data, checkpoints=second, resume=True, on_step=counted.count)
+            resumed, again = train(arch, 1, data, callbacks=[counted, Checkpointing(second, resume=True)])
         assert counted.taken == EPOCHS * STEPS - position
         assert again == records
         state, other = (nnx.state(each) for each in (model, resumed))
@@ -140,12 +150,11 @@ def test_a_run_of_several_steps_an_execution_resumes_where_it_was_saved(rng, tmp
     model, records = train("mlp_dropout", 0, data, steps_per_execution="auto")
     stop = StopAfter(3)  # executions; none goes beyond a checkpoint
     with Checkpoints(tmp_path, keep=9) as first:
-        options |= {"checkpoints": first, "checkpoint_every": 2}
-        train("mlp_dropout", 0, data, on_step=stop.count, should_stop=stop, **options)
+        train("mlp_dropout", 0, data, callbacks=[stop, Checkpointing(first, every=2)], **options)
         assert first.steps()[-1] == 6
     with Checkpoints(tmp_path) as second:
-        options |= {"checkpoints": second, "resume": True}
-        resumed, again = train("mlp_dropout", 1, data, **options)
+        callbacks = [Checkpointing(second, every=2, resume=True)]
+        resumed, again = train("mlp_dropout", 1, data, callbacks=callbacks, **options)
     assert again == records
     assert same(nnx.state(model), nnx.state(resumed))
 
@@ -264,7 +273,8 @@ def test_the_last_checkpoint_is_finite(policy, value, tmp_path, rng):
     data[0].targets[third[0]] = value
     messages = {"stop": "became infinite or NaN at step 3 of epoch 1", "ignore": "is infinite or NaN; earlier"}
     with Checkpoints(tmp_path, asynchronous=False) as checkpoints:
-        options = {"checkpoints": checkpoints, "checkpoint_every": 1, "nonfinite": policy, "accumulate": 1, "epochs": 1}
+        step, callbacks = StepOptions(nonfinite=policy, ema_decay=0.5), [Checkpointing(checkpoints, every=1)]
+        options = {"step": step, "callbacks": callbacks, "epochs": 1}
         if policy == "skip":
             train("linear_regression", 0, data, **options)
         else:
@@ -282,16 +292,15 @@ def test_the_last_checkpoint_is_finite(policy, value, tmp_path, rng):
 def test_a_signal_loses_no_step(number, step, tmp_path, rng):
     taken = []
 
-    def on_step(epoch: int, place: int, metrics: object) -> None:
-        taken.append(place)
-        if len(taken) == step:
-            os.kill(os.getpid(), number)
+    class Kill(Callback):
+        def on_step(self, loop: Loop) -> None:
+            taken.append(loop.step)
+            if len(taken) == step:
+                os.kill(os.getpid(), number)
 
     with Stopping() as stopping, Checkpoints(tmp_path) as checkpoints:
-        train(
-            "linear_regression", 0, splits("regression", (3,), rng), checkpoints=checkpoints, on_step=on_step,
-            should_stop=lambda: stopping.reason is not None,
-        )  # fmt: skip
+        callbacks = [Kill(), stopping, Checkpointing(checkpoints)]
+        train("linear_regression", 0, splits("regression", (3,), rng), callbacks=callbacks)
     assert len(taken) == step
     assert checkpoints.steps()[-1] == step
     assert stopping.exit_status == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]

@@ -20,13 +20,13 @@ from jax.extend import core as jex
 
 import flaxnets
 from flaxnets import nn, state
-from flaxnets.training import Batch, TrainState, make_train_step
-from flaxnets.training.execution import compile_predict_step
+from flaxnets.training import Batch, StepOptions, TrainState
+from flaxnets.training.engine import compile_predict_step
 from flaxnets.training.layout import _interpreter, hold_physical, make_physical_step, sink_transposes
 from flaxnets.training.layout._interpreter import evaluate
 from flaxnets.training.layout._rules import Rule
 from flaxnets.training.layout._values import Value
-from flaxnets.training.step import jit_options, make_predict_step
+from flaxnets.training.step import jit_options, predict_function, train_function
 
 CPU = jit_options()["compiler_options"]
 
@@ -339,7 +339,8 @@ def training(case: Any, rng: np.random.Generator, dtype: Any = jnp.float32, **op
     inputs = case.inputs(rng)[0]
     inputs = jnp.asarray(inputs, dtype if inputs.dtype.kind == "f" else int)
     optimizer = optax.sgd(1e-3, momentum=0.9)
-    step = make_train_step(model, optimizer, mean_square, kernels="xla", **options).__wrapped__
+    step_options = StepOptions(backend="xla", **{"nonfinite": "ignore", **options})
+    step = train_function(model, optimizer, mean_square, step_options)
     create = functools.partial(
         TrainState.create, model, optimizer, accumulate=options.get("accumulate", 1), ema="ema_decay" in options
     )
@@ -433,7 +434,7 @@ def convolutions() -> tuple[Any, TrainState]:
     rngs = nnx.Rngs(0)
     first, second = (nn.Conv2d(i, i + 1, 3, bias=False, rngs=rngs) for i in (3, 4))
     model, optimizer = nn.Sequential(first, nn.ReLU(), second, nn.ReLU()), optax.sgd(0.1, momentum=0.9)
-    step = make_train_step(model, optimizer, mean_square, kernels="xla").__wrapped__
+    step = train_function(model, optimizer, mean_square, StepOptions(backend="xla", nonfinite="ignore"))
     return step, TrainState.create(model, optimizer)
 
 
@@ -451,21 +452,22 @@ def test_held_weights_lie_as_kernels_want_them():
     """What is left is one of the input, and one of the output."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3, rngs=nnx.Rngs(0)), nn.ReLU(), nn.Conv2d(4, 5, 3, rngs=nnx.Rngs(1)))
     _, params, model_state = nnx.split(model, nnx.Param, ...)
-    step = make_predict_step(model, kernels="xla").__wrapped__
+    step = predict_function(model, backend="xla", compute_dtype=None)
     held = hold_physical(lambda held, batch: step(*held, batch), (params, model_state), images(2))
     assert (transposes(step, params, model_state, images(2)), transposes(held, images(2))) == (6, 2)
     assert held(images(3)).shape == (3, 5, 4, 4)
 
 
-@pytest.mark.parametrize("kernels", ["plain", "xla"])
+@pytest.mark.parametrize("backend", ["plain", "xla"])
 @pytest.mark.parametrize("name", ["lenet_batchnorm", "mlp_dropout", "lstm_lm", "googlenet", "densenet"])
-def test_network_with_held_weights_predicts_the_same_numbers(name, kernels, rng):
+def test_network_with_held_weights_predicts_the_same_numbers(name, backend, rng):
     with jax.enable_x64(True):
         _, create, batch = training(BY_NAME[name], rng, jnp.float64)
         params, model_state = create().params, create().model_state
-        step = make_predict_step(flaxnets.create_model(name, **BY_NAME[name].options), kernels=kernels)
-        predict = compile_predict_step(step, params, model_state, batch, kernels)
-        assert_same_numbers(predict(batch), step(params, model_state, batch))
+        model = flaxnets.create_model(name, **BY_NAME[name].options)
+        step = predict_function(model, backend=backend, compute_dtype=None)
+        predict = compile_predict_step(step, params, model_state, batch, backend)
+        assert_same_numbers(predict(batch), jax.jit(step, **jit_options())(params, model_state, batch))
 
 
 def test_physical_state_is_donated_and_shares_nothing(convolutions):

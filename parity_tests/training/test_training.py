@@ -21,6 +21,11 @@ from flaxnets.data import Split, windows
 from flaxnets.training import (
     TASKS,
     Batch,
+    Batches,
+    Callback,
+    Engine,
+    Loop,
+    StepOptions,
     TrainState,
     as_objective,
     classification,
@@ -35,7 +40,7 @@ from flaxnets.training import (
     make_train_step,
     regression,
 )
-from flaxnets.training.execution import Pace, is_fast_in_loops
+from flaxnets.training.batches import Pace
 from flaxnets.training.objectives import means
 
 
@@ -120,10 +125,11 @@ def test_examples_without_weight_do_not_count():
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), padded, alone)
 
 
-def _fit(seed: int = 0, **options):
-    model = small_net(nnx.Rngs(seed))
-    arguments = {"epochs": 3, "batch_size": 16, "seed": seed, "optimizer": make_optimizer("sgd", 0.1, 18)} | options
-    return model, fit(model, examples(100), examples(31, seed=1), objective=classification, **arguments)
+def _fit(seed: int = 0, optimizer: Any = None, batches: dict[str, Any] | None = None, **options):
+    model, batches = small_net(nnx.Rngs(seed)), {"batch_size": 16} | (batches or {})
+    engine = Engine(model, optimizer or make_optimizer("sgd", 0.1, 18), classification)
+    train, test = Batches(examples(100), **batches), Batches(examples(31, seed=1), **batches | {"batch_size": 250})
+    return model, fit(engine, train, test, **{"epochs": 3, "seed": seed} | options)
 
 
 def test_a_run_compiles_its_step_once_and_reads_metrics_alone(monkeypatch: pytest.MonkeyPatch):
@@ -140,19 +146,24 @@ def test_a_run_compiles_its_step_once_and_reads_metrics_alone(monkeypatch: pytes
     monkeypatch.setattr(jax, "device_get", recorded)
     # What is not fetched so is refused, on devices whose memory is not the host's.
     with jax.transfer_guard_device_to_host("disallow"):
-        options = {"objective": counted, "optimizer": optim.SGD(0.1), "epochs": 3, "batch_size": 16}
-        fit(small_net(nnx.Rngs(0)), examples(103), examples(57, 1), **options)
+        engine = Engine(small_net(nnx.Rngs(0)), optim.SGD(0.1), counted)
+        fit(engine, Batches(examples(103), 16), Batches(examples(57, 1)), epochs=3)
     assert len(traced) == 2  # the training and the evaluation step, for 18 and 3 batches and for the short last ones
     assert set(fetched) == {()}
 
 
 def test_fit_learns_and_reports_every_epoch():
     seen = []
-    model, records = _fit(on_epoch=seen.append)
+
+    class Seen(Callback):
+        def on_epoch(self, loop: Loop, record: dict[str, Any]) -> None:
+            seen.append(record)
+
+    model, records = _fit(callbacks=[Seen()])
     assert seen == records
     assert [r["epoch"] for r in records] == [1, 2, 3]
     assert records[-1].keys() == {
-        "epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "images_per_second",
+        "epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "images_per_second", "learning_rate",
     }  # fmt: skip
     assert records[-1]["train_loss"] < records[0]["train_loss"]
     assert records[-1]["test_accuracy"] > 0.9
@@ -165,16 +176,17 @@ def test_fit_learns_and_reports_every_epoch():
 @pytest.mark.parametrize("several", [1, 4])
 @pytest.mark.parametrize("bad", [0, 1, 5])
 def test_fit_stops_with_the_last_finite_state_or_skips_the_batch(bad: int, several: int):
-    train, options = examples(96), {"objective": classification, "epochs": 1, "batch_size": 16}
-    options["steps_per_execution"] = several
+    train, test = examples(96), Batches(examples(31, 1))
+    options = {"epochs": 1, "steps_per_execution": several}
     order = np.random.default_rng((0, 1)).permutation(96)  # of the first epoch
     train.inputs[order[16 * bad]] = np.inf
     model = small_net(nnx.Rngs(0))
     with pytest.raises(FloatingPointError, match=f"infinite or NaN at step {bad + 1} of epoch 1"):
-        fit(model, train, examples(31, 1), optimizer=optim.SGD(0.1), **options)
+        fit(Engine(model, optim.SGD(0.1), classification), Batches(train, 16), test, **options)
     assert all(np.isfinite(array).all() for array in model.state_dict().values())
     skipping = small_net(nnx.Rngs(0))
-    (record,) = fit(skipping, train, examples(31, 1), optimizer=optim.SGD(0.1), nonfinite="skip", **options)
+    engine = Engine(skipping, optim.SGD(0.1), classification, StepOptions(nonfinite="skip"))
+    (record,) = fit(engine, Batches(train, 16), test, **options)
     assert np.isfinite(record["train_loss"])
     assert int(skipping[1].num_batches_tracked[...]) == 5
 
@@ -225,7 +237,7 @@ def test_executions_take_more_steps_until_they_are_long_and_end_at_checkpoints(m
     for seconds in (0.001, 0.002, 0.004, 0.02, 0.001):
         counts.append(pace(0))
         now += seconds
-        pace.see(now - seconds, {})
+        pace.update(now - seconds, {})
     assert counts == [1, 2, 4, 8, 8]
     assert [pace(step) for step in (0, 8, 16)] == [8, 8, 4]
     with pytest.raises(ValueError, match="steps_per_execution must be at least 1 or auto, got 0"):
@@ -233,28 +245,31 @@ def test_executions_take_more_steps_until_they_are_long_and_end_at_checkpoints(m
 
 
 @pytest.mark.parametrize(
-    ("layer", "kernels", "fast"),
+    ("layer", "backend", "fast"),
     [(nn.Conv2d, "xla", True), (nn.Conv2d, "plain", False), (nn.Conv1d, "xla", True), (None, "plain", True)],
 )
-def test_a_step_with_convolutions_of_xlas_own_is_slow_in_loops(layer, kernels, fast):
+def test_a_step_with_convolutions_of_xlas_own_is_slow_in_loops(layer, backend, fast):
     ndim = 1 if layer is nn.Conv1d else 2
     layers = [] if layer is None else [layer(1, 2, 3, rngs=nnx.Rngs(0)), nn.Flatten()]
     model = nn.Sequential(*layers, nn.LazyLinear(3, rngs=nnx.Rngs(0)))
     inputs = jnp.ones((2, 1, *[5] * ndim) if layer else (2, 4))
     model(inputs)
     optimizer = optim.SGD(0.1)
-    step = make_train_step(model, optimizer, classification, kernels=kernels)
-    chosen = Batch(inputs, jnp.zeros(2, int), jnp.ones(2))
-    assert is_fast_in_loops(step, TrainState.create(model, optimizer), chosen) == fast
+    engine = Engine(model, optimizer, classification, StepOptions(backend=backend))
+    assert engine.is_fast_in_loops(engine.init(), Batch(inputs, jnp.zeros(2, int), jnp.ones(2))) == fast
 
 
 def test_a_batch_larger_than_the_dataset_is_the_dataset():
-    assert int(_fit(batch_size=1000)[0][1].num_batches_tracked[...]) == 3
+    assert int(_fit(batches={"batch_size": 1000})[0][1].num_batches_tracked[...]) == 3
 
 
 def test_stopping_keeps_what_was_learned_and_whole_epochs_only():
-    steps = []
-    model, records = _fit(on_step=lambda epoch, step, metrics: steps.append(step), should_stop=lambda: len(steps) == 8)
+    class Stop(Callback):
+        def on_step(self, loop: Loop) -> None:
+            if loop.updates == 8:
+                loop.stop("enough")
+
+    model, records = _fit(callbacks=[Stop()])
     assert len(records) == 1
     assert int(model[1].num_batches_tracked[...]) == 8
 
@@ -266,7 +281,7 @@ def test_every_epoch_has_another_order_and_the_steps_are_compiled_once():
         seen.append(inputs.shape)
         return inputs
 
-    _fit(transform=transform)
+    _fit(batches={"transform": transform})
     assert seen == [(16, 6), (31, 6)]  # traced once for training and once for evaluation
 
 
@@ -447,10 +462,11 @@ def test_a_perplexity_beyond_all_numbers_is_infinite():
 
 
 def _fit_to(task: str, model: nnx.Module, train: Split, **options):
-    arguments = {"epochs": 5, "batch_size": 8, "optimizer": make_optimizer("adam", 0.03, 100, clip_norm=1.0)} | options
+    optimizer = options.pop("optimizer", None) or make_optimizer("adam", 0.03, 100, clip_norm=1.0)
     kind = TASKS[task]
     transform = functools.partial(kind.transform, input_shape=train.inputs.shape[1:])
-    return fit(model, train, train, objective=kind.objective, unit=kind.unit, transform=transform, **arguments)
+    batches, test = Batches(train, 8, transform), Batches(train, transform=transform)
+    return fit(Engine(model, optimizer, kind.objective), batches, test, unit=kind.unit, **{"epochs": 5} | options)
 
 
 def test_a_regression_finds_the_line(rng):
@@ -459,7 +475,7 @@ def test_a_regression_finds_the_line(rng):
     model = flaxnets.create_model("linear_regression", n_features=3)
     optimizer = make_optimizer("sgd", 0.03, 400)
     records = _fit_to("regression", model, Split(inputs, targets), epochs=20, optimizer=optimizer)
-    assert records[-1].keys() == {"epoch", "train_loss", "test_loss", "examples_per_second"}
+    assert records[-1].keys() == {"epoch", "train_loss", "test_loss", "examples_per_second", "learning_rate"}
     assert records[-1]["test_loss"] < 1e-6
     np.testing.assert_allclose(model.linear.weight, [[1.0, -2.0, 0.5]], atol=1e-3)
     np.testing.assert_allclose(model.linear.bias, [0.7], atol=1e-3)
