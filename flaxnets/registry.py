@@ -1,33 +1,138 @@
-"""The networks by name: :func:`register`, :func:`create_model`, :func:`list_models`."""
+"""Networks, optimizers, schedules and datasets by name; networks are built by :func:`create_model`."""
 
 import dataclasses
 import difflib
 import fnmatch
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
 
 from flax import nnx
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])
+Item = TypeVar("Item")
 
 TASKS = ("classification", "language", "regression", "layer")
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One registered network.
+class Registry(Mapping[str, Item], Generic[Item]):
+    """Items by name. Programs that use the package can add their own.
+
+    Args:
+        kind: the word for an item in error messages, such as ``optimizer``.
+
+    >>> shapes = Registry[int]("shape")
+    >>> shapes.add("circle", 1, source="geometry.circle")
+    >>> shapes.find("cirle")
+    Traceback (most recent call last):
+    ValueError: unknown shape 'cirle'; did you mean 'circle'?
+    """
+
+    def __init__(self, kind: str):
+        self._kind = kind
+        self._items: dict[str, Item] = {}
+        self._sources: dict[str, str] = {}
+
+    def add(self, name: str, item: Item, *, source: str) -> None:
+        """Add an item.
+
+        Args:
+            name: the name of the item.
+            item: the item.
+            source: the function or class that the item comes from, for the error message.
+
+        Raises:
+            ValueError: if the name is taken.
+        """
+        if name in self._items:
+            raise ValueError(
+                f"the name {name!r} is already registered by {self._sources[name]}; {source} needs another name"
+            )
+        self._items[name], self._sources[name] = item, source
+
+    def find(self, name: str) -> Item:
+        """Return the item of this name.
+
+        Raises:
+            ValueError: for an unknown name. The message suggests similar names.
+        """
+        if name not in self._items:
+            raise ValueError(f"unknown {self._kind} {name!r}; {suggest(name, sorted(self._items))}")
+        return self._items[name]
+
+    def __getitem__(self, name: str) -> Item:
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._items))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    """Return the module and name of a function or class.
+
+    >>> source_of(source_of)
+    'flaxnets.registry.source_of'
+    """
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Default settings of ``train.py`` for a network or a task. ``None`` leaves a setting open.
 
     Attributes:
-        name: what :func:`create_model` knows it by.
-        builder: makes the module; takes ``rngs`` and the network's own options by keyword.
+        epochs: the number of passes over the training examples.
+        batch_size: examples per step.
+        lr: the largest learning rate.
+        optimizer: the name of an optimizer.
+        schedule: the name of a learning-rate schedule.
+        warmup_steps: updates in which the learning rate rises at first.
+        weight_decay: the weight decay of the optimizer.
+        clip_norm: the largest norm of the gradients of all parameters.
+        init: an initializer of the weights, as for :func:`flaxnets.training.initialize`. ``None`` uses torch's.
+        train_input_shape: the shape of a training example, if ``train.py`` uses another than ``input_shape``.
+
+    >>> Recipe(lr=0.1).filled_from(Recipe(lr=0.5, epochs=3)).settings()
+    {'epochs': 3, 'lr': 0.1}
+    """
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    optimizer: str | None = None
+    schedule: str | None = None
+    warmup_steps: int | None = None
+    weight_decay: float | None = None
+    clip_norm: float | None = None
+    init: str | Callable[..., Any] | None = None
+    train_input_shape: tuple[int, ...] | None = None
+
+    def filled_from(self, other: "Recipe") -> "Recipe":
+        """Return this recipe with its open settings taken from another recipe."""
+        return dataclasses.replace(other, **self.settings())
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that are not open, by name."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A registered network.
+
+    Attributes:
+        name: the name for :func:`create_model`.
+        builder: builds the module. Its keyword arguments are ``rngs`` and the options of the network.
         input_shape: the shape of one example, without the batch axis.
-        task: one of :data:`TASKS`; a ``layer`` has nothing to train on.
-        dataset: what ``train.py`` trains it on if nothing else is asked for.
-        paper: where the network was described.
-        recipe: defaults of ``train.py`` for this network (``epochs``, ``batch_size``, ``lr``, ``optimizer``, ``init``,
-            ``clip_norm``, ``warmup_steps``), and ``train_input_shape`` where its examples have another shape than
-            ``input_shape``.
+        task: one of :data:`TASKS`. There is nothing to train a ``layer`` on.
+        dataset: the default dataset of ``train.py``.
+        paper: the paper that described the network.
+        recipe: the default settings of ``train.py``.
+        batched: whether the inputs have a batch axis.
     """
 
     name: str
@@ -36,10 +141,11 @@ class Entry:
     task: str
     dataset: str | None
     paper: str
-    recipe: Mapping[str, Any]
+    recipe: Recipe
+    batched: bool
 
 
-_ENTRIES: dict[str, Entry] = {}
+_NETWORKS = Registry[Entry]("network")
 
 
 def register(
@@ -48,16 +154,17 @@ def register(
     task: str = "classification",
     dataset: str | None = None,
     paper: str = "",
-    **recipe: Any,
+    recipe: Recipe = Recipe(),
+    batched: bool = True,
 ) -> Callable[[Builder], Builder]:
-    """Decorates a builder, a function or a class, so that :func:`create_model` finds it by its name.
+    """Register a builder, a function or a class, so that :func:`create_model` finds it by its name.
 
     Arguments are the attributes of :class:`Entry`.
 
     Raises:
         ValueError: if the name is taken, or the task is none of :data:`TASKS`.
 
-    >>> @register(input_shape=(4,))
+    >>> @register(input_shape=(4,), recipe=Recipe(epochs=3, lr=0.1))
     ... def registered_as_an_example(*, rngs):
     ...     return nnx.Linear(4, 1, rngs=rngs)
     >>> list_models("registered_*")
@@ -68,13 +175,8 @@ def register(
 
     def decorate(builder: Builder) -> Builder:
         name = builder.__name__
-        if name in _ENTRIES:
-            taken = _ENTRIES[name].builder
-            raise ValueError(
-                f"the name {name!r} is already registered by {taken.__module__}.{taken.__qualname__}; "
-                f"{builder.__module__}.{builder.__qualname__} needs another name"
-            )
-        _ENTRIES[name] = Entry(name, builder, input_shape, task, dataset, paper, recipe)
+        entry = Entry(name, builder, input_shape, task, dataset, paper, recipe, batched)
+        _NETWORKS.add(name, entry, source=source_of(builder))
         return builder
 
     return decorate
@@ -91,24 +193,22 @@ def suggest(name: str, known: list[str]) -> str:
 
 
 def get_entry(name: str) -> Entry:
-    """Returns the entry of a registered network.
+    """Return the entry of a registered network.
 
     Raises:
-        ValueError: if there is none of that name; the message names the near ones.
+        ValueError: for an unknown name. The message suggests similar names.
     """
-    if name not in _ENTRIES:
-        raise ValueError(f"unknown network {name!r}; {suggest(name, list_models())}")
-    return _ENTRIES[name]
+    return _NETWORKS.find(name)
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Returns the sorted names of the registered networks that match a shell-style pattern.
+    """Return the sorted names of the registered networks that match a shell-style pattern.
 
     >>> import flaxnets
     >>> flaxnets.list_models("dense*")
     ['densenet']
     """
-    return sorted(fnmatch.filter(_ENTRIES, pattern))
+    return sorted(fnmatch.filter(_NETWORKS, pattern))
 
 
 def _check_options(entry: Entry, options: Mapping[str, Any]) -> None:
@@ -133,12 +233,12 @@ def _is_size(value: Any) -> bool:
 
 
 def create_model(name: str, *, rngs: nnx.Rngs | None = None, **options: Any) -> nnx.Module:
-    """Builds a registered network.
+    """Build a registered network.
 
     Args:
         name: one of :func:`list_models`.
-        rngs: the source of the initial weights and of dropout; ``nnx.Rngs(0)`` if not given.
-        **options: the network's own options, such as ``num_classes``.
+        rngs: the random numbers for the initial weights and dropout. The default is ``nnx.Rngs(0)``.
+        **options: the options of the network, such as ``num_classes``.
 
     Raises:
         ValueError: for an unknown name, or a size that is not positive.

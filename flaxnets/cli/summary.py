@@ -50,8 +50,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
         raise UsageError(error) from error
     model.eval()
     print(summary(model, _input(entry.task, entry.input_shape, options.batch)))
-    if entry.recipe:
-        recipe = ", ".join(f"{key}={getattr(value, '__name__', value)}" for key, value in entry.recipe.items())
+    if entry.recipe.settings():
+        recipe = ", ".join(f"{key}={getattr(value, '__name__', value)}" for key, value in entry.recipe.settings().items())
         print(f"Trained by default with: {recipe}")
     return 0
 

@@ -372,7 +372,7 @@ def _config(options: Options, data: "Dataset") -> tuple[dict[str, Any], Any]:
     for name in ("label_smoothing", "normalize", *_AUGMENTATION):
         if not images and getattr(options, name) != getattr(Options, name):
             raise UsageError(f"--{name.replace('_', '-')} is for images; {options.arch} is for {data.task}")
-    config = {**DEFAULTS, **task.defaults, **entry.recipe}
+    config = {**DEFAULTS, **task.defaults, **entry.recipe.settings()}
     shape, initializer = config.pop("train_input_shape", entry.input_shape), config.pop("init", None)
     asked = {name: value for name, value in dataclasses.asdict(options).items() if value is not None}
     config |= {name: value for name, value in asked.items() if name not in ("config", "dry_run", "list_archs")}

@@ -7,7 +7,7 @@ from flax import nnx
 
 from flaxnets import nn
 from flaxnets.models.blocks import ConvThenDense, dense_head
-from flaxnets.registry import register
+from flaxnets.registry import Recipe, register
 
 PAPER = "Krizhevsky et al. 2012"
 CHANNELS = (96, 256, 384, 384, 256)
@@ -36,11 +36,7 @@ def _convolutions(in_channels: int, channels: tuple[int, ...], padding: int, *, 
     input_shape=(1, 224, 224),
     dataset="mnist",
     paper=PAPER,
-    epochs=2,
-    batch_size=32,
-    lr=3e-4,
-    optimizer="adam",
-    init="kaiming_uniform",
+    recipe=Recipe(epochs=2, batch_size=32, lr=3e-4, optimizer="adam", init="kaiming_uniform"),
 )
 def alexnet(
     *,
@@ -60,11 +56,7 @@ def alexnet(
     input_shape=(1, 224, 224),
     dataset="mnist",
     paper=PAPER,
-    epochs=2,
-    batch_size=32,
-    lr=3e-4,
-    optimizer="adam",
-    init="kaiming_uniform",
+    recipe=Recipe(epochs=2, batch_size=32, lr=3e-4, optimizer="adam", init="kaiming_uniform"),
 )
 def alexnet_split(
     *,

@@ -91,7 +91,7 @@ class Conv2D(nn.Module):
         return F.conv2d(x[None], self.weight[None, None], self.bias[...])[0]
 
 
-@register(input_shape=(6, 8), task="layer")
+@register(input_shape=(6, 8), task="layer", batched=False)
 def corr2d(*, kernel_size: tuple[int, int] = (1, 2), rngs: nnx.Rngs) -> Conv2D:
     """Cross-correlation of one matrix."""
     return Conv2D(kernel_size, rngs=rngs)
@@ -132,7 +132,7 @@ class Pool2D(nn.Module):
         return pool(x[None], self.pool_size, stride=1)[0]
 
 
-@register(input_shape=(3, 3), task="layer")
+@register(input_shape=(3, 3), task="layer", batched=False)
 def pool2d(*, pool_size: tuple[int, int] = (2, 2), mode: str = "max", rngs: nnx.Rngs) -> Pool2D:
     """Pooling of one matrix with stride 1."""
     return Pool2D(pool_size, mode)

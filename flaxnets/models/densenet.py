@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxnets import nn
-from flaxnets.registry import register
+from flaxnets.registry import Recipe, register
 
 
 def conv_block(in_channels: int, num_channels: int, *, rngs: nnx.Rngs) -> nn.Sequential:
@@ -45,7 +45,9 @@ class DenseBlock(nn.Module):
         return x
 
 
-@register(input_shape=(1, 96, 96), dataset="mnist", paper="arXiv:1608.06993", epochs=5, batch_size=32, lr=0.02)
+@register(
+    input_shape=(1, 96, 96), dataset="mnist", paper="arXiv:1608.06993", recipe=Recipe(epochs=5, batch_size=32, lr=0.02)
+)
 def densenet(
     *,
     in_channels: int = 1,

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from flaxnets import nn
 from flaxnets.nn import functional as F
-from flaxnets.registry import register
+from flaxnets.registry import Recipe, register
 
 # (1x1), (1x1, 3x3), (1x1, 5x5), (pool, 1x1): the channels of one Inception block's paths, stage by stage.
 STAGES = (
@@ -59,11 +59,7 @@ def _stage(in_channels: int, blocks: tuple, width: int, *, rngs: nnx.Rngs) -> tu
     input_shape=(1, 96, 96),
     dataset="mnist",
     paper="arXiv:1409.4842",
-    epochs=6,
-    batch_size=32,
-    lr=1e-3,
-    optimizer="adam",
-    init="kaiming_uniform",
+    recipe=Recipe(epochs=6, batch_size=32, lr=1e-3, optimizer="adam", init="kaiming_uniform"),
 )
 def googlenet(*, in_channels: int = 1, num_classes: int = 10, width_divisor: int = 1, rngs: nnx.Rngs) -> nn.Sequential:
     """Nine Inception blocks in three stages; ``width_divisor`` makes every layer thinner by that factor."""

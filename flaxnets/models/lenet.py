@@ -14,12 +14,17 @@ from jaxtyping import Array, Float
 from flaxnets import nn
 from flaxnets.models.blocks import ConvThenDense
 from flaxnets.nn import functional as F
-from flaxnets.registry import register
+from flaxnets.registry import Recipe, register
 
 PAPER = "LeCun et al. 1998"
 
 
-@register(input_shape=(1, 28, 28), dataset="mnist", paper=PAPER, epochs=20, batch_size=32, lr=0.003, optimizer="adam")
+@register(
+    input_shape=(1, 28, 28),
+    dataset="mnist",
+    paper=PAPER,
+    recipe=Recipe(epochs=20, batch_size=32, lr=0.003, optimizer="adam"),
+)
 def lenet(*, in_channels: int = 1, num_classes: int = 10, rngs: nnx.Rngs) -> nn.Sequential:
     """Two convolutions and three dense layers, with sigmoids between them, for images of 28x28 pixels."""
     return nn.Sequential(
@@ -49,7 +54,12 @@ def _conv_with_maxpool(in_channels: int, *, rngs: nnx.Rngs) -> nn.Sequential:
     )
 
 
-@register(input_shape=(1, 28, 28), dataset="mnist", paper=PAPER, epochs=20, batch_size=32, lr=0.003, optimizer="adam")
+@register(
+    input_shape=(1, 28, 28),
+    dataset="mnist",
+    paper=PAPER,
+    recipe=Recipe(epochs=20, batch_size=32, lr=0.003, optimizer="adam"),
+)
 def lenet_maxpool(*, in_channels: int = 1, num_classes: int = 10, rngs: nnx.Rngs) -> ConvThenDense:
     """LeNet with max-pooling and without padding, in a convolutional and a dense part."""
     conv = _conv_with_maxpool(in_channels, rngs=rngs)
@@ -63,7 +73,12 @@ def lenet_maxpool(*, in_channels: int = 1, num_classes: int = 10, rngs: nnx.Rngs
     return ConvThenDense(conv, fc)
 
 
-@register(input_shape=(1, 28, 28), dataset="mnist", paper=PAPER, epochs=10, batch_size=32, lr=0.003, optimizer="adam")
+@register(
+    input_shape=(1, 28, 28),
+    dataset="mnist",
+    paper=PAPER,
+    recipe=Recipe(epochs=10, batch_size=32, lr=0.003, optimizer="adam"),
+)
 def lenet_fc_batchnorm(*, in_channels: int = 1, num_classes: int = 10, rngs: nnx.Rngs) -> ConvThenDense:
     """The same, with batch normalisation in the dense part."""
     conv = _conv_with_maxpool(in_channels, rngs=rngs)
@@ -99,13 +114,13 @@ class LeNetReLU(nn.Module):
         return self.fc3(x)
 
 
-@register(input_shape=(1, 32, 32), dataset="mnist", paper=PAPER, epochs=10, batch_size=32, lr=0.02)
+@register(input_shape=(1, 32, 32), dataset="mnist", paper=PAPER, recipe=Recipe(epochs=10, batch_size=32, lr=0.02))
 def lenet_relu(*, in_channels: int = 1, num_classes: int = 10, rngs: nnx.Rngs) -> LeNetReLU:
     """LeNet with ReLU and max-pooling, for images of one channel."""
     return LeNetReLU(in_channels, num_classes, rngs=rngs)
 
 
-@register(input_shape=(3, 32, 32), dataset="mnist", paper=PAPER, epochs=10, batch_size=32, lr=0.02)
+@register(input_shape=(3, 32, 32), dataset="mnist", paper=PAPER, recipe=Recipe(epochs=10, batch_size=32, lr=0.02))
 def lenet_rgb(*, in_channels: int = 3, num_classes: int = 10, rngs: nnx.Rngs) -> LeNetReLU:
     """LeNet with ReLU and max-pooling, for images of three channels."""
     return LeNetReLU(in_channels, num_classes, rngs=rngs)
@@ -161,7 +176,9 @@ def _lenet_batchnorm(
     )
 
 
-@register(input_shape=(1, 28, 28), dataset="mnist", paper="arXiv:1502.03167", epochs=10, batch_size=64, lr=0.1)
+@register(
+    input_shape=(1, 28, 28), dataset="mnist", paper="arXiv:1502.03167", recipe=Recipe(epochs=10, batch_size=64, lr=0.1)
+)
 def lenet_batchnorm(*, in_channels: int = 1, num_classes: int = 10, rngs: nnx.Rngs) -> nn.Sequential:
     """LeNet with batch normalisation before each sigmoid."""
 
@@ -171,7 +188,9 @@ def lenet_batchnorm(*, in_channels: int = 1, num_classes: int = 10, rngs: nnx.Rn
     return _lenet_batchnorm(norm, in_channels, num_classes, rngs=rngs)
 
 
-@register(input_shape=(1, 28, 28), dataset="mnist", paper="arXiv:1502.03167", epochs=10, batch_size=64, lr=0.1)
+@register(
+    input_shape=(1, 28, 28), dataset="mnist", paper="arXiv:1502.03167", recipe=Recipe(epochs=10, batch_size=64, lr=0.1)
+)
 def lenet_batchnorm_scratch(
     *, in_channels: int = 1, num_classes: int = 10, moving_var_init: float = 1.0, rngs: nnx.Rngs
 ) -> nn.Sequential:

@@ -7,10 +7,10 @@ from jaxtyping import Array, Float
 
 from flaxnets import nn
 from flaxnets.nn import functional as F
-from flaxnets.registry import register
+from flaxnets.registry import Recipe, register
 
 
-@register(input_shape=(1, 28, 28), dataset="mnist", epochs=10, batch_size=64, lr=0.1)
+@register(input_shape=(1, 28, 28), dataset="mnist", recipe=Recipe(epochs=10, batch_size=64, lr=0.1))
 def mlp(*, num_inputs: int = 784, num_hiddens: int = 256, num_classes: int = 10, rngs: nnx.Rngs) -> nn.Sequential:
     """One hidden layer of ReLU units over the flattened image."""
     return nn.Sequential(
@@ -21,7 +21,9 @@ def mlp(*, num_inputs: int = 784, num_hiddens: int = 256, num_classes: int = 10,
     )
 
 
-@register(input_shape=(1, 28, 28), dataset="mnist", paper="arXiv:1207.0580", epochs=15, batch_size=64, lr=0.1)
+@register(
+    input_shape=(1, 28, 28), dataset="mnist", paper="arXiv:1207.0580", recipe=Recipe(epochs=15, batch_size=64, lr=0.1)
+)
 def mlp_dropout(
     *,
     num_inputs: int = 784,
@@ -57,7 +59,7 @@ class NamedMLP(nn.Module):
         return self.output(self.act(self.hidden(x)))
 
 
-@register(input_shape=(784,), dataset="mnist", epochs=10, batch_size=64, lr=0.1)
+@register(input_shape=(784,), dataset="mnist", recipe=Recipe(epochs=10, batch_size=64, lr=0.1))
 def mlp_named(*, num_inputs: int = 784, num_hiddens: int = 256, num_classes: int = 10, rngs: nnx.Rngs) -> NamedMLP:
     """One hidden layer of ReLU units, the layers named."""
     return NamedMLP(num_inputs, num_hiddens, num_classes, rngs=rngs)

@@ -9,7 +9,7 @@ from flax import nnx
 
 from flaxnets import nn
 from flaxnets.nn import init
-from flaxnets.registry import register
+from flaxnets.registry import Recipe, register
 
 PAPER = "arXiv:1312.4400"
 
@@ -64,14 +64,16 @@ def _nin(
     input_shape=(1, 224, 224),
     dataset="mnist",
     paper=PAPER,
-    epochs=6,
-    batch_size=16,
-    lr=3e-4,
-    warmup_steps=100,
-    optimizer="adam",
-    clip_norm=1.0,
-    init=_even_output,
-    train_input_shape=(1, 96, 96),
+    recipe=Recipe(
+        epochs=6,
+        batch_size=16,
+        lr=3e-4,
+        warmup_steps=100,
+        optimizer="adam",
+        clip_norm=1.0,
+        init=_even_output,
+        train_input_shape=(1, 96, 96),
+    ),
 )
 def nin(
     *, in_channels: int = 1, num_classes: int = 10, num_channels: tuple[int, ...] = (96, 256, 384), rngs: nnx.Rngs
@@ -84,13 +86,9 @@ def nin(
     input_shape=(1, 224, 224),
     dataset="mnist",
     paper=PAPER,
-    epochs=6,
-    batch_size=16,
-    lr=3e-4,
-    warmup_steps=100,
-    optimizer="adam",
-    clip_norm=1.0,
-    init=_even_output,
+    recipe=Recipe(
+        epochs=6, batch_size=16, lr=3e-4, warmup_steps=100, optimizer="adam", clip_norm=1.0, init=_even_output
+    ),
 )
 def nin_avgpool(
     *, in_channels: int = 1, num_classes: int = 10, num_channels: tuple[int, ...] = (96, 256, 384), rngs: nnx.Rngs

@@ -10,9 +10,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from flaxnets import nn
-from flaxnets.registry import register
+from flaxnets.registry import Recipe, register
 
-RECIPE = {"epochs": 5, "batch_size": 32, "lr": 0.003, "optimizer": "adam"}
+RECIPE = Recipe(epochs=5, batch_size=32, lr=0.003, optimizer="adam")
 
 
 class LanguageModel(nn.Module):
@@ -30,7 +30,7 @@ class LanguageModel(nn.Module):
         return self.dense(y.reshape(-1, y.shape[-1])), state
 
 
-@register(input_shape=(35,), task="language", dataset="topics", paper="Elman 1990", **RECIPE)
+@register(input_shape=(35,), task="language", dataset="topics", paper="Elman 1990", recipe=RECIPE)
 def rnn_lm(
     *,
     vocab_size: int = 28,
@@ -45,7 +45,7 @@ def rnn_lm(
     return LanguageModel(rnn, vocab_size, num_hiddens * (1 + bidirectional), rngs=rngs)
 
 
-@register(input_shape=(35,), task="language", dataset="topics", paper="arXiv:1406.1078", **RECIPE)
+@register(input_shape=(35,), task="language", dataset="topics", paper="arXiv:1406.1078", recipe=RECIPE)
 def gru_lm(
     *,
     vocab_size: int = 28,
@@ -65,7 +65,7 @@ def gru_lm(
     task="language",
     dataset="topics",
     paper="Hochreiter et al. 1997",
-    **RECIPE,
+    recipe=RECIPE,
 )
 def lstm_lm(
     *,

@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxnets import nn
-from flaxnets.registry import register
+from flaxnets.registry import Recipe, register
 
 
 class LinearRegression(nn.Module):
@@ -20,25 +20,25 @@ class LinearRegression(nn.Module):
         return self.linear(x)
 
 
-@register(input_shape=(2,), task="regression", dataset="line", epochs=10, batch_size=10, lr=0.03)
+@register(input_shape=(2,), task="regression", dataset="line", recipe=Recipe(epochs=10, batch_size=10, lr=0.03))
 def linear_regression(*, n_features: int = 2, rngs: nnx.Rngs) -> LinearRegression:
     """Linear regression as a module."""
     return LinearRegression(n_features, rngs=rngs)
 
 
-@register(input_shape=(2,), task="regression", dataset="line", epochs=10, batch_size=10, lr=0.03)
+@register(input_shape=(2,), task="regression", dataset="line", recipe=Recipe(epochs=10, batch_size=10, lr=0.03))
 def linear_regression_sequential(*, rngs: nnx.Rngs) -> nn.Sequential:
     """Linear regression as a container of one layer."""
     return nn.Sequential(nn.Linear(2, 1, rngs=rngs))
 
 
-@register(input_shape=(1, 28, 28), dataset="mnist", epochs=10, batch_size=64, lr=0.1)
+@register(input_shape=(1, 28, 28), dataset="mnist", recipe=Recipe(epochs=10, batch_size=64, lr=0.1))
 def softmax_regression(*, num_inputs: int = 784, num_classes: int = 10, rngs: nnx.Rngs) -> nn.Sequential:
     """A linear classifier of flattened images, its layers named."""
     return nn.Sequential(OrderedDict(flatten=nn.Flatten(), linear=nn.Linear(num_inputs, num_classes, rngs=rngs)))
 
 
-@register(input_shape=(1, 28, 28), dataset="mnist", epochs=10, batch_size=64, lr=0.1)
+@register(input_shape=(1, 28, 28), dataset="mnist", recipe=Recipe(epochs=10, batch_size=64, lr=0.1))
 def softmax_regression_sequential(*, num_inputs: int = 784, num_classes: int = 10, rngs: nnx.Rngs) -> nn.Sequential:
     """A linear classifier of flattened images, its layers numbered."""
     return nn.Sequential(nn.Flatten(), nn.Linear(num_inputs, num_classes, rngs=rngs))

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from flaxnets import nn
 from flaxnets.nn import functional as F
-from flaxnets.registry import register
+from flaxnets.registry import Recipe, register
 
 
 class Residual(nn.Module):
@@ -48,7 +48,9 @@ def resnet_block(
     return nn.Sequential(*blocks)
 
 
-@register(input_shape=(1, 96, 96), dataset="mnist", paper="arXiv:1512.03385", epochs=5, batch_size=32, lr=0.02)
+@register(
+    input_shape=(1, 96, 96), dataset="mnist", paper="arXiv:1512.03385", recipe=Recipe(epochs=5, batch_size=32, lr=0.02)
+)
 def resnet18(
     *,
     in_channels: int = 1,

@@ -7,7 +7,7 @@ from flax import nnx
 
 from flaxnets import nn
 from flaxnets.models.blocks import dense_head
-from flaxnets.registry import register
+from flaxnets.registry import Recipe, register
 
 PAPER = "arXiv:1409.1556"
 
@@ -27,11 +27,7 @@ def vgg_block(num_convs: int, in_channels: int, out_channels: int, *, rngs: nnx.
     input_shape=(1, 224, 224),
     dataset="mnist",
     paper=PAPER,
-    epochs=4,
-    batch_size=32,
-    lr=2e-4,
-    optimizer="adam",
-    init="kaiming_uniform",
+    recipe=Recipe(epochs=4, batch_size=32, lr=2e-4, optimizer="adam", init="kaiming_uniform"),
 )
 def vgg11(
     *,
@@ -55,11 +51,7 @@ def vgg11(
     input_shape=(1, 224, 224),
     dataset="mnist",
     paper=PAPER,
-    epochs=4,
-    batch_size=32,
-    lr=2e-4,
-    optimizer="adam",
-    init="kaiming_uniform",
+    recipe=Recipe(epochs=4, batch_size=32, lr=2e-4, optimizer="adam", init="kaiming_uniform"),
 )
 def vgg11_named(
     *,

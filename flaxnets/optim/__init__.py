@@ -11,6 +11,7 @@ from flaxnets.optim.adam import RAdam as RAdam
 from flaxnets.optim.adaptive import Adadelta as Adadelta
 from flaxnets.optim.adaptive import Adagrad as Adagrad
 from flaxnets.optim.adaptive import RMSprop as RMSprop
+from flaxnets.optim.named import register_optimizer as register_optimizer
 from flaxnets.optim.sgd import ASGD as ASGD
 from flaxnets.optim.sgd import SGD as SGD
 from flaxnets.optim.sgd import Rprop as Rprop
@@ -18,6 +19,7 @@ from flaxnets.optim.torch_state import from_torch as from_torch
 from flaxnets.optim.torch_state import to_torch as to_torch
 from flaxnets.optim.transformation import Optimizer as Optimizer
 from flaxnets.optim.transformation import OptimizerState as OptimizerState
+from flaxnets.optim.transformation import chain as chain
 from flaxnets.optim.transformation import clip_grad_norm as clip_grad_norm
 from flaxnets.registry import suggest as _suggest
 

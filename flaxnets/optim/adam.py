@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from flaxnets.optim import rules
 from flaxnets.optim.arguments import learning_rate_first
+from flaxnets.optim.named import register_optimizer
 from flaxnets.optim.rules import Settings, Slots, zeros_like
 from flaxnets.optim.transformation import Groups, LearningRate, Optimizer, make
 
@@ -25,6 +26,7 @@ def _radam_slots(p: jax.Array, h: Settings) -> Slots:
     return zeros_like(p, "exp_avg", "exp_avg_sq")
 
 
+@register_optimizer()
 @learning_rate_first
 def Adam(
     lr: LearningRate = 1e-3,
@@ -71,6 +73,7 @@ def Adam(
     return make("Adam", rules.adam, settings, _adam_slots, groups)
 
 
+@register_optimizer()
 @learning_rate_first
 def AdamW(
     lr: LearningRate = 1e-3,
@@ -115,6 +118,7 @@ def AdamW(
     return make("AdamW", rules.adam, settings, _adam_slots, groups)
 
 
+@register_optimizer()
 @learning_rate_first
 def Adamax(
     lr: LearningRate = 2e-3,
@@ -149,6 +153,7 @@ def Adamax(
     return make("Adamax", rules.adamax, settings, _adamax_slots, groups)
 
 
+@register_optimizer()
 @learning_rate_first
 def NAdam(
     lr: LearningRate = 2e-3,
@@ -195,6 +200,7 @@ def NAdam(
     return make("NAdam", rules.nadam, settings, _nadam_slots, groups)
 
 
+@register_optimizer()
 @learning_rate_first
 def RAdam(
     lr: LearningRate = 1e-3,

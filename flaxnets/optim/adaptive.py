@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from flaxnets.optim import rules
 from flaxnets.optim.arguments import learning_rate_first
+from flaxnets.optim.named import register_optimizer
 from flaxnets.optim.rules import Settings, Slots, is_used, zeros_like
 from flaxnets.optim.transformation import Groups, LearningRate, Optimizer, make
 
@@ -26,6 +27,7 @@ def _adadelta_slots(p: jax.Array, h: Settings) -> Slots:
     return zeros_like(p, "square_avg", "acc_delta")
 
 
+@register_optimizer()
 @learning_rate_first
 def Adagrad(
     lr: LearningRate = 1e-2,
@@ -69,6 +71,7 @@ def Adagrad(
     return make("Adagrad", rules.adagrad, settings, _adagrad_slots, groups)
 
 
+@register_optimizer()
 @learning_rate_first
 def RMSprop(
     lr: LearningRate = 1e-2,
@@ -115,6 +118,7 @@ def RMSprop(
     return make("RMSprop", rules.rmsprop, settings, _rmsprop_slots, groups)
 
 
+@register_optimizer()
 @learning_rate_first
 def Adadelta(
     lr: LearningRate = 1.0,

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from flaxnets.optim import rules
 from flaxnets.optim.arguments import learning_rate_first
+from flaxnets.optim.named import register_optimizer
 from flaxnets.optim.rules import Settings, Slots, is_used, zeros_like
 from flaxnets.optim.transformation import Groups, LearningRate, Optimizer, make
 
@@ -21,6 +22,7 @@ def _rprop_slots(p: jax.Array, h: Settings) -> Slots:
     return {**zeros_like(p, "prev"), "step_size": jnp.full_like(p, h["lr"])}
 
 
+@register_optimizer(momentum=0.9)
 @learning_rate_first
 def SGD(
     lr: LearningRate = 1e-3,
@@ -67,6 +69,7 @@ def SGD(
     return make("SGD", rules.sgd, settings, _sgd_slots, groups)
 
 
+@register_optimizer()
 @learning_rate_first
 def ASGD(
     lr: LearningRate = 1e-2,
@@ -103,6 +106,7 @@ def ASGD(
     return make("ASGD", rules.asgd, settings, _asgd_slots, groups)
 
 
+@register_optimizer()
 @learning_rate_first
 def Rprop(
     lr: LearningRate = 1e-2,

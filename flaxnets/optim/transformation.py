@@ -188,6 +188,53 @@ class Optimizer:
         return groups
 
 
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """Transformations of gradients, one after another, as an ``optax.GradientTransformation``.
+
+    Its updates and its state are those of ``optax.chain``. In contrast to that, the parts can be read.
+
+    Attributes:
+        parts: the transformations.
+        lr: the learning rate, where no part is an :class:`Optimizer`.
+    """
+
+    parts: tuple[Any, ...]
+    lr: LearningRate | None = None
+
+    def init(self, params: optax.Params) -> optax.OptState:
+        """Return the states of the parts before the first step."""
+        return self._chained.init(params)
+
+    def update(
+        self, updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        """Return the values to add to the parameters, and the states after the step."""
+        return self._chained.update(updates, state, params)
+
+    @property
+    def _chained(self) -> optax.GradientTransformationExtraArgs:
+        return optax.chain(*self.parts)
+
+
+def chain(*parts: Any) -> Chain:
+    """Apply transformations of gradients one after another, as ``optax.chain`` does.
+
+    :func:`flaxnets.training.learning_rate` can read the learning rate of a chain from this function, but not that of
+    ``optax.chain``.
+
+    Args:
+        *parts: the transformations, such as :func:`clip_grad_norm` and an :class:`Optimizer`.
+
+    >>> from flaxnets import optim
+    >>> optimizer, params = chain(clip_grad_norm(1.0), optim.SGD(0.5)), {"weight": jnp.zeros(1)}
+    >>> updates, _ = optimizer.update({"weight": jnp.array([4.0])}, optimizer.init(params), params)
+    >>> updates["weight"].round(3).tolist()
+    [-0.5]
+    """
+    return Chain(parts)
+
+
 def _matches(matches: Filter, name: str) -> bool:
     return fnmatch.fnmatchcase(name, matches) if isinstance(matches, str) else bool(matches(name))
 

@@ -26,8 +26,11 @@ from flaxnets.training.objectives import l2_penalty as l2_penalty
 from flaxnets.training.objectives import language as language
 from flaxnets.training.objectives import regression as regression
 from flaxnets.training.optimizers import OPTIMIZERS as OPTIMIZERS
+from flaxnets.training.optimizers import SCHEDULES as SCHEDULES
+from flaxnets.training.optimizers import learning_rate as learning_rate
 from flaxnets.training.optimizers import make_optimizer as make_optimizer
 from flaxnets.training.optimizers import make_schedule as make_schedule
+from flaxnets.training.optimizers import register_schedule as register_schedule
 from flaxnets.training.options import StepOptions as StepOptions
 from flaxnets.training.remat import checkpoint as checkpoint
 from flaxnets.training.run import LoadedRun as LoadedRun

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from flaxnets.training.batches import Batches, Pace
@@ -212,9 +213,9 @@ def _finish_epoch(loop: Loop, test: Batches, record: Record, callbacks: list[Cal
     speed = record.pop("per_second")
     record |= loop.engine.evaluate(loop.state, test)
     record[f"{loop.unit}_per_second"] = speed
-    rate = learning_rate(loop.engine.optimizer, max(int(jax.device_get(loop.state.step)) - 1, 0))
+    rate = learning_rate(loop.engine.optimizer, jnp.maximum(loop.state.step - 1, 0))
     if rate is not None:
-        record["learning_rate"] = rate
+        record["learning_rate"] = np.asarray(jax.device_get(rate)).item()
     loop._finish_epoch(record)
     loop.engine.update_model(loop.state)
     for callback in callbacks:

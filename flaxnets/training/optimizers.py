@@ -1,39 +1,104 @@
-"""Optimizers and schedules by name, for those who choose them by a word."""
+"""Optimizers and learning-rate schedules by name."""
 
-from typing import Any
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import optax
 
 from flaxnets import optim
 from flaxnets.optim import lr_scheduler
-from flaxnets.registry import suggest
+from flaxnets.optim.named import OPTIMIZERS as OPTIMIZERS
+from flaxnets.optim.transformation import Chain
+from flaxnets.registry import Registry, source_of
 
-_BY_NAME = {
-    name.lower(): getattr(optim, name)
-    for name in (
-        "SGD", "Adam", "AdamW", "Adagrad", "RMSprop", "Adadelta", "Adamax", "NAdam", "RAdam", "ASGD", "Rprop",
-    )
-}  # fmt: skip
-OPTIMIZERS = tuple(_BY_NAME)
-SCHEDULES = ("cosine", "constant", "linear", "step", "onecycle")
+MakeSchedule = TypeVar("MakeSchedule", bound=Callable[..., optax.Schedule])
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedSchedule:
+    """A registered learning-rate schedule.
+
+    Attributes:
+        make: returns the schedule. Its first arguments are the largest learning rate and the number of steps.
+        has_warmup: whether the schedule has a warm-up of its own.
+    """
+
+    make: Callable[..., optax.Schedule]
+    has_warmup: bool
+
+
+SCHEDULES = Registry[NamedSchedule]("schedule")
+
+
+def register_schedule(name: str, *, has_warmup: bool = False) -> Callable[[MakeSchedule], MakeSchedule]:
+    """Register a learning-rate schedule, so that :func:`make_schedule` and ``--schedule`` find it by its name.
+
+    Args:
+        name: the name.
+        has_warmup: whether the schedule has a warm-up of its own, so that ``--warmup-steps`` adds none.
+
+    Returns:
+        A decorator for a function of the largest learning rate and the number of steps. It returns the learning rate
+        as a function of the number of steps taken.
+
+    Raises:
+        ValueError: if the name is taken.
+
+    >>> @register_schedule("inverse")
+    ... def inverse(lr, total_steps):
+    ...     return lambda step: lr / (1 + step)
+    >>> float(make_schedule("inverse", 0.1, 100)(4))
+    0.02
+    """
+
+    def decorate(make: MakeSchedule) -> MakeSchedule:
+        SCHEDULES.add(name, NamedSchedule(make, has_warmup), source=source_of(make))
+        return make
+
+    return decorate
+
+
+@register_schedule("cosine")
+def _cosine(lr: float, total_steps: int) -> optax.Schedule:
+    return lr_scheduler.CosineAnnealingLR(lr, total_steps)
+
+
+@register_schedule("constant")
+def _constant(lr: float, total_steps: int) -> optax.Schedule:
+    return lr_scheduler.LambdaLR(lr, jnp.ones_like)
+
+
+@register_schedule("linear")
+def _linear(lr: float, total_steps: int) -> optax.Schedule:
+    return lr_scheduler.PolynomialLR(lr, total_steps)
+
+
+@register_schedule("step")
+def _step(lr: float, total_steps: int, step_size: int | None = None, gamma: float = 0.1) -> optax.Schedule:
+    return lr_scheduler.StepLR(lr, step_size or max(total_steps // 3, 1), gamma)
+
+
+@register_schedule("onecycle", has_warmup=True)
+def _onecycle(lr: float, total_steps: int) -> optax.Schedule:
+    return lr_scheduler.OneCycleLR(lr, total_steps, cycle_momentum=False)
 
 
 def make_schedule(
-    name: str, lr: float, total_steps: int, *, warmup_steps: int = 0, start: int = 0, step_size: int | None = None,
-    gamma: float = 0.1,
-) -> optax.Schedule:  # fmt: skip
-    """Returns a learning rate as a function of the number of steps.
+    name: str, lr: float, total_steps: int, *, warmup_steps: int = 0, start: int = 0, **options: Any
+) -> optax.Schedule:
+    """Return a learning rate as a function of the number of steps taken.
 
     Args:
-        name: ``cosine`` and ``linear`` fall to 0, ``constant`` stays, ``step`` is multiplied by ``gamma`` every
-            ``step_size`` steps, ``onecycle`` rises and falls (and has a warm-up of its own).
+        name: a registered name. ``cosine`` and ``linear`` fall to 0, ``constant`` stays, ``step`` is multiplied by
+            ``gamma`` every ``step_size`` steps, ``onecycle`` rises and falls.
         lr: the largest learning rate.
         total_steps: the length of the run.
-        warmup_steps: in how many steps it rises from a hundredth first.
-        start: the step with which the schedule begins, for a run that goes on with another one.
-        step_size: of ``step``; a third of the run if not given.
-        gamma: of ``step``.
+        warmup_steps: the number of steps in which the rate rises from a hundredth at first. ``onecycle`` ignores it.
+        start: the step with which the schedule begins, for a run that continues with another schedule.
+        **options: options of the schedule: ``step_size`` (by default a third of the run) and ``gamma`` (0.1) of
+            ``step``.
 
     Raises:
         ValueError: for an unknown name, or a warm-up that is not shorter than the run.
@@ -46,42 +111,35 @@ def make_schedule(
     [0.1, 0.05, 0.0]
     """
     if start:
-        rest = make_schedule(name, lr, total_steps - start, warmup_steps=warmup_steps, step_size=step_size, gamma=gamma)
+        rest = make_schedule(name, lr, total_steps - start, warmup_steps=warmup_steps, **options)
         return lambda step: rest(jnp.maximum(step - start, 0))
-    if name not in SCHEDULES:
-        raise ValueError(f"unknown schedule {name!r}; {suggest(name, list(SCHEDULES))}")
+    named = SCHEDULES.find(name)
     if not 0 <= warmup_steps < max(total_steps, 1):
         raise ValueError(f"a warm-up must be shorter than the run of {total_steps} steps, got {warmup_steps}")
-    if name == "onecycle":
-        return lr_scheduler.OneCycleLR(lr, total_steps, cycle_momentum=False)
-    rest = total_steps - warmup_steps
-    schedule = {
-        "cosine": lambda: lr_scheduler.CosineAnnealingLR(lr, rest),
-        "constant": lambda: lr_scheduler.LambdaLR(lr, jnp.ones_like),
-        "linear": lambda: lr_scheduler.PolynomialLR(lr, rest),
-        "step": lambda: lr_scheduler.StepLR(lr, step_size or max(rest // 3, 1), gamma),
-    }[name]()
-    if not warmup_steps:
-        return schedule
+    if not warmup_steps or named.has_warmup:
+        return named.make(lr, total_steps, **options)
     warmup = lr_scheduler.LinearLR(lr, 0.01, total_iters=warmup_steps)
-    return lr_scheduler.SequentialLR([warmup, schedule], [warmup_steps])
+    return lr_scheduler.SequentialLR([warmup, named.make(lr, total_steps - warmup_steps, **options)], [warmup_steps])
 
 
 def make_optimizer(
     name: str, lr: float, total_steps: int, *, clip_norm: float | None = None, schedule: str = "cosine",
     warmup_steps: int = 0, start: int = 0, **options: Any,
-) -> optax.GradientTransformation:  # fmt: skip
-    """Returns an optimizer by its name in small letters; ``sgd`` has momentum 0.9 if no other is given.
+) -> Any:  # fmt: skip
+    """Return an optimizer with a learning-rate schedule.
 
     Args:
-        name: of :data:`OPTIMIZERS`.
+        name: a registered name, such as ``adamw``. ``sgd`` has the momentum 0.9 by default.
         lr: the largest learning rate.
         total_steps: the length of the run.
-        clip_norm: if given, gradients whose norm over all parameters is larger are scaled down to it.
-        schedule: as :func:`make_schedule`.
-        warmup_steps: as :func:`make_schedule`.
-        start: as :func:`make_schedule`.
-        **options: of the optimizer.
+        clip_norm: the norm over all parameters to which larger gradients are scaled down. ``None`` leaves them.
+        schedule: as in :func:`make_schedule`.
+        warmup_steps: as in :func:`make_schedule`.
+        start: as in :func:`make_schedule`.
+        **options: options of the optimizer.
+
+    Returns:
+        An ``optax.GradientTransformation``.
 
     Raises:
         ValueError: for an unknown name.
@@ -90,27 +148,39 @@ def make_optimizer(
     >>> optimizer.settings["weight_decay"]
     0.05
     """
-    if name not in _BY_NAME:
-        raise ValueError(f"unknown optimizer {name!r}; {suggest(name, list(OPTIMIZERS))}")
-    if name == "sgd":
-        options = {"momentum": 0.9, **options}
+    named = OPTIMIZERS.find(name)
     rate = make_schedule(schedule, lr, total_steps, warmup_steps=warmup_steps, start=start)
-    optimizer = _BY_NAME[name](rate, **options)
-    return optimizer if clip_norm is None else optax.chain(optim.clip_grad_norm(clip_norm), optimizer)
+    optimizer = named.make(rate, **{**named.defaults, **options})
+    if clip_norm is None and isinstance(optimizer, optim.Optimizer):
+        return optimizer
+    clipping = () if clip_norm is None else (optim.clip_grad_norm(clip_norm),)
+    return Chain((*clipping, optimizer), lr=rate)
 
 
-def learning_rate(optimizer: optax.GradientTransformation, step: int) -> float | None:
-    """Return the learning rate of an update; None if the optimizer does not tell.
+def learning_rate(optimizer: Any, step: Any) -> Any:
+    """Return the learning rate of an optimizer after ``step`` steps.
 
     Args:
-        optimizer: One of :mod:`flaxnets.optim`, also with clipping as :func:`make_optimizer` adds it.
-        step: Number of updates before.
+        optimizer: an optimizer of :mod:`flaxnets.optim`, of :func:`make_optimizer`, or a :func:`flaxnets.optim.chain`.
+        step: the number of steps taken.
 
-    >>> learning_rate(optim.SGD(lambda step: 0.1 * step), 2)
-    0.2
+    Returns:
+        The rate for parameters of no group, or ``None`` for an optimizer that does not tell its rate, such as an
+        ``optax.chain``.
+
+    >>> learning_rate(optim.chain(optim.clip_grad_norm(1.0), optim.SGD(0.1)), step=3)
+    0.1
+    >>> optimizer = make_optimizer("adam", lr=0.1, total_steps=100, clip_norm=1.0)
+    >>> round(float(learning_rate(optimizer, step=50)), 3)
+    0.05
     """
-    if not isinstance(optimizer, optim.Optimizer):
-        return None
-    rate: Any = optimizer.settings["lr"]
-    value: Any = rate(jnp.asarray(step)) if callable(rate) else rate
-    return float(value)
+    if isinstance(optimizer, Chain):
+        if optimizer.lr is not None:
+            return _at(optimizer.lr, step)
+        rates = (learning_rate(part, step) for part in optimizer.parts)
+        return next((rate for rate in rates if rate is not None), None)
+    return _at(optimizer.settings["lr"], step) if isinstance(optimizer, optim.Optimizer) else None
+
+
+def _at(lr: Any, step: Any) -> Any:
+    return lr(step) if callable(lr) else lr

@@ -1,10 +1,23 @@
-"""Networks by name."""
+"""Networks, optimizers and schedules by name."""
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
 import flaxnets
-from flaxnets import nn
-from flaxnets.registry import register
+from flaxnets import nn, optim
+from flaxnets.optim import register_optimizer
+from flaxnets.registry import Recipe, register
+from flaxnets.training import (
+    OPTIMIZERS,
+    SCHEDULES,
+    learning_rate,
+    make_optimizer,
+    make_schedule,
+    register_schedule,
+)
 
 
 def test_models_are_listed_by_pattern():
@@ -47,3 +60,50 @@ def test_a_size_that_is_not_positive_raises_with_its_value(name, options):
     (option,) = options
     with pytest.raises(ValueError, match=rf"{name}: {option}=.* must be positive"):
         flaxnets.create_model(name, **options)
+
+
+def test_a_mistyped_field_of_a_recipe_is_an_error_where_the_network_is_registered():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'epoch'"):
+        Recipe(epoch=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'epochs'"):
+        register(input_shape=(1,), epochs=3)  # type: ignore[call-arg]
+
+
+def test_users_add_optimizers_and_schedules_by_name(monkeypatch):
+    for registry in (OPTIMIZERS, SCHEDULES):
+        monkeypatch.setattr(registry, "_items", dict(registry._items))
+
+    @register_optimizer(decay=0.5)
+    def Halving(lr, decay):
+        return optax.chain(optax.scale(decay), optax.scale_by_learning_rate(lr))
+
+    @register_schedule("doubling")
+    def doubling(lr, total_steps):
+        return lambda step: lr * 2.0**step
+
+    optimizer = make_optimizer("halving", 0.1, 10, schedule="doubling", clip_norm=1.0)
+    updates, _ = optimizer.update({"w": jnp.array([4.0])}, optimizer.init({"w": jnp.ones(1)}), {"w": jnp.ones(1)})
+    np.testing.assert_allclose(updates["w"], [-0.05], rtol=1e-6)
+    assert learning_rate(optimizer, 3) == pytest.approx(0.8)
+    with pytest.raises(ValueError, match=r"'sgd' is already registered by flaxnets\.optim\.sgd\.SGD"):
+        register_optimizer("sgd")(Halving)
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize("name", [*OPTIMIZERS])
+def test_the_learning_rate_is_read_from_the_optimizer(name, clip_norm):
+    schedule = make_schedule("linear", 0.1, 20, warmup_steps=5)
+    optimizer = make_optimizer(name, 0.1, 20, schedule="linear", warmup_steps=5, clip_norm=clip_norm)
+    for step in (0, 3, 19):
+        assert learning_rate(optimizer, step) == schedule(step)
+
+
+def test_a_chain_has_the_updates_and_the_state_of_optax():
+    params, gradients = {"w": jnp.ones(3)}, {"w": jnp.arange(3.0)}
+    ours, theirs = (make(optim.clip_grad_norm(0.5), optim.Adam(0.1)) for make in (optim.chain, optax.chain))
+    states = ours.init(params), theirs.init(params)
+    assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])
+    updates = ours.update(gradients, states[0], params), theirs.update(gradients, states[1], params)
+    jax.tree.map(np.testing.assert_array_equal, *updates)
+    assert learning_rate(ours, 7) == 0.1
+    assert learning_rate(theirs, 7) is None
