@@ -50,6 +50,15 @@ class Registry(Mapping[str, Item], Generic[Item]):
             )
         self._items[name], self._sources[name] = item, source
 
+    def remove(self, name: str) -> None:
+        """Remove an item, such as one that a notebook is about to add again.
+
+        Raises:
+            ValueError: for an unknown name.
+        """
+        self.find(name)
+        del self._items[name], self._sources[name]
+
     def find(self, name: str) -> Item:
         """Return the item of this name.
 

@@ -2,8 +2,12 @@
 
 from flaxnets.data.augmentation import Augmentation as Augmentation
 from flaxnets.data.class_names import relabel as relabel
+from flaxnets.data.datasets import DATASETS as DATASETS
+from flaxnets.data.datasets import LoadOptions as LoadOptions
 from flaxnets.data.datasets import list_datasets as list_datasets
 from flaxnets.data.datasets import load as load
+from flaxnets.data.datasets import map_path as map_path
+from flaxnets.data.datasets import register_dataset as register_dataset
 from flaxnets.data.datasets import task_of as task_of
 from flaxnets.data.examples import Dataset as Dataset
 from flaxnets.data.examples import Part as Part

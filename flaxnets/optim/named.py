@@ -46,6 +46,7 @@ def register_optimizer(name: str | None = None, **defaults: Any) -> Callable[[F]
     ...     return optax.lion(lr, weight_decay=weight_decay)
     >>> OPTIMIZERS["lion"].defaults
     {'weight_decay': 0.01}
+    >>> OPTIMIZERS.remove("lion")
     """
 
     def decorate(make: F) -> F:

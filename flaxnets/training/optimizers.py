@@ -51,6 +51,7 @@ def register_schedule(name: str, *, has_warmup: bool = False) -> Callable[[MakeS
     ...     return lambda step: lr / (1 + step)
     >>> float(make_schedule("inverse", 0.1, 100)(4))
     0.02
+    >>> SCHEDULES.remove("inverse")
     """
 
     def decorate(make: MakeSchedule) -> MakeSchedule:

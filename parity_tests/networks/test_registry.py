@@ -8,6 +8,7 @@ import pytest
 
 import flaxnets
 from flaxnets import nn, optim
+from flaxnets.data import DATASETS, Dataset, Split, load, map_path, register_dataset, task_of
 from flaxnets.optim import register_optimizer
 from flaxnets.registry import Recipe, register
 from flaxnets.training import (
@@ -69,10 +70,7 @@ def test_a_mistyped_field_of_a_recipe_is_an_error_where_the_network_is_registere
         register(input_shape=(1,), epochs=3)  # type: ignore[call-arg]
 
 
-def test_users_add_optimizers_and_schedules_by_name(monkeypatch):
-    for registry in (OPTIMIZERS, SCHEDULES):
-        monkeypatch.setattr(registry, "_items", dict(registry._items))
-
+def test_users_add_optimizers_and_schedules_by_name():
     @register_optimizer(decay=0.5)
     def Halving(lr, decay):
         return optax.chain(optax.scale(decay), optax.scale_by_learning_rate(lr))
@@ -87,6 +85,36 @@ def test_users_add_optimizers_and_schedules_by_name(monkeypatch):
     assert learning_rate(optimizer, 3) == pytest.approx(0.8)
     with pytest.raises(ValueError, match=r"'sgd' is already registered by flaxnets\.optim\.sgd\.SGD"):
         register_optimizer("sgd")(Halving)
+    OPTIMIZERS.remove("halving")
+    SCHEDULES.remove("doubling")
+    with pytest.raises(ValueError, match="unknown optimizer 'halving'; known: adadelta"):
+        OPTIMIZERS.remove("halving")
+
+
+def test_users_add_datasets_by_name_and_with_a_path(tmp_path):
+    @register_dataset("numbers:FILE", task="regression")
+    def numbers(options):
+        values = np.loadtxt(options.path, np.float32)
+        part = Split(values[:, None], 2 * values[:, None])
+        return Dataset(options.name, "regression", part, part, {"n_features": 1})
+
+    @register_dataset("mistaken", task="language")
+    def mistaken(options):
+        return load("line")
+
+    np.savetxt(tmp_path / "values.txt", [1.0, 2.0])
+    data = load(f"numbers:{tmp_path}/values.txt")
+    np.testing.assert_array_equal(data.train.targets, [[2.0], [4.0]])
+    assert task_of("numbers:anything") == "regression"
+    assert map_path("numbers:x", str.upper) == "numbers:X"
+    with pytest.raises(ValueError, match="unknown dataset 'nubmers:x'; did you mean 'numbers:FILE'"):
+        load("nubmers:x")
+    with pytest.raises(ValueError, match="mistaken was registered for language, but its loader returned regression"):
+        load("mistaken")
+    with pytest.raises(ValueError, match="unknown task 'regresion'; did you mean 'regression'"):
+        register_dataset("other", task="regresion")
+    for name in ("numbers:FILE", "mistaken"):
+        DATASETS.remove(name)
 
 
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
