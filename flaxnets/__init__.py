@@ -15,12 +15,12 @@ from flaxnets import _startup as _startup  # before the imports that take second
 from flaxnets import models as models
 from flaxnets import nn as nn
 from flaxnets import state as state
+from flaxnets._suggestions import suggest as _suggest
 from flaxnets._version import __version__ as __version__
 from flaxnets.autocast import autocast as autocast
 from flaxnets.registry import create_model as create_model
 from flaxnets.registry import list_models as list_models
 from flaxnets.registry import register as register
-from flaxnets.registry import suggest as _suggest
 from flaxnets.state import load_state_dict as load_state_dict
 from flaxnets.state import named_buffers as named_buffers
 from flaxnets.state import named_modules as named_modules

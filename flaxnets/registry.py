@@ -1,13 +1,14 @@
 """Networks, optimizers, schedules and datasets by name; networks are built by :func:`create_model`."""
 
 import dataclasses
-import difflib
 import fnmatch
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from flax import nnx
+
+from flaxnets._suggestions import suggest
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])
 Item = TypeVar("Item")
@@ -189,16 +190,6 @@ def register(
         return builder
 
     return decorate
-
-
-def suggest(name: str, known: list[str]) -> str:
-    """Words for an error message about a mistyped name: those it begins, and the near ones, or else all of them."""
-    name = name.lower()
-    begun = [candidate for candidate in known if len(name) > 2 and candidate.startswith(name)]
-    near = [*begun, *(each for each in difflib.get_close_matches(name, known, n=3, cutoff=0.6) if each not in begun)][
-        :3
-    ]
-    return f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(known)}"
 
 
 def get_entry(name: str) -> Entry:

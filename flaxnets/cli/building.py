@@ -9,8 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from flaxnets._suggestions import suggest
 from flaxnets.cli.common import UsageError
-from flaxnets.registry import suggest
 
 if TYPE_CHECKING:
     import torch

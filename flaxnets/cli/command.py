@@ -11,11 +11,11 @@ from typing import Annotated, Any, Union
 import tyro
 
 from flaxnets import _startup
+from flaxnets._suggestions import suggest
 from flaxnets._version import __version__
 from flaxnets.cli.common import INTERRUPTED, SHELLS, Failure, UsageError, one_line_errors
 from flaxnets.cli.help import EXIT_STATUS
 from flaxnets.cli.memory import keep_memory
-from flaxnets.registry import suggest
 
 COMMANDS = ("train", "list", "summary", "predict", "evaluate", "export", "show", "port", "parity")
 

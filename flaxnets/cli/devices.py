@@ -3,9 +3,9 @@
 import os
 import re
 
+from flaxnets._suggestions import suggest
 from flaxnets.cache import cache_folder
 from flaxnets.cli.common import UsageError
-from flaxnets.registry import suggest
 
 KINDS = ("auto", "cpu", "gpu", "tpu", "cuda", "rocm")
 _VARIABLES = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")

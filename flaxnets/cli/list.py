@@ -58,7 +58,8 @@ def print_models(pattern: str = "*", task: str | None = None) -> None:
     from flax import nnx
 
     from flaxnets import create_model, named_parameters
-    from flaxnets.registry import get_entry, list_models, suggest
+    from flaxnets._suggestions import suggest
+    from flaxnets.registry import get_entry, list_models
 
     rows = []
     for name in list_models(pattern):

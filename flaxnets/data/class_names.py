@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from flaxnets._suggestions import suggest
 from flaxnets.data.complaints import listed
 from flaxnets.data.examples import Dataset, Part
 from flaxnets.data.files import DataError
-from flaxnets.registry import suggest
 
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 

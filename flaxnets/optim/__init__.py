@@ -2,6 +2,7 @@
 
 from typing import NoReturn as _NoReturn
 
+from flaxnets._suggestions import suggest as _suggest
 from flaxnets.optim import lr_scheduler as lr_scheduler
 from flaxnets.optim.adam import Adam as Adam
 from flaxnets.optim.adam import Adamax as Adamax
@@ -21,7 +22,6 @@ from flaxnets.optim.transformation import Optimizer as Optimizer
 from flaxnets.optim.transformation import OptimizerState as OptimizerState
 from flaxnets.optim.transformation import chain as chain
 from flaxnets.optim.transformation import clip_grad_norm as clip_grad_norm
-from flaxnets.registry import suggest as _suggest
 
 
 def __getattr__(name: str) -> _NoReturn:

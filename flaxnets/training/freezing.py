@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from flax import nnx
 
 from flaxnets import state
-from flaxnets.registry import suggest
+from flaxnets._suggestions import suggest
 
 
 def freeze(model: nnx.Module, patterns: Sequence[str]) -> list[str]:

@@ -8,8 +8,8 @@ import jax
 from flax import nnx
 
 from flaxnets import state
+from flaxnets._suggestions import suggest
 from flaxnets.nn import init
-from flaxnets.registry import suggest
 
 Initializer = Callable[[str, jax.Array, jax.Array], jax.Array]
 
