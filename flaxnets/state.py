@@ -4,7 +4,6 @@ NNX sorts attributes by name when it merges a module, so the order of registrati
 itself (``_order``, kept by :class:`flaxnets.nn.Module`). A module of plain Flax has none: its attribute order serves.
 """
 
-import dataclasses
 import functools
 import warnings
 from collections import OrderedDict, defaultdict
@@ -18,6 +17,7 @@ from flax import nnx
 from jax.core import Tracer
 
 from flaxnets import _checkpoints, _conversion
+from flaxnets._uninitialized import Uninitialized
 
 # Variables that are bookkeeping of Flax and that torch would not call parameters or buffers.
 _NOT_STATE = (nnx.RngState, nnx.Intermediate, nnx.Cache)
@@ -26,31 +26,6 @@ _EXTRA_STATE = "_extra_state"
 
 # Where a load's option lies among the metadata of a module, as torch has "assign_to_params_buffers" there.
 _CAST = "flaxnets.cast"
-
-
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class Uninitialized:
-    """The value of a parameter or buffer of a lazy layer before the first call: a dtype, and no shape yet.
-
-    >>> import flaxnets.nn as nn
-    >>> from flax import nnx
-    >>> nn.LazyLinear(3, rngs=nnx.Rngs(0)).state_dict()["bias"]
-    Uninitialized(dtype=dtype('float32'))
-    """
-
-    dtype: Any
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Raises RuntimeError."""
-        raise RuntimeError(
-            "an uninitialized parameter or buffer has no shape; call the module on an example, or load a state dict"
-        )
-
-    def astype(self, dtype: Any) -> "Uninitialized":
-        """As of an array."""
-        return Uninitialized(jnp.dtype(dtype))
 
 
 class IncompatibleKeys(NamedTuple):

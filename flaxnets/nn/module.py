@@ -10,6 +10,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from flaxnets import state
+from flaxnets._uninitialized import Uninitialized
 from flaxnets.nn import _placement, hooks
 from flaxnets.nn.parameter import Buffer, Parameter, adopt
 
@@ -623,7 +624,7 @@ class Module(nnx.Module):
         device = None if device is None else _placement.as_device(device)
         for _, variable in state.named_variables(self, recurse=recurse, remove_duplicate=True):
             value = variable.get_raw_value()
-            if not isinstance(value, state.Uninitialized):
+            if not isinstance(value, Uninitialized):
                 variable.set_value(jnp.zeros(value.shape, value.dtype, device=device))
         return self
 

@@ -11,7 +11,7 @@ from flax import nnx
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
-from flaxnets.state import Uninitialized
+from flaxnets._uninitialized import Uninitialized
 
 P = TypeVar("P", bound="Parameter")
 

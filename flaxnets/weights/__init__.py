@@ -16,6 +16,7 @@ from flax import nnx
 
 from flaxnets import state
 from flaxnets._checkpoints import entries
+from flaxnets._uninitialized import Uninitialized
 from flaxnets.weights._errors import WeightsError as WeightsError
 from flaxnets.weights._fitting import Fitted as Fitted
 from flaxnets.weights._fitting import load_fitting_weights as load_fitting_weights
@@ -51,7 +52,7 @@ def save_weights(module: nnx.Module, path: str | os.PathLike) -> None:
     ['1.bias', '1.weight', '3.bias', '3.weight']
     """
     stored = state.state_dict(module)
-    shapeless = [name for name, array in stored.items() if isinstance(array, state.Uninitialized)]
+    shapeless = [name for name, array in stored.items() if isinstance(array, Uninitialized)]
     if shapeless:
         raise RuntimeError(f"cannot save {', '.join(map(repr, shapeless))}: uninitialized; call the module once before")
     aliases = {name: kept for name, kept in _aliases(module).items() if name in stored}

@@ -9,6 +9,7 @@ import jax
 from flax import nnx
 
 from flaxnets import state
+from flaxnets._uninitialized import Uninitialized
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +139,7 @@ def check_parameter(module: nnx.Module, name: str, utility: str) -> nnx.Param:
     parameter = vars(module).get(name)
     if not isinstance(parameter, nnx.Param):
         raise ValueError(f"{utility}: {type(module).__name__} has no parameter {name!r}")
-    if isinstance(parameter.get_value(), state.Uninitialized):
+    if isinstance(parameter.get_value(), Uninitialized):
         raise ValueError(f"{utility}: {name!r} is uninitialized. Fix: call the lazy layer once on an example before")
     return parameter
 
