@@ -9,12 +9,40 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 
-def to_tuple(value: int | Iterable[int], length: int, name: str) -> tuple[int, ...]:
-    """One int for every spatial axis, or the given ones."""
-    result = tuple(value) if isinstance(value, Iterable) else (value,) * length
-    if len(result) != length:
-        raise RuntimeError(f"{name} must be one int or {length} of them, got {value!r}")
-    return result
+def per_axis(value: Any, n: int) -> tuple[Any, ...]:
+    """Return ``value`` ``n`` times, or a sequence as a tuple; like torch's layers, which check the length when called.
+
+    >>> per_axis(3, 2), per_axis([1, 2], 2)
+    ((3, 3), (1, 2))
+    """
+    return tuple(value) if isinstance(value, Iterable) else (value,) * n
+
+
+def to_sizes(
+    value: Any, n: int, what: str, name: str, *, broadcast: bool = False, error: type[Exception] = RuntimeError
+) -> tuple[int, ...]:
+    """Return one int for each of ``n`` spatial axes, from one int or ``n`` of them.
+
+    Args:
+        value: the argument as the user passed it.
+        n: number of spatial axes.
+        what: name of the argument, for errors.
+        name: name of the layer or function, for errors.
+        broadcast: whether a sequence of one int is repeated for all axes.
+        error: type of the error for a sequence of another length.
+
+    Raises:
+        TypeError: for elements that are no ints.
+
+    >>> to_sizes([3], 2, "kernel_size", "Conv2d", broadcast=True)
+    (3, 3)
+    """
+    sizes = to_ints(per_axis(value, n), what, name)
+    if broadcast and len(sizes) == 1:
+        sizes *= n
+    if len(sizes) != n:
+        raise error(f"{name}: {what} must be one int or {n} of them, got {value!r}")
+    return sizes
 
 
 def to_ints(values: Iterable[SupportsIndex], what: str, name: str) -> tuple[int, ...]:

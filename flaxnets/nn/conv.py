@@ -1,7 +1,7 @@
 """Convolution layers."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,17 +12,12 @@ from jaxtyping import Array, Num
 
 from flaxnets.nn import functional as F
 from flaxnets.nn import init
-from flaxnets.nn._arguments import changed, check_sizes, to_ints
-from flaxnets.nn.functional.conv import conv_nd, same_padding, to_sizes
+from flaxnets.nn._arguments import changed, check_sizes, per_axis, to_ints, to_sizes
+from flaxnets.nn.functional.conv import conv_nd, same_padding
 from flaxnets.nn.module import Module
 from flaxnets.nn.parameter import Parameter, redraw, reserved
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
-
-
-def repeated(value: Any, n: int) -> tuple[Any, ...]:
-    """As torch keeps a size: one for every spatial axis, or the given ones, which the call checks."""
-    return tuple(value) if isinstance(value, Iterable) else (value,) * n
 
 
 class ConvBase(Module):
@@ -52,16 +47,13 @@ class ConvBase(Module):
         for what, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % groups:
                 raise ValueError(f"{name}: {what}={channels} must be divisible by groups={groups}")
-        kernel_size = repeated(kernel_size, n)
-        if len(kernel_size) != n:
-            raise RuntimeError(f"{name}: kernel_size must be one int or {n} of them, got {kernel_size}")
-        kernel_size = to_ints(kernel_size, "kernel_size", name)
+        kernel_size = to_sizes(kernel_size, n, "kernel_size", name)
         check_sizes(name, **{f"kernel_size[{i}]": size for i, size in enumerate(kernel_size)})
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = kernel_size
-        self.stride = repeated(stride, n)
-        self.dilation = repeated(dilation, n)
+        self.stride = per_axis(stride, n)
+        self.dilation = per_axis(dilation, n)
         self.groups = groups
 
     def _draw_parameters(self, shape: tuple[int, ...], bias: bool, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
@@ -117,7 +109,7 @@ class _Conv(ConvBase):
             raise ValueError(f"{name}: padding must be 'valid', 'same' or sizes, got {padding!r}")
         if padding == "same" and any(size != 1 for size in self.stride):
             raise ValueError(f"{name}: padding='same' needs stride 1, got stride={stride!r}")
-        self.padding = padding if isinstance(padding, str) else repeated(padding, self.spatial_axes)
+        self.padding = padding if isinstance(padding, str) else per_axis(padding, self.spatial_axes)
         self.padding_mode = padding_mode
         self.output_padding = (0,) * self.spatial_axes
         self._draw_parameters((out_channels, in_channels // groups, *self.kernel_size), bias, dtype, rngs)
@@ -140,7 +132,7 @@ class _Conv(ConvBase):
             return [size for size in reversed(self.padding) for _ in range(2)]
         if self.padding == "valid":
             return [0] * (2 * n)
-        pads = same_padding(self.kernel_size, to_sizes(self.dilation, n, "dilation", name))
+        pads = same_padding(self.kernel_size, to_sizes(self.dilation, n, "dilation", name, broadcast=True))
         return [size for ends in reversed(pads) for size in ends]
 
 

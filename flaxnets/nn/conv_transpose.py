@@ -8,8 +8,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Num
 
-from flaxnets.nn.conv import ConvBase, repeated
-from flaxnets.nn.functional.conv import to_sizes
+from flaxnets.nn._arguments import per_axis, to_sizes
+from flaxnets.nn.conv import ConvBase
 from flaxnets.nn.functional.conv_transpose import conv_transpose_nd
 
 
@@ -37,8 +37,8 @@ class _ConvTranspose(ConvBase):
         if padding_mode != "zeros":
             raise ValueError(f"{type(self).__name__}: padding_mode must be 'zeros', got {padding_mode!r}")
         self._set_sizes(in_channels, out_channels, kernel_size, stride, dilation, groups)
-        self.padding = repeated(padding, self.spatial_axes)
-        self.output_padding = repeated(output_padding, self.spatial_axes)
+        self.padding = per_axis(padding, self.spatial_axes)
+        self.output_padding = per_axis(output_padding, self.spatial_axes)
         self.padding_mode = padding_mode
         self._draw_parameters((in_channels, out_channels // groups, *self.kernel_size), bias, dtype, rngs)
 
@@ -62,7 +62,7 @@ class _ConvTranspose(ConvBase):
             )
         wanted = tuple(output_size)[-n:]
         sizes = ((getattr(self, what), what) for what in ("stride", "padding", "dilation"))
-        stride, padding, dilation = (to_sizes(value, n, what, name) for value, what in sizes)
+        stride, padding, dilation = (to_sizes(value, n, what, name, broadcast=True) for value, what in sizes)
         smallest = [
             (size - 1) * s - 2 * p + d * (k - 1) + 1
             for size, s, p, d, k in zip(input.shape[-n:], stride, padding, dilation, self.kernel_size, strict=True)

@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxnets.nn import functional as F
-from flaxnets.nn.functional._windows import as_tuple
+from flaxnets.nn._arguments import per_axis
 from flaxnets.nn.functional.fractional_pooling import random_samples
 from flaxnets.nn.module import Buffer, Module
 
@@ -34,7 +34,7 @@ class _FractionalMaxPool(Module):
         rngs: nnx.Rngs | None = None,
     ):
         n, name = self.spatial_axes, type(self).__name__
-        self.kernel_size = as_tuple(kernel_size, n)
+        self.kernel_size = per_axis(kernel_size, n)
         if not all(size > 0 for size in self.kernel_size):
             raise ValueError(f"{name}: kernel_size must be positive, got {kernel_size!r}")
         if (output_size is None) == (output_ratio is None):
@@ -47,8 +47,8 @@ class _FractionalMaxPool(Module):
             raise TypeError(f"{name}: give rngs, or _random_samples, got None for both")
         self.return_indices = return_indices
         self._random_samples = None if _random_samples is None else Buffer(jnp.asarray(_random_samples))
-        self.output_size = None if output_size is None else as_tuple(output_size, n)
-        self.output_ratio = None if output_ratio is None else as_tuple(output_ratio, n)
+        self.output_size = None if output_size is None else per_axis(output_size, n)
+        self.output_ratio = None if output_ratio is None else per_axis(output_ratio, n)
         if self.output_ratio is not None:
             if len(self.output_ratio) < n:
                 raise IndexError(f"{name}: output_ratio must be one number or {n} of them, got {output_ratio!r}")

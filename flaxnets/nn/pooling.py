@@ -7,7 +7,7 @@ import jax.numpy as jnp  # noqa: F401  (used by the examples)
 from jaxtyping import Array, Real
 
 from flaxnets.nn import functional as F
-from flaxnets.nn.functional._windows import as_tuple
+from flaxnets.nn._arguments import per_axis
 from flaxnets.nn.module import Module
 
 Size = int | Sequence[int]
@@ -130,9 +130,9 @@ class AvgPool1d(Module):
         count_include_pad: bool = True,
     ):
         # Torch, too, has tuples here and in no other of these layers.
-        self.kernel_size = as_tuple(kernel_size, 1)
-        self.stride = as_tuple(kernel_size if stride is None else stride, 1)
-        self.padding = as_tuple(padding, 1)
+        self.kernel_size = per_axis(kernel_size, 1)
+        self.stride = per_axis(kernel_size if stride is None else stride, 1)
+        self.padding = per_axis(padding, 1)
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp  # noqa: F401  (used by the examples)
 from jaxtyping import Array, Float, Int
 
 from flaxnets.nn import functional as F
-from flaxnets.nn.functional._windows import as_tuple
+from flaxnets.nn._arguments import per_axis
 from flaxnets.nn.module import Module
 
 Size = int | Sequence[int]
@@ -20,9 +20,9 @@ class _MaxUnpool(Module):
     spatial_axes: int
 
     def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0):
-        self.kernel_size = as_tuple(kernel_size, self.spatial_axes)
-        self.stride = as_tuple(kernel_size if stride is None else stride, self.spatial_axes)
-        self.padding = as_tuple(padding, self.spatial_axes)
+        self.kernel_size = per_axis(kernel_size, self.spatial_axes)
+        self.stride = per_axis(kernel_size if stride is None else stride, self.spatial_axes)
+        self.padding = per_axis(padding, self.spatial_axes)
 
 
 class MaxUnpool1d(_MaxUnpool):

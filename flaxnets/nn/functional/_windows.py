@@ -7,8 +7,7 @@ the whole gradient, as in torch; among several NaN the last.
 
 import dataclasses
 import functools
-import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,31 +16,11 @@ import numpy as np
 
 from flaxnets.kernels._primitives import materialized
 from flaxnets.kernels.windows import COMBINED, Arrays, Windows
-from flaxnets.nn._arguments import along, check_ndim
+from flaxnets.nn._arguments import along, check_ndim, to_sizes
 
 Size = int | Sequence[int]
 Number = int | float
 Combine = Callable[[Arrays, Arrays, jax.Array | None], Arrays]
-
-
-def as_tuple(value: Any, n: int) -> tuple[Any, ...]:
-    """What is given for all axes, repeated; what is given for each, as a tuple. Without a check."""
-    return tuple(value) if isinstance(value, Iterable) else (value,) * n
-
-
-def to_sizes(
-    value: Any, n: int, what: str, name: str, *, one_for_all: bool = False, error: type[Exception] = RuntimeError
-) -> tuple[int, ...]:
-    """One int for every spatial axis, or the given ones; with ``one_for_all`` also a sequence of one."""
-    try:
-        sizes = tuple(map(operator.index, as_tuple(value, n)))
-    except TypeError as cause:
-        raise TypeError(f"{name}: {what} must be made of ints, got {value!r}") from cause
-    if one_for_all and len(sizes) == 1:
-        sizes *= n
-    if len(sizes) != n:
-        raise error(f"{name}: {what} must be one int or {n} of them, got {value!r}")
-    return sizes
 
 
 def check_dtype(input: jax.Array, kinds: tuple[Any, ...], name: str) -> None:
@@ -82,7 +61,7 @@ def windows_of(
     check_ndim(input, (n + 1, n + 2), name, RuntimeError)
     check_filled(input, input.ndim - n - 1, name)
     size = input.shape[-n:]
-    convert = functools.partial(to_sizes, n=n, name=name, one_for_all=True)
+    convert = functools.partial(to_sizes, n=n, name=name, broadcast=True)
     kernel = convert(kernel, what="kernel_size")
     no_stride = stride is None or (isinstance(stride, Sequence) and not stride)
     stride = kernel if no_stride else convert(stride, what="stride")

@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Int
 from flaxnets import kernels
 from flaxnets.kernels.pooling import max_pool, sum_pool
 from flaxnets.kernels.windows import adaptive, bounds
-from flaxnets.nn._arguments import along, check_ndim
-from flaxnets.nn.functional._windows import check_dtype, check_filled, to_sizes
+from flaxnets.nn._arguments import along, check_ndim, to_sizes
+from flaxnets.nn.functional._windows import check_dtype, check_filled
 
 
 def _output_sizes(output_size: Any, input: jax.Array, n: int, name: str) -> tuple[int, ...]:

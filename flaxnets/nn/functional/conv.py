@@ -1,6 +1,6 @@
 """Cross-correlations, written once for any number of spatial axes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -9,17 +9,9 @@ from jaxtyping import Array, Num
 from flaxnets import kernels
 from flaxnets.autocast import cast_operands
 from flaxnets.kernels.convolution_nd import Window, add_bias
-from flaxnets.nn._arguments import as_float_like, check_ndim, to_ints
+from flaxnets.nn._arguments import as_float_like, check_ndim, to_ints, to_sizes
 
 Size = int | Sequence[int]
-
-
-def to_sizes(value: Size, n: int, what: str, name: str) -> tuple[int, ...]:
-    """One int for every spatial axis, also as a sequence of one, or the given ones."""
-    sizes = to_ints(value if isinstance(value, Iterable) else (value,), what, name)
-    if len(sizes) not in (1, n):
-        raise RuntimeError(f"{name}: {what} must be one int or {n} of them, got {value!r}")
-    return sizes * n if len(sizes) == 1 else sizes
 
 
 def same_padding(kernel_size: Sequence[int], dilation: Sequence[int]) -> list[tuple[int, int]]:
@@ -89,7 +81,7 @@ def _pads(
         return same_padding(kernel_size, dilation)
     if isinstance(padding, str) and padding != "valid":
         raise RuntimeError(f"{name}: padding must be 'valid', 'same' or sizes, got {padding!r}")
-    sizes = (0,) * n if isinstance(padding, str) else to_sizes(padding, n, "padding", name)
+    sizes = (0,) * n if isinstance(padding, str) else to_sizes(padding, n, "padding", name, broadcast=True)
     return [(size, size) for size in sizes]
 
 
@@ -110,7 +102,8 @@ def conv_nd(
     bias = None if bias is None else jnp.asarray(bias)
     input = as_float_like(input, weight, name)
     check_operands(input, weight, bias, groups, (weight.shape[1] * groups, weight.shape[0]), n, name)
-    stride, dilation = to_sizes(stride, n, "stride", name), to_sizes(dilation, n, "dilation", name)
+    stride = to_sizes(stride, n, "stride", name, broadcast=True)
+    dilation = to_sizes(dilation, n, "dilation", name, broadcast=True)
     kernel_size = weight.shape[2:]
     pads = _pads(padding, kernel_size, stride, dilation, name)
     empty = has_no_images(input, n)

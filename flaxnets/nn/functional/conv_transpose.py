@@ -1,5 +1,7 @@
 """Transposed convolutions: what the gradient of a convolution does to its cotangent, as a function of its own."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Num
@@ -7,8 +9,8 @@ from jaxtyping import Array, Num
 from flaxnets import kernels
 from flaxnets.autocast import cast_operands
 from flaxnets.kernels.convolution_nd import Window
-from flaxnets.nn._arguments import as_float_like
-from flaxnets.nn.functional.conv import Size, check_operands, check_window, has_no_images, to_sizes
+from flaxnets.nn._arguments import as_float_like, to_sizes
+from flaxnets.nn.functional.conv import Size, check_operands, check_window, has_no_images
 
 
 def conv_transpose_nd(
@@ -29,8 +31,9 @@ def conv_transpose_nd(
     bias = None if bias is None else jnp.asarray(bias)
     input = as_float_like(input, weight, name)
     check_operands(input, weight, bias, groups, (weight.shape[0], weight.shape[1] * groups), n, name)
-    stride, dilation = to_sizes(stride, n, "stride", name), to_sizes(dilation, n, "dilation", name)
-    padding, extra = to_sizes(padding, n, "padding", name), to_sizes(output_padding, n, "output_padding", name)
+    convert = functools.partial(to_sizes, n=n, name=name, broadcast=True)
+    stride, dilation = convert(stride, what="stride"), convert(dilation, what="dilation")
+    padding, extra = convert(padding, what="padding"), convert(output_padding, what="output_padding")
     empty = has_no_images(input, n)
     check_window(stride, padding, dilation, empty, name)
     if min(extra) < 0 or (not empty and any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True))):

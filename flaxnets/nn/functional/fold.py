@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
-from flaxnets.nn._arguments import check_ndim, to_ints, to_tuple
+from flaxnets.nn._arguments import check_ndim, to_sizes
 
 Size = int | Sequence[int]
 Axis = tuple[int, int, int, int]
@@ -24,7 +24,7 @@ def _window(kernel_size: Size, dilation: Size, padding: Size, stride: Size, name
         ("padding", padding, 0),
         ("stride", stride, 1),
     ):
-        sizes = to_ints(to_tuple(value, 2, f"{name}: {what}"), what, name)
+        sizes = to_sizes(value, 2, what, name)
         if min(sizes) < least:
             raise RuntimeError(f"{name}: {what} must be at least {least}, got {sizes}")
         rows.append(sizes)
@@ -118,7 +118,7 @@ def fold(
     [[[1.0, 2.0, 1.0], [1.0, 2.0, 1.0]]]
     """
     window = _window(kernel_size, dilation, padding, stride, "fold")
-    output_size = to_ints(to_tuple(output_size, 2, "fold: output_size"), "output_size", "fold")
+    output_size = to_sizes(output_size, 2, "output_size", "fold")
     input = jnp.asarray(input)
     check_ndim(input, (2, 3), "fold", RuntimeError)
     _check_not_empty(input, 2, "fold")

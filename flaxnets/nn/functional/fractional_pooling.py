@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from flaxnets.kernels.windows import Arrays
-from flaxnets.nn._arguments import check_ndim
-from flaxnets.nn.functional._windows import Size, as_tuple, check_dtype, check_filled, largest, places, to_sizes
+from flaxnets.nn._arguments import check_ndim, per_axis, to_sizes
+from flaxnets.nn.functional._windows import Size, check_dtype, check_filled, largest, places
 
 Ratio = int | float | Sequence[int | float]
 
@@ -45,7 +45,7 @@ def _output_sizes(input: jax.Array, output_size: Any, output_ratio: Any, n: int,
             raise ValueError(f"{name}: give output_size or output_ratio, got None for both")
         if n == 2 and not isinstance(output_ratio, Sequence):  # torch's choice
             raise TypeError(f"{name}: output_ratio must be {n} numbers, got {output_ratio!r}")
-        ratios = as_tuple(output_ratio, n)
+        ratios = per_axis(output_ratio, n)
         if len(ratios) < n:
             raise IndexError(f"{name}: output_ratio must be one number or {n} of them, got {output_ratio!r}")
         if len(ratios) > n:

@@ -10,8 +10,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from flaxnets.nn._arguments import check_ndim
-from flaxnets.nn.functional._windows import Size, check_dtype, check_filled, to_sizes
+from flaxnets.nn._arguments import check_ndim, to_sizes
+from flaxnets.nn.functional._windows import Size, check_dtype, check_filled
 
 
 def _scatter(rows: jax.Array, indices: jax.Array, length: int) -> Any:
