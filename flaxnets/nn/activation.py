@@ -9,7 +9,7 @@ from flaxnets.nn.module import Module
 
 
 class Sigmoid(Module):
-    """Applies ``1 / (1 + exp(-input))`` to every element; whole numbers are taken as float32.
+    """Apply ``1 / (1 + exp(-input))`` to every element; integers are converted to float32.
 
     See `torch.nn.Sigmoid <https://docs.pytorch.org/docs/stable/generated/torch.nn.Sigmoid.html>`_.
 
@@ -18,12 +18,12 @@ class Sigmoid(Module):
     """
 
     def __call__(self, input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-        """Returns values between 0 and 1."""
+        """Return values between 0 and 1."""
         return F.sigmoid(input)
 
 
 class Tanh(Module):
-    """Applies the hyperbolic tangent to every element; whole numbers are taken as float32.
+    """Apply the hyperbolic tangent to every element; integers are converted to float32.
 
     See `torch.nn.Tanh <https://docs.pytorch.org/docs/stable/generated/torch.nn.Tanh.html>`_.
 
@@ -32,15 +32,15 @@ class Tanh(Module):
     """
 
     def __call__(self, input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-        """Returns values between -1 and 1."""
+        """Return values between -1 and 1."""
         return F.tanh(input)
 
 
 class Tanhshrink(Module):
-    """Applies ``input - tanh(input)`` to every element; whole numbers are taken as float32.
+    """Apply ``input - tanh(input)`` to every element; integers are converted to float32.
 
     Raises:
-        RuntimeError: at the call, for truth values.
+        RuntimeError: when called, for booleans.
 
     See `torch.nn.Tanhshrink <https://docs.pytorch.org/docs/stable/generated/torch.nn.Tanhshrink.html>`_.
 
@@ -49,15 +49,15 @@ class Tanhshrink(Module):
     """
 
     def __call__(self, input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-        """Returns what the hyperbolic tangent leaves."""
+        """Return the input minus its hyperbolic tangent."""
         return F.tanhshrink(input)
 
 
 class Softsign(Module):
-    """Applies ``input / (1 + |input|)`` to every element; whole numbers are taken as float32.
+    """Apply ``input / (1 + |input|)`` to every element; integers are converted to float32.
 
     Raises:
-        NotImplementedError: at the call, for truth values.
+        NotImplementedError: when called, for booleans.
 
     See `torch.nn.Softsign <https://docs.pytorch.org/docs/stable/generated/torch.nn.Softsign.html>`_.
 
@@ -66,15 +66,15 @@ class Softsign(Module):
     """
 
     def __call__(self, input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-        """Returns values between -1 and 1."""
+        """Return values between -1 and 1."""
         return F.softsign(input)
 
 
 class LogSigmoid(Module):
-    """Applies ``log(1 / (1 + exp(-input)))`` to every element, without overflow.
+    """Apply ``log(1 / (1 + exp(-input)))`` to every element, without overflow.
 
     Raises:
-        NotImplementedError: at the call, for an input that is not floating-point.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See `torch.nn.LogSigmoid <https://docs.pytorch.org/docs/stable/generated/torch.nn.LogSigmoid.html>`_.
 
@@ -83,19 +83,19 @@ class LogSigmoid(Module):
     """
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns negative values."""
+        """Return negative values."""
         return F.logsigmoid(input)
 
 
 class Softplus(Module):
-    """Applies ``log(1 + exp(beta * input)) / beta`` to every element.
+    """Apply ``log(1 + exp(beta * input)) / beta`` to every element.
 
     Args:
-        beta: how sharply it bends.
-        threshold: the input is returned as it is where ``beta * input`` is larger.
+        beta: sharpness of the bend.
+        threshold: elements with ``beta * input`` above the threshold are returned unchanged.
 
     Raises:
-        NotImplementedError: at the call, for an input that is not floating-point.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See `torch.nn.Softplus <https://docs.pytorch.org/docs/stable/generated/torch.nn.Softplus.html>`_.
 
@@ -110,18 +110,18 @@ class Softplus(Module):
         self.threshold = threshold
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns positive values."""
+        """Return positive values."""
         return F.softplus(input, self.beta, self.threshold)
 
 
 class SiLU(InPlace):
-    """Applies ``input * sigmoid(input)`` to every element; also called swish.
+    """Apply ``input * sigmoid(input)`` to every element; also called swish.
 
     Args:
-        inplace: has no effect but is stored; arrays do not change.
+        inplace: stored, without effect: JAX arrays are immutable.
 
     Raises:
-        NotImplementedError: at the call, for whole numbers and truth values.
+        NotImplementedError: when called, for integers and booleans.
 
     See "Gaussian error linear units" (arXiv:1606.08415) and `torch.nn.SiLU
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.SiLU.html>`_.
@@ -134,18 +134,18 @@ class SiLU(InPlace):
         self.inplace = inplace
 
     def __call__(self, input: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-        """Returns the weighted input."""
+        """Return the input times its sigmoid."""
         return F.silu(input)
 
 
 class Mish(InPlace):
-    """Applies ``input * tanh(softplus(input))`` to every element.
+    """Apply ``input * tanh(softplus(input))`` to every element.
 
     Args:
-        inplace: has no effect but is stored; arrays do not change.
+        inplace: stored, without effect: JAX arrays are immutable.
 
     Raises:
-        NotImplementedError: at the call, for an input that is not floating-point.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See "Mish" (arXiv:1908.08681) and `torch.nn.Mish
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.Mish.html>`_.
@@ -158,19 +158,19 @@ class Mish(InPlace):
         self.inplace = inplace
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns the weighted input."""
+        """Return the input times the hyperbolic tangent of its softplus."""
         return F.mish(input)
 
 
 class GELU(Module):
-    """Multiplies every element with the normal distribution's probability of a smaller value.
+    """Multiply every element by the standard normal cumulative distribution at that element.
 
     Args:
-        approximate: ``"none"`` for the exact probability, ``"tanh"`` for the usual approximation.
+        approximate: ``"none"`` for the exact distribution, ``"tanh"`` for the usual approximation.
 
     Raises:
-        RuntimeError: at the call, for another ``approximate``.
-        NotImplementedError: at the call, for an input that is not floating-point.
+        RuntimeError: when called, for another value of ``approximate``.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See "Gaussian error linear units" (arXiv:1606.08415) and `torch.nn.GELU
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.GELU.html>`_.
@@ -185,20 +185,20 @@ class GELU(Module):
         self.approximate = approximate
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns the weighted input."""
+        """Return the input times its cumulative probability."""
         return F.gelu(input, self.approximate)
 
 
 class GLU(Module):
-    """Multiplies the first half of an axis with the sigmoid of the second.
+    """Gated linear unit: multiply the first half of an axis by the sigmoid of the second half.
 
     Args:
-        dim: the axis.
+        dim: the axis to split in halves.
 
     Raises:
-        IndexError: at the call, for an axis that the input does not have.
-        RuntimeError: at the call, for a scalar, or an axis of odd size.
-        NotImplementedError: at the call, for an input that is not floating-point.
+        IndexError: when called, for an axis that the input lacks.
+        RuntimeError: when called, for a scalar, or an axis of odd size.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See "Language modeling with gated convolutional networks" (arXiv:1612.08083) and `torch.nn.GLU
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.GLU.html>`_.
@@ -213,5 +213,5 @@ class GLU(Module):
         self.dim = dim
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*half"]:
-        """Returns an array half as large."""
+        """Return an array with half the elements of the input."""
         return F.glu(input, self.dim)

@@ -1,4 +1,4 @@
-"""Softmax over many classes, of which few are frequent."""
+"""Adaptive softmax: a softmax over many classes, most of which are rare."""
 
 import itertools
 import operator
@@ -20,35 +20,36 @@ from flaxnets.nn.module import Module
 
 
 class TargetLogProbability(NamedTuple):
-    """What :class:`AdaptiveLogSoftmaxWithLoss` returns: each target's log-probability, and their mean, negated."""
+    """Output of :class:`AdaptiveLogSoftmaxWithLoss`: each target's log-probability, and their negated mean."""
 
     output: jax.Array
     loss: jax.Array
 
 
 class AdaptiveLogSoftmaxWithLoss(Module):
-    """Log-probabilities of targets among many classes, the frequent ones first, the rare ones in clusters.
+    """Adaptive softmax loss: log-probabilities of targets, with rare classes in clusters.
 
-    The head gives the log-probabilities of the frequent classes and of each cluster; a cluster's own projection, the
-    smaller the rarer its classes, those within it. Parameters: ``head.weight``, ``head.bias`` if ``head_bias``, and
-    ``tail.i.0.weight``, ``tail.i.1.weight`` for each cluster ``i``. All clusters are computed for all examples, as
-    shapes must not depend on targets: the result is torch's, the saving is only in parameters.
+    The head computes the log-probabilities of the frequent classes and of each cluster. The projection of a cluster
+    computes the log-probabilities within the cluster; the rarer the classes, the smaller the projection. Parameters:
+    ``head.weight``, ``head.bias`` if ``head_bias``, and ``tail.i.0.weight``, ``tail.i.1.weight`` for each cluster
+    ``i``. In JAX, shapes must not depend on targets, so every cluster is computed for every example. The result is
+    torch's; only parameters are saved, not time.
 
     Args:
         in_features: size of the input's last axis.
         n_classes: the number of classes.
-        cutoffs: where the clusters begin, in increasing order.
-        div_value: each cluster's projection has so many times fewer features than the one before.
+        cutoffs: the first class of each cluster, in increasing order.
+        div_value: factor by which the number of features shrinks from one cluster's projection to the next.
         head_bias: whether the head has a bias.
-        dtype: of the parameters; float32 if not given.
-        rngs: the source of the initial weights.
+        dtype: parameter dtype. Default: float32.
+        rngs: random number generators for the initial weights.
 
     Raises:
-        ValueError: for cutoffs that are none, not in increasing order, or not between 1 and ``n_classes - 1``.
-        TypeError: for cutoffs that are no whole numbers.
+        ValueError: for cutoffs that are empty, not in increasing order, or not between 1 and ``n_classes - 1``.
+        TypeError: for cutoffs that are not integers.
         ZeroDivisionError: if ``div_value`` is 0.
-        RuntimeError: for a negative size; at the call, for shapes and dtypes that do not fit, and for targets that are
-            no classes (these give NaN where values cannot be seen, as under ``jax.jit``).
+        RuntimeError: for a negative size; when called, for incompatible shapes and dtypes, and for targets out of
+            range. Where values are unknown, as under ``jax.jit``, targets out of range give NaN.
 
     See "Efficient softmax approximation for GPUs" (arXiv:1609.04309) and `torch.nn.AdaptiveLogSoftmaxWithLoss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveLogSoftmaxWithLoss.html>`_.
@@ -92,14 +93,14 @@ class AdaptiveLogSoftmaxWithLoss(Module):
             )
 
     def reset_parameters(self, *, rngs: nnx.Rngs) -> None:
-        """Draw the parameters of the head and of all clusters anew."""
+        """Reinitialise the parameters of the head and of all clusters."""
         self.head.reset_parameters(rngs=rngs)
         for projection in self.tail.modules():
             if isinstance(projection, Linear):
                 projection.reset_parameters(rngs=rngs)
 
     def __call__(self, input_: Float[Array, "*n features"], target_: Int[Array, "*n"]) -> TargetLogProbability:
-        """Returns the targets' log-probabilities, and the mean of their negatives."""
+        """Return the targets' log-probabilities and their negated mean."""
         input_, target_ = jnp.asarray(input_), jnp.asarray(target_)
         _check_shapes(input_, target_)
         input, target = jnp.atleast_2d(input_), jnp.atleast_1d(target_)
@@ -109,17 +110,17 @@ class AdaptiveLogSoftmaxWithLoss(Module):
                 f"{target.min()} and {target.max()}"
             )
         head = F.log_softmax(self.head(input), dim=1)
-        output = jnp.where((target >= 0) & (target < self.shortlist_size), _picked(head, target), jnp.nan)
+        output = jnp.where((target >= 0) & (target < self.shortlist_size), _select_column(head, target), jnp.nan)
         for i, (low, high) in enumerate(itertools.pairwise(self.cutoffs)):
             inside = (target >= low) & (target < high)
-            # What is in another cluster must reach neither this one's value nor its gradient.
+            # Targets in other clusters must contribute neither to the value nor to the gradient here.
             rows = jnp.where(inside[:, None], input, 0)
-            within = _picked(F.log_softmax(self.tail[i](rows), dim=1), target - low)
+            within = _select_column(F.log_softmax(self.tail[i](rows), dim=1), target - low)
             output = jnp.where(inside, head[:, self.shortlist_size + i] + within, output)
         return TargetLogProbability(output.reshape(target_.shape), -output.mean())
 
     def log_prob(self, input: Float[Array, "n features"]) -> Float[Array, "n classes"]:
-        """Returns the log-probabilities of all classes."""
+        """Return the log-probabilities of all classes."""
         input = jnp.asarray(input)
         check_ndim(input, (2,), "AdaptiveLogSoftmaxWithLoss", IndexError if input.ndim < 2 else RuntimeError)
         head = F.log_softmax(self.head(input), dim=1)
@@ -130,21 +131,21 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         return jnp.concatenate(parts, axis=1)
 
     def predict(self, input: Float[Array, "n features"]) -> Int[Array, " n"]:
-        """Returns the most probable class of each example."""
+        """Return the most probable class of each example."""
         return self.log_prob(input).argmax(axis=1)
 
 
 def _checked_cutoffs(cutoffs: Sequence[int], n_classes: int) -> list[int]:
-    given = list(cutoffs)
-    if not given:
-        raise ValueError(f"AdaptiveLogSoftmaxWithLoss: expected at least one cutoff, got {given}")
-    ordered = all(a < b for a, b in itertools.pairwise(given))
-    if not ordered or given[0] <= 0 or given[-1] > n_classes - 1 or any(int(c) != c for c in given):
+    values = list(cutoffs)
+    if not values:
+        raise ValueError(f"AdaptiveLogSoftmaxWithLoss: expected at least one cutoff, got {values}")
+    increasing = all(a < b for a, b in itertools.pairwise(values))
+    if not increasing or values[0] <= 0 or values[-1] > n_classes - 1 or any(int(c) != c for c in values):
         raise ValueError(
-            "AdaptiveLogSoftmaxWithLoss: cutoffs must be whole numbers in increasing order between 1 and n_classes - 1 "
-            f"= {n_classes - 1}, got {given}"
+            "AdaptiveLogSoftmaxWithLoss: cutoffs must be integers in increasing order between 1 and n_classes - 1 "
+            f"= {n_classes - 1}, got {values}"
         )
-    return [operator.index(cutoff) for cutoff in given]
+    return [operator.index(cutoff) for cutoff in values]
 
 
 def _check_shapes(input: jax.Array, target: jax.Array) -> None:
@@ -157,7 +158,7 @@ def _check_shapes(input: jax.Array, target: jax.Array) -> None:
         raise RuntimeError(f"AdaptiveLogSoftmaxWithLoss: targets must be int32 or int64, got dtype {target.dtype}")
 
 
-def _picked(log_probabilities: jax.Array, classes: jax.Array) -> jax.Array:
-    """One column of each row; the nearest one for a class that there is not."""
+def _select_column(log_probabilities: jax.Array, classes: jax.Array) -> jax.Array:
+    """Return one column of each row; a class out of range selects the nearest column."""
     columns = jnp.clip(classes, 0, log_probabilities.shape[1] - 1)
     return jnp.take_along_axis(log_probabilities, columns[:, None], axis=1)[:, 0]

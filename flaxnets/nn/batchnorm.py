@@ -63,13 +63,13 @@ class NormBase(Module):
         redraw(self, "num_batches_tracked", jnp.zeros)
 
     def reset_parameters(self, *, rngs: nnx.Rngs | None = None) -> None:
-        """Set the weight to 1, the bias to 0 and the running statistics to their first values; draws nothing."""
+        """Set the weight to 1, the bias to 0 and the running statistics to their initial values; ``rngs`` is unused."""
         self.reset_running_stats()
         redraw(self, "weight", jnp.ones)
         redraw(self, "bias", jnp.zeros)
 
     def extra_repr(self) -> str:
-        """Return the arguments."""
+        """Return the arguments for ``repr``."""
         options = f"eps={self.eps}, momentum={self.momentum}, affine={self.affine}, bias={self.bias is not None}"
         return f"{self.num_features}, {options}, track_running_stats={self.track_running_stats}"
 
@@ -80,7 +80,7 @@ class NormBase(Module):
         local_metadata: Mapping[str, Any],
         *arguments: Any,
     ) -> None:
-        # The counter is new in version 2: before, and without metadata, the module's own one serves.
+        # Version 2 introduced the counter. An older state dict has none, so the module keeps its current count.
         if (local_metadata.get("version") or 1) < 2 and self.num_batches_tracked is not None:
             count = self.num_batches_tracked.get_value()
             is_abstract = isinstance(count, jax.ShapeDtypeStruct)
@@ -89,7 +89,7 @@ class NormBase(Module):
 
 
 class _BatchNorm(NormBase):
-    """What batch normalisation of every number of spatial axes has in common."""
+    """Base class of batch normalisation of any number of spatial axes."""
 
     input_ndims: tuple[int, ...]
     axis_name: str | None = None
@@ -103,7 +103,7 @@ class _BatchNorm(NormBase):
         momentum = self.momentum
         if self.training and self.running_mean is not None and self.num_batches_tracked is not None:
             self.num_batches_tracked[...] += 1
-            if momentum is None:  # a cumulative average
+            if momentum is None:  # None means a cumulative average over all batches
                 wide = jnp.promote_types(self.running_mean.dtype, jnp.float32)
                 momentum = 1 / self.num_batches_tracked[...].astype(wide)
         return F.batch_norm(
@@ -120,7 +120,7 @@ class _BatchNorm(NormBase):
 
 
 class BatchNorm1d(_BatchNorm):
-    """Normalises each channel of ``(N, C)`` or ``(N, C, L)`` over the batch and the length.
+    """Normalise each channel of ``(N, C)`` or ``(N, C, L)`` over the batch and the length.
 
     Parameters: ``weight`` (ones) and ``bias`` (zeros), both ``(num_features,)``, if ``affine``. Buffers:
     ``running_mean``, ``running_var`` (unbiased) and the count ``num_batches_tracked``, if ``track_running_stats``.
@@ -128,19 +128,20 @@ class BatchNorm1d(_BatchNorm):
     Args:
         num_features: the number of channels ``C``.
         eps: added to the variance.
-        momentum: the weight of the newest batch in the running statistics; None for the plain mean of all batches.
+        momentum: weight of the newest batch in the running statistics. None means the mean over all batches.
         affine: whether to scale and shift by learned parameters.
-        track_running_stats: whether to keep running statistics; without them evaluation too uses the batch's own.
-        dtype: of the parameters and running statistics; float32 if not given.
+        track_running_stats: whether to keep running statistics. If False, evaluation also uses the batch's statistics.
+        dtype: dtype of the parameters and running statistics. Default: float32.
         bias: whether ``affine`` shifts as well as scales.
 
     Raises:
-        RuntimeError: for a negative number of channels; at the call, for an input with another number of channels, or
-            of a dtype other than that of the parameters and statistics (half precision also with float32 ones).
-        ValueError: at the call, for an input of the wrong rank, or of one value for each channel in training mode, or
-            an ``eps`` that is not positive.
-        IndexError: at the call, for an input with no channels.
-        NotImplementedError: at the call, for an input not of floating-point numbers.
+        RuntimeError: for a negative number of channels; when called, for an input with a different number of channels
+            or a dtype other than that of the parameters and statistics (float16 and bfloat16 are also accepted with
+            float32 parameters).
+        ValueError: when called, for an input of the wrong rank, an input with one value per channel in training mode,
+            or an ``eps`` that is not positive.
+        IndexError: when called, for an input with no channels.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See `torch.nn.BatchNorm1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d.html>`_ and
     arXiv:1502.03167.
@@ -152,12 +153,12 @@ class BatchNorm1d(_BatchNorm):
     input_ndims = (2, 3)
 
     def __call__(self, input: Float[Array, "n c *length"]) -> Float[Array, "n c *length"]:
-        """Normalises, and in training mode updates the running statistics."""
+        """Normalise the input; in training mode, also update the running statistics."""
         return self._apply(input)
 
 
 class BatchNorm2d(_BatchNorm):
-    """Normalises each channel of ``(N, C, H, W)`` over the batch and the pixels.
+    """Normalise each channel of ``(N, C, H, W)`` over the batch and the pixels.
 
     Parameters, buffers, arguments and errors are those of :class:`BatchNorm1d`.
 
@@ -171,12 +172,12 @@ class BatchNorm2d(_BatchNorm):
     input_ndims = (4,)
 
     def __call__(self, input: Float[Array, "n c h w"]) -> Float[Array, "n c h w"]:
-        """Normalises, and in training mode updates the running statistics."""
+        """Normalise the input; in training mode, also update the running statistics."""
         return self._apply(input)
 
 
 class BatchNorm3d(_BatchNorm):
-    """Normalises each channel of ``(N, C, D, H, W)`` over the batch and the voxels.
+    """Normalise each channel of ``(N, C, D, H, W)`` over the batch and the voxels.
 
     Parameters, buffers, arguments and errors are those of :class:`BatchNorm1d`.
 
@@ -190,28 +191,29 @@ class BatchNorm3d(_BatchNorm):
     input_ndims = (5,)
 
     def __call__(self, input: Float[Array, "n c d h w"]) -> Float[Array, "n c d h w"]:
-        """Normalises, and in training mode updates the running statistics."""
+        """Normalise the input; in training mode, also update the running statistics."""
         return self._apply(input)
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Normalises each channel of ``(N, C, ...)`` over the batch of all devices and the axes behind the channels.
+    """Normalise each channel of ``(N, C, ...)`` over the batches of all devices and the axes after the channels.
 
-    Under ``jax.jit`` on arrays that are sharded over devices every batch normalisation is already of the whole batch.
-    Where a program is written for one device's part (``jax.shard_map``, ``jax.pmap``, ``jax.vmap``), in training mode
-    the mean and variance are those over ``axis_name``, along which each part must be of the same size. Without it the
-    layer is :class:`BatchNorm1d` for any rank; so are parameters, buffers, other arguments and errors.
+    Under ``jax.jit`` with arrays that are sharded over devices, every batch normalisation layer already uses the
+    statistics of the global batch. Use this layer in per-device programs (``jax.shard_map``, ``jax.pmap``,
+    ``jax.vmap``): in training mode it uses the mean and variance over all shards along ``axis_name``. All shards must
+    have the same size. Without ``axis_name`` the layer is a :class:`BatchNorm1d` for any rank. Parameters, buffers,
+    other arguments and errors are those of :class:`BatchNorm1d`.
 
     Args:
         num_features: the number of channels ``C``.
         eps: added to the variance.
-        momentum: the weight of the newest batch in the running statistics; None for the plain mean of all batches.
+        momentum: weight of the newest batch in the running statistics. None means the mean over all batches.
         affine: whether to scale and shift by learned parameters.
         track_running_stats: whether to keep running statistics.
-        process_group: only None is taken; an axis's name is JAX's way to say it.
-        dtype: of the parameters and running statistics; float32 if not given.
+        process_group: must be None. Use ``axis_name`` to choose the devices.
+        dtype: dtype of the parameters and running statistics. Default: float32.
         bias: whether ``affine`` shifts as well as scales.
-        axis_name: of the mapped axis over which the batch is spread.
+        axis_name: name of the mapped axis that the batch is sharded over.
 
     Raises:
         TypeError: for a process group.
@@ -238,13 +240,13 @@ class SyncBatchNorm(_BatchNorm):
         axis_name: str | None = None,
     ):
         if process_group is not None:
-            raise TypeError(f"SyncBatchNorm: process_group must be None, got {process_group!r}; give axis_name")
+            raise TypeError(f"SyncBatchNorm: process_group must be None, got {process_group!r}. Fix: pass axis_name")
         super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype, bias=bias)
         self.process_group = process_group
         self.axis_name = axis_name
 
     def __call__(self, input: Float[Array, "n c *spatial"]) -> Float[Array, "n c *spatial"]:
-        """Normalises, and in training mode updates the running statistics."""
+        """Normalise the input; in training mode, also update the running statistics."""
         if input.ndim < 2 or input.shape[1] == 0:
             raise ValueError(f"SyncBatchNorm: expected an input (N, C, ...) with channels, got shape {input.shape}")
         return self._normalize(jnp.asarray(input))
@@ -253,9 +255,9 @@ class SyncBatchNorm(_BatchNorm):
     def convert_sync_batchnorm(
         cls, module: nnx.Module, process_group: None = None, *, axis_name: str | None = None
     ) -> nnx.Module:
-        """Puts a :class:`SyncBatchNorm` that shares its state in the place of each batch normalisation.
+        """Replace each batch normalisation layer by a :class:`SyncBatchNorm` that shares its state.
 
-        Returns the module, which is changed, or what replaces it where it is a batch normalisation itself.
+        Returns the module, which is changed in place, or the replacement if the module itself is a batch normalisation.
         """
         if isinstance(module, _BatchNorm):
             affine, tracked = module.affine, module.track_running_stats

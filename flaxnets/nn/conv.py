@@ -21,7 +21,7 @@ PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 class ConvBase(Module):
-    """What convolutions and transposed convolutions of every number of spatial axes have in common."""
+    """Base class of convolutions and transposed convolutions of any number of spatial axes."""
 
     bias: Parameter | Any
     spatial_axes: int
@@ -62,7 +62,7 @@ class ConvBase(Module):
         self.reset_parameters(rngs=rngs)
 
     def reset_parameters(self, *, rngs: nnx.Rngs) -> None:
-        """Draw the parameters anew."""
+        """Reinitialise the parameters."""
 
         def draw_weight(shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
             return init.kaiming_uniform(rngs.params(), shape, dtype, a=math.sqrt(5))
@@ -73,7 +73,7 @@ class ConvBase(Module):
         redraw(self, "bias", lambda shape, dtype: init.uniform(rngs.params(), shape, dtype, a=-bound, b=bound))
 
     def extra_repr(self) -> str:
-        """Return the sizes, and the options that are not the defaults."""
+        """Return the sizes and the non-default options for ``repr``."""
         zeros, ones = (0,) * self.spatial_axes, (1,) * self.spatial_axes
         sizes = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         options = changed(self, padding=zeros, dilation=ones, output_padding=zeros, groups=1)
@@ -82,7 +82,7 @@ class ConvBase(Module):
 
 
 class _Conv(ConvBase):
-    """What the convolutions of every number of spatial axes have in common."""
+    """Base class of convolutions of any number of spatial axes."""
 
     transposed = False
 
@@ -118,7 +118,7 @@ class _Conv(ConvBase):
         return self._conv_forward(input, self.weight[...], None if self.bias is None else self.bias[...])
 
     def _conv_forward(self, input: jax.Array, weight: jax.Array, bias: jax.Array | None) -> jax.Array:
-        """Cross-correlate with another weight; subclasses call it, as in torch."""
+        """Cross-correlate with ``weight`` instead of the layer's own; subclasses call this method, as in torch."""
         padding = self.padding
         if self.padding_mode != "zeros":
             input, padding = F.pad(input, self._pads(), self.padding_mode), 0
@@ -126,7 +126,7 @@ class _Conv(ConvBase):
         return conv_nd(input, weight, bias, self.stride, padding, self.dilation, self.groups, n, name)
 
     def _pads(self) -> list[int]:
-        """The padding as :func:`flaxnets.nn.functional.pad` takes it: the last axis first."""
+        """Return the padding in the order of :func:`flaxnets.nn.functional.pad`: the last axis first."""
         n, name = self.spatial_axes, type(self).__name__
         if not isinstance(self.padding, str):
             return [size for size in reversed(self.padding) for _ in range(2)]
@@ -137,32 +137,32 @@ class _Conv(ConvBase):
 
 
 class Conv1d(_Conv):
-    """Cross-correlates sequences ``(N, C_in, L)`` or ``(C_in, L)`` with a learned weight.
+    """Cross-correlate sequences ``(N, C_in, L)`` or ``(C_in, L)`` with a learned weight.
 
     Parameters: ``weight (out_channels, in_channels / groups, *kernel_size)`` and ``bias (out_channels,)``, drawn from
-    the uniform distribution on ``+-1/sqrt(in_channels / groups * elements of the kernel)``; of complex numbers both
-    parts are. Each size is one int, or one for every spatial axis.
+    the uniform distribution on ``+-1/sqrt(in_channels / groups * elements of the kernel)``. For a complex dtype the
+    real and imaginary parts are both drawn so. Each size is one int, or one int per spatial axis.
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
+        in_channels: number of input channels.
+        out_channels: number of output channels.
         kernel_size: size of the window.
         stride: step of the window.
-        padding: elements added on both sides, or ``'valid'`` (none), or ``'same'`` (as many as keep the size).
+        padding: elements added on both sides, ``'valid'`` (none) or ``'same'`` (the output has the input's size).
         dilation: distance between the window's elements.
-        groups: number of blocks that the channels are divided into.
+        groups: number of blocks that the channels are divided into; each block has its own kernels.
         bias: whether to add a bias.
-        padding_mode: what is added: ``'zeros'``, ``'reflect'``, ``'replicate'`` or ``'circular'``.
-        dtype: of the parameters; float32 if not given.
-        rngs: the source of the initial weights.
+        padding_mode: values of the padding: ``'zeros'``, ``'reflect'``, ``'replicate'`` or ``'circular'``.
+        dtype: parameter dtype. Default: float32.
+        rngs: random number generators for the initial weights.
 
     Raises:
         ValueError: for groups that do not divide the channels, or an unknown padding or padding mode.
-        TypeError: for sizes that are no ints; those of stride, padding and dilation at the call.
-        RuntimeError: for a negative number of channels or size of the kernel; at the call for other sizes that are out
-            of range or too many, and for an input of the wrong rank, channel count or dtype, or smaller than the
-            kernel.
-        NotImplementedError: at the call, for an input of the wrong rank with a padding mode other than ``'zeros'``.
+        TypeError: for sizes of other types than int; stride, padding and dilation are checked when called.
+        RuntimeError: for a negative number of channels or kernel size; when called, for a stride, padding or dilation
+            that is out of range or has too many elements, and for an input of the wrong rank, channel count or dtype,
+            or smaller than the kernel.
+        NotImplementedError: when called, for an input of the wrong rank with a padding mode other than ``'zeros'``.
 
     See `torch.nn.Conv1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv1d.html>`_.
 
@@ -174,14 +174,14 @@ class Conv1d(_Conv):
     spatial_axes = 1
 
     def __call__(self, input: Num[Array, "*n c_in length"]) -> Num[Array, "*n c_out length_out"]:
-        """Cross-correlates the input with the weight and adds the bias."""
+        """Cross-correlate the input with the weight and add the bias."""
         return self._apply(input)
 
 
 class Conv2d(_Conv):
-    """Cross-correlates images ``(N, C_in, H, W)`` or ``(C_in, H, W)`` with a learned weight.
+    """Cross-correlate images ``(N, C_in, H, W)`` or ``(C_in, H, W)`` with a learned weight.
 
-    Parameters, arguments and errors are those of :class:`Conv1d`; sizes are in pixels, one int or ``(h, w)``.
+    Sizes are in pixels: one int or ``(h, w)``. Parameters, other arguments and errors are those of :class:`Conv1d`.
 
     See `torch.nn.Conv2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv2d.html>`_.
 
@@ -193,14 +193,14 @@ class Conv2d(_Conv):
     spatial_axes = 2
 
     def __call__(self, input: Num[Array, "*n c_in h w"]) -> Num[Array, "*n c_out h_out w_out"]:
-        """Cross-correlates the input with the weight and adds the bias."""
+        """Cross-correlate the input with the weight and add the bias."""
         return self._apply(input)
 
 
 class Conv3d(_Conv):
-    """Cross-correlates volumes ``(N, C_in, D, H, W)`` or ``(C_in, D, H, W)`` with a learned weight.
+    """Cross-correlate volumes ``(N, C_in, D, H, W)`` or ``(C_in, D, H, W)`` with a learned weight.
 
-    Parameters, arguments and errors are those of :class:`Conv1d`; sizes are in voxels, one int or ``(d, h, w)``.
+    Sizes are in voxels: one int or ``(d, h, w)``. Parameters, other arguments and errors are those of :class:`Conv1d`.
 
     See `torch.nn.Conv3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv3d.html>`_.
 
@@ -212,5 +212,5 @@ class Conv3d(_Conv):
     spatial_axes = 3
 
     def __call__(self, input: Num[Array, "*n c_in d h w"]) -> Num[Array, "*n c_out d_out h_out w_out"]:
-        """Cross-correlates the input with the weight and adds the bias."""
+        """Cross-correlate the input with the weight and add the bias."""
         return self._apply(input)

@@ -14,7 +14,7 @@ from flaxnets.nn.functional.conv_transpose import conv_transpose_nd
 
 
 class _ConvTranspose(ConvBase):
-    """What the transposed convolutions of every number of spatial axes have in common."""
+    """Base class of transposed convolutions of any number of spatial axes."""
 
     transposed = True
 
@@ -50,7 +50,7 @@ class _ConvTranspose(ConvBase):
         return conv_transpose_nd(input, self.weight[...], bias, *arguments, n, name)
 
     def _fill_up(self, input: jax.Array, output_size: Sequence[int]) -> tuple[int, ...]:
-        """The output padding with which the output has the size that is asked for."""
+        """Return the output padding that leads to ``output_size``."""
         n, name = self.spatial_axes, type(self).__name__
         if not isinstance(output_size, Iterable):
             raise TypeError(f"{name}: output_size must be a sequence of ints, got {output_size!r}")
@@ -77,35 +77,35 @@ class _ConvTranspose(ConvBase):
 
 
 class ConvTranspose1d(_ConvTranspose):
-    """Spreads each element of ``(N, C_in, L)`` or ``(C_in, L)`` over a learned window of the output.
+    """Transposed convolution: spread each element of ``(N, C_in, L)`` or ``(C_in, L)`` over a learned window.
 
-    It is the gradient of :class:`~flaxnets.nn.Conv1d` with respect to its input, as a layer. Parameters:
+    The layer is the gradient of :class:`~flaxnets.nn.Conv1d` with respect to its input. Parameters:
     ``weight (in_channels, out_channels / groups, *kernel_size)`` and ``bias (out_channels,)``, drawn from the uniform
-    distribution on ``+-1/sqrt(out_channels / groups * elements of the kernel)``. Each size is one int, or one for every
-    spatial axis; an axis of L elements becomes one of
+    distribution on ``+-1/sqrt(out_channels / groups * elements of the kernel)``. Each size is one int, or one int per
+    spatial axis. An axis of L elements becomes one of
     ``(L - 1) * stride - 2 * padding + dilation * (kernel_size - 1) + output_padding + 1``.
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
+        in_channels: number of input channels.
+        out_channels: number of output channels.
         kernel_size: size of the window.
         stride: step of the window in the output.
-        padding: elements taken away from both sides of the output.
-        output_padding: elements added to the end of the output, fewer than stride or dilation.
-        groups: number of blocks that the channels are divided into.
+        padding: elements removed from both sides of the output.
+        output_padding: elements added at the end of the output; must be less than ``stride`` or ``dilation``.
+        groups: number of blocks that the channels are divided into; each block has its own kernels.
         bias: whether to add a bias.
         dilation: distance between the window's elements.
-        padding_mode: ``'zeros'``, as in torch.
-        dtype: of the parameters; float32 if not given.
-        rngs: the source of the initial weights.
+        padding_mode: must be ``'zeros'``, as in torch.
+        dtype: parameter dtype. Default: float32.
+        rngs: random number generators for the initial weights.
 
     Raises:
-        ValueError: for groups that do not divide the channels, or another padding mode; at the call for an
-            ``output_size`` of the wrong length, or that no output padding gives.
-        TypeError: for sizes that are no ints; those but channels and kernel at the call.
-        RuntimeError: for a negative number of channels or size of the kernel; at the call for other sizes that are out
-            of range or too many, an input of the wrong rank, channel count or dtype, and a padding that takes away
-            more than there is.
+        ValueError: for groups that do not divide the channels, or another padding mode; when called, for an
+            ``output_size`` of the wrong length, or one that no output padding can produce.
+        TypeError: for sizes of other types than int; all but channels and kernel size are checked when called.
+        RuntimeError: for a negative number of channels or kernel size; when called, for other sizes that are out of
+            range or have too many elements, an input of the wrong rank, channel count or dtype, and a padding that
+            leaves no output.
 
     See `torch.nn.ConvTranspose1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.ConvTranspose1d.html>`_.
 
@@ -119,12 +119,12 @@ class ConvTranspose1d(_ConvTranspose):
     def __call__(
         self, input: Num[Array, "*n c_in length"], output_size: Sequence[int] | None = None
     ) -> Num[Array, "*n c_out length_out"]:
-        """Spreads the input; ``output_size``, with or without the axes before, stands in for the output padding."""
+        """Spread the input; ``output_size``, with or without the leading axes, replaces the output padding."""
         return self._apply(input, output_size)
 
 
 class ConvTranspose2d(_ConvTranspose):
-    """Spreads each pixel of ``(N, C_in, H, W)`` or ``(C_in, H, W)`` over a learned window of the output.
+    """Transposed convolution: spread each pixel of ``(N, C_in, H, W)`` or ``(C_in, H, W)`` over a learned window.
 
     Parameters, arguments and errors are those of :class:`ConvTranspose1d`.
 
@@ -140,12 +140,12 @@ class ConvTranspose2d(_ConvTranspose):
     def __call__(
         self, input: Num[Array, "*n c_in h w"], output_size: Sequence[int] | None = None
     ) -> Num[Array, "*n c_out h_out w_out"]:
-        """Spreads the input; ``output_size``, with or without the axes before, stands in for the output padding."""
+        """Spread the input; ``output_size``, with or without the leading axes, replaces the output padding."""
         return self._apply(input, output_size)
 
 
 class ConvTranspose3d(_ConvTranspose):
-    """Spreads each voxel of ``(N, C_in, D, H, W)`` or ``(C_in, D, H, W)`` over a learned window of the output.
+    """Transposed convolution of volumes ``(N, C_in, D, H, W)`` or ``(C_in, D, H, W)``.
 
     Parameters, arguments and errors are those of :class:`ConvTranspose1d`.
 
@@ -161,5 +161,5 @@ class ConvTranspose3d(_ConvTranspose):
     def __call__(
         self, input: Num[Array, "*n c_in d h w"], output_size: Sequence[int] | None = None
     ) -> Num[Array, "*n c_out d_out h_out w_out"]:
-        """Spreads the input; ``output_size``, with or without the axes before, stands in for the output padding."""
+        """Spread the input; ``output_size``, with or without the leading axes, replaces the output padding."""
         return self._apply(input, output_size)

@@ -1,4 +1,4 @@
-"""Activation layers made of straight pieces, flat ones among them."""
+"""Piecewise-linear activation layers."""
 
 import warnings
 
@@ -11,19 +11,19 @@ from flaxnets.nn.module import Module
 
 
 class Hardtanh(InPlace):
-    """Bounds every element; the gradient at both bounds is 0.
+    """Clamp every element to ``[min_val, max_val]``; the gradient at both bounds is 0.
 
     Args:
         min_val: the lower bound.
         max_val: the upper bound.
-        inplace: has no effect but is stored; arrays do not change.
-        min_value: the old name of ``min_val``.
-        max_value: the old name of ``max_val``.
+        inplace: stored, without effect: JAX arrays are immutable.
+        min_value: deprecated name of ``min_val``.
+        max_value: deprecated name of ``max_val``.
 
     Raises:
-        AssertionError: if the upper bound is not above the lower one.
-        RuntimeError: at the call, for truth values, and for unsigned numbers with a negative bound.
-        NotImplementedError: at the call, for complex numbers.
+        AssertionError: if ``max_val`` is not larger than ``min_val``.
+        RuntimeError: when called, for booleans, and for unsigned integers with a negative bound.
+        NotImplementedError: when called, for complex numbers.
 
     See `torch.nn.Hardtanh <https://docs.pytorch.org/docs/stable/generated/torch.nn.Hardtanh.html>`_.
 
@@ -51,19 +51,19 @@ class Hardtanh(InPlace):
             raise AssertionError(f"Hardtanh: max_val={self.max_val} must be larger than min_val={self.min_val}")
 
     def __call__(self, input: Real[Array, "*shape"]) -> Real[Array, "*shape"]:
-        """Returns values between the bounds."""
+        """Return values between ``min_val`` and ``max_val``."""
         return F.hardtanh(input, self.min_val, self.max_val)
 
 
 class ReLU6(Hardtanh):
-    """Applies ``min(max(input, 0), 6)`` to every element; the gradient at 0 and at 6 is 0.
+    """Apply ``min(max(input, 0), 6)`` to every element; the gradients at 0 and at 6 are 0.
 
     Args:
-        inplace: has no effect but is stored; arrays do not change.
+        inplace: stored, without effect: JAX arrays are immutable.
 
     Raises:
-        RuntimeError: at the call, for truth values.
-        NotImplementedError: at the call, for complex numbers.
+        RuntimeError: when called, for booleans.
+        NotImplementedError: when called, for complex numbers.
 
     See "Convolutional deep belief networks on CIFAR-10" and
     `torch.nn.ReLU6 <https://docs.pytorch.org/docs/stable/generated/torch.nn.ReLU6.html>`_.
@@ -79,13 +79,13 @@ class ReLU6(Hardtanh):
 
 
 class Hardsigmoid(Module):
-    """Applies ``relu6(input + 3) / 6`` to every element; the gradient at -3 and at 3 is 0.
+    """Apply ``relu6(input + 3) / 6`` to every element; the gradients at -3 and at 3 are 0.
 
     Args:
-        inplace: has no effect but is stored; arrays do not change.
+        inplace: stored, without effect: JAX arrays are immutable.
 
     Raises:
-        NotImplementedError: at the call, for an input that is not floating-point.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See `torch.nn.Hardsigmoid <https://docs.pytorch.org/docs/stable/generated/torch.nn.Hardsigmoid.html>`_.
 
@@ -97,18 +97,18 @@ class Hardsigmoid(Module):
         self.inplace = inplace
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns values between 0 and 1."""
+        """Return values between 0 and 1."""
         return F.hardsigmoid(input)
 
 
 class Hardswish(Module):
-    """Applies ``input * relu6(input + 3) / 6`` to every element; the gradient at -3 is 0, and 1 at 3.
+    """Apply ``input * relu6(input + 3) / 6`` to every element; the gradient is 0 at -3 and 1 at 3.
 
     Args:
-        inplace: has no effect but is stored; arrays do not change.
+        inplace: stored, without effect: JAX arrays are immutable.
 
     Raises:
-        NotImplementedError: at the call, for an input that is not floating-point.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See "Searching for MobileNetV3" (arXiv:1905.02244) and `torch.nn.Hardswish
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.Hardswish.html>`_.
@@ -121,18 +121,18 @@ class Hardswish(Module):
         self.inplace = inplace
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns the weighted input."""
+        """Return the input times its hard sigmoid."""
         return F.hardswish(input)
 
 
 class Hardshrink(Module):
-    """Sets to 0 what is between ``-lambd`` and ``lambd``; the gradient at both is 0.
+    """Set elements in ``[-lambd, lambd]`` to 0; the gradients at both bounds are 0.
 
     Args:
-        lambd: the bound.
+        lambd: the largest magnitude that is set to 0.
 
     Raises:
-        NotImplementedError: at the call, for an input that is not floating-point.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See `torch.nn.Hardshrink <https://docs.pytorch.org/docs/stable/generated/torch.nn.Hardshrink.html>`_.
 
@@ -146,19 +146,19 @@ class Hardshrink(Module):
         self.lambd = lambd
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns the input, or 0."""
+        """Return the input, with small elements set to 0."""
         return F.hardshrink(input, self.lambd)
 
 
 class Softshrink(Module):
-    """Moves every element towards 0 by ``lambd``, and not beyond; the gradient at both bounds is 0.
+    """Move every element towards 0 by ``lambd``, and no further than 0; the gradients at both bounds are 0.
 
     Args:
-        lambd: how far.
+        lambd: the distance that elements move.
 
     Raises:
-        RuntimeError: at the call, if ``lambd`` is negative.
-        NotImplementedError: at the call, for an input that is not floating-point.
+        RuntimeError: when called, if ``lambd`` is negative.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See `torch.nn.Softshrink <https://docs.pytorch.org/docs/stable/generated/torch.nn.Softshrink.html>`_.
 
@@ -172,5 +172,5 @@ class Softshrink(Module):
         self.lambd = lambd
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns the input moved, or 0."""
+        """Return the input, shrunk towards 0."""
         return F.softshrink(input, self.lambd)

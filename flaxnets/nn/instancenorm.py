@@ -15,7 +15,7 @@ from flaxnets.nn.batchnorm import NormBase
 
 
 class _InstanceNorm(NormBase):
-    """What instance normalisation of every number of spatial axes has in common."""
+    """Base class of instance normalisation of any number of spatial axes."""
 
     spatial_axes: int
 
@@ -47,10 +47,10 @@ class _InstanceNorm(NormBase):
             for key in statistics:
                 del state_dict[key]
             error_msgs.append(
-                f"{' and '.join(map(repr, statistics))} have no place in {type(self).__name__}, which was made with "
-                "track_running_stats=False. Expected no running statistics; torch saved them for every instance "
-                "normalisation before 0.4. Fix: delete these keys, or, if evaluation is to use the statistics, "
-                "make the layer with track_running_stats=True"
+                f"{' and '.join(map(repr, statistics))} cannot be loaded into {type(self).__name__} with "
+                "track_running_stats=False. Expected no running statistics; torch before 0.4 saved them for every "
+                "instance normalisation. Fix: delete these keys, or, to use the statistics in evaluation mode, "
+                "construct the layer with track_running_stats=True"
             )
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
@@ -65,7 +65,7 @@ class _InstanceNorm(NormBase):
             message = f"{name}: expected {self.num_features} channels, got an input of shape {input.shape}"
             if self.affine:
                 raise ValueError(message)
-            warnings.warn(f"{message}; num_features has no use with affine=False", stacklevel=4)
+            warnings.warn(f"{message}; num_features is not used with affine=False", stacklevel=4)
         output = F.instance_norm(
             input if input.ndim == n + 2 else input[None],
             self.running_mean,
@@ -80,31 +80,31 @@ class _InstanceNorm(NormBase):
 
 
 class InstanceNorm1d(_InstanceNorm):
-    """Normalises each channel of each ``(C, L)`` of a batch ``(N, C, L)``, or of one, over the length.
+    """Normalise each channel of each sequence in ``(N, C, L)`` or ``(C, L)`` over the length.
 
     Parameters: ``weight`` (ones) and ``bias`` (zeros), both ``(num_features,)``, if ``affine``. Buffers:
     ``running_mean``, ``running_var`` (unbiased) and ``num_batches_tracked`` (always 0, as in torch), if
-    ``track_running_stats``; then they serve in evaluation mode.
+    ``track_running_stats``. Evaluation mode then normalises by the running statistics.
 
     Args:
         num_features: the number of channels ``C``.
         eps: added to the variance.
-        momentum: the weight of the newest batch in the running statistics; None never moves them.
+        momentum: weight of the newest batch in the running statistics. None means that they never change.
         affine: whether to scale and shift by learned parameters.
         track_running_stats: whether to keep running statistics.
-        dtype: of the parameters and running statistics; float32 if not given.
+        dtype: dtype of the parameters and running statistics. Default: float32.
         bias: whether ``affine`` shifts as well as scales.
 
     Raises:
-        ValueError: at the call, for an input of the wrong rank, of only one spatial element unless running statistics
-            serve, or of another number of channels if ``affine``.
-        RuntimeError: for a negative number of channels, if there are parameters or buffers; at the call, for another
-            number of channels if statistics are kept, or a dtype other than that of the parameters and statistics
-            (half precision also with float32 ones).
-        NotImplementedError: at the call, for an input not of floating-point numbers.
+        ValueError: when called, for an input of the wrong rank, an input with only one spatial element that is
+            normalised by its own statistics, or, if ``affine``, a different number of channels.
+        RuntimeError: for a negative number of channels, if the layer has parameters or buffers; when called, for a
+            different number of channels if the layer tracks statistics, or a dtype other than that of the parameters
+            and statistics (float16 and bfloat16 are also accepted with float32 parameters).
+        NotImplementedError: when called, for a non-floating-point input.
 
     Warns:
-        UserWarning: at the call, for another number of channels where the number has no use.
+        UserWarning: when called, for a different number of channels if ``num_features`` is not used.
 
     See `torch.nn.InstanceNorm1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.InstanceNorm1d.html>`_ and
     arXiv:1607.08022.
@@ -116,12 +116,12 @@ class InstanceNorm1d(_InstanceNorm):
     spatial_axes = 1
 
     def __call__(self, input: Float[Array, "*n c length"]) -> Float[Array, "*n c length"]:
-        """Normalises, and in training mode updates the running statistics."""
+        """Normalise the input; in training mode, also update the running statistics."""
         return self._apply(input)
 
 
 class InstanceNorm2d(_InstanceNorm):
-    """Normalises each channel of each image ``(C, H, W)`` of a batch ``(N, C, H, W)``, or of one, over the pixels.
+    """Normalise each channel of each image in ``(N, C, H, W)`` or ``(C, H, W)`` over the pixels.
 
     Parameters, buffers, arguments and errors are those of :class:`InstanceNorm1d`.
 
@@ -135,12 +135,12 @@ class InstanceNorm2d(_InstanceNorm):
     spatial_axes = 2
 
     def __call__(self, input: Float[Array, "*n c h w"]) -> Float[Array, "*n c h w"]:
-        """Normalises, and in training mode updates the running statistics."""
+        """Normalise the input; in training mode, also update the running statistics."""
         return self._apply(input)
 
 
 class InstanceNorm3d(_InstanceNorm):
-    """Normalises each channel of each volume ``(C, D, H, W)`` of a batch, or of one, over the voxels.
+    """Normalise each channel of each volume in ``(N, C, D, H, W)`` or ``(C, D, H, W)`` over the voxels.
 
     Parameters, buffers, arguments and errors are those of :class:`InstanceNorm1d`.
 
@@ -154,5 +154,5 @@ class InstanceNorm3d(_InstanceNorm):
     spatial_axes = 3
 
     def __call__(self, input: Float[Array, "*n c d h w"]) -> Float[Array, "*n c d h w"]:
-        """Normalises, and in training mode updates the running statistics."""
+        """Normalise the input; in training mode, also update the running statistics."""
         return self._apply(input)

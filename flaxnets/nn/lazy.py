@@ -1,4 +1,4 @@
-"""Layers that learn a size from their first input."""
+"""Lazy layers, which read one of their sizes from their first input."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -14,18 +14,20 @@ from flaxnets.nn.module import Module
 from flaxnets.nn.parameter import Parameter, UninitializedBuffer, UninitializedParameter, is_lazy
 from flaxnets.state import own_variables
 
-_EAGER = TraceState()  # what is so wherever no transformation traces
+_EAGER = TraceState()  # the trace state outside of all transformations
 
 
 class LazyModuleMixin(Module):
-    """A layer without one of its sizes, which its first call reads off the input.
+    """Base class of layers that read one of their sizes from the input of their first call.
 
-    Until then its parameters have a dtype and no shape; ``state_dict`` lists them, and ``load_state_dict`` takes
-    arrays of any shape for them. The first call draws what was not loaded, and makes the layer an instance of
-    ``cls_to_become``, the ordinary class. It changes the layer, so that it must be made outside of jit, grad and other
-    transformations; a layer that is made under one (in ``nnx.eval_shape``, say) is called there.
+    Before the first call, the parameters have a dtype and no shape. ``state_dict`` lists them, and ``load_state_dict``
+    accepts arrays of any shape for them. The first call draws the parameters that were not loaded, and turns the layer
+    into an instance of ``cls_to_become``, the ordinary class. This changes the layer, so make the first call outside of
+    ``jax.jit``, ``jax.grad`` and other transformations. A layer that is constructed inside a transformation (for
+    example ``nnx.eval_shape``) must be called inside the same transformation.
 
-    A subclass names the ordinary class, the constructor's argument that is to be found, and where the input has it.
+    A subclass defines the ordinary class, the name of the inferred constructor argument, and where the input has its
+    value.
 
     See `torch.nn.modules.lazy.LazyModuleMixin
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.modules.lazy.LazyModuleMixin.html>`_.
@@ -46,32 +48,32 @@ class LazyModuleMixin(Module):
             cls.__call__ = cls.forward = _first_call(cls.cls_to_become.__call__)
 
     def _begin(self, arguments: Mapping[str, Any], rngs: nnx.Rngs | None = None) -> None:
-        """Constructs the ordinary layer with a size of zero, and takes the shapes away."""
+        """Construct the ordinary layer with a size of zero, then remove the shapes."""
         unused = {} if rngs is None else {"rngs": nnx.Rngs(0)}
         self.cls_to_become.__init__(self, **{self.inferred: 0}, **arguments, **unused)
         for name, variable in list(own_variables(self)):
             if variable.ndim:
-                kind = UninitializedParameter if isinstance(variable, nnx.Param) else UninitializedBuffer
-                setattr(self, name, kind(variable.dtype))
+                uninitialized = UninitializedParameter if isinstance(variable, nnx.Param) else UninitializedBuffer
+                setattr(self, name, uninitialized(variable.dtype))
         self._arguments = tuple((name, _hashable(value)) for name, value in arguments.items() if name != "dtype")
         self._stream = None if rngs is None else rngs.params.fork()
         self._made_eagerly = _EAGER.is_valid()
 
     def reset_parameters(self, *, rngs: nnx.Rngs | None = None) -> None:
-        """Draw the parameters anew, if they have shapes."""
+        """Reinitialise the parameters, if they have shapes."""
         if not self.has_uninitialized_params():
             self.cls_to_become.reset_parameters(self, rngs=rngs)
 
     def has_uninitialized_params(self) -> bool:
-        """Returns whether a parameter or buffer has no shape yet."""
+        """Return whether a parameter or buffer still has no shape."""
         return any(is_lazy(variable) for _, variable in own_variables(self))
 
     def _size(self, shape: tuple[int, ...]) -> int:
-        """The size that an input of this shape tells."""
+        """Return the inferred size for an input of this shape."""
         raise NotImplementedError
 
     def initialize_parameters(self, input: Any, *args: Any, **kwargs: Any) -> None:
-        """Gives parameters and buffers their shapes and first values, those that were loaded excepted."""
+        """Set the shapes of all parameters and buffers, and the initial values of those that were not loaded."""
         size = self._size(jnp.shape(input))
         old = dict(own_variables(self))
         dtypes = [variable.get_value().dtype for name, variable in old.items() if name != "num_batches_tracked"]
@@ -97,8 +99,8 @@ class LazyModuleMixin(Module):
     def _become(self, *args: Any, **kwargs: Any) -> None:
         if self._made_eagerly and not _EAGER.is_valid():
             raise RuntimeError(
-                f"{type(self).__name__}: the first call finds {self.inferred} and changes the layer, and this one is "
-                "traced (by jit, grad, ...); call it, or the network around it, once on an example outside"
+                f"{type(self).__name__}: the first call infers {self.inferred} and changes the layer, but this call is "
+                "traced (by jit, grad, ...). Fix: call the layer, or its network, once on an example outside"
             )
         self.initialize_parameters(*args, **kwargs)
         for name in ("_arguments", "_stream", "_made_eagerly"):
@@ -120,18 +122,18 @@ def _first_call(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class LazyLinear(LazyModuleMixin, Linear):
-    """A :class:`Linear` that reads ``in_features`` off its first input (see :class:`LazyModuleMixin`).
+    """A :class:`Linear` that reads ``in_features`` from its first input (see :class:`LazyModuleMixin`).
 
     Args:
         out_features: size of the output's last axis.
         bias: whether to add a bias.
-        dtype: of the parameters; float32 if not given.
-        rngs: the source of the initial weights.
+        dtype: parameter dtype. Default: float32.
+        rngs: random number generators for the initial weights.
 
     Raises:
-        IndexError: at the first call, for an input without axes.
-        AssertionError: at the first call, for an input that does not fit a weight that was loaded.
-        RuntimeError: at the first call, if it is traced.
+        IndexError: on the first call, for an input without axes.
+        AssertionError: on the first call, if the input does not match a loaded weight.
+        RuntimeError: on the first call, if a transformation traces the call.
 
     See `torch.nn.LazyLinear <https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyLinear.html>`_.
 

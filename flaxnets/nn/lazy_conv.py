@@ -1,4 +1,4 @@
-"""Convolution layers that learn the number of input channels from their first input."""
+"""Lazy convolution layers, which read the number of input channels from their first input."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from flaxnets.nn.lazy import LazyModuleMixin
 
 
 class _LazyChannels(LazyModuleMixin):
-    """Where the lazy convolutions find the number of channels."""
+    """Infer the number of input channels of a lazy convolution."""
 
     inferred = "in_channels"
     spatial_axes: int
@@ -27,7 +27,7 @@ class _LazyChannels(LazyModuleMixin):
 
 
 class _LazyConv(_LazyChannels):
-    """What the lazy convolutions have in common."""
+    """Base class of lazy convolutions."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class _LazyConv(_LazyChannels):
 
 
 class _LazyConvTranspose(_LazyChannels):
-    """What the lazy transposed convolutions have in common."""
+    """Base class of lazy transposed convolutions."""
 
     def __init__(
         self,
@@ -72,14 +72,14 @@ class _LazyConvTranspose(_LazyChannels):
 
 
 class LazyConv1d(_LazyConv, Conv1d):
-    """A :class:`Conv1d` that reads ``in_channels`` off its first input (see :class:`LazyModuleMixin`).
+    """A :class:`Conv1d` that reads ``in_channels`` from its first input (see :class:`LazyModuleMixin`).
 
-    Arguments are those of :class:`Conv1d`, without that one.
+    Arguments are those of :class:`Conv1d` without ``in_channels``.
 
     Raises:
-        ValueError: as the ordinary layer; at the first call, for groups that do not divide the channels.
-        RuntimeError: at the first call, for an input of the wrong rank, or one that does not fit what was loaded, or if
-            the call is traced.
+        ValueError: as :class:`Conv1d`; on the first call, for groups that do not divide the channels.
+        RuntimeError: on the first call, for an input of the wrong rank, an input that does not match the loaded
+            parameters, or if a transformation traces the call.
 
     See `torch.nn.LazyConv1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyConv1d.html>`_.
 
@@ -92,7 +92,7 @@ class LazyConv1d(_LazyConv, Conv1d):
 
 
 class LazyConv2d(_LazyConv, Conv2d):
-    """A :class:`Conv2d` that reads ``in_channels`` off its first input, as :class:`LazyConv1d` does.
+    """A :class:`Conv2d` that reads ``in_channels`` from its first input, like :class:`LazyConv1d`.
 
     See `torch.nn.LazyConv2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyConv2d.html>`_.
 
@@ -105,7 +105,7 @@ class LazyConv2d(_LazyConv, Conv2d):
 
 
 class LazyConv3d(_LazyConv, Conv3d):
-    """A :class:`Conv3d` that reads ``in_channels`` off its first input, as :class:`LazyConv1d` does.
+    """A :class:`Conv3d` that reads ``in_channels`` from its first input, like :class:`LazyConv1d`.
 
     See `torch.nn.LazyConv3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyConv3d.html>`_.
 
@@ -118,7 +118,7 @@ class LazyConv3d(_LazyConv, Conv3d):
 
 
 class LazyConvTranspose1d(_LazyConvTranspose, ConvTranspose1d):
-    """A :class:`ConvTranspose1d` that reads ``in_channels`` off its first input, as :class:`LazyConv1d` does.
+    """A :class:`ConvTranspose1d` that reads ``in_channels`` from its first input, like :class:`LazyConv1d`.
 
     See `torch.nn.LazyConvTranspose1d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyConvTranspose1d.html>`_.
@@ -132,7 +132,7 @@ class LazyConvTranspose1d(_LazyConvTranspose, ConvTranspose1d):
 
 
 class LazyConvTranspose2d(_LazyConvTranspose, ConvTranspose2d):
-    """A :class:`ConvTranspose2d` that reads ``in_channels`` off its first input, as :class:`LazyConv1d` does.
+    """A :class:`ConvTranspose2d` that reads ``in_channels`` from its first input, like :class:`LazyConv1d`.
 
     See `torch.nn.LazyConvTranspose2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyConvTranspose2d.html>`_.
@@ -146,7 +146,7 @@ class LazyConvTranspose2d(_LazyConvTranspose, ConvTranspose2d):
 
 
 class LazyConvTranspose3d(_LazyConvTranspose, ConvTranspose3d):
-    """A :class:`ConvTranspose3d` that reads ``in_channels`` off its first input, as :class:`LazyConv1d` does.
+    """A :class:`ConvTranspose3d` that reads ``in_channels`` from its first input, like :class:`LazyConv1d`.
 
     See `torch.nn.LazyConvTranspose3d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyConvTranspose3d.html>`_.

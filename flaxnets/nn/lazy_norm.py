@@ -1,4 +1,4 @@
-"""Normalisation layers that learn the number of features from their first input."""
+"""Lazy normalisation layers, which read the number of features from their first input."""
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -9,7 +9,7 @@ from flaxnets.nn.lazy import LazyModuleMixin
 
 
 class _LazyNorm(LazyModuleMixin):
-    """What the lazy normalisations have in common."""
+    """Base class of lazy normalisations."""
 
     inferred = "num_features"
 
@@ -33,13 +33,13 @@ class _LazyNorm(LazyModuleMixin):
 
 
 class LazyBatchNorm1d(_LazyNorm, BatchNorm1d):
-    """A :class:`BatchNorm1d` that reads ``num_features`` off its first input (see :class:`LazyModuleMixin`).
+    """A :class:`BatchNorm1d` that reads ``num_features`` from its first input (see :class:`LazyModuleMixin`).
 
-    Arguments are those of :class:`BatchNorm1d`, without that one.
+    Arguments are those of :class:`BatchNorm1d` without ``num_features``.
 
     Raises:
-        IndexError: at the first call, for an input of fewer than two axes.
-        RuntimeError: at the first call, if it is traced, or the input does not fit what was loaded.
+        IndexError: on the first call, for an input of fewer than two axes.
+        RuntimeError: on the first call, if a transformation traces it, or the input does not match loaded arrays.
 
     See `torch.nn.LazyBatchNorm1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyBatchNorm1d.html>`_.
 
@@ -52,7 +52,7 @@ class LazyBatchNorm1d(_LazyNorm, BatchNorm1d):
 
 
 class LazyBatchNorm2d(_LazyNorm, BatchNorm2d):
-    """A :class:`BatchNorm2d` that reads ``num_features`` off its first input, as :class:`LazyBatchNorm1d` does.
+    """A :class:`BatchNorm2d` that reads ``num_features`` from its first input, like :class:`LazyBatchNorm1d`.
 
     See `torch.nn.LazyBatchNorm2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyBatchNorm2d.html>`_.
 
@@ -65,7 +65,7 @@ class LazyBatchNorm2d(_LazyNorm, BatchNorm2d):
 
 
 class LazyBatchNorm3d(_LazyNorm, BatchNorm3d):
-    """A :class:`BatchNorm3d` that reads ``num_features`` off its first input, as :class:`LazyBatchNorm1d` does.
+    """A :class:`BatchNorm3d` that reads ``num_features`` from its first input, like :class:`LazyBatchNorm1d`.
 
     See `torch.nn.LazyBatchNorm3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyBatchNorm3d.html>`_.
 
@@ -78,10 +78,10 @@ class LazyBatchNorm3d(_LazyNorm, BatchNorm3d):
 
 
 class LazyInstanceNorm1d(_LazyNorm, InstanceNorm1d):
-    """A :class:`InstanceNorm1d` that reads ``num_features`` off its first input, as :class:`LazyBatchNorm1d` does.
+    """A :class:`InstanceNorm1d` that reads ``num_features`` from its first input, like :class:`LazyBatchNorm1d`.
 
-    Its defaults are not those of the ordinary layer: ``affine`` and ``track_running_stats`` are True, as in torch. As
-    in torch, too, the features are the input's second axis, also where the input has no batch.
+    As in torch, ``affine`` and ``track_running_stats`` default to True, unlike in the ordinary layer. As in torch, the
+    number of features is the size of the input's second axis, even for an input without a batch axis.
 
     See `torch.nn.LazyInstanceNorm1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyInstanceNorm1d.html>`_.
 
@@ -94,7 +94,7 @@ class LazyInstanceNorm1d(_LazyNorm, InstanceNorm1d):
 
 
 class LazyInstanceNorm2d(_LazyNorm, InstanceNorm2d):
-    """A :class:`InstanceNorm2d` that reads ``num_features`` off its first input, as :class:`LazyBatchNorm1d` does.
+    """A :class:`InstanceNorm2d` that reads ``num_features`` from its first input, like :class:`LazyBatchNorm1d`.
 
     See `torch.nn.LazyInstanceNorm2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyInstanceNorm2d.html>`_.
 
@@ -107,7 +107,7 @@ class LazyInstanceNorm2d(_LazyNorm, InstanceNorm2d):
 
 
 class LazyInstanceNorm3d(_LazyNorm, InstanceNorm3d):
-    """A :class:`InstanceNorm3d` that reads ``num_features`` off its first input, as :class:`LazyBatchNorm1d` does.
+    """A :class:`InstanceNorm3d` that reads ``num_features`` from its first input, like :class:`LazyBatchNorm1d`.
 
     See `torch.nn.LazyInstanceNorm3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyInstanceNorm3d.html>`_.
 

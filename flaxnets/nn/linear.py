@@ -16,10 +16,10 @@ from flaxnets.nn.parameter import Parameter, redraw, reserved
 
 
 class Identity(Module):
-    """Returns its input as it is.
+    """Return its input unchanged.
 
     Args:
-        *args: ignored, so that it can take any layer's place.
+        *args: ignored, so that ``Identity`` can replace any layer.
         **kwargs: ignored.
 
     See `torch.nn.Identity <https://docs.pytorch.org/docs/stable/generated/torch.nn.Identity.html>`_.
@@ -32,7 +32,7 @@ class Identity(Module):
         pass
 
     def __call__(self, input: Any) -> Any:
-        """Returns the input."""
+        """Return the input."""
         return input
 
 
@@ -43,7 +43,7 @@ def _redraw_uniformly(module: Module, fan_in: int, rngs: nnx.Rngs) -> None:
 
 
 class Linear(Module):
-    """Applies ``input @ weight.T + bias``.
+    """Apply ``input @ weight.T + bias``.
 
     Parameters: ``weight (out_features, in_features)`` and ``bias (out_features,)``, both drawn from the uniform
     distribution on ``+-1/sqrt(in_features)``.
@@ -52,11 +52,11 @@ class Linear(Module):
         in_features: size of the input's last axis.
         out_features: size of the output's last axis.
         bias: whether to add a bias.
-        dtype: of the parameters, floating-point or complex; float32 if not given.
-        rngs: the source of the initial weights.
+        dtype: parameter dtype, floating-point or complex. Default: float32.
+        rngs: random number generators for the initial weights.
 
     Raises:
-        RuntimeError: for a negative size, and at the call for an input that does not fit.
+        RuntimeError: for a negative size; when called, for an input of the wrong last size or dtype.
 
     See `torch.nn.Linear <https://docs.pytorch.org/docs/stable/generated/torch.nn.Linear.html>`_.
 
@@ -84,20 +84,20 @@ class Linear(Module):
         self.reset_parameters(rngs=rngs)
 
     def reset_parameters(self, *, rngs: nnx.Rngs) -> None:
-        """Draw the parameters anew."""
+        """Reinitialise the parameters."""
         _redraw_uniformly(self, self.weight.shape[1], rngs)
 
     def extra_repr(self) -> str:
-        """Return the sizes."""
+        """Return the sizes for ``repr``."""
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
     def __call__(self, input: Inexact[Array, "*batch in"]) -> Inexact[Array, "*batch out"]:
-        """Maps the last axis from ``in_features`` to ``out_features``."""
+        """Map the last axis from ``in_features`` to ``out_features``."""
         return F.linear(input, self.weight[...], None if self.bias is None else self.bias[...])
 
 
 class Bilinear(Module):
-    """Applies ``input1 @ weight[k] @ input2 + bias[k]`` for each output feature ``k``.
+    """Apply ``input1 @ weight[k] @ input2 + bias[k]`` for each output feature ``k``.
 
     Parameters: ``weight (out_features, in1_features, in2_features)`` and ``bias (out_features,)``, both drawn from the
     uniform distribution on ``+-1/sqrt(in1_features)``.
@@ -107,11 +107,11 @@ class Bilinear(Module):
         in2_features: size of the second input's last axis.
         out_features: size of the output's last axis.
         bias: whether to add a bias.
-        dtype: of the parameters, floating-point or complex; float32 if not given.
-        rngs: the source of the initial weights.
+        dtype: parameter dtype, floating-point or complex. Default: float32.
+        rngs: random number generators for the initial weights.
 
     Raises:
-        RuntimeError: for a negative size, and at the call for inputs that do not fit.
+        RuntimeError: for a negative size; when called, for inputs of the wrong last sizes or dtypes.
         ValueError: if ``in1_features`` is zero.
 
     See `torch.nn.Bilinear <https://docs.pytorch.org/docs/stable/generated/torch.nn.Bilinear.html>`_.
@@ -144,16 +144,16 @@ class Bilinear(Module):
         self.reset_parameters(rngs=rngs)
 
     def reset_parameters(self, *, rngs: nnx.Rngs) -> None:
-        """Draw the parameters anew."""
+        """Reinitialise the parameters."""
         _redraw_uniformly(self, self.weight.shape[1], rngs)
 
     def extra_repr(self) -> str:
-        """Return the sizes."""
+        """Return the sizes for ``repr``."""
         inputs = f"in1_features={self.in1_features}, in2_features={self.in2_features}"
         return f"{inputs}, out_features={self.out_features}, bias={self.bias is not None}"
 
     def __call__(
         self, input1: Inexact[Array, "*batch in1"], input2: Inexact[Array, "*batch in2"]
     ) -> Inexact[Array, "*batch out"]:
-        """Combines the last axes of the two inputs."""
+        """Combine the last axes of the two inputs."""
         return F.bilinear(input1, input2, self.weight[...], None if self.bias is None else self.bias[...])

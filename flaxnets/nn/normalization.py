@@ -1,4 +1,4 @@
-"""Normalisation of groups of channels, of features, and of each channel by its neighbours."""
+"""Group, layer, RMS and local response normalisation layers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from flaxnets.nn.parameter import Parameter, redraw, reserved
 
 
 class GroupNorm(Module):
-    """Normalises each group of channels of ``(N, C, ...)`` over its channels and the axes behind them.
+    """Normalise each group of channels of ``(N, C, ...)`` over its channels and the axes after them.
 
     Parameters: ``weight`` (ones) and ``bias`` (zeros), both ``(num_channels,)``, if ``affine``.
 
@@ -25,16 +25,16 @@ class GroupNorm(Module):
         num_channels: the number of channels ``C``.
         eps: added to the variance.
         affine: whether to scale and shift each channel by learned parameters.
-        dtype: of the parameters; float32 if not given.
+        dtype: parameter dtype. Default: float32.
         bias: whether ``affine`` shifts as well as scales.
 
     Raises:
-        ValueError: for groups that do not divide the channels; at the call, for one value in all.
-        ZeroDivisionError: for no groups.
-        RuntimeError: for a negative number of channels; at the call, for a negative number of groups, and an input of
-            fewer than two axes, another number of channels, or another dtype than the parameters' (half precision
-            also with float32 ones).
-        NotImplementedError: at the call, for an input not of floating-point numbers.
+        ValueError: for groups that do not divide the channels; when called, for an input of only one value.
+        ZeroDivisionError: for zero groups.
+        RuntimeError: for a negative number of channels; when called, for a negative number of groups, and an input of
+            fewer than two axes, a different number of channels, or a dtype other than the parameters' (float16 and
+            bfloat16 are also accepted with float32 parameters).
+        NotImplementedError: when called, for a non-floating-point input.
 
     See `torch.nn.GroupNorm <https://docs.pytorch.org/docs/stable/generated/torch.nn.GroupNorm.html>`_ and
     arXiv:1803.08494.
@@ -71,17 +71,17 @@ class GroupNorm(Module):
         self.reset_parameters()
 
     def reset_parameters(self, *, rngs: nnx.Rngs | None = None) -> None:
-        """Set the weight to 1 and the bias to 0; draws nothing."""
+        """Set the weight to 1 and the bias to 0; ``rngs`` is unused."""
         redraw(self, "weight", jnp.ones)
         redraw(self, "bias", jnp.zeros)
 
     def extra_repr(self) -> str:
-        """Return the arguments."""
+        """Return the arguments for ``repr``."""
         options = f"eps={self.eps}, affine={self.affine}, bias={self.bias is not None}"
         return f"{self.num_groups}, {self.num_channels}, {options}"
 
     def __call__(self, input: Float[Array, "n c *spatial"]) -> Float[Array, "n c *spatial"]:
-        """Normalises, scales and shifts."""
+        """Normalise, scale and shift the input."""
         weight = None if self.weight is None else self.weight[...]
         bias = None if self.bias is None else self.bias[...]
         return F.group_norm(input, self.num_groups, weight, bias, self.eps)
@@ -97,22 +97,22 @@ def _shape(layer: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]
 
 
 class LayerNorm(Module):
-    """Normalises over the last axes.
+    """Normalise over the last axes (layer normalisation).
 
     Parameters: ``weight`` (ones) and ``bias`` (zeros), both of shape ``normalized_shape``, if ``elementwise_affine``.
 
     Args:
-        normalized_shape: the sizes of these axes, or one int for the last.
+        normalized_shape: the sizes of the last axes to normalise over, or one int for the last axis.
         eps: added to the variance.
         elementwise_affine: whether to scale and shift each element by learned parameters.
         bias: whether ``elementwise_affine`` shifts as well as scales.
-        dtype: of the parameters; float32 if not given.
+        dtype: parameter dtype. Default: float32.
 
     Raises:
         TypeError: for a shape that is neither int nor sequence.
-        RuntimeError: for a negative size; at the call, for an input with other last axes, or another dtype than the
-            parameters' (half precision also with float32 ones), and if there are no axes to normalise over.
-        NotImplementedError: at the call, for an input not of floating-point numbers.
+        RuntimeError: for a negative size; when called, for an empty shape, an input with other last axes, or a dtype
+            other than the parameters' (float16 and bfloat16 are also accepted with float32 parameters).
+        NotImplementedError: when called, for a non-floating-point input.
 
     See `torch.nn.LayerNorm <https://docs.pytorch.org/docs/stable/generated/torch.nn.LayerNorm.html>`_ and
     arXiv:1607.06450.
@@ -141,38 +141,38 @@ class LayerNorm(Module):
         self.reset_parameters()
 
     def reset_parameters(self, *, rngs: nnx.Rngs | None = None) -> None:
-        """Set the weight to 1 and the bias to 0; draws nothing."""
+        """Set the weight to 1 and the bias to 0; ``rngs`` is unused."""
         redraw(self, "weight", jnp.ones)
         redraw(self, "bias", jnp.zeros)
 
     def extra_repr(self) -> str:
-        """Return the arguments."""
+        """Return the arguments for ``repr``."""
         options = f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
         return f"{self.normalized_shape}, eps={self.eps}, {options}"
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Normalises, scales and shifts."""
+        """Normalise, scale and shift the input."""
         weight = None if self.weight is None else self.weight[...]
         bias = None if self.bias is None else self.bias[...]
         return F.layer_norm(input, self.normalized_shape, weight, bias, self.eps)
 
 
 class RMSNorm(Module):
-    """Divides by the root of the mean square over the last axes.
+    """Divide by the root mean square over the last axes (RMS normalisation).
 
     Parameter: ``weight`` (ones), of shape ``normalized_shape``, if ``elementwise_affine``.
 
     Args:
-        normalized_shape: the sizes of these axes, or one int for the last.
-        eps: added to the mean square; if None, the machine epsilon of the input's dtype, of float32 for half precision.
+        normalized_shape: the sizes of the last axes to normalise over, or one int for the last axis.
+        eps: added to the mean square. None means the machine epsilon of the input's dtype (half precision: of float32).
         elementwise_affine: whether to scale each element by a learned parameter.
-        dtype: of the parameter; float32 if not given.
+        dtype: parameter dtype. Default: float32.
 
     Raises:
         TypeError: for a shape that is neither int nor sequence.
-        RuntimeError: for a negative size; at the call, for an input with other last axes, and if there are none.
-        ValueError: at the call, for an input of fewer axes.
-        NotImplementedError: at the call, for an input of integers.
+        RuntimeError: for a negative size; when called, for an empty shape, and for an input with other last axes.
+        ValueError: when called, for an input with fewer axes than ``normalized_shape``.
+        NotImplementedError: when called, for an input of integers.
 
     See `torch.nn.RMSNorm <https://docs.pytorch.org/docs/stable/generated/torch.nn.RMSNorm.html>`_ and
     arXiv:1910.07467.
@@ -198,29 +198,29 @@ class RMSNorm(Module):
         self.reset_parameters()
 
     def reset_parameters(self, *, rngs: nnx.Rngs | None = None) -> None:
-        """Set the weight to 1; draws nothing."""
+        """Set the weight to 1; ``rngs`` is unused."""
         redraw(self, "weight", jnp.ones)
 
     def __call__(self, x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-        """Normalises and scales."""
+        """Normalise and scale the input."""
         return F.rms_norm(x, self.normalized_shape, None if self.weight is None else self.weight[...], self.eps)
 
 
 class LocalResponseNorm(Module):
-    """Divides each channel of ``(N, C, ...)`` by ``(k + alpha * s) ** beta``.
+    """Divide each channel of ``(N, C, ...)`` by ``(k + alpha * s) ** beta`` (local response normalisation).
 
-    Here ``s`` is the mean square of ``size`` neighbouring channels at the same place; channels outside are zeros.
+    Here ``s`` is the mean square of ``size`` neighbouring channels at the same position, with zero padding.
 
     Args:
-        size: the number of neighbours, the channel itself included.
+        size: the number of neighbouring channels, including the channel itself.
         alpha: weight of the mean square.
         beta: exponent.
-        k: what is added.
+        k: constant added to the weighted mean square.
 
     Raises:
-        ValueError: at the call, for an input of fewer than three axes.
-        RuntimeError: at the call, for a size that is not positive.
-        NotImplementedError: at the call, for an input not of floating-point numbers; torch rounds means of integers.
+        ValueError: when called, for an input of fewer than three axes.
+        RuntimeError: when called, for a size that is not positive.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See `torch.nn.LocalResponseNorm
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.LocalResponseNorm.html>`_ and "ImageNet classification
@@ -239,29 +239,28 @@ class LocalResponseNorm(Module):
         self.k = k
 
     def __call__(self, input: Float[Array, "n c *spatial"]) -> Float[Array, "n c *spatial"]:
-        """Divides by the neighbours' mean square."""
+        """Divide each channel by a power of its neighbours' mean square."""
         return F.local_response_norm(input, self.size, self.alpha, self.beta, self.k)
 
 
 class CrossMapLRN2d(Module):
-    """:class:`LocalResponseNorm` of ``(N, C, H, W)`` as Lua Torch had it, with what torch made of it.
+    """:class:`LocalResponseNorm` of ``(N, C, H, W)`` with the numbers of Lua Torch, as ported to torch.
 
-    In torch 2.13 channel 0 never leaves the running sum of squares, the window of an even ``size`` has one channel
-    less, and the gradient sums its window one channel further down: it is not the derivative of the output. All that
-    is the same here, so that old models compute what they did; new ones take :class:`LocalResponseNorm`.
+    This layer reproduces three peculiarities of torch 2.13: channel 0 never leaves the running sum of squares; an even
+    ``size`` gives a window with one channel less; the gradient sums its window one channel further down, so it is not
+    the derivative of the output. Use the layer for old models, and :class:`LocalResponseNorm` for new ones.
 
     Args:
-        size: the number of neighbours.
-        alpha: weight of their mean square.
+        size: the number of neighbouring channels, including the channel itself.
+        alpha: weight of the mean square.
         beta: exponent.
-        k: what is added.
+        k: constant added to the weighted mean square.
 
     Raises:
-        ValueError: at the call, for an input that is not 4D, or a negative size.
-        ZeroDivisionError: at the call, for a size of 0.
-        IndexError: at the call, for an input with no channels.
-        RuntimeError: at the call, for an input not of floating-point numbers; at the gradient of ``size=1``, which
-            torch has not.
+        ValueError: when called, for an input that is not 4D, or a negative size.
+        ZeroDivisionError: when called, for a size of 0.
+        IndexError: when called, for an input with no channels.
+        RuntimeError: when called, for a non-floating-point input; when differentiated, for ``size=1``, as in torch.
 
     See `torch.nn.CrossMapLRN2d
     <https://github.com/pytorch/pytorch/blob/v2.13.0/torch/nn/modules/normalization.py>`_.
@@ -279,5 +278,5 @@ class CrossMapLRN2d(Module):
         self.k = k
 
     def __call__(self, input: Float[Array, "n c h w"]) -> Float[Array, "n c h w"]:
-        """Divides by the neighbours' mean square."""
+        """Divide each channel by a power of its neighbours' mean square."""
         return cross_map_lrn2d(input, self.size, self.alpha, self.beta, self.k)

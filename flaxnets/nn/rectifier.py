@@ -1,4 +1,4 @@
-"""Rectifiers: the identity above zero, and something flatter below."""
+"""Rectifier layers: ReLU and its variants."""
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +15,14 @@ from flaxnets.nn.parameter import redraw, reserved
 
 
 class ReLU(InPlace):
-    """Applies ``max(input, 0)`` to every element; the gradient at 0 is 0.
+    """Apply ``max(input, 0)`` to every element; the gradient at 0 is 0.
 
     Args:
-        inplace: has no effect but is stored; arrays do not change.
+        inplace: stored, without effect: JAX arrays are immutable.
 
     Raises:
-        RuntimeError: at the call, for truth values.
-        NotImplementedError: at the call, for complex numbers.
+        RuntimeError: when called, for booleans.
+        NotImplementedError: when called, for complex numbers.
 
     See `torch.nn.ReLU <https://docs.pytorch.org/docs/stable/generated/torch.nn.ReLU.html>`_.
 
@@ -34,20 +34,20 @@ class ReLU(InPlace):
         self.inplace = inplace
 
     def __call__(self, input: Real[Array, "*shape"]) -> Real[Array, "*shape"]:
-        """Returns the positive part."""
+        """Return the positive part of the input."""
         return F.relu(input)
 
 
 class Threshold(InPlace):
-    """Keeps what is above ``threshold``, and sets the rest to ``value``; the gradient at the threshold is 0.
+    """Keep elements above ``threshold`` and set all others to ``value``; the gradient at the threshold is 0.
 
     Args:
-        threshold: what an element must be above; without its fraction for whole numbers.
-        value: what takes the place of others.
-        inplace: has no effect but is stored; arrays do not change.
+        threshold: elements must be above the threshold to be kept. Its fraction is dropped for integer inputs.
+        value: replacement of all other elements.
+        inplace: stored, without effect: JAX arrays are immutable.
 
     Raises:
-        NotImplementedError: at the call, for truth values and complex numbers.
+        NotImplementedError: when called, for booleans and complex numbers.
 
     See `torch.nn.Threshold <https://docs.pytorch.org/docs/stable/generated/torch.nn.Threshold.html>`_.
 
@@ -63,19 +63,19 @@ class Threshold(InPlace):
         self.inplace = inplace
 
     def __call__(self, input: Real[Array, "*shape"]) -> Real[Array, "*shape"]:
-        """Returns the input, or the value."""
+        """Return the input, with elements up to the threshold replaced."""
         return F.threshold(input, self.threshold, self.value)
 
 
 class LeakyReLU(InPlace):
-    """Multiplies what is not positive with ``negative_slope``, which is the gradient at 0 too.
+    """Multiply elements that are not positive by ``negative_slope``, which is also the gradient at 0.
 
     Args:
         negative_slope: the slope below zero.
-        inplace: has no effect but is stored; arrays do not change.
+        inplace: stored, without effect: JAX arrays are immutable.
 
     Raises:
-        NotImplementedError: at the call, for an input that is not floating-point.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See `torch.nn.LeakyReLU <https://docs.pytorch.org/docs/stable/generated/torch.nn.LeakyReLU.html>`_.
 
@@ -90,23 +90,23 @@ class LeakyReLU(InPlace):
         self.inplace = inplace
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns the input, flatter below zero."""
+        """Return the input, scaled by the slope below zero."""
         return F.leaky_relu(input, self.negative_slope)
 
 
 class PReLU(Module):
-    """Multiplies what is not positive with a learned slope, one for all channels or one for each.
+    """Multiply elements that are not positive by a learned slope: one for all channels, or one per channel.
 
-    Parameters: ``weight (num_parameters,)``, all of the value ``init``.
+    Parameters: ``weight (num_parameters,)``, initialised to ``init``.
 
     Args:
-        num_parameters: 1, or the number of channels, which are axis 1 of the input.
+        num_parameters: 1, or the number of channels (axis 1 of the input).
         init: the initial slope.
-        dtype: of the slopes; float32 if not given.
+        dtype: parameter dtype. Default: float32.
 
     Raises:
-        RuntimeError: for a negative number of slopes; at the call for another number of channels, or another dtype.
-        NotImplementedError: at the call, for an input that is not floating-point.
+        RuntimeError: for a negative ``num_parameters``; when called, for a different number of channels or dtype.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See "Delving deep into rectifiers" (arXiv:1502.01852) and
     `torch.nn.PReLU <https://docs.pytorch.org/docs/stable/generated/torch.nn.PReLU.html>`_.
@@ -125,29 +125,29 @@ class PReLU(Module):
         self.reset_parameters()
 
     def reset_parameters(self, *, rngs: nnx.Rngs | None = None) -> None:
-        """Set the slopes to ``init``; draws nothing."""
+        """Set the slopes to ``init``; ``rngs`` is unused."""
         redraw(self, "weight", lambda shape, dtype: jnp.full(shape, self.init, dtype))
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns the input, flatter below zero."""
+        """Return the input, scaled by the slopes below zero."""
         return F.prelu(input, self.weight[...])
 
 
 class RReLU(InPlace):
-    """Multiplies what is not positive with a slope, in training mode drawn anew for each element.
+    """Multiply elements that are not positive by a slope, which training mode draws at random for each element.
 
-    The slopes are uniform on ``[lower, upper]``; in evaluation mode all are ``(lower + upper) / 2``. The layer keeps a
-    random stream of its own, forked from ``rngs.dropout``.
+    In training mode the slopes are uniform on ``[lower, upper]``; in evaluation mode all are ``(lower + upper) / 2``.
+    The layer has a separate random stream, forked from ``rngs.dropout``.
 
     Args:
         lower: the smallest slope.
         upper: the largest slope.
-        inplace: has no effect but is stored; arrays do not change.
-        rngs: the source of the slopes.
+        inplace: stored, without effect: JAX arrays are immutable.
+        rngs: random number generators for the slopes.
 
     Raises:
-        RuntimeError: at the call, for bounds that are not finite, or in the wrong order.
-        NotImplementedError: at the call, for an input that is not floating-point.
+        RuntimeError: when called, for bounds that are not finite, or ``lower`` above ``upper``.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See "Empirical evaluation of rectified activations in convolution network" (arXiv:1505.00853) and
     `torch.nn.RReLU <https://docs.pytorch.org/docs/stable/generated/torch.nn.RReLU.html>`_.
@@ -165,13 +165,13 @@ class RReLU(InPlace):
         self.rngs = rngs.dropout.fork()
 
     def draw_samples(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Float[Array, "..."]:
-        """Draws the next slopes, for an input of this shape."""
+        """Draw the next slopes for an input of this shape."""
         return jax.random.uniform(self.rngs(), shape, dtype, self.lower, self.upper)
 
     def __call__(
         self, input: Float[Array, "*shape"], *, samples: Float[Array, "..."] | None = None
     ) -> Float[Array, "*shape"]:
-        """Applies the slopes that are given, or the next ones drawn."""
+        """Apply ``samples`` as slopes, or newly drawn slopes if ``samples`` is None."""
         if samples is None and self.training:
             array = as_floating(input, "rrelu")
             samples = self.draw_samples(array.shape, jnp.promote_types(array.dtype, jnp.float32))
@@ -179,14 +179,14 @@ class RReLU(InPlace):
 
 
 class ELU(InPlace):
-    """Applies ``alpha * (exp(input) - 1)`` to what is not positive; the gradient at 0 is alpha.
+    """Apply ``alpha * (exp(input) - 1)`` to elements that are not positive; the gradient at 0 is ``alpha``.
 
     Args:
-        alpha: what is tended to far below zero, negated.
-        inplace: has no effect but is stored; arrays do not change.
+        alpha: the function tends to ``-alpha`` far below zero.
+        inplace: stored, without effect: JAX arrays are immutable.
 
     Raises:
-        NotImplementedError: at the call, for an input that is not floating-point.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See "Fast and accurate deep network learning by exponential linear units" (arXiv:1511.07289) and `torch.nn.ELU
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.ELU.html>`_.
@@ -202,18 +202,18 @@ class ELU(InPlace):
         self.inplace = inplace
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns values above ``-alpha``."""
+        """Return values above ``-alpha``."""
         return F.elu(input, self.alpha)
 
 
 class SELU(InPlace):
-    """Applies a scaled :class:`ELU` that keeps mean 0 and variance 1.
+    """Apply a scaled :class:`ELU`, whose constants preserve mean 0 and variance 1.
 
     Args:
-        inplace: has no effect but is stored; arrays do not change.
+        inplace: stored, without effect: JAX arrays are immutable.
 
     Raises:
-        NotImplementedError: at the call, for an input that is not floating-point.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See "Self-normalizing neural networks" (arXiv:1706.02515) and `torch.nn.SELU
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.SELU.html>`_.
@@ -226,20 +226,20 @@ class SELU(InPlace):
         self.inplace = inplace
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns scaled values."""
+        """Return the scaled values."""
         return F.selu(input)
 
 
 class CELU(InPlace):
-    """Applies ``alpha * (exp(input / alpha) - 1)`` to what is not positive; the gradient at 0 is 1.
+    """Apply ``alpha * (exp(input / alpha) - 1)`` to elements that are not positive; the gradient at 0 is 1.
 
     Args:
-        alpha: what is tended to far below zero, negated.
-        inplace: has no effect but is stored; arrays do not change.
+        alpha: the function tends to ``-alpha`` far below zero.
+        inplace: stored, without effect: JAX arrays are immutable.
 
     Raises:
-        RuntimeError: at the call, if ``alpha`` is 0.
-        NotImplementedError: at the call, for an input that is not floating-point.
+        RuntimeError: when called, if ``alpha`` is 0.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See "Continuously differentiable exponential linear units" (arXiv:1704.07483) and `torch.nn.CELU
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.CELU.html>`_.
@@ -255,5 +255,5 @@ class CELU(InPlace):
         self.inplace = inplace
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns values above ``-alpha``."""
+        """Return values above ``-alpha``."""
         return F.celu(input, self.alpha)

@@ -7,20 +7,20 @@ from flaxnets.nn import functional as F
 from flaxnets.nn._arguments import check_ndim
 from flaxnets.nn.module import Module
 
-# The warning of a dim that is not given is about who called the layer.
+# The warning about an omitted ``dim`` must point to the caller of the layer.
 _CALLER = 4
 
 
 class Softmax(Module):
-    """Divides ``exp(input)`` by its sum along an axis.
+    """Divide ``exp(input)`` by its sum along an axis.
 
     Args:
-        dim: the axis; if not given, 0 for inputs of 0, 1 or 3 axes and 1 for others, with a warning at the call.
+        dim: the axis. None means 0 for inputs of 0, 1 or 3 axes and 1 for others, with a warning on each call.
 
     Raises:
-        IndexError: at the call, for an axis that the input does not have.
-        TypeError: at the call, for an axis that is no whole number.
-        NotImplementedError: at the call, for an input that is not floating-point.
+        IndexError: when called, for an axis that the input lacks.
+        TypeError: when called, for an axis that is not an integer.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See `torch.nn.Softmax <https://docs.pytorch.org/docs/stable/generated/torch.nn.Softmax.html>`_.
 
@@ -34,12 +34,12 @@ class Softmax(Module):
         self.dim = dim
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns probabilities."""
+        """Return probabilities."""
         return F.softmax(input, self.dim, _CALLER)
 
 
 class Softmin(Module):
-    """Applies :class:`Softmax` to the negated input; arguments and errors are the same.
+    """Apply :class:`Softmax` to the negated input; arguments and errors are the same.
 
     See `torch.nn.Softmin <https://docs.pytorch.org/docs/stable/generated/torch.nn.Softmin.html>`_.
 
@@ -53,12 +53,12 @@ class Softmin(Module):
         self.dim = dim
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns probabilities."""
+        """Return probabilities."""
         return F.softmin(input, self.dim, _CALLER)
 
 
 class LogSoftmax(Module):
-    """Takes the logarithm of :class:`Softmax` without overflow; arguments and errors are the same.
+    """Compute the logarithm of :class:`Softmax` without overflow; arguments and errors are the same.
 
     See `torch.nn.LogSoftmax <https://docs.pytorch.org/docs/stable/generated/torch.nn.LogSoftmax.html>`_.
 
@@ -72,16 +72,16 @@ class LogSoftmax(Module):
         self.dim = dim
 
     def __call__(self, input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns logarithms of probabilities."""
+        """Return logarithms of probabilities."""
         return F.log_softmax(input, self.dim, _CALLER)
 
 
 class Softmax2d(Module):
-    """Applies :class:`Softmax` to the channels of ``(N, C, H, W)`` or ``(C, H, W)``.
+    """Apply :class:`Softmax` to the channels of ``(N, C, H, W)`` or ``(C, H, W)``.
 
     Raises:
-        ValueError: at the call, for an input of another number of axes.
-        NotImplementedError: at the call, for an input that is not floating-point.
+        ValueError: when called, for an input that has not three or four axes.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See `torch.nn.Softmax2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.Softmax2d.html>`_.
 
@@ -90,6 +90,6 @@ class Softmax2d(Module):
     """
 
     def __call__(self, input: Float[Array, "*n c h w"]) -> Float[Array, "*n c h w"]:
-        """Returns the probabilities of the channels at each place."""
+        """Return the probabilities of the channels at each position."""
         check_ndim(jnp.asarray(input), (3, 4), "Softmax2d", ValueError)
         return F.softmax(input, -3)

@@ -190,7 +190,7 @@ TRACED = {
 @pytest.mark.parametrize("call", TRACED.values(), ids=TRACED)
 def test_a_traced_first_call_says_what_to_do(call):
     _, module = net()
-    with pytest.raises(RuntimeError, match=r"LazyLinear: the first call finds in_features .* is traced"):
+    with pytest.raises(RuntimeError, match=r"LazyLinear: the first call infers in_features .* is traced"):
         call(module, jnp.ones((2, 3)))
     module(jnp.ones((2, 3)))
     call(module.eval(), jnp.ones((2, 3)))

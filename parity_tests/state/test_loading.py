@@ -208,7 +208,7 @@ def test_the_counter_that_a_state_dict_lacks_stays_and_one_of_shape_1_is_taken()
 
 def test_instance_statistics_without_a_place_are_explained():
     layer = flax_nn.InstanceNorm2d(3)
-    message = r"'running_mean' and 'running_var' have no place in InstanceNorm2d.*track_running_stats=True"
+    message = r"'running_mean' and 'running_var' cannot be loaded into InstanceNorm2d.*track_running_stats=True"
     with pytest.raises(RuntimeError, match=message):
         layer.load_state_dict({"running_mean": np.zeros(3), "running_var": np.ones(3)}, strict=False)
 
