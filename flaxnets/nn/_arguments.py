@@ -1,4 +1,4 @@
-"""Checks and conversions that several layers share."""
+"""Check and conversions that several layers share."""
 
 import operator
 from collections.abc import Iterable
@@ -46,7 +46,7 @@ def to_sizes(
 
 
 def to_ints(values: Iterable[SupportsIndex], what: str, name: str) -> tuple[int, ...]:
-    """The given whole numbers; torch takes no floats for them, and no booleans."""
+    """The given integers; torch takes no floats for them, and no booleans."""
     values = tuple(values)
     for value in values:
         if isinstance(value, bool) or not hasattr(value, "__index__"):
@@ -73,7 +73,7 @@ def as_float_like(input: ArrayLike, weight: jax.Array, layer: str) -> jax.Array:
 
 
 def check_ndim(input: jax.Array, allowed: tuple[int, ...], layer: str, error: type[Exception]) -> None:
-    """Raises if the input has not one of the numbers of axes that the layer takes."""
+    """Raise if the input has not one of the numbers of axes that the layer takes."""
     if input.ndim not in allowed:
         expected = " or ".join(f"{n}D" for n in allowed)
         raise error(f"{layer}: expected {expected} input, got {input.ndim}D input of shape {input.shape}")

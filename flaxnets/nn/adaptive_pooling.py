@@ -13,7 +13,7 @@ OutputSize = int | Sequence[int | None] | None
 
 
 class _AdaptivePool(Module):
-    """What the adaptive poolings have in common."""
+    """Base class of adaptive poolings."""
 
     _extra_repr = "output_size={output_size}"
 
@@ -22,7 +22,7 @@ class _AdaptivePool(Module):
 
 
 class AdaptiveAvgPool1d(_AdaptivePool):
-    """Takes the mean of as many windows of ``(N, C, W)`` or ``(C, W)`` as the output has elements.
+    """Take the mean of as many windows of ``(N, C, W)`` or ``(C, W)`` as the output has elements.
 
     The windows overlap where the sizes do not divide.
 
@@ -30,9 +30,9 @@ class AdaptiveAvgPool1d(_AdaptivePool):
         output_size: elements of the output.
 
     Raises:
-        RuntimeError: at the call, for an input of the wrong rank or with no element to pool, or a negative size.
-        TypeError: at the call, for a size that is no int.
-        NotImplementedError: at the call, for an input that is not floating-point.
+        RuntimeError: when called, for an input of the wrong rank or with no element to pool, or a negative size.
+        TypeError: when called, for a size that is not an int.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See `torch.nn.AdaptiveAvgPool1d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool1d.html>`_.
@@ -42,12 +42,12 @@ class AdaptiveAvgPool1d(_AdaptivePool):
     """
 
     def __call__(self, input: Float[Array, "*n c w"]) -> Float[Array, "*n c w_out"]:
-        """Returns the means."""
+        """Return the means."""
         return F.adaptive_avg_pool1d(input, self.output_size)
 
 
 class AdaptiveAvgPool2d(_AdaptivePool):
-    """Takes the mean of as many windows of ``(N, C, H, W)`` or ``(C, H, W)`` as the output has pixels.
+    """Take the mean of as many windows of ``(N, C, H, W)`` or ``(C, H, W)`` as the output has pixels.
 
     With an output size of 1, a mean over the last two axes of any input.
 
@@ -56,8 +56,8 @@ class AdaptiveAvgPool2d(_AdaptivePool):
 
     Raises:
         RuntimeError, TypeError, NotImplementedError: as :class:`AdaptiveAvgPool1d`.
-        ValueError: at the call, for a pair of sizes and an input of less than three axes.
-        IndexError: at the call, for the size 1 and an input of less than two axes.
+        ValueError: when called, for a pair of sizes and an input of less than three axes.
+        IndexError: when called, for the size 1 and an input of less than two axes.
 
     See `torch.nn.AdaptiveAvgPool2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool2d.html>`_.
@@ -67,12 +67,12 @@ class AdaptiveAvgPool2d(_AdaptivePool):
     """
 
     def __call__(self, input: Float[Array, "*n h w"]) -> Float[Array, "*n h_out w_out"]:
-        """Returns the means."""
+        """Return the means."""
         return F.adaptive_avg_pool2d(input, self.output_size)
 
 
 class AdaptiveAvgPool3d(_AdaptivePool):
-    """Takes the mean of as many windows of ``(N, C, D, H, W)`` or ``(C, D, H, W)`` as the output has elements.
+    """Take the mean of as many windows of ``(N, C, D, H, W)`` or ``(C, D, H, W)`` as the output has elements.
 
     Arguments and errors are as of :class:`AdaptiveAvgPool2d`, for three axes.
 
@@ -84,7 +84,7 @@ class AdaptiveAvgPool3d(_AdaptivePool):
     """
 
     def __call__(self, input: Float[Array, "*n d h w"]) -> Float[Array, "*n d_out h_out w_out"]:
-        """Returns the means."""
+        """Return the means."""
         return F.adaptive_avg_pool3d(input, self.output_size)
 
 
@@ -95,7 +95,7 @@ class _AdaptiveMaxPool(_AdaptivePool):
 
 
 class AdaptiveMaxPool1d(_AdaptiveMaxPool):
-    """Takes the maximum of as many windows of ``(N, C, W)`` or ``(C, W)`` as the output has elements.
+    """Take the maximum of as many windows of ``(N, C, W)`` or ``(C, W)`` as the output has elements.
 
     The windows overlap where the sizes do not divide. Of equal maxima the first gets the gradient.
 
@@ -104,9 +104,9 @@ class AdaptiveMaxPool1d(_AdaptiveMaxPool):
         return_indices: whether to return also where each maximum was, counted along all spatial axes.
 
     Raises:
-        RuntimeError: at the call, for an input of the wrong rank or with no element to pool, or a negative size.
-        TypeError: at the call, for a size that is no int.
-        NotImplementedError: at the call, for an input that is not floating-point.
+        RuntimeError: when called, for an input of the wrong rank or with no element to pool, or a negative size.
+        TypeError: when called, for a size that is not an int.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See `torch.nn.AdaptiveMaxPool1d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveMaxPool1d.html>`_.
@@ -116,12 +116,12 @@ class AdaptiveMaxPool1d(_AdaptiveMaxPool):
     """
 
     def __call__(self, input: Float[Array, "*n c w"]) -> Any:
-        """Returns the maxima, and their places."""
+        """Return the maxima, and their places."""
         return F.adaptive_max_pool1d(input, self.output_size, self.return_indices)
 
 
 class AdaptiveMaxPool2d(_AdaptiveMaxPool):
-    """Takes the maximum of as many windows of ``(N, C, H, W)`` or ``(C, H, W)`` as the output has pixels.
+    """Take the maximum of as many windows of ``(N, C, H, W)`` or ``(C, H, W)`` as the output has pixels.
 
     Args:
         output_size: pixels of the output, one int or ``(h, w)``, where None keeps the input's size.
@@ -129,7 +129,7 @@ class AdaptiveMaxPool2d(_AdaptiveMaxPool):
 
     Raises:
         RuntimeError, TypeError, NotImplementedError: as :class:`AdaptiveMaxPool1d`.
-        ValueError: at the call, for a pair of sizes and an input of less than three axes.
+        ValueError: when called, for a pair of sizes and an input of less than three axes.
 
     See `torch.nn.AdaptiveMaxPool2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveMaxPool2d.html>`_.
@@ -139,12 +139,12 @@ class AdaptiveMaxPool2d(_AdaptiveMaxPool):
     """
 
     def __call__(self, input: Float[Array, "*n c h w"]) -> Any:
-        """Returns the maxima, and their places."""
+        """Return the maxima, and their places."""
         return F.adaptive_max_pool2d(input, self.output_size, self.return_indices)
 
 
 class AdaptiveMaxPool3d(_AdaptiveMaxPool):
-    """Takes the maximum of as many windows of ``(N, C, D, H, W)`` or ``(C, D, H, W)`` as the output has elements.
+    """Take the maximum of as many windows of ``(N, C, D, H, W)`` or ``(C, D, H, W)`` as the output has elements.
 
     Arguments and errors are as of :class:`AdaptiveMaxPool2d`, for three axes.
 
@@ -156,5 +156,5 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     """
 
     def __call__(self, input: Float[Array, "*n c d h w"]) -> Any:
-        """Returns the maxima, and their places."""
+        """Return the maxima, and their places."""
         return F.adaptive_max_pool3d(input, self.output_size, self.return_indices)

@@ -20,7 +20,7 @@ class NonDynamicallyQuantizableLinear(Linear):
 
 
 class MultiheadAttention(Module):
-    """Lets each query attend to the keys in several heads, and joins what they find among the values.
+    """Let each query attend to the keys in several heads, and joins what they find among the values.
 
     Maps ``query (L, N, embed_dim)``, ``key (S, N, kdim)`` and ``value (S, N, vdim)`` to ``(L, N, embed_dim)`` and the
     weights ``(N, L, S)``; with ``batch_first`` inputs and outputs are ``(N, L, ...)``; unbatched, there is no ``N``.
@@ -40,15 +40,15 @@ class MultiheadAttention(Module):
         kdim: size of keys; ``embed_dim`` if not given.
         vdim: size of values; ``embed_dim`` if not given.
         batch_first: whether batched inputs and outputs are ``(N, L, ...)``.
-        dtype: of the parameters; float32 if not given.
-        rngs: the source of the initial weights and of dropout's masks.
+        dtype: parameter dtype. Default: float32.
+        rngs: random number generators for the initial weights and the dropout masks.
 
     Raises:
-        ValueError: if ``embed_dim`` or ``num_heads`` is not positive; at the call for a ``dropout`` that is no
+        ValueError: if ``embed_dim`` or ``num_heads`` is not positive; when called for a ``dropout`` that is no
             probability.
-        AssertionError: if ``num_heads`` does not divide ``embed_dim``; at the call for shapes of query, key, value or
+        AssertionError: if ``num_heads`` does not divide ``embed_dim``; when called for shapes of query, key, value or
             ``key_padding_mask`` that do not fit, and for masks of integers.
-        RuntimeError: for a negative size; at the call for an ``attn_mask`` of the wrong shape or dtype, for
+        RuntimeError: for a negative size; when called for an ``attn_mask`` of the wrong shape or dtype, for
             ``is_causal`` without it, and for dtypes or batches that differ.
 
     See "Attention is all you need" (arXiv:1706.03762) and `torch.nn.MultiheadAttention
@@ -119,7 +119,7 @@ class MultiheadAttention(Module):
             self.out_proj.bias[...] = jnp.zeros(embed_dim, dtype)
 
     def draw_mask(self, shape: tuple[int, ...]) -> Bool[Array, "..."]:
-        """Draws the next dropout mask: which attention weights, ``(N, num_heads, L, S)``, are kept."""
+        """Draw the next dropout mask: which attention weights, ``(N, num_heads, L, S)``, are kept."""
         return jax.random.bernoulli(self.rngs(), 1 - self.dropout, shape)
 
     def __call__(
@@ -135,7 +135,7 @@ class MultiheadAttention(Module):
         *,
         dropout_mask: Bool[Array, "n heads l s"] | None = None,
     ) -> tuple[Float[Array, "*query embed_dim"], Float[Array, "..."] | None]:
-        """Returns the outputs and the attention weights, or None for those without ``need_weights``.
+        """Return the outputs and the attention weights, or None for those without ``need_weights``.
 
         A query that may attend to no key gets zeros without ``need_weights``, and NaN with them. Torch computes the
         same wherever it keeps gradients; its inference kernel gives NaN in both cases.
@@ -145,7 +145,7 @@ class MultiheadAttention(Module):
             key: what it attends to.
             value: what it finds there.
             key_padding_mask: ``(N, S)`` or ``(S,)``: True for keys to ignore, or numbers to add to their scores.
-            need_weights: whether to return the attention weights, as they are after dropout.
+            need_weights: whether to return the attention weights, unchanged after dropout.
             attn_mask: ``(L, S)`` or ``(N*num_heads, L, S)``: True where a query may not attend, or numbers to add.
             average_attn_weights: whether these are the mean over the heads, or ``(N, num_heads, L, S)``.
             is_causal: a promise that ``attn_mask`` is the causal one; without ``need_weights`` and

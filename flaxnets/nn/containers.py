@@ -16,7 +16,7 @@ S = TypeVar("S", bound="Sequential")
 
 
 class _Row(Module):
-    """What the containers whose modules stand in a row have in common."""
+    """Base class of containers whose modules stand in a row."""
 
     def __len__(self) -> int:
         return len(self._members())
@@ -43,7 +43,7 @@ class _Row(Module):
         self._replace([module for name, module in self._members() if name not in names])
 
     def _replace(self, modules: list[nnx.Module]) -> None:
-        """Holds these modules instead, named by their positions."""
+        """Hold these modules instead, named by their positions."""
         for name, _ in self._members():
             delattr(self, name)
         for module in modules:
@@ -60,12 +60,12 @@ class _Row(Module):
             self._replace([*modules[:index], module, *modules[index:]])
 
     def append(self: R, module: nnx.Module) -> R:
-        """Adds a module at the end, named by its position."""
+        """Add a module at the end, named by its position."""
         self.add_module(str(len(self)), checked(module))
         return self
 
     def extend(self: R, modules: Iterable[nnx.Module]) -> R:
-        """Adds modules at the end."""
+        """Add modules at the end."""
         if not isinstance(modules, Iterable):
             raise TypeError(f"{type(self).__name__}: expected an iterable of modules, got {type(modules).__name__}")
         for module in list(modules):
@@ -74,7 +74,7 @@ class _Row(Module):
 
 
 class Sequential(_Row):
-    """Calls its modules one after the other, each on the output of the one before.
+    """Call its modules one after the other, each on the output of the one before.
 
     It can be indexed, sliced, added to another one and multiplied by a number, as in torch. Where modules are deleted
     those that stay are named by their positions.
@@ -106,7 +106,7 @@ class Sequential(_Row):
             self.add_module(str(name), checked(module))
 
     def __call__(self, input: Any) -> Any:
-        """Returns the output of the last module."""
+        """Return the output of the last module."""
         for module in self:
             input = module(input)
         return input
@@ -121,13 +121,13 @@ class Sequential(_Row):
         return self._at(idx)[1]
 
     def pop(self, key: int | slice) -> Any:
-        """Removes the module of that index, or those of a slice, and returns it."""
+        """Remove the module of that index, or those of a slice, and returns it."""
         popped = self[key]
         del self[key]
         return popped
 
     def insert(self: S, index: int, module: nnx.Module) -> S:
-        """Puts a module before that index.
+        """Put a module before that index.
 
         Raises:
             AssertionError: if it is no module.
@@ -175,7 +175,7 @@ def _checked_factor(factor: Any) -> int:
 
 
 class ModuleList(_Row):
-    """Holds modules in a list. It computes nothing itself.
+    """Hold modules in a list. It computes nothing itself.
 
     Args:
         modules: the modules, named ``"0"``, ``"1"``, ...
@@ -208,7 +208,7 @@ class ModuleList(_Row):
         return f"{self._get_name()}({''.join(lines)}" + "\n" * bool(lines) + ")"
 
     def __call__(self, *input: Any) -> NoReturn:
-        """Raises NotImplementedError."""
+        """Raise NotImplementedError."""
         refuse_call(self)
 
     @overload
@@ -221,13 +221,13 @@ class ModuleList(_Row):
         return self._at(idx)[1]
 
     def pop(self, key: int | slice) -> Any:
-        """Removes the module of that index, or those of a slice, and returns it."""
+        """Remove the module of that index, or those of a slice, and returns it."""
         popped = self[key]
         del self[key]
         return popped
 
     def insert(self, index: int, module: nnx.Module) -> None:
-        """Puts a module before that index.
+        """Put a module before that index.
 
         Raises:
             TypeError: if it is no module.
@@ -255,5 +255,5 @@ def checked(module: Any) -> Any:
 
 
 def refuse_call(module: Module) -> NoReturn:
-    """Raises NotImplementedError, for a container that computes nothing."""
+    """Raise NotImplementedError, for a container that computes nothing."""
     raise NotImplementedError(f"{type(module).__name__} computes nothing: call the modules that it holds")

@@ -15,8 +15,8 @@ class CosineSimilarity(Module):
         eps: what stands for the length of shorter vectors.
 
     Raises:
-        IndexError: at the call, if the inputs have not the axis.
-        RuntimeError: at the call, for shapes that do not broadcast, or inputs not of floating-point numbers.
+        IndexError: when called, if the inputs have not the axis.
+        RuntimeError: when called, for shapes that do not broadcast, or inputs not of floating-point numbers.
 
     See `torch.nn.CosineSimilarity <https://docs.pytorch.org/docs/stable/generated/torch.nn.CosineSimilarity.html>`_.
 
@@ -29,7 +29,7 @@ class CosineSimilarity(Module):
         self.eps = eps
 
     def __call__(self, x1: Num[Array, "..."], x2: Num[Array, "..."]) -> Float[Array, "..."]:
-        """Compares the vectors pairwise."""
+        """Compare the vectors pairwise."""
         return F.cosine_similarity(x1, x2, self.dim, self.eps)
 
 
@@ -42,7 +42,7 @@ class PairwiseDistance(Module):
         keepdim: whether to keep the last axis, with one element.
 
     Raises:
-        RuntimeError: at the call, for shapes that do not broadcast, or a norm of no elements that is not there.
+        RuntimeError: when called, for shapes that do not broadcast, or a norm of no elements that is not there.
 
     See `torch.nn.PairwiseDistance <https://docs.pytorch.org/docs/stable/generated/torch.nn.PairwiseDistance.html>`_.
 
@@ -56,5 +56,5 @@ class PairwiseDistance(Module):
         self.keepdim = keepdim
 
     def __call__(self, x1: Num[Array, "..."], x2: Num[Array, "..."]) -> Float[Array, "..."]:
-        """Measures the pairs."""
+        """Measure the pairs."""
         return F.pairwise_distance(x1, x2, self.norm, self.eps, self.keepdim)

@@ -27,7 +27,7 @@ class _Dropout(Module):
         return shape
 
     def draw_mask(self, shape: tuple[int, ...]) -> Bool[Array, "..."]:
-        """Draws the next mask: what of an input of this shape is kept."""
+        """Draw the next mask: what of an input of this shape is kept."""
         return jax.random.bernoulli(self.rngs(), 1 - self.p, self._mask_shape(shape))
 
     def _mask(self, input: jax.Array, mask: Mask) -> Mask:
@@ -44,13 +44,13 @@ class Dropout(_Dropout):
 
     Args:
         p: the probability of zero.
-        inplace: has no effect but is stored; arrays do not change.
+        inplace: stored, without effect: JAX arrays are immutable.
         rngs: the source of the masks.
 
     Raises:
         ValueError: if ``p`` is no probability.
-        RuntimeError: at the call in training, for an input of whole numbers or truth values.
-        NotImplementedError: at the call in training, for a complex input.
+        RuntimeError: when called in training, for an input of integers or booleans.
+        NotImplementedError: when called in training, for a complex input.
 
     See "Improving neural networks by preventing co-adaptation of feature detectors" (arXiv:1207.0580) and
     `torch.nn.Dropout <https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout.html>`_.
@@ -60,7 +60,7 @@ class Dropout(_Dropout):
     """
 
     def __call__(self, input: Shaped[Array, "*shape"], *, mask: Mask = None) -> Shaped[Array, "*shape"]:
-        """Applies the mask that is given, or the next one drawn; returns the input as it is in evaluation mode."""
+        """Apply the mask that is given, or the next one drawn; returns the input unchanged in evaluation mode."""
         return F.dropout(input, self.p, self.training, mask=self._mask(input, mask))
 
 
@@ -68,7 +68,7 @@ class Dropout1d(_Dropout):
     """As :class:`Dropout`, of whole channels of ``(N, C, L)`` or ``(C, L)``.
 
     Raises:
-        RuntimeError: at the call, for an input of another number of axes.
+        RuntimeError: when called, for an input of a different number of axes.
 
     See "Efficient object localization using convolutional networks" (arXiv:1411.4280) and
     `torch.nn.Dropout1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout1d.html>`_.
@@ -81,7 +81,7 @@ class Dropout1d(_Dropout):
         return channels_of(shape, spatial_leading(len(shape), 1))
 
     def __call__(self, input: Shaped[Array, "*n c l"], *, mask: Mask = None) -> Shaped[Array, "*n c l"]:
-        """Applies the mask that is given, or the next one drawn; returns the input as it is in evaluation mode."""
+        """Apply the mask that is given, or the next one drawn; returns the input unchanged in evaluation mode."""
         return F.dropout1d(input, self.p, self.training, mask=self._mask(input, mask))
 
 
@@ -91,7 +91,7 @@ class Dropout2d(_Dropout):
     As in torch, an input of three axes is taken for ``(N, C, L)``, with a warning; so have inputs of other numbers.
 
     Raises:
-        RuntimeError: at the call in training, for an input of fewer than two axes.
+        RuntimeError: when called in training, for an input of fewer than two axes.
 
     See "Efficient object localization using convolutional networks" (arXiv:1411.4280) and
     `torch.nn.Dropout2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout2d.html>`_.
@@ -104,7 +104,7 @@ class Dropout2d(_Dropout):
         return channels_of(shape, spatial_leading(len(shape), 2))
 
     def __call__(self, input: Shaped[Array, "*shape"], *, mask: Mask = None) -> Shaped[Array, "*shape"]:
-        """Applies the mask that is given, or the next one drawn; returns the input as it is in evaluation mode."""
+        """Apply the mask that is given, or the next one drawn; returns the input unchanged in evaluation mode."""
         return F.dropout2d(input, self.p, self.training, mask=self._mask(input, mask))
 
 
@@ -114,7 +114,7 @@ class Dropout3d(_Dropout):
     As in torch, inputs of other numbers of axes have a warning, and a mask over the first.
 
     Raises:
-        RuntimeError: at the call in training, for an input without axes.
+        RuntimeError: when called in training, for an input without axes.
 
     See "Efficient object localization using convolutional networks" (arXiv:1411.4280) and
     `torch.nn.Dropout3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout3d.html>`_.
@@ -127,7 +127,7 @@ class Dropout3d(_Dropout):
         return channels_of(shape, spatial_leading(len(shape), 3))
 
     def __call__(self, input: Shaped[Array, "*shape"], *, mask: Mask = None) -> Shaped[Array, "*shape"]:
-        """Applies the mask that is given, or the next one drawn; returns the input as it is in evaluation mode."""
+        """Apply the mask that is given, or the next one drawn; returns the input unchanged in evaluation mode."""
         return F.dropout3d(input, self.p, self.training, mask=self._mask(input, mask))
 
 
@@ -143,7 +143,7 @@ class AlphaDropout(_Dropout):
     """
 
     def __call__(self, input: Shaped[Array, "*shape"], *, mask: Mask = None) -> Shaped[Array, "*shape"]:
-        """Applies the mask that is given, or the next one drawn; returns the input as it is in evaluation mode."""
+        """Apply the mask that is given, or the next one drawn; returns the input unchanged in evaluation mode."""
         return F.alpha_dropout(input, self.p, self.training, mask=self._mask(input, mask))
 
 
@@ -151,7 +151,7 @@ class FeatureAlphaDropout(_Dropout):
     """As :class:`AlphaDropout`, of whole channels of ``(N, C, ...)``.
 
     Raises:
-        RuntimeError: at the call in training, for an input of fewer than two axes.
+        RuntimeError: when called in training, for an input of fewer than two axes.
 
     See "Self-normalizing neural networks" (arXiv:1706.02515) and `torch.nn.FeatureAlphaDropout
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.FeatureAlphaDropout.html>`_.
@@ -164,5 +164,5 @@ class FeatureAlphaDropout(_Dropout):
         return channels_of(shape, 2)
 
     def __call__(self, input: Shaped[Array, "*shape"], *, mask: Mask = None) -> Shaped[Array, "*shape"]:
-        """Applies the mask that is given, or the next one drawn; returns the input as it is in evaluation mode."""
+        """Apply the mask that is given, or the next one drawn; returns the input unchanged in evaluation mode."""
         return F.feature_alpha_dropout(input, self.p, self.training, mask=self._mask(input, mask))

@@ -20,7 +20,7 @@ B = TypeVar("B", bound="EmbeddingBag")
 
 
 class _Table(Module):
-    """What the two kinds of tables have in common."""
+    """Base class of two kinds of tables."""
 
     max_norm: float | None
     norm_type: float
@@ -73,7 +73,7 @@ def _shape(embeddings: ArrayLike, name: str) -> tuple[int, int]:
 
 
 class Embedding(_Table):
-    """Looks up vectors of a table by index.
+    """Look up vectors of a table by index.
 
     Parameter: ``weight (num_embeddings, embedding_dim)``, drawn from the normal distribution; the row ``padding_idx``
     is zero at first.
@@ -91,13 +91,13 @@ class Embedding(_Table):
         norm_type: the p of that norm.
         scale_grad_by_freq: whether to divide each row's gradient by how often the call looks it up.
         sparse: accepted and without effect: gradients are dense.
-        dtype: of the parameter; float32 if not given.
+        dtype: parameter dtype. Default: float32.
         rngs: the source of the initial weights; needed unless a weight is given.
 
     Raises:
         AssertionError: for a ``padding_idx`` that is not there.
-        RuntimeError: for a negative size; at the call for indices that are no integers.
-        IndexError: at the call, for an index that is not there; under jit, where values are not known, it gives NaN.
+        RuntimeError: for a negative size; when called for indices that are no integers.
+        IndexError: when called, for an index that is not there; under jit, where values are not known, it gives NaN.
 
     See `torch.nn.Embedding <https://docs.pytorch.org/docs/stable/generated/torch.nn.Embedding.html>`_.
 
@@ -137,7 +137,7 @@ class Embedding(_Table):
         scale_grad_by_freq: bool = False,
         sparse: bool = False,
     ) -> E:
-        """Returns a layer with these rows.
+        """Return a layer with these rows.
 
         Args:
             embeddings: the table.
@@ -163,13 +163,13 @@ class Embedding(_Table):
         return f"{self.num_embeddings}, {self.embedding_dim}{options}"
 
     def __call__(self, input: Integer[Array, "*shape"]) -> Num[Array, "*shape dim"]:
-        """Returns the row of each index."""
+        """Return the row of each index."""
         weight = self._looked_up(input)
         return F.embedding(input, weight, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
 
 
 class EmbeddingBag(_Table):
-    """Looks up vectors of a table by index, and reduces them bag by bag.
+    """Look up vectors of a table by index, and reduces them bag by bag.
 
     Parameter: ``weight (num_embeddings, embedding_dim)``, drawn from the normal distribution; the row ``padding_idx``
     is zero at first. With ``max_norm`` a call changes it, as that of :class:`Embedding` does.
@@ -184,7 +184,7 @@ class EmbeddingBag(_Table):
         sparse: accepted and without effect: gradients are dense.
         include_last_offset: whether the last offset is the end of the last bag.
         padding_idx: an index that is left out of every bag; negative counts from the end.
-        dtype: of the parameter; float32 if not given.
+        dtype: parameter dtype. Default: float32.
         rngs: the source of the initial weights; needed unless a weight is given.
 
     Raises:
@@ -237,7 +237,7 @@ class EmbeddingBag(_Table):
         include_last_offset: bool = False,
         padding_idx: int | None = None,
     ) -> B:
-        """Returns a layer with these rows; arguments and errors are as of :meth:`Embedding.from_pretrained`.
+        """Return a layer with these rows; arguments and errors are as of :meth:`Embedding.from_pretrained`.
 
         >>> EmbeddingBag.from_pretrained(jnp.array([[1.0, 2.0], [3.0, 4.0]]))(jnp.array([[1, 0]])).tolist()
         [[2.0, 3.0]]
@@ -260,7 +260,7 @@ class EmbeddingBag(_Table):
         offsets: Integer[Array, " offsets"] | None = None,
         per_sample_weights: Float[Array, "..."] | None = None,
     ) -> Float[Array, "bags dim"]:
-        """Returns one vector for each bag."""
+        """Return one vector for each bag."""
         return F.embedding_bag(
             input,
             self._looked_up(input),

@@ -10,15 +10,15 @@ from flaxnets.nn.module import Module
 
 
 class Flatten(Module):
-    """Flattens the axes from ``start_dim`` to ``end_dim`` into one, in torch's memory order.
+    """Flatten the axes from ``start_dim`` to ``end_dim`` into one, in torch's memory order.
 
     Args:
         start_dim: the first axis to flatten.
         end_dim: the last one, itself included.
 
     Raises:
-        IndexError: at the call, if the input has no such axis.
-        RuntimeError: at the call, if ``start_dim`` comes after ``end_dim``.
+        IndexError: when called, if the input has no such axis.
+        RuntimeError: when called, if ``start_dim`` comes after ``end_dim``.
 
     See `torch.nn.Flatten <https://docs.pytorch.org/docs/stable/generated/torch.nn.Flatten.html>`_.
 
@@ -33,7 +33,7 @@ class Flatten(Module):
         self.end_dim = end_dim
 
     def __call__(self, input: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
-        """Returns the input with the axes joined."""
+        """Return the input with the axes joined."""
         input = jnp.asarray(input)
         ndim = max(input.ndim, 1)  # torch flattens a scalar into one element
         for dim in (self.start_dim, self.end_dim):
@@ -48,7 +48,7 @@ class Flatten(Module):
 
 
 class Unflatten(Module):
-    """Splits the axis ``dim`` into axes of the given sizes, in torch's memory order.
+    """Split the axis ``dim`` into axes of the given sizes, in torch's memory order.
 
     Args:
         dim: the axis.
@@ -56,9 +56,9 @@ class Unflatten(Module):
             with names, torch has no more, either.)
 
     Raises:
-        TypeError: for sizes that are no tuple or list of ints; at the call for a ``dim`` that is no int.
-        IndexError: at the call, if the input has no such axis.
-        RuntimeError: at the call, if the sizes do not multiply up to that of the axis.
+        TypeError: for sizes that are no tuple or list of ints; when called for a ``dim`` that is not an int.
+        IndexError: when called, if the input has no such axis.
+        RuntimeError: when called, if the sizes do not multiply up to that of the axis.
 
     See `torch.nn.Unflatten <https://docs.pytorch.org/docs/stable/generated/torch.nn.Unflatten.html>`_.
 
@@ -78,7 +78,7 @@ class Unflatten(Module):
         self.unflattened_size = tuple(unflattened_size)
 
     def __call__(self, input: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
-        """Returns the input with the axis split."""
+        """Return the input with the axis split."""
         input = jnp.asarray(input)
         if not isinstance(self.dim, int):
             raise TypeError(f"Unflatten: dim must be an int, got {self.dim!r}")

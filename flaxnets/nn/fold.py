@@ -9,7 +9,7 @@ from flaxnets.nn.module import Module
 
 
 class Unfold(Module):
-    """Returns the windows of images ``(N, C, H, W)`` or ``(C, H, W)`` as columns ``(N, C * kh * kw, L)``.
+    """Return the windows of images ``(N, C, H, W)`` or ``(C, H, W)`` as columns ``(N, C * kh * kw, L)``.
 
     Args:
         kernel_size: size of the window, one int or ``(h, w)`` as all the sizes.
@@ -18,7 +18,7 @@ class Unfold(Module):
         stride: step of the window.
 
     Raises:
-        RuntimeError, IndexError, TypeError: at the call, as :func:`flaxnets.nn.functional.unfold`.
+        RuntimeError, IndexError, TypeError: when called, as :func:`flaxnets.nn.functional.unfold`.
 
     See `torch.nn.Unfold <https://docs.pytorch.org/docs/stable/generated/torch.nn.Unfold.html>`_.
 
@@ -35,12 +35,12 @@ class Unfold(Module):
         self.stride = stride
 
     def __call__(self, input: Shaped[Array, "*n c h w"]) -> Shaped[Array, "*n window windows"]:
-        """Takes the input apart."""
+        """Take the input apart."""
         return F.unfold(input, self.kernel_size, self.dilation, self.padding, self.stride)
 
 
 class Fold(Module):
-    """Adds windows ``(N, C * kh * kw, L)`` or ``(C * kh * kw, L)`` up to images ``(N, C, H, W)``.
+    """Add windows ``(N, C * kh * kw, L)`` or ``(C * kh * kw, L)`` up to images ``(N, C, H, W)``.
 
     Args:
         output_size: of the images, one int or ``(h, w)`` as all the sizes.
@@ -50,7 +50,7 @@ class Fold(Module):
         stride: step of the window.
 
     Raises:
-        RuntimeError, TypeError: at the call, as :func:`flaxnets.nn.functional.fold`.
+        RuntimeError, TypeError: when called, as :func:`flaxnets.nn.functional.fold`.
 
     See `torch.nn.Fold <https://docs.pytorch.org/docs/stable/generated/torch.nn.Fold.html>`_.
 
@@ -70,5 +70,5 @@ class Fold(Module):
         self.stride = stride
 
     def __call__(self, input: Shaped[Array, "*n window windows"]) -> Shaped[Array, "*n c h w"]:
-        """Adds the windows up."""
+        """Add the windows up."""
         return F.fold(input, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride)

@@ -19,7 +19,7 @@ Ratio = int | float | Sequence[int | float]
 
 
 class _FractionalMaxPool(Module):
-    """What the fractional max-poolings have in common."""
+    """Base class of fractional max-poolings."""
 
     spatial_axes: int
 
@@ -57,7 +57,7 @@ class _FractionalMaxPool(Module):
         self.rngs = rngs.dropout.fork() if _random_samples is None and rngs is not None else None
 
     def draw_samples(self, input: Float[Array, "..."]) -> Float[Array, "n c d"]:
-        """Draws what the windows of the next input depend on."""
+        """Draw what the windows of the next input depend on."""
         assert self.rngs is not None
         return random_samples(self.rngs(), input, self.spatial_axes)
 
@@ -68,7 +68,7 @@ class _FractionalMaxPool(Module):
 
 
 class FractionalMaxPool2d(_FractionalMaxPool):
-    """Takes the maximum of each window of ``(N, C, H, W)`` or ``(C, H, W)``, the windows lying at random distances.
+    """Take the maximum of each window of ``(N, C, H, W)`` or ``(C, H, W)``, the windows lying at random distances.
 
     The distances sum up to the input's size. They are drawn anew for each call, example and channel, in evaluation mode
     too, from a random stream forked from ``rngs.dropout``; or given once and for all with ``_random_samples``, which
@@ -85,11 +85,11 @@ class FractionalMaxPool2d(_FractionalMaxPool):
     Raises:
         ValueError: if not exactly one of output size and ratio is given, for a ratio that is not between 0 and 1, or
             a window that is not positive.
-        TypeError: for samples that are no array, or neither samples nor ``rngs``; for a size that is no int.
-        RuntimeError: at the call, for a window too large for the output, a negative size, or samples of another
+        TypeError: for samples that are no array, or neither samples nor ``rngs``; for a size that is not an int.
+        RuntimeError: when called, for a window too large for the output, a negative size, or samples of another
             shape or dtype.
-        IndexError: for too few ratios, or at the call for an input of too few axes.
-        NotImplementedError: at the call, for an input that is not floating-point.
+        IndexError: for too few ratios, or when called for an input of too few axes.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See "Fractional Max-Pooling" (arXiv:1412.6071) and `torch.nn.FractionalMaxPool2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.FractionalMaxPool2d.html>`_.
@@ -101,12 +101,12 @@ class FractionalMaxPool2d(_FractionalMaxPool):
     spatial_axes = 2
 
     def __call__(self, input: Float[Array, "*n c h w"]) -> Any:
-        """Returns each window's maximum, and its place."""
+        """Return each window's maximum, and its place."""
         return F.fractional_max_pool2d(*self._arguments(input))
 
 
 class FractionalMaxPool3d(_FractionalMaxPool):
-    """Takes the maximum of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``, the windows at random distances.
+    """Take the maximum of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``, the windows at random distances.
 
     Arguments and errors are as of :class:`FractionalMaxPool2d`, for three axes; the samples are for depth, height and
     width. The sum of ``output_size`` and ``kernel_size`` is at most the input's size, in two dimensions one more.
@@ -121,5 +121,5 @@ class FractionalMaxPool3d(_FractionalMaxPool):
     spatial_axes = 3
 
     def __call__(self, input: Float[Array, "*n c d h w"]) -> Any:
-        """Returns each window's maximum, and its place."""
+        """Return each window's maximum, and its place."""
         return F.fractional_max_pool3d(*self._arguments(input))

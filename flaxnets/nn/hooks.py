@@ -20,7 +20,7 @@ class RegisteredHook:
 
 
 class RemovableHandle:
-    """Removes a hook, by :meth:`remove` or at the end of a ``with`` block.
+    """Remove a hook, by :meth:`remove` or at the end of a ``with`` block.
 
     See `torch.utils.hooks.RemovableHandle
     <https://github.com/pytorch/pytorch/blob/main/torch/utils/hooks.py>`_.
@@ -40,7 +40,7 @@ class RemovableHandle:
         self._hook = hook
 
     def remove(self) -> None:
-        """Removes the hook from the module; does nothing if the hook was removed before."""
+        """Remove the hook from the module; does nothing if the hook was removed before."""
         module = self._module()
         if module is not None:
             hooks = tuple(hook for hook in getattr(module, self._kind) if hook is not self._hook)
@@ -54,7 +54,7 @@ class RemovableHandle:
 
 
 def register(module: Any, kind: str, hook: RegisteredHook, prepend: bool) -> RemovableHandle:
-    """Adds a hook to the module's attribute ``kind``, a static tuple."""
+    """Add a hook to the module's attribute ``kind``, a static tuple."""
     enable()
     hooks = getattr(module, kind)
     object.__setattr__(module, kind, (hook, *hooks) if prepend else (*hooks, hook))
@@ -68,13 +68,13 @@ _enabled = False
 
 
 def set_call(kind: Any, compute: Callable[..., Any]) -> None:
-    """Makes ``compute`` what a call of the class's instances does, between the hooks."""
+    """Make ``compute`` what a call of the class's instances does, between the hooks."""
     computations[kind] = compute
     kind.__call__ = _calling_hooks(compute) if _enabled else compute
 
 
 def enable() -> None:
-    """Makes calls run hooks, also those of classes that are defined later."""
+    """Make calls run hooks, also those of classes that are defined later."""
     global _enabled
     if not _enabled:
         _enabled = True

@@ -12,7 +12,7 @@ Size = int | Sequence[int]
 
 
 class _LPPool(Module):
-    """What the norm-poolings of every number of spatial axes have in common."""
+    """Base class of norm-poolings of any number of spatial axes."""
 
     _extra_repr = "norm_type={norm_type}, kernel_size={kernel_size}, stride={stride}, ceil_mode={ceil_mode}"
 
@@ -24,7 +24,7 @@ class _LPPool(Module):
 
 
 class LPPool1d(_LPPool):
-    """Takes the norm of each window of ``(N, C, W)`` or ``(C, W)``; its gradient is 0 where the norm is 0.
+    """Take the norm of each window of ``(N, C, W)`` or ``(C, W)``; its gradient is 0 where the norm is 0.
 
     The elements go in without their absolute value: an odd norm of negative ones is NaN, or, for the norm 1, their
     sum. A last window that reaches past the end counts as many elements as the others, at the mean of those it has.
@@ -36,11 +36,11 @@ class LPPool1d(_LPPool):
         ceil_mode: whether a last window may reach past the end.
 
     Raises:
-        ZeroDivisionError: at the call, for a norm of 0.
-        RuntimeError: at the call, for an input of the wrong rank or smaller than the window, or a size that is not
+        ZeroDivisionError: when called, for a norm of 0.
+        RuntimeError: when called, for an input of the wrong rank or smaller than the window, or a size that is not
             positive.
-        TypeError: at the call, for a norm that is no number, or a size that is no int.
-        NotImplementedError: at the call, for a complex input.
+        TypeError: when called, for a norm that is no number, or a size that is not an int.
+        NotImplementedError: when called, for a complex input.
 
     See `torch.nn.LPPool1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.LPPool1d.html>`_.
 
@@ -49,18 +49,18 @@ class LPPool1d(_LPPool):
     """
 
     def __call__(self, input: Real[Array, "*n c w"]) -> Float[Array, "*n c w_out"]:
-        """Returns each window's norm."""
+        """Return each window's norm."""
         return F.lp_pool1d(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
 
 
 class LPPool2d(_LPPool):
-    """Takes the norm of each window of ``(N, C, H, W)`` or ``(C, H, W)``.
+    """Take the norm of each window of ``(N, C, H, W)`` or ``(C, H, W)``.
 
     Arguments and errors are as of :class:`LPPool1d`; sizes are one int or ``(h, w)``, and:
 
     Raises:
-        ValueError: at the call, for a window's size of another length.
-        IndexError: at the call, for an input of fewer than three axes.
+        ValueError: when called, for a window's size of another length.
+        IndexError: when called, for an input of fewer than three axes.
 
     See `torch.nn.LPPool2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.LPPool2d.html>`_.
 
@@ -69,12 +69,12 @@ class LPPool2d(_LPPool):
     """
 
     def __call__(self, input: Real[Array, "*n c h w"]) -> Float[Array, "*n c h_out w_out"]:
-        """Returns each window's norm."""
+        """Return each window's norm."""
         return F.lp_pool2d(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
 
 
 class LPPool3d(_LPPool):
-    """Takes the norm of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
+    """Take the norm of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
 
     Arguments and errors are as of :class:`LPPool2d`; every wrong rank is a RuntimeError.
 
@@ -85,5 +85,5 @@ class LPPool3d(_LPPool):
     """
 
     def __call__(self, input: Real[Array, "*n c d h w"]) -> Float[Array, "*n c d_out h_out w_out"]:
-        """Returns each window's norm."""
+        """Return each window's norm."""
         return F.lp_pool3d(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)

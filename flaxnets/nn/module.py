@@ -367,7 +367,7 @@ class Module(nnx.Module):
 
         Args:
             destination: a dict to fill and return.
-            prefix: put before every name as it is, as in torch: ``"model."``.
+            prefix: put before every name unchanged, as in torch: ``"model."``.
             keep_vars: whether the values are the variables themselves.
         """
         result = state.state_dict(self, prefix, keep_vars)

@@ -13,7 +13,7 @@ from flaxnets.state import own_modules
 
 
 class ModuleDict(Module):
-    """Holds modules by name, in order. It computes nothing itself.
+    """Hold modules by name, in order. It computes nothing itself.
 
     Args:
         modules: names and modules, as a mapping or as pairs.
@@ -37,7 +37,7 @@ class ModuleDict(Module):
             self.update(modules)
 
     def __call__(self, *input: Any) -> NoReturn:
-        """Raises NotImplementedError."""
+        """Raise NotImplementedError."""
         refuse_call(self)
 
     def _members(self) -> dict[str, nnx.Module]:
@@ -68,36 +68,36 @@ class ModuleDict(Module):
         return key in self._members()
 
     def clear(self) -> None:
-        """Removes all."""
+        """Remove all."""
         for key in self:
             delattr(self, key)
 
     def pop(self, key: str) -> nnx.Module:
-        """Removes the module of that name, and returns it."""
+        """Remove the module of that name, and returns it."""
         module = self[key]
         del self[key]
         return module
 
     def keys(self) -> KeysView[str]:
-        """Returns the names."""
+        """Return the names."""
         return self._members().keys()
 
     def items(self) -> ItemsView[str, nnx.Module]:
-        """Returns names and modules."""
+        """Return names and modules."""
         return self._members().items()
 
     def values(self) -> ValuesView[nnx.Module]:
-        """Returns the modules."""
+        """Return the modules."""
         return self._members().values()
 
     def update(self, modules: Any) -> None:
-        """Inserts or replaces modules; takes what the constructor takes."""
+        """Insert or replaces modules; takes what the constructor takes."""
         for key, module in as_pairs(modules, "ModuleDict"):
             self[key] = module
 
 
 class Container(Module):
-    """Holds modules by name; torch deprecates it in favour of a subclass of ``Module``.
+    """Hold modules by name; torch deprecates it in favour of a subclass of ``Module``.
 
     Args:
         **kwargs: names and modules.
@@ -120,12 +120,12 @@ class Container(Module):
             self.add_module(name, checked(module))
 
     def __call__(self, *input: Any) -> NoReturn:
-        """Raises NotImplementedError."""
+        """Raise NotImplementedError."""
         refuse_call(self)
 
 
 class DataParallel(Module):
-    """Calls the module it holds; all it adds is ``module.`` before every name, as in checkpoints of torch's wrapper.
+    """Call the module it holds; all it adds is ``module.`` before every name, as in checkpoints of torch's wrapper.
 
     How arrays are spread over devices is said with JAX's shardings, not by a module.
 
@@ -143,5 +143,5 @@ class DataParallel(Module):
         self.module = checked(module)
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Returns what the module returns."""
+        """Return what the module returns."""
         return self.module(*inputs, **kwargs)

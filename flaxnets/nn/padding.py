@@ -12,7 +12,7 @@ from flaxnets.nn.module import Module
 
 
 class _Pad(Module):
-    """What the padding layers of every mode and number of axes have in common."""
+    """Base class of padding layers of every mode and number of axes."""
 
     _extra_repr = "{padding}"
 
@@ -23,7 +23,7 @@ class _Pad(Module):
         self.padding = tuple(padding) if isinstance(padding, Iterable) else (padding,) * (2 * self.axes)
 
     def __call__(self, input: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
-        """Pads the input."""
+        """Pad the input."""
         return F.pad(input, self.padding, self.mode)
 
 
@@ -37,7 +37,7 @@ class _ConstantPad(_Pad):
         self.value = value
 
     def __call__(self, input: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
-        """Pads the input."""
+        """Pad the input."""
         return F.pad(input, self.padding, self.mode, self.value)
 
 
@@ -45,13 +45,13 @@ class _CircularPad(_Pad):
     mode = "circular"
 
     def __call__(self, input: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
-        """Pads the input."""
+        """Pad the input."""
         check_ndim(jnp.asarray(input), (self.axes + 1, self.axes + 2), type(self).__name__, ValueError)
         return super().__call__(input)
 
 
 class ConstantPad1d(_ConstantPad):
-    """Adds elements of one value at the ends of the last axis.
+    """Add elements of one value at the ends of the last axis.
 
     Args:
         padding: how many elements, one int or ``(left, right)``; a negative number takes so many away.
@@ -60,7 +60,7 @@ class ConstantPad1d(_ConstantPad):
     The input is of any shape.
 
     Raises:
-        RuntimeError, TypeError: at the call, as :func:`flaxnets.nn.functional.pad`.
+        RuntimeError, TypeError: when called, as :func:`flaxnets.nn.functional.pad`.
 
     See `torch.nn.ConstantPad1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.ConstantPad1d.html>`_.
 
@@ -72,7 +72,7 @@ class ConstantPad1d(_ConstantPad):
 
 
 class ConstantPad2d(_ConstantPad):
-    """Adds elements of one value at the ends of the last two axes.
+    """Add elements of one value at the ends of the last two axes.
 
     As :class:`ConstantPad1d`, with ``padding`` one int or ``(left, right, top, bottom)``.
 
@@ -86,7 +86,7 @@ class ConstantPad2d(_ConstantPad):
 
 
 class ConstantPad3d(_ConstantPad):
-    """Adds elements of one value at the ends of the last three axes.
+    """Add elements of one value at the ends of the last three axes.
 
     As :class:`ConstantPad1d`, with ``padding`` one int or ``(left, right, top, bottom, front, back)``.
 
@@ -100,7 +100,7 @@ class ConstantPad3d(_ConstantPad):
 
 
 class ZeroPad1d(ConstantPad1d):
-    """Adds zeros at the ends of the last axis.
+    """Add zeros at the ends of the last axis.
 
     Args:
         padding: how many elements, one int or ``(left, right)``; a negative number takes so many away.
@@ -108,7 +108,7 @@ class ZeroPad1d(ConstantPad1d):
     The input is of any shape.
 
     Raises:
-        RuntimeError, TypeError: at the call, as :func:`flaxnets.nn.functional.pad`.
+        RuntimeError, TypeError: when called, as :func:`flaxnets.nn.functional.pad`.
 
     See `torch.nn.ZeroPad1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.ZeroPad1d.html>`_.
 
@@ -123,7 +123,7 @@ class ZeroPad1d(ConstantPad1d):
 
 
 class ZeroPad2d(ConstantPad2d):
-    """Adds zeros at the ends of the last two axes.
+    """Add zeros at the ends of the last two axes.
 
     As :class:`ZeroPad1d`, with ``padding`` one int or ``(left, right, top, bottom)``.
 
@@ -140,7 +140,7 @@ class ZeroPad2d(ConstantPad2d):
 
 
 class ZeroPad3d(ConstantPad3d):
-    """Adds zeros at the ends of the last three axes.
+    """Add zeros at the ends of the last three axes.
 
     As :class:`ZeroPad1d`, with ``padding`` one int or ``(left, right, top, bottom, front, back)``.
 
@@ -161,7 +161,7 @@ class _ReflectionPad(_Pad):
 
 
 class ReflectionPad1d(_ReflectionPad):
-    """Adds the input mirrored at its ends, whose own elements are not repeated, along the last axis.
+    """Add the input mirrored at its ends, whose own elements are not repeated, along the last axis.
 
     Args:
         padding: how many elements, one int or ``(left, right)``; a negative number takes so many away.
@@ -169,7 +169,7 @@ class ReflectionPad1d(_ReflectionPad):
     The input has one or two axes more than are padded, those of batch and channels.
 
     Raises:
-        RuntimeError, NotImplementedError, TypeError: at the call, as :func:`flaxnets.nn.functional.pad`.
+        RuntimeError, NotImplementedError, TypeError: when called, as :func:`flaxnets.nn.functional.pad`.
 
     See `torch.nn.ReflectionPad1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.ReflectionPad1d.html>`_.
 
@@ -181,7 +181,7 @@ class ReflectionPad1d(_ReflectionPad):
 
 
 class ReflectionPad2d(_ReflectionPad):
-    """Adds the input mirrored at its ends, whose own elements are not repeated, along the last two axes.
+    """Add the input mirrored at its ends, whose own elements are not repeated, along the last two axes.
 
     As :class:`ReflectionPad1d`, with ``padding`` one int or ``(left, right, top, bottom)``.
 
@@ -195,7 +195,7 @@ class ReflectionPad2d(_ReflectionPad):
 
 
 class ReflectionPad3d(_ReflectionPad):
-    """Adds the input mirrored at its ends, whose own elements are not repeated, along the last three axes.
+    """Add the input mirrored at its ends, whose own elements are not repeated, along the last three axes.
 
     As :class:`ReflectionPad1d`, with ``padding`` one int or ``(left, right, top, bottom, front, back)``.
 
@@ -213,7 +213,7 @@ class _ReplicationPad(_Pad):
 
 
 class ReplicationPad1d(_ReplicationPad):
-    """Adds copies of the elements at the ends of the last axis.
+    """Add copies of the elements at the ends of the last axis.
 
     Args:
         padding: how many elements, one int or ``(left, right)``; a negative number takes so many away.
@@ -221,7 +221,7 @@ class ReplicationPad1d(_ReplicationPad):
     The input has one or two axes more than are padded, those of batch and channels.
 
     Raises:
-        RuntimeError, NotImplementedError, TypeError: at the call, as :func:`flaxnets.nn.functional.pad`.
+        RuntimeError, NotImplementedError, TypeError: when called, as :func:`flaxnets.nn.functional.pad`.
 
     See `torch.nn.ReplicationPad1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.ReplicationPad1d.html>`_.
 
@@ -233,7 +233,7 @@ class ReplicationPad1d(_ReplicationPad):
 
 
 class ReplicationPad2d(_ReplicationPad):
-    """Adds copies of the elements at the ends of the last two axes.
+    """Add copies of the elements at the ends of the last two axes.
 
     As :class:`ReplicationPad1d`, with ``padding`` one int or ``(left, right, top, bottom)``.
 
@@ -247,7 +247,7 @@ class ReplicationPad2d(_ReplicationPad):
 
 
 class ReplicationPad3d(_ReplicationPad):
-    """Adds copies of the elements at the ends of the last three axes.
+    """Add copies of the elements at the ends of the last three axes.
 
     As :class:`ReplicationPad1d`, with ``padding`` one int or ``(left, right, top, bottom, front, back)``.
 
@@ -261,7 +261,7 @@ class ReplicationPad3d(_ReplicationPad):
 
 
 class CircularPad1d(_CircularPad):
-    """Adds at each end what the input has at its other end, along the last axis.
+    """Add at each end what the input has at its other end, along the last axis.
 
     Args:
         padding: how many elements, one int or ``(left, right)``; a negative number takes so many away.
@@ -269,8 +269,8 @@ class CircularPad1d(_CircularPad):
     The input has one or two axes more than are padded, those of batch and channels.
 
     Raises:
-        RuntimeError, TypeError: at the call, as :func:`flaxnets.nn.functional.pad`.
-        ValueError: at the call, for an input of the wrong rank.
+        RuntimeError, TypeError: when called, as :func:`flaxnets.nn.functional.pad`.
+        ValueError: when called, for an input of the wrong rank.
 
     See `torch.nn.CircularPad1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.CircularPad1d.html>`_.
 
@@ -282,7 +282,7 @@ class CircularPad1d(_CircularPad):
 
 
 class CircularPad2d(_CircularPad):
-    """Adds at each end what the input has at its other end, along the last two axes.
+    """Add at each end what the input has at its other end, along the last two axes.
 
     As :class:`CircularPad1d`, with ``padding`` one int or ``(left, right, top, bottom)``.
 
@@ -296,7 +296,7 @@ class CircularPad2d(_CircularPad):
 
 
 class CircularPad3d(_CircularPad):
-    """Adds at each end what the input has at its other end, along the last three axes.
+    """Add at each end what the input has at its other end, along the last three axes.
 
     As :class:`CircularPad1d`, with ``padding`` one int or ``(left, right, top, bottom, front, back)``.
 

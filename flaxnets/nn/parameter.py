@@ -96,12 +96,12 @@ class Parameter(_TensorLike, nnx.Param):
             self.set_metadata(frozen=True)
 
     def requires_grad_(self: P, requires_grad: bool = True) -> P:
-        """Sets whether gradients flow into it, and returns the parameter."""
+        """Set whether gradients flow into it, and returns the parameter."""
         self.requires_grad = requires_grad
         return self
 
     def numel(self) -> int:
-        """Returns the number of elements."""
+        """Return the number of elements."""
         return math.prod(self.shape)
 
     @property
@@ -114,7 +114,7 @@ class Parameter(_TensorLike, nnx.Param):
         self.set_value(jnp.asarray(value))
 
     def get_value(self, **index: Any) -> Any:
-        """Returns the array, as a constant if the parameter is frozen."""
+        """Return the array, as a constant if the parameter is frozen."""
         value = super().get_value(**index)
         if self.get_metadata("frozen", False) and isinstance(value, jax.Array):
             return jax.lax.stop_gradient(value)
@@ -129,7 +129,7 @@ class Parameter(_TensorLike, nnx.Param):
         return super().__getattr__(name)
 
     def set_value(self, value: Any, **index: Any) -> None:
-        """Sets the array, or the part of it at an index."""
+        """Set the array, or the part of it at an index."""
         if isinstance(self.get_raw_value(), jax.ShapeDtypeStruct):
             index = {}  # nothing is there that a part could be set of
         super().set_value(value, **index)
@@ -149,7 +149,7 @@ def _check_differentiable(value: Any) -> None:
 
 
 def adopt(variable: nnx.Variable) -> None:
-    """Makes a plain ``nnx.Param`` a :class:`Parameter`; the same object, so that tied parameters stay tied.
+    """Make a plain ``nnx.Param`` a :class:`Parameter`; the same object, so that tied parameters stay tied.
 
     >>> param = nnx.Param(jnp.ones(2))
     >>> adopt(param)
@@ -228,17 +228,17 @@ class _Uninitialized(nnx.Variable):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Raises RuntimeError, as there is none yet."""
+        """Raise RuntimeError, as there is none yet."""
         return self.get_value().shape
 
     def set_value(self, value: Any, **index: Any) -> None:
-        """Takes a value; with an array it becomes an ordinary variable."""
+        """Take a value; with an array it becomes an ordinary variable."""
         super().set_value(value, **index)
         if not isinstance(value, Uninitialized):
             object.__setattr__(self, "__class__", self.cls_to_become)
 
     def materialize(self, shape: tuple[int, ...], dtype: DTypeLike | None = None) -> None:
-        """Becomes an ordinary variable of this shape, filled with zeros."""
+        """Become an ordinary variable of this shape, filled with zeros."""
         self.set_value(jnp.zeros(shape, self.get_value().dtype if dtype is None else dtype))
 
 
@@ -293,7 +293,7 @@ class UninitializedBuffer(_Uninitialized, Buffer):
 
 
 def is_lazy(param: Any) -> bool:
-    """Returns whether this is a parameter or buffer without a shape.
+    """Return whether this is a parameter or buffer without a shape.
 
     >>> is_lazy(UninitializedParameter()), is_lazy(Parameter())
     (True, False)
@@ -313,7 +313,7 @@ def abstract(shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
 
 
 def redraw(module: nnx.Module, name: str, draw: Callable[[tuple[int, ...], Any], jax.Array]) -> None:
-    """Sets a parameter to ``draw(shape, dtype)``, where the old value was; as in torch, not one that is computed."""
+    """Set a parameter to ``draw(shape, dtype)``, where the old value was; as in torch, not one that is computed."""
     variable = vars(module).get(name)
     if not isinstance(variable, nnx.Variable):
         return

@@ -17,10 +17,10 @@ D = TypeVar("D", bound="ParameterDict")
 
 
 class _Container(Module):
-    """What the two containers have in common: how they hold a value."""
+    """Base class of two containers: how they hold a value."""
 
     def _hold(self, name: str, value: Any) -> None:
-        """Holds an array as a parameter, anything else as it is."""
+        """Hold an array as a parameter, anything else unchanged."""
         if isinstance(value, (jax.Array, np.ndarray)):
             value = Parameter(jax.numpy.asarray(value))
         setattr(self, name, value)
@@ -33,7 +33,7 @@ class _Container(Module):
         raise NotImplementedError
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Raises RuntimeError: containers of parameters compute nothing."""
+        """Raise RuntimeError: containers of parameters compute nothing."""
         raise RuntimeError(f"{type(self).__name__} should not be called, got {len(args) + len(kwargs)} arguments")
 
 
@@ -45,7 +45,7 @@ def _described(value: Any) -> str:
 
 
 class ParameterList(_Container):
-    """Holds parameters in a list; arrays become parameters, anything else is held as it is.
+    """Hold parameters in a list; arrays become parameters, anything else is held unchanged.
 
     Args:
         values: the parameters, named ``"0"``, ``"1"``, ...
@@ -99,13 +99,13 @@ class ParameterList(_Container):
         return self.extend(parameters)
 
     def append(self: L, value: Any) -> L:
-        """Adds a parameter at the end."""
+        """Add a parameter at the end."""
         self._hold(str(self._size), value)
         self._size += 1
         return self
 
     def extend(self: L, values: Iterable[Any]) -> L:
-        """Adds parameters at the end."""
+        """Add parameters at the end."""
         if not isinstance(values, Iterable) or isinstance(values, (jax.Array, np.ndarray, nnx.Variable)):
             raise TypeError(f"ParameterList: expected an iterable of parameters, got {type(values).__name__}")
         for value in values:
@@ -114,7 +114,7 @@ class ParameterList(_Container):
 
 
 class ParameterDict(_Container):
-    """Holds parameters by name, in order; arrays become parameters, anything else is held as it is.
+    """Hold parameters by name, in order; arrays become parameters, anything else is held unchanged.
 
     As in torch, a plain dict is taken in the order of its sorted names; an ``OrderedDict``, a ``ParameterDict`` or
     pairs in their own.
@@ -173,57 +173,57 @@ class ParameterDict(_Container):
         return key in self._keys
 
     def copy(self) -> "ParameterDict":
-        """Returns another dict of the same parameters."""
+        """Return another dict of the same parameters."""
         return ParameterDict(OrderedDict(self.items()))
 
     def setdefault(self, key: str, default: Any = None) -> Any:
-        """Returns the parameter of that name, after inserting ``default`` if there was none."""
+        """Return the parameter of that name, after inserting ``default`` if there was none."""
         if key not in self:
             self[key] = default
         return self[key]
 
     def clear(self) -> None:
-        """Removes all."""
+        """Remove all."""
         for key in self._keys:
             del self[key]
 
     def pop(self, key: str) -> Any:
-        """Removes the parameter of that name, and returns it."""
+        """Remove the parameter of that name, and returns it."""
         value = self[key]
         del self[key]
         return value
 
     def popitem(self) -> tuple[str, Any]:
-        """Removes the last name and parameter, and returns them."""
+        """Remove the last name and parameter, and returns them."""
         if not self._keys:
             raise KeyError("popitem: the ParameterDict has no parameters, got an empty one")
         key = self._keys[-1]
         return key, self.pop(key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Returns the parameter of that name, or ``default`` if there is none."""
+        """Return the parameter of that name, or ``default`` if there is none."""
         return self[key] if key in self else default  # noqa: SIM401
 
     def fromkeys(self, keys: Iterable[str], default: Any = None) -> "ParameterDict":
-        """Returns a new dict that holds ``default`` under each of these names."""
+        """Return a new dict that holds ``default`` under each of these names."""
         return ParameterDict((key, default) for key in keys)
 
     def keys(self) -> KeysView[str]:
-        """Returns the names."""
+        """Return the names."""
         return dict.fromkeys(self._keys).keys()
 
     def items(self) -> Iterable[tuple[str, Any]]:
-        """Returns names and parameters."""
+        """Return names and parameters."""
         return ((key, self[key]) for key in self._keys)
 
     _items = items
 
     def values(self) -> Iterable[Any]:
-        """Returns the parameters."""
+        """Return the parameters."""
         return (self[key] for key in self._keys)
 
     def update(self, parameters: Any) -> None:
-        """Inserts or replaces parameters; takes what the constructor takes."""
+        """Insert or replaces parameters; takes what the constructor takes."""
         for key, value in as_pairs(parameters, "ParameterDict", sort=True):
             self[key] = value
 
@@ -243,7 +243,7 @@ class ParameterDict(_Container):
 
 
 def as_pairs(source: Any, name: str, *, sort: bool = False) -> Iterator[tuple[str, Any]]:
-    """Yields the names and values of a mapping or of an iterable of pairs; ``sort`` is for plain mappings."""
+    """Yield the names and values of a mapping or of an iterable of pairs; ``sort`` is for plain mappings."""
     if not isinstance(source, Iterable):
         raise TypeError(f"{name}: expected a mapping or an iterable of pairs, got {type(source).__name__}")
     items = getattr(source, "items", None)

@@ -14,7 +14,7 @@ Size = int | Sequence[int]
 
 
 class _MaxPool(Module):
-    """What the max-poolings of every number of spatial axes have in common."""
+    """Base class of max-poolings of any number of spatial axes."""
 
     _extra_repr = (
         "kernel_size={kernel_size}, stride={stride}, padding={padding}, dilation={dilation}, ceil_mode={ceil_mode}"
@@ -41,7 +41,7 @@ class _MaxPool(Module):
 
 
 class MaxPool1d(_MaxPool):
-    """Takes the maximum of each window of ``(N, C, W)`` or ``(C, W)``; of equal ones the first gets the gradient.
+    """Take the maximum of each window of ``(N, C, W)`` or ``(C, W)``; of equal ones the first gets the gradient.
 
     Args:
         kernel_size: size of the window, one int or one for each spatial axis.
@@ -52,10 +52,10 @@ class MaxPool1d(_MaxPool):
         ceil_mode: whether a last window may reach past the end.
 
     Raises:
-        RuntimeError: at the call, for an input of the wrong rank, with no channel, or smaller than the window; for a
+        RuntimeError: when called, for an input of the wrong rank, with no channel, or smaller than the window; for a
             size that is not positive, or a padding of more than half the window.
-        TypeError: at the call, for a size that is no int.
-        NotImplementedError: at the call, for a complex or boolean input.
+        TypeError: when called, for a size that is not an int.
+        NotImplementedError: when called, for a complex or boolean input.
 
     See `torch.nn.MaxPool1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool1d.html>`_.
 
@@ -64,12 +64,12 @@ class MaxPool1d(_MaxPool):
     """
 
     def __call__(self, input: Real[Array, "*n c w"]) -> Any:
-        """Returns each window's maximum, and its place."""
+        """Return each window's maximum, and its place."""
         return F.max_pool1d(input, *self._arguments())
 
 
 class MaxPool2d(_MaxPool):
-    """Takes the maximum of each window of ``(N, C, H, W)`` or ``(C, H, W)``.
+    """Take the maximum of each window of ``(N, C, H, W)`` or ``(C, H, W)``.
 
     Arguments and errors are as of :class:`MaxPool1d`; a place is ``row * W + column``.
 
@@ -80,12 +80,12 @@ class MaxPool2d(_MaxPool):
     """
 
     def __call__(self, input: Real[Array, "*n c h w"]) -> Any:
-        """Returns each window's maximum, and its place."""
+        """Return each window's maximum, and its place."""
         return F.max_pool2d(input, *self._arguments())
 
 
 class MaxPool3d(_MaxPool):
-    """Takes the maximum of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
+    """Take the maximum of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
 
     Arguments and errors are as of :class:`MaxPool1d`; a place is ``(slice * H + row) * W + column``.
 
@@ -96,12 +96,12 @@ class MaxPool3d(_MaxPool):
     """
 
     def __call__(self, input: Real[Array, "*n c d h w"]) -> Any:
-        """Returns each window's maximum, and its place."""
+        """Return each window's maximum, and its place."""
         return F.max_pool3d(input, *self._arguments())
 
 
 class AvgPool1d(Module):
-    """Takes the mean of each window of ``(N, C, W)`` or ``(C, W)``; of integers, without the fraction.
+    """Take the mean of each window of ``(N, C, W)`` or ``(C, W)``; of integers, without the fraction.
 
     Args:
         kernel_size: size of the window, one int or one for each spatial axis.
@@ -137,12 +137,12 @@ class AvgPool1d(Module):
         self.count_include_pad = count_include_pad
 
     def __call__(self, input: Real[Array, "*n c w"]) -> Real[Array, "*n c w_out"]:
-        """Returns each window's mean."""
+        """Return each window's mean."""
         return F.avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
 
 
 class _AvgPool(Module):
-    """What the mean-poolings of two and three spatial axes have in common."""
+    """Base class of mean-poolings of two and three spatial axes."""
 
     _extra_repr = "kernel_size={kernel_size}, stride={stride}, padding={padding}"
 
@@ -168,7 +168,7 @@ class _AvgPool(Module):
 
 
 class AvgPool2d(_AvgPool):
-    """Takes the mean of each window of ``(N, C, H, W)`` or ``(C, H, W)``.
+    """Take the mean of each window of ``(N, C, H, W)`` or ``(C, H, W)``.
 
     Arguments and errors are as of :class:`AvgPool1d`, and:
 
@@ -176,8 +176,8 @@ class AvgPool2d(_AvgPool):
         divisor_override: what to divide each sum by, instead of the number of elements.
 
     Raises:
-        RuntimeError: at the call, for a divisor of 0.
-        IndexError: at the call, for an input of fewer than three axes.
+        RuntimeError: when called, for a divisor of 0.
+        IndexError: when called, for an input of fewer than three axes.
 
     See `torch.nn.AvgPool2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool2d.html>`_.
 
@@ -186,12 +186,12 @@ class AvgPool2d(_AvgPool):
     """
 
     def __call__(self, input: Real[Array, "*n c h w"]) -> Real[Array, "*n c h_out w_out"]:
-        """Returns each window's mean."""
+        """Return each window's mean."""
         return F.avg_pool2d(input, *self._arguments())
 
 
 class AvgPool3d(_AvgPool):
-    """Takes the mean of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
+    """Take the mean of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
 
     Arguments and errors are as of :class:`AvgPool2d`; every wrong rank is a RuntimeError.
 
@@ -202,5 +202,5 @@ class AvgPool3d(_AvgPool):
     """
 
     def __call__(self, input: Real[Array, "*n c d h w"]) -> Real[Array, "*n c d_out h_out w_out"]:
-        """Returns each window's mean."""
+        """Return each window's mean."""
         return F.avg_pool3d(input, *self._arguments())

@@ -42,16 +42,16 @@ class RNN(RNNBase):
         batch_first: whether batched inputs and outputs, but not states, are ``(N, T, ...)``.
         dropout: the probability, in training mode, of zero for each output of every layer but the last.
         bidirectional: whether each layer also reads the sequence from its end.
-        dtype: of the parameters; float32 if not given.
+        dtype: parameter dtype. Default: float32.
         proj_size: there for its error alone: only :class:`LSTM` projects.
-        rngs: the source of the initial weights and of dropout's masks.
+        rngs: random number generators for the initial weights and the dropout masks.
 
     Raises:
         ValueError: for sizes that are not positive, a dropout that is no probability, an unknown nonlinearity or any
-            ``proj_size``, and at the call for an input of the wrong rank or dtype, or masks of the wrong shape.
+            ``proj_size``, and when called for an input of the wrong rank or dtype, or masks of the wrong shape.
         TypeError: for sizes that are no int, and for ``bias`` or ``batch_first`` that is no bool.
-        RuntimeError: at the call, for an input or a state that does not fit, and for a sequence of no steps.
-        NotImplementedError: at the call, for a packed sequence of torch.
+        RuntimeError: when called, for an input or a state that does not fit, and for a sequence of no steps.
+        NotImplementedError: when called, for a packed sequence of torch.
 
     See "Finding structure in time" (https://doi.org/10.1207/s15516709cog1402_1) and `torch.nn.RNN
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html>`_.
@@ -86,7 +86,7 @@ class RNN(RNNBase):
         self, input: Float[Array, "... in"] | PaddedSequence, hx: _Hidden = None,
         *, masks: _Masks = None,
     ) -> tuple[Float[Array, "... out"] | PaddedSequence, Float[Array, "... hidden"]]:  # fmt: skip
-        """Returns the outputs of all steps and the last hidden states, ``(output, h_n)``.
+        """Return the outputs of all steps and the last hidden states, ``(output, h_n)``.
 
         ``masks`` are used for dropout instead of drawn ones: one for each gap between layers, time first.
         """
@@ -114,9 +114,9 @@ class GRU(RNNBase):
         batch_first: whether batched inputs and outputs, but not states, are ``(N, T, ...)``.
         dropout: the probability, in training mode, of zero for each output of every layer but the last.
         bidirectional: whether each layer also reads the sequence from its end.
-        dtype: of the parameters; float32 if not given.
+        dtype: parameter dtype. Default: float32.
         proj_size: there for its error alone: only :class:`LSTM` projects.
-        rngs: the source of the initial weights and of dropout's masks.
+        rngs: random number generators for the initial weights and the dropout masks.
 
     Raises:
         ValueError, TypeError, RuntimeError, NotImplementedError: as :class:`RNN`.
@@ -150,7 +150,7 @@ class GRU(RNNBase):
         self, input: Float[Array, "... in"] | PaddedSequence, hx: _Hidden = None,
         *, masks: _Masks = None,
     ) -> tuple[Float[Array, "... out"] | PaddedSequence, Float[Array, "... hidden"]]:  # fmt: skip
-        """Returns ``(output, h_n)``; ``masks`` as in :meth:`RNN.__call__`."""
+        """Return ``(output, h_n)``; ``masks`` as in :meth:`RNN.__call__`."""
         output, (h_n,) = self._run(input, None if hx is None else (hx,), masks)
         return output, h_n
 
@@ -177,8 +177,8 @@ class LSTM(RNNBase):
         dropout: the probability, in training mode, of zero for each output of every layer but the last.
         bidirectional: whether each layer also reads the sequence from its end.
         proj_size: size that the hidden state is projected to; 0 for no projection.
-        dtype: of the parameters; float32 if not given.
-        rngs: the source of the initial weights and of dropout's masks.
+        dtype: parameter dtype. Default: float32.
+        rngs: random number generators for the initial weights and the dropout masks.
 
     Raises:
         ValueError, TypeError, RuntimeError, NotImplementedError: as :class:`RNN`; ValueError not for every
@@ -212,6 +212,6 @@ class LSTM(RNNBase):
         self, input: Float[Array, "... in"] | PaddedSequence, hx: _Pair | None = None,
         *, masks: _MasksOfBoth = None,
     ) -> tuple[Float[Array, "... d_out"] | PaddedSequence, _Pair]:  # fmt: skip
-        """Returns ``(output, (h_n, c_n))``; ``masks`` as in :meth:`RNN.__call__`."""
+        """Return ``(output, (h_n, c_n))``; ``masks`` as in :meth:`RNN.__call__`."""
         output, (h_n, c_n) = self._run(input, hx, masks)
         return output, (h_n, c_n)

@@ -36,14 +36,14 @@ class RNNBase(Module):
         dropout: the probability, in training mode, of zero for each output of every layer but the last.
         bidirectional: whether each layer also reads the sequence from its end.
         proj_size: size that the hidden state is projected to; 0 for no projection.
-        dtype: of the parameters; float32 if not given.
-        rngs: the source of the initial weights and of dropout's masks.
+        dtype: parameter dtype. Default: float32.
+        rngs: random number generators for the initial weights and the dropout masks.
 
     Raises:
         ValueError: for an unknown mode, sizes that are not positive, a dropout that is no probability, or a
             ``proj_size`` that is negative or not smaller than ``hidden_size``.
         TypeError: for sizes that are no int, and for ``bias`` or ``batch_first`` that is no bool.
-        NotImplementedError: at the call; :class:`RNN`, :class:`GRU` and :class:`LSTM` say what they compute.
+        NotImplementedError: when called; :class:`RNN`, :class:`GRU` and :class:`LSTM` say what they compute.
 
     See `torch.nn.RNNBase <https://docs.pytorch.org/docs/stable/generated/torch.nn.RNNBase.html>`_.
 
@@ -81,7 +81,7 @@ class RNNBase(Module):
         self.reset_parameters(rngs=rngs)
 
     def reset_parameters(self, *, rngs: nnx.Rngs) -> None:
-        """Draw the parameters anew."""
+        """Reinitialise the parameters."""
         bound = 1 / math.sqrt(self.hidden_size)
         for names in self._weight_names():
             for name in names:
@@ -125,11 +125,11 @@ class RNNBase(Module):
         return LayerWeights(**{name: getattr(self, f"{name}_{suffix}")[...] for name in names})
 
     def draw_mask(self, shape: tuple[int, ...]) -> Bool[Array, "..."]:
-        """Draws the next dropout mask: which elements of a layer's output of this shape are kept."""
+        """Draw the next dropout mask: which elements of a layer's output of this shape are kept."""
         return jax.random.bernoulli(self.rngs(), 1 - self.dropout, shape)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Raises NotImplementedError: the base class computes nothing."""
+        """Raise NotImplementedError: the base class computes nothing."""
         raise NotImplementedError(f"{type(self).__name__} of mode {self.mode!r} cannot be called; use RNN, GRU or LSTM")
 
     def _run(

@@ -28,12 +28,12 @@ class RNNCellBase(Module):
         hidden_size: size of the state.
         bias: whether to add biases.
         num_chunks: how many gates the weights are for.
-        dtype: of the parameters; float32 if not given.
-        rngs: the source of the initial weights.
+        dtype: parameter dtype. Default: float32.
+        rngs: random number generators for the initial weights.
 
     Raises:
         RuntimeError: for a negative size.
-        NotImplementedError: at the call; :class:`RNNCell`, :class:`GRUCell` and :class:`LSTMCell` say what they
+        NotImplementedError: when called; :class:`RNNCell`, :class:`GRUCell` and :class:`LSTMCell` say what they
             compute.
 
     See `torch.nn.RNNCell <https://docs.pytorch.org/docs/stable/generated/torch.nn.RNNCell.html>`_, whose base it is.
@@ -67,7 +67,7 @@ class RNNCellBase(Module):
         self.reset_parameters(rngs=rngs)
 
     def reset_parameters(self, *, rngs: nnx.Rngs) -> None:
-        """Draw the parameters anew."""
+        """Reinitialise the parameters."""
         bound = 1 / math.sqrt(self.hidden_size) if self.hidden_size else 0.0
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
             redraw(self, name, lambda shape, dtype: init.uniform(rngs.params(), shape, dtype, a=-bound, b=bound))
@@ -78,7 +78,7 @@ class RNNCellBase(Module):
         return f"{self.input_size}, {self.hidden_size}{changed(self, bias=True)}{nonlinearity}"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Raises NotImplementedError: the base class computes nothing."""
+        """Raise NotImplementedError: the base class computes nothing."""
         raise NotImplementedError(f"{type(self).__name__} cannot be called; use RNNCell, GRUCell or LSTMCell")
 
     def _step(self, mode: str, input: jax.Array, hx: tuple[jax.Array, ...] | None) -> State:
@@ -100,13 +100,13 @@ class RNNCell(RNNCellBase):
         hidden_size: size of the state.
         bias: whether to add biases.
         nonlinearity: ``"tanh"`` or ``"relu"``.
-        dtype: of the parameters; float32 if not given.
-        rngs: the source of the initial weights.
+        dtype: parameter dtype. Default: float32.
+        rngs: random number generators for the initial weights.
 
     Raises:
-        RuntimeError: for a negative size, and at the call for an unknown nonlinearity or an input or state of the
+        RuntimeError: for a negative size, and when called for an unknown nonlinearity or an input or state of the
             wrong size or dtype.
-        ValueError: at the call, for an input or a state of the wrong rank.
+        ValueError: when called, for an input or a state of the wrong rank.
 
     See "Finding structure in time" (https://doi.org/10.1207/s15516709cog1402_1) and `torch.nn.RNNCell
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.RNNCell.html>`_.
@@ -133,7 +133,7 @@ class RNNCell(RNNCellBase):
     def __call__(
         self, input: Float[Array, "*n in"], hx: Float[Array, "*n hidden"] | None = None
     ) -> Float[Array, "*n hidden"]:
-        """Returns the next state."""
+        """Return the next state."""
         if self.nonlinearity not in ("tanh", "relu"):
             raise RuntimeError(f"RNNCell: nonlinearity must be 'tanh' or 'relu', got {self.nonlinearity!r}")
         return self._step(f"RNN_{self.nonlinearity.upper()}", input, None if hx is None else (hx,))[0]
@@ -152,12 +152,12 @@ class GRUCell(RNNCellBase):
         input_size: size of the input's last axis.
         hidden_size: size of the state.
         bias: whether to add biases.
-        dtype: of the parameters; float32 if not given.
-        rngs: the source of the initial weights.
+        dtype: parameter dtype. Default: float32.
+        rngs: random number generators for the initial weights.
 
     Raises:
-        RuntimeError: for a negative size, and at the call for an input or state of the wrong size or dtype.
-        ValueError: at the call, for an input or a state of the wrong rank.
+        RuntimeError: for a negative size, and when called for an input or state of the wrong size or dtype.
+        ValueError: when called, for an input or a state of the wrong rank.
 
     See "Learning phrase representations using RNN encoder-decoder" (arXiv:1406.1078) and `torch.nn.GRUCell
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.GRUCell.html>`_.
@@ -180,7 +180,7 @@ class GRUCell(RNNCellBase):
     def __call__(
         self, input: Float[Array, "*n in"], hx: Float[Array, "*n hidden"] | None = None
     ) -> Float[Array, "*n hidden"]:
-        """Returns the next state."""
+        """Return the next state."""
         return self._step("GRU", input, None if hx is None else (hx,))[0]
 
 
@@ -198,13 +198,13 @@ class LSTMCell(RNNCellBase):
         input_size: size of the input's last axis.
         hidden_size: size of both states.
         bias: whether to add biases.
-        dtype: of the parameters; float32 if not given.
-        rngs: the source of the initial weights.
+        dtype: parameter dtype. Default: float32.
+        rngs: random number generators for the initial weights.
 
     Raises:
-        RuntimeError: for a negative size, and at the call for an input or states of the wrong size, number or dtype.
-        ValueError: at the call, for an input or a state of the wrong rank.
-        TypeError: at the call, for a state that is one array.
+        RuntimeError: for a negative size, and when called for an input or states of the wrong size, number or dtype.
+        ValueError: when called, for an input or a state of the wrong rank.
+        TypeError: when called, for a state that is one array.
 
     See "Long short-term memory" (https://doi.org/10.1162/neco.1997.9.8.1735) and `torch.nn.LSTMCell
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTMCell.html>`_.
@@ -231,7 +231,7 @@ class LSTMCell(RNNCellBase):
         input: Float[Array, "*n in"],
         hx: tuple[Float[Array, "*n hidden"], Float[Array, "*n hidden"]] | None = None,
     ) -> tuple[Float[Array, "*n hidden"], Float[Array, "*n hidden"]]:
-        """Returns the next states, ``(h, c)``."""
+        """Return the next states, ``(h, c)``."""
         if hx is not None and not isinstance(hx, (tuple, list)):
             raise TypeError(f"LSTMCell: the state must be a pair (h, c), got one array of shape {jnp.shape(hx)}")
         h, c = self._step("LSTM", input, hx)

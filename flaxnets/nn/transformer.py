@@ -43,7 +43,7 @@ def _copy(layer: nnx.Module, number: int) -> nnx.Module:
 
 
 class TransformerEncoder(_Stack):
-    """Calls copies of a layer one after the other, and a norm on the output of the last.
+    """Call copies of a layer one after the other, and a norm on the output of the last.
 
     The copies, named ``layers.0``, ``layers.1``, ..., begin with the same weights, and draw dropout masks of their
     own. At padded steps the outputs are what the layers compute there, as in torch wherever it keeps gradients; its
@@ -58,7 +58,7 @@ class TransformerEncoder(_Stack):
         mask_check: belongs to it; without effect here.
 
     Raises:
-        IndexError: at the call, if there is no layer.
+        IndexError: when called, if there is no layer.
 
     See `torch.nn.TransformerEncoder
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.TransformerEncoder.html>`_.
@@ -87,7 +87,7 @@ class TransformerEncoder(_Stack):
         src_key_padding_mask: Mask | None = None,
         is_causal: bool | None = None,
     ) -> Float[Array, "*steps d_model"]:
-        """Returns the sequence; masks and ``is_causal`` as of :meth:`MultiheadAttention.__call__`."""
+        """Return the sequence; masks and ``is_causal`` as of :meth:`MultiheadAttention.__call__`."""
         masks = {"src_mask": mask, "src_key_padding_mask": src_key_padding_mask}
         return self._run(src, is_causal=bool(is_causal), **masks)
 
@@ -101,7 +101,7 @@ class TransformerDecoder(_Stack):
         norm: called on the output of the last, if given.
 
     Raises:
-        IndexError: at the call, if there is no layer.
+        IndexError: when called, if there is no layer.
 
     See `torch.nn.TransformerDecoder
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.TransformerDecoder.html>`_.
@@ -125,7 +125,7 @@ class TransformerDecoder(_Stack):
         tgt_is_causal: bool | None = None,
         memory_is_causal: bool = False,
     ) -> Float[Array, "*steps d_model"]:
-        """Returns the sequence; masks and ``..._is_causal`` as of :meth:`MultiheadAttention.__call__`."""
+        """Return the sequence; masks and ``..._is_causal`` as of :meth:`MultiheadAttention.__call__`."""
         return self._run(
             tgt,
             memory,
@@ -139,7 +139,7 @@ class TransformerDecoder(_Stack):
 
 
 class Transformer(Module):
-    """Encodes one sequence, and decodes another that attends to it.
+    """Encode one sequence, and decodes another that attends to it.
 
     Maps ``src (S, N, d_model)`` and ``tgt (T, N, d_model)`` to ``(T, N, d_model)``; with ``batch_first`` all are
     ``(N, ..., d_model)``, and unbatched ones have no ``N``.
@@ -161,12 +161,12 @@ class Transformer(Module):
         batch_first: whether batched inputs and outputs are ``(N, ..., d_model)``.
         norm_first: whether each block begins with its norm, instead of normalising the sum at its end.
         bias: whether attentions, linear layers and norms have biases.
-        dtype: of the parameters; float32 if not given.
-        rngs: the source of the initial weights and of dropout's masks.
+        dtype: parameter dtype. Default: float32.
+        rngs: random number generators for the initial weights and the dropout masks.
 
     Raises:
-        RuntimeError: at the call, if ``src`` and ``tgt`` have other than ``d_model`` features or differ in batch size.
-        IndexError: at the call, if there is no layer.
+        RuntimeError: when called, if ``src`` and ``tgt`` have other than ``d_model`` features or differ in batch size.
+        IndexError: when called, if there is no layer.
         Further those of :class:`TransformerEncoderLayer`.
 
     See "Attention is all you need" (arXiv:1706.03762) and `torch.nn.Transformer
@@ -231,7 +231,7 @@ class Transformer(Module):
         tgt_is_causal: bool | None = None,
         memory_is_causal: bool = False,
     ) -> Float[Array, "*steps d_model"]:
-        """Returns the decoded sequence; masks and ``..._is_causal`` as of :meth:`MultiheadAttention.__call__`."""
+        """Return the decoded sequence; masks and ``..._is_causal`` as of :meth:`MultiheadAttention.__call__`."""
         src, tgt = jnp.asarray(src), jnp.asarray(tgt)
         axis = 0 if self.batch_first else 1
         if src.ndim == 3 and src.shape[axis] != tgt.shape[axis]:
@@ -257,7 +257,7 @@ class Transformer(Module):
 
     @staticmethod
     def generate_square_subsequent_mask(sz: int, dtype: DTypeLike = jnp.float32) -> Float[Array, "{sz} {sz}"]:
-        """Returns the mask to add that lets step ``i`` attend to the steps up to ``i``: ``-inf`` above the diagonal.
+        """Return the mask to add that lets step ``i`` attend to the steps up to ``i``: ``-inf`` above the diagonal.
 
         Raises:
             RuntimeError: for a negative size.

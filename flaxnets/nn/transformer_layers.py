@@ -58,7 +58,7 @@ class _TransformerLayer(Module):
         self.activation = getattr(F, activation) if isinstance(activation, str) else activation
 
     def _block(self, x: jax.Array, number: int, function: Callable[[jax.Array], jax.Array]) -> jax.Array:
-        """Adds what the function makes of ``x``; the norm comes before the function or after the sum."""
+        """Add what the function makes of ``x``; the norm comes before the function or after the sum."""
         norm, dropout = getattr(self, f"norm{number}"), getattr(self, f"dropout{number}")
         return x + dropout(function(norm(x))) if self.norm_first else norm(x + dropout(function(x)))
 
@@ -67,7 +67,7 @@ class _TransformerLayer(Module):
 
 
 class TransformerEncoderLayer(_TransformerLayer):
-    """Lets each step of a sequence attend to all, then maps each step by itself; both around skip connections.
+    """Let each step of a sequence attend to all, then maps each step by itself; both around skip connections.
 
     Maps ``(S, N, d_model)``, or ``(N, S, d_model)`` with ``batch_first``, or unbatched ``(S, d_model)``, to the same
     shape.
@@ -85,13 +85,13 @@ class TransformerEncoderLayer(_TransformerLayer):
         batch_first: whether batched inputs and outputs are ``(N, S, d_model)``.
         norm_first: whether each block begins with its norm, instead of normalising the sum at its end.
         bias: whether attention, linear layers and norms have biases.
-        dtype: of the parameters; float32 if not given.
-        rngs: the source of the initial weights and of dropout's masks.
+        dtype: parameter dtype. Default: float32.
+        rngs: random number generators for the initial weights and the dropout masks.
 
     Raises:
         RuntimeError: for an unknown activation, and what :class:`MultiheadAttention` raises it for.
         ValueError: for a dropout that is no probability, and what :class:`MultiheadAttention` raises it for.
-        AssertionError: if ``nhead`` does not divide ``d_model``, and at the call for shapes that do not fit.
+        AssertionError: if ``nhead`` does not divide ``d_model``, and when called for shapes that do not fit.
 
     See "Attention is all you need" (arXiv:1706.03762), arXiv:2002.04745 for ``norm_first``, and
     `torch.nn.TransformerEncoderLayer
@@ -112,7 +112,7 @@ class TransformerEncoderLayer(_TransformerLayer):
         src_key_padding_mask: Mask | None = None,
         is_causal: bool = False,
     ) -> Float[Array, "*steps d_model"]:
-        """Returns the sequence; masks and ``is_causal`` as of :meth:`MultiheadAttention.__call__`."""
+        """Return the sequence; masks and ``is_causal`` as of :meth:`MultiheadAttention.__call__`."""
 
         def attend(x: jax.Array) -> jax.Array:
             return self.self_attn(x, x, x, src_key_padding_mask, False, src_mask, is_causal=is_causal)[0]
@@ -153,7 +153,7 @@ class TransformerDecoderLayer(_TransformerLayer):
         tgt_is_causal: bool = False,
         memory_is_causal: bool = False,
     ) -> Float[Array, "*steps d_model"]:
-        """Returns the sequence; masks and ``..._is_causal`` as of :meth:`MultiheadAttention.__call__`."""
+        """Return the sequence; masks and ``..._is_causal`` as of :meth:`MultiheadAttention.__call__`."""
         memory = jnp.asarray(memory)
 
         def attend(x: jax.Array) -> jax.Array:

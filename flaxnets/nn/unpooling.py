@@ -13,7 +13,7 @@ Size = int | Sequence[int]
 
 
 class _MaxUnpool(Module):
-    """What the unpoolings of every number of spatial axes have in common."""
+    """Base class of unpoolings of any number of spatial axes."""
 
     _extra_repr = "kernel_size={kernel_size}, stride={stride}, padding={padding}"
 
@@ -26,7 +26,7 @@ class _MaxUnpool(Module):
 
 
 class MaxUnpool1d(_MaxUnpool):
-    """Puts the maxima ``(N, C, W)`` or ``(C, W)`` of a :class:`MaxPool1d` back to their places, with zeros elsewhere.
+    """Put the maxima ``(N, C, W)`` or ``(C, W)`` of a :class:`MaxPool1d` back to their places, with zeros elsewhere.
 
     Where several go to one place the last is there, on a GPU any; each of them gets the gradient.
     Under jit an index out of range cannot raise: its value goes nowhere.
@@ -37,13 +37,13 @@ class MaxUnpool1d(_MaxUnpool):
         padding: what the output is smaller by on both sides.
 
     Raises:
-        ValueError: at the call, for an output size that is negative, of another length, or no size that leads to the
+        ValueError: when called, for an output size that is negative, of another length, or no size that leads to the
             input's.
-        RuntimeError: at the call, for an input of the wrong rank, or indices of another shape, that are no integers,
+        RuntimeError: when called, for an input of the wrong rank, or indices of another shape, that are no integers,
             or out of range.
-        IndexError: at the call, for sizes of another length, or an input of far too few axes.
-        TypeError: at the call, for a size that is no int.
-        NotImplementedError: at the call, for an input that is not floating-point.
+        IndexError: when called, for sizes of another length, or an input of far too few axes.
+        TypeError: when called, for a size that is not an int.
+        NotImplementedError: when called, for a non-floating-point input.
 
     See `torch.nn.MaxUnpool1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxUnpool1d.html>`_.
 
@@ -60,12 +60,12 @@ class MaxUnpool1d(_MaxUnpool):
         indices: Int[Array, "*n c w"],
         output_size: Sequence[int] | None = None,
     ) -> Float[Array, "*n c w_out"]:
-        """Returns an array of ``output_size``, or of the least size whose pooling has the input's."""
+        """Return an array of ``output_size``, or of the least size whose pooling has the input's."""
         return F.max_unpool1d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
 
 
 class MaxUnpool2d(_MaxUnpool):
-    """Puts the maxima ``(N, C, H, W)`` or ``(C, H, W)`` of a :class:`MaxPool2d` back to their places.
+    """Put the maxima ``(N, C, H, W)`` or ``(C, H, W)`` of a :class:`MaxPool2d` back to their places.
 
     Arguments and errors are as of :class:`MaxUnpool1d`; sizes are one int or ``(h, w)``.
 
@@ -83,12 +83,12 @@ class MaxUnpool2d(_MaxUnpool):
         indices: Int[Array, "*n c h w"],
         output_size: Sequence[int] | None = None,
     ) -> Float[Array, "*n c h_out w_out"]:
-        """Returns an array of ``output_size``, or of the least size whose pooling has the input's."""
+        """Return an array of ``output_size``, or of the least size whose pooling has the input's."""
         return F.max_unpool2d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
 
 
 class MaxUnpool3d(_MaxUnpool):
-    """Puts the maxima ``(N, C, D, H, W)`` or ``(C, D, H, W)`` of a :class:`MaxPool3d` back to their places.
+    """Put the maxima ``(N, C, D, H, W)`` or ``(C, D, H, W)`` of a :class:`MaxPool3d` back to their places.
 
     Arguments and errors are as of :class:`MaxUnpool1d`, and a stride that is not positive is a RuntimeError.
 
@@ -106,5 +106,5 @@ class MaxUnpool3d(_MaxUnpool):
         indices: Int[Array, "*n c d h w"],
         output_size: Sequence[int] | None = None,
     ) -> Float[Array, "*n c d_out h_out w_out"]:
-        """Returns an array of ``output_size``, or of the least size whose pooling has the input's."""
+        """Return an array of ``output_size``, or of the least size whose pooling has the input's."""
         return F.max_unpool3d(input, indices, self.kernel_size, self.stride, self.padding, output_size)

@@ -10,7 +10,7 @@ from flaxnets.nn.module import Module
 
 
 class Upsample(Module):
-    """Resizes ``(N, C, L)``, ``(N, C, H, W)`` or ``(N, C, D, H, W)``.
+    """Resize ``(N, C, L)``, ``(N, C, H, W)`` or ``(N, C, D, H, W)``.
 
     Args:
         size: the output's size, one int or one for each spatial axis.
@@ -20,12 +20,12 @@ class Upsample(Module):
         recompute_scale_factor: whether the steps follow from the rounded sizes rather than from ``scale_factor``.
 
     Raises:
-        TypeError: for a list of scale factors; at the call, for a size that is no int.
-        ValueError: at the call, for not exactly one of ``size`` and ``scale_factor``, their wrong number, and options
+        TypeError: for a list of scale factors; when called, for a size that is not an int.
+        ValueError: when called, for not exactly one of ``size`` and ``scale_factor``, their wrong number, and options
             that do not go together.
-        NotImplementedError: at the call, for an unknown mode, one that the input's rank has not, or another dtype than
+        NotImplementedError: when called, for an unknown mode, one that the input's rank has not, or a dtype other than
             floating point (of ``nearest`` also uint8).
-        RuntimeError: at the call, for empty channels, spatial axes or output sizes.
+        RuntimeError: when called, for empty channels, spatial axes or output sizes.
 
     See `torch.nn.Upsample <https://docs.pytorch.org/docs/stable/generated/torch.nn.Upsample.html>`_.
 
@@ -59,7 +59,7 @@ class Upsample(Module):
         return f"{size}, mode={self.mode!r}"
 
     def __call__(self, input: Num[Array, "n c *spatial"]) -> Num[Array, "n c *spatial_out"]:
-        """Resizes each channel."""
+        """Resize each channel."""
         return F.interpolate(
             input, self.size, self.scale_factor, self.mode, self.align_corners, self.recompute_scale_factor
         )

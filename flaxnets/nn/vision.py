@@ -8,14 +8,14 @@ from flaxnets.nn.module import Module
 
 
 class PixelShuffle(Module):
-    """Makes ``r**2`` channels the ``(r, r)`` pixels of one: ``(..., C r**2, H, W)`` becomes ``(..., C, H r, W r)``.
+    """Make ``r**2`` channels the ``(r, r)`` pixels of one: ``(..., C r**2, H, W)`` becomes ``(..., C, H r, W r)``.
 
     Args:
         upscale_factor: the factor ``r``.
 
     Raises:
-        TypeError: at the call, for a factor that is no int.
-        RuntimeError: at the call, for a factor that is not positive or whose square does not divide the channels, or
+        TypeError: when called, for a factor that is not an int.
+        RuntimeError: when called, for a factor that is not positive or whose square does not divide the channels, or
             an input of fewer than three axes.
 
     See `torch.nn.PixelShuffle <https://docs.pytorch.org/docs/stable/generated/torch.nn.PixelShuffle.html>`_ and
@@ -31,19 +31,19 @@ class PixelShuffle(Module):
         self.upscale_factor = upscale_factor
 
     def __call__(self, input: Shaped[Array, "*n c h w"]) -> Shaped[Array, "*n c_out h_out w_out"]:
-        """Makes channels pixels."""
+        """Make channels pixels."""
         return F.pixel_shuffle(input, self.upscale_factor)
 
 
 class PixelUnshuffle(Module):
-    """Undoes :class:`PixelShuffle`: ``(..., C, H r, W r)`` becomes ``(..., C r**2, H, W)``.
+    """Undo :class:`PixelShuffle`: ``(..., C, H r, W r)`` becomes ``(..., C r**2, H, W)``.
 
     Args:
         downscale_factor: the factor ``r``.
 
     Raises:
-        TypeError: at the call, for a factor that is no int.
-        RuntimeError: at the call, for a factor that is not positive or does not divide height and width, or an input
+        TypeError: when called, for a factor that is not an int.
+        RuntimeError: when called, for a factor that is not positive or does not divide height and width, or an input
             of fewer than three axes.
 
     See `torch.nn.PixelUnshuffle <https://docs.pytorch.org/docs/stable/generated/torch.nn.PixelUnshuffle.html>`_ and
@@ -59,19 +59,19 @@ class PixelUnshuffle(Module):
         self.downscale_factor = downscale_factor
 
     def __call__(self, input: Shaped[Array, "*n c h w"]) -> Shaped[Array, "*n c_out h_out w_out"]:
-        """Makes pixels channels."""
+        """Make pixels channels."""
         return F.pixel_unshuffle(input, self.downscale_factor)
 
 
 class ChannelShuffle(Module):
-    """Takes the first channel of each group of ``(N, C, ...)``, then the second of each, and so on.
+    """Take the first channel of each group of ``(N, C, ...)``, then the second of each, and so on.
 
     Args:
         groups: the number of groups.
 
     Raises:
-        TypeError: at the call, for groups that are no int.
-        RuntimeError: at the call, for groups that are not positive or do not divide the channels, or an input of fewer
+        TypeError: when called, for groups that are no int.
+        RuntimeError: when called, for groups that are not positive or do not divide the channels, or an input of fewer
             than three axes.
 
     See `torch.nn.ChannelShuffle <https://docs.pytorch.org/docs/stable/generated/torch.nn.ChannelShuffle.html>`_ and
@@ -87,5 +87,5 @@ class ChannelShuffle(Module):
         self.groups = groups
 
     def __call__(self, input: Shaped[Array, "n c *spatial"]) -> Shaped[Array, "n c *spatial"]:
-        """Interleaves the groups."""
+        """Interleave the groups."""
         return F.channel_shuffle(input, self.groups)

@@ -67,7 +67,7 @@ def arange(*bounds: float, dtype: DTypeLike | None = None) -> jax.Array:
 
     Args:
         bounds: ``end``, or ``start, end``, or ``start, end, step``.
-        dtype: of the result; by default int64 (int32 without x64) for whole numbers, otherwise float32.
+        dtype: of the result; by default int64 (int32 without x64) for integers, otherwise float32.
 
     Raises:
         RuntimeError: for a step of zero or one that leads away from the end.

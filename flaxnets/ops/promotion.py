@@ -76,7 +76,7 @@ def promote(*tensors: ArrayLike) -> list[jax.Array]:
 
 
 def floating(input: ArrayLike) -> jax.Array:
-    """Cast integers and truth values to float32, as torch does before ``exp``, ``sqrt``, ``/`` and the like.
+    """Cast integers and booleans to float32, as torch does before ``exp``, ``sqrt``, ``/`` and the like.
 
     >>> floating(jnp.arange(2)).dtype.name
     'float32'

@@ -99,7 +99,7 @@ def std_mean(
 
 
 def cumsum(input: jax.Array, dim: int, *, dtype: DTypeLike | None = None) -> jax.Array:
-    """Return running sums along an axis; those of integers and truth values are int64 (without x64: int32).
+    """Return running sums along an axis; those of integers and booleans are int64 (without x64: int32).
 
     See `torch.cumsum <https://docs.pytorch.org/docs/stable/generated/torch.cumsum.html>`_.
 
@@ -111,7 +111,7 @@ def cumsum(input: jax.Array, dim: int, *, dtype: DTypeLike | None = None) -> jax
 
 
 def cumprod(input: jax.Array, dim: int, *, dtype: DTypeLike | None = None) -> jax.Array:
-    """Return running products along an axis; those of integers and truth values are int64 (without x64: int32).
+    """Return running products along an axis; those of integers and booleans are int64 (without x64: int32).
 
     See `torch.cumprod <https://docs.pytorch.org/docs/stable/generated/torch.cumprod.html>`_.
 
@@ -176,10 +176,10 @@ def histc(input: jax.Array, bins: int = 100, min: float = 0, max: float = 0) -> 
 
 
 def bincount(input: jax.Array, weights: jax.Array | None = None, minlength: int = 0) -> jax.Array:
-    """Count how often each whole number occurs, or sum its weights.
+    """Count how often each integer occurs, or sum its weights.
 
     Args:
-        input: a vector of whole numbers that are not negative.
+        input: a vector of integers that are not negative.
         weights: what each counts, by default 1.
         minlength: the least size of the result. Under jit, it is the size of the result: larger numbers are left out.
 

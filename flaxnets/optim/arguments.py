@@ -1,4 +1,4 @@
-"""Checks of what optimizers and schedules are called with."""
+"""Check of what optimizers and schedules are called with."""
 
 import functools
 import math
@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def learning_rate_first(function: F) -> F:
-    """Refuses parameters as the first argument of an optimizer, where torch has them, and says what to write."""
+    """Refuse parameters as the first argument of an optimizer, where torch has them, and says what to write."""
 
     @functools.wraps(function)
     def checked(*args: Any, **options: Any) -> Any:
@@ -42,7 +42,7 @@ _TORCHS_ARGUMENTS = ("foreach", "fused", "capturable", "differentiable")
 
 
 def holds_parameters(value: Any) -> bool:
-    """Returns whether this is a model, a parameter, or some of them."""
+    """Return whether this is a model, a parameter, or some of them."""
     if isinstance(value, (nnx.Module, nnx.Variable)) or hasattr(value, "parameters"):
         return True
     if getattr(value, "__name__", None) in ("parameters", "named_parameters"):  # methods that were not called
@@ -51,7 +51,7 @@ def holds_parameters(value: Any) -> bool:
 
 
 def written(args: Iterable[Any], options: Mapping[str, Any]) -> str:
-    """Returns the arguments of a call as they are typed."""
+    """Return the arguments of a call as they are typed."""
     return ", ".join([*map(repr, args), *(f"{name}={value!r}" for name, value in options.items())])
 
 
@@ -94,7 +94,7 @@ def _setting(where: str, name: str, value: Any) -> Any:
 
 
 def as_number(where: str, name: str, value: Any) -> Any:
-    """Returns a number as it is, or that of an array or tensor of one element.
+    """Return a number unchanged, or that of an array or tensor of one element.
 
     Raises:
         TypeError: for what is no number.

@@ -55,7 +55,7 @@ class Schedule:
         self.name, self._function = name, function
 
     def __call__(self, count: ArrayLike) -> Any:
-        """Returns the learning rate after ``count`` steps."""
+        """Return the learning rate after ``count`` steps."""
         return self._function(count)  # type: ignore[arg-type]
 
     def __getattr__(self, name: str) -> Any:
@@ -66,7 +66,7 @@ class Schedule:
 
 
 def _checked(function: F) -> F:
-    """Refuses an optimizer as the first argument, where torch has it, and what is no number where one is expected."""
+    """Refuse an optimizer as the first argument, where torch has it, and what is no number where one is expected."""
     name, signature = function.__qualname__.split(".")[0], inspect.signature(function)
 
     @functools.wraps(function)
@@ -118,7 +118,7 @@ def _schedule(function: F) -> F:
 
 @_schedule
 def StepLR(lr: float, step_size: int, gamma: float = 0.1) -> optax.Schedule:
-    """Multiplies the learning rate by ``gamma`` every ``step_size`` steps.
+    """Multiply the learning rate by ``gamma`` every ``step_size`` steps.
 
     >>> [round(float(StepLR(1.0, step_size=2)(t)), 3) for t in range(5)]
     [1.0, 1.0, 0.1, 0.1, 0.01]
@@ -128,7 +128,7 @@ def StepLR(lr: float, step_size: int, gamma: float = 0.1) -> optax.Schedule:
 
 @_schedule
 def MultiStepLR(lr: float, milestones: Iterable[int], gamma: float = 0.1) -> optax.Schedule:
-    """Multiplies the learning rate by ``gamma`` at every milestone; a milestone given twice counts twice.
+    """Multiply the learning rate by ``gamma`` at every milestone; a milestone given twice counts twice.
 
     >>> [round(float(MultiStepLR(1.0, milestones=[1, 3])(t)), 3) for t in range(5)]
     [1.0, 0.1, 0.1, 0.01, 0.01]
@@ -139,7 +139,7 @@ def MultiStepLR(lr: float, milestones: Iterable[int], gamma: float = 0.1) -> opt
 
 @_schedule
 def ExponentialLR(lr: float, gamma: float) -> optax.Schedule:
-    """Multiplies the learning rate by ``gamma`` every step.
+    """Multiply the learning rate by ``gamma`` every step.
 
     >>> [float(ExponentialLR(1.0, gamma=0.5)(t)) for t in range(3)]
     [1.0, 0.5, 0.25]
@@ -149,7 +149,7 @@ def ExponentialLR(lr: float, gamma: float) -> optax.Schedule:
 
 @_schedule
 def CosineAnnealingLR(lr: float, T_max: int, eta_min: float = 0.0) -> optax.Schedule:
-    """Falls from ``lr`` to ``eta_min`` in ``T_max`` steps along a cosine, and rises again after them.
+    """Fall from ``lr`` to ``eta_min`` in ``T_max`` steps along a cosine, and rises again after them.
 
     See "SGDR" (arXiv:1608.03983).
 
@@ -161,7 +161,7 @@ def CosineAnnealingLR(lr: float, T_max: int, eta_min: float = 0.0) -> optax.Sche
 
 @_schedule
 def CosineAnnealingWarmRestarts(lr: float, T_0: int, T_mult: int = 1, eta_min: float = 0.0) -> optax.Schedule:
-    """Falls from ``lr`` to ``eta_min`` along a cosine and starts again, each cycle ``T_mult`` times as long.
+    """Fall from ``lr`` to ``eta_min`` along a cosine and starts again, each cycle ``T_mult`` times as long.
 
     Raises:
         ValueError: if ``T_0`` or ``T_mult`` is not a positive int.
@@ -191,7 +191,7 @@ def CosineAnnealingWarmRestarts(lr: float, T_0: int, T_mult: int = 1, eta_min: f
 
 @_schedule
 def LinearLR(lr: float, start_factor: float = 1.0 / 3, end_factor: float = 1.0, total_iters: int = 5) -> optax.Schedule:
-    """Goes from ``lr * start_factor`` to ``lr * end_factor`` in ``total_iters`` steps, in equal parts.
+    """Go from ``lr * start_factor`` to ``lr * end_factor`` in ``total_iters`` steps, in equal parts.
 
     Raises:
         ValueError: for factors that torch rejects.
@@ -208,7 +208,7 @@ def LinearLR(lr: float, start_factor: float = 1.0 / 3, end_factor: float = 1.0, 
 
 @_schedule
 def PolynomialLR(lr: float, total_iters: int = 5, power: float = 1.0) -> optax.Schedule:
-    """Falls to 0 in ``total_iters`` steps, as a power of the steps left.
+    """Fall to 0 in ``total_iters`` steps, as a power of the steps left.
 
     >>> [float(PolynomialLR(1.0, total_iters=2, power=2.0)(t)) for t in range(4)]
     [1.0, 0.25, 0.0, 0.0]
@@ -218,7 +218,7 @@ def PolynomialLR(lr: float, total_iters: int = 5, power: float = 1.0) -> optax.S
 
 @_schedule
 def LambdaLR(lr: float, lr_lambda: Callable[[jax.Array], ArrayLike]) -> optax.Schedule:
-    """Multiplies the learning rate by a function of the number of steps; it is traced, so it computes with JAX.
+    """Multiply the learning rate by a function of the number of steps; it is traced, so it computes with JAX.
 
     >>> float(LambdaLR(1.0, lambda t: 1 / (1 + t))(3))
     0.25
@@ -230,7 +230,7 @@ def LambdaLR(lr: float, lr_lambda: Callable[[jax.Array], ArrayLike]) -> optax.Sc
 
 @_schedule
 def SequentialLR(schedulers: Sequence[optax.Schedule], milestones: Iterable[int]) -> optax.Schedule:
-    """Takes one schedule after the other, each from its own beginning at its milestone.
+    """Take one schedule after the other, each from its own beginning at its milestone.
 
     Raises:
         ValueError: unless there is one milestone fewer than there are schedules.
@@ -252,7 +252,7 @@ def SequentialLR(schedulers: Sequence[optax.Schedule], milestones: Iterable[int]
 
 @dataclasses.dataclass(frozen=True, init=False)
 class OneCycleLR(Schedule):
-    """Rises from ``max_lr / div_factor`` to ``max_lr`` and falls far below; the momentum does the opposite.
+    """Rise from ``max_lr / div_factor`` to ``max_lr`` and falls far below; the momentum does the opposite.
 
     An optimizer that gets this as its ``lr`` takes its momentum, or its first beta, from :meth:`momentum`.
 
@@ -312,7 +312,7 @@ class OneCycleLR(Schedule):
         object.__setattr__(self, "anneal_strategy", anneal_strategy)
 
     def __call__(self, count: ArrayLike) -> jax.Array:
-        """Returns the learning rate after ``count`` steps."""
+        """Return the learning rate after ``count`` steps."""
         return self._at(count, self.rates)
 
     @property

@@ -20,7 +20,7 @@ _BEFORE_STEPS = ("Adagrad",)
 
 
 def to_torch(optimizer: Optimizer, opt_state: Any, model: nnx.Module) -> dict[str, Any]:
-    """Returns what ``load_state_dict`` of torch's optimizer of the same name takes. Needs torch.
+    """Return what ``load_state_dict`` of torch's optimizer of the same name takes. Needs torch.
 
     Args:
         optimizer: one of :mod:`flaxnets.optim`.
@@ -62,7 +62,7 @@ def to_torch(optimizer: Optimizer, opt_state: Any, model: nnx.Module) -> dict[st
 def from_torch(
     optimizer: Optimizer, state_dict: Mapping[str, Any], model: nnx.Module, step: int | None = None
 ) -> OptimizerState:
-    """Returns the state that continues where torch's optimizer of the same name stood.
+    """Return the state that continues where torch's optimizer of the same name stood.
 
     Args:
         optimizer: one of :mod:`flaxnets.optim`, with torch's settings.

@@ -83,22 +83,22 @@ class Optimizer:
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def group_of(self, name: str) -> int:
-        """Returns which group a parameter is in; 0 is that of no filter."""
+        """Return which group a parameter is in; 0 is that of no filter."""
         for number, (matches, _) in enumerate(self.groups, start=1):
             if _matches(matches, name):
                 return number
         return 0
 
     def settings_of(self, group: int) -> dict[str, Any]:
-        """Returns all settings of a group, learning rates as they were given."""
+        """Return all settings of a group, learning rates as they were given."""
         return {**self.settings, **(self.groups[group - 1][1] if group else {})}
 
     def fresh_slots(self, name: str, parameter: jax.Array) -> Slots:
-        """Returns what is kept for the parameter of this name before its first step."""
+        """Return what is kept for the parameter of this name before its first step."""
         return self.slots_of(parameter, self._settings_at(jnp.zeros((), int))[self.group_of(name)])
 
     def init(self, params: optax.Params) -> OptimizerState:
-        """Returns the state before the first step.
+        """Return the state before the first step.
 
         Raises:
             ValueError: for a group that no parameter's name matches.
@@ -124,9 +124,9 @@ class Optimizer:
     def update(
         self, updates: optax.Updates, state: OptimizerState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, OptimizerState]:
-        """Returns what to add to the parameters, and the state after the step.
+        """Return what to add to the parameters, and the state after the step.
 
-        A parameter that is frozen, or has no gradient, stays as it is, and its slots too: what is added is zero. A
+        A parameter that is frozen, or has no gradient, stays unchanged, and its slots too: what is added is zero. A
         parameter that is no longer frozen begins as at its first step, or goes on where it was frozen. Plain arrays
         do not say whether they are frozen: of those the parameters stay that were frozen at :meth:`init`.
 
@@ -248,7 +248,7 @@ def _near(matches: Filter, names: Sequence[str]) -> str:
 
 
 def named_nodes(tree: Any) -> tuple[list[str], list[Any], Any]:
-    """Returns the variables of a tree of parameters, or its arrays, with torch's names for them, and its structure.
+    """Return the variables of a tree of parameters, or its arrays, with torch's names for them, and its structure.
 
     >>> import jax.numpy as jnp
     >>> named_nodes({"conv": {"weight": jnp.ones(2)}})[0]
@@ -271,7 +271,7 @@ def make(
     slots_of: Callable[[jax.Array, Settings], Slots],
     groups: Groups | None,
 ) -> Optimizer:
-    """Returns an optimizer, with its settings checked as torch checks them.
+    """Return an optimizer, with its settings checked as torch checks them.
 
     Raises:
         TypeError: for a setting that is no number, or not as many as there must be.
@@ -294,12 +294,12 @@ def make(
 
 
 def clip_grad_norm(max_norm: float) -> optax.GradientTransformation:
-    """Scales gradients down to a norm over all of them, by :func:`flaxnets.nn.utils.clip_grad_norm`.
+    """Scale gradients down to a norm over all of them, by :func:`flaxnets.nn.utils.clip_grad_norm`.
 
     Frozen parameters do not count, as in torch. To be chained before an optimizer.
 
     Args:
-        max_norm: the largest norm that is left as it is.
+        max_norm: the largest norm that is left unchanged.
 
     >>> clip = clip_grad_norm(1.0)
     >>> updates, _ = clip.update({"weight": jnp.array([3.0, 4.0])}, clip.init(None))

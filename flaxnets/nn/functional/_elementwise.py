@@ -1,4 +1,4 @@
-"""What the activation functions have in common."""
+"""Base class of activation functions."""
 
 import functools
 import operator
@@ -14,7 +14,7 @@ Take = Callable[[ArrayLike, str], jax.Array]
 
 
 def as_floating(input: ArrayLike, name: str) -> jax.Array:
-    """The input as an array; torch has no kernels for whole numbers, truth values or complex numbers here."""
+    """The input as an array; torch has no kernels for integers, booleans or complex numbers here."""
     array = jnp.asarray(input)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise NotImplementedError(f"{name}: expected a floating-point input, got one of dtype {array.dtype}; cast it")
@@ -22,19 +22,19 @@ def as_floating(input: ArrayLike, name: str) -> jax.Array:
 
 
 def as_floating_or_complex(input: ArrayLike, name: str) -> jax.Array:
-    """The input as an array; torch has no kernels for whole numbers or truth values here."""
+    """The input as an array; torch has no kernels for integers or booleans here."""
     array = jnp.asarray(input)
     return array if jnp.issubdtype(array.dtype, jnp.complexfloating) else as_floating(array, name)
 
 
 def as_inexact(input: ArrayLike, name: str) -> jax.Array:
-    """The input as a floating-point or complex array: whole numbers and truth values become float32."""
+    """The input as a floating-point or complex array: integers and booleans become float32."""
     array = jnp.asarray(input)
     return array if jnp.issubdtype(array.dtype, jnp.inexact) else array.astype(jnp.float32)
 
 
 def as_ordered(input: ArrayLike, name: str) -> jax.Array:
-    """The input as an array of floating-point or whole numbers."""
+    """The input as an array of floating-point or integers."""
     array = jnp.asarray(input)
     if array.dtype == jnp.bool:
         raise RuntimeError(f"{name}: expected numbers, got an input of dtype bool; cast it")

@@ -24,14 +24,14 @@ Combine = Callable[[Arrays, Arrays, jax.Array | None], Arrays]
 
 
 def check_dtype(input: jax.Array, kinds: tuple[Any, ...], name: str) -> None:
-    """Raises unless the dtype is of one of the kinds, such as ``jnp.floating``."""
+    """Raise unless the dtype is of one of the kinds, such as ``jnp.floating``."""
     if not any(jnp.issubdtype(input.dtype, kind) for kind in kinds):
         expected = " or ".join(kind.__name__ for kind in kinds)
         raise NotImplementedError(f"{name}: expected {expected} input, got {input.dtype}; cast it with .astype")
 
 
 def check_filled(input: jax.Array, first: int, name: str) -> None:
-    """Raises if an axis from the ``first`` on has no elements."""
+    """Raise if an axis from the ``first`` on has no elements."""
     if 0 in input.shape[first:]:
         raise RuntimeError(
             f"{name}: expected elements along all axes from the number {first} on, got an input of shape {input.shape}"
@@ -56,7 +56,7 @@ def windows_of(
     dilation: Size,
     ceil_mode: bool,
 ) -> Windows:
-    """Checks the arguments, and computes the output's sizes, as torch does."""
+    """Check the arguments, and computes the output's sizes, as torch does."""
     check_dtype(input, (jnp.floating, jnp.integer), name)
     check_ndim(input, (n + 1, n + 2), name, RuntimeError)
     check_filled(input, input.ndim - n - 1, name)
@@ -87,7 +87,7 @@ def windows_of(
 # Compiled as a whole also where the caller is not: some forty small operations otherwise, each on its own.
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def reduce_windows(arrays: Arrays, windows: Windows, fills: tuple[Number, ...], combine: Combine) -> Arrays:
-    """Reduces each window of the arrays; ``fills`` says what each array's padding is made of."""
+    """Reduce each window of the arrays; ``fills`` says what each array's padding is made of."""
     # The last axis first: rows are read before columns, which decides whose a tie is.
     for axis in reversed(windows.axes):
         reduce = _reduce_long if windows.kernel[axis] > COMBINED else _reduce_short

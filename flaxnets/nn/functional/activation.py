@@ -10,7 +10,7 @@ from flaxnets.nn.functional._elementwise import as_floating_or_complex, as_inexa
 
 @computed_wide(as_inexact)
 def sigmoid(input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-    """Returns ``1 / (1 + exp(-input))``; complex numbers have one too, and whole numbers are taken as float32.
+    """Return ``1 / (1 + exp(-input))``; complex numbers have one too, and integers are converted to float32.
 
     See `torch.nn.functional.sigmoid
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.sigmoid.html>`_.
@@ -24,7 +24,7 @@ def sigmoid(input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
 
 @computed_wide(as_inexact)
 def tanh(input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-    """Returns the hyperbolic tangent; complex numbers have one too, and whole numbers are taken as float32.
+    """Return the hyperbolic tangent; complex numbers have one too, and integers are converted to float32.
 
     See `torch.nn.functional.tanh <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.tanh.html>`_.
 
@@ -35,10 +35,10 @@ def tanh(input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
 
 
 def tanhshrink(input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-    """Returns ``input - tanh(input)``; complex numbers have one too, and whole numbers are taken as float32.
+    """Return ``input - tanh(input)``; complex numbers have one too, and integers are converted to float32.
 
     Raises:
-        RuntimeError: for truth values.
+        RuntimeError: for booleans.
 
     See `torch.nn.functional.tanhshrink
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.tanhshrink.html>`_.
@@ -57,10 +57,10 @@ def _tanhshrink(input: jax.Array) -> jax.Array:
 
 
 def softsign(input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-    """Returns ``input / (1 + |input|)``; complex numbers have one too, and whole numbers are taken as float32.
+    """Return ``input / (1 + |input|)``; complex numbers have one too, and integers are converted to float32.
 
     Raises:
-        NotImplementedError: for truth values.
+        NotImplementedError: for booleans.
 
     See `torch.nn.functional.softsign
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.softsign.html>`_.
@@ -80,10 +80,10 @@ def _softsign(input: jax.Array) -> jax.Array:
 
 @computed_wide()
 def logsigmoid(input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Returns ``log(sigmoid(input))`` without overflow.
+    """Return ``log(sigmoid(input))`` without overflow.
 
     Raises:
-        NotImplementedError: for an input that is not floating-point.
+        NotImplementedError: for a non-floating-point input.
 
     See `torch.nn.functional.logsigmoid
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.logsigmoid.html>`_.
@@ -96,10 +96,10 @@ def logsigmoid(input: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 @computed_wide()
 def softplus(input: Float[Array, "*shape"], beta: float = 1, threshold: float = 20) -> Float[Array, "*shape"]:
-    """Returns ``log(1 + exp(beta * input)) / beta``, and the input itself where ``beta * input > threshold``.
+    """Return ``log(1 + exp(beta * input)) / beta``, and the input itself where ``beta * input > threshold``.
 
     Raises:
-        NotImplementedError: for an input that is not floating-point.
+        NotImplementedError: for a non-floating-point input.
 
     See `torch.nn.functional.softplus
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.softplus.html>`_.
@@ -114,10 +114,10 @@ def softplus(input: Float[Array, "*shape"], beta: float = 1, threshold: float = 
 
 @computed_wide(as_floating_or_complex)
 def silu(input: Inexact[Array, "*shape"], inplace: bool = False) -> Inexact[Array, "*shape"]:
-    """Returns ``input * sigmoid(input)``, of complex numbers too.
+    """Return ``input * sigmoid(input)``, of complex numbers too.
 
     Raises:
-        NotImplementedError: for whole numbers and truth values.
+        NotImplementedError: for integers and booleans.
 
     See "Gaussian error linear units" (arXiv:1606.08415) and `torch.nn.functional.silu
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.silu.html>`_.
@@ -130,10 +130,10 @@ def silu(input: Inexact[Array, "*shape"], inplace: bool = False) -> Inexact[Arra
 
 @computed_wide()
 def mish(input: Float[Array, "*shape"], inplace: bool = False) -> Float[Array, "*shape"]:
-    """Returns ``input * tanh(softplus(input))``.
+    """Return ``input * tanh(softplus(input))``.
 
     Raises:
-        NotImplementedError: for an input that is not floating-point.
+        NotImplementedError: for a non-floating-point input.
 
     See "Mish" (arXiv:1908.08681) and `torch.nn.functional.mish
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.mish.html>`_.
@@ -146,7 +146,7 @@ def mish(input: Float[Array, "*shape"], inplace: bool = False) -> Float[Array, "
 
 @computed_wide()
 def gelu(input: Float[Array, "*shape"], approximate: str = "none") -> Float[Array, "*shape"]:
-    """Returns ``input`` times the normal distribution's probability of a smaller value.
+    """Return ``input`` times the normal distribution's probability of a smaller value.
 
     Args:
         input: of any shape.
@@ -154,7 +154,7 @@ def gelu(input: Float[Array, "*shape"], approximate: str = "none") -> Float[Arra
 
     Raises:
         RuntimeError: for another ``approximate``.
-        NotImplementedError: for an input that is not floating-point.
+        NotImplementedError: for a non-floating-point input.
 
     See "Gaussian error linear units" (arXiv:1606.08415) and `torch.nn.functional.gelu
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.gelu.html>`_.
@@ -171,12 +171,12 @@ def gelu(input: Float[Array, "*shape"], approximate: str = "none") -> Float[Arra
 
 @computed_wide()
 def glu(input: Float[Array, "*shape"], dim: int = -1) -> Float[Array, "*half"]:
-    """Returns the first half along the axis ``dim``, times the sigmoid of the second.
+    """Return the first half along the axis ``dim``, times the sigmoid of the second.
 
     Raises:
         IndexError: for an axis that the input does not have.
         RuntimeError: for a scalar, or an axis of odd size.
-        NotImplementedError: for an input that is not floating-point.
+        NotImplementedError: for a non-floating-point input.
 
     See "Language modeling with gated convolutional networks" (arXiv:1612.08083) and `torch.nn.functional.glu
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.glu.html>`_.

@@ -59,7 +59,7 @@ def _adaptive_avg_pool(n: int, input: Any, output_size: Any) -> jax.Array:
 
 
 def adaptive_avg_pool1d(input: Float[Array, "*n c w"], output_size: int | Sequence[int]) -> Float[Array, "*n c w_out"]:
-    """Takes the mean of as many windows as the output has elements; they overlap where the sizes do not divide.
+    """Take the mean of as many windows as the output has elements; they overlap where the sizes do not divide.
 
     Args:
         input: sequences ``(N, C, W)`` or ``(C, W)``.
@@ -67,8 +67,8 @@ def adaptive_avg_pool1d(input: Float[Array, "*n c w"], output_size: int | Sequen
 
     Raises:
         RuntimeError: for an input of the wrong rank or with no element to pool, or a negative size.
-        TypeError: for a size that is no int.
-        NotImplementedError: for an input that is not floating-point.
+        TypeError: for a size that is not an int.
+        NotImplementedError: for a non-floating-point input.
 
     See `torch.nn.functional.adaptive_avg_pool1d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool1d.html>`_.
@@ -82,7 +82,7 @@ def adaptive_avg_pool1d(input: Float[Array, "*n c w"], output_size: int | Sequen
 def adaptive_avg_pool2d(
     input: Float[Array, "*n h w"], output_size: int | Sequence[int | None]
 ) -> Float[Array, "*n h_out w_out"]:
-    """Takes the means of windows of images, as :func:`adaptive_avg_pool1d`; an ``output_size`` of 1 of any rank.
+    """Take the means of windows of images, as :func:`adaptive_avg_pool1d`; an ``output_size`` of 1 of any rank.
 
     Args:
         input: images ``(N, C, H, W)`` or ``(C, H, W)``.
@@ -104,7 +104,7 @@ def adaptive_avg_pool2d(
 def adaptive_avg_pool3d(
     input: Float[Array, "*n d h w"], output_size: int | Sequence[int | None]
 ) -> Float[Array, "*n d_out h_out w_out"]:
-    """Takes the means of windows of volumes, as :func:`adaptive_avg_pool2d`.
+    """Take the means of windows of volumes, as :func:`adaptive_avg_pool2d`.
 
     See `torch.nn.functional.adaptive_avg_pool3d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool3d.html>`_.
@@ -136,7 +136,7 @@ def _adaptive_max_pool(n: int, input: Any, output_size: Any, return_indices: boo
 def adaptive_max_pool1d(
     input: Float[Array, "*n c w"], output_size: int | Sequence[int], return_indices: bool = False
 ) -> Any:
-    """Takes the maximum of as many windows as the output has elements; they overlap where the sizes do not divide.
+    """Take the maximum of as many windows as the output has elements; they overlap where the sizes do not divide.
 
     With ``return_indices`` the result is a pair: the maxima ``(*n, c, w_out)`` and where in the input each was.
     Among equal ones the first wins, and gets the whole gradient.
@@ -148,8 +148,8 @@ def adaptive_max_pool1d(
 
     Raises:
         RuntimeError: for an input of the wrong rank or with no element to pool, or a negative size.
-        TypeError: for a size that is no int.
-        NotImplementedError: for an input that is not floating-point.
+        TypeError: for a size that is not an int.
+        NotImplementedError: for a non-floating-point input.
 
     See `torch.nn.functional.adaptive_max_pool1d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_max_pool1d.html>`_.
@@ -163,7 +163,7 @@ def adaptive_max_pool1d(
 def adaptive_max_pool2d(
     input: Float[Array, "*n c h w"], output_size: int | Sequence[int | None], return_indices: bool = False
 ) -> Any:
-    """Takes the maxima of windows of images, as :func:`adaptive_max_pool1d`.
+    """Take the maxima of windows of images, as :func:`adaptive_max_pool1d`.
 
     Args:
         input: images ``(N, C, H, W)`` or ``(C, H, W)``.
@@ -185,7 +185,7 @@ def adaptive_max_pool2d(
 def adaptive_max_pool3d(
     input: Float[Array, "*n c d h w"], output_size: int | Sequence[int | None], return_indices: bool = False
 ) -> Any:
-    """Takes the maxima of windows of volumes, as :func:`adaptive_max_pool2d`, with places counted in reading order.
+    """Take the maxima of windows of volumes, as :func:`adaptive_max_pool2d`, with places counted in reading order.
 
     See `torch.nn.functional.adaptive_max_pool3d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_max_pool3d.html>`_.

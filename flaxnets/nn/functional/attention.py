@@ -34,7 +34,7 @@ def scaled_dot_product_attention(
     dropout_key: jax.Array | None = None,
     dropout_mask: Bool[Array, "..."] | None = None,
 ) -> Float[Array, "*n l ev"]:
-    """Returns ``softmax(query @ key.T * scale + mask) @ value``; a query that may attend to no key gets zeros.
+    """Return ``softmax(query @ key.T * scale + mask) @ value``; a query that may attend to no key gets zeros.
 
     Half precision is computed in float32 and rounded at the end. Leading axes broadcast.
 
@@ -168,7 +168,7 @@ def _allowed(shape: tuple[int, ...], attn_mask: jax.Array | None, is_causal: boo
 def attention_scores(
     query: Float[Array, "*n l e"], key: Float[Array, "*n s e"], mask: Mask | None, scale: float | None = None
 ) -> Float[Array, "*n l s"]:
-    """Returns ``query @ key.T * scale``, plus a mask of numbers, or ``-inf`` where a mask of bools is False.
+    """Return ``query @ key.T * scale``, plus a mask of numbers, or ``-inf`` where a mask of bools is False.
 
     >>> attention_scores(jnp.ones((1, 4)), jnp.ones((2, 4)), jnp.array([[True, False]])).tolist()
     [[2.0, -inf]]
@@ -187,7 +187,7 @@ def attention_scores(
 
 
 def times_values(weights: Float[Array, "*n l s"], value: Float[Array, "*n s ev"]) -> Float[Array, "*n l ev"]:
-    """Returns ``weights @ value``, both rounded to the dtype of ``value`` where that is faster.
+    """Return ``weights @ value``, both rounded to the dtype of ``value`` where that is faster.
 
     >>> times_values(jnp.ones((1, 3)), jnp.ones((3, 2))).tolist()
     [[3.0, 3.0]]
@@ -217,7 +217,7 @@ def _operations(weights: jax.Array, value: jax.Array) -> _Operations:
 # over them is needed for the gradient.
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _weighted_mean(operations: _Operations, scores: jax.Array, value: jax.Array, keep: jax.Array | None) -> jax.Array:
-    """Returns ``(softmax(scores) * keep) @ value``, and zeros, with gradient zero, for a row of nothing but ``-inf``.
+    """Return ``(softmax(scores) * keep) @ value``, and zeros, with gradient zero, for a row of nothing but ``-inf``.
 
     ``keep`` has no gradient.
     """

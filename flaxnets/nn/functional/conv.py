@@ -29,7 +29,7 @@ def check_operands(
     n: int,
     name: str,
 ) -> None:
-    """Raises where torch does, for arrays that do not fit; ``channels`` are those of the input and of the output."""
+    """Raise where torch does, for arrays that do not fit; ``channels`` are those of the input and of the output."""
     into, out_of = channels
     if weight.ndim != n + 2:
         raise RuntimeError(f"{name}: expected a {n + 2}D weight, got one of shape {weight.shape}")
@@ -56,14 +56,14 @@ def check_operands(
 
 
 def has_no_images(input: jax.Array, n: int) -> bool:
-    """Returns whether the batch or the channels are empty: torch does not look at all arguments then."""
+    """Return whether the batch or the channels are empty: torch does not look at all arguments then."""
     return 0 in input.shape[:-n]
 
 
 def check_window(
     stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...], empty: bool, name: str
 ) -> None:
-    """Raises where torch does, for sizes that no window has; a window that sees nothing may have any dilation."""
+    """Raise where torch does, for sizes that no window has; a window that sees nothing may have any dilation."""
     least_dilation = 0 if empty else 1
     for what, sizes, least in (("stride", stride, 1), ("padding", padding, 0), ("dilation", dilation, least_dilation)):
         if min(sizes) < least:
@@ -96,7 +96,7 @@ def conv_nd(
     n: int,
     name: str,
 ) -> jax.Array:
-    """Cross-correlates ``(N, C, *spatial)`` or ``(C, *spatial)`` with a weight ``(out, C / groups, *kernel)``."""
+    """Cross-correlate ``(N, C, *spatial)`` or ``(C, *spatial)`` with a weight ``(out, C / groups, *kernel)``."""
     input, weight, bias = cast_operands(input, weight, bias)
     weight = jnp.asarray(weight)
     bias = None if bias is None else jnp.asarray(bias)
@@ -148,7 +148,7 @@ def conv1d(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Num[Array, "*n c_new length_out"]:
-    """Cross-correlates sequences with a weight.
+    """Cross-correlate sequences with a weight.
 
     Args:
         input: ``(N, C_in, L)`` or ``(C_in, L)``.
@@ -165,7 +165,7 @@ def conv1d(
     Raises:
         RuntimeError: for arrays or sizes that do not fit together, dtypes that differ, sizes that are out of range,
             and an input that is smaller than the kernel.
-        TypeError: for sizes that are no ints.
+        TypeError: for sizes that are not ints.
 
     See `torch.nn.functional.conv1d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv1d.html>`_.
@@ -186,7 +186,7 @@ def conv2d(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Num[Array, "*n c_new h_out w_out"]:
-    """Cross-correlates images with a weight; arguments and errors are those of :func:`conv1d`.
+    """Cross-correlate images with a weight; arguments and errors are those of :func:`conv1d`.
 
     See `torch.nn.functional.conv2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html>`_.
@@ -207,7 +207,7 @@ def conv3d(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Num[Array, "*n c_new d_out h_out w_out"]:
-    """Cross-correlates volumes with a weight; arguments and errors are those of :func:`conv1d`.
+    """Cross-correlate volumes with a weight; arguments and errors are those of :func:`conv1d`.
 
     See `torch.nn.functional.conv3d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv3d.html>`_.
@@ -222,7 +222,7 @@ def conv3d(
 def conv_tbc(
     input: Num[Array, "t n c_in"], weight: Num[Array, "k c_in c_out"], bias: Num[Array, " c_out"], pad: int = 0
 ) -> Num[Array, "t_out n c_out"]:
-    """Cross-correlates sequences that are laid out as ``(time, batch, channels)``.
+    """Cross-correlate sequences that are laid out as ``(time, batch, channels)``.
 
     Args:
         input: ``(T, N, C_in)``.
@@ -233,7 +233,7 @@ def conv_tbc(
     Raises:
         RuntimeError: for arrays that do not fit together, dtypes that differ, and an input that is more than one
             element shorter than the kernel.
-        TypeError: for a bias that is None, or a ``pad`` that is no int.
+        TypeError: for a bias that is None, or a ``pad`` that is not an int.
 
     See `torch.nn.functional.conv_tbc
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_tbc.html>`_.

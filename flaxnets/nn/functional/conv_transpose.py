@@ -25,7 +25,7 @@ def conv_transpose_nd(
     n: int,
     name: str,
 ) -> jax.Array:
-    """Takes ``(N, C, *spatial)`` or ``(C, *spatial)``, and a weight ``(C, out / groups, *kernel)``."""
+    """Take ``(N, C, *spatial)`` or ``(C, *spatial)``, and a weight ``(C, out / groups, *kernel)``."""
     input, weight, bias = cast_operands(input, weight, bias)
     weight = jnp.asarray(weight)
     bias = None if bias is None else jnp.asarray(bias)
@@ -73,7 +73,7 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: Size = 1,
 ) -> Num[Array, "*n c_out length_out"]:
-    """Spreads each element of the sequences over a window of the output.
+    """Spread each element of the sequences over a window of the output.
 
     Args:
         input: ``(N, C_in, L)`` or ``(C_in, L)``.
@@ -93,7 +93,7 @@ def conv_transpose1d(
         RuntimeError: for arrays or sizes that do not fit together, dtypes that differ, sizes that are out of range,
             an output padding that is not smaller than stride or dilation, and a padding that takes away more than
             there is.
-        TypeError: for sizes that are no ints.
+        TypeError: for sizes that are not ints.
 
     See `torch.nn.functional.conv_transpose1d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose1d.html>`_.
@@ -116,7 +116,7 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: Size = 1,
 ) -> Num[Array, "*n c_out h_out w_out"]:
-    """Spreads each pixel over a window of the output; arguments and errors are those of :func:`conv_transpose1d`.
+    """Spread each pixel over a window of the output; arguments and errors are those of :func:`conv_transpose1d`.
 
     See `torch.nn.functional.conv_transpose2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose2d.html>`_.
@@ -139,7 +139,7 @@ def conv_transpose3d(
     groups: int = 1,
     dilation: Size = 1,
 ) -> Num[Array, "*n c_out d_out h_out w_out"]:
-    """Spreads each voxel over a window of the output; arguments and errors are those of :func:`conv_transpose1d`.
+    """Spread each voxel over a window of the output; arguments and errors are those of :func:`conv_transpose1d`.
 
     See `torch.nn.functional.conv_transpose3d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose3d.html>`_.

@@ -15,7 +15,7 @@ from flaxnets.kernels._primitives import batch_in_front, materialized, primitive
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
 def _norm(x: jax.Array, p: float | int, axes: tuple[int, ...], share_ties: bool) -> jax.Array:
-    """Keeps the axes, each with one element."""
+    """Keep the axes, each with one element."""
     size = jnp.abs(x)
     if p == 0:
         return (x != 0).astype(size.dtype).sum(axes, keepdims=True)
@@ -82,7 +82,7 @@ def normalize(
     eps: float = 1e-12,
     out: None = None,
 ) -> Inexact[Array, "*shape"]:
-    """Divides by the norm along ``dim``, or by ``eps`` where the norm is smaller.
+    """Divide by the norm along ``dim``, or by ``eps`` where the norm is smaller.
 
     Args:
         input: of any shape.
@@ -203,7 +203,7 @@ FEATURES = 16  # so many features are added up in one loop over all pairs
 
 
 def _accumulated(x: jax.Array, term: Callable[[jax.Array], jax.Array], combine: Callable[..., jax.Array]) -> jax.Array:
-    """Combines the terms of all features' differences of every two rows, ``(n, n)``."""
+    """Combine the terms of all features' differences of every two rows, ``(n, n)``."""
 
     def block(total: jax.Array, features: jax.Array) -> tuple[jax.Array, None]:
         for feature in features:

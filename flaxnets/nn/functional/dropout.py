@@ -15,7 +15,7 @@ Mask = Bool[Array, "..."] | None
 
 
 def check_probability(p: float, name: str) -> None:
-    """Raises ValueError unless ``p`` is a probability."""
+    """Raise ValueError unless ``p`` is a probability."""
     if not 0 <= p <= 1:
         raise ValueError(f"{name}: the dropout probability must be between 0 and 1, got {p}")
 
@@ -72,19 +72,19 @@ def dropout(
     key: Key = None,
     mask: Mask = None,
 ) -> Shaped[Array, "*shape"]:
-    """Multiplies each element with 0 with probability ``p``, and the others with ``1 / (1 - p)``.
+    """Multiply each element with 0 with probability ``p``, and the others with ``1 / (1 - p)``.
 
     Args:
         input: of any shape.
         p: the probability of zero.
-        training: the input comes back as it is if False.
+        training: the input comes back unchanged if False.
         inplace: has no effect; arrays do not change.
         key: the random key that the mask is drawn with.
         mask: which elements to keep, instead of drawing; of a shape that broadcasts to the input's.
 
     Raises:
         ValueError: if ``p`` is no probability, or neither ``key`` nor ``mask`` is there to decide.
-        RuntimeError: in training, for an input of whole numbers or truth values.
+        RuntimeError: in training, for an input of integers or booleans.
         NotImplementedError: in training, for a complex input.
 
     See `torch.nn.functional.dropout
@@ -108,7 +108,7 @@ def dropout1d(
     """As :func:`dropout`, of whole channels of ``(N, C, L)`` or ``(C, L)``; the mask is ``(N, C, 1)`` or ``(C, 1)``.
 
     Raises:
-        RuntimeError: for an input of another number of axes; besides, what :func:`dropout` raises.
+        RuntimeError: for an input of a different number of axes; besides, what :func:`dropout` raises.
 
     See "Efficient object localization using convolutional networks" (arXiv:1411.4280) and
     `torch.nn.functional.dropout1d
@@ -203,7 +203,7 @@ def alpha_dropout(
     key: Key = None,
     mask: Mask = None,
 ) -> Shaped[Array, "*shape"]:
-    """Sets each element with probability ``p`` to the lowest value of selu, then restores mean 0 and variance 1.
+    """Set each element with probability ``p`` to the lowest value of selu, then restores mean 0 and variance 1.
 
     Arguments and errors are those of :func:`dropout`.
 

@@ -16,7 +16,7 @@ def as_indices(values: jax.Array, name: str) -> jax.Array:
 
 
 def check_range(indices: jax.Array, size: int, name: str, error: type[Exception]) -> None:
-    """Raises for an index that is not there, where values are known; under jit such an index gives NaN."""
+    """Raise for an index that is not there, where values are known; under jit such an index gives NaN."""
     if isinstance(indices, Tracer) or indices.size == 0:
         return
     known = np.asarray(indices)  # jax.numpy would trace where something around is traced
@@ -93,7 +93,7 @@ def embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> Num[Array, "*shape dim"]:
-    """Looks up the rows of ``weight`` that ``input`` names.
+    """Look up the rows of ``weight`` that ``input`` names.
 
     Args:
         input: indices of any integer type and any shape.
@@ -132,7 +132,7 @@ def embedding(
 
 
 def one_hot(tensor: Integer[Array, "*shape"], num_classes: int = -1) -> Int[Array, "*shape classes"]:
-    """Returns vectors of zeros, with a one where the class is.
+    """Return vectors of zeros, with a one where the class is.
 
     Args:
         tensor: classes, of any integer type.

@@ -84,7 +84,7 @@ def embedding_bag(
     include_last_offset: bool = False,
     padding_idx: int | None = None,
 ) -> Float[Array, "bags dim"]:
-    """Looks up rows of ``weight`` and reduces them bag by bag; an empty bag gives zeros.
+    """Look up rows of ``weight`` and reduces them bag by bag; an empty bag gives zeros.
 
     Args:
         input: indices, ``(bags, size)``, or ``(N,)`` with ``offsets``.

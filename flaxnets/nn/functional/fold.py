@@ -48,7 +48,7 @@ def unfold(
     padding: Size = 0,
     stride: Size = 1,
 ) -> Shaped[Array, "*n window windows"]:
-    """Returns the windows that a convolution of images would see.
+    """Return the windows that a convolution of images would see.
 
     Args:
         input: ``(N, C, H, W)`` or ``(C, H, W)``.
@@ -64,7 +64,7 @@ def unfold(
         RuntimeError: for sizes that are out of range, an input of more than four axes, an input that is empty but for
             its batch, or smaller than the window.
         IndexError: for an input of less than three axes.
-        TypeError: for sizes that are no ints.
+        TypeError: for sizes that are not ints.
 
     See `torch.nn.functional.unfold <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.unfold.html>`_.
 
@@ -93,7 +93,7 @@ def fold(
     padding: Size = 0,
     stride: Size = 1,
 ) -> Shaped[Array, "*n c h w"]:
-    """Adds windows up to images: the transpose of :func:`unfold`.
+    """Add windows up to images: the transpose of :func:`unfold`.
 
     Args:
         input: ``(N, C * kh * kw, L)`` or ``(C * kh * kw, L)``, a column for each window, row by row.
@@ -109,7 +109,7 @@ def fold(
     Raises:
         RuntimeError: for sizes that are out of range, an input of the wrong rank, an input that is empty but for its
             batch, or has not as many rows or columns as the sizes say.
-        TypeError: for sizes that are no ints.
+        TypeError: for sizes that are not ints.
 
     See `torch.nn.functional.fold <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.fold.html>`_.
 

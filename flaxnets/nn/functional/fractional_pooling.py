@@ -124,7 +124,7 @@ def fractional_max_pool2d(
     *,
     key: jax.Array | None = None,
 ) -> Any:
-    """Takes the maximum of each window, the windows lying at random distances that sum up to the input's size.
+    """Take the maximum of each window, the windows lying at random distances that sum up to the input's size.
 
     With ``return_indices`` the result is a pair: the maxima ``(*n, c, h_out, w_out)`` and where in the input each was,
     as ``row * W + column``. Among equal ones the first wins, and gets the whole gradient.
@@ -142,8 +142,8 @@ def fractional_max_pool2d(
         ValueError: if neither size nor ratio is given, for too many ratios, or a window without elements.
         RuntimeError: for a window too large for the output, a negative size, or samples of another shape or dtype.
         IndexError: for an input of fewer than three axes, or too few ratios.
-        TypeError: for a size that is no int, or if neither samples nor a key are given.
-        NotImplementedError: for an input that is not floating-point.
+        TypeError: for a size that is not an int, or if neither samples nor a key are given.
+        NotImplementedError: for a non-floating-point input.
 
     See `torch.nn.functional.fractional_max_pool2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.fractional_max_pool2d.html>`_.

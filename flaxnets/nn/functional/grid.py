@@ -79,7 +79,7 @@ def grid_sample(
     padding_mode: str = "zeros",
     align_corners: bool | None = None,
 ) -> Float[Array, "n c *points"]:
-    """Samples images ``(N, C, H, W)`` at points ``(N, h, w, 2)``, or volumes at points ``(N, d, h, w, 3)``.
+    """Sample images ``(N, C, H, W)`` at points ``(N, h, w, 2)``, or volumes at points ``(N, d, h, w, 3)``.
 
     Args:
         input: images or volumes.

@@ -10,13 +10,13 @@ from flaxnets.nn.functional._elementwise import as_ordered, computed_wide
 def hardtanh(
     input: Real[Array, "*shape"], min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Real[Array, "*shape"]:
-    """Returns the input where it is between the bounds, and elsewhere the nearer one; the gradient at a bound is 0.
+    """Return the input where it is between the bounds, and elsewhere the nearer one; the gradient at a bound is 0.
 
-    Whole numbers are bounded by the bounds without their fractions.
+    Integers are bounded by the bounds without their fractions.
 
     Raises:
         ValueError: if ``min_val`` is larger than ``max_val``.
-        RuntimeError: for truth values, and for unsigned numbers with a negative bound.
+        RuntimeError: for booleans, and for unsigned numbers with a negative bound.
         NotImplementedError: for complex numbers.
 
     See `torch.nn.functional.hardtanh
@@ -37,7 +37,7 @@ def hardtanh(
 
 
 def relu6(input: Real[Array, "*shape"], inplace: bool = False) -> Real[Array, "*shape"]:
-    """Returns ``min(max(input, 0), 6)``; the gradient at 0 and at 6 is 0. Raises as :func:`hardtanh`.
+    """Return ``min(max(input, 0), 6)``; the gradient at 0 and at 6 is 0. Raises as :func:`hardtanh`.
 
     See "Convolutional deep belief networks on CIFAR-10" and `torch.nn.functional.relu6
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.relu6.html>`_.
@@ -50,10 +50,10 @@ def relu6(input: Real[Array, "*shape"], inplace: bool = False) -> Real[Array, "*
 
 @computed_wide()
 def hardsigmoid(input: Float[Array, "*shape"], inplace: bool = False) -> Float[Array, "*shape"]:
-    """Returns ``relu6(input + 3) / 6``.
+    """Return ``relu6(input + 3) / 6``.
 
     Raises:
-        NotImplementedError: for an input that is not floating-point.
+        NotImplementedError: for a non-floating-point input.
 
     See `torch.nn.functional.hardsigmoid
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardsigmoid.html>`_.
@@ -67,10 +67,10 @@ def hardsigmoid(input: Float[Array, "*shape"], inplace: bool = False) -> Float[A
 
 @computed_wide()
 def hardswish(input: Float[Array, "*shape"], inplace: bool = False) -> Float[Array, "*shape"]:
-    """Returns ``input * relu6(input + 3) / 6``.
+    """Return ``input * relu6(input + 3) / 6``.
 
     Raises:
-        NotImplementedError: for an input that is not floating-point.
+        NotImplementedError: for a non-floating-point input.
 
     See "Searching for MobileNetV3" (arXiv:1905.02244) and `torch.nn.functional.hardswish
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardswish.html>`_.
@@ -86,10 +86,10 @@ def hardswish(input: Float[Array, "*shape"], inplace: bool = False) -> Float[Arr
 
 @computed_wide()
 def hardshrink(input: Float[Array, "*shape"], lambd: float = 0.5) -> Float[Array, "*shape"]:
-    """Returns 0 where the input is between ``-lambd`` and ``lambd``, and elsewhere the input.
+    """Return 0 where the input is between ``-lambd`` and ``lambd``, and elsewhere the input.
 
     Raises:
-        NotImplementedError: for an input that is not floating-point.
+        NotImplementedError: for a non-floating-point input.
 
     See `torch.nn.functional.hardshrink
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardshrink.html>`_.
@@ -102,11 +102,11 @@ def hardshrink(input: Float[Array, "*shape"], lambd: float = 0.5) -> Float[Array
 
 @computed_wide()
 def softshrink(input: Float[Array, "*shape"], lambd: float = 0.5) -> Float[Array, "*shape"]:
-    """Returns 0 where the input is between ``-lambd`` and ``lambd``, and elsewhere what is beyond them.
+    """Return 0 where the input is between ``-lambd`` and ``lambd``, and elsewhere what is beyond them.
 
     Raises:
         RuntimeError: if ``lambd`` is negative.
-        NotImplementedError: for an input that is not floating-point.
+        NotImplementedError: for a non-floating-point input.
 
     See `torch.nn.functional.softshrink
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.softshrink.html>`_.

@@ -134,7 +134,7 @@ def interpolate(
     recompute_scale_factor: bool | None = None,
     antialias: bool = False,
 ) -> Num[Array, "n c *spatial_out"]:
-    """Resizes ``(N, C, L)``, ``(N, C, H, W)`` or ``(N, C, D, H, W)``.
+    """Resize ``(N, C, L)``, ``(N, C, H, W)`` or ``(N, C, D, H, W)``.
 
     Args:
         input: floating-point numbers; of ``nearest`` and ``nearest-exact`` also uint8.
@@ -149,9 +149,9 @@ def interpolate(
     Raises:
         ValueError: for not exactly one of ``size`` and ``scale_factor``, their wrong number, and options that do not
             go together.
-        TypeError: for a size that is no int.
+        TypeError: for a size that is not an int.
         NotImplementedError: for an unknown mode, one that the input's rank has not, or another dtype. Torch takes uint8
-            also in some other modes, which compute with whole numbers of their own.
+            also in some other modes, which compute with integers of their own.
         RuntimeError: for empty channels, spatial axes or output sizes.
 
     See `torch.nn.functional.interpolate

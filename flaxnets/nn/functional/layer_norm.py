@@ -19,7 +19,7 @@ def group_norm(
     bias: Float[Array, " c"] | None = None,
     eps: float = 1e-5,
 ) -> Float[Array, "n c *spatial"]:
-    """Normalises each group of channels of each example over its channels and the spatial axes.
+    """Normalise each group of channels of each example over its channels and the spatial axes.
 
     Raises:
         ValueError: if there is one group of one value in all.
@@ -77,7 +77,7 @@ def layer_norm(
     bias: Float[Array, "*features"] | None = None,
     eps: float = 1e-5,
 ) -> Float[Array, "*shape"]:
-    """Normalises over the last axes, whose shape is ``normalized_shape``.
+    """Normalise over the last axes, whose shape is ``normalized_shape``.
 
     Raises:
         TypeError: if ``normalized_shape`` is no sequence.
@@ -111,7 +111,7 @@ def rms_norm(
     weight: Inexact[Array, "*features"] | None = None,
     eps: float | None = None,
 ) -> Inexact[Array, "*shape"]:
-    """Divides by the root of the mean square over the last axes, whose shape is ``normalized_shape``.
+    """Divide by the root of the mean square over the last axes, whose shape is ``normalized_shape``.
 
     ``eps`` is added to the mean square; if not given, the machine epsilon of the input's dtype, that of float32 for
     half precision. Of complex numbers it is the square, not the squared magnitude, as in torch.

@@ -12,7 +12,7 @@ from flaxnets.nn._arguments import along, as_float_like
 def linear(
     input: Inexact[Array, "*batch in"], weight: Inexact[Array, "*out in"], bias: Inexact[Array, "..."] | None = None
 ) -> Inexact[Array, "..."]:
-    """Returns ``input @ weight.T + bias``.
+    """Return ``input @ weight.T + bias``.
 
     Args:
         input: of any number of axes, the last of them the features.
@@ -58,7 +58,7 @@ def bilinear(
     weight: Inexact[Array, "out in1 in2"],
     bias: Inexact[Array, " out"] | None = None,
 ) -> Inexact[Array, "*batch out"]:
-    """Returns ``input1 @ weight[k] @ input2 + bias[k]`` for each output feature ``k``.
+    """Return ``input1 @ weight[k] @ input2 + bias[k]`` for each output feature ``k``.
 
     Raises:
         RuntimeError: if the shapes do not fit, or the dtypes differ.

@@ -45,7 +45,7 @@ def lp_pool1d(
     stride: Size | None = None,
     ceil_mode: bool = False,
 ) -> Float[Array, "*n c w_out"]:
-    """Takes the ``norm_type``-norm of each window, of the elements without their absolute value; gradient 0 at norm 0.
+    """Take the ``norm_type``-norm of each window, of the elements without their absolute value; gradient 0 at norm 0.
 
     So an odd norm of negative elements is NaN, or, for the norm 1, their sum. A last window that reaches past the end
     counts as many elements as the others, at the mean of those it has.
@@ -60,7 +60,7 @@ def lp_pool1d(
     Raises:
         ZeroDivisionError: for a norm of 0.
         RuntimeError: for an input of the wrong rank or smaller than the window, or a size that is not positive.
-        TypeError: for a size that is no int.
+        TypeError: for a size that is not an int.
         NotImplementedError: for a complex input.
 
     See `torch.nn.functional.lp_pool1d
@@ -79,7 +79,7 @@ def lp_pool2d(
     stride: Size | None = None,
     ceil_mode: bool = False,
 ) -> Float[Array, "*n c h_out w_out"]:
-    """Takes the norm of each window of images, as :func:`lp_pool1d`; sizes are one int or ``(h, w)``.
+    """Take the norm of each window of images, as :func:`lp_pool1d`; sizes are one int or ``(h, w)``.
 
     Raises:
         ValueError: for a window's size of another length.
@@ -101,7 +101,7 @@ def lp_pool3d(
     stride: Size | None = None,
     ceil_mode: bool = False,
 ) -> Float[Array, "*n c d_out h_out w_out"]:
-    """Takes the norm of each window of volumes, as :func:`lp_pool2d`, with RuntimeError for every wrong rank.
+    """Take the norm of each window of volumes, as :func:`lp_pool2d`, with RuntimeError for every wrong rank.
 
     See `torch.nn.functional.lp_pool3d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.lp_pool3d.html>`_.

@@ -35,7 +35,7 @@ def multi_head_attention_forward(
     average_attn_weights: bool = True, is_causal: bool = False,
     *, dropout_key: jax.Array | None = None, dropout_mask: Bool[Array, "..."] | None = None,
 ) -> tuple[Float[Array, "l *n out"], Float[Array, "..."] | None]:  # fmt: skip
-    """Projects query, key and value, lets each head attend, and projects what they found.
+    """Project query, key and value, lets each head attend, and projects what they found.
 
     Args:
         query: ``(L, N, E)``, or unbatched ``(L, E)``.

@@ -19,7 +19,7 @@ Stat = nnx.Variable | jax.Array | None
 
 
 def check_floating(name: str, input: jax.Array) -> None:
-    """Raises if the input is not of real floating-point numbers."""
+    """Raise if the input is not of real floating-point numbers."""
     if not jnp.issubdtype(input.dtype, jnp.floating):
         raise NotImplementedError(f"{name}: expected a floating-point input, got {input.dtype}; cast it")
 
@@ -89,7 +89,7 @@ def _mean(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 def normalize_rows(
     x: jax.Array, weight: jax.Array | None, bias: jax.Array | None, axes: tuple[int, ...], eps: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalises rows ``(N, G, C, S)`` by the statistics over ``axes``, of which the last is the last.
+    """Normalise rows ``(N, G, C, S)`` by the statistics over ``axes``, of which the last is the last.
 
     Args:
         x: the rows.
@@ -135,7 +135,7 @@ def batch_norm(
     *,
     axis_name: str | None = None,
 ) -> Float[Array, "n c *spatial"]:
-    """Normalises each channel over the batch and the spatial axes.
+    """Normalise each channel over the batch and the spatial axes.
 
     In training the batch's own mean and biased variance serve, and running statistics that are given as
     ``nnx.Variable`` are moved towards the batch's mean and *unbiased* variance, in place, by the fraction ``momentum``.
@@ -207,7 +207,7 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Float[Array, "n c *spatial"]:
-    """Normalises each channel of each example over the spatial axes.
+    """Normalise each channel of each example over the spatial axes.
 
     With ``use_input_stats`` the example's own statistics serve, and running statistics that are given as
     ``nnx.Variable`` are moved, as :func:`batch_norm` moves them, towards the examples' mean. Otherwise the running

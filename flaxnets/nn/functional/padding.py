@@ -24,7 +24,7 @@ Pads = list[tuple[int, int]]
 def pad(
     input: Shaped[Array, "..."], pad: Sequence[int], mode: str = "constant", value: ArrayLike | None = None
 ) -> Shaped[Array, "..."]:
-    """Adds elements at both ends of the last axes, or takes them away where ``pad`` is negative.
+    """Add elements at both ends of the last axes, or takes them away where ``pad`` is negative.
 
     Args:
         input: for ``'constant'`` of any shape; for the other modes two to five axes, of which the last one, two or
@@ -38,7 +38,7 @@ def pad(
         RuntimeError: for paddings that are no pairs, more than the input has axes for, too large for it, or take away
             more than there is; a value for another mode than ``'constant'``, or one that the dtype cannot hold.
         NotImplementedError: for an unknown mode, or a mode that does not pad so many axes of such an input.
-        TypeError: for paddings that are no ints, and a value that is no number.
+        TypeError: for paddings that are not ints, and a value that is no number.
 
     See `torch.nn.functional.pad <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pad.html>`_.
 

@@ -55,7 +55,7 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """Takes the maximum of each window.
+    """Take the maximum of each window.
 
     With ``return_indices`` the result is a pair: the maxima ``(*n, c, w_out)`` and where in the input each was.
     Among equal ones the first wins, and gets the whole gradient.
@@ -72,7 +72,7 @@ def max_pool1d(
     Raises:
         RuntimeError: for an input of the wrong rank, with no channel, or smaller than the window; for a size that is
             not positive, or a padding of more than half the window.
-        TypeError: for a size that is no int.
+        TypeError: for a size that is not an int.
         NotImplementedError: for a complex or boolean input.
 
     See `torch.nn.functional.max_pool1d
@@ -93,7 +93,7 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """Takes the maximum of each window of images; as :func:`max_pool1d`, with places as ``row * W + column``.
+    """Take the maximum of each window of images; as :func:`max_pool1d`, with places as ``row * W + column``.
 
     See `torch.nn.functional.max_pool2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool2d.html>`_.
@@ -113,7 +113,7 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """Takes the maximum of each window of volumes; as :func:`max_pool1d`, with places counted in reading order.
+    """Take the maximum of each window of volumes; as :func:`max_pool1d`, with places counted in reading order.
 
     See `torch.nn.functional.max_pool3d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool3d.html>`_.
@@ -207,7 +207,7 @@ def avg_pool1d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Real[Array, "*n c w_out"]:
-    """Takes the mean of each window; of integers, without the fraction.
+    """Take the mean of each window; of integers, without the fraction.
 
     Args:
         input: sequences ``(N, C, W)`` or ``(C, W)``.
@@ -238,7 +238,7 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Real[Array, "*n c h_out w_out"]:
-    """Takes the mean of each window of images; as :func:`avg_pool1d`.
+    """Take the mean of each window of images; as :func:`avg_pool1d`.
 
     ``divisor_override`` is what to divide each sum by, instead of the number of elements.
 
@@ -264,7 +264,7 @@ def avg_pool3d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Real[Array, "*n c d_out h_out w_out"]:
-    """Takes the mean of each window of volumes; as :func:`avg_pool2d`, with RuntimeError for every wrong rank.
+    """Take the mean of each window of volumes; as :func:`avg_pool2d`, with RuntimeError for every wrong rank.
 
     The window must not be larger than the input, padding and ``ceil_mode`` apart.
 

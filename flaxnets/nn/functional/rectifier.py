@@ -24,10 +24,10 @@ _relu.defjvps(lambda tangent, output, x: jnp.where(x <= 0, 0, tangent))
 
 
 def relu(input: Real[Array, "*shape"], inplace: bool = False) -> Real[Array, "*shape"]:
-    """Returns ``max(input, 0)``; the gradient at 0 is 0.
+    """Return ``max(input, 0)``; the gradient at 0 is 0.
 
     Raises:
-        RuntimeError: for truth values.
+        RuntimeError: for booleans.
         NotImplementedError: for complex numbers.
 
     See `torch.nn.functional.relu <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.relu.html>`_.
@@ -41,12 +41,12 @@ def relu(input: Real[Array, "*shape"], inplace: bool = False) -> Real[Array, "*s
 def threshold(
     input: Real[Array, "*shape"], threshold: float, value: float, inplace: bool = False
 ) -> Real[Array, "*shape"]:
-    """Returns the input where it is above ``threshold``, and elsewhere ``value``.
+    """Return the input where it is above ``threshold``, and elsewhere ``value``.
 
-    Whole numbers are compared with, and become, the two numbers without their fractions.
+    Integers are compared with, and become, the two numbers without their fractions.
 
     Raises:
-        NotImplementedError: for truth values and complex numbers.
+        NotImplementedError: for booleans and complex numbers.
 
     See `torch.nn.functional.threshold
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.threshold.html>`_.
@@ -66,10 +66,10 @@ def threshold(
 def leaky_relu(
     input: Float[Array, "*shape"], negative_slope: float = 0.01, inplace: bool = False
 ) -> Float[Array, "*shape"]:
-    """Returns the input where it is positive, and elsewhere ``negative_slope`` times it; so at 0 for the gradient.
+    """Return the input where it is positive, and elsewhere ``negative_slope`` times it; so at 0 for the gradient.
 
     Raises:
-        NotImplementedError: for an input that is not floating-point.
+        NotImplementedError: for a non-floating-point input.
 
     See `torch.nn.functional.leaky_relu
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.leaky_relu.html>`_.
@@ -81,7 +81,7 @@ def leaky_relu(
 
 
 def prelu(input: Float[Array, "*shape"], weight: Float[Array, "..."]) -> Float[Array, "*shape"]:
-    """Returns the input where it is positive, and elsewhere a learned slope times it.
+    """Return the input where it is positive, and elsewhere a learned slope times it.
 
     Args:
         input: of any shape.
@@ -89,7 +89,7 @@ def prelu(input: Float[Array, "*shape"], weight: Float[Array, "..."]) -> Float[A
 
     Raises:
         RuntimeError: for a weight that does not fit, or of another dtype.
-        NotImplementedError: for an input that is not floating-point.
+        NotImplementedError: for a non-floating-point input.
 
     See "Delving deep into rectifiers" (arXiv:1502.01852) and `torch.nn.functional.prelu
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.prelu.html>`_.
@@ -129,7 +129,7 @@ def rrelu(
     key: jax.Array | None = None,
     samples: Float[Array, "..."] | None = None,
 ) -> Float[Array, "*shape"]:
-    """Returns the input where it is positive, and elsewhere a slope times it, drawn for each element in training.
+    """Return the input where it is positive, and elsewhere a slope times it, drawn for each element in training.
 
     Args:
         input: of any shape.
@@ -143,7 +143,7 @@ def rrelu(
     Raises:
         RuntimeError: for bounds that are not finite, or in the wrong order.
         ValueError: in training, if neither ``key`` nor ``samples`` is there to decide.
-        NotImplementedError: for an input that is not floating-point.
+        NotImplementedError: for a non-floating-point input.
 
     See "Empirical evaluation of rectified activations in convolution network" (arXiv:1505.00853) and
     `torch.nn.functional.rrelu <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.rrelu.html>`_.
@@ -180,10 +180,10 @@ def _exponential(input: jax.Array, alpha: float, scale: float = 1.0, input_scale
 
 @computed_wide()
 def elu(input: Float[Array, "*shape"], alpha: float = 1.0, inplace: bool = False) -> Float[Array, "*shape"]:
-    """Returns the input where it is positive, and elsewhere ``alpha * (exp(input) - 1)``; the gradient at 0 is alpha.
+    """Return the input where it is positive, and elsewhere ``alpha * (exp(input) - 1)``; the gradient at 0 is alpha.
 
     Raises:
-        NotImplementedError: for an input that is not floating-point.
+        NotImplementedError: for a non-floating-point input.
 
     See "Fast and accurate deep network learning by exponential linear units" (arXiv:1511.07289) and
     `torch.nn.functional.elu <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.elu.html>`_.
@@ -196,10 +196,10 @@ def elu(input: Float[Array, "*shape"], alpha: float = 1.0, inplace: bool = False
 
 @computed_wide()
 def selu(input: Float[Array, "*shape"], inplace: bool = False) -> Float[Array, "*shape"]:
-    """Returns a scaled :func:`elu` that keeps mean 0 and variance 1.
+    """Return a scaled :func:`elu` that keeps mean 0 and variance 1.
 
     Raises:
-        NotImplementedError: for an input that is not floating-point.
+        NotImplementedError: for a non-floating-point input.
 
     See "Self-normalizing neural networks" (arXiv:1706.02515) and `torch.nn.functional.selu
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.selu.html>`_.
@@ -212,11 +212,11 @@ def selu(input: Float[Array, "*shape"], inplace: bool = False) -> Float[Array, "
 
 @computed_wide()
 def celu(input: Float[Array, "*shape"], alpha: float = 1.0, inplace: bool = False) -> Float[Array, "*shape"]:
-    """Returns the input where it is positive, and elsewhere ``alpha * (exp(input / alpha) - 1)``.
+    """Return the input where it is positive, and elsewhere ``alpha * (exp(input / alpha) - 1)``.
 
     Raises:
         RuntimeError: if ``alpha`` is 0.
-        NotImplementedError: for an input that is not floating-point.
+        NotImplementedError: for a non-floating-point input.
 
     See "Continuously differentiable exponential linear units" (arXiv:1704.07483) and `torch.nn.functional.celu
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.celu.html>`_.

@@ -19,7 +19,7 @@ from flaxnets.nn.utils.rnn import Lengths, PaddedSequence
 def scan_layer(
     step: Step, input: Float[Array, "t n in"], state: State, weights: LayerWeights, reverse: bool = False
 ) -> tuple[Float[Array, "t n out"], State]:
-    """Runs one direction of one layer over all time steps.
+    """Run one direction of one layer over all time steps.
 
     Args:
         step: such as :func:`flaxnets.nn.functional.recurrent_steps.lstm_step`.
@@ -57,7 +57,7 @@ def scan_layers(
     batch_first: bool = False,
     between: Callable[[jax.Array, int], jax.Array] = lambda output, gap: output,
 ) -> tuple[Float[Array, "... d_out"] | PaddedSequence, State]:
-    """Runs all layers, each in all its directions, the second of which goes from the last step to the first.
+    """Run all layers, each in all its directions, the second of which goes from the last step to the first.
 
     Args:
         layer: what errors call the caller.

@@ -118,7 +118,7 @@ def step_once(
     hx: Sequence[Float[Array, "..."]] | None,
     weights: LayerWeights,
 ) -> State:
-    """Takes one step, from zeros if no state is given.
+    """Take one step, from zeros if no state is given.
 
     Args:
         cell: what errors call the caller.

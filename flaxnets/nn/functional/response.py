@@ -13,14 +13,14 @@ from flaxnets.nn.functional.normalization import as_wide, check_floating
 def local_response_norm(
     input: Float[Array, "n c *spatial"], size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Float[Array, "n c *spatial"]:
-    """Divides by ``(k + alpha * s) ** beta``, where ``s`` is the mean square of ``size`` neighbouring channels.
+    """Divide by ``(k + alpha * s) ** beta``, where ``s`` is the mean square of ``size`` neighbouring channels.
 
     Channels outside count as zeros; of an even number of neighbours the odd one is below.
 
     Raises:
         ValueError: if the input has fewer than three axes.
         RuntimeError: if ``size`` is not positive.
-        TypeError: if ``size`` is no int.
+        TypeError: if ``size`` is not an int.
         NotImplementedError: if the input is not of floating-point numbers.
 
     See "ImageNet classification with deep convolutional neural networks" (2012) and
@@ -58,7 +58,7 @@ def _shifted(x: jax.Array, by: int) -> jax.Array:
 
 
 def _running_sums(entering: jax.Array, leaving: jax.Array, first: int, later: int) -> jax.Array:
-    """Sums over a window that starts with ``first`` channels, and leaves each ``later`` steps after its own."""
+    """Sum over a window that starts with ``first`` channels, and leaves each ``later`` steps after its own."""
     changes = _shifted(entering, first - 1).at[:, 0].set(entering[:, :first].sum(1))
     return jnp.cumsum(changes - _shifted(leaving, -later), 1)
 

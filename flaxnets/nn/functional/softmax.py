@@ -31,7 +31,7 @@ def _normalized(input: jax.Array, dim: int, dtype: DTypeLike | None, log: bool, 
 def softmax(
     input: Shaped[Array, "*shape"], dim: int | None = None, _stacklevel: int = 3, dtype: DTypeLike | None = None
 ) -> Float[Array, "*shape"]:
-    """Returns ``exp(input)``, divided by its sum along the axis ``dim``.
+    """Return ``exp(input)``, divided by its sum along the axis ``dim``.
 
     Args:
         input: of any shape.
@@ -41,7 +41,7 @@ def softmax(
 
     Raises:
         IndexError: for an axis that the input does not have.
-        TypeError: for an axis that is no whole number.
+        TypeError: for an axis that is not an integer.
         NotImplementedError: for an input, or a ``dtype``, that is not floating-point.
 
     See `torch.nn.functional.softmax
@@ -58,10 +58,10 @@ def softmax(
 def softmin(
     input: Shaped[Array, "*shape"], dim: int | None = None, _stacklevel: int = 3, dtype: DTypeLike | None = None
 ) -> Float[Array, "*shape"]:
-    """Returns :func:`softmax` of the negated input; arguments and errors are the same.
+    """Return :func:`softmax` of the negated input; arguments and errors are the same.
 
     Raises:
-        RuntimeError: for truth values, which have no negative.
+        RuntimeError: for booleans, which have no negative.
 
     See `torch.nn.functional.softmin
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.softmin.html>`_.
@@ -79,7 +79,7 @@ def softmin(
 def log_softmax(
     input: Shaped[Array, "*shape"], dim: int | None = None, _stacklevel: int = 3, dtype: DTypeLike | None = None
 ) -> Float[Array, "*shape"]:
-    """Returns the logarithm of :func:`softmax` without overflow; arguments and errors are the same.
+    """Return the logarithm of :func:`softmax` without overflow; arguments and errors are the same.
 
     See `torch.nn.functional.log_softmax
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.log_softmax.html>`_.
@@ -102,7 +102,7 @@ def gumbel_softmax(
     key: jax.Array | None = None,
     noise: Float[Array, "*shape"] | None = None,
 ) -> Float[Array, "*shape"]:
-    """Draws from the categorical distribution of ``logits`` along an axis, differentiably.
+    """Draw from the categorical distribution of ``logits`` along an axis, differentiably.
 
     Args:
         logits: unnormalised log-probabilities.

@@ -100,7 +100,7 @@ def max_unpool1d(
     padding: Size = 0,
     output_size: Sequence[int] | None = None,
 ) -> Float[Array, "*n c w_out"]:
-    """Puts maxima back to where :func:`max_pool1d` found them, with zeros elsewhere.
+    """Put maxima back to where :func:`max_pool1d` found them, with zeros elsewhere.
 
     Where several go to one place the last is there, on a GPU any; each of them gets the gradient, as in torch.
     Under jit an index out of range cannot raise: its value goes nowhere.
@@ -117,8 +117,8 @@ def max_unpool1d(
         ValueError: for an output size that is negative, of another length, or no size whose pooling has the input's.
         RuntimeError: for an input of the wrong rank, indices of another shape, that are no integers, or out of range.
         IndexError: for sizes of another length, or an input of far too few axes.
-        TypeError: for a size that is no int.
-        NotImplementedError: for an input that is not floating-point.
+        TypeError: for a size that is not an int.
+        NotImplementedError: for a non-floating-point input.
 
     See `torch.nn.functional.max_unpool1d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_unpool1d.html>`_.
@@ -137,7 +137,7 @@ def max_unpool2d(
     padding: Size = 0,
     output_size: Sequence[int] | None = None,
 ) -> Float[Array, "*n c h_out w_out"]:
-    """Puts maxima back to where :func:`max_pool2d` found them; as :func:`max_unpool1d`.
+    """Put maxima back to where :func:`max_pool2d` found them; as :func:`max_unpool1d`.
 
     See `torch.nn.functional.max_unpool2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_unpool2d.html>`_.
@@ -156,7 +156,7 @@ def max_unpool3d(
     padding: Size = 0,
     output_size: Sequence[int] | None = None,
 ) -> Float[Array, "*n c d_out h_out w_out"]:
-    """Puts maxima back to where :func:`max_pool3d` found them; as :func:`max_unpool1d`, with a positive stride.
+    """Put maxima back to where :func:`max_pool3d` found them; as :func:`max_unpool1d`, with a positive stride.
 
     See `torch.nn.functional.max_unpool3d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_unpool3d.html>`_.

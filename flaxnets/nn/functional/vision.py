@@ -22,10 +22,10 @@ def _image(name: str, what: str, factor: int, input: jax.Array) -> jax.Array:
 
 
 def pixel_shuffle(input: Shaped[Array, "*n c h w"], upscale_factor: int) -> Shaped[Array, "*n c_out h_out w_out"]:
-    """Makes ``r**2`` channels the ``(r, r)`` pixels of one: ``(..., C r**2, H, W)`` becomes ``(..., C, H r, W r)``.
+    """Make ``r**2`` channels the ``(r, r)`` pixels of one: ``(..., C r**2, H, W)`` becomes ``(..., C, H r, W r)``.
 
     Raises:
-        TypeError: for a factor that is no int.
+        TypeError: for a factor that is not an int.
         RuntimeError: for a factor that is not positive or whose square does not divide the channels, or an input of
             fewer than three axes.
 
@@ -46,12 +46,12 @@ def pixel_shuffle(input: Shaped[Array, "*n c h w"], upscale_factor: int) -> Shap
 
 
 def pixel_unshuffle(input: Shaped[Array, "*n c h w"], downscale_factor: int) -> Shaped[Array, "*n c_out h_out w_out"]:
-    """Undoes :func:`pixel_shuffle`: ``(..., C, H r, W r)`` becomes ``(..., C r**2, H, W)``.
+    """Undo :func:`pixel_shuffle`: ``(..., C, H r, W r)`` becomes ``(..., C r**2, H, W)``.
 
-    An empty input is returned as it is, with its own shape, as torch does.
+    An empty input is returned unchanged, with its own shape, as torch does.
 
     Raises:
-        TypeError: for a factor that is no int.
+        TypeError: for a factor that is not an int.
         RuntimeError: for a factor that is not positive or does not divide height and width, or an input of fewer than
             three axes.
 
@@ -76,7 +76,7 @@ def pixel_unshuffle(input: Shaped[Array, "*n c h w"], downscale_factor: int) -> 
 
 
 def channel_shuffle(input: Shaped[Array, "n c *spatial"], groups: int) -> Shaped[Array, "n c *spatial"]:
-    """Takes the first channel of each group, then the second of each, and so on.
+    """Take the first channel of each group, then the second of each, and so on.
 
     Raises:
         TypeError: for groups that are no int.

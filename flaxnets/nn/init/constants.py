@@ -13,7 +13,7 @@ Key = jax.Array | None
 def constant(
     key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, val: int | float | complex
 ) -> jax.Array:
-    """Returns an array of one value; without its fraction if the dtype is of whole numbers.
+    """Return an array of one value; without its fraction if the dtype is of integers.
 
     Raises:
         RuntimeError: for a complex value and a dtype that is not.
@@ -29,7 +29,7 @@ def constant(
 
 
 def zeros(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> jax.Array:
-    """Returns zeros.
+    """Return zeros.
 
     See `torch.nn.init.zeros_ <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.zeros_>`_.
 
@@ -40,7 +40,7 @@ def zeros(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> jax
 
 
 def ones(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> jax.Array:
-    """Returns ones.
+    """Return ones.
 
     See `torch.nn.init.ones_ <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.ones_>`_.
 
@@ -51,7 +51,7 @@ def ones(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> jax.
 
 
 def eye(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> jax.Array:
-    """Returns the identity matrix, cut or filled with zeros to the shape.
+    """Return the identity matrix, cut or filled with zeros to the shape.
 
     Raises:
         ValueError: for a shape that is not of two axes.
@@ -67,7 +67,7 @@ def eye(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> jax.A
 
 
 def dirac(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, groups: int = 1) -> jax.Array:
-    """Returns a convolution's weight ``(out, in / groups, *kernel)`` that passes the channels on unchanged.
+    """Return a convolution's weight ``(out, in / groups, *kernel)`` that passes the channels on unchanged.
 
     As many channels as there are on both sides, in each group; the kernels are 1 in the middle.
 

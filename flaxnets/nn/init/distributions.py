@@ -35,11 +35,11 @@ def _check_bounds(name: str, a: float, b: float, dtype: DTypeLike) -> None:
 def uniform(
     key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, a: float = 0.0, b: float = 1.0
 ) -> jax.Array:
-    """Draws from the uniform distribution on ``[a, b)``; for complex numbers, real and imaginary parts.
+    """Draw from the uniform distribution on ``[a, b)``; for complex numbers, real and imaginary parts.
 
     Raises:
         RuntimeError: for bounds that are not finite, or in the wrong order.
-        NotImplementedError: for a dtype of whole numbers or truth values.
+        NotImplementedError: for a dtype of integers or booleans.
 
     See `torch.nn.init.uniform_ <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.uniform_>`_.
 
@@ -53,13 +53,13 @@ def uniform(
 def normal(
     key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, mean: float = 0.0, std: float = 1.0
 ) -> jax.Array:
-    """Draws from the normal distribution.
+    """Draw from the normal distribution.
 
     Complex numbers have the standard deviation ``std`` as a whole, and the mean in both parts.
 
     Raises:
         RuntimeError: for a negative standard deviation.
-        NotImplementedError: for a dtype of whole numbers or truth values.
+        NotImplementedError: for a dtype of integers or booleans.
 
     See `torch.nn.init.normal_ <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.normal_>`_.
 
@@ -82,7 +82,7 @@ def trunc_normal(
     a: float = -2.0,
     b: float = 2.0,
 ) -> jax.Array:
-    """Draws from the normal distribution, and anew what is not between ``a`` and ``b``, which are values and no ratios.
+    """Draw from the normal distribution, and anew what is not between ``a`` and ``b``, which are values and no ratios.
 
     Raises:
         ZeroDivisionError: for a standard deviation of 0.
@@ -143,7 +143,7 @@ def _accepted(
     dtype: jnp.dtype,
     attempt: Callable[..., tuple[jax.Array, jax.Array]],
 ) -> jax.Array:
-    """Draws each element anew until it is accepted."""
+    """Draw each element anew until it is accepted."""
 
     def again(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         key, values, accepted = state
@@ -156,7 +156,7 @@ def _accepted(
 
 
 def orthogonal(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, gain: float = 1.0) -> jax.Array:
-    """Draws a matrix with orthogonal rows, or columns if there are more rows, all of length ``gain``.
+    """Draw a matrix with orthogonal rows, or columns if there are more rows, all of length ``gain``.
 
     A shape of more than two axes is that of the matrix ``(first, product of the others)``. Half precision, for which
     torch has no decomposition, is computed in float32.
@@ -189,12 +189,12 @@ def orthogonal(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.floa
 def sparse(
     key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, sparsity: float, std: float = 0.01
 ) -> jax.Array:
-    """Draws a normal matrix in which the fraction ``sparsity`` of each column, rounded up, is zero.
+    """Draw a normal matrix in which the fraction ``sparsity`` of each column, rounded up, is zero.
 
     Raises:
         ValueError: for a shape that is not of two axes.
         RuntimeError: for a negative standard deviation.
-        NotImplementedError: for a dtype of whole numbers or truth values.
+        NotImplementedError: for a dtype of integers or booleans.
 
     See "Deep learning via Hessian-free optimization" and
     `torch.nn.init.sparse_ <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.sparse_>`_.

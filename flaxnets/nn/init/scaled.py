@@ -20,7 +20,7 @@ _GAINS = {
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """Returns the factor that keeps the variance through ``nonlinearity``.
+    """Return the factor that keeps the variance through ``nonlinearity``.
 
     Args:
         nonlinearity: the functional form's name, such as ``"relu"``.
@@ -46,7 +46,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 
 def calculate_fan_in_and_fan_out(shape: Sequence[int]) -> tuple[int, int]:
-    """Returns how many inputs each output of a weight ``(out, in, *kernel)`` sees, and the reverse.
+    """Return how many inputs each output of a weight ``(out, in, *kernel)`` sees, and the reverse.
 
     Raises:
         ValueError: for fewer than two axes.
@@ -63,7 +63,7 @@ def calculate_fan_in_and_fan_out(shape: Sequence[int]) -> tuple[int, int]:
 def xavier_uniform(
     key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, gain: float = 1.0
 ) -> jax.Array:
-    """Draws from the uniform distribution of variance ``2 * gain**2 / (fan_in + fan_out)``, around zero.
+    """Draw from the uniform distribution of variance ``2 * gain**2 / (fan_in + fan_out)``, around zero.
 
     Raises:
         ValueError: for fewer than two axes.
@@ -111,7 +111,7 @@ def kaiming_uniform(
     mode: str = "fan_in",
     nonlinearity: str = "leaky_relu",
 ) -> jax.Array:
-    """Draws from the uniform distribution of variance ``gain**2 / fan``, around zero.
+    """Draw from the uniform distribution of variance ``gain**2 / fan``, around zero.
 
     Args:
         key: the random key.

@@ -16,13 +16,13 @@ class BCELoss(WeightedLoss):
 
     Args:
         weight: of each element; broadcasts to the input.
-        size_average: deprecated; False without ``reduce`` means ``"sum"``.
-        reduce: deprecated; False means ``"none"``.
-        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
+        reduce: deprecated. False means ``"none"``.
+        reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: at the call, if input and target differ in shape, or there is no such reduction.
-        RuntimeError: at the call, if the weight does not broadcast, the dtypes differ, or a value is known not to be a
+        ValueError: when called, if input and target differ in shape, or there is no such reduction.
+        RuntimeError: when called, if the weight does not broadcast, the dtypes differ, or a value is known not to be a
             probability.
 
     See `torch.nn.BCELoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.BCELoss.html>`_.
@@ -32,7 +32,7 @@ class BCELoss(WeightedLoss):
     """
 
     def __call__(self, input: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Compares probabilities of any shape."""
+        """Compare probabilities of any shape."""
         return F.binary_cross_entropy(input, target, self._weight(), reduction=self.reduction)
 
 
@@ -43,14 +43,14 @@ class BCEWithLogitsLoss(WeightedLoss):
 
     Args:
         weight: of each element; broadcasts to the input.
-        size_average: deprecated; False without ``reduce`` means ``"sum"``.
-        reduce: deprecated; False means ``"none"``.
-        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
+        reduce: deprecated. False means ``"none"``.
+        reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
         pos_weight: of the positive part of each element's loss; broadcasts to the input.
 
     Raises:
-        ValueError: at the call, if input and target differ in shape, or there is no such reduction.
-        RuntimeError: at the call, if a weight does not broadcast.
+        ValueError: when called, if input and target differ in shape, or there is no such reduction.
+        RuntimeError: when called, if a weight does not broadcast.
 
     See `torch.nn.BCEWithLogitsLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html>`_.
 
@@ -72,7 +72,7 @@ class BCEWithLogitsLoss(WeightedLoss):
         self.register_buffer("pos_weight", optional_array(pos_weight))
 
     def __call__(self, input: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Compares logits with probabilities, of any shape."""
+        """Compare logits with probabilities, of any shape."""
         return F.binary_cross_entropy_with_logits(
             input, target, self._weight(), pos_weight=value(self.pos_weight), reduction=self.reduction
         )
@@ -82,13 +82,13 @@ class SoftMarginLoss(Loss):
     """The loss ``log(1 + exp(-target * input))``; as torch's, it overflows for a large negative product.
 
     Args:
-        size_average: deprecated; False without ``reduce`` means ``"sum"``.
-        reduce: deprecated; False means ``"none"``.
-        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
+        reduce: deprecated. False means ``"none"``.
+        reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
-        RuntimeError: at the call, if the target does not broadcast to the input's shape.
-        ValueError: at the call, if there is no such reduction.
+        RuntimeError: when called, if the target does not broadcast to the input's shape.
+        ValueError: when called, if there is no such reduction.
 
     See `torch.nn.SoftMarginLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.SoftMarginLoss.html>`_.
 
@@ -97,7 +97,7 @@ class SoftMarginLoss(Loss):
     """
 
     def __call__(self, input: Float[Array, "..."], target: Num[Array, "..."]) -> Float[Array, "..."]:
-        """Takes scores of any shape, and targets that are 1 or -1."""
+        """Take scores of any shape, and targets that are 1 or -1."""
         return F.soft_margin_loss(input, target, reduction=self.reduction)
 
 
@@ -108,13 +108,13 @@ class MultiLabelSoftMarginLoss(WeightedLoss):
 
     Args:
         weight: of each class.
-        size_average: deprecated; False without ``reduce`` means ``"sum"``.
-        reduce: deprecated; False means ``"none"``.
-        reduction: ``"none"`` for each example's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
+        reduce: deprecated. False means ``"none"``.
+        reduction: ``"none"`` (one loss per example), ``"mean"`` or ``"sum"``.
 
     Raises:
-        RuntimeError: at the call, if the shapes do not broadcast.
-        ValueError: at the call, if there is no such reduction.
+        RuntimeError: when called, if the shapes do not broadcast.
+        ValueError: when called, if there is no such reduction.
 
     See `torch.nn.MultiLabelSoftMarginLoss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiLabelSoftMarginLoss.html>`_.
@@ -124,5 +124,5 @@ class MultiLabelSoftMarginLoss(WeightedLoss):
     """
 
     def __call__(self, input: Float[Array, "..."], target: Num[Array, "..."]) -> Float[Array, "..."]:
-        """Takes logits ``(*, C)``, and targets of that shape that are 0 or 1."""
+        """Take logits ``(*, C)``, and targets of that shape that are 0 or 1."""
         return F.multilabel_soft_margin_loss(input, target, self._weight(), reduction=self.reduction)

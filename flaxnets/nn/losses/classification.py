@@ -21,16 +21,16 @@ class NLLLoss(WeightedLoss):
 
     Args:
         weight: of each class.
-        size_average: deprecated; False without ``reduce`` means ``"sum"``.
+        size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
         ignore_index: the target that contributes nothing.
-        reduce: deprecated; False means ``"none"``.
+        reduce: deprecated. False means ``"none"``.
         reduction: ``"none"`` for each target's loss, ``"sum"``, or ``"mean"``, which divides the sum by that of the
             targets' weights: NaN if that is zero.
 
     Raises:
-        ValueError: at the call, if the batch sizes differ, or there is no such reduction.
-        RuntimeError: at the call, if other sizes differ.
-        IndexError: at the call, if a target is known to be no class; one that is not known becomes NaN.
+        ValueError: when called, if the batch sizes differ, or there is no such reduction.
+        RuntimeError: when called, if other sizes differ.
+        IndexError: when called, if a target is known to be no class; one that is not known becomes NaN.
 
     See `torch.nn.NLLLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.NLLLoss.html>`_.
 
@@ -50,7 +50,7 @@ class NLLLoss(WeightedLoss):
         self.ignore_index = ignore_index
 
     def __call__(self, input: Float[Array, "..."], target: Integer[Array, "..."]) -> Float[Array, "..."]:
-        """Takes log-probabilities ``(C)``, ``(N, C)`` or ``(N, C, *)``, and targets ``()``, ``(N)`` or ``(N, *)``."""
+        """Take log-probabilities ``(C)``, ``(N, C)`` or ``(N, C, *)``, and targets ``()``, ``(N)`` or ``(N, *)``."""
         return F.nll_loss(input, target, self._weight(), ignore_index=self.ignore_index, reduction=self.reduction)
 
 
@@ -83,9 +83,9 @@ class CrossEntropyLoss(WeightedLoss):
 
     Args:
         weight: of each class.
-        size_average: deprecated; False without ``reduce`` means ``"sum"``.
+        size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
         ignore_index: the class index that contributes nothing.
-        reduce: deprecated; False means ``"none"``.
+        reduce: deprecated. False means ``"none"``.
         reduction: as of :class:`NLLLoss`; for probabilities the mean divides by the number of targets.
         label_smoothing: how much of the target is replaced by the uniform distribution (arXiv:1512.00567).
 
@@ -114,7 +114,7 @@ class CrossEntropyLoss(WeightedLoss):
         self.label_smoothing = label_smoothing
 
     def __call__(self, input: Float[Array, "..."], target: Num[Array, "..."]) -> Float[Array, "..."]:
-        """Takes logits ``(C)``, ``(N, C)`` or ``(N, C, *)``, and targets without the axis ``C``, or of that shape."""
+        """Take logits ``(C)``, ``(N, C)`` or ``(N, C, *)``, and targets without the axis ``C``, or of that shape."""
         return F.cross_entropy(
             input,
             target,
@@ -136,16 +136,16 @@ class LinearCrossEntropyLoss(WeightedLoss):
         num_classes: the number of classes ``C``.
         out_features: further axes ``*d`` of the logits ``(N, C, *d)``.
         bias: whether the linear layer has a bias.
-        dtype: of the parameters; float32 if not given.
+        dtype: parameter dtype. Default: float32.
         reduction: as of :class:`CrossEntropyLoss`.
         weight: of each class.
         ignore_index: the class index that contributes nothing; None is -100.
         label_smoothing: as of :class:`CrossEntropyLoss`.
         options: how to go through the batch in chunks, so that the logits never exist as a whole.
-        rngs: the source of the initial weights.
+        rngs: random number generators for the initial weights.
 
     Raises:
-        RuntimeError: if the weight has another size, or the smoothing is not between 0 and 1; at the call as
+        RuntimeError: if the weight has another size, or the smoothing is not between 0 and 1; when called as
             :class:`CrossEntropyLoss`.
 
     See `torch.nn.LinearCrossEntropyLoss
@@ -195,7 +195,7 @@ class LinearCrossEntropyLoss(WeightedLoss):
         return ", ".join([sizes, outputs, *(f"{name}={getattr(self, name)}" for name in rest)])
 
     def __call__(self, input: Float[Array, "*n in"], target: Num[Array, "..."]) -> Float[Array, "..."]:
-        """Takes inputs ``(in)`` or ``(N, in)``, and targets as :class:`CrossEntropyLoss` for logits ``(N, C, *d)``."""
+        """Take inputs ``(in)`` or ``(N, in)``, and targets as :class:`CrossEntropyLoss` for logits ``(N, C, *d)``."""
         shape = (self.num_classes, *self.out_features)
         return F.linear_cross_entropy(
             input,

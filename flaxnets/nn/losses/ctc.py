@@ -20,9 +20,9 @@ class CTCLoss(Loss):
         zero_infinity: whether an infinite loss, of a target too long for its input, and its gradient become zero.
 
     Raises:
-        RuntimeError: at the call, if the shapes do not fit, a length is known to be out of range, or ``blank`` is no
+        RuntimeError: when called, if the shapes do not fit, a length is known to be out of range, or ``blank`` is no
             class.
-        TypeError, IndexError, ValueError, NotImplementedError: at the call, as :func:`flaxnets.nn.functional.ctc_loss`.
+        TypeError, IndexError, ValueError, NotImplementedError: when called, as :func:`flaxnets.nn.functional.ctc_loss`.
 
     See `torch.nn.CTCLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.CTCLoss.html>`_ and "Connectionist
     Temporal Classification: Labelling Unsegmented Sequence Data with Recurrent Neural Networks" (Graves et al., 2006).
@@ -44,7 +44,7 @@ class CTCLoss(Loss):
         input_lengths: Lengths,
         target_lengths: Lengths,
     ) -> Float[Array, "..."]:
-        """Takes log-probabilities ``(T, N, C)`` or ``(T, C)``, and targets ``(N, S)`` or one after the other."""
+        """Take log-probabilities ``(T, N, C)`` or ``(T, C)``, and targets ``(N, S)`` or one after the other."""
         return F.ctc_loss(
             log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity
         )

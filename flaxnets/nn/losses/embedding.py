@@ -16,13 +16,13 @@ class CosineEmbeddingLoss(MarginLoss):
 
     Args:
         margin: what the cosine of vectors with target -1 may have.
-        size_average: deprecated; False without ``reduce`` means ``"sum"``.
-        reduce: deprecated; False means ``"none"``.
-        reduction: ``"none"`` for each pair's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
+        reduce: deprecated. False means ``"none"``.
+        reduction: ``"none"`` (one loss per pair), ``"mean"`` or ``"sum"``.
 
     Raises:
-        RuntimeError: at the call, if the shapes do not fit.
-        ValueError: at the call, if there is no such reduction.
+        RuntimeError: when called, if the shapes do not fit.
+        ValueError: when called, if there is no such reduction.
 
     See `torch.nn.CosineEmbeddingLoss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.CosineEmbeddingLoss.html>`_.
@@ -34,7 +34,7 @@ class CosineEmbeddingLoss(MarginLoss):
     def __call__(
         self, input1: Float[Array, "..."], input2: Float[Array, "..."], target: Num[Array, "..."]
     ) -> Float[Array, "..."]:
-        """Takes vectors ``(N, D)`` or ``(D)``, and targets ``(N)`` or ``()`` that are 1 or -1."""
+        """Take vectors ``(N, D)`` or ``(D)``, and targets ``(N)`` or ``()`` that are 1 or -1."""
         return F.cosine_embedding_loss(input1, input2, target, margin=self.margin, reduction=self.reduction)
 
 
@@ -46,13 +46,13 @@ class TripletMarginLoss(Loss):
         p: of the norm.
         eps: added to each difference's elements.
         swap: whether to take the distance of positive and negative if that is the smaller one.
-        size_average: deprecated; False without ``reduce`` means ``"sum"``.
-        reduce: deprecated; False means ``"none"``.
-        reduction: ``"none"`` for each triplet's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
+        reduce: deprecated. False means ``"none"``.
+        reduction: ``"none"`` (one loss per triplet), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: if the margin is not positive; at the call, if there is no such reduction.
-        RuntimeError: at the call, if the numbers of axes differ, or the shapes do not broadcast.
+        ValueError: if the margin is not positive; when called, if there is no such reduction.
+        RuntimeError: when called, if the numbers of axes differ, or the shapes do not broadcast.
 
     See `torch.nn.TripletMarginLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.TripletMarginLoss.html>`_
     and "Learning local feature descriptors with triplets and shallow convolutional neural networks" (Balntas et al.,
@@ -82,7 +82,7 @@ class TripletMarginLoss(Loss):
     def __call__(
         self, anchor: Float[Array, "..."], positive: Float[Array, "..."], negative: Float[Array, "..."]
     ) -> Float[Array, "..."]:
-        """Takes vectors ``(*, D)``."""
+        """Take vectors ``(*, D)``."""
         return F.triplet_margin_loss(
             anchor,
             positive,
@@ -107,11 +107,11 @@ class TripletMarginWithDistanceLoss(Loss):
         distance_function: of two arrays, a function or a module; the Euclidean distance if not given.
         margin: by how much the negative should be farther than the positive.
         swap: whether to take the distance of positive and negative if that is the smaller one.
-        reduction: ``"none"`` for each triplet's loss, ``"mean"`` or ``"sum"``.
+        reduction: ``"none"`` (one loss per triplet), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: if the margin is not positive; at the call, if there is no such reduction.
-        RuntimeError: at the call, if the numbers of axes differ.
+        ValueError: if the margin is not positive; when called, if there is no such reduction.
+        RuntimeError: when called, if the numbers of axes differ.
 
     See `torch.nn.TripletMarginWithDistanceLoss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.TripletMarginWithDistanceLoss.html>`_.
@@ -138,7 +138,7 @@ class TripletMarginWithDistanceLoss(Loss):
     def __call__(
         self, anchor: Float[Array, "..."], positive: Float[Array, "..."], negative: Float[Array, "..."]
     ) -> Float[Array, "..."]:
-        """Takes what the distance takes."""
+        """Take what the distance takes."""
         return F.triplet_margin_with_distance_loss(
             anchor,
             positive,

@@ -13,10 +13,10 @@ class GaussianNLLLoss(Loss):
     Args:
         full: whether to add the constant ``log(2 pi) / 2``.
         eps: the least variance; gradients ignore that a smaller one has been raised to it.
-        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: at the call, if a variance is negative (as far as it is known) or of a shape that does not fit, or
+        ValueError: when called, if a variance is negative (as far as it is known) or of a shape that does not fit, or
             if there is no such reduction.
 
     See `torch.nn.GaussianNLLLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.GaussianNLLLoss.html>`_ and
@@ -34,7 +34,7 @@ class GaussianNLLLoss(Loss):
     def __call__(
         self, input: Float[Array, "..."], target: Float[Array, "..."], var: Float[Array, "..."] | float
     ) -> Float[Array, "..."]:
-        """Takes means of any shape; ``var`` may lack the last axis, or have size 1 in one."""
+        """Take means of any shape; ``var`` may lack the last axis, or have size 1 in one."""
         return F.gaussian_nll_loss(input, target, var, full=self.full, eps=self.eps, reduction=self.reduction)
 
 
@@ -44,14 +44,14 @@ class PoissonNLLLoss(Loss):
     Args:
         log_input: whether the input has the logarithms of the rates.
         full: whether to add Stirling's approximation of ``log(target!)`` where the target is above 1.
-        size_average: deprecated; False without ``reduce`` means ``"sum"``.
+        size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
         eps: added to a rate before its logarithm is taken.
-        reduce: deprecated; False means ``"none"``.
-        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        reduce: deprecated. False means ``"none"``.
+        reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: at the call, if there is no such reduction.
-        RuntimeError: at the call, if the shapes do not broadcast.
+        ValueError: when called, if there is no such reduction.
+        RuntimeError: when called, if the shapes do not broadcast.
 
     See `torch.nn.PoissonNLLLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.PoissonNLLLoss.html>`_.
 
@@ -74,7 +74,7 @@ class PoissonNLLLoss(Loss):
         self.eps = eps
 
     def __call__(self, log_input: Num[Array, "..."], target: Num[Array, "..."]) -> Float[Array, "..."]:
-        """Compares the two, which have any shape."""
+        """Compare the two, which have any shape."""
         return F.poisson_nll_loss(
             log_input, target, log_input=self.log_input, full=self.full, eps=self.eps, reduction=self.reduction
         )
@@ -84,15 +84,15 @@ class KLDivLoss(Loss):
     """The terms of the Kullback-Leibler divergence of the target from the input's log-probabilities.
 
     Args:
-        size_average: deprecated; False without ``reduce`` means ``"sum"``.
-        reduce: deprecated; False means ``"none"``.
+        size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
+        reduce: deprecated. False means ``"none"``.
         reduction: ``"none"``, ``"sum"``, ``"batchmean"``, which is the divergence, or ``"mean"`` over all terms, of
             which the call warns, as torch does.
         log_target: whether the target, too, has log-probabilities.
 
     Raises:
-        ValueError: at the call, if there is no such reduction.
-        RuntimeError: at the call, if the shapes do not broadcast, or for whole or complex numbers.
+        ValueError: when called, if there is no such reduction.
+        RuntimeError: when called, if the shapes do not broadcast, or for whole or complex numbers.
 
     See `torch.nn.KLDivLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.KLDivLoss.html>`_.
 
@@ -112,5 +112,5 @@ class KLDivLoss(Loss):
         self.log_target = log_target
 
     def __call__(self, input: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Compares the two, which have any shape."""
+        """Compare the two, which have any shape."""
         return F.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)

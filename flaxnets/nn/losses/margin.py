@@ -13,13 +13,13 @@ class HingeEmbeddingLoss(MarginLoss):
 
     Args:
         margin: what distances with target -1 should have.
-        size_average: deprecated; False without ``reduce`` means ``"sum"``.
-        reduce: deprecated; False means ``"none"``.
-        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
+        reduce: deprecated. False means ``"none"``.
+        reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
-        RuntimeError: at the call, if the shapes do not broadcast.
-        ValueError: at the call, if there is no such reduction.
+        RuntimeError: when called, if the shapes do not broadcast.
+        ValueError: when called, if there is no such reduction.
 
     See `torch.nn.HingeEmbeddingLoss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.HingeEmbeddingLoss.html>`_.
@@ -38,7 +38,7 @@ class HingeEmbeddingLoss(MarginLoss):
         super().__init__(margin, size_average, reduce, reduction)
 
     def __call__(self, input: Float[Array, "..."], target: Num[Array, "..."]) -> Float[Array, "..."]:
-        """Takes distances of any shape."""
+        """Take distances of any shape."""
         return F.hinge_embedding_loss(input, target, margin=self.margin, reduction=self.reduction)
 
 
@@ -47,13 +47,13 @@ class MarginRankingLoss(MarginLoss):
 
     Args:
         margin: by how much the two should differ.
-        size_average: deprecated; False without ``reduce`` means ``"sum"``.
-        reduce: deprecated; False means ``"none"``.
-        reduction: ``"none"`` for each pair's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
+        reduce: deprecated. False means ``"none"``.
+        reduction: ``"none"`` (one loss per pair), ``"mean"`` or ``"sum"``.
 
     Raises:
-        RuntimeError: at the call, if the numbers of axes differ, or the shapes do not broadcast.
-        ValueError: at the call, if there is no such reduction.
+        RuntimeError: when called, if the numbers of axes differ, or the shapes do not broadcast.
+        ValueError: when called, if there is no such reduction.
 
     See `torch.nn.MarginRankingLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.MarginRankingLoss.html>`_.
 
@@ -64,7 +64,7 @@ class MarginRankingLoss(MarginLoss):
     def __call__(
         self, input1: Float[Array, "..."], input2: Float[Array, "..."], target: Num[Array, "..."]
     ) -> Float[Array, "..."]:
-        """Takes scores of any shape, and targets that are 1 where the first should be larger, else -1."""
+        """Take scores of any shape, and targets that are 1 where the first should be larger, else -1."""
         return F.margin_ranking_loss(input1, input2, target, margin=self.margin, reduction=self.reduction)
 
 
@@ -77,13 +77,13 @@ class MultiMarginLoss(WeightedLoss):
         p: 1 or 2.
         margin: by how much the target's score should exceed the others.
         weight: of each class as a target.
-        size_average: deprecated; False without ``reduce`` means ``"sum"``.
-        reduce: deprecated; False means ``"none"``.
-        reduction: ``"none"`` for each example's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
+        reduce: deprecated. False means ``"none"``.
+        reduction: ``"none"`` (one loss per example), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: for another ``p``, or a weight that has not one axis; at the call, if there is no such reduction.
-        RuntimeError: at the call, if the shapes do not fit, or a target is known to be no class.
+        ValueError: for another ``p``, or a weight that has not one axis; when called, if there is no such reduction.
+        RuntimeError: when called, if the shapes do not fit, or a target is known to be no class.
 
     See `torch.nn.MultiMarginLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiMarginLoss.html>`_.
 
@@ -109,7 +109,7 @@ class MultiMarginLoss(WeightedLoss):
         self.margin = margin
 
     def __call__(self, input: Float[Array, "..."], target: Integer[Array, "..."]) -> Float[Array, "..."]:
-        """Takes scores ``(C)`` or ``(N, C)``, and targets ``()`` or ``(N)``."""
+        """Take scores ``(C)`` or ``(N, C)``, and targets ``()`` or ``(N)``."""
         return F.multi_margin_loss(
             input, target, p=self.p, margin=self.margin, weight=self._weight(), reduction=self.reduction
         )
@@ -119,13 +119,13 @@ class MultiLabelMarginLoss(Loss):
     """The sum of ``max(0, 1 - input[label] + input[other])`` over all labels and all classes that are none, over ``C``.
 
     Args:
-        size_average: deprecated; False without ``reduce`` means ``"sum"``.
-        reduce: deprecated; False means ``"none"``.
-        reduction: ``"none"`` for each example's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
+        reduce: deprecated. False means ``"none"``.
+        reduction: ``"none"`` (one loss per example), ``"mean"`` or ``"sum"``.
 
     Raises:
-        RuntimeError: at the call, if the shapes do not fit, or a target is known to be neither class nor -1.
-        ValueError: at the call, if there is no such reduction.
+        RuntimeError: when called, if the shapes do not fit, or a target is known to be neither class nor -1.
+        ValueError: when called, if there is no such reduction.
 
     See `torch.nn.MultiLabelMarginLoss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiLabelMarginLoss.html>`_.
@@ -135,5 +135,5 @@ class MultiLabelMarginLoss(Loss):
     """
 
     def __call__(self, input: Float[Array, "..."], target: Integer[Array, "..."]) -> Float[Array, "..."]:
-        """Takes scores ``(C)`` or ``(N, C)``, and labels of that shape; those from the first -1 on do not count."""
+        """Take scores ``(C)`` or ``(N, C)``, and labels of that shape; those from the first -1 on do not count."""
         return F.multilabel_margin_loss(input, target, reduction=self.reduction)

@@ -11,13 +11,13 @@ class L1Loss(Loss):
     """The absolute difference of input and target.
 
     Args:
-        size_average: deprecated; False without ``reduce`` means ``"sum"``.
-        reduce: deprecated; False means ``"none"``.
-        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
+        reduce: deprecated. False means ``"none"``.
+        reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: at the call, if there is no such reduction.
-        RuntimeError: at the call, if the shapes do not broadcast; other shapes than equal ones are warned of.
+        ValueError: when called, if there is no such reduction.
+        RuntimeError: when called, if the shapes do not broadcast; other shapes than equal ones are warned of.
 
     See `torch.nn.L1Loss <https://docs.pytorch.org/docs/stable/generated/torch.nn.L1Loss.html>`_.
 
@@ -26,7 +26,7 @@ class L1Loss(Loss):
     """
 
     def __call__(self, input: Inexact[Array, "..."], target: Inexact[Array, "..."]) -> Float[Array, "..."]:
-        """Compares the two, which have any shape."""
+        """Compare the two, which have any shape."""
         return F.l1_loss(input, target, reduction=self.reduction)
 
 
@@ -42,7 +42,7 @@ class MSELoss(Loss):
     """
 
     def __call__(self, input: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Compares the two, which have any shape."""
+        """Compare the two, which have any shape."""
         return F.mse_loss(input, target, reduction=self.reduction)
 
 
@@ -50,14 +50,14 @@ class SmoothL1Loss(Loss):
     """The absolute difference less ``beta / 2``, and a parabola where the difference is below ``beta``.
 
     Args:
-        size_average: deprecated; False without ``reduce`` means ``"sum"``.
-        reduce: deprecated; False means ``"none"``.
-        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
+        reduce: deprecated. False means ``"none"``.
+        reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
         beta: where the two forms meet; with 0 this is :class:`L1Loss`.
 
     Raises:
-        ValueError: at the call, if there is no such reduction.
-        RuntimeError: at the call, if ``beta`` is negative, or the shapes do not broadcast.
+        ValueError: when called, if there is no such reduction.
+        RuntimeError: when called, if ``beta`` is negative, or the shapes do not broadcast.
 
     See `torch.nn.SmoothL1Loss <https://docs.pytorch.org/docs/stable/generated/torch.nn.SmoothL1Loss.html>`_ and "Fast
     R-CNN" (arXiv:1504.08083).
@@ -77,7 +77,7 @@ class SmoothL1Loss(Loss):
         self.beta = beta
 
     def __call__(self, input: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Compares the two, which have any shape."""
+        """Compare the two, which have any shape."""
         return F.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
 
 
@@ -85,13 +85,13 @@ class HuberLoss(Loss):
     """Half the squared difference up to ``delta``, and a line of slope ``delta`` beyond.
 
     Args:
-        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
         delta: where the two forms meet.
 
     Raises:
         TypeError: if ``delta`` is no number.
-        ValueError: at the call, if there is no such reduction.
-        RuntimeError: at the call, if ``delta`` is not positive, or the shapes do not broadcast.
+        ValueError: when called, if there is no such reduction.
+        RuntimeError: when called, if ``delta`` is not positive, or the shapes do not broadcast.
 
     See `torch.nn.HuberLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.HuberLoss.html>`_ and "Robust
     Estimation of a Location Parameter" (Huber, 1964).
@@ -107,5 +107,5 @@ class HuberLoss(Loss):
         self.delta = delta
 
     def __call__(self, input: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Compares the two, which have any shape."""
+        """Compare the two, which have any shape."""
         return F.huber_loss(input, target, reduction=self.reduction, delta=self.delta)

@@ -7,7 +7,7 @@ from typing import Any
 def consume_prefix_in_state_dict_if_present(state_dict: MutableMapping[str, Any], prefix: str) -> None:
     """Remove a prefix, such as ``"module."``, from all names that begin with it, in place.
 
-    Names without the prefix stay as they are. The names in ``state_dict._metadata`` change too, if there are any.
+    Names without the prefix stay unchanged. The names in ``state_dict._metadata`` change too, if there are any.
 
     See `its source <https://github.com/pytorch/pytorch/blob/main/torch/nn/modules/utils.py>`_.
 

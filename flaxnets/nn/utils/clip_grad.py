@@ -43,7 +43,7 @@ def _checked(gradients: Gradients) -> Gradients:
 
 
 def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Float[Array, ""]:
-    """Returns the norm of the norms of all arrays of a tree; zero if there are none.
+    """Return the norm of the norms of all arrays of a tree; zero if there are none.
 
     Args:
         tensors: an array, or a tree of arrays or variables.
@@ -76,7 +76,7 @@ def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: boo
 
 
 def clip_grads_with_norm(gradients: Gradients, max_norm: float, total_norm: Float[Array, ""]) -> Gradients:
-    """Returns the gradients times ``max_norm / (total_norm + 1e-6)``, or as they are where that is above one.
+    """Return the gradients times ``max_norm / (total_norm + 1e-6)``, or unchanged where that is above one.
 
     See `torch.nn.utils.clip_grads_with_norm_
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grads_with_norm_.html>`_.
@@ -92,7 +92,7 @@ def clip_grads_with_norm(gradients: Gradients, max_norm: float, total_norm: Floa
 def clip_grad_norm(
     gradients: Gradients, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
 ) -> tuple[Gradients, Float[Array, ""]]:
-    """Returns the gradients, scaled down to a norm of ``max_norm`` if theirs is larger, and the norm that they had.
+    """Return the gradients, scaled down to a norm of ``max_norm`` if theirs is larger, and the norm that they had.
 
     Args:
         gradients: an array, or a tree of arrays or variables, such as ``nnx.grad`` gives.
@@ -115,7 +115,7 @@ def clip_grad_norm(
 
 
 def clip_grad_value(gradients: Gradients, clip_value: float) -> Gradients:
-    """Returns the gradients with every element between ``-clip_value`` and ``clip_value``.
+    """Return the gradients with every element between ``-clip_value`` and ``clip_value``.
 
     See `torch.nn.utils.clip_grad_value_
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_value_.html>`_.

@@ -11,7 +11,7 @@ from jaxtyping import Array, Num
 
 
 def parameters_to_vector(parameters: Iterable[nnx.Variable | jax.Array]) -> Num[Array, " size"]:
-    """Returns all elements of the parameters, one after the other.
+    """Return all elements of the parameters, one after the other.
 
     Raises:
         RuntimeError: if there are none.
@@ -30,7 +30,7 @@ def parameters_to_vector(parameters: Iterable[nnx.Variable | jax.Array]) -> Num[
 
 
 def vector_to_parameters(vec: Num[Array, " size"], parameters: Iterable[nnx.Variable]) -> None:
-    """Puts the elements of a vector into the parameters, in place; elements that are left over are ignored.
+    """Put the elements of a vector into the parameters, in place; elements that are left over are ignored.
 
     As in torch the parameters take the vector's dtype.
 

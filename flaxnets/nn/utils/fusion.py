@@ -43,7 +43,7 @@ def fuse_conv_bn_weights(
     bn_b: Vector | None,
     transpose: bool = False,
 ) -> tuple[nnx.Param, nnx.Param]:
-    """Returns the weight and the bias of one convolution that does what a convolution and a batch normalisation do.
+    """Return the weight and the bias of one convolution that does what a convolution and a batch normalisation do.
 
     Args:
         conv_w: the convolution's weight.
@@ -75,7 +75,7 @@ def fuse_linear_bn_weights(
     bn_w: Vector | None,
     bn_b: Vector | None,
 ) -> tuple[nnx.Param, nnx.Param]:
-    """Returns the weight and the bias of one linear layer, as :func:`fuse_conv_bn_weights` does for convolutions.
+    """Return the weight and the bias of one linear layer, as :func:`fuse_conv_bn_weights` does for convolutions.
 
     See `torch.nn.utils.fuse_linear_bn_weights
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.fuse_linear_bn_weights.html>`_.
@@ -100,7 +100,7 @@ def _statistics(layer: Any, bn: Any) -> tuple[Any, Any, Any, Any, Any]:
 
 
 def _freeze_as(fused: Any, layer: Any) -> None:
-    """Freezes what is frozen in the layer; as in torch also a bias that the layer has not."""
+    """Freeze what is frozen in the layer; as in torch also a bias that the layer has not."""
     for name in ("weight", "bias"):
         parameter = vars(fused).get(name)
         if isinstance(parameter, Parameter):
@@ -108,7 +108,7 @@ def _freeze_as(fused: Any, layer: Any) -> None:
 
 
 def fuse_conv_bn_eval(conv: L, bn: nnx.Module, transpose: bool = False) -> L:
-    """Returns a new convolution that does what ``conv`` and then ``bn`` do.
+    """Return a new convolution that does what ``conv`` and then ``bn`` do.
 
     Args:
         conv: a convolution, in evaluation mode.
@@ -135,7 +135,7 @@ def fuse_conv_bn_eval(conv: L, bn: nnx.Module, transpose: bool = False) -> L:
 
 
 def fuse_linear_bn_eval(linear: L, bn: nnx.Module) -> L:
-    """Returns a new linear layer that does what ``linear`` and then ``bn`` do.
+    """Return a new linear layer that does what ``linear`` and then ``bn`` do.
 
     Args:
         linear: a linear layer, in evaluation mode.

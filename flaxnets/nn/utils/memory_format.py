@@ -8,7 +8,7 @@ M = TypeVar("M", bound=nnx.Module)
 
 
 def convert_conv2d_weight_memory_format(module: M, memory_format: Any = None) -> M:
-    """Return the module as it is: XLA chooses the physical layout of every weight when it compiles a program.
+    """Return the module unchanged: XLA chooses the physical layout of every weight when it compiles a program.
 
     In torch, too, the conversion changes no value, shape or name.
 
@@ -28,7 +28,7 @@ def convert_conv2d_weight_memory_format(module: M, memory_format: Any = None) ->
 
 
 def convert_conv3d_weight_memory_format(module: M, memory_format: Any = None) -> M:
-    """Return the module as it is, as :func:`convert_conv2d_weight_memory_format` does.
+    """Return the module unchanged, as :func:`convert_conv2d_weight_memory_format` does.
 
     See `torch.nn.utils.convert_conv3d_weight_memory_format
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.convert_conv3d_weight_memory_format.html>`_.

@@ -24,21 +24,21 @@ class _WeightNorm(Module):
         self.dim = -1 if dim is None else dim
 
     def __call__(self, weight_g: Inexact[Array, "..."], weight_v: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
-        """Returns the weight."""
+        """Return the weight."""
         return from_magnitude(weight_g, weight_v, self.dim)
 
     def right_inverse(self, weight: Inexact[Array, "..."]) -> tuple[Inexact[Array, "..."], Inexact[Array, "..."]]:
-        """Returns magnitude and direction."""
+        """Return magnitude and direction."""
         return magnitude(weight, self.dim), weight
 
     def _rename_old(self, state_dict: MutableMapping[str, Any], prefix: str, name: str) -> None:
-        """Renames ``weight_g`` and ``weight_v``, as torch's ``nn.utils.weight_norm`` has them."""
+        """Rename ``weight_g`` and ``weight_v``, as torch's ``nn.utils.weight_norm`` has them."""
         new = f"{prefix}parametrizations.{name}.original"
         rename(state_dict, {f"{prefix}{name}_g": f"{new}0", f"{prefix}{name}_v": f"{new}1"})
 
 
 def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
-    """Splits a weight into a magnitude ``g`` and a direction ``v``: it is ``g * v / |v|`` from then on.
+    """Split a weight into a magnitude ``g`` and a direction ``v``: it is ``g * v / |v|`` from then on.
 
     The parameters are ``parametrizations.weight.original0`` (``g``) and ``parametrizations.weight.original1`` (``v``).
     State dicts of :func:`flaxnets.nn.utils.weight_norm`, with ``weight_g`` and ``weight_v``, load too, as in torch.
@@ -94,7 +94,7 @@ class _SpectralNorm(Module):
         self._u[...], self._v[...] = u, v
 
     def __call__(self, weight: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
-        """Returns the weight; in training mode it also takes steps of the power method."""
+        """Return the weight; in training mode it also takes steps of the power method."""
         if weight.ndim == 1:
             return unit_vector(weight, self.eps)
         matrix = as_matrix(weight, self.dim)
@@ -103,7 +103,7 @@ class _SpectralNorm(Module):
         return weight / jnp.vdot(self._u[...], matrix @ self._v[...])
 
     def right_inverse(self, value: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
-        """Returns the weight as it is."""
+        """Return the weight unchanged."""
         return value
 
 
@@ -116,7 +116,7 @@ def spectral_norm(
     *,
     rngs: nnx.Rngs,
 ) -> M:
-    """Divides a weight by its largest singular value.
+    """Divide a weight by its largest singular value.
 
     The parameter is ``parametrizations.weight.original``; the buffers ``parametrizations.weight.0._u`` and ``_v`` are
     the singular vectors, which take ``n_power_iterations`` steps of the power method at each access in training mode.

@@ -41,7 +41,7 @@ class ParametrizationList(ModuleList):
         self.unsafe = unsafe
         before = value = original.get_value()
         for module in reversed(list(self)):
-            with contextlib.suppress(NotImplementedError):  # as in torch, the array is stored as it is then
+            with contextlib.suppress(NotImplementedError):  # as in torch, the array is stored unchanged then
                 value = getattr(module, "right_inverse", _identity)(value)
         self.is_tensor = not isinstance(value, (tuple, list))
         self.ntensors = 1 if self.is_tensor else len(value)
@@ -54,7 +54,7 @@ class ParametrizationList(ModuleList):
         return ["original"] if self.is_tensor else [f"original{i}" for i in range(self.ntensors)]
 
     def right_inverse(self, value: jax.Array) -> None:
-        """Stores what the parameter is computed from, so that it becomes ``value``.
+        """Store what the parameter is computed from, so that it becomes ``value``.
 
         Raises:
             RuntimeError: if a parametrization has no inverse.
@@ -89,7 +89,7 @@ def _identity(value: Any) -> Any:
 
 
 def _check_unchanged(before: jax.Array, after: jax.Array) -> None:
-    """Raises ValueError if the shape or the dtype is another."""
+    """Raise ValueError if the shape or the dtype is another."""
     if (before.shape, before.dtype) != (after.shape, after.dtype):
         raise ValueError(
             f"a parametrization must not change shape and dtype unless unsafe=True: expected {before.shape} and "
@@ -126,7 +126,7 @@ def cached() -> Iterator[None]:
 
 
 def type_before_parametrizations(module: nnx.Module) -> type:
-    """Returns the module's class, as it was before parametrizations.
+    """Return the module's class, as it was before parametrizations.
 
     >>> from flaxnets import nn
     >>> layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0)))
@@ -137,7 +137,7 @@ def type_before_parametrizations(module: nnx.Module) -> type:
 
 
 def is_parametrized(module: nnx.Module, tensor_name: str | None = None) -> bool:
-    """Returns whether that parameter is computed from others, or, without a name, whether any is.
+    """Return whether that parameter is computed from others, or, without a name, whether any is.
 
     See `torch.nn.utils.parametrize.is_parametrized
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parametrize.is_parametrized.html>`_.
@@ -153,7 +153,7 @@ def is_parametrized(module: nnx.Module, tensor_name: str | None = None) -> bool:
 
 
 def register_parametrization(module: M, tensor_name: str, parametrization: nnx.Module, *, unsafe: bool = False) -> M:
-    """Makes a parameter or buffer of the module what ``parametrization`` computes from the stored one.
+    """Make a parameter or buffer of the module what ``parametrization`` computes from the stored one.
 
     ``module.weight`` becomes an array that is computed at every access; ``module.parametrizations.weight`` has the
     stored variable. A parametrization with a method ``right_inverse`` says what is to be stored, a tuple if it takes
@@ -198,7 +198,7 @@ def register_parametrization(module: M, tensor_name: str, parametrization: nnx.M
 
 
 def remove_parametrizations(module: M, tensor_name: str, leave_parametrized: bool = True) -> M:
-    """Makes a parametrised parameter an ordinary one again.
+    """Make a parametrised parameter an ordinary one again.
 
     Args:
         module: the module that holds it.

@@ -1,4 +1,4 @@
-"""Calls of a module with other parameters and buffers than its own."""
+"""Call of a module with other parameters and buffers than its own."""
 
 from collections import defaultdict
 from collections.abc import Mapping, MutableMapping

@@ -27,7 +27,7 @@ def legacy_reduction(size_average: bool | None, reduce: bool | None, reduction: 
 
 
 def current_reduction(reduction: str, name: str) -> str:
-    """Maps torch's old name of the mean to the present one, with torch's warning.
+    """Map torch's old name of the mean to the present one, with torch's warning.
 
     Raises:
         ValueError: if there is no such reduction.
@@ -44,17 +44,17 @@ def current_reduction(reduction: str, name: str) -> str:
 
 
 def check_reduction(reduction: str, name: str) -> None:
-    """Raises ValueError if there is no such reduction."""
+    """Raise ValueError if there is no such reduction."""
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"{name}: reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
 
 
 def reduced(loss: jax.Array, reduction: str, name: str) -> jax.Array:
-    """The elements' losses as they are, their mean or their sum.
+    """The elements' losses unchanged, their mean or their sum.
 
     Raises:
         ValueError: if there is no such reduction.
-        RuntimeError: for the mean of whole numbers.
+        RuntimeError: for the mean of integers.
     """
     reduction = current_reduction(reduction, name)
     if reduction == "none":
@@ -109,14 +109,14 @@ def warn_of_sizes(name: str, input: jax.Array, target: jax.Array) -> None:
 
 
 def check_floating(name: str, *arrays: jax.Array, error: type[Exception] = NotImplementedError) -> None:
-    """Raises if one of the arrays is not of real floating-point numbers."""
+    """Raise if one of the arrays is not of real floating-point numbers."""
     for array in arrays:
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise error(f"{name}: expected real floating-point numbers, got {array.dtype}")
 
 
 def check_integer(name: str, target: jax.Array) -> None:
-    """Raises RuntimeError if the target is not of class indices."""
+    """Raise RuntimeError if the target is not of class indices."""
     if not jnp.issubdtype(target.dtype, jnp.integer):
         raise RuntimeError(f"{name}: expected class indices, of an integer dtype, as the target, got {target.dtype}")
 

@@ -37,15 +37,15 @@ def binary_cross_entropy(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Takes ``-(target * log(input) + (1 - target) * log(1 - input))``, where no logarithm is below -100.
+    """Take ``-(target * log(input) + (1 - target) * log(1 - input))``, where no logarithm is below -100.
 
     Args:
         input: probabilities, of any shape.
         target: probabilities, of the same shape.
         weight: of each element; broadcasts to the input.
-        size_average: deprecated, see ``reduction``.
-        reduce: deprecated, see ``reduction``.
-        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated, use ``reduction``.
+        reduce: deprecated, use ``reduction``.
+        reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
         ValueError: if input and target differ in shape, or there is no such reduction.
@@ -84,20 +84,20 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: Float[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
-    """Takes :func:`binary_cross_entropy` of the input's sigmoid, without its loss of precision.
+    """Take :func:`binary_cross_entropy` of the input's sigmoid, without its loss of precision.
 
     Args:
         input: logits, of any shape.
         target: probabilities, of the same shape.
         weight: of each element; broadcasts to the input.
-        size_average: deprecated, see ``reduction``.
-        reduce: deprecated, see ``reduction``.
-        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated, use ``reduction``.
+        reduce: deprecated, use ``reduction``.
+        reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
         pos_weight: of the positive part of each element's loss; broadcasts to the input.
 
     Raises:
         ValueError: if input and target differ in shape, or there is no such reduction.
-        RuntimeError: if a weight does not broadcast, or the target has whole numbers.
+        RuntimeError: if a weight does not broadcast, or the target has integers.
         NotImplementedError: for an input of whole or complex numbers.
 
     See `torch.nn.functional.binary_cross_entropy_with_logits
@@ -129,17 +129,17 @@ def soft_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Takes ``log(1 + exp(-target * input))``; as torch's, it overflows for a large negative product.
+    """Take ``log(1 + exp(-target * input))``; as torch's, it overflows for a large negative product.
 
     Args:
         input: of any shape.
         target: 1 or -1 for each element; broadcasts to the input.
-        size_average: deprecated, see ``reduction``.
-        reduce: deprecated, see ``reduction``.
-        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated, use ``reduction``.
+        reduce: deprecated, use ``reduction``.
+        reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
-        RuntimeError: if the target does not broadcast, or for an input of whole numbers.
+        RuntimeError: if the target does not broadcast, or for an input of integers.
         ValueError: if there is no such reduction.
 
     See `torch.nn.functional.soft_margin_loss
@@ -163,14 +163,14 @@ def multilabel_soft_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Takes the mean over the classes of the binary cross entropy of logits.
+    """Take the mean over the classes of the binary cross entropy of logits.
 
     Args:
         input: logits ``(*, C)``.
         target: 0 or 1 for each class, of the same shape, or one that broadcasts with it.
         weight: of each class.
-        size_average: deprecated, see ``reduction``.
-        reduce: deprecated, see ``reduction``.
+        size_average: deprecated, use ``reduction``.
+        reduce: deprecated, use ``reduction``.
         reduction: ``"none"`` for the losses ``(*)``, ``"mean"`` or ``"sum"``.
 
     Raises:

@@ -25,15 +25,15 @@ def nll_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Takes the target class's log-probability, times -1 and the class's weight.
+    """Take the target class's log-probability, times -1 and the class's weight.
 
     Args:
         input: log-probabilities ``(C)``, ``(N, C)`` or ``(N, C, *)``.
         target: class indices ``()``, ``(N)`` or ``(N, *)``.
         weight: of each class.
-        size_average: deprecated, see ``reduction``.
+        size_average: deprecated, use ``reduction``.
         ignore_index: the target that contributes nothing.
-        reduce: deprecated, see ``reduction``.
+        reduce: deprecated, use ``reduction``.
         reduction: ``"none"`` for each target's loss, ``"sum"``, or ``"mean"``, which divides the sum by that of the
             targets' weights: NaN if that is zero.
 
@@ -86,7 +86,7 @@ def checked_weight(weight: jax.Array, classes: int, input: jax.Array, name: str)
 
 
 def check_classes(target: jax.Array, classes: int, ignore_index: int, name: str) -> None:
-    """Raises IndexError if a target is known to be neither a class nor ``ignore_index``."""
+    """Raise IndexError if a target is known to be neither a class nor ``ignore_index``."""
     values = concrete(target)
     if values is not None:
         outside = values[((values < 0) | (values >= classes)) & (values != ignore_index)]
@@ -130,15 +130,15 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Float[Array, "..."]:
-    """Takes the cross entropy of the target relative to the softmax of the input.
+    """Take the cross entropy of the target relative to the softmax of the input.
 
     Args:
         input: logits ``(C)``, ``(N, C)`` or ``(N, C, *)``.
         target: class indices ``()``, ``(N)`` or ``(N, *)``, or each class's probability, in the input's shape.
         weight: of each class.
-        size_average: deprecated, see ``reduction``.
+        size_average: deprecated, use ``reduction``.
         ignore_index: the class index that contributes nothing.
-        reduce: deprecated, see ``reduction``.
+        reduce: deprecated, use ``reduction``.
         reduction: ``"none"`` for each target's loss, ``"sum"``, or ``"mean"``, which divides by the sum of the
             targets' weights; for probabilities by the number of targets.
         label_smoothing: how much of the target is replaced by the uniform distribution (arXiv:1512.00567).

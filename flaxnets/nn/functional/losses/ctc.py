@@ -22,7 +22,7 @@ def ctc_loss(
     reduction: str = "mean",
     zero_infinity: bool = False,
 ) -> Float[Array, "..."]:
-    """Takes the negative log-probability of all alignments of the targets with the inputs.
+    """Take the negative log-probability of all alignments of the targets with the inputs.
 
     The gradient is torch's: that by the logits of which ``log_probs`` are the log-softmax.
 

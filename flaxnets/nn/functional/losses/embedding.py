@@ -29,16 +29,16 @@ def cosine_embedding_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Takes 1 less the cosine where the target is 1, and the cosine's excess over the margin where it is -1.
+    """Take 1 less the cosine where the target is 1, and the cosine's excess over the margin where it is -1.
 
     Args:
         input1: vectors ``(N, D)`` or ``(D)``.
         input2: vectors of the same shape, or one that broadcasts with it.
         target: 1 or -1, ``(N)`` or ``()``.
         margin: what the cosine of vectors with target -1 may have.
-        size_average: deprecated, see ``reduction``.
-        reduce: deprecated, see ``reduction``.
-        reduction: ``"none"`` for each pair's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated, use ``reduction``.
+        reduce: deprecated, use ``reduction``.
+        reduction: ``"none"`` (one loss per pair), ``"mean"`` or ``"sum"``.
 
     Raises:
         RuntimeError: if the shapes do not fit.
@@ -79,7 +79,7 @@ def triplet_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Takes ``max(0, margin + |anchor - positive| - |anchor - negative|)``.
+    """Take ``max(0, margin + |anchor - positive| - |anchor - negative|)``.
 
     Args:
         anchor: vectors ``(*, D)``.
@@ -89,9 +89,9 @@ def triplet_margin_loss(
         p: of the norm.
         eps: added to each difference's elements.
         swap: whether to take the distance of positive and negative if that is the smaller one.
-        size_average: deprecated, see ``reduction``.
-        reduce: deprecated, see ``reduction``.
-        reduction: ``"none"`` for each triplet's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated, use ``reduction``.
+        reduce: deprecated, use ``reduction``.
+        reduction: ``"none"`` (one loss per triplet), ``"mean"`` or ``"sum"``.
 
     Raises:
         ValueError: if the margin is not positive, or there is no such reduction.
@@ -125,7 +125,7 @@ def triplet_margin_with_distance_loss(
     swap: bool = False,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Takes :func:`triplet_margin_loss` with any distance.
+    """Take :func:`triplet_margin_loss` with any distance.
 
     Args:
         anchor: of any shape that the distance takes.
@@ -134,7 +134,7 @@ def triplet_margin_with_distance_loss(
         distance_function: of two arrays; :func:`pairwise_distance` if not given.
         margin: by how much.
         swap: whether to take the distance of positive and negative if that is the smaller one.
-        reduction: ``"none"`` for each triplet's loss, ``"mean"`` or ``"sum"``.
+        reduction: ``"none"`` (one loss per triplet), ``"mean"`` or ``"sum"``.
 
     Raises:
         ValueError: if the margin is not positive, or there is no such reduction.

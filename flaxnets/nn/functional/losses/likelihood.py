@@ -38,7 +38,7 @@ def gaussian_nll_loss(
     eps: float = 1e-6,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Takes the negative log-likelihood of the target under normal distributions with mean ``input``.
+    """Take the negative log-likelihood of the target under normal distributions with mean ``input``.
 
     Args:
         input: the means, of any shape.
@@ -46,7 +46,7 @@ def gaussian_nll_loss(
         var: the variances: one number, or of the input's shape, with size 1 in one axis or without the last axis.
         full: whether to add the constant ``log(2 pi) / 2``.
         eps: the least variance; gradients ignore that a smaller one has been raised to it.
-        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
         ValueError: if a variance is negative (as far as it is known) or of another shape, or if there is no such
@@ -100,17 +100,17 @@ def poisson_nll_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Takes the negative log-likelihood of the target under Poisson distributions.
+    """Take the negative log-likelihood of the target under Poisson distributions.
 
     Args:
         input: the rates, or their logarithms, of any shape.
         target: the counts, of the same shape, or one that broadcasts with it.
         log_input: whether ``input`` has logarithms.
         full: whether to add Stirling's approximation of ``log(target!)`` where the target is above 1.
-        size_average: deprecated, see ``reduction``.
+        size_average: deprecated, use ``reduction``.
         eps: added to the rate before the logarithm is taken.
-        reduce: deprecated, see ``reduction``.
-        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        reduce: deprecated, use ``reduction``.
+        reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
         ValueError: if there is no such reduction.
@@ -140,13 +140,13 @@ def kl_div(
     reduction: str = "mean",
     log_target: bool = False,
 ) -> Float[Array, "..."]:
-    """Takes the terms of the Kullback-Leibler divergence of the target from the input.
+    """Take the terms of the Kullback-Leibler divergence of the target from the input.
 
     Args:
         input: log-probabilities, of any shape.
         target: probabilities, of the same shape, or one that broadcasts with it.
-        size_average: deprecated, see ``reduction``.
-        reduce: deprecated, see ``reduction``.
+        size_average: deprecated, use ``reduction``.
+        reduce: deprecated, use ``reduction``.
         reduction: ``"none"`` for the terms, ``"batchmean"`` for their sum over the first axis' size, which is the
             divergence, ``"sum"``, or ``"mean"`` over all terms, of which torch warns, and so does this.
         log_target: whether ``target`` has log-probabilities.

@@ -109,7 +109,7 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     options: LinearCrossEntropyOptions | None = None,
 ) -> Float[Array, "..."]:
-    """Takes the cross entropy of ``input @ linear_weight.T + linear_bias``.
+    """Take the cross entropy of ``input @ linear_weight.T + linear_bias``.
 
     Args:
         input: ``(in)`` or ``(N, in)``.

@@ -22,15 +22,15 @@ def hinge_embedding_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Takes the input where the target is 1, and what it lacks to the margin where the target is -1.
+    """Take the input where the target is 1, and what it lacks to the margin where the target is -1.
 
     Args:
         input: distances, of any shape.
         target: 1 or -1, of the same shape, or one that broadcasts with it.
         margin: what distances with target -1 should have.
-        size_average: deprecated, see ``reduction``.
-        reduce: deprecated, see ``reduction``.
-        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated, use ``reduction``.
+        reduce: deprecated, use ``reduction``.
+        reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
         RuntimeError: if the shapes do not broadcast.
@@ -57,16 +57,16 @@ def margin_ranking_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Takes ``max(0, margin - target * (input1 - input2))``.
+    """Take ``max(0, margin - target * (input1 - input2))``.
 
     Args:
         input1: scores, of any shape.
         input2: scores, of the same number of axes.
         target: 1 where the first should be larger, -1 where the second; of the same number of axes.
         margin: by how much.
-        size_average: deprecated, see ``reduction``.
-        reduce: deprecated, see ``reduction``.
-        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated, use ``reduction``.
+        reduce: deprecated, use ``reduction``.
+        reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
         RuntimeError: if the numbers of axes differ, or the shapes do not broadcast.
@@ -98,7 +98,7 @@ def multi_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Takes the mean over the classes of ``max(0, margin - input[target] + input[class])**p``, the target left out.
+    """Take the mean over the classes of ``max(0, margin - input[target] + input[class])**p``, the target left out.
 
     Args:
         input: scores ``(C)`` or ``(N, C)``.
@@ -106,8 +106,8 @@ def multi_margin_loss(
         p: 1 or 2.
         margin: by how much the target's score should exceed the others.
         weight: of each class as a target.
-        size_average: deprecated, see ``reduction``.
-        reduce: deprecated, see ``reduction``.
+        size_average: deprecated, use ``reduction``.
+        reduce: deprecated, use ``reduction``.
         reduction: ``"none"`` for each target's loss, ``"mean"`` or ``"sum"``.
 
     Raises:
@@ -167,14 +167,14 @@ def multilabel_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Sums ``max(0, 1 - input[label] + input[other])`` over all labels and all classes that are none, over ``C``.
+    """Sum ``max(0, 1 - input[label] + input[other])`` over all labels and all classes that are none, over ``C``.
 
     Args:
         input: scores ``(C)`` or ``(N, C)``.
         target: each example's labels, in the input's shape; those from the first -1 on do not count.
-        size_average: deprecated, see ``reduction``.
-        reduce: deprecated, see ``reduction``.
-        reduction: ``"none"`` for each example's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated, use ``reduction``.
+        reduce: deprecated, use ``reduction``.
+        reduction: ``"none"`` (one loss per example), ``"mean"`` or ``"sum"``.
 
     Raises:
         RuntimeError: if the shapes do not fit, or a target is known to be neither class nor -1.

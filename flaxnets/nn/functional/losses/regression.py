@@ -49,14 +49,14 @@ def l1_loss(
     reduction: str = "mean",
     weight: Float[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
-    """Takes the absolute difference of input and target.
+    """Take the absolute difference of input and target.
 
     Args:
         input: of any shape.
         target: of the same shape; another one that fits is broadcast, with a warning.
-        size_average: deprecated, see ``reduction``.
-        reduce: deprecated, see ``reduction``.
-        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated, use ``reduction``.
+        reduce: deprecated, use ``reduction``.
+        reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
         weight: of each element, in the input's shape; the mean is then divided by the sum of the weights.
 
     Raises:
@@ -86,7 +86,7 @@ def mse_loss(
     reduction: str = "mean",
     weight: Float[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
-    """Takes the squared difference of input and target.
+    """Take the squared difference of input and target.
 
     Arguments and errors are those of :func:`l1_loss`.
 
@@ -115,12 +115,12 @@ def huber_loss(
     delta: float = 1.0,
     weight: Float[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
-    """Takes half the squared difference up to ``delta``, and goes on linearly, with slope ``delta``, beyond.
+    """Take half the squared difference up to ``delta``, and goes on linearly, with slope ``delta``, beyond.
 
     Args:
         input: of any shape.
         target: of the same shape; another one that fits is broadcast, with a warning.
-        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
         delta: where the two forms meet.
         weight: of each element, in the input's shape; the mean stays the one over all elements.
 
@@ -158,14 +158,14 @@ def smooth_l1_loss(
     reduction: str = "mean",
     beta: float = 1.0,
 ) -> Float[Array, "..."]:
-    """Takes the absolute difference less ``beta / 2``, and a parabola where the difference is below ``beta``.
+    """Take the absolute difference less ``beta / 2``, and a parabola where the difference is below ``beta``.
 
     Args:
         input: of any shape.
         target: of the same shape; another one that fits is broadcast, with a warning.
-        size_average: deprecated, see ``reduction``.
-        reduce: deprecated, see ``reduction``.
-        reduction: ``"none"`` for each element's loss, ``"mean"`` or ``"sum"``.
+        size_average: deprecated, use ``reduction``.
+        reduce: deprecated, use ``reduction``.
+        reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
         beta: where the two forms meet; with 0 this is :func:`l1_loss`.
 
     Raises:
