@@ -10,5 +10,5 @@ class InPlace(Module):
     inplace: bool
 
     def extra_repr(self) -> str:
-        """Return the arguments."""
+        """Return the arguments for ``repr``."""
         return (super().extra_repr() + changed(self, inplace=False)).removeprefix(", ")

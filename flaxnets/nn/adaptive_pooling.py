@@ -1,4 +1,4 @@
-"""Pooling layers that are told the output's size."""
+"""Adaptive pooling layers, whose argument is the output's size."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ OutputSize = int | Sequence[int | None] | None
 
 
 class _AdaptivePool(Module):
-    """Base class of adaptive poolings."""
+    """Base class of adaptive pooling."""
 
     _extra_repr = "output_size={output_size}"
 
@@ -22,15 +22,15 @@ class _AdaptivePool(Module):
 
 
 class AdaptiveAvgPool1d(_AdaptivePool):
-    """Take the mean of as many windows of ``(N, C, W)`` or ``(C, W)`` as the output has elements.
+    """Adaptive average pooling of ``(N, C, W)`` or ``(C, W)`` to ``output_size`` elements.
 
-    The windows overlap where the sizes do not divide.
+    Windows overlap if the input's size is not a multiple of the output's size.
 
     Args:
-        output_size: elements of the output.
+        output_size: number of output elements.
 
     Raises:
-        RuntimeError: when called, for an input of the wrong rank or with no element to pool, or a negative size.
+        RuntimeError: when called, for an input of the wrong rank or without elements to pool, or a negative size.
         TypeError: when called, for a size that is not an int.
         NotImplementedError: when called, for a non-floating-point input.
 
@@ -47,17 +47,17 @@ class AdaptiveAvgPool1d(_AdaptivePool):
 
 
 class AdaptiveAvgPool2d(_AdaptivePool):
-    """Take the mean of as many windows of ``(N, C, H, W)`` or ``(C, H, W)`` as the output has pixels.
+    """Adaptive average pooling of ``(N, C, H, W)`` or ``(C, H, W)`` to ``output_size`` pixels.
 
-    With an output size of 1, a mean over the last two axes of any input.
+    With an output size of 1, the layer averages over the last two axes of an input of any rank.
 
     Args:
-        output_size: pixels of the output, one int or ``(h, w)``, where None keeps the input's size.
+        output_size: output size in pixels: one int or ``(h, w)``. None keeps the input's size.
 
     Raises:
         RuntimeError, TypeError, NotImplementedError: as :class:`AdaptiveAvgPool1d`.
-        ValueError: when called, for a pair of sizes and an input of less than three axes.
-        IndexError: when called, for the size 1 and an input of less than two axes.
+        ValueError: when called, for a pair of sizes and an input of fewer than three axes.
+        IndexError: when called, for the size 1 and an input of fewer than two axes.
 
     See `torch.nn.AdaptiveAvgPool2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool2d.html>`_.
@@ -72,9 +72,9 @@ class AdaptiveAvgPool2d(_AdaptivePool):
 
 
 class AdaptiveAvgPool3d(_AdaptivePool):
-    """Take the mean of as many windows of ``(N, C, D, H, W)`` or ``(C, D, H, W)`` as the output has elements.
+    """Adaptive average pooling of ``(N, C, D, H, W)`` or ``(C, D, H, W)`` to ``output_size`` voxels.
 
-    Arguments and errors are as of :class:`AdaptiveAvgPool2d`, for three axes.
+    Arguments and errors are those of :class:`AdaptiveAvgPool2d`, for three axes.
 
     See `torch.nn.AdaptiveAvgPool3d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool3d.html>`_.
@@ -95,16 +95,17 @@ class _AdaptiveMaxPool(_AdaptivePool):
 
 
 class AdaptiveMaxPool1d(_AdaptiveMaxPool):
-    """Take the maximum of as many windows of ``(N, C, W)`` or ``(C, W)`` as the output has elements.
+    """Adaptive max pooling of ``(N, C, W)`` or ``(C, W)`` to ``output_size`` elements.
 
-    The windows overlap where the sizes do not divide. Of equal maxima the first gets the gradient.
+    Windows overlap if the input's size is not a multiple of the output's size. If elements tie, the first one gets the
+    gradient.
 
     Args:
-        output_size: elements of the output.
-        return_indices: whether to return also where each maximum was, counted along all spatial axes.
+        output_size: number of output elements.
+        return_indices: whether to also return the index of each maximum in the flattened spatial axes.
 
     Raises:
-        RuntimeError: when called, for an input of the wrong rank or with no element to pool, or a negative size.
+        RuntimeError: when called, for an input of the wrong rank or without elements to pool, or a negative size.
         TypeError: when called, for a size that is not an int.
         NotImplementedError: when called, for a non-floating-point input.
 
@@ -116,20 +117,20 @@ class AdaptiveMaxPool1d(_AdaptiveMaxPool):
     """
 
     def __call__(self, input: Float[Array, "*n c w"]) -> Any:
-        """Return the maxima, and their places."""
+        """Return the maxima, with their indices if ``return_indices``."""
         return F.adaptive_max_pool1d(input, self.output_size, self.return_indices)
 
 
 class AdaptiveMaxPool2d(_AdaptiveMaxPool):
-    """Take the maximum of as many windows of ``(N, C, H, W)`` or ``(C, H, W)`` as the output has pixels.
+    """Adaptive max pooling of ``(N, C, H, W)`` or ``(C, H, W)`` to ``output_size`` pixels.
 
     Args:
-        output_size: pixels of the output, one int or ``(h, w)``, where None keeps the input's size.
-        return_indices: whether to return also where each maximum was, as ``row * W + column``.
+        output_size: output size in pixels: one int or ``(h, w)``. None keeps the input's size.
+        return_indices: whether to also return the index of each maximum: ``row * W + column``.
 
     Raises:
         RuntimeError, TypeError, NotImplementedError: as :class:`AdaptiveMaxPool1d`.
-        ValueError: when called, for a pair of sizes and an input of less than three axes.
+        ValueError: when called, for a pair of sizes and an input of fewer than three axes.
 
     See `torch.nn.AdaptiveMaxPool2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveMaxPool2d.html>`_.
@@ -139,14 +140,14 @@ class AdaptiveMaxPool2d(_AdaptiveMaxPool):
     """
 
     def __call__(self, input: Float[Array, "*n c h w"]) -> Any:
-        """Return the maxima, and their places."""
+        """Return the maxima, with their indices if ``return_indices``."""
         return F.adaptive_max_pool2d(input, self.output_size, self.return_indices)
 
 
 class AdaptiveMaxPool3d(_AdaptiveMaxPool):
-    """Take the maximum of as many windows of ``(N, C, D, H, W)`` or ``(C, D, H, W)`` as the output has elements.
+    """Adaptive max pooling of ``(N, C, D, H, W)`` or ``(C, D, H, W)`` to ``output_size`` voxels.
 
-    Arguments and errors are as of :class:`AdaptiveMaxPool2d`, for three axes.
+    Arguments and errors are those of :class:`AdaptiveMaxPool2d`, for three axes.
 
     See `torch.nn.AdaptiveMaxPool3d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveMaxPool3d.html>`_.
@@ -156,5 +157,5 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     """
 
     def __call__(self, input: Float[Array, "*n c d h w"]) -> Any:
-        """Return the maxima, and their places."""
+        """Return the maxima, with their indices if ``return_indices``."""
         return F.adaptive_max_pool3d(input, self.output_size, self.return_indices)

@@ -1,4 +1,4 @@
-"""Attention of several heads."""
+"""Multi-head attention."""
 
 import jax
 import jax.numpy as jnp
@@ -16,40 +16,42 @@ from flaxnets.nn.parameter import Parameter
 
 
 class NonDynamicallyQuantizableLinear(Linear):
-    """A :class:`Linear` under the name that torch prints for the output projection of attention."""
+    """The output projection of attention: a :class:`Linear` with the class name that torch prints."""
 
 
 class MultiheadAttention(Module):
-    """Let each query attend to the keys in several heads, and joins what they find among the values.
+    """Multi-head attention: each query attends to the keys in several heads, whose outputs are joined and projected.
 
-    Maps ``query (L, N, embed_dim)``, ``key (S, N, kdim)`` and ``value (S, N, vdim)`` to ``(L, N, embed_dim)`` and the
-    weights ``(N, L, S)``; with ``batch_first`` inputs and outputs are ``(N, L, ...)``; unbatched, there is no ``N``.
+    Maps ``query (L, N, embed_dim)``, ``key (S, N, kdim)`` and ``value (S, N, vdim)`` to the output
+    ``(L, N, embed_dim)`` and the attention weights ``(N, L, S)``. With ``batch_first`` inputs and outputs are
+    ``(N, L, ...)``. Unbatched inputs have no ``N``.
 
-    Parameters: ``in_proj_weight (3*embed_dim, embed_dim)``, or, if ``kdim`` or ``vdim`` is not ``embed_dim``,
-    ``q_proj_weight (embed_dim, embed_dim)``, ``k_proj_weight (embed_dim, kdim)``, ``v_proj_weight (embed_dim, vdim)``,
-    from Xavier's uniform distribution; ``in_proj_bias (3*embed_dim,)``, zero; ``bias_k`` and ``bias_v
-    (1, 1, embed_dim)``, from Xavier's normal distribution; and those of ``out_proj``, a :class:`Linear` of bias zero.
+    Parameters, all but the biases from Xavier's distributions: ``in_proj_weight (3*embed_dim, embed_dim)``, or, if
+    ``kdim`` or ``vdim`` differs from ``embed_dim``, ``q_proj_weight (embed_dim, embed_dim)``,
+    ``k_proj_weight (embed_dim, kdim)`` and ``v_proj_weight (embed_dim, vdim)``, uniform; ``in_proj_bias
+    (3*embed_dim,)``, zeros; ``bias_k`` and ``bias_v (1, 1, embed_dim)``, normal; and those of ``out_proj``, a
+    :class:`Linear` whose bias is zero.
 
     Args:
         embed_dim: size of queries and outputs.
-        num_heads: how many parts it is divided into, each attending by itself.
-        dropout: the probability, in training mode, of zero for each attention weight.
+        num_heads: number of heads; must divide ``embed_dim``.
+        dropout: probability, in training mode, of zeroing each attention weight.
         bias: whether the projections have biases.
-        add_bias_kv: whether there is one more, learned key and value.
-        add_zero_attn: whether there is one more key and value, of zeros.
-        kdim: size of keys; ``embed_dim`` if not given.
-        vdim: size of values; ``embed_dim`` if not given.
+        add_bias_kv: whether to append a learned key and value.
+        add_zero_attn: whether to append a key and value of zeros.
+        kdim: size of keys. Default: ``embed_dim``.
+        vdim: size of values. Default: ``embed_dim``.
         batch_first: whether batched inputs and outputs are ``(N, L, ...)``.
         dtype: parameter dtype. Default: float32.
         rngs: random number generators for the initial weights and the dropout masks.
 
     Raises:
-        ValueError: if ``embed_dim`` or ``num_heads`` is not positive; when called for a ``dropout`` that is no
-            probability.
-        AssertionError: if ``num_heads`` does not divide ``embed_dim``; when called for shapes of query, key, value or
-            ``key_padding_mask`` that do not fit, and for masks of integers.
-        RuntimeError: for a negative size; when called for an ``attn_mask`` of the wrong shape or dtype, for
-            ``is_causal`` without it, and for dtypes or batches that differ.
+        ValueError: if ``embed_dim`` or ``num_heads`` is not positive; when called, for a ``dropout`` that is not in
+            ``[0, 1]``.
+        AssertionError: if ``num_heads`` does not divide ``embed_dim``; when called, for incompatible shapes of query,
+            key, value or ``key_padding_mask``, and for masks of integers.
+        RuntimeError: for a negative size; when called, for an ``attn_mask`` of the wrong shape or dtype, for
+            ``is_causal`` without ``attn_mask``, and for dtypes or batch sizes that differ.
 
     See "Attention is all you need" (arXiv:1706.03762) and `torch.nn.MultiheadAttention
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiheadAttention.html>`_.
@@ -119,7 +121,7 @@ class MultiheadAttention(Module):
             self.out_proj.bias[...] = jnp.zeros(embed_dim, dtype)
 
     def draw_mask(self, shape: tuple[int, ...]) -> Bool[Array, "..."]:
-        """Draw the next dropout mask: which attention weights, ``(N, num_heads, L, S)``, are kept."""
+        """Draw the next dropout mask ``(N, num_heads, L, S)``: True for the attention weights to keep."""
         return jax.random.bernoulli(self.rngs(), 1 - self.dropout, shape)
 
     def __call__(
@@ -135,23 +137,24 @@ class MultiheadAttention(Module):
         *,
         dropout_mask: Bool[Array, "n heads l s"] | None = None,
     ) -> tuple[Float[Array, "*query embed_dim"], Float[Array, "..."] | None]:
-        """Return the outputs and the attention weights, or None for those without ``need_weights``.
+        """Return the outputs and the attention weights; without ``need_weights`` the weights are None.
 
-        A query that may attend to no key gets zeros without ``need_weights``, and NaN with them. Torch computes the
-        same wherever it keeps gradients; its inference kernel gives NaN in both cases.
+        A query that may attend to no key gets zeros without ``need_weights`` and NaN with ``need_weights``. Torch
+        returns the same whenever it records gradients; its inference kernel returns NaN in both cases.
 
         Args:
-            query: what attends.
-            key: what it attends to.
-            value: what it finds there.
+            query: the queries.
+            key: the keys.
+            value: the values.
             key_padding_mask: ``(N, S)`` or ``(S,)``: True for keys to ignore, or numbers to add to their scores.
-            need_weights: whether to return the attention weights, unchanged after dropout.
+            need_weights: whether to return the attention weights, after dropout.
             attn_mask: ``(L, S)`` or ``(N*num_heads, L, S)``: True where a query may not attend, or numbers to add.
-            average_attn_weights: whether these are the mean over the heads, or ``(N, num_heads, L, S)``.
-            is_causal: a promise that ``attn_mask`` is the causal one; without ``need_weights`` and
-                ``key_padding_mask`` the mask is causal then whatever ``attn_mask`` has.
-            dropout_mask: which attention weights to keep, instead of drawing; ``add_bias_kv`` and ``add_zero_attn``
-                add one key each.
+            average_attn_weights: whether to average the returned weights over the heads, instead of returning
+                ``(N, num_heads, L, S)``.
+            is_causal: a promise that ``attn_mask`` is the causal mask. Without ``need_weights`` and
+                ``key_padding_mask``, a causal mask then replaces ``attn_mask``.
+            dropout_mask: the attention weights to keep, instead of a drawn mask. ``add_bias_kv`` and
+                ``add_zero_attn`` each add one key.
         """
         query, key, value = jnp.asarray(query), jnp.asarray(key), jnp.asarray(value)
         swapped = self.batch_first and query.ndim == 3

@@ -1,4 +1,4 @@
-"""Layers that compare vectors."""
+"""Cosine similarity and pairwise distance layers."""
 
 import jax.numpy as jnp  # noqa: F401  (used by the examples)
 from jaxtyping import Array, Float, Num
@@ -8,15 +8,15 @@ from flaxnets.nn.module import Module
 
 
 class CosineSimilarity(Module):
-    """The cosine of the angle between vectors along ``dim`` of the shape that the inputs broadcast to.
+    """Cosine similarity along ``dim`` of the inputs, which broadcast.
 
     Args:
         dim: the axis of the vectors.
-        eps: what stands for the length of shorter vectors.
+        eps: smallest length; shorter vectors count as this long.
 
     Raises:
-        IndexError: when called, if the inputs have not the axis.
-        RuntimeError: when called, for shapes that do not broadcast, or inputs not of floating-point numbers.
+        IndexError: when called, if the inputs lack the axis.
+        RuntimeError: when called, for shapes that do not broadcast, or non-floating-point inputs.
 
     See `torch.nn.CosineSimilarity <https://docs.pytorch.org/docs/stable/generated/torch.nn.CosineSimilarity.html>`_.
 
@@ -29,20 +29,20 @@ class CosineSimilarity(Module):
         self.eps = eps
 
     def __call__(self, x1: Num[Array, "..."], x2: Num[Array, "..."]) -> Float[Array, "..."]:
-        """Compare the vectors pairwise."""
+        """Return the similarity of each pair of vectors."""
         return F.cosine_similarity(x1, x2, self.dim, self.eps)
 
 
 class PairwiseDistance(Module):
-    """The norm of ``x1 - x2 + eps`` along the last axis of the shape that the inputs broadcast to.
+    """Pairwise distance: the norm of ``x1 - x2 + eps`` along the last axis of the inputs, which broadcast.
 
     Args:
-        p: of the norm.
+        p: exponent of the norm.
         eps: added to each difference.
         keepdim: whether to keep the last axis, with one element.
 
     Raises:
-        RuntimeError: when called, for shapes that do not broadcast, or a norm of no elements that is not there.
+        RuntimeError: when called, for shapes that do not broadcast, or an undefined norm of zero elements.
 
     See `torch.nn.PairwiseDistance <https://docs.pytorch.org/docs/stable/generated/torch.nn.PairwiseDistance.html>`_.
 
@@ -56,5 +56,5 @@ class PairwiseDistance(Module):
         self.keepdim = keepdim
 
     def __call__(self, x1: Num[Array, "..."], x2: Num[Array, "..."]) -> Float[Array, "..."]:
-        """Measure the pairs."""
+        """Return the distance of each pair of vectors."""
         return F.pairwise_distance(x1, x2, self.norm, self.eps, self.keepdim)

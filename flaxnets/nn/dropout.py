@@ -13,7 +13,7 @@ Mask = Bool[Array, "..."] | None
 
 
 class _Dropout(Module):
-    """What dropout of elements and of channels has in common."""
+    """Base class of dropout of elements and of channels."""
 
     _extra_repr = "p={p}, inplace={inplace}"
 
@@ -27,7 +27,7 @@ class _Dropout(Module):
         return shape
 
     def draw_mask(self, shape: tuple[int, ...]) -> Bool[Array, "..."]:
-        """Draw the next mask: what of an input of this shape is kept."""
+        """Draw the next mask for an input of this shape: True for the elements to keep."""
         return jax.random.bernoulli(self.rngs(), 1 - self.p, self._mask_shape(shape))
 
     def _mask(self, input: jax.Array, mask: Mask) -> Mask:
@@ -37,20 +37,20 @@ class _Dropout(Module):
 
 
 class Dropout(_Dropout):
-    """In training mode, zeroes each element with probability ``p`` and divides the others by ``1 - p``.
+    """In training mode, zero each element with probability ``p`` and divide the others by ``1 - p``.
 
-    The layer keeps a random stream of its own, forked from ``rngs.dropout``, so every call draws a new mask and a
-    seed repeats the whole sequence.
+    The layer has a separate random stream, forked from ``rngs.dropout``. Every call draws a new mask, and the same seed
+    repeats the same sequence of masks.
 
     Args:
-        p: the probability of zero.
+        p: probability of zeroing an element.
         inplace: stored, without effect: JAX arrays are immutable.
-        rngs: the source of the masks.
+        rngs: random number generators for the masks.
 
     Raises:
-        ValueError: if ``p`` is no probability.
-        RuntimeError: when called in training, for an input of integers or booleans.
-        NotImplementedError: when called in training, for a complex input.
+        ValueError: if ``p`` is not in ``[0, 1]``.
+        RuntimeError: when called in training mode, for an input of integers or booleans.
+        NotImplementedError: when called in training mode, for a complex input.
 
     See "Improving neural networks by preventing co-adaptation of feature detectors" (arXiv:1207.0580) and
     `torch.nn.Dropout <https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout.html>`_.
@@ -60,15 +60,15 @@ class Dropout(_Dropout):
     """
 
     def __call__(self, input: Shaped[Array, "*shape"], *, mask: Mask = None) -> Shaped[Array, "*shape"]:
-        """Apply the mask that is given, or the next one drawn; returns the input unchanged in evaluation mode."""
+        """Apply ``mask``, or draw one; evaluation mode returns the input unchanged."""
         return F.dropout(input, self.p, self.training, mask=self._mask(input, mask))
 
 
 class Dropout1d(_Dropout):
-    """As :class:`Dropout`, of whole channels of ``(N, C, L)`` or ``(C, L)``.
+    """:class:`Dropout` of whole channels of ``(N, C, L)`` or ``(C, L)``.
 
     Raises:
-        RuntimeError: when called, for an input of a different number of axes.
+        RuntimeError: when called, for an input of other than two or three axes.
 
     See "Efficient object localization using convolutional networks" (arXiv:1411.4280) and
     `torch.nn.Dropout1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout1d.html>`_.
@@ -81,17 +81,17 @@ class Dropout1d(_Dropout):
         return channels_of(shape, spatial_leading(len(shape), 1))
 
     def __call__(self, input: Shaped[Array, "*n c l"], *, mask: Mask = None) -> Shaped[Array, "*n c l"]:
-        """Apply the mask that is given, or the next one drawn; returns the input unchanged in evaluation mode."""
+        """Apply ``mask``, or draw one; evaluation mode returns the input unchanged."""
         return F.dropout1d(input, self.p, self.training, mask=self._mask(input, mask))
 
 
 class Dropout2d(_Dropout):
-    """As :class:`Dropout`, of whole channels of ``(N, C, H, W)``.
+    """:class:`Dropout` of whole channels of ``(N, C, H, W)``.
 
-    As in torch, an input of three axes is taken for ``(N, C, L)``, with a warning; so have inputs of other numbers.
+    As in torch, an input of three axes is treated as ``(N, C, L)``, with a warning; other ranks warn as well.
 
     Raises:
-        RuntimeError: when called in training, for an input of fewer than two axes.
+        RuntimeError: when called in training mode, for an input of fewer than two axes.
 
     See "Efficient object localization using convolutional networks" (arXiv:1411.4280) and
     `torch.nn.Dropout2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout2d.html>`_.
@@ -104,17 +104,17 @@ class Dropout2d(_Dropout):
         return channels_of(shape, spatial_leading(len(shape), 2))
 
     def __call__(self, input: Shaped[Array, "*shape"], *, mask: Mask = None) -> Shaped[Array, "*shape"]:
-        """Apply the mask that is given, or the next one drawn; returns the input unchanged in evaluation mode."""
+        """Apply ``mask``, or draw one; evaluation mode returns the input unchanged."""
         return F.dropout2d(input, self.p, self.training, mask=self._mask(input, mask))
 
 
 class Dropout3d(_Dropout):
-    """As :class:`Dropout`, of whole channels of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
+    """:class:`Dropout` of whole channels of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
 
-    As in torch, inputs of other numbers of axes have a warning, and a mask over the first.
+    As in torch, inputs of other ranks warn, and each mask element covers one index of the first axis.
 
     Raises:
-        RuntimeError: when called in training, for an input without axes.
+        RuntimeError: when called in training mode, for an input without axes.
 
     See "Efficient object localization using convolutional networks" (arXiv:1411.4280) and
     `torch.nn.Dropout3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout3d.html>`_.
@@ -127,13 +127,14 @@ class Dropout3d(_Dropout):
         return channels_of(shape, spatial_leading(len(shape), 3))
 
     def __call__(self, input: Shaped[Array, "*shape"], *, mask: Mask = None) -> Shaped[Array, "*shape"]:
-        """Apply the mask that is given, or the next one drawn; returns the input unchanged in evaluation mode."""
+        """Apply ``mask``, or draw one; evaluation mode returns the input unchanged."""
         return F.dropout3d(input, self.p, self.training, mask=self._mask(input, mask))
 
 
 class AlphaDropout(_Dropout):
-    """As :class:`Dropout`, for nets of :class:`SELU`: what is dropped takes selu's lowest value, and mean 0 and
-    variance 1 are kept.
+    """Dropout for networks of :class:`SELU`: dropped elements become SELU's lowest value.
+
+    The output is scaled and shifted, so that mean 0 and variance 1 are preserved.
 
     See "Self-normalizing neural networks" (arXiv:1706.02515) and
     `torch.nn.AlphaDropout <https://docs.pytorch.org/docs/stable/generated/torch.nn.AlphaDropout.html>`_.
@@ -143,15 +144,15 @@ class AlphaDropout(_Dropout):
     """
 
     def __call__(self, input: Shaped[Array, "*shape"], *, mask: Mask = None) -> Shaped[Array, "*shape"]:
-        """Apply the mask that is given, or the next one drawn; returns the input unchanged in evaluation mode."""
+        """Apply ``mask``, or draw one; evaluation mode returns the input unchanged."""
         return F.alpha_dropout(input, self.p, self.training, mask=self._mask(input, mask))
 
 
 class FeatureAlphaDropout(_Dropout):
-    """As :class:`AlphaDropout`, of whole channels of ``(N, C, ...)``.
+    """:class:`AlphaDropout` of whole channels of ``(N, C, ...)``.
 
     Raises:
-        RuntimeError: when called in training, for an input of fewer than two axes.
+        RuntimeError: when called in training mode, for an input of fewer than two axes.
 
     See "Self-normalizing neural networks" (arXiv:1706.02515) and `torch.nn.FeatureAlphaDropout
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.FeatureAlphaDropout.html>`_.
@@ -164,5 +165,5 @@ class FeatureAlphaDropout(_Dropout):
         return channels_of(shape, 2)
 
     def __call__(self, input: Shaped[Array, "*shape"], *, mask: Mask = None) -> Shaped[Array, "*shape"]:
-        """Apply the mask that is given, or the next one drawn; returns the input unchanged in evaluation mode."""
+        """Apply ``mask``, or draw one; evaluation mode returns the input unchanged."""
         return F.feature_alpha_dropout(input, self.p, self.training, mask=self._mask(input, mask))

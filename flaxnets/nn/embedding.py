@@ -1,4 +1,4 @@
-"""Tables of vectors that are looked up by index."""
+"""Embedding layers: tables of vectors that are looked up by index."""
 
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ B = TypeVar("B", bound="EmbeddingBag")
 
 
 class _Table(Module):
-    """Base class of two kinds of tables."""
+    """Base class of embedding tables."""
 
     max_norm: float | None
     norm_type: float
@@ -40,7 +40,7 @@ class _Table(Module):
         self.padding_idx = check_padding_idx(padding_idx, shape[0], name)
         if weight is None:
             if rngs is None:
-                raise TypeError(f"{name}: give rngs, the source of the initial weights, got None")
+                raise TypeError(f"{name}: rngs must not be None without a weight, got None. Fix: pass rngs")
             self.weight = reserved(*shape, dtype=dtype)
             self.reset_parameters(rngs=rngs)
             self.weight.requires_grad = not freeze
@@ -50,7 +50,7 @@ class _Table(Module):
             self.weight = Parameter(jnp.asarray(weight), requires_grad=not freeze)
 
     def reset_parameters(self, *, rngs: nnx.Rngs) -> None:
-        """Draw the rows anew; the row ``padding_idx`` becomes zero."""
+        """Reinitialise the rows; the row ``padding_idx`` becomes zero."""
 
         def draw(shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
             weight = init.normal(rngs.params(), shape, dtype)
@@ -58,8 +58,8 @@ class _Table(Module):
 
         redraw(self, "weight", draw)
 
-    def _looked_up(self, input: jax.Array) -> jax.Array:
-        """The table, after its parameter was scaled down to ``max_norm`` where it is looked up."""
+    def _lookup_table(self, input: jax.Array) -> jax.Array:
+        """Return the table, after scaling the rows in ``input`` down to ``max_norm`` in the parameter itself."""
         if self.max_norm is not None:
             self.weight[...] = renormalized(self.weight[...], input, self.max_norm, self.norm_type)
         return self.weight[...]
@@ -75,29 +75,30 @@ def _shape(embeddings: ArrayLike, name: str) -> tuple[int, int]:
 class Embedding(_Table):
     """Look up vectors of a table by index.
 
-    Parameter: ``weight (num_embeddings, embedding_dim)``, drawn from the normal distribution; the row ``padding_idx``
-    is zero at first.
+    Parameter: ``weight (num_embeddings, embedding_dim)``, drawn from the standard normal distribution. The row
+    ``padding_idx`` is zero initially.
 
-    With ``max_norm`` a call changes the parameter, as it does in torch: rows that are looked up and have a larger norm
-    are scaled down to it, before the lookup and outside of the gradient. So it is in eager calls and under
-    ``nnx.jit``; where parameters are passed to a pure function, as in :mod:`flaxnets.training`, what the call changes
-    is seen by the call alone.
+    With ``max_norm``, a call changes the parameter, as in torch. Before the lookup, and outside of the gradient, it
+    scales the rows in ``input`` whose norm is larger down to ``max_norm``. This works in eager calls and under
+    ``nnx.jit``. If parameters are passed to a pure function, as in :mod:`flaxnets.training`, the scaled rows are used
+    in that call only.
 
     Args:
         num_embeddings: number of rows.
-        embedding_dim: size of each.
-        padding_idx: a row that gets no gradient; negative counts from the end.
-        max_norm: the largest norm.
-        norm_type: the p of that norm.
-        scale_grad_by_freq: whether to divide each row's gradient by how often the call looks it up.
-        sparse: accepted and without effect: gradients are dense.
+        embedding_dim: size of each row.
+        padding_idx: a row without gradient. Negative numbers count from the end.
+        max_norm: the largest norm of a row. None means no limit.
+        norm_type: exponent ``p`` of the norm.
+        scale_grad_by_freq: whether to divide each row's gradient by the number of lookups of the row in the call.
+        sparse: no effect; gradients are dense.
         dtype: parameter dtype. Default: float32.
-        rngs: the source of the initial weights; needed unless a weight is given.
+        rngs: random number generators for the initial weights; required unless a weight is passed.
 
     Raises:
-        AssertionError: for a ``padding_idx`` that is not there.
-        RuntimeError: for a negative size; when called for indices that are no integers.
-        IndexError: when called, for an index that is not there; under jit, where values are not known, it gives NaN.
+        AssertionError: for a ``padding_idx`` that is out of range.
+        RuntimeError: for a negative size; when called, for indices that are not integers.
+        IndexError: when called, for an index that is out of range. Under ``jax.jit``, where values are unknown, such
+            an index gives NaN.
 
     See `torch.nn.Embedding <https://docs.pytorch.org/docs/stable/generated/torch.nn.Embedding.html>`_.
 
@@ -137,19 +138,19 @@ class Embedding(_Table):
         scale_grad_by_freq: bool = False,
         sparse: bool = False,
     ) -> E:
-        """Return a layer with these rows.
+        """Return a layer with these pretrained rows.
 
         Args:
-            embeddings: the table.
-            freeze: whether the rows are a constant for gradients (see :class:`flaxnets.nn.Parameter`).
-            padding_idx: this and the others are those of the constructor.
-            max_norm: the same.
-            norm_type: the same.
-            scale_grad_by_freq: the same.
-            sparse: the same.
+            embeddings: the table ``(num_embeddings, embedding_dim)``.
+            freeze: whether gradients treat the rows as constants (see :class:`flaxnets.nn.Parameter`).
+            padding_idx: as in the constructor.
+            max_norm: as in the constructor.
+            norm_type: as in the constructor.
+            scale_grad_by_freq: as in the constructor.
+            sparse: as in the constructor.
 
         Raises:
-            AssertionError: if the table has not two axes.
+            AssertionError: if the table has not exactly two axes.
 
         >>> Embedding.from_pretrained(jnp.array([[1.0, 2.0], [3.0, 4.0]]))(jnp.array([1])).tolist()
         [[3.0, 4.0]]
@@ -158,40 +159,40 @@ class Embedding(_Table):
         return cls(*_shape(embeddings, cls.__name__), *options, _weight=embeddings, _freeze=freeze)
 
     def extra_repr(self) -> str:
-        """Return the sizes, and the options that are not the defaults."""
+        """Return the sizes and the non-default options for ``repr``."""
         options = changed(self, padding_idx=None, max_norm=None, norm_type=2, scale_grad_by_freq=False, sparse=False)
         return f"{self.num_embeddings}, {self.embedding_dim}{options}"
 
     def __call__(self, input: Integer[Array, "*shape"]) -> Num[Array, "*shape dim"]:
         """Return the row of each index."""
-        weight = self._looked_up(input)
+        weight = self._lookup_table(input)
         return F.embedding(input, weight, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
 
 
 class EmbeddingBag(_Table):
-    """Look up vectors of a table by index, and reduces them bag by bag.
+    """Look up vectors of a table by index and reduce them over each bag.
 
-    Parameter: ``weight (num_embeddings, embedding_dim)``, drawn from the normal distribution; the row ``padding_idx``
-    is zero at first. With ``max_norm`` a call changes it, as that of :class:`Embedding` does.
+    Parameter: ``weight (num_embeddings, embedding_dim)``, drawn from the standard normal distribution. The row
+    ``padding_idx`` is zero initially. With ``max_norm`` a call changes the parameter, as in :class:`Embedding`.
 
     Args:
         num_embeddings: number of rows.
-        embedding_dim: size of each.
-        max_norm: the largest norm.
-        norm_type: the p of that norm.
-        scale_grad_by_freq: whether to divide each row's gradient by how often the call looks it up.
+        embedding_dim: size of each row.
+        max_norm: the largest norm of a row. None means no limit.
+        norm_type: exponent ``p`` of the norm.
+        scale_grad_by_freq: whether to divide each row's gradient by the number of lookups of the row in the call.
         mode: ``"sum"``, ``"mean"`` or ``"max"``.
-        sparse: accepted and without effect: gradients are dense.
+        sparse: no effect; gradients are dense.
         include_last_offset: whether the last offset is the end of the last bag.
-        padding_idx: an index that is left out of every bag; negative counts from the end.
+        padding_idx: an index that every bag ignores. Negative numbers count from the end.
         dtype: parameter dtype. Default: float32.
-        rngs: the source of the initial weights; needed unless a weight is given.
+        rngs: random number generators for the initial weights; required unless a weight is passed.
 
     Raises:
-        AssertionError: for a ``padding_idx`` that is not there.
+        AssertionError: for a ``padding_idx`` that is out of range.
         RuntimeError: for a negative size.
 
-    At the call it raises as :func:`flaxnets.nn.functional.embedding_bag`.
+    When called, raises the errors of :func:`flaxnets.nn.functional.embedding_bag`.
 
     See `torch.nn.EmbeddingBag <https://docs.pytorch.org/docs/stable/generated/torch.nn.EmbeddingBag.html>`_.
 
@@ -237,7 +238,7 @@ class EmbeddingBag(_Table):
         include_last_offset: bool = False,
         padding_idx: int | None = None,
     ) -> B:
-        """Return a layer with these rows; arguments and errors are as of :meth:`Embedding.from_pretrained`.
+        """Return a layer with these pretrained rows; arguments and errors as in :meth:`Embedding.from_pretrained`.
 
         >>> EmbeddingBag.from_pretrained(jnp.array([[1.0, 2.0], [3.0, 4.0]]))(jnp.array([[1, 0]])).tolist()
         [[2.0, 3.0]]
@@ -249,7 +250,7 @@ class EmbeddingBag(_Table):
         return bags
 
     def extra_repr(self) -> str:
-        """Return the sizes, the mode, and the options that are not the defaults."""
+        """Return the sizes, the mode and the non-default options for ``repr``."""
         options = changed(self, max_norm=None, norm_type=2, scale_grad_by_freq=False)
         sizes = f"{self.num_embeddings}, {self.embedding_dim}"
         return f"{sizes}{options}, mode={self.mode!r}{changed(self, padding_idx=None)}"
@@ -263,7 +264,7 @@ class EmbeddingBag(_Table):
         """Return one vector for each bag."""
         return F.embedding_bag(
             input,
-            self._looked_up(input),
+            self._lookup_table(input),
             offsets,
             scale_grad_by_freq=self.scale_grad_by_freq,
             mode=self.mode,

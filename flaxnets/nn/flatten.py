@@ -1,4 +1,4 @@
-"""Layers that only change the shape."""
+"""Flatten and Unflatten layers."""
 
 import math
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ class Flatten(Module):
 
     Args:
         start_dim: the first axis to flatten.
-        end_dim: the last one, itself included.
+        end_dim: the last axis to flatten, inclusive.
 
     Raises:
-        IndexError: when called, if the input has no such axis.
+        IndexError: when called, if the input lacks one of the axes.
         RuntimeError: when called, if ``start_dim`` comes after ``end_dim``.
 
     See `torch.nn.Flatten <https://docs.pytorch.org/docs/stable/generated/torch.nn.Flatten.html>`_.
@@ -35,7 +35,7 @@ class Flatten(Module):
     def __call__(self, input: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
         """Return the input with the axes joined."""
         input = jnp.asarray(input)
-        ndim = max(input.ndim, 1)  # torch flattens a scalar into one element
+        ndim = max(input.ndim, 1)  # torch flattens a scalar into a vector of one element
         for dim in (self.start_dim, self.end_dim):
             if not -ndim <= dim < ndim:
                 raise IndexError(
@@ -48,17 +48,17 @@ class Flatten(Module):
 
 
 class Unflatten(Module):
-    """Split the axis ``dim`` into axes of the given sizes, in torch's memory order.
+    """Split the axis ``dim`` into axes of these sizes, in torch's memory order.
 
     Args:
-        dim: the axis.
-        unflattened_size: a tuple or list of sizes, of which one may be -1 for what is left. (Named tensors, and sizes
-            with names, torch has no more, either.)
+        dim: the axis to split.
+        unflattened_size: tuple or list of sizes. One size may be -1 and is then inferred. Named tensors and named
+            sizes are not supported; torch removed them.
 
     Raises:
-        TypeError: for sizes that are no tuple or list of ints; when called for a ``dim`` that is not an int.
-        IndexError: when called, if the input has no such axis.
-        RuntimeError: when called, if the sizes do not multiply up to that of the axis.
+        TypeError: for sizes that are not a tuple or list of ints; when called, for a ``dim`` that is not an int.
+        IndexError: when called, if the input lacks the axis.
+        RuntimeError: when called, if the product of the sizes is not the size of the axis.
 
     See `torch.nn.Unflatten <https://docs.pytorch.org/docs/stable/generated/torch.nn.Unflatten.html>`_.
 
@@ -96,7 +96,7 @@ class Unflatten(Module):
             sizes = tuple(input.shape[dim] // known if size == -1 else size for size in sizes)
         if not sizes or min(sizes) < 0 or math.prod(sizes) != input.shape[dim]:
             raise RuntimeError(
-                f"Unflatten: the sizes {self.unflattened_size} do not multiply up to that of the axis {self.dim} of "
-                f"an input of shape {input.shape}"
+                f"Unflatten: the product of the sizes {self.unflattened_size} must be the size of the axis {self.dim}, "
+                f"got an input of shape {input.shape}"
             )
         return input.reshape(*input.shape[:dim], *sizes, *input.shape[dim + 1 :])

@@ -1,4 +1,4 @@
-"""Layers that take sliding windows apart, and put them together again."""
+"""Unfold and Fold layers: extract sliding windows, and sum windows up to images."""
 
 import jax.numpy as jnp  # noqa: F401  (used by the examples)
 from jaxtyping import Array, Shaped
@@ -9,10 +9,10 @@ from flaxnets.nn.module import Module
 
 
 class Unfold(Module):
-    """Return the windows of images ``(N, C, H, W)`` or ``(C, H, W)`` as columns ``(N, C * kh * kw, L)``.
+    """Extract the sliding windows of ``(N, C, H, W)`` or ``(C, H, W)`` as columns ``(N, C * kh * kw, L)`` (im2col).
 
     Args:
-        kernel_size: size of the window, one int or ``(h, w)`` as all the sizes.
+        kernel_size: size of the window. Each size is one int or ``(h, w)``.
         dilation: distance between the window's elements.
         padding: zeros added on both sides.
         stride: step of the window.
@@ -35,18 +35,18 @@ class Unfold(Module):
         self.stride = stride
 
     def __call__(self, input: Shaped[Array, "*n c h w"]) -> Shaped[Array, "*n window windows"]:
-        """Take the input apart."""
+        """Return the windows as columns."""
         return F.unfold(input, self.kernel_size, self.dilation, self.padding, self.stride)
 
 
 class Fold(Module):
-    """Add windows ``(N, C * kh * kw, L)`` or ``(C * kh * kw, L)`` up to images ``(N, C, H, W)``.
+    """Sum windows ``(N, C * kh * kw, L)`` or ``(C * kh * kw, L)`` into images ``(N, C, H, W)`` (col2im).
 
     Args:
-        output_size: of the images, one int or ``(h, w)`` as all the sizes.
+        output_size: size of the images. Each size is one int or ``(h, w)``.
         kernel_size: size of the window.
         dilation: distance between the window's elements.
-        padding: elements that had been added on both sides, and are left out again.
+        padding: elements that the extraction added on both sides; the output leaves them out.
         stride: step of the window.
 
     Raises:
@@ -70,5 +70,5 @@ class Fold(Module):
         self.stride = stride
 
     def __call__(self, input: Shaped[Array, "*n window windows"]) -> Shaped[Array, "*n c h w"]:
-        """Add the windows up."""
+        """Return the sum of the windows."""
         return F.fold(input, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride)

@@ -1,4 +1,4 @@
-"""Max-pooling layers with windows at random distances."""
+"""Fractional max-pooling layers, whose windows have random positions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ Ratio = int | float | Sequence[int | float]
 
 
 class _FractionalMaxPool(Module):
-    """Base class of fractional max-poolings."""
+    """Base class of fractional max pooling."""
 
     spatial_axes: int
 
@@ -39,12 +39,12 @@ class _FractionalMaxPool(Module):
             raise ValueError(f"{name}: kernel_size must be positive, got {kernel_size!r}")
         if (output_size is None) == (output_ratio is None):
             raise ValueError(
-                f"{name}: give either output_size or output_ratio, got {output_size!r} and {output_ratio!r}"
+                f"{name}: expected either output_size or output_ratio, got {output_size!r} and {output_ratio!r}"
             )
         if _random_samples is not None and not isinstance(_random_samples, (jax.Array, np.ndarray)):
             raise TypeError(f"{name}: _random_samples must be an array or None, got {_random_samples!r}")
         if _random_samples is None and rngs is None:
-            raise TypeError(f"{name}: give rngs, or _random_samples, got None for both")
+            raise TypeError(f"{name}: expected rngs or _random_samples, got None for both. Fix: pass rngs")
         self.return_indices = return_indices
         self._random_samples = None if _random_samples is None else Buffer(jnp.asarray(_random_samples))
         self.output_size = None if output_size is None else per_axis(output_size, n)
@@ -57,7 +57,7 @@ class _FractionalMaxPool(Module):
         self.rngs = rngs.dropout.fork() if _random_samples is None and rngs is not None else None
 
     def draw_samples(self, input: Float[Array, "..."]) -> Float[Array, "n c d"]:
-        """Draw what the windows of the next input depend on."""
+        """Draw the samples that determine the window positions for the next input."""
         assert self.rngs is not None
         return random_samples(self.rngs(), input, self.spatial_axes)
 
@@ -68,27 +68,27 @@ class _FractionalMaxPool(Module):
 
 
 class FractionalMaxPool2d(_FractionalMaxPool):
-    """Take the maximum of each window of ``(N, C, H, W)`` or ``(C, H, W)``, the windows lying at random distances.
+    """Fractional max pooling of ``(N, C, H, W)`` or ``(C, H, W)``: windows have random steps.
 
-    The distances sum up to the input's size. They are drawn anew for each call, example and channel, in evaluation mode
-    too, from a random stream forked from ``rngs.dropout``; or given once and for all with ``_random_samples``, which
-    is a buffer then.
+    The steps sum up to the input's size. Each call draws new samples per example and channel, also in evaluation mode,
+    from a random stream forked from ``rngs.dropout``. With ``_random_samples`` the samples are fixed and stored as a
+    buffer.
 
     Args:
-        kernel_size: size of the window, one int or ``(h, w)``.
-        output_size: size of the output, one int or ``(h, w)``.
-        output_ratio: the same as a part of the input's size, one number or two.
-        return_indices: whether to return also where each maximum was, as ``row * W + column``.
-        _random_samples: numbers between 0 and 1 of the shape ``(N, C, 2)``, for the width and for the height.
-        rngs: the source of the samples; needed if they are not given.
+        kernel_size: size of the window: one int or ``(h, w)``.
+        output_size: size of the output: one int or ``(h, w)``.
+        output_ratio: size of the output relative to the input: one number or two. Replaces ``output_size``.
+        return_indices: whether to also return the index of each maximum: ``row * W + column``.
+        _random_samples: numbers in ``[0, 1)`` of shape ``(N, C, 2)``, for the width and for the height.
+        rngs: random number generators for the samples; required without ``_random_samples``.
 
     Raises:
-        ValueError: if not exactly one of output size and ratio is given, for a ratio that is not between 0 and 1, or
+        ValueError: unless exactly one of output size and ratio is passed, for a ratio that is not between 0 and 1, or
             a window that is not positive.
-        TypeError: for samples that are no array, or neither samples nor ``rngs``; for a size that is not an int.
-        RuntimeError: when called, for a window too large for the output, a negative size, or samples of another
+        TypeError: for samples that are not an array, or neither samples nor ``rngs``; for a size that is not an int.
+        RuntimeError: when called, for a window too large for the output, a negative size, or samples of the wrong
             shape or dtype.
-        IndexError: for too few ratios, or when called for an input of too few axes.
+        IndexError: for too few ratios; when called, for an input of too few axes.
         NotImplementedError: when called, for a non-floating-point input.
 
     See "Fractional Max-Pooling" (arXiv:1412.6071) and `torch.nn.FractionalMaxPool2d
@@ -101,15 +101,16 @@ class FractionalMaxPool2d(_FractionalMaxPool):
     spatial_axes = 2
 
     def __call__(self, input: Float[Array, "*n c h w"]) -> Any:
-        """Return each window's maximum, and its place."""
+        """Return the maximum of each window, with its index if ``return_indices``."""
         return F.fractional_max_pool2d(*self._arguments(input))
 
 
 class FractionalMaxPool3d(_FractionalMaxPool):
-    """Take the maximum of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``, the windows at random distances.
+    """Fractional max pooling of ``(N, C, D, H, W)`` or ``(C, D, H, W)``: windows have random steps.
 
-    Arguments and errors are as of :class:`FractionalMaxPool2d`, for three axes; the samples are for depth, height and
-    width. The sum of ``output_size`` and ``kernel_size`` is at most the input's size, in two dimensions one more.
+    Arguments and errors are those of :class:`FractionalMaxPool2d`, for three axes. The samples are for depth, height
+    and width. The sum of ``output_size`` and ``kernel_size`` must not exceed the input's size (in two dimensions: the
+    input's size plus one).
 
     See `torch.nn.FractionalMaxPool3d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.FractionalMaxPool3d.html>`_.
@@ -121,5 +122,5 @@ class FractionalMaxPool3d(_FractionalMaxPool):
     spatial_axes = 3
 
     def __call__(self, input: Float[Array, "*n c d h w"]) -> Any:
-        """Return each window's maximum, and its place."""
+        """Return the maximum of each window, with its index if ``return_indices``."""
         return F.fractional_max_pool3d(*self._arguments(input))

@@ -1,4 +1,4 @@
-"""Layers that take the norm of each window."""
+"""Power-average (Lp) pooling layers."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ Size = int | Sequence[int]
 
 
 class _LPPool(Module):
-    """Base class of norm-poolings of any number of spatial axes."""
+    """Base class of Lp pooling of any number of spatial axes."""
 
     _extra_repr = "norm_type={norm_type}, kernel_size={kernel_size}, stride={stride}, ceil_mode={ceil_mode}"
 
@@ -24,22 +24,23 @@ class _LPPool(Module):
 
 
 class LPPool1d(_LPPool):
-    """Take the norm of each window of ``(N, C, W)`` or ``(C, W)``; its gradient is 0 where the norm is 0.
+    """Lp pooling: take the norm of each window of ``(N, C, W)`` or ``(C, W)``; its gradient is 0 where the norm is 0.
 
-    The elements go in without their absolute value: an odd norm of negative ones is NaN, or, for the norm 1, their
-    sum. A last window that reaches past the end counts as many elements as the others, at the mean of those it has.
+    As in torch, powers are taken without absolute values: for an odd exponent, negative sums give NaN, and the
+    exponent 1 gives the sum. A last window that extends past the end is scaled as if its missing elements had the
+    mean of its others.
 
     Args:
-        norm_type: the exponent; infinity takes the largest absolute value, minus infinity the smallest.
+        norm_type: the exponent. Infinity gives the largest absolute value, minus infinity the smallest.
         kernel_size: size of the window, an int.
-        stride: step of the window; the window's size if not given.
-        ceil_mode: whether a last window may reach past the end.
+        stride: step of the window. Default: ``kernel_size``.
+        ceil_mode: whether the last window may extend past the end of the input.
 
     Raises:
-        ZeroDivisionError: when called, for a norm of 0.
+        ZeroDivisionError: when called, for the exponent 0.
         RuntimeError: when called, for an input of the wrong rank or smaller than the window, or a size that is not
             positive.
-        TypeError: when called, for a norm that is no number, or a size that is not an int.
+        TypeError: when called, for an exponent that is not a number, or a size that is not an int.
         NotImplementedError: when called, for a complex input.
 
     See `torch.nn.LPPool1d <https://docs.pytorch.org/docs/stable/generated/torch.nn.LPPool1d.html>`_.
@@ -49,17 +50,17 @@ class LPPool1d(_LPPool):
     """
 
     def __call__(self, input: Real[Array, "*n c w"]) -> Float[Array, "*n c w_out"]:
-        """Return each window's norm."""
+        """Return the norm of each window."""
         return F.lp_pool1d(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
 
 
 class LPPool2d(_LPPool):
-    """Take the norm of each window of ``(N, C, H, W)`` or ``(C, H, W)``.
+    """Lp pooling: take the norm of each window of ``(N, C, H, W)`` or ``(C, H, W)``.
 
-    Arguments and errors are as of :class:`LPPool1d`; sizes are one int or ``(h, w)``, and:
+    Sizes are one int or ``(h, w)``. Arguments and errors are those of :class:`LPPool1d`, and:
 
     Raises:
-        ValueError: when called, for a window's size of another length.
+        ValueError: when called, for a ``kernel_size`` of the wrong length.
         IndexError: when called, for an input of fewer than three axes.
 
     See `torch.nn.LPPool2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.LPPool2d.html>`_.
@@ -69,14 +70,14 @@ class LPPool2d(_LPPool):
     """
 
     def __call__(self, input: Real[Array, "*n c h w"]) -> Float[Array, "*n c h_out w_out"]:
-        """Return each window's norm."""
+        """Return the norm of each window."""
         return F.lp_pool2d(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
 
 
 class LPPool3d(_LPPool):
-    """Take the norm of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
+    """Lp pooling: take the norm of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
 
-    Arguments and errors are as of :class:`LPPool2d`; every wrong rank is a RuntimeError.
+    Arguments and errors are those of :class:`LPPool2d`, but every wrong rank raises RuntimeError.
 
     See `torch.nn.LPPool3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.LPPool3d.html>`_.
 
@@ -85,5 +86,5 @@ class LPPool3d(_LPPool):
     """
 
     def __call__(self, input: Real[Array, "*n c d h w"]) -> Float[Array, "*n c d_out h_out w_out"]:
-        """Return each window's norm."""
+        """Return the norm of each window."""
         return F.lp_pool3d(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)

@@ -1,4 +1,4 @@
-"""Layers that pad the last axes of their input."""
+"""Padding layers."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,7 +12,7 @@ from flaxnets.nn.module import Module
 
 
 class _Pad(Module):
-    """Base class of padding layers of every mode and number of axes."""
+    """Base class of padding layers of any mode and number of axes."""
 
     _extra_repr = "{padding}"
 
@@ -51,11 +51,11 @@ class _CircularPad(_Pad):
 
 
 class ConstantPad1d(_ConstantPad):
-    """Add elements of one value at the ends of the last axis.
+    """Pad the last axis with a constant.
 
     Args:
-        padding: how many elements, one int or ``(left, right)``; a negative number takes so many away.
-        value: what is added.
+        padding: number of elements: one int or ``(left, right)``. Negative numbers remove elements.
+        value: the constant.
 
     The input is of any shape.
 
@@ -72,9 +72,9 @@ class ConstantPad1d(_ConstantPad):
 
 
 class ConstantPad2d(_ConstantPad):
-    """Add elements of one value at the ends of the last two axes.
+    """Pad the last two axes with a constant.
 
-    As :class:`ConstantPad1d`, with ``padding`` one int or ``(left, right, top, bottom)``.
+    Like :class:`ConstantPad1d`, with ``padding`` one int or ``(left, right, top, bottom)``.
 
     See `torch.nn.ConstantPad2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.ConstantPad2d.html>`_.
 
@@ -86,9 +86,9 @@ class ConstantPad2d(_ConstantPad):
 
 
 class ConstantPad3d(_ConstantPad):
-    """Add elements of one value at the ends of the last three axes.
+    """Pad the last three axes with a constant.
 
-    As :class:`ConstantPad1d`, with ``padding`` one int or ``(left, right, top, bottom, front, back)``.
+    Like :class:`ConstantPad1d`, with ``padding`` one int or ``(left, right, top, bottom, front, back)``.
 
     See `torch.nn.ConstantPad3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.ConstantPad3d.html>`_.
 
@@ -100,10 +100,10 @@ class ConstantPad3d(_ConstantPad):
 
 
 class ZeroPad1d(ConstantPad1d):
-    """Add zeros at the ends of the last axis.
+    """Pad the last axis with zeros.
 
     Args:
-        padding: how many elements, one int or ``(left, right)``; a negative number takes so many away.
+        padding: number of elements: one int or ``(left, right)``. Negative numbers remove elements.
 
     The input is of any shape.
 
@@ -123,9 +123,9 @@ class ZeroPad1d(ConstantPad1d):
 
 
 class ZeroPad2d(ConstantPad2d):
-    """Add zeros at the ends of the last two axes.
+    """Pad the last two axes with zeros.
 
-    As :class:`ZeroPad1d`, with ``padding`` one int or ``(left, right, top, bottom)``.
+    Like :class:`ZeroPad1d`, with ``padding`` one int or ``(left, right, top, bottom)``.
 
     See `torch.nn.ZeroPad2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.ZeroPad2d.html>`_.
 
@@ -140,9 +140,9 @@ class ZeroPad2d(ConstantPad2d):
 
 
 class ZeroPad3d(ConstantPad3d):
-    """Add zeros at the ends of the last three axes.
+    """Pad the last three axes with zeros.
 
-    As :class:`ZeroPad1d`, with ``padding`` one int or ``(left, right, top, bottom, front, back)``.
+    Like :class:`ZeroPad1d`, with ``padding`` one int or ``(left, right, top, bottom, front, back)``.
 
     See `torch.nn.ZeroPad3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.ZeroPad3d.html>`_.
 
@@ -161,12 +161,12 @@ class _ReflectionPad(_Pad):
 
 
 class ReflectionPad1d(_ReflectionPad):
-    """Add the input mirrored at its ends, whose own elements are not repeated, along the last axis.
+    """Pad the last axis by reflection, without repeating the elements at the ends.
 
     Args:
-        padding: how many elements, one int or ``(left, right)``; a negative number takes so many away.
+        padding: number of elements: one int or ``(left, right)``. Negative numbers remove elements.
 
-    The input has one or two axes more than are padded, those of batch and channels.
+    The input has one or two axes before the padded ones: channels, or batch and channels.
 
     Raises:
         RuntimeError, NotImplementedError, TypeError: when called, as :func:`flaxnets.nn.functional.pad`.
@@ -181,9 +181,9 @@ class ReflectionPad1d(_ReflectionPad):
 
 
 class ReflectionPad2d(_ReflectionPad):
-    """Add the input mirrored at its ends, whose own elements are not repeated, along the last two axes.
+    """Pad the last two axes by reflection, without repeating the elements at the ends.
 
-    As :class:`ReflectionPad1d`, with ``padding`` one int or ``(left, right, top, bottom)``.
+    Like :class:`ReflectionPad1d`, with ``padding`` one int or ``(left, right, top, bottom)``.
 
     See `torch.nn.ReflectionPad2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.ReflectionPad2d.html>`_.
 
@@ -195,9 +195,9 @@ class ReflectionPad2d(_ReflectionPad):
 
 
 class ReflectionPad3d(_ReflectionPad):
-    """Add the input mirrored at its ends, whose own elements are not repeated, along the last three axes.
+    """Pad the last three axes by reflection, without repeating the elements at the ends.
 
-    As :class:`ReflectionPad1d`, with ``padding`` one int or ``(left, right, top, bottom, front, back)``.
+    Like :class:`ReflectionPad1d`, with ``padding`` one int or ``(left, right, top, bottom, front, back)``.
 
     See `torch.nn.ReflectionPad3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.ReflectionPad3d.html>`_.
 
@@ -213,12 +213,12 @@ class _ReplicationPad(_Pad):
 
 
 class ReplicationPad1d(_ReplicationPad):
-    """Add copies of the elements at the ends of the last axis.
+    """Pad the last axis with copies of the elements at the ends.
 
     Args:
-        padding: how many elements, one int or ``(left, right)``; a negative number takes so many away.
+        padding: number of elements: one int or ``(left, right)``. Negative numbers remove elements.
 
-    The input has one or two axes more than are padded, those of batch and channels.
+    The input has one or two axes before the padded ones: channels, or batch and channels.
 
     Raises:
         RuntimeError, NotImplementedError, TypeError: when called, as :func:`flaxnets.nn.functional.pad`.
@@ -233,9 +233,9 @@ class ReplicationPad1d(_ReplicationPad):
 
 
 class ReplicationPad2d(_ReplicationPad):
-    """Add copies of the elements at the ends of the last two axes.
+    """Pad the last two axes with copies of the elements at the ends.
 
-    As :class:`ReplicationPad1d`, with ``padding`` one int or ``(left, right, top, bottom)``.
+    Like :class:`ReplicationPad1d`, with ``padding`` one int or ``(left, right, top, bottom)``.
 
     See `torch.nn.ReplicationPad2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.ReplicationPad2d.html>`_.
 
@@ -247,9 +247,9 @@ class ReplicationPad2d(_ReplicationPad):
 
 
 class ReplicationPad3d(_ReplicationPad):
-    """Add copies of the elements at the ends of the last three axes.
+    """Pad the last three axes with copies of the elements at the ends.
 
-    As :class:`ReplicationPad1d`, with ``padding`` one int or ``(left, right, top, bottom, front, back)``.
+    Like :class:`ReplicationPad1d`, with ``padding`` one int or ``(left, right, top, bottom, front, back)``.
 
     See `torch.nn.ReplicationPad3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.ReplicationPad3d.html>`_.
 
@@ -261,12 +261,12 @@ class ReplicationPad3d(_ReplicationPad):
 
 
 class CircularPad1d(_CircularPad):
-    """Add at each end what the input has at its other end, along the last axis.
+    """Pad the last axis circularly: each end continues with the elements of the opposite end.
 
     Args:
-        padding: how many elements, one int or ``(left, right)``; a negative number takes so many away.
+        padding: number of elements: one int or ``(left, right)``. Negative numbers remove elements.
 
-    The input has one or two axes more than are padded, those of batch and channels.
+    The input has one or two axes before the padded ones: channels, or batch and channels.
 
     Raises:
         RuntimeError, TypeError: when called, as :func:`flaxnets.nn.functional.pad`.
@@ -282,9 +282,9 @@ class CircularPad1d(_CircularPad):
 
 
 class CircularPad2d(_CircularPad):
-    """Add at each end what the input has at its other end, along the last two axes.
+    """Pad the last two axes circularly: each end continues with the elements of the opposite end.
 
-    As :class:`CircularPad1d`, with ``padding`` one int or ``(left, right, top, bottom)``.
+    Like :class:`CircularPad1d`, with ``padding`` one int or ``(left, right, top, bottom)``.
 
     See `torch.nn.CircularPad2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.CircularPad2d.html>`_.
 
@@ -296,9 +296,9 @@ class CircularPad2d(_CircularPad):
 
 
 class CircularPad3d(_CircularPad):
-    """Add at each end what the input has at its other end, along the last three axes.
+    """Pad the last three axes circularly: each end continues with the elements of the opposite end.
 
-    As :class:`CircularPad1d`, with ``padding`` one int or ``(left, right, top, bottom, front, back)``.
+    Like :class:`CircularPad1d`, with ``padding`` one int or ``(left, right, top, bottom, front, back)``.
 
     See `torch.nn.CircularPad3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.CircularPad3d.html>`_.
 

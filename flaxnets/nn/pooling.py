@@ -1,4 +1,4 @@
-"""Layers that take the maximum or the mean of each window."""
+"""Max-pooling and average-pooling layers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ Size = int | Sequence[int]
 
 
 class _MaxPool(Module):
-    """Base class of max-poolings of any number of spatial axes."""
+    """Base class of max pooling of any number of spatial axes."""
 
     _extra_repr = (
         "kernel_size={kernel_size}, stride={stride}, padding={padding}, dilation={dilation}, ceil_mode={ceil_mode}"
@@ -41,18 +41,18 @@ class _MaxPool(Module):
 
 
 class MaxPool1d(_MaxPool):
-    """Take the maximum of each window of ``(N, C, W)`` or ``(C, W)``; of equal ones the first gets the gradient.
+    """Max pooling of ``(N, C, W)`` or ``(C, W)``; if elements tie, the first one gets the gradient.
 
     Args:
-        kernel_size: size of the window, one int or one for each spatial axis.
-        stride: step of the window; the window's size if not given.
-        padding: elements of minus infinity added on both sides, at most half the window.
+        kernel_size: size of the window: one int, or one int per spatial axis.
+        stride: step of the window. Default: ``kernel_size``.
+        padding: elements of minus infinity added on both sides; at most half the window.
         dilation: distance between the window's elements.
-        return_indices: whether to return also where each maximum was, counted along all spatial axes.
-        ceil_mode: whether a last window may reach past the end.
+        return_indices: whether to also return the index of each maximum in the flattened spatial axes.
+        ceil_mode: whether the last window may extend past the end of the input.
 
     Raises:
-        RuntimeError: when called, for an input of the wrong rank, with no channel, or smaller than the window; for a
+        RuntimeError: when called, for an input of the wrong rank, without channels, or smaller than the window; for a
             size that is not positive, or a padding of more than half the window.
         TypeError: when called, for a size that is not an int.
         NotImplementedError: when called, for a complex or boolean input.
@@ -64,14 +64,14 @@ class MaxPool1d(_MaxPool):
     """
 
     def __call__(self, input: Real[Array, "*n c w"]) -> Any:
-        """Return each window's maximum, and its place."""
+        """Return the maximum of each window, with its index if ``return_indices``."""
         return F.max_pool1d(input, *self._arguments())
 
 
 class MaxPool2d(_MaxPool):
-    """Take the maximum of each window of ``(N, C, H, W)`` or ``(C, H, W)``.
+    """Max pooling of ``(N, C, H, W)`` or ``(C, H, W)``.
 
-    Arguments and errors are as of :class:`MaxPool1d`; a place is ``row * W + column``.
+    Arguments and errors are those of :class:`MaxPool1d`. Indices are ``row * W + column``.
 
     See `torch.nn.MaxPool2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html>`_.
 
@@ -80,14 +80,14 @@ class MaxPool2d(_MaxPool):
     """
 
     def __call__(self, input: Real[Array, "*n c h w"]) -> Any:
-        """Return each window's maximum, and its place."""
+        """Return the maximum of each window, with its index if ``return_indices``."""
         return F.max_pool2d(input, *self._arguments())
 
 
 class MaxPool3d(_MaxPool):
-    """Take the maximum of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
+    """Max pooling of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
 
-    Arguments and errors are as of :class:`MaxPool1d`; a place is ``(slice * H + row) * W + column``.
+    Arguments and errors are those of :class:`MaxPool1d`. Indices are ``(slice * H + row) * W + column``.
 
     See `torch.nn.MaxPool3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool3d.html>`_.
 
@@ -96,19 +96,19 @@ class MaxPool3d(_MaxPool):
     """
 
     def __call__(self, input: Real[Array, "*n c d h w"]) -> Any:
-        """Return each window's maximum, and its place."""
+        """Return the maximum of each window, with its index if ``return_indices``."""
         return F.max_pool3d(input, *self._arguments())
 
 
 class AvgPool1d(Module):
-    """Take the mean of each window of ``(N, C, W)`` or ``(C, W)``; of integers, without the fraction.
+    """Average pooling of ``(N, C, W)`` or ``(C, W)``; means of integers are truncated.
 
     Args:
-        kernel_size: size of the window, one int or one for each spatial axis.
-        stride: step of the window; the window's size if not given.
-        padding: zeros added on both sides, at most half the window.
-        ceil_mode: whether a last window may reach past the end.
-        count_include_pad: whether the added zeros count as elements.
+        kernel_size: size of the window: one int, or one int per spatial axis.
+        stride: step of the window. Default: ``kernel_size``.
+        padding: zeros added on both sides; at most half the window.
+        ceil_mode: whether the last window may extend past the end of the input.
+        count_include_pad: whether the padding counts as elements of the mean.
 
     Raises:
         RuntimeError, TypeError, NotImplementedError: as :class:`MaxPool1d`.
@@ -129,7 +129,7 @@ class AvgPool1d(Module):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ):
-        # Torch, too, has tuples here and in no other of these layers.
+        # Of all pooling layers, torch stores tuples only in this one.
         self.kernel_size = per_axis(kernel_size, 1)
         self.stride = per_axis(kernel_size if stride is None else stride, 1)
         self.padding = per_axis(padding, 1)
@@ -137,12 +137,12 @@ class AvgPool1d(Module):
         self.count_include_pad = count_include_pad
 
     def __call__(self, input: Real[Array, "*n c w"]) -> Real[Array, "*n c w_out"]:
-        """Return each window's mean."""
+        """Return the mean of each window."""
         return F.avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
 
 
 class _AvgPool(Module):
-    """Base class of mean-poolings of two and three spatial axes."""
+    """Base class of average pooling over two and three spatial axes."""
 
     _extra_repr = "kernel_size={kernel_size}, stride={stride}, padding={padding}"
 
@@ -168,12 +168,12 @@ class _AvgPool(Module):
 
 
 class AvgPool2d(_AvgPool):
-    """Take the mean of each window of ``(N, C, H, W)`` or ``(C, H, W)``.
+    """Average pooling of ``(N, C, H, W)`` or ``(C, H, W)``.
 
-    Arguments and errors are as of :class:`AvgPool1d`, and:
+    Arguments and errors are those of :class:`AvgPool1d`, and:
 
     Args:
-        divisor_override: what to divide each sum by, instead of the number of elements.
+        divisor_override: divisor of each sum. None means the number of elements.
 
     Raises:
         RuntimeError: when called, for a divisor of 0.
@@ -186,14 +186,14 @@ class AvgPool2d(_AvgPool):
     """
 
     def __call__(self, input: Real[Array, "*n c h w"]) -> Real[Array, "*n c h_out w_out"]:
-        """Return each window's mean."""
+        """Return the mean of each window."""
         return F.avg_pool2d(input, *self._arguments())
 
 
 class AvgPool3d(_AvgPool):
-    """Take the mean of each window of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
+    """Average pooling of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
 
-    Arguments and errors are as of :class:`AvgPool2d`; every wrong rank is a RuntimeError.
+    Arguments and errors are those of :class:`AvgPool2d`, but every wrong rank raises RuntimeError.
 
     See `torch.nn.AvgPool3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.AvgPool3d.html>`_.
 
@@ -202,5 +202,5 @@ class AvgPool3d(_AvgPool):
     """
 
     def __call__(self, input: Real[Array, "*n c d h w"]) -> Real[Array, "*n c d_out h_out w_out"]:
-        """Return each window's mean."""
+        """Return the mean of each window."""
         return F.avg_pool3d(input, *self._arguments())

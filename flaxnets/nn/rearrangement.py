@@ -1,4 +1,4 @@
-"""The layers of einops: ``Rearrange``, ``Reduce`` and ``EinMix``. Needs einops."""
+"""Layers of einops: ``Rearrange``, ``Reduce`` and ``EinMix``. Requires einops."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ class Rearrange(Module):
     """``einops.rearrange`` as a layer.
 
     Args:
-        pattern: as in ``"b c h w -> b (h w) c"``.
-        **axes_lengths: sizes of axes that the input does not show.
+        pattern: the pattern, for example ``"b c h w -> b (h w) c"``.
+        **axes_lengths: sizes of axes that cannot be inferred from the input.
 
     See `its documentation <https://einops.rocks/api/rearrange/>`_.
 
@@ -35,7 +35,7 @@ class Rearrange(Module):
         return einops.rearrange(input, self.pattern, **dict(self.axes_lengths))
 
     def extra_repr(self) -> str:
-        """Return the pattern and the sizes."""
+        """Return the pattern and the sizes for ``repr``."""
         return _arguments(self.pattern, self.axes_lengths)
 
 
@@ -43,9 +43,9 @@ class Reduce(Module):
     """``einops.reduce`` as a layer.
 
     Args:
-        pattern: as in ``"b c h w -> b c"``.
+        pattern: the pattern, for example ``"b c h w -> b c"``.
         reduction: ``"min"``, ``"max"``, ``"sum"``, ``"mean"`` or ``"prod"``.
-        **axes_lengths: sizes of axes that the input does not show.
+        **axes_lengths: sizes of axes that cannot be inferred from the input.
 
     See `its documentation <https://einops.rocks/api/reduce/>`_.
 
@@ -59,16 +59,16 @@ class Reduce(Module):
         self.axes_lengths = tuple(axes_lengths.items())
 
     def __call__(self, input: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
-        """Reduce over axes, and rearrange the others."""
+        """Reduce the axes that the output lacks, and rearrange the others."""
         return einops.reduce(input, self.pattern, self.reduction, **dict(self.axes_lengths))
 
     def extra_repr(self) -> str:
-        """Return the pattern, the reduction and the sizes."""
+        """Return the pattern, the reduction and the sizes for ``repr``."""
         return _arguments(self.pattern, self.axes_lengths, repr(self.reduction))
 
 
 class _Plan(_einmix._EinmixMixin):
-    """What einops makes of a pattern: an einsum, shapes of parameters, and rearrangements before and after."""
+    """The einsum, parameter shapes and rearrangements that einops derives from a pattern."""
 
     def _create_rearrange_layers(self, before: Any, lengths: Any, after: Any, after_lengths: Any) -> None:
         self.before = before and Rearrange(before, **lengths)
@@ -79,13 +79,13 @@ class _Plan(_einmix._EinmixMixin):
 
 
 class EinMix(Module):
-    """A linear layer over any axes, with the input and the output rearranged.
+    """Linear layer over arbitrary axes of a rearranged input and output.
 
     Args:
-        pattern: the axes of input and output, as in ``"b n d -> b n e"``.
+        pattern: the axes of input and output, for example ``"b n d -> b n e"``.
         weight_shape: the axes of ``weight``.
-        bias_shape: the axes of ``bias``; None for no bias.
-        rngs: the source of the initial parameters.
+        bias_shape: the axes of ``bias``. None means no bias.
+        rngs: random number generators for the initial parameters.
         **axes_lengths: the sizes of the parameters' axes.
 
     See `its documentation <https://einops.rocks/docs/4-einmix/>`_.
@@ -110,7 +110,7 @@ class EinMix(Module):
                 redraw(self, name, lambda s, dtype, b=bound: init.uniform(rngs.params(), s, dtype, a=-b, b=b))
 
     def __call__(self, input: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
-        """Mix the axes that the weight names."""
+        """Return the linear combination along the axes of the weight."""
         if self.pre_rearrange is not None:
             input = self.pre_rearrange(input)
         result = jnp.einsum(self.einsum_pattern, input, self.weight[...])
@@ -119,7 +119,7 @@ class EinMix(Module):
         return result if self.post_rearrange is None else self.post_rearrange(result)
 
     def extra_repr(self) -> str:
-        """Return the pattern, the axes of the parameters and the sizes."""
+        """Return the pattern, the axes of the parameters and the sizes for ``repr``."""
         shapes = [repr(shape) for shape in (self.weight_shape, self.bias_shape) if shape is not None]
         return _arguments(self.pattern, self.axes_lengths, *shapes)
 

@@ -1,4 +1,4 @@
-"""Recurrent layers over whole sequences."""
+"""Recurrent layers over whole sequences: RNN, GRU and LSTM."""
 
 from collections.abc import Sequence
 from typing import overload
@@ -13,21 +13,21 @@ from flaxnets.nn.utils.rnn import PaddedSequence
 
 _Pair = tuple[Float[Array, "... out"], Float[Array, "... hidden"]]
 _Hidden = Float[Array, "... hidden"] | None
-_MasksOfBoth = Sequence[Bool[Array, "t n d_out"]] | None  # of both directions
+_MasksOfBoth = Sequence[Bool[Array, "t n d_out"]] | None  # both directions are concatenated in the last axis
 _Masks = Sequence[Bool[Array, "t n out"]] | None
 
 
 def _check_no_projection(layer: str, proj_size: object) -> None:
     if proj_size is not None:
-        raise ValueError(f"{layer}: only LSTM takes proj_size, got proj_size={proj_size!r}")
+        raise ValueError(f"{layer}: only LSTM supports proj_size, got proj_size={proj_size!r}")
 
 
 class RNN(RNNBase):
     """Elman network of several layers: ``h' = tanh(weight_ih @ x + bias_ih + weight_hh @ h + bias_hh)``.
 
     Maps ``(T, N, input_size)`` and ``h_0 (D * num_layers, N, hidden_size)`` to ``(T, N, D * hidden_size)`` and ``h_n``,
-    the ``D`` directions side by side; unbatched input and states have no ``N``.
-    A sequence of several lengths is a :class:`flaxnets.nn.utils.rnn.PaddedSequence`.
+    with the ``D`` directions concatenated. Unbatched inputs and states have no ``N``. Pass sequences of different
+    lengths as a :class:`flaxnets.nn.utils.rnn.PaddedSequence`.
 
     Parameters of layer ``k``: ``weight_ih_l{k} (hidden_size, in)``, ``weight_hh_l{k} (hidden_size, hidden_size)``,
     ``bias_ih_l{k}`` and ``bias_hh_l{k} (hidden_size,)``, and the same with ``_reverse`` for the second direction, all
@@ -36,21 +36,21 @@ class RNN(RNNBase):
     Args:
         input_size: size of the input's last axis.
         hidden_size: size of the hidden state.
-        num_layers: how many layers, each after the first reading the outputs of the one before.
+        num_layers: number of layers; each layer reads the outputs of the previous layer.
         nonlinearity: ``"tanh"`` or ``"relu"``.
         bias: whether to add biases.
         batch_first: whether batched inputs and outputs, but not states, are ``(N, T, ...)``.
-        dropout: the probability, in training mode, of zero for each output of every layer but the last.
-        bidirectional: whether each layer also reads the sequence from its end.
+        dropout: probability, in training mode, of zeroing each output of every layer except the last.
+        bidirectional: whether each layer also reads the sequence in reverse.
         dtype: parameter dtype. Default: float32.
-        proj_size: there for its error alone: only :class:`LSTM` projects.
+        proj_size: must be 0; only :class:`LSTM` supports projections.
         rngs: random number generators for the initial weights and the dropout masks.
 
     Raises:
-        ValueError: for sizes that are not positive, a dropout that is no probability, an unknown nonlinearity or any
-            ``proj_size``, and when called for an input of the wrong rank or dtype, or masks of the wrong shape.
-        TypeError: for sizes that are no int, and for ``bias`` or ``batch_first`` that is no bool.
-        RuntimeError: when called, for an input or a state that does not fit, and for a sequence of no steps.
+        ValueError: for sizes that are not positive, a dropout that is not in ``[0, 1]``, an unknown nonlinearity or a
+            nonzero ``proj_size``; when called, for an input of the wrong rank or dtype, or masks of the wrong shape.
+        TypeError: for sizes that are not ints, and for a ``bias`` or ``batch_first`` that is not a bool.
+        RuntimeError: when called, for an input or state of the wrong size, and for a sequence of no steps.
         NotImplementedError: when called, for a packed sequence of torch.
 
     See "Finding structure in time" (https://doi.org/10.1207/s15516709cog1402_1) and `torch.nn.RNN
@@ -88,18 +88,18 @@ class RNN(RNNBase):
     ) -> tuple[Float[Array, "... out"] | PaddedSequence, Float[Array, "... hidden"]]:  # fmt: skip
         """Return the outputs of all steps and the last hidden states, ``(output, h_n)``.
 
-        ``masks`` are used for dropout instead of drawn ones: one for each gap between layers, time first.
+        ``masks`` replaces the drawn dropout masks: one mask per gap between layers, time first.
         """
         output, (h_n,) = self._run(input, None if hx is None else (hx,), masks)
         return output, h_n
 
 
 class GRU(RNNBase):
-    """Gated recurrent units in several layers; the new gate is ``tanh(W_in @ x + b_in + r * (W_hn @ h + b_hn))``.
+    """Gated recurrent units (GRU) of several layers; the new gate is ``tanh(W_in @ x + b_in + r * (W_hn @ h + b_hn))``.
 
     Maps ``(T, N, input_size)`` and ``h_0 (D * num_layers, N, hidden_size)`` to ``(T, N, D * hidden_size)`` and ``h_n``,
-    the ``D`` directions side by side; unbatched input and states have no ``N``.
-    A sequence of several lengths is a :class:`flaxnets.nn.utils.rnn.PaddedSequence`.
+    with the ``D`` directions concatenated. Unbatched inputs and states have no ``N``. Pass sequences of different
+    lengths as a :class:`flaxnets.nn.utils.rnn.PaddedSequence`.
 
     Parameters of layer ``k``, gates in the order reset, update, new: ``weight_ih_l{k} (3*hidden_size, in)``,
     ``weight_hh_l{k} (3*hidden_size, hidden_size)``, ``bias_ih_l{k}`` and ``bias_hh_l{k} (3*hidden_size,)``, and the
@@ -109,13 +109,13 @@ class GRU(RNNBase):
     Args:
         input_size: size of the input's last axis.
         hidden_size: size of the hidden state.
-        num_layers: how many layers, each after the first reading the outputs of the one before.
+        num_layers: number of layers; each layer reads the outputs of the previous layer.
         bias: whether to add biases.
         batch_first: whether batched inputs and outputs, but not states, are ``(N, T, ...)``.
-        dropout: the probability, in training mode, of zero for each output of every layer but the last.
-        bidirectional: whether each layer also reads the sequence from its end.
+        dropout: probability, in training mode, of zeroing each output of every layer except the last.
+        bidirectional: whether each layer also reads the sequence in reverse.
         dtype: parameter dtype. Default: float32.
-        proj_size: there for its error alone: only :class:`LSTM` projects.
+        proj_size: must be 0; only :class:`LSTM` supports projections.
         rngs: random number generators for the initial weights and the dropout masks.
 
     Raises:
@@ -156,12 +156,12 @@ class GRU(RNNBase):
 
 
 class LSTM(RNNBase):
-    """Long short-term memory of several layers; with ``proj_size``, ``h' = weight_hr @ (o * tanh(c'))``.
+    """Long short-term memory (LSTM) of several layers; with ``proj_size``, ``h' = weight_hr @ (o * tanh(c'))``.
 
     Maps ``(T, N, input_size)`` and the pair ``h_0 (D * num_layers, N, out)``, ``c_0 (D * num_layers, N, hidden_size)``
-    to ``(T, N, D * out)`` and the pair ``h_n``, ``c_n``, the ``D`` directions side by side; ``out`` is ``proj_size``
-    if that is positive, else ``hidden_size``. Unbatched input and states have no ``N``.
-    A sequence of several lengths is a :class:`flaxnets.nn.utils.rnn.PaddedSequence`.
+    to ``(T, N, D * out)`` and the pair ``h_n``, ``c_n``, with the ``D`` directions concatenated. ``out`` is
+    ``proj_size`` if positive, else ``hidden_size``. Unbatched inputs and states have no ``N``. Pass sequences of
+    different lengths as a :class:`flaxnets.nn.utils.rnn.PaddedSequence`.
 
     Parameters of layer ``k``, gates in the order input, forget, cell, output: ``weight_ih_l{k} (4*hidden_size, in)``,
     ``weight_hh_l{k} (4*hidden_size, out)``, ``bias_ih_l{k}`` and ``bias_hh_l{k} (4*hidden_size,)``,
@@ -171,18 +171,18 @@ class LSTM(RNNBase):
     Args:
         input_size: size of the input's last axis.
         hidden_size: size of the cell state.
-        num_layers: how many layers, each after the first reading the outputs of the one before.
+        num_layers: number of layers; each layer reads the outputs of the previous layer.
         bias: whether to add biases.
         batch_first: whether batched inputs and outputs, but not states, are ``(N, T, ...)``.
-        dropout: the probability, in training mode, of zero for each output of every layer but the last.
-        bidirectional: whether each layer also reads the sequence from its end.
-        proj_size: size that the hidden state is projected to; 0 for no projection.
+        dropout: probability, in training mode, of zeroing each output of every layer except the last.
+        bidirectional: whether each layer also reads the sequence in reverse.
+        proj_size: size of the projected hidden state. 0 means no projection.
         dtype: parameter dtype. Default: float32.
         rngs: random number generators for the initial weights and the dropout masks.
 
     Raises:
-        ValueError, TypeError, RuntimeError, NotImplementedError: as :class:`RNN`; ValueError not for every
-            ``proj_size``, but for one that is negative or not smaller than ``hidden_size``.
+        ValueError, TypeError, RuntimeError, NotImplementedError: as :class:`RNN`, except that ``proj_size`` may be
+            nonzero: ValueError if negative or not smaller than ``hidden_size``.
 
     See "Long short-term memory" (https://doi.org/10.1162/neco.1997.9.8.1735), arXiv:1402.1128 for the projection, and
     `torch.nn.LSTM <https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html>`_.

@@ -1,4 +1,4 @@
-"""What recurrent layers over whole sequences have in common."""
+"""Base class of the recurrent layers over whole sequences."""
 
 import functools
 import math
@@ -24,26 +24,26 @@ from flaxnets.nn.utils.rnn import PaddedSequence
 
 
 class RNNBase(Module):
-    """What recurrent layers have in common: arguments, parameters and dropout; it cannot be called.
+    """Base class of recurrent layers: arguments, parameters and dropout, but no computation.
 
     Args:
-        mode: ``"RNN_TANH"``, ``"RNN_RELU"``, ``"GRU"`` or ``"LSTM"``, which the shapes of the parameters depend on.
+        mode: ``"RNN_TANH"``, ``"RNN_RELU"``, ``"GRU"`` or ``"LSTM"``; determines the shapes of the parameters.
         input_size: size of the input's last axis.
         hidden_size: size of the hidden state.
-        num_layers: how many layers.
+        num_layers: number of layers.
         bias: whether to add biases.
         batch_first: whether batched inputs and outputs, but not states, are ``(N, T, ...)``.
-        dropout: the probability, in training mode, of zero for each output of every layer but the last.
-        bidirectional: whether each layer also reads the sequence from its end.
-        proj_size: size that the hidden state is projected to; 0 for no projection.
+        dropout: probability, in training mode, of zeroing each output of every layer except the last.
+        bidirectional: whether each layer also reads the sequence in reverse.
+        proj_size: size of the projected hidden state. 0 means no projection.
         dtype: parameter dtype. Default: float32.
         rngs: random number generators for the initial weights and the dropout masks.
 
     Raises:
-        ValueError: for an unknown mode, sizes that are not positive, a dropout that is no probability, or a
+        ValueError: for an unknown mode, sizes that are not positive, a dropout that is not in ``[0, 1]``, or a
             ``proj_size`` that is negative or not smaller than ``hidden_size``.
-        TypeError: for sizes that are no int, and for ``bias`` or ``batch_first`` that is no bool.
-        NotImplementedError: when called; :class:`RNN`, :class:`GRU` and :class:`LSTM` say what they compute.
+        TypeError: for sizes that are not ints, and for a ``bias`` or ``batch_first`` that is not a bool.
+        NotImplementedError: when called; call :class:`RNN`, :class:`GRU` or :class:`LSTM` instead.
 
     See `torch.nn.RNNBase <https://docs.pytorch.org/docs/stable/generated/torch.nn.RNNBase.html>`_.
 
@@ -88,18 +88,18 @@ class RNNBase(Module):
                 redraw(self, name, lambda shape, dtype: init.uniform(rngs.params(), shape, dtype, a=-bound, b=bound))
 
     def extra_repr(self) -> str:
-        """Return the sizes, and the options that are not the defaults."""
+        """Return the sizes and the non-default options for ``repr``."""
         sizes = changed(self, proj_size=0, num_layers=1)
         options = changed(self, bias=True, batch_first=False, dropout=0, bidirectional=False)
         return f"{self.input_size}, {self.hidden_size}{sizes}{options}"
 
     @property
     def all_weights(self) -> list[list[nnx.Param]]:
-        """The parameters of each layer and direction."""
+        """The parameters of each layer and direction, as in torch."""
         return [[getattr(self, name) for name in names] for names in self._weight_names()]
 
     def flatten_parameters(self) -> None:
-        """Do nothing: XLA chooses how the parameters lie in memory."""
+        """Do nothing: XLA chooses the memory layout of the parameters."""
 
     def _weight_names(self) -> list[list[str]]:
         suffixes = [suffix for layer in range(self.num_layers) for suffix in self._suffixes(layer)]
@@ -125,12 +125,14 @@ class RNNBase(Module):
         return LayerWeights(**{name: getattr(self, f"{name}_{suffix}")[...] for name in names})
 
     def draw_mask(self, shape: tuple[int, ...]) -> Bool[Array, "..."]:
-        """Draw the next dropout mask: which elements of a layer's output of this shape are kept."""
+        """Draw the next dropout mask of this shape: True for the elements of a layer's output to keep."""
         return jax.random.bernoulli(self.rngs(), 1 - self.dropout, shape)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Raise NotImplementedError: the base class computes nothing."""
-        raise NotImplementedError(f"{type(self).__name__} of mode {self.mode!r} cannot be called; use RNN, GRU or LSTM")
+        raise NotImplementedError(
+            f"{type(self).__name__} of mode {self.mode!r} cannot be called. Fix: use RNN, GRU or LSTM"
+        )
 
     def _run(
         self, input: jax.Array | PaddedSequence, hx: Sequence[jax.Array] | None, masks: Sequence[jax.Array] | None
@@ -159,12 +161,12 @@ class RNNBase(Module):
 def _check_dropout(layer: str, dropout: float, num_layers: int) -> None:
     is_number = isinstance(dropout, numbers.Real) and not isinstance(dropout, bool)
     if not is_number or not 0 <= dropout <= 1:
-        # Torch converts to float before it looks, and only what cannot be converted at all is a TypeError.
+        # Torch converts to float before checking the range; only values that cannot be converted raise TypeError.
         error = ValueError if isinstance(dropout, (numbers.Real, str)) else TypeError
         raise error(f"{layer}: dropout must be a number between 0 and 1, got {dropout!r}")
     if dropout > 0 and num_layers == 1:
-        message = "dropout acts between layers and not after the last, so it does nothing with num_layers=1"
-        # Seven frames up is the caller: three are here, three are NNX's.
+        message = "dropout acts between layers and not after the last layer, so it has no effect with num_layers=1"
+        # The caller is seven frames up: three frames of this module, three of NNX.
         warnings.warn(f"{layer}: {message}, got dropout={dropout}", UserWarning, stacklevel=7)
 
 

@@ -1,4 +1,4 @@
-"""Recurrent cells: one step of a recurrent layer."""
+"""Recurrent cells: single steps of the recurrent layers."""
 
 import math
 from typing import Any
@@ -17,7 +17,7 @@ from flaxnets.nn.parameter import Parameter, redraw, reserved
 
 
 class RNNCellBase(Module):
-    """What recurrent cells have in common: their arguments and parameters; it cannot be called.
+    """Base class of recurrent cells: arguments and parameters, but no computation.
 
     Parameters: ``weight_ih (num_chunks*hidden_size, input_size)``, ``weight_hh (num_chunks*hidden_size, hidden_size)``,
     ``bias_ih`` and ``bias_hh (num_chunks*hidden_size,)``, all drawn from the uniform distribution on
@@ -27,16 +27,15 @@ class RNNCellBase(Module):
         input_size: size of the input's last axis.
         hidden_size: size of the state.
         bias: whether to add biases.
-        num_chunks: how many gates the weights are for.
+        num_chunks: number of gates.
         dtype: parameter dtype. Default: float32.
         rngs: random number generators for the initial weights.
 
     Raises:
         RuntimeError: for a negative size.
-        NotImplementedError: when called; :class:`RNNCell`, :class:`GRUCell` and :class:`LSTMCell` say what they
-            compute.
+        NotImplementedError: when called; call :class:`RNNCell`, :class:`GRUCell` or :class:`LSTMCell` instead.
 
-    See `torch.nn.RNNCell <https://docs.pytorch.org/docs/stable/generated/torch.nn.RNNCell.html>`_, whose base it is.
+    See `torch.nn.RNNCell <https://docs.pytorch.org/docs/stable/generated/torch.nn.RNNCell.html>`_, a subclass.
 
     >>> RNNCellBase(3, 4, False, 2, rngs=nnx.Rngs(0)).weight_ih.shape
     (8, 3)
@@ -73,13 +72,13 @@ class RNNCellBase(Module):
             redraw(self, name, lambda shape, dtype: init.uniform(rngs.params(), shape, dtype, a=-bound, b=bound))
 
     def extra_repr(self) -> str:
-        """Return the sizes, and the options that are not the defaults."""
+        """Return the sizes and the non-default options for ``repr``."""
         nonlinearity = changed(self, nonlinearity="tanh") if isinstance(self, RNNCell) else ""
         return f"{self.input_size}, {self.hidden_size}{changed(self, bias=True)}{nonlinearity}"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Raise NotImplementedError: the base class computes nothing."""
-        raise NotImplementedError(f"{type(self).__name__} cannot be called; use RNNCell, GRUCell or LSTMCell")
+        raise NotImplementedError(f"{type(self).__name__} cannot be called. Fix: use RNNCell, GRUCell or LSTMCell")
 
     def _step(self, mode: str, input: jax.Array, hx: tuple[jax.Array, ...] | None) -> State:
         biases = [None if bias is None else bias[...] for bias in (self.bias_ih, self.bias_hh)]
@@ -90,7 +89,8 @@ class RNNCellBase(Module):
 class RNNCell(RNNCellBase):
     """One step of an Elman network: ``h' = tanh(weight_ih @ x + bias_ih + weight_hh @ h + bias_hh)``.
 
-    Maps ``(N, input_size)`` and ``h (N, hidden_size)``, zeros if not given, to the next ``h``; or all without ``N``.
+    Maps ``(N, input_size)`` and ``h (N, hidden_size)`` to the next ``h``. ``h`` defaults to zeros. Unbatched inputs and
+    states have no ``N``.
 
     Parameters: ``weight_ih (hidden_size, input_size)``, ``weight_hh (hidden_size, hidden_size)``, ``bias_ih`` and
     ``bias_hh (hidden_size,)``, all drawn from the uniform distribution on ``+-1/sqrt(hidden_size)``.
@@ -104,8 +104,8 @@ class RNNCell(RNNCellBase):
         rngs: random number generators for the initial weights.
 
     Raises:
-        RuntimeError: for a negative size, and when called for an unknown nonlinearity or an input or state of the
-            wrong size or dtype.
+        RuntimeError: for a negative size; when called, for an unknown nonlinearity or an input or state of the wrong
+            size or dtype.
         ValueError: when called, for an input or a state of the wrong rank.
 
     See "Finding structure in time" (https://doi.org/10.1207/s15516709cog1402_1) and `torch.nn.RNNCell
@@ -140,9 +140,10 @@ class RNNCell(RNNCellBase):
 
 
 class GRUCell(RNNCellBase):
-    """One step of a gated recurrent unit; the new gate is ``tanh(W_in @ x + b_in + r * (W_hn @ h + b_hn))``.
+    """One step of a gated recurrent unit (GRU); the new gate is ``tanh(W_in @ x + b_in + r * (W_hn @ h + b_hn))``.
 
-    Maps ``(N, input_size)`` and ``h (N, hidden_size)``, zeros if not given, to the next ``h``; or all without ``N``.
+    Maps ``(N, input_size)`` and ``h (N, hidden_size)`` to the next ``h``. ``h`` defaults to zeros. Unbatched inputs and
+    states have no ``N``.
 
     Parameters, gates in the order reset, update, new: ``weight_ih (3*hidden_size, input_size)``, ``weight_hh
     (3*hidden_size, hidden_size)``, ``bias_ih`` and ``bias_hh (3*hidden_size,)``, all drawn from the uniform
@@ -156,7 +157,7 @@ class GRUCell(RNNCellBase):
         rngs: random number generators for the initial weights.
 
     Raises:
-        RuntimeError: for a negative size, and when called for an input or state of the wrong size or dtype.
+        RuntimeError: for a negative size; when called, for an input or state of the wrong size or dtype.
         ValueError: when called, for an input or a state of the wrong rank.
 
     See "Learning phrase representations using RNN encoder-decoder" (arXiv:1406.1078) and `torch.nn.GRUCell
@@ -185,10 +186,10 @@ class GRUCell(RNNCellBase):
 
 
 class LSTMCell(RNNCellBase):
-    """One step of a long short-term memory, without projection.
+    """One step of a long short-term memory (LSTM), without projection.
 
-    Maps ``(N, input_size)`` and the pair ``h``, ``c``, each ``(N, hidden_size)`` and zeros if not given, to the next
-    pair; or all without ``N``.
+    Maps ``(N, input_size)`` and the pair ``h``, ``c``, each ``(N, hidden_size)``, to the next pair. The states default
+    to zeros. Unbatched inputs and states have no ``N``.
 
     Parameters, gates in the order input, forget, cell, output: ``weight_ih (4*hidden_size, input_size)``, ``weight_hh
     (4*hidden_size, hidden_size)``, ``bias_ih`` and ``bias_hh (4*hidden_size,)``, all drawn from the uniform
@@ -202,9 +203,9 @@ class LSTMCell(RNNCellBase):
         rngs: random number generators for the initial weights.
 
     Raises:
-        RuntimeError: for a negative size, and when called for an input or states of the wrong size, number or dtype.
+        RuntimeError: for a negative size; when called, for an input or states of the wrong size, number or dtype.
         ValueError: when called, for an input or a state of the wrong rank.
-        TypeError: when called, for a state that is one array.
+        TypeError: when called, for a state that is a single array.
 
     See "Long short-term memory" (https://doi.org/10.1162/neco.1997.9.8.1735) and `torch.nn.LSTMCell
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTMCell.html>`_.

@@ -1,4 +1,4 @@
-"""Stacks of transformer layers, and the transformer of two of them."""
+"""Transformer encoder and decoder stacks, and the encoder-decoder transformer."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from flaxnets.nn.transformer_layers import Activation, TransformerDecoderLayer, 
 
 
 class _Stack(Module):
-    """Copies of one layer, called one after the other, and a norm at the end."""
+    """Base class of stacks: copies of one layer in sequence, followed by an optional norm."""
 
     def _stack(self, layer: nnx.Module, num_layers: int, norm: nnx.Module | None) -> None:
         self.layers = ModuleList([_copy(layer, number) for number in range(num_layers)])
@@ -35,7 +35,7 @@ class _Stack(Module):
 
 
 def _copy(layer: nnx.Module, number: int) -> nnx.Module:
-    """A copy with the same weights, and with random streams of its own, or all copies would drop the same."""
+    """Copy a layer: the same weights, but separate random streams, so that the copies draw different dropout masks."""
     copy = nnx.clone(layer)
     keys = nnx.state(copy, nnx.RngKey)
     nnx.update(copy, jax.tree.map(lambda key: jax.random.fold_in(key, number), keys))
@@ -43,22 +43,22 @@ def _copy(layer: nnx.Module, number: int) -> nnx.Module:
 
 
 class TransformerEncoder(_Stack):
-    """Call copies of a layer one after the other, and a norm on the output of the last.
+    """Stack of copies of an encoder layer, followed by an optional norm.
 
-    The copies, named ``layers.0``, ``layers.1``, ..., begin with the same weights, and draw dropout masks of their
-    own. At padded steps the outputs are what the layers compute there, as in torch wherever it keeps gradients; its
-    inference kernel, with ``enable_nested_tensor`` and padding at the end only, puts zeros there (before ``norm``),
-    and the same values as here elsewhere.
+    The copies are named ``layers.0``, ``layers.1``, ... They start with equal weights and draw separate dropout masks.
+    The outputs at padded steps are whatever the layers compute there. Torch returns the same whenever it records
+    gradients; its inference kernel (with ``enable_nested_tensor`` and padding only at the end) writes zeros there,
+    before ``norm``, and returns the same values at all other steps.
 
     Args:
-        encoder_layer: the layer that is copied.
-        num_layers: how many copies.
-        norm: called on the output of the last, if given.
-        enable_nested_tensor: a way for torch to save time in evaluation; without effect here.
-        mask_check: belongs to it; without effect here.
+        encoder_layer: the layer to copy.
+        num_layers: number of copies.
+        norm: applied to the output of the last copy. None means no norm.
+        enable_nested_tensor: no effect; an optimisation of torch for evaluation.
+        mask_check: no effect; an option of ``enable_nested_tensor``.
 
     Raises:
-        IndexError: when called, if there is no layer.
+        IndexError: when called, if there are no layers.
 
     See `torch.nn.TransformerEncoder
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.TransformerEncoder.html>`_.
@@ -87,21 +87,21 @@ class TransformerEncoder(_Stack):
         src_key_padding_mask: Mask | None = None,
         is_causal: bool | None = None,
     ) -> Float[Array, "*steps d_model"]:
-        """Return the sequence; masks and ``is_causal`` as of :meth:`MultiheadAttention.__call__`."""
+        """Return the sequence; masks and ``is_causal`` as in :meth:`MultiheadAttention.__call__`."""
         masks = {"src_mask": mask, "src_key_padding_mask": src_key_padding_mask}
         return self._run(src, is_causal=bool(is_causal), **masks)
 
 
 class TransformerDecoder(_Stack):
-    """As :class:`TransformerEncoder`, of layers that take a memory too.
+    """Stack of copies of a decoder layer, which also reads a memory, followed by an optional norm.
 
     Args:
-        decoder_layer: the layer that is copied.
-        num_layers: how many copies.
-        norm: called on the output of the last, if given.
+        decoder_layer: the layer to copy.
+        num_layers: number of copies.
+        norm: applied to the output of the last copy. None means no norm.
 
     Raises:
-        IndexError: when called, if there is no layer.
+        IndexError: when called, if there are no layers.
 
     See `torch.nn.TransformerDecoder
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.TransformerDecoder.html>`_.
@@ -125,7 +125,7 @@ class TransformerDecoder(_Stack):
         tgt_is_causal: bool | None = None,
         memory_is_causal: bool = False,
     ) -> Float[Array, "*steps d_model"]:
-        """Return the sequence; masks and ``..._is_causal`` as of :meth:`MultiheadAttention.__call__`."""
+        """Return the sequence; masks and ``..._is_causal`` as in :meth:`MultiheadAttention.__call__`."""
         return self._run(
             tgt,
             memory,
@@ -139,35 +139,35 @@ class TransformerDecoder(_Stack):
 
 
 class Transformer(Module):
-    """Encode one sequence, and decodes another that attends to it.
+    """Encoder-decoder transformer: encode ``src``, then decode ``tgt``, which attends to the encoded ``src``.
 
-    Maps ``src (S, N, d_model)`` and ``tgt (T, N, d_model)`` to ``(T, N, d_model)``; with ``batch_first`` all are
-    ``(N, ..., d_model)``, and unbatched ones have no ``N``.
+    Maps ``src (S, N, d_model)`` and ``tgt (T, N, d_model)`` to ``(T, N, d_model)``. With ``batch_first`` all are
+    ``(N, ..., d_model)``. Unbatched sequences have no ``N``.
 
     Parameters: those of ``encoder`` (:class:`TransformerEncoder`) and ``decoder`` (:class:`TransformerDecoder`), each
-    with a norm at the end; all of two axes and more are drawn from Xavier's uniform distribution.
+    with a final norm. All parameters of two or more axes are drawn from Xavier's uniform distribution.
 
     Args:
-        d_model: size of each step.
-        nhead: heads of each attention.
-        num_encoder_layers: layers of the encoder.
-        num_decoder_layers: layers of the decoder.
-        dim_feedforward: size between the linear layers of each block.
-        dropout: the probability of zero for attention weights, between the linear layers and after each block.
+        d_model: number of features of each step.
+        nhead: number of heads of each attention.
+        num_encoder_layers: number of encoder layers.
+        num_decoder_layers: number of decoder layers.
+        dim_feedforward: number of features between the linear layers of each feed-forward block.
+        dropout: dropout probability of attention weights, between the linear layers and after each block.
         activation: ``"relu"``, ``"gelu"``, a function or a module.
-        custom_encoder: used as ``encoder`` instead; its matrices are drawn anew all the same.
-        custom_decoder: used as ``decoder`` instead.
-        layer_norm_eps: of the norms.
+        custom_encoder: replaces the default encoder; its matrices are reinitialised, too.
+        custom_decoder: replaces the default decoder; its matrices are reinitialised, too.
+        layer_norm_eps: ``eps`` of the layer normalisations.
         batch_first: whether batched inputs and outputs are ``(N, ..., d_model)``.
-        norm_first: whether each block begins with its norm, instead of normalising the sum at its end.
+        norm_first: whether each block normalises its input, instead of the sum at its end.
         bias: whether attentions, linear layers and norms have biases.
         dtype: parameter dtype. Default: float32.
         rngs: random number generators for the initial weights and the dropout masks.
 
     Raises:
-        RuntimeError: when called, if ``src`` and ``tgt`` have other than ``d_model`` features or differ in batch size.
-        IndexError: when called, if there is no layer.
-        Further those of :class:`TransformerEncoderLayer`.
+        RuntimeError: when called, if the features of ``src`` or ``tgt`` are not ``d_model``, or the batch sizes differ.
+        IndexError: when called, if there are no layers.
+        Also raises the errors of :class:`TransformerEncoderLayer`.
 
     See "Attention is all you need" (arXiv:1706.03762) and `torch.nn.Transformer
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.Transformer.html>`_.
@@ -231,7 +231,7 @@ class Transformer(Module):
         tgt_is_causal: bool | None = None,
         memory_is_causal: bool = False,
     ) -> Float[Array, "*steps d_model"]:
-        """Return the decoded sequence; masks and ``..._is_causal`` as of :meth:`MultiheadAttention.__call__`."""
+        """Return the decoded sequence; masks and ``..._is_causal`` as in :meth:`MultiheadAttention.__call__`."""
         src, tgt = jnp.asarray(src), jnp.asarray(tgt)
         axis = 0 if self.batch_first else 1
         if src.ndim == 3 and src.shape[axis] != tgt.shape[axis]:
@@ -257,7 +257,7 @@ class Transformer(Module):
 
     @staticmethod
     def generate_square_subsequent_mask(sz: int, dtype: DTypeLike = jnp.float32) -> Float[Array, "{sz} {sz}"]:
-        """Return the mask to add that lets step ``i`` attend to the steps up to ``i``: ``-inf`` above the diagonal.
+        """Return the causal mask to add to scores, ``(sz, sz)``: ``-inf`` above the diagonal, 0 elsewhere.
 
         Raises:
             RuntimeError: for a negative size.

@@ -1,4 +1,4 @@
-"""The layers that transformers stack: attention and feed-forward blocks, each around a skip connection."""
+"""Transformer encoder and decoder layers: attention and feed-forward blocks with skip connections."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ Activation = str | Callable[[jax.Array], jax.Array]
 
 
 class _TransformerLayer(Module):
-    """One block for each of ``attentions``, and a feed-forward block; each has a norm and a dropout of its number."""
+    """Base class: one attention block per name in ``attentions``, then a feed-forward block."""
 
     attentions: tuple[str, ...]
 
@@ -58,7 +58,7 @@ class _TransformerLayer(Module):
         self.activation = getattr(F, activation) if isinstance(activation, str) else activation
 
     def _block(self, x: jax.Array, number: int, function: Callable[[jax.Array], jax.Array]) -> jax.Array:
-        """Add what the function makes of ``x``; the norm comes before the function or after the sum."""
+        """Add ``function(x)`` to ``x``, with dropout; normalise before the function or after the sum."""
         norm, dropout = getattr(self, f"norm{number}"), getattr(self, f"dropout{number}")
         return x + dropout(function(norm(x))) if self.norm_first else norm(x + dropout(function(x)))
 
@@ -67,7 +67,7 @@ class _TransformerLayer(Module):
 
 
 class TransformerEncoderLayer(_TransformerLayer):
-    """Let each step of a sequence attend to all, then maps each step by itself; both around skip connections.
+    """Transformer encoder layer: self-attention, then a feed-forward network, both with skip connections.
 
     Maps ``(S, N, d_model)``, or ``(N, S, d_model)`` with ``batch_first``, or unbatched ``(S, d_model)``, to the same
     shape.
@@ -76,22 +76,22 @@ class TransformerEncoderLayer(_TransformerLayer):
     ``norm1`` and ``norm2`` (:class:`LayerNorm`).
 
     Args:
-        d_model: size of each step.
-        nhead: heads of the attention.
-        dim_feedforward: size between the two linear layers.
-        dropout: the probability of zero for attention weights, between the linear layers and after each block.
+        d_model: number of features of each step.
+        nhead: number of heads.
+        dim_feedforward: number of features between the two linear layers.
+        dropout: dropout probability of attention weights, between the linear layers and after each block.
         activation: ``"relu"``, ``"gelu"``, a function or a module.
-        layer_norm_eps: of the norms.
+        layer_norm_eps: ``eps`` of the layer normalisations.
         batch_first: whether batched inputs and outputs are ``(N, S, d_model)``.
-        norm_first: whether each block begins with its norm, instead of normalising the sum at its end.
+        norm_first: whether each block normalises its input, instead of the sum at its end.
         bias: whether attention, linear layers and norms have biases.
         dtype: parameter dtype. Default: float32.
         rngs: random number generators for the initial weights and the dropout masks.
 
     Raises:
-        RuntimeError: for an unknown activation, and what :class:`MultiheadAttention` raises it for.
-        ValueError: for a dropout that is no probability, and what :class:`MultiheadAttention` raises it for.
-        AssertionError: if ``nhead`` does not divide ``d_model``, and when called for shapes that do not fit.
+        RuntimeError: for an unknown activation; also where :class:`MultiheadAttention` raises it.
+        ValueError: for a dropout that is not in ``[0, 1]``; also where :class:`MultiheadAttention` raises it.
+        AssertionError: if ``nhead`` does not divide ``d_model``; when called, for incompatible shapes.
 
     See "Attention is all you need" (arXiv:1706.03762), arXiv:2002.04745 for ``norm_first``, and
     `torch.nn.TransformerEncoderLayer
@@ -112,7 +112,7 @@ class TransformerEncoderLayer(_TransformerLayer):
         src_key_padding_mask: Mask | None = None,
         is_causal: bool = False,
     ) -> Float[Array, "*steps d_model"]:
-        """Return the sequence; masks and ``is_causal`` as of :meth:`MultiheadAttention.__call__`."""
+        """Return the sequence; masks and ``is_causal`` as in :meth:`MultiheadAttention.__call__`."""
 
         def attend(x: jax.Array) -> jax.Array:
             return self.self_attn(x, x, x, src_key_padding_mask, False, src_mask, is_causal=is_causal)[0]
@@ -121,10 +121,10 @@ class TransformerEncoderLayer(_TransformerLayer):
 
 
 class TransformerDecoderLayer(_TransformerLayer):
-    """As :class:`TransformerEncoderLayer`, and between its blocks each step attends to the steps of ``memory``.
+    """Transformer decoder layer: self-attention, attention to ``memory``, then a feed-forward network.
 
-    Maps ``tgt (T, N, d_model)`` and ``memory (S, N, d_model)`` to the shape of ``tgt``; with ``batch_first`` all are
-    ``(N, ..., d_model)``, and unbatched ones have no ``N``.
+    Maps ``tgt (T, N, d_model)`` and ``memory (S, N, d_model)`` to the shape of ``tgt``. With ``batch_first`` all are
+    ``(N, ..., d_model)``. Unbatched sequences have no ``N``. Every block has a skip connection.
 
     Parameters: those of ``self_attn``, ``multihead_attn`` (:class:`MultiheadAttention`), ``linear1``, ``linear2``
     (:class:`Linear`), ``norm1``, ``norm2`` and ``norm3`` (:class:`LayerNorm`). Arguments and errors are those of
@@ -153,7 +153,7 @@ class TransformerDecoderLayer(_TransformerLayer):
         tgt_is_causal: bool = False,
         memory_is_causal: bool = False,
     ) -> Float[Array, "*steps d_model"]:
-        """Return the sequence; masks and ``..._is_causal`` as of :meth:`MultiheadAttention.__call__`."""
+        """Return the sequence; masks and ``..._is_causal`` as in :meth:`MultiheadAttention.__call__`."""
         memory = jnp.asarray(memory)
 
         def attend(x: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Layers that put maxima back to where a max-pooling found them."""
+"""Max-unpooling layers, which invert max pooling."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ Size = int | Sequence[int]
 
 
 class _MaxUnpool(Module):
-    """Base class of unpoolings of any number of spatial axes."""
+    """Base class of max unpooling of any number of spatial axes."""
 
     _extra_repr = "kernel_size={kernel_size}, stride={stride}, padding={padding}"
 
@@ -26,22 +26,23 @@ class _MaxUnpool(Module):
 
 
 class MaxUnpool1d(_MaxUnpool):
-    """Put the maxima ``(N, C, W)`` or ``(C, W)`` of a :class:`MaxPool1d` back to their places, with zeros elsewhere.
+    """Max unpooling: write the maxima of a :class:`MaxPool1d` to their indices, with zeros elsewhere.
 
-    Where several go to one place the last is there, on a GPU any; each of them gets the gradient.
-    Under jit an index out of range cannot raise: its value goes nowhere.
+    Inputs are ``(N, C, W)`` or ``(C, W)``. If several maxima have the same index, the output has the last (on a GPU,
+    any) of them, and each gets the gradient. Under ``jax.jit``, where values are unknown, an index out of range is
+    dropped.
 
     Args:
-        kernel_size: as it was for the pooling, and so are ``stride`` and ``padding``.
-        stride: the window's size if not given.
-        padding: what the output is smaller by on both sides.
+        kernel_size: the ``kernel_size`` of the pooling.
+        stride: the ``stride`` of the pooling. Default: ``kernel_size``.
+        padding: the ``padding`` of the pooling.
 
     Raises:
-        ValueError: when called, for an output size that is negative, of another length, or no size that leads to the
-            input's.
-        RuntimeError: when called, for an input of the wrong rank, or indices of another shape, that are no integers,
-            or out of range.
-        IndexError: when called, for sizes of another length, or an input of far too few axes.
+        ValueError: when called, for an ``output_size`` that is negative, of the wrong length, or one that no pooling
+            reduces to the input's size.
+        RuntimeError: when called, for an input of the wrong rank, or indices of another shape, of non-integer dtype, or
+            out of range.
+        IndexError: when called, for sizes of the wrong length, or an input of far too few axes.
         TypeError: when called, for a size that is not an int.
         NotImplementedError: when called, for a non-floating-point input.
 
@@ -60,14 +61,14 @@ class MaxUnpool1d(_MaxUnpool):
         indices: Int[Array, "*n c w"],
         output_size: Sequence[int] | None = None,
     ) -> Float[Array, "*n c w_out"]:
-        """Return an array of ``output_size``, or of the least size whose pooling has the input's."""
+        """Return an array of ``output_size``. Default: the smallest size that the pooling reduces to the input's."""
         return F.max_unpool1d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
 
 
 class MaxUnpool2d(_MaxUnpool):
-    """Put the maxima ``(N, C, H, W)`` or ``(C, H, W)`` of a :class:`MaxPool2d` back to their places.
+    """Max unpooling of ``(N, C, H, W)`` or ``(C, H, W)``: write the maxima of a :class:`MaxPool2d` to their indices.
 
-    Arguments and errors are as of :class:`MaxUnpool1d`; sizes are one int or ``(h, w)``.
+    Sizes are one int or ``(h, w)``. Arguments and errors are those of :class:`MaxUnpool1d`.
 
     See `torch.nn.MaxUnpool2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxUnpool2d.html>`_.
 
@@ -83,14 +84,14 @@ class MaxUnpool2d(_MaxUnpool):
         indices: Int[Array, "*n c h w"],
         output_size: Sequence[int] | None = None,
     ) -> Float[Array, "*n c h_out w_out"]:
-        """Return an array of ``output_size``, or of the least size whose pooling has the input's."""
+        """Return an array of ``output_size``. Default: the smallest size that the pooling reduces to the input's."""
         return F.max_unpool2d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
 
 
 class MaxUnpool3d(_MaxUnpool):
-    """Put the maxima ``(N, C, D, H, W)`` or ``(C, D, H, W)`` of a :class:`MaxPool3d` back to their places.
+    """Max unpooling of ``(N, C, D, H, W)`` or ``(C, D, H, W)``: write :class:`MaxPool3d`'s maxima to their indices.
 
-    Arguments and errors are as of :class:`MaxUnpool1d`, and a stride that is not positive is a RuntimeError.
+    Arguments and errors are those of :class:`MaxUnpool1d`; a stride that is not positive raises RuntimeError.
 
     See `torch.nn.MaxUnpool3d <https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxUnpool3d.html>`_.
 
@@ -106,5 +107,5 @@ class MaxUnpool3d(_MaxUnpool):
         indices: Int[Array, "*n c d h w"],
         output_size: Sequence[int] | None = None,
     ) -> Float[Array, "*n c d_out h_out w_out"]:
-        """Return an array of ``output_size``, or of the least size whose pooling has the input's."""
+        """Return an array of ``output_size``. Default: the smallest size that the pooling reduces to the input's."""
         return F.max_unpool3d(input, indices, self.kernel_size, self.stride, self.padding, output_size)

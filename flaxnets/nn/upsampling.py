@@ -1,4 +1,4 @@
-"""Layers that resize."""
+"""Upsampling layers."""
 
 from collections.abc import Sequence
 
@@ -10,21 +10,21 @@ from flaxnets.nn.module import Module
 
 
 class Upsample(Module):
-    """Resize ``(N, C, L)``, ``(N, C, H, W)`` or ``(N, C, D, H, W)``.
+    """Resize ``(N, C, L)``, ``(N, C, H, W)`` or ``(N, C, D, H, W)`` by interpolation.
 
     Args:
-        size: the output's size, one int or one for each spatial axis.
-        scale_factor: instead, what to multiply the input's sizes by; one number, or a tuple.
-        mode: as of :func:`flaxnets.nn.functional.interpolate`, apart from ``'lanczos'``.
-        align_corners: whether the centres of corner pixels stay, and not their outer corners; False if not given.
+        size: size of the output: one int, or one int per spatial axis.
+        scale_factor: factor of the input's sizes, instead of ``size``: one number, or a tuple.
+        mode: a mode of :func:`flaxnets.nn.functional.interpolate`, except ``'lanczos'``.
+        align_corners: whether to align the centres of corner pixels, instead of their outer corners. None means False.
         recompute_scale_factor: whether the steps follow from the rounded sizes rather than from ``scale_factor``.
 
     Raises:
         TypeError: for a list of scale factors; when called, for a size that is not an int.
-        ValueError: when called, for not exactly one of ``size`` and ``scale_factor``, their wrong number, and options
-            that do not go together.
-        NotImplementedError: when called, for an unknown mode, one that the input's rank has not, or a dtype other than
-            floating point (of ``nearest`` also uint8).
+        ValueError: when called, unless exactly one of ``size`` and ``scale_factor`` is set, for the wrong number of
+            values, and for options that cannot be combined.
+        NotImplementedError: when called, for a mode that is unknown or unavailable for the input's rank, or a
+            non-floating-point dtype (``nearest`` also accepts uint8).
         RuntimeError: when called, for empty channels, spatial axes or output sizes.
 
     See `torch.nn.Upsample <https://docs.pytorch.org/docs/stable/generated/torch.nn.Upsample.html>`_.
@@ -54,7 +54,7 @@ class Upsample(Module):
         self.recompute_scale_factor = recompute_scale_factor
 
     def extra_repr(self) -> str:
-        """Return the size or the factor, and the mode."""
+        """Return the size or the factor, and the mode, for ``repr``."""
         size = f"size={self.size!r}" if self.scale_factor is None else f"scale_factor={self.scale_factor!r}"
         return f"{size}, mode={self.mode!r}"
 
@@ -66,7 +66,7 @@ class Upsample(Module):
 
 
 class UpsamplingNearest2d(Upsample):
-    """:class:`Upsample` with ``mode='nearest'``; torch deprecates the name.
+    """:class:`Upsample` with ``mode='nearest'``; deprecated in torch.
 
     See `torch.nn.UpsamplingNearest2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.UpsamplingNearest2d.html>`_.
@@ -82,7 +82,7 @@ class UpsamplingNearest2d(Upsample):
 
 
 class UpsamplingBilinear2d(Upsample):
-    """:class:`Upsample` with ``mode='bilinear'`` and ``align_corners=True``; torch deprecates the name.
+    """:class:`Upsample` with ``mode='bilinear'`` and ``align_corners=True``; deprecated in torch.
 
     See `torch.nn.UpsamplingBilinear2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.UpsamplingBilinear2d.html>`_.

@@ -1,4 +1,4 @@
-"""Layers that move elements between channels and pixels, and among channels."""
+"""Pixel-shuffle and channel-shuffle layers."""
 
 import jax.numpy as jnp  # noqa: F401  (used by the examples)
 from jaxtyping import Array, Shaped
@@ -8,7 +8,7 @@ from flaxnets.nn.module import Module
 
 
 class PixelShuffle(Module):
-    """Make ``r**2`` channels the ``(r, r)`` pixels of one: ``(..., C r**2, H, W)`` becomes ``(..., C, H r, W r)``.
+    """Move channels to pixels: ``(..., C r**2, H, W)`` becomes ``(..., C, H r, W r)``.
 
     Args:
         upscale_factor: the factor ``r``.
@@ -31,7 +31,7 @@ class PixelShuffle(Module):
         self.upscale_factor = upscale_factor
 
     def __call__(self, input: Shaped[Array, "*n c h w"]) -> Shaped[Array, "*n c_out h_out w_out"]:
-        """Make channels pixels."""
+        """Return the input with channels moved to pixels."""
         return F.pixel_shuffle(input, self.upscale_factor)
 
 
@@ -59,12 +59,12 @@ class PixelUnshuffle(Module):
         self.downscale_factor = downscale_factor
 
     def __call__(self, input: Shaped[Array, "*n c h w"]) -> Shaped[Array, "*n c_out h_out w_out"]:
-        """Make pixels channels."""
+        """Return the input with pixels moved to channels."""
         return F.pixel_unshuffle(input, self.downscale_factor)
 
 
 class ChannelShuffle(Module):
-    """Take the first channel of each group of ``(N, C, ...)``, then the second of each, and so on.
+    """Interleave the channel groups of ``(N, C, ...)``: first all groups' first channels, then their second, ...
 
     Args:
         groups: the number of groups.
@@ -87,5 +87,5 @@ class ChannelShuffle(Module):
         self.groups = groups
 
     def __call__(self, input: Shaped[Array, "n c *spatial"]) -> Shaped[Array, "n c *spatial"]:
-        """Interleave the groups."""
+        """Return the input with its channel groups interleaved."""
         return F.channel_shuffle(input, self.groups)

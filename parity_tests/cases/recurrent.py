@@ -206,11 +206,11 @@ REJECTED: list[Rejected] = [
     *rejected(
         "RNN",
         ((3, 4), {"nonlinearity": "sigmoid"}, None, "must be 'tanh' or 'relu', got 'sigmoid'"),
-        ((3, 4), {"proj_size": 2}, None, "only LSTM takes proj_size, got proj_size=2"),
+        ((3, 4), {"proj_size": 2}, None, "only LSTM supports proj_size, got proj_size=2"),
     ),
     *rejected(
         "GRU",
-        ((3, 4), {"proj_size": 0}, None, "only LSTM takes proj_size, got proj_size=0"),
+        ((3, 4), {"proj_size": 0}, None, "only LSTM supports proj_size, got proj_size=0"),
         ((3, 4), {"nonlinearity": "relu"}, None, "nonlinearity"),
     ),
     *rejected(

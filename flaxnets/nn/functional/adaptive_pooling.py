@@ -89,8 +89,8 @@ def adaptive_avg_pool2d(
         output_size: one int or ``(h, w)``, where None keeps the input's size.
 
     Raises:
-        ValueError: for a pair of sizes, and an input of less than three axes.
-        IndexError: for an input of less than two.
+        ValueError: for a pair of sizes, and an input of fewer than three axes.
+        IndexError: for an input of fewer than two.
 
     See `torch.nn.functional.adaptive_avg_pool2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool2d.html>`_.
@@ -171,7 +171,7 @@ def adaptive_max_pool2d(
         return_indices: whether to return the places too, as ``row * W + column``.
 
     Raises:
-        ValueError: for a pair of sizes, and an input of less than three axes.
+        ValueError: for a pair of sizes, and an input of fewer than three axes.
 
     See `torch.nn.functional.adaptive_max_pool2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_max_pool2d.html>`_.

@@ -52,7 +52,7 @@ def scaled_dot_product_attention(
 
     Raises:
         RuntimeError: for shapes that do not fit, dtypes that differ or are no floats, a mask beside ``is_causal``, and
-            a ``dropout_p`` that is no probability.
+            a ``dropout_p`` that is not in ``[0, 1]``.
         IndexError: for ``enable_gqa`` without a head axis.
         ValueError: if there is dropout, and neither ``dropout_key`` nor ``dropout_mask`` to decide.
 

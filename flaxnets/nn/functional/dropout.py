@@ -83,7 +83,7 @@ def dropout(
         mask: which elements to keep, instead of drawing; of a shape that broadcasts to the input's.
 
     Raises:
-        ValueError: if ``p`` is no probability, or neither ``key`` nor ``mask`` is there to decide.
+        ValueError: if ``p`` is not in ``[0, 1]``, or neither ``key`` nor ``mask`` is there to decide.
         RuntimeError: in training, for an input of integers or booleans.
         NotImplementedError: in training, for a complex input.
 

@@ -63,7 +63,7 @@ def unfold(
     Raises:
         RuntimeError: for sizes that are out of range, an input of more than four axes, an input that is empty but for
             its batch, or smaller than the window.
-        IndexError: for an input of less than three axes.
+        IndexError: for an input of fewer than three axes.
         TypeError: for sizes that are not ints.
 
     See `torch.nn.functional.unfold <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.unfold.html>`_.

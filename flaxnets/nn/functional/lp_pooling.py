@@ -54,8 +54,8 @@ def lp_pool1d(
         input: sequences ``(N, C, W)`` or ``(C, W)``.
         norm_type: the exponent; infinity takes the largest absolute value, minus infinity the smallest.
         kernel_size: size of the window, an int.
-        stride: step of the window; the window's size if not given.
-        ceil_mode: whether a last window may reach past the end.
+        stride: step of the window. Default: ``kernel_size``.
+        ceil_mode: whether the last window may extend past the end of the input.
 
     Raises:
         ZeroDivisionError: for a norm of 0.

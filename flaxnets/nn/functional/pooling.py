@@ -63,10 +63,10 @@ def max_pool1d(
     Args:
         input: sequences ``(N, C, W)`` or ``(C, W)``.
         kernel_size: size of the window, one int or one for each spatial axis.
-        stride: step of the window; the window's size if not given.
+        stride: step of the window. Default: ``kernel_size``.
         padding: elements of minus infinity added on both sides, at most half the window.
         dilation: distance between the window's elements.
-        ceil_mode: whether a last window may reach past the end.
+        ceil_mode: whether the last window may extend past the end of the input.
         return_indices: whether to return the places too.
 
     Raises:
@@ -212,9 +212,9 @@ def avg_pool1d(
     Args:
         input: sequences ``(N, C, W)`` or ``(C, W)``.
         kernel_size: size of the window, one int or one for each spatial axis.
-        stride: step of the window; the window's size if not given.
+        stride: step of the window. Default: ``kernel_size``.
         padding: zeros added on both sides, at most half the window.
-        ceil_mode: whether a last window may reach past the end.
+        ceil_mode: whether the last window may extend past the end of the input.
         count_include_pad: whether the added zeros count as elements.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What all loss layers share."""
+"""Base classes of the loss layers."""
 
 import jax
 import jax.numpy as jnp
@@ -9,24 +9,24 @@ from flaxnets.nn.module import Buffer, Module
 
 
 def optional_array(values: ArrayLike | None) -> jax.Array | None:
-    """These values as an array, if there are any."""
+    """Convert the values to an array; None stays None."""
     return None if values is None else jnp.asarray(values)
 
 
 def value(buffer: Buffer | None) -> jax.Array | None:
-    """What a buffer holds, if there is one."""
+    """Return the value of a buffer; None stays None."""
     return None if buffer is None else buffer[...]
 
 
 class Loss(Module):
-    """A layer with a reduction, and torch's old flags for it."""
+    """Loss layer with a reduction and torch's deprecated arguments for it."""
 
     def __init__(self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"):
         self.reduction = legacy_reduction(size_average, reduce, reduction)
 
 
 class WeightedLoss(Loss):
-    """A layer with a weight as well."""
+    """Loss layer with a reduction and a weight."""
 
     weight: Buffer | None
 
@@ -45,7 +45,7 @@ class WeightedLoss(Loss):
 
 
 class MarginLoss(Loss):
-    """A layer with a margin."""
+    """Loss layer with a reduction and a margin."""
 
     def __init__(
         self,

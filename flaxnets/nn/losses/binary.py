@@ -1,4 +1,4 @@
-"""Losses of predictions that are yes or no, one or several for each example."""
+"""Losses for binary and multi-label classification."""
 
 import jax.numpy as jnp  # noqa: F401  (used by the examples)
 from jax.typing import ArrayLike
@@ -10,20 +10,20 @@ from flaxnets.nn.module import Buffer
 
 
 class BCELoss(WeightedLoss):
-    """The binary cross entropy of probabilities; no logarithm in it is below -100.
+    """Binary cross entropy of probabilities; logarithms are clamped to at least -100.
 
-    Buffers: ``weight``, if given.
+    Buffers: ``weight``, if passed.
 
     Args:
-        weight: of each element; broadcasts to the input.
+        weight: weight of each element; broadcasts to the input.
         size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
         reduce: deprecated. False means ``"none"``.
         reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: when called, if input and target differ in shape, or there is no such reduction.
-        RuntimeError: when called, if the weight does not broadcast, the dtypes differ, or a value is known not to be a
-            probability.
+        ValueError: when called, if input and target differ in shape, or for an unknown reduction.
+        RuntimeError: when called, if the weight does not broadcast, the dtypes differ, or a known input value is not in
+            ``[0, 1]``.
 
     See `torch.nn.BCELoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.BCELoss.html>`_.
 
@@ -32,24 +32,24 @@ class BCELoss(WeightedLoss):
     """
 
     def __call__(self, input: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Compare probabilities of any shape."""
+        """Return the loss of probabilities of any shape."""
         return F.binary_cross_entropy(input, target, self._weight(), reduction=self.reduction)
 
 
 class BCEWithLogitsLoss(WeightedLoss):
-    """:class:`BCELoss` of the input's sigmoid, without its loss of precision.
+    """Binary cross entropy of logits, numerically stable: :class:`BCELoss` of the input's sigmoid.
 
-    Buffers: ``weight`` and ``pos_weight``, if given.
+    Buffers: ``weight`` and ``pos_weight``, if passed.
 
     Args:
-        weight: of each element; broadcasts to the input.
+        weight: weight of each element; broadcasts to the input.
         size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
         reduce: deprecated. False means ``"none"``.
         reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
-        pos_weight: of the positive part of each element's loss; broadcasts to the input.
+        pos_weight: weight of the positive part of each element's loss; broadcasts to the input.
 
     Raises:
-        ValueError: when called, if input and target differ in shape, or there is no such reduction.
+        ValueError: when called, if input and target differ in shape, or for an unknown reduction.
         RuntimeError: when called, if a weight does not broadcast.
 
     See `torch.nn.BCEWithLogitsLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html>`_.
@@ -72,14 +72,14 @@ class BCEWithLogitsLoss(WeightedLoss):
         self.register_buffer("pos_weight", optional_array(pos_weight))
 
     def __call__(self, input: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Compare logits with probabilities, of any shape."""
+        """Return the loss of logits against target probabilities of the same shape."""
         return F.binary_cross_entropy_with_logits(
             input, target, self._weight(), pos_weight=value(self.pos_weight), reduction=self.reduction
         )
 
 
 class SoftMarginLoss(Loss):
-    """The loss ``log(1 + exp(-target * input))``; as torch's, it overflows for a large negative product.
+    """Soft margin loss ``log(1 + exp(-target * input))``; as in torch, large negative products overflow.
 
     Args:
         size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
@@ -88,7 +88,7 @@ class SoftMarginLoss(Loss):
 
     Raises:
         RuntimeError: when called, if the target does not broadcast to the input's shape.
-        ValueError: when called, if there is no such reduction.
+        ValueError: when called, for an unknown reduction.
 
     See `torch.nn.SoftMarginLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.SoftMarginLoss.html>`_.
 
@@ -97,24 +97,24 @@ class SoftMarginLoss(Loss):
     """
 
     def __call__(self, input: Float[Array, "..."], target: Num[Array, "..."]) -> Float[Array, "..."]:
-        """Take scores of any shape, and targets that are 1 or -1."""
+        """Return the loss of scores of any shape; targets are 1 or -1."""
         return F.soft_margin_loss(input, target, reduction=self.reduction)
 
 
 class MultiLabelSoftMarginLoss(WeightedLoss):
-    """The mean over the classes of the binary cross entropy of logits.
+    """Multi-label loss: binary cross entropy of logits, averaged over the classes.
 
-    Buffers: ``weight (C,)``, if given.
+    Buffers: ``weight (C,)``, if passed.
 
     Args:
-        weight: of each class.
+        weight: weight of each class.
         size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
         reduce: deprecated. False means ``"none"``.
         reduction: ``"none"`` (one loss per example), ``"mean"`` or ``"sum"``.
 
     Raises:
         RuntimeError: when called, if the shapes do not broadcast.
-        ValueError: when called, if there is no such reduction.
+        ValueError: when called, for an unknown reduction.
 
     See `torch.nn.MultiLabelSoftMarginLoss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiLabelSoftMarginLoss.html>`_.
@@ -124,5 +124,5 @@ class MultiLabelSoftMarginLoss(WeightedLoss):
     """
 
     def __call__(self, input: Float[Array, "..."], target: Num[Array, "..."]) -> Float[Array, "..."]:
-        """Take logits ``(*, C)``, and targets of that shape that are 0 or 1."""
+        """Return the loss of logits ``(*, C)``; targets have the same shape and are 0 or 1."""
         return F.multilabel_soft_margin_loss(input, target, self._weight(), reduction=self.reduction)

@@ -1,4 +1,4 @@
-"""Losses of predictions of one class among several."""
+"""Losses for multi-class classification."""
 
 import math
 import warnings
@@ -15,22 +15,22 @@ from flaxnets.nn.losses._base import WeightedLoss
 
 
 class NLLLoss(WeightedLoss):
-    """The target class's log-probability, times -1 and the class's weight.
+    """Negative log-likelihood: the target class's log-probability, times -1 and the class's weight.
 
-    Buffers: ``weight (C,)``, if given.
+    Buffers: ``weight (C,)``, if passed.
 
     Args:
-        weight: of each class.
+        weight: weight of each class.
         size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
-        ignore_index: the target that contributes nothing.
+        ignore_index: target value that contributes nothing.
         reduce: deprecated. False means ``"none"``.
-        reduction: ``"none"`` for each target's loss, ``"sum"``, or ``"mean"``, which divides the sum by that of the
-            targets' weights: NaN if that is zero.
+        reduction: ``"none"`` (one loss per target), ``"sum"``, or ``"mean"``, which divides the sum by the sum of the
+            targets' weights; NaN if that is zero.
 
     Raises:
-        ValueError: when called, if the batch sizes differ, or there is no such reduction.
+        ValueError: when called, if the batch sizes differ, or for an unknown reduction.
         RuntimeError: when called, if other sizes differ.
-        IndexError: when called, if a target is known to be no class; one that is not known becomes NaN.
+        IndexError: when called, if a known target is out of range. Unknown targets out of range (under jit) give NaN.
 
     See `torch.nn.NLLLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.NLLLoss.html>`_.
 
@@ -50,12 +50,12 @@ class NLLLoss(WeightedLoss):
         self.ignore_index = ignore_index
 
     def __call__(self, input: Float[Array, "..."], target: Integer[Array, "..."]) -> Float[Array, "..."]:
-        """Take log-probabilities ``(C)``, ``(N, C)`` or ``(N, C, *)``, and targets ``()``, ``(N)`` or ``(N, *)``."""
+        """Return the loss of log-probabilities ``(C)``, ``(N, C)`` or ``(N, C, *)``; targets lack the axis ``C``."""
         return F.nll_loss(input, target, self._weight(), ignore_index=self.ignore_index, reduction=self.reduction)
 
 
 class NLLLoss2d(NLLLoss):
-    """Deprecated, as in torch, whose FutureWarning the constructor gives: :class:`NLLLoss` takes images as well.
+    """Deprecated alias of :class:`NLLLoss`; the constructor warns with FutureWarning, as in torch.
 
     >>> import warnings
     >>> with warnings.catch_warnings(action="ignore"):
@@ -77,22 +77,22 @@ class NLLLoss2d(NLLLoss):
 
 
 class CrossEntropyLoss(WeightedLoss):
-    """The cross entropy of the target, class indices or probabilities, relative to the softmax of the input.
+    """Cross entropy of the softmax of the input with class indices or class probabilities as targets.
 
-    Buffers: ``weight (C,)``, if given.
+    Buffers: ``weight (C,)``, if passed.
 
     Args:
-        weight: of each class.
+        weight: weight of each class.
         size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
-        ignore_index: the class index that contributes nothing.
+        ignore_index: class index that contributes nothing.
         reduce: deprecated. False means ``"none"``.
-        reduction: as of :class:`NLLLoss`; for probabilities the mean divides by the number of targets.
-        label_smoothing: how much of the target is replaced by the uniform distribution (arXiv:1512.00567).
+        reduction: as in :class:`NLLLoss`. For probabilities, the mean divides by the number of targets.
+        label_smoothing: share of the target that the uniform distribution replaces (arXiv:1512.00567).
 
     Raises:
         ValueError, IndexError: as :class:`NLLLoss`.
-        RuntimeError: as :class:`NLLLoss`, and for a smoothing above 1 or an ``ignore_index`` that is a class with a
-            target of probabilities.
+        RuntimeError: as :class:`NLLLoss`, and for a smoothing above 1, or, with target probabilities, an
+            ``ignore_index`` that is a class.
 
     See `torch.nn.CrossEntropyLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html>`_.
 
@@ -114,7 +114,7 @@ class CrossEntropyLoss(WeightedLoss):
         self.label_smoothing = label_smoothing
 
     def __call__(self, input: Float[Array, "..."], target: Num[Array, "..."]) -> Float[Array, "..."]:
-        """Take logits ``(C)``, ``(N, C)`` or ``(N, C, *)``, and targets without the axis ``C``, or of that shape."""
+        """Return the loss of logits ``(C)``, ``(N, C)`` or ``(N, C, *)``; targets lack ``C`` or have the same shape."""
         return F.cross_entropy(
             input,
             target,
@@ -126,10 +126,10 @@ class CrossEntropyLoss(WeightedLoss):
 
 
 class LinearCrossEntropyLoss(WeightedLoss):
-    """A linear layer and the cross entropy of its outputs.
+    """Linear layer followed by the cross entropy of its outputs.
 
     Parameters: those of the :class:`Linear` layer ``linear``, with ``num_classes * prod(out_features)`` outputs.
-    Buffers: ``weight (num_classes,)``, if given.
+    Buffers: ``weight (num_classes,)``, if passed.
 
     Args:
         in_features: size of the input's last axis.
@@ -137,15 +137,15 @@ class LinearCrossEntropyLoss(WeightedLoss):
         out_features: further axes ``*d`` of the logits ``(N, C, *d)``.
         bias: whether the linear layer has a bias.
         dtype: parameter dtype. Default: float32.
-        reduction: as of :class:`CrossEntropyLoss`.
-        weight: of each class.
-        ignore_index: the class index that contributes nothing; None is -100.
-        label_smoothing: as of :class:`CrossEntropyLoss`.
-        options: how to go through the batch in chunks, so that the logits never exist as a whole.
+        reduction: as in :class:`CrossEntropyLoss`.
+        weight: weight of each class.
+        ignore_index: class index that contributes nothing. None means -100.
+        label_smoothing: as in :class:`CrossEntropyLoss`.
+        options: how to split the batch into chunks, so that the whole logits never exist in memory.
         rngs: random number generators for the initial weights.
 
     Raises:
-        RuntimeError: if the weight has another size, or the smoothing is not between 0 and 1; when called as
+        RuntimeError: if the weight has the wrong size, or the smoothing is not between 0 and 1; when called, as
             :class:`CrossEntropyLoss`.
 
     See `torch.nn.LinearCrossEntropyLoss
@@ -188,14 +188,14 @@ class LinearCrossEntropyLoss(WeightedLoss):
         self.options = options
 
     def extra_repr(self) -> str:
-        """Return the arguments."""
+        """Return the arguments for ``repr``."""
         sizes = f"in_features={self.linear.in_features}, num_classes={self.num_classes}"
         outputs = f"out_features={self.out_features}, bias={self.linear.bias is not None}"
         rest = ("reduction", "ignore_index", "label_smoothing", "options")
         return ", ".join([sizes, outputs, *(f"{name}={getattr(self, name)}" for name in rest)])
 
     def __call__(self, input: Float[Array, "*n in"], target: Num[Array, "..."]) -> Float[Array, "..."]:
-        """Take inputs ``(in)`` or ``(N, in)``, and targets as :class:`CrossEntropyLoss` for logits ``(N, C, *d)``."""
+        """Return the loss of inputs ``(in)`` or ``(N, in)``; the targets are those of logits ``(N, C, *d)``."""
         shape = (self.num_classes, *self.out_features)
         return F.linear_cross_entropy(
             input,

@@ -1,4 +1,4 @@
-"""Connectionist temporal classification."""
+"""Connectionist temporal classification (CTC) loss layer."""
 
 import jax.numpy as jnp  # noqa: F401  (used by the examples)
 from jaxtyping import Array, Float, Num
@@ -9,19 +9,19 @@ from flaxnets.nn.losses._base import Loss
 
 
 class CTCLoss(Loss):
-    """The negative log-probability of all alignments of the targets with the inputs.
+    """Connectionist temporal classification (CTC): negative log-probability of all alignments of target and input.
 
-    The gradient is torch's: that by the logits of which ``log_probs`` are the log-softmax.
+    The gradient is torch's: the gradient with respect to the logits whose log-softmax is ``log_probs``.
 
     Args:
-        blank: the class that stands for no label.
-        reduction: ``"none"`` for each example's loss, ``"sum"``, or ``"mean"`` of the losses over their targets'
+        blank: index of the blank class.
+        reduction: ``"none"`` (one loss per example), ``"sum"``, or ``"mean"`` of the losses divided by the target
             lengths.
-        zero_infinity: whether an infinite loss, of a target too long for its input, and its gradient become zero.
+        zero_infinity: whether to replace infinite losses (targets too long for their inputs) and their gradients by 0.
 
     Raises:
-        RuntimeError: when called, if the shapes do not fit, a length is known to be out of range, or ``blank`` is no
-            class.
+        RuntimeError: when called, for incompatible shapes, a known length that is out of range, or a ``blank`` that is
+            out of range.
         TypeError, IndexError, ValueError, NotImplementedError: when called, as :func:`flaxnets.nn.functional.ctc_loss`.
 
     See `torch.nn.CTCLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.CTCLoss.html>`_ and "Connectionist
@@ -44,7 +44,7 @@ class CTCLoss(Loss):
         input_lengths: Lengths,
         target_lengths: Lengths,
     ) -> Float[Array, "..."]:
-        """Take log-probabilities ``(T, N, C)`` or ``(T, C)``, and targets ``(N, S)`` or one after the other."""
+        """Return the loss of log-probabilities ``(T, N, C)`` or ``(T, C)``; targets are ``(N, S)`` or concatenated."""
         return F.ctc_loss(
             log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity
         )

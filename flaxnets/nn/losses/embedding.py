@@ -1,4 +1,4 @@
-"""Losses of embeddings, that should be near or far."""
+"""Losses of embeddings: cosine and triplet losses."""
 
 from collections.abc import Callable
 
@@ -12,17 +12,17 @@ from flaxnets.nn.losses._base import Loss, MarginLoss
 
 
 class CosineEmbeddingLoss(MarginLoss):
-    """1 less the cosine where the target is 1, and the cosine's excess over the margin where it is -1.
+    """Cosine embedding loss: ``1 - cos`` where the target is 1, ``max(0, cos - margin)`` where it is -1.
 
     Args:
-        margin: what the cosine of vectors with target -1 may have.
+        margin: cosine up to which pairs with target -1 have zero loss.
         size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
         reduce: deprecated. False means ``"none"``.
         reduction: ``"none"`` (one loss per pair), ``"mean"`` or ``"sum"``.
 
     Raises:
-        RuntimeError: when called, if the shapes do not fit.
-        ValueError: when called, if there is no such reduction.
+        RuntimeError: when called, for incompatible shapes.
+        ValueError: when called, for an unknown reduction.
 
     See `torch.nn.CosineEmbeddingLoss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.CosineEmbeddingLoss.html>`_.
@@ -34,25 +34,25 @@ class CosineEmbeddingLoss(MarginLoss):
     def __call__(
         self, input1: Float[Array, "..."], input2: Float[Array, "..."], target: Num[Array, "..."]
     ) -> Float[Array, "..."]:
-        """Take vectors ``(N, D)`` or ``(D)``, and targets ``(N)`` or ``()`` that are 1 or -1."""
+        """Return the loss of vectors ``(N, D)`` or ``(D)``; targets ``(N)`` or ``()`` are 1 or -1."""
         return F.cosine_embedding_loss(input1, input2, target, margin=self.margin, reduction=self.reduction)
 
 
 class TripletMarginLoss(Loss):
-    """The loss ``max(0, margin + |anchor - positive| - |anchor - negative|)``.
+    """Triplet loss ``max(0, margin + |anchor - positive| - |anchor - negative|)``.
 
     Args:
-        margin: by how much the negative should be farther than the positive.
-        p: of the norm.
-        eps: added to each difference's elements.
-        swap: whether to take the distance of positive and negative if that is the smaller one.
+        margin: distance by which the negative should be farther away than the positive.
+        p: exponent of the norm.
+        eps: added to each element of the differences.
+        swap: whether to use the distance of positive and negative if smaller than that of anchor and negative.
         size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
         reduce: deprecated. False means ``"none"``.
         reduction: ``"none"`` (one loss per triplet), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: if the margin is not positive; when called, if there is no such reduction.
-        RuntimeError: when called, if the numbers of axes differ, or the shapes do not broadcast.
+        ValueError: if the margin is not positive; when called, for an unknown reduction.
+        RuntimeError: when called, if the ranks differ, or the shapes do not broadcast.
 
     See `torch.nn.TripletMarginLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.TripletMarginLoss.html>`_
     and "Learning local feature descriptors with triplets and shallow convolutional neural networks" (Balntas et al.,
@@ -82,7 +82,7 @@ class TripletMarginLoss(Loss):
     def __call__(
         self, anchor: Float[Array, "..."], positive: Float[Array, "..."], negative: Float[Array, "..."]
     ) -> Float[Array, "..."]:
-        """Take vectors ``(*, D)``."""
+        """Return the loss of vectors ``(*, D)``."""
         return F.triplet_margin_loss(
             anchor,
             positive,
@@ -101,17 +101,17 @@ def _check_margin(margin: float, name: str) -> None:
 
 
 class TripletMarginWithDistanceLoss(Loss):
-    """:class:`TripletMarginLoss` with any distance.
+    """:class:`TripletMarginLoss` with an arbitrary distance.
 
     Args:
-        distance_function: of two arrays, a function or a module; the Euclidean distance if not given.
-        margin: by how much the negative should be farther than the positive.
-        swap: whether to take the distance of positive and negative if that is the smaller one.
+        distance_function: function or module of two arrays. Default: the Euclidean distance.
+        margin: distance by which the negative should be farther away than the positive.
+        swap: whether to use the distance of positive and negative if smaller than that of anchor and negative.
         reduction: ``"none"`` (one loss per triplet), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: if the margin is not positive; when called, if there is no such reduction.
-        RuntimeError: when called, if the numbers of axes differ.
+        ValueError: if the margin is not positive; when called, for an unknown reduction.
+        RuntimeError: when called, if the ranks differ.
 
     See `torch.nn.TripletMarginWithDistanceLoss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.TripletMarginWithDistanceLoss.html>`_.
@@ -138,7 +138,7 @@ class TripletMarginWithDistanceLoss(Loss):
     def __call__(
         self, anchor: Float[Array, "..."], positive: Float[Array, "..."], negative: Float[Array, "..."]
     ) -> Float[Array, "..."]:
-        """Take what the distance takes."""
+        """Return the loss of inputs that ``distance_function`` accepts."""
         return F.triplet_margin_with_distance_loss(
             anchor,
             positive,

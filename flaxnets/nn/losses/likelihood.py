@@ -1,4 +1,4 @@
-"""Negative log-likelihoods of distributions, and the divergence of one from another."""
+"""Negative log-likelihood losses and the Kullback-Leibler divergence."""
 
 import jax.numpy as jnp  # noqa: F401  (used by the examples)
 from jaxtyping import Array, Float, Num
@@ -8,16 +8,16 @@ from flaxnets.nn.losses._base import Loss
 
 
 class GaussianNLLLoss(Loss):
-    """The negative log-likelihood of the target under normal distributions.
+    """Negative log-likelihood of the target under normal distributions.
 
     Args:
         full: whether to add the constant ``log(2 pi) / 2``.
-        eps: the least variance; gradients ignore that a smaller one has been raised to it.
+        eps: the smallest variance. Smaller variances are clamped, which gradients ignore.
         reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: when called, if a variance is negative (as far as it is known) or of a shape that does not fit, or
-            if there is no such reduction.
+        ValueError: when called, if a known variance is negative, a variance has an incompatible shape, or for an
+            unknown reduction.
 
     See `torch.nn.GaussianNLLLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.GaussianNLLLoss.html>`_ and
     "Estimating the mean and variance of the target probability distribution" (Nix and Weigend, 1994).
@@ -34,23 +34,23 @@ class GaussianNLLLoss(Loss):
     def __call__(
         self, input: Float[Array, "..."], target: Float[Array, "..."], var: Float[Array, "..."] | float
     ) -> Float[Array, "..."]:
-        """Take means of any shape; ``var`` may lack the last axis, or have size 1 in one."""
+        """Return the loss of means of any shape; ``var`` may lack the last axis, or have size 1 in one axis."""
         return F.gaussian_nll_loss(input, target, var, full=self.full, eps=self.eps, reduction=self.reduction)
 
 
 class PoissonNLLLoss(Loss):
-    """The negative log-likelihood of the target under Poisson distributions.
+    """Negative log-likelihood of the target under Poisson distributions.
 
     Args:
-        log_input: whether the input has the logarithms of the rates.
-        full: whether to add Stirling's approximation of ``log(target!)`` where the target is above 1.
+        log_input: whether the input contains logarithms of the rates.
+        full: whether to add Stirling's approximation of ``log(target!)`` for targets above 1.
         size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
-        eps: added to a rate before its logarithm is taken.
+        eps: added to a rate before taking its logarithm.
         reduce: deprecated. False means ``"none"``.
         reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: when called, if there is no such reduction.
+        ValueError: when called, for an unknown reduction.
         RuntimeError: when called, if the shapes do not broadcast.
 
     See `torch.nn.PoissonNLLLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.PoissonNLLLoss.html>`_.
@@ -74,25 +74,25 @@ class PoissonNLLLoss(Loss):
         self.eps = eps
 
     def __call__(self, log_input: Num[Array, "..."], target: Num[Array, "..."]) -> Float[Array, "..."]:
-        """Compare the two, which have any shape."""
+        """Return the loss of ``input`` against ``target``, arrays of any shape."""
         return F.poisson_nll_loss(
             log_input, target, log_input=self.log_input, full=self.full, eps=self.eps, reduction=self.reduction
         )
 
 
 class KLDivLoss(Loss):
-    """The terms of the Kullback-Leibler divergence of the target from the input's log-probabilities.
+    """Kullback-Leibler divergence of the target from the input's log-probabilities.
 
     Args:
         size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
         reduce: deprecated. False means ``"none"``.
-        reduction: ``"none"``, ``"sum"``, ``"batchmean"``, which is the divergence, or ``"mean"`` over all terms, of
-            which the call warns, as torch does.
-        log_target: whether the target, too, has log-probabilities.
+        reduction: ``"none"`` (one term per element), ``"sum"``, ``"batchmean"`` (the divergence), or ``"mean"`` over
+            all terms, which warns, as in torch.
+        log_target: whether the target contains log-probabilities, too.
 
     Raises:
-        ValueError: when called, if there is no such reduction.
-        RuntimeError: when called, if the shapes do not broadcast, or for whole or complex numbers.
+        ValueError: when called, for an unknown reduction.
+        RuntimeError: when called, if the shapes do not broadcast, or for integers or complex numbers.
 
     See `torch.nn.KLDivLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.KLDivLoss.html>`_.
 
@@ -112,5 +112,5 @@ class KLDivLoss(Loss):
         self.log_target = log_target
 
     def __call__(self, input: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Compare the two, which have any shape."""
+        """Return the loss of ``input`` against ``target``, arrays of any shape."""
         return F.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)

@@ -1,4 +1,4 @@
-"""Losses of scores that should differ by a margin."""
+"""Margin and hinge losses."""
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -9,17 +9,17 @@ from flaxnets.nn.losses._base import Loss, MarginLoss, WeightedLoss
 
 
 class HingeEmbeddingLoss(MarginLoss):
-    """The input where the target is 1, and what it lacks to the margin where the target is -1.
+    """Hinge embedding loss: the input where the target is 1, ``max(0, margin - input)`` where it is -1.
 
     Args:
-        margin: what distances with target -1 should have.
+        margin: input above which elements with target -1 have zero loss.
         size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
         reduce: deprecated. False means ``"none"``.
         reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
         RuntimeError: when called, if the shapes do not broadcast.
-        ValueError: when called, if there is no such reduction.
+        ValueError: when called, for an unknown reduction.
 
     See `torch.nn.HingeEmbeddingLoss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.HingeEmbeddingLoss.html>`_.
@@ -38,22 +38,22 @@ class HingeEmbeddingLoss(MarginLoss):
         super().__init__(margin, size_average, reduce, reduction)
 
     def __call__(self, input: Float[Array, "..."], target: Num[Array, "..."]) -> Float[Array, "..."]:
-        """Take distances of any shape."""
+        """Return the loss of distances of any shape; targets are 1 or -1."""
         return F.hinge_embedding_loss(input, target, margin=self.margin, reduction=self.reduction)
 
 
 class MarginRankingLoss(MarginLoss):
-    """The loss ``max(0, margin - target * (input1 - input2))``.
+    """Margin ranking loss ``max(0, margin - target * (input1 - input2))``.
 
     Args:
-        margin: by how much the two should differ.
+        margin: amount by which the two inputs should differ.
         size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
         reduce: deprecated. False means ``"none"``.
         reduction: ``"none"`` (one loss per pair), ``"mean"`` or ``"sum"``.
 
     Raises:
-        RuntimeError: when called, if the numbers of axes differ, or the shapes do not broadcast.
-        ValueError: when called, if there is no such reduction.
+        RuntimeError: when called, if the ranks differ, or the shapes do not broadcast.
+        ValueError: when called, for an unknown reduction.
 
     See `torch.nn.MarginRankingLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.MarginRankingLoss.html>`_.
 
@@ -64,26 +64,26 @@ class MarginRankingLoss(MarginLoss):
     def __call__(
         self, input1: Float[Array, "..."], input2: Float[Array, "..."], target: Num[Array, "..."]
     ) -> Float[Array, "..."]:
-        """Take scores of any shape, and targets that are 1 where the first should be larger, else -1."""
+        """Return the loss of scores of any shape; targets are 1 where ``input1`` should be larger, else -1."""
         return F.margin_ranking_loss(input1, input2, target, margin=self.margin, reduction=self.reduction)
 
 
 class MultiMarginLoss(WeightedLoss):
-    """The mean over the classes of ``max(0, margin - input[target] + input[class])**p``, the target left out.
+    """Multi-class margin loss: mean over the other classes of ``max(0, margin - input[target] + input[class])**p``.
 
-    Buffers: ``weight (C,)``, if given.
+    Buffers: ``weight (C,)``, if passed.
 
     Args:
-        p: 1 or 2.
-        margin: by how much the target's score should exceed the others.
-        weight: of each class as a target.
+        p: exponent, 1 or 2.
+        margin: amount by which the target's score should exceed the others.
+        weight: weight of each target class.
         size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
         reduce: deprecated. False means ``"none"``.
         reduction: ``"none"`` (one loss per example), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: for another ``p``, or a weight that has not one axis; when called, if there is no such reduction.
-        RuntimeError: when called, if the shapes do not fit, or a target is known to be no class.
+        ValueError: for another ``p``, or a weight that has not one axis; when called, for an unknown reduction.
+        RuntimeError: when called, for incompatible shapes, or a known target that is out of range.
 
     See `torch.nn.MultiMarginLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiMarginLoss.html>`_.
 
@@ -109,14 +109,16 @@ class MultiMarginLoss(WeightedLoss):
         self.margin = margin
 
     def __call__(self, input: Float[Array, "..."], target: Integer[Array, "..."]) -> Float[Array, "..."]:
-        """Take scores ``(C)`` or ``(N, C)``, and targets ``()`` or ``(N)``."""
+        """Return the loss of scores ``(C)`` or ``(N, C)`` for targets ``()`` or ``(N)``."""
         return F.multi_margin_loss(
             input, target, p=self.p, margin=self.margin, weight=self._weight(), reduction=self.reduction
         )
 
 
 class MultiLabelMarginLoss(Loss):
-    """The sum of ``max(0, 1 - input[label] + input[other])`` over all labels and all classes that are none, over ``C``.
+    """Multi-label margin loss: sum of ``max(0, 1 - input[label] + input[other])``, divided by ``C``.
+
+    The sum is over all labels and all classes that are not labels.
 
     Args:
         size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
@@ -124,8 +126,8 @@ class MultiLabelMarginLoss(Loss):
         reduction: ``"none"`` (one loss per example), ``"mean"`` or ``"sum"``.
 
     Raises:
-        RuntimeError: when called, if the shapes do not fit, or a target is known to be neither class nor -1.
-        ValueError: when called, if there is no such reduction.
+        RuntimeError: when called, for incompatible shapes, or a known target that is neither a class nor -1.
+        ValueError: when called, for an unknown reduction.
 
     See `torch.nn.MultiLabelMarginLoss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiLabelMarginLoss.html>`_.
@@ -135,5 +137,5 @@ class MultiLabelMarginLoss(Loss):
     """
 
     def __call__(self, input: Float[Array, "..."], target: Integer[Array, "..."]) -> Float[Array, "..."]:
-        """Take scores ``(C)`` or ``(N, C)``, and labels of that shape; those from the first -1 on do not count."""
+        """Return the loss of scores ``(C)`` or ``(N, C)``; labels have the same shape and end at the first -1."""
         return F.multilabel_margin_loss(input, target, reduction=self.reduction)

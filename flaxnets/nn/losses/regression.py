@@ -1,4 +1,4 @@
-"""Losses of real-valued predictions."""
+"""Losses for regression."""
 
 import jax.numpy as jnp  # noqa: F401  (used by the examples)
 from jaxtyping import Array, Float, Inexact
@@ -8,7 +8,7 @@ from flaxnets.nn.losses._base import Loss
 
 
 class L1Loss(Loss):
-    """The absolute difference of input and target.
+    """Absolute error of input and target.
 
     Args:
         size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
@@ -16,8 +16,8 @@ class L1Loss(Loss):
         reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: when called, if there is no such reduction.
-        RuntimeError: when called, if the shapes do not broadcast; other shapes than equal ones are warned of.
+        ValueError: when called, for an unknown reduction.
+        RuntimeError: when called, if the shapes do not broadcast. Shapes that differ but broadcast warn.
 
     See `torch.nn.L1Loss <https://docs.pytorch.org/docs/stable/generated/torch.nn.L1Loss.html>`_.
 
@@ -26,12 +26,12 @@ class L1Loss(Loss):
     """
 
     def __call__(self, input: Inexact[Array, "..."], target: Inexact[Array, "..."]) -> Float[Array, "..."]:
-        """Compare the two, which have any shape."""
+        """Return the loss of ``input`` against ``target``, arrays of any shape."""
         return F.l1_loss(input, target, reduction=self.reduction)
 
 
 class MSELoss(Loss):
-    """The squared difference of input and target.
+    """Squared error of input and target.
 
     Arguments and errors are those of :class:`L1Loss`.
 
@@ -42,21 +42,21 @@ class MSELoss(Loss):
     """
 
     def __call__(self, input: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Compare the two, which have any shape."""
+        """Return the loss of ``input`` against ``target``, arrays of any shape."""
         return F.mse_loss(input, target, reduction=self.reduction)
 
 
 class SmoothL1Loss(Loss):
-    """The absolute difference less ``beta / 2``, and a parabola where the difference is below ``beta``.
+    """Smooth L1 loss: absolute error minus ``beta / 2``; quadratic where the error is below ``beta``.
 
     Args:
         size_average: deprecated. False, with ``reduce`` unset, means ``"sum"``.
         reduce: deprecated. False means ``"none"``.
         reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
-        beta: where the two forms meet; with 0 this is :class:`L1Loss`.
+        beta: error at which the loss changes from quadratic to linear. 0 gives :class:`L1Loss`.
 
     Raises:
-        ValueError: when called, if there is no such reduction.
+        ValueError: when called, for an unknown reduction.
         RuntimeError: when called, if ``beta`` is negative, or the shapes do not broadcast.
 
     See `torch.nn.SmoothL1Loss <https://docs.pytorch.org/docs/stable/generated/torch.nn.SmoothL1Loss.html>`_ and "Fast
@@ -77,20 +77,20 @@ class SmoothL1Loss(Loss):
         self.beta = beta
 
     def __call__(self, input: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Compare the two, which have any shape."""
+        """Return the loss of ``input`` against ``target``, arrays of any shape."""
         return F.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
 
 
 class HuberLoss(Loss):
-    """Half the squared difference up to ``delta``, and a line of slope ``delta`` beyond.
+    """Huber loss: half the squared error up to ``delta``, linear with slope ``delta`` beyond.
 
     Args:
         reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
-        delta: where the two forms meet.
+        delta: error at which the loss changes from quadratic to linear.
 
     Raises:
-        TypeError: if ``delta`` is no number.
-        ValueError: when called, if there is no such reduction.
+        TypeError: if ``delta`` is not a number.
+        ValueError: when called, for an unknown reduction.
         RuntimeError: when called, if ``delta`` is not positive, or the shapes do not broadcast.
 
     See `torch.nn.HuberLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.HuberLoss.html>`_ and "Robust
@@ -107,5 +107,5 @@ class HuberLoss(Loss):
         self.delta = delta
 
     def __call__(self, input: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Compare the two, which have any shape."""
+        """Return the loss of ``input`` against ``target``, arrays of any shape."""
         return F.huber_loss(input, target, reduction=self.reduction, delta=self.delta)

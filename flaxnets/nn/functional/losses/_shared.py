@@ -30,7 +30,7 @@ def current_reduction(reduction: str, name: str) -> str:
     """Map torch's old name of the mean to the present one, with torch's warning.
 
     Raises:
-        ValueError: if there is no such reduction.
+        ValueError: for an unknown reduction.
     """
     if reduction == "elementwise_mean":
         warnings.warn(
@@ -44,7 +44,7 @@ def current_reduction(reduction: str, name: str) -> str:
 
 
 def check_reduction(reduction: str, name: str) -> None:
-    """Raise ValueError if there is no such reduction."""
+    """Raise ValueError for an unknown reduction."""
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"{name}: reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
 
@@ -53,7 +53,7 @@ def reduced(loss: jax.Array, reduction: str, name: str) -> jax.Array:
     """The elements' losses unchanged, their mean or their sum.
 
     Raises:
-        ValueError: if there is no such reduction.
+        ValueError: for an unknown reduction.
         RuntimeError: for the mean of integers.
     """
     reduction = current_reduction(reduction, name)

@@ -48,7 +48,7 @@ def binary_cross_entropy(
         reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: if input and target differ in shape, or there is no such reduction.
+        ValueError: if input and target differ in shape, or for an unknown reduction.
         RuntimeError: if the weight does not broadcast, input and target differ in dtype, or a value is known not to
             be a probability.
         NotImplementedError: for whole or complex numbers.
@@ -96,7 +96,7 @@ def binary_cross_entropy_with_logits(
         pos_weight: of the positive part of each element's loss; broadcasts to the input.
 
     Raises:
-        ValueError: if input and target differ in shape, or there is no such reduction.
+        ValueError: if input and target differ in shape, or for an unknown reduction.
         RuntimeError: if a weight does not broadcast, or the target has integers.
         NotImplementedError: for an input of whole or complex numbers.
 
@@ -140,7 +140,7 @@ def soft_margin_loss(
 
     Raises:
         RuntimeError: if the target does not broadcast, or for an input of integers.
-        ValueError: if there is no such reduction.
+        ValueError: for an unknown reduction.
 
     See `torch.nn.functional.soft_margin_loss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.soft_margin_loss.html>`_.
@@ -175,7 +175,7 @@ def multilabel_soft_margin_loss(
 
     Raises:
         RuntimeError: if the shapes do not broadcast.
-        ValueError: if there is no such reduction.
+        ValueError: for an unknown reduction.
         IndexError: for an input without axes.
         NotImplementedError: for an input of whole or complex numbers.
 

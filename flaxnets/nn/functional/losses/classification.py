@@ -38,7 +38,7 @@ def nll_loss(
             targets' weights: NaN if that is zero.
 
     Raises:
-        ValueError: if the batch sizes differ, for an input without axes, or if there is no such reduction.
+        ValueError: if the batch sizes differ, for an input without axes, or for an unknown reduction.
         RuntimeError: if the shapes differ otherwise, the weight does not fit, or the target has no integers.
         IndexError: if a target is known to be no class; one that is not known becomes NaN.
 

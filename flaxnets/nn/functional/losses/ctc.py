@@ -40,7 +40,7 @@ def ctc_loss(
         RuntimeError: if the shapes do not fit, a length is known to be out of range, or ``blank`` is no class.
         TypeError: if one of the lengths is an array, and the other is not.
         IndexError: if a label is known to be no class.
-        ValueError: if there is no such reduction.
+        ValueError: for an unknown reduction.
         NotImplementedError: in half precision, as in torch.
 
     See `torch.nn.functional.ctc_loss

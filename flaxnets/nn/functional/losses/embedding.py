@@ -42,7 +42,7 @@ def cosine_embedding_loss(
 
     Raises:
         RuntimeError: if the shapes do not fit.
-        ValueError: if there is no such reduction.
+        ValueError: for an unknown reduction.
 
     See `torch.nn.functional.cosine_embedding_loss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cosine_embedding_loss.html>`_.
@@ -94,7 +94,7 @@ def triplet_margin_loss(
         reduction: ``"none"`` (one loss per triplet), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: if the margin is not positive, or there is no such reduction.
+        ValueError: if the margin is not positive, or for an unknown reduction.
         RuntimeError: if the numbers of axes differ, or the shapes do not broadcast.
 
     See `torch.nn.functional.triplet_margin_loss
@@ -137,7 +137,7 @@ def triplet_margin_with_distance_loss(
         reduction: ``"none"`` (one loss per triplet), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: if the margin is not positive, or there is no such reduction.
+        ValueError: if the margin is not positive, or for an unknown reduction.
         RuntimeError: if the numbers of axes differ.
 
     See `torch.nn.functional.triplet_margin_with_distance_loss

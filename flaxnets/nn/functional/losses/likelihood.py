@@ -113,7 +113,7 @@ def poisson_nll_loss(
         reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: if there is no such reduction.
+        ValueError: for an unknown reduction.
         RuntimeError: if the shapes do not broadcast.
 
     See `torch.nn.functional.poisson_nll_loss
@@ -152,7 +152,7 @@ def kl_div(
         log_target: whether ``target`` has log-probabilities.
 
     Raises:
-        ValueError: if there is no such reduction.
+        ValueError: for an unknown reduction.
         RuntimeError: if the shapes do not broadcast, or for whole or complex numbers.
 
     See `torch.nn.functional.kl_div

@@ -34,7 +34,7 @@ def hinge_embedding_loss(
 
     Raises:
         RuntimeError: if the shapes do not broadcast.
-        ValueError: if there is no such reduction.
+        ValueError: for an unknown reduction.
 
     See `torch.nn.functional.hinge_embedding_loss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hinge_embedding_loss.html>`_.
@@ -70,7 +70,7 @@ def margin_ranking_loss(
 
     Raises:
         RuntimeError: if the numbers of axes differ, or the shapes do not broadcast.
-        ValueError: if there is no such reduction.
+        ValueError: for an unknown reduction.
 
     See `torch.nn.functional.margin_ranking_loss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.margin_ranking_loss.html>`_.
@@ -111,7 +111,7 @@ def multi_margin_loss(
         reduction: ``"none"`` for each target's loss, ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: for another ``p``, a weight that has not one axis, or if there is no such reduction.
+        ValueError: for another ``p``, a weight that has not one axis, or for an unknown reduction.
         RuntimeError: if the shapes do not fit, or a target is known to be no class; one that is not known gives NaN.
 
     See `torch.nn.functional.multi_margin_loss
@@ -178,7 +178,7 @@ def multilabel_margin_loss(
 
     Raises:
         RuntimeError: if the shapes do not fit, or a target is known to be neither class nor -1.
-        ValueError: if there is no such reduction.
+        ValueError: for an unknown reduction.
 
     See `torch.nn.functional.multilabel_margin_loss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.multilabel_margin_loss.html>`_.

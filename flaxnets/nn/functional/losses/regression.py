@@ -61,7 +61,7 @@ def l1_loss(
 
     Raises:
         RuntimeError: if the shapes do not broadcast.
-        ValueError: if there is no such reduction, or the weight has another shape.
+        ValueError: for an unknown reduction, or the weight has another shape.
 
     See `torch.nn.functional.l1_loss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.l1_loss.html>`_.
@@ -126,7 +126,7 @@ def huber_loss(
 
     Raises:
         RuntimeError: if the shapes do not broadcast, or ``delta`` is not positive.
-        ValueError: if there is no such reduction, or the weight has another shape.
+        ValueError: for an unknown reduction, or the weight has another shape.
         NotImplementedError: for whole or complex numbers.
 
     See `torch.nn.functional.huber_loss
@@ -170,7 +170,7 @@ def smooth_l1_loss(
 
     Raises:
         RuntimeError: if the shapes do not broadcast, or ``beta`` is negative.
-        ValueError: if there is no such reduction.
+        ValueError: for an unknown reduction.
         NotImplementedError: for whole or complex numbers.
 
     See `torch.nn.functional.smooth_l1_loss
