@@ -15,7 +15,7 @@ from flax import nnx
 from flaxnets.parity._torch import torch
 from flaxnets.parity.measures import relative_error, scaled_error
 from flaxnets.parity.precision import full_precision
-from flaxnets.parity.trees import named_modules, named_variables
+from flaxnets.parity.trees import clone, named_modules, named_variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,7 +209,7 @@ def mapped_call(call: Call, function: Callable[[Any], Any]) -> Call:
 
 def prepare_flax(module: nnx.Module, call: Call) -> nnx.Module:
     """Return a copy of the Flax module in the mode and the precision of a call."""
-    module = nnx.clone(module)
+    module = clone(module)
     wide = jnp.result_type(call.dtype, jnp.complex64)
     for variable in named_variables(module).values():
         value = variable.get_value()

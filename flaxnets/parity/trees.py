@@ -21,7 +21,8 @@ def join(prefix: str, name: object) -> str:
 def named_modules(module: nnx.Module) -> dict[str, nnx.Module]:
     """Return the module, under the name ``""``, and all modules below it, each under its first path.
 
-    The order is that of the attributes' definition. ``nnx.merge`` and ``nnx.clone`` sort attributes by their names.
+    The order is that of the attributes' definition. ``nnx.merge`` and ``nnx.clone`` sort attributes by their names,
+    :func:`clone` does not.
 
     >>> list(named_modules(nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))))
     ['', 'layers', 'layers.0']
@@ -44,6 +45,38 @@ def named_variables(module: nnx.Module, *, remove_duplicate: bool = True) -> dic
         name: node for name, node in walk if isinstance(node, nnx.Variable) and not isinstance(node, NOT_STATE)
     }
     return {name: variable for name, variable in variables.items() if variable.get_raw_value() is not None}
+
+
+def clone(module: nnx.Module) -> nnx.Module:
+    """Copy a module with all variables; the attributes keep their order.
+
+    >>> [*named_variables(clone(nnx.LayerNorm(2, rngs=nnx.Rngs(0))))]
+    ['scale', 'bias']
+    """
+    copied = nnx.clone(module)
+    _restore_order(module, copied, set())
+    return copied
+
+
+def _restore_order(node: Any, copied: Any, seen: set[int]) -> None:
+    if not isinstance(node, (nnx.Module, list, tuple, Mapping)) or id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, nnx.Module):
+        _sort_as(vars(node), vars(copied))
+    elif isinstance(node, dict):
+        _sort_as(node, copied)
+    children = dict(_children(copied))
+    for key, child in _children(node):
+        if key in children:
+            _restore_order(child, children[key], seen)
+
+
+def _sort_as(order: Mapping[Any, Any], mapping: dict[Any, Any]) -> None:
+    known = {key: mapping[key] for key in order if key in mapping}
+    rest = {key: value for key, value in mapping.items() if key not in known}
+    mapping.clear()
+    mapping.update(known | rest)
 
 
 def _walk(

@@ -1,5 +1,6 @@
 """Search the known mistakes for one that explains a difference."""
 
+import contextlib
 import functools
 import itertools
 import time
@@ -35,6 +36,7 @@ from flaxnets.parity.causes.variants import (
     number,
     setting,
 )
+from flaxnets.parity.measures import relative_error
 from flaxnets.parity.run import Outcome
 
 if TYPE_CHECKING:
@@ -49,16 +51,22 @@ MODULE_RULES = (
     *training.MODULE_RULES,
 )  # fmt: skip
 
-# Seconds that a search may take, and how many mistakes may be combined.
-LIMIT = 10.0
+# What a search may cost, so that the same mistakes are tried on every machine: how often the torch module runs.
+# Large modules are limited by seconds of work, too.
+RUNS = 6000
+_SECONDS = 60.0
+# How many mistakes may be combined.
 _DEPTH = 3
 _BEAM = 4
+
+# By how much the order of additions changes what a module returns, at most.
+_ROUNDING = 1e-9
 
 # By how many ranks a mistake is less likely if everything around it agrees.
 _FAR = 4
 
 
-def find_cause(isolated: "Isolated", limit: float = LIMIT) -> Cause | None:
+def find_cause(isolated: "Isolated", runs: int = RUNS) -> Cause | None:
     """Name the mistake that makes a Flax module differ from a torch module.
 
     Each known mistake is made in a copy of the torch module. A mistake is the cause if this copy gives what the Flax
@@ -66,7 +74,7 @@ def find_cause(isolated: "Isolated", limit: float = LIMIT) -> Cause | None:
 
     Args:
         isolated: the two modules, the inputs, and both outcomes.
-        limit: the seconds after which the search gives up.
+        runs: how many times the torch module may run before the search gives up.
 
     Returns:
         The cause, or None if the two agree, or if no known mistake explains the difference.
@@ -77,10 +85,10 @@ def find_cause(isolated: "Isolated", limit: float = LIMIT) -> Cause | None:
     cause = precision.find_narrow(isolated, before)
     if cause is not None:
         return cause
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _one_thread():
         warnings.simplefilter("ignore")  # a mistake may be one that torch warns of
         try:
-            search = _Search(isolated, limit)
+            search = _Search(isolated, runs)
         except Exception:  # a module whose calls cannot be recorded
             return None
         found = search.tied() or search.single(0.6) or search.number(0.75) or search.several(1.0)
@@ -90,17 +98,28 @@ def find_cause(isolated: "Isolated", limit: float = LIMIT) -> Cause | None:
     return Cause(variant.name, variant.text, variant.fix, before, after)
 
 
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Many small calls are faster so: on a busy machine, threads wait for each other for longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 Found = tuple[Variant, float]
 
 
 class _Search:
-    def __init__(self, isolated: "Isolated", limit: float):
-        self.isolated, self.limit = isolated, limit
-        self.begin, self.wall = self._clock(), time.monotonic()
+    def __init__(self, isolated: "Isolated", runs: int):
+        self.isolated, self.limit, self.runs = isolated, runs, 0
+        self.begin = time.thread_time()
         self.watched = Watched(isolated.torch_module)
         with torch.no_grad():
             unchanged = self.watched.run(isolated.run, {})
-            if any(not np.array_equal(a, b, equal_nan=True) for a, b in _arrays(unchanged, isolated.expected)):
+            if any(relative_error(a, b) > _ROUNDING for a, b in _arrays(unchanged, isolated.expected)):
                 self.watched.is_out_of_place = False
             self.sites = sites = self.watched.record(isolated.run)
         hints = Hints.of(isolated.flax_module)
@@ -125,17 +144,13 @@ class _Search:
         has_wrong_output = any(kind == "output" and not error <= gate for kind, _, error, gate in errors)
         return (has_wrong_output and suspicious(self.isolated, sites)) or {site.key for site in sites}
 
-    @staticmethod
-    def _clock() -> float:
-        """Seconds of work: on a busy machine no fewer mistakes are tried."""
-        return time.thread_time()
-
     def is_late(self, part: float) -> bool:
-        """Whether this part of the time is over."""
-        return self._clock() - self.begin > part * self.limit or time.monotonic() - self.wall > 6 * part * self.limit
+        """Whether this part of the search has cost what it may cost."""
+        return self.runs > part * self.limit or time.thread_time() - self.begin > part * _SECONDS
 
     def run(self, variant: Variant, gradients: bool = False) -> Outcome | None:
         """The torch module with a mistake, or None if the mistake cannot be made there."""
+        self.runs += 1
         try:
             with torch.set_grad_enabled(gradients):
                 return self.watched.run(self.isolated.run, variant.plan)
