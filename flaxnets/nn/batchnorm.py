@@ -78,14 +78,19 @@ class NormBase(Module):
         state_dict: MutableMapping[str, Any],
         prefix: str,
         local_metadata: Mapping[str, Any],
-        *arguments: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
     ) -> None:
         # Version 2 introduced the counter. An older state dict has none, so the module keeps its current count.
         if (local_metadata.get("version") or 1) < 2 and self.num_batches_tracked is not None:
             count = self.num_batches_tracked.get_value()
             is_abstract = isinstance(count, jax.ShapeDtypeStruct)
             state_dict.setdefault(f"{prefix}num_batches_tracked", jnp.zeros((), int) if is_abstract else count)
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, *arguments)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
 
 
 class _BatchNorm(NormBase):

@@ -312,7 +312,9 @@ class Module(nnx.Module):
 
     # Modes, gradients.
 
-    def train(self: M, mode: bool = True, **attributes: Any) -> M:
+    # Flax's methods return nothing; torch's return the module.
+
+    def train(self: M, mode: bool = True, **attributes: Any) -> M:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Put this module and all below it in training mode, or in evaluation mode with ``mode=False``.
 
         Raises:
@@ -328,7 +330,7 @@ class Module(nnx.Module):
                 module.train(mode)  # it may stay in evaluation mode
         return self
 
-    def eval(self: M, **attributes: Any) -> M:
+    def eval(self: M, **attributes: Any) -> M:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Put this module and all below it in evaluation mode."""
         return self.train(False, **attributes)
 

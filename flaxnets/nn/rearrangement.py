@@ -70,12 +70,14 @@ class Reduce(Module):
 class _Plan(_einmix._EinmixMixin):
     """The einsum, parameter shapes and rearrangements that einops derives from a pattern."""
 
-    def _create_rearrange_layers(self, before: Any, lengths: Any, after: Any, after_lengths: Any) -> None:
-        self.before = before and Rearrange(before, **lengths)
-        self.after = after and Rearrange(after, **after_lengths)
+    def _create_rearrange_layers(
+        self, pre_reshape_pattern: Any, pre_reshape_lengths: Any, post_reshape_pattern: Any, post_reshape_lengths: Any
+    ) -> None:
+        self.before = pre_reshape_pattern and Rearrange(pre_reshape_pattern, **pre_reshape_lengths)
+        self.after = post_reshape_pattern and Rearrange(post_reshape_pattern, **post_reshape_lengths)
 
-    def _create_parameters(self, weight: Any, weight_bound: float, bias: Any, bias_bound: float) -> None:
-        self.shapes = {"weight": (weight, weight_bound), "bias": (bias, bias_bound)}
+    def _create_parameters(self, weight_shape: Any, weight_bound: float, bias_shape: Any, bias_bound: float) -> None:
+        self.shapes = {"weight": (weight_shape, weight_bound), "bias": (bias_shape, bias_bound)}
 
 
 class EinMix(Module):

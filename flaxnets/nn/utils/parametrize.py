@@ -67,7 +67,7 @@ class ParametrizationList(ModuleList):
         for name, part in zip(self._names(), [value] if self.is_tensor else value, strict=True):
             getattr(self, name).set_value(part)
 
-    def __call__(self) -> jax.Array:
+    def __call__(self) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Compute the parameter, or return the one of the context :func:`cached`."""
         cache = _cache.get()
         if cache is None:
