@@ -243,7 +243,7 @@ class _Search:
         if target.shape != old.shape or not np.isfinite(target).all():
             return None
         value = unknown.start * 1.01 if unknown.start else 0.01
-        misfit = np.linalg.norm(target - old)
+        misfit = remaining = np.linalg.norm(target - old)
         for _ in range(12):
             outcome = self.run(unknown.variant(value))
             if outcome is None:
