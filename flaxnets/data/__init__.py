@@ -13,6 +13,7 @@ from flaxnets.data.examples import Dataset as Dataset
 from flaxnets.data.examples import Part as Part
 from flaxnets.data.examples import Split as Split
 from flaxnets.data.files import DataError as DataError
+from flaxnets.data.image_files import DecodedImages as DecodedImages
 from flaxnets.data.image_files import ImageFiles as ImageFiles
 from flaxnets.data.image_files import read_image as read_image
 from flaxnets.data.image_sets import list_images as list_images

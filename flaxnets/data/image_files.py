@@ -44,6 +44,15 @@ class ImageFiles:
         """Returns the first ``count`` examples."""
         return ImageFiles(self.paths[:count], self.targets[:count])
 
+    def decoded(
+        self, image_shape: tuple[int, int, int], augmentation: Augmentation | None = None, workers: int = 2
+    ) -> "DecodedImages":
+        """Return these images with one shape, for :class:`flaxnets.training.Batches`.
+
+        The arguments are those of :class:`DecodedImages`.
+        """
+        return DecodedImages(self, image_shape, augmentation, workers)
+
     def batches(
         self,
         order: np.ndarray,
@@ -98,6 +107,35 @@ class ImageFiles:
         rng = np.random.default_rng((*seed, int(index)))
         image = (augmentation or Augmentation()).crop_and_flip(image, (size[0], size[1]), rng)
         return np.asarray(image).reshape(*size, channels).transpose(2, 0, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodedImages:
+    """Images of files with one shape: a :class:`flaxnets.training.Stream`.
+
+    Attributes:
+        files: The images.
+        image_shape: Channels, height and width of each batch's images.
+        augmentation: Random crops and flips of training images.
+        workers: Number of threads that decode ahead.
+    """
+
+    files: ImageFiles
+    image_shape: tuple[int, int, int]
+    augmentation: Augmentation | None = None
+    workers: int = 2
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def batches(
+        self, order: np.ndarray, batch_size: int, *, seed: tuple[int, ...] | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield images and classes of the examples in ``order``; only batches with a seed are augmented."""
+        decode = functools.partial(
+            self.files.batches, order, batch_size, image_shape=self.image_shape, workers=self.workers
+        )
+        return decode() if seed is None else decode(augmentation=self.augmentation, seed=seed)
 
 
 def read_image(path: str | os.PathLike, image_shape: tuple[int, int, int]) -> np.ndarray:
