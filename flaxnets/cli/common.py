@@ -19,9 +19,8 @@ from flaxnets.cli.help import format_help, is_positional, literal_choices, metav
 from flaxnets.registry import suggest
 
 if TYPE_CHECKING:
-    import numpy as np
 
-    from flaxnets.data import Augmentation, Dataset, ImageFiles, Split
+    from flaxnets.data import Dataset, Split
     from flaxnets.data.complaints import BadFiles
     from flaxnets.training import LoadedRun
 
@@ -255,35 +254,6 @@ def examples_to_test(run: "LoadedRun", data: "Dataset", count: int | None = None
         return Split(*next(part.batches(np.arange(len(part)), len(part), image_shape=image_shape(run))))
     except DataError as error:
         raise UsageError(error) from error
-
-
-@dataclasses.dataclass(frozen=True)
-class Decoded:
-    """Images in files as batches of the shape that a network takes.
-
-    Attributes:
-        files: the images.
-        image_shape: channels, height and width.
-        augmentation: how training images are changed at random.
-        workers: how many threads decode ahead.
-    """
-
-    files: "ImageFiles"
-    image_shape: tuple[int, int, int]
-    augmentation: "Augmentation | None" = None
-    workers: int = 2
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def batches(
-        self, order: "np.ndarray", batch_size: int, *, seed: tuple[int, ...] | None
-    ) -> "Iterator[tuple[np.ndarray, np.ndarray]]":
-        """Yields images and labels, as :class:`flaxnets.training.Stream` says."""
-        given: dict[str, Any] = {"image_shape": self.image_shape, "workers": self.workers}
-        if seed is not None:
-            given |= {"augmentation": self.augmentation, "seed": seed}
-        return self.files.batches(order, batch_size, **given)
 
 
 def image_shape(run: "LoadedRun") -> tuple[int, int, int]:

@@ -8,7 +8,6 @@ import tyro
 
 from flaxnets.cli.common import (
     DatasetName,
-    Decoded,
     Device,
     Folder,
     RunFolder,
@@ -84,7 +83,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
         part = data.part(options.split) if options.split else data.test
     except DataError as error:
         raise UsageError(f"--split {options.split}: {error}") from error
-    task, source = TASKS[data.task], part if isinstance(part, Split) else Decoded(part, image_shape(run))
+    task, source = TASKS[data.task], part if isinstance(part, Split) else part.decoded(image_shape(run))
     if not images:
         record = evaluate(run.model, source, objective=task.objective, transform=run.transform)
         record = {key.replace("test", name, 1): value for key, value in record.items()}

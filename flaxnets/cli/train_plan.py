@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flaxnets.cli.common import Decoded, UsageError
+from flaxnets.cli.common import UsageError
 from flaxnets.cli.train_options import Options, given_options, resolved_dataset
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Plan:
         def source(part: Any, augmentation: "Augmentation | None") -> Any:
             if isinstance(part, Split):
                 return part
-            return Decoded(part, _image_shape(self.config["input_shape"]), augmentation, self.options.workers)
+            return part.decoded(_image_shape(self.config["input_shape"]), augmentation, self.options.workers)
 
         return source(self.data.train, self.augmentation), source(self.data.test, None)
 
