@@ -19,7 +19,6 @@ from flaxnets.cli.help import format_help, is_positional, literal_choices, metav
 from flaxnets.registry import suggest
 
 if TYPE_CHECKING:
-
     from flaxnets.data import Dataset, Split
     from flaxnets.data.complaints import BadFiles
     from flaxnets.training import LoadedRun

@@ -51,7 +51,9 @@ def main(arguments: Sequence[str], prog: str) -> int:
     model.eval()
     print(summary(model, _input(entry.task, entry.input_shape, options.batch)))
     if entry.recipe.settings():
-        recipe = ", ".join(f"{key}={getattr(value, '__name__', value)}" for key, value in entry.recipe.settings().items())
+        recipe = ", ".join(
+            f"{key}={getattr(value, '__name__', value)}" for key, value in entry.recipe.settings().items()
+        )
         print(f"Trained by default with: {recipe}")
     return 0
 

@@ -93,7 +93,9 @@ def splits(task: str, shape: tuple[int, ...], rng: np.random.Generator) -> list[
     return [split(4 * STEPS), split(6)]
 
 
-def train(arch: str, seed: int, data: list[Split], step: StepOptions | None = None, **options) -> tuple[nnx.Module, list[dict]]:
+def train(
+    arch: str, seed: int, data: list[Split], step: StepOptions | None = None, **options
+) -> tuple[nnx.Module, list[dict]]:
     """Trains a small network, with all that a run carries from step to step: slots, an average, sums, keys."""
     sizes, shape = NETWORKS[arch]
     task, model = TASKS[get_entry(arch).task], flaxnets.create_model(arch, **sizes, rngs=nnx.Rngs(seed))

@@ -140,7 +140,7 @@ def test_a_run_compiles_its_step_once_and_reads_metrics_alone(monkeypatch: pytes
         return classification(*arguments)
 
     def recorded(tree):
-        fetched.extend(leaf.shape for leaf in jax.tree.leaves(tree))
+        fetched.extend(np.shape(leaf) for leaf in jax.tree.leaves(tree))
         return fetch(tree)
 
     monkeypatch.setattr(jax, "device_get", recorded)

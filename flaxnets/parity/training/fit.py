@@ -13,6 +13,7 @@ from flaxnets.parity._torch import torch
 from flaxnets.training import Batches
 from flaxnets.training.objectives import means
 from flaxnets.training.optimizers import make_optimizer
+from flaxnets.training.train_state import as_batch
 
 Record = dict[str, Any]
 
@@ -59,7 +60,7 @@ def fit_torch(
         twin.get_parameter(name).requires_grad_(False)
     averaged = copy.deepcopy(twin)
     optimizer = _optimizer(config, list(twin.parameters()))
-    make, key, position = jax.jit(train), jax.random.key(config["seed"]), 0
+    make, key, position = jax.jit(as_batch), jax.random.key(config["seed"]), 0
     records = []
     for epoch in range(1, config["epochs"] + 1):
         twin.train()
@@ -129,5 +130,5 @@ def _evaluate(averaged: Any, twin: Any, config: Mapping[str, Any], test: Batches
     sums: Counter[str] = Counter()
     with torch.no_grad():
         for chosen in test.all():
-            sums.update(_measure(averaged, config, test(chosen))[1])
+            sums.update(_measure(averaged, config, as_batch(chosen))[1])
     return sums
