@@ -22,7 +22,30 @@ def _check_no_projection(layer: str, proj_size: object) -> None:
         raise ValueError(f"{layer}: only LSTM supports proj_size, got proj_size={proj_size!r}")
 
 
-class RNN(RNNBase):
+class _SingleStateRNN(RNNBase):
+    """Base of the recurrent layers whose state is one array."""
+
+    @overload
+    def __call__(
+        self, input: Float[Array, "... in"], hx: _Hidden = None, *, masks: _Masks = None
+    ) -> tuple[Float[Array, "... out"], Float[Array, "... hidden"]]: ...
+    @overload
+    def __call__(
+        self, input: PaddedSequence, hx: _Hidden = None, *, masks: _Masks = None
+    ) -> tuple[PaddedSequence, Float[Array, "... hidden"]]: ...
+    def __call__(
+        self, input: Float[Array, "... in"] | PaddedSequence, hx: _Hidden = None,
+        *, masks: _Masks = None,
+    ) -> tuple[Float[Array, "... out"] | PaddedSequence, Float[Array, "... hidden"]]:  # fmt: skip
+        """Return the outputs of all steps and the last hidden states, ``(output, h_n)``.
+
+        ``masks`` replaces the drawn dropout masks: one mask per gap between layers, time first.
+        """
+        output, (h_n,) = self._run(input, None if hx is None else (hx,), masks)
+        return output, h_n
+
+
+class RNN(_SingleStateRNN):
     """Elman network of several layers: ``h' = tanh(weight_ih @ x + bias_ih + weight_hh @ h + bias_hh)``.
 
     Maps ``(T, N, input_size)`` and ``h_0 (D * num_layers, N, hidden_size)`` to ``(T, N, D * hidden_size)`` and ``h_n``,
@@ -74,27 +97,8 @@ class RNN(RNNBase):
         mode = f"RNN_{nonlinearity.upper()}"
         super().__init__(mode, input_size, hidden_size, num_layers, *flags, dtype=dtype, rngs=rngs)
 
-    @overload
-    def __call__(
-        self, input: Float[Array, "... in"], hx: _Hidden = None, *, masks: _Masks = None
-    ) -> tuple[Float[Array, "... out"], Float[Array, "... hidden"]]: ...
-    @overload
-    def __call__(
-        self, input: PaddedSequence, hx: _Hidden = None, *, masks: _Masks = None
-    ) -> tuple[PaddedSequence, Float[Array, "... hidden"]]: ...
-    def __call__(
-        self, input: Float[Array, "... in"] | PaddedSequence, hx: _Hidden = None,
-        *, masks: _Masks = None,
-    ) -> tuple[Float[Array, "... out"] | PaddedSequence, Float[Array, "... hidden"]]:  # fmt: skip
-        """Return the outputs of all steps and the last hidden states, ``(output, h_n)``.
 
-        ``masks`` replaces the drawn dropout masks: one mask per gap between layers, time first.
-        """
-        output, (h_n,) = self._run(input, None if hx is None else (hx,), masks)
-        return output, h_n
-
-
-class GRU(RNNBase):
+class GRU(_SingleStateRNN):
     """Gated recurrent units (GRU) of several layers; the new gate is ``tanh(W_in @ x + b_in + r * (W_hn @ h + b_hn))``.
 
     Maps ``(T, N, input_size)`` and ``h_0 (D * num_layers, N, hidden_size)`` to ``(T, N, D * hidden_size)`` and ``h_n``,
@@ -137,22 +141,6 @@ class GRU(RNNBase):
         _check_no_projection("GRU", proj_size)
         flags = bias, batch_first, dropout, bidirectional
         super().__init__("GRU", input_size, hidden_size, num_layers, *flags, dtype=dtype, rngs=rngs)
-
-    @overload
-    def __call__(
-        self, input: Float[Array, "... in"], hx: _Hidden = None, *, masks: _Masks = None
-    ) -> tuple[Float[Array, "... out"], Float[Array, "... hidden"]]: ...
-    @overload
-    def __call__(
-        self, input: PaddedSequence, hx: _Hidden = None, *, masks: _Masks = None
-    ) -> tuple[PaddedSequence, Float[Array, "... hidden"]]: ...
-    def __call__(
-        self, input: Float[Array, "... in"] | PaddedSequence, hx: _Hidden = None,
-        *, masks: _Masks = None,
-    ) -> tuple[Float[Array, "... out"] | PaddedSequence, Float[Array, "... hidden"]]:  # fmt: skip
-        """Return ``(output, h_n)``; ``masks`` as in :meth:`RNN.__call__`."""
-        output, (h_n,) = self._run(input, None if hx is None else (hx,), masks)
-        return output, h_n
 
 
 class LSTM(RNNBase):

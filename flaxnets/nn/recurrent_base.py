@@ -17,7 +17,7 @@ from flaxnets.nn import functional as F
 from flaxnets.nn import init
 from flaxnets.nn._arguments import changed
 from flaxnets.nn.functional.recurrent import scan_layers
-from flaxnets.nn.functional.recurrent_steps import KINDS, LayerWeights, State
+from flaxnets.nn.functional.recurrent_steps import RECURRENCES, LayerWeights, State
 from flaxnets.nn.module import Module
 from flaxnets.nn.parameter import redraw, reserved
 from flaxnets.nn.utils.rnn import PaddedSequence
@@ -62,8 +62,8 @@ class RNNBase(Module):
         _check_types(name, int, input_size=input_size, hidden_size=hidden_size)
         _check_types(name, numbers.Integral, num_layers=num_layers, proj_size=proj_size)
         _check_sizes(name, hidden_size, proj_size, input_size=input_size, num_layers=num_layers)
-        if mode not in KINDS:
-            raise ValueError(f"{name}: mode must be one of {list(KINDS)}, got {mode!r}")
+        if mode not in RECURRENCES:
+            raise ValueError(f"{name}: mode must be one of {list(RECURRENCES)}, got {mode!r}")
         self.mode = mode
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -110,7 +110,7 @@ class RNNBase(Module):
         return (f"l{layer}", f"l{layer}_reverse") if self.bidirectional else (f"l{layer}",)
 
     def _add_weights(self, layer: int, suffix: str, dtype: DTypeLike) -> None:
-        gates, out_size = KINDS[self.mode].gates * self.hidden_size, self.proj_size or self.hidden_size
+        gates, out_size = RECURRENCES[self.mode].gates * self.hidden_size, self.proj_size or self.hidden_size
         in_size = self.input_size if layer == 0 else out_size * len(self._suffixes(layer))
         shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates, in_size), "weight_hh": (gates, out_size)}
         if self.bias:
@@ -138,11 +138,11 @@ class RNNBase(Module):
         self, input: jax.Array | PaddedSequence, hx: Sequence[jax.Array] | None, masks: Sequence[jax.Array] | None
     ) -> tuple[Any, State]:
         layer, sizes = type(self).__name__, (self.proj_size or self.hidden_size, self.hidden_size)
-        kind = KINDS[self.mode]
+        recurrence = RECURRENCES[self.mode]
         weights = [[self._weights(suffix) for suffix in self._suffixes(k)] for k in range(self.num_layers)]
-        states = dict(zip(kind.states, sizes, strict=False))
+        states = dict(zip(recurrence.states, sizes, strict=False))
         drop = functools.partial(self._drop, masks=masks)
-        return scan_layers(layer, kind, input, hx, weights, states, self.batch_first, drop)
+        return scan_layers(layer, recurrence, input, hx, weights, states, self.batch_first, drop)
 
     def _drop(self, output: jax.Array, gap: int, masks: Sequence[jax.Array] | None) -> jax.Array:
         if not self.training or self.dropout == 0:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from flaxnets.nn import init
 from flaxnets.nn._arguments import changed, check_sizes
-from flaxnets.nn.functional.recurrent_steps import KINDS, LayerWeights, State, step_once
+from flaxnets.nn.functional.recurrent_steps import RECURRENCES, LayerWeights, State, step_once
 from flaxnets.nn.module import Module
 from flaxnets.nn.parameter import Parameter, redraw, reserved
 
@@ -83,7 +83,7 @@ class RNNCellBase(Module):
     def _step(self, mode: str, input: jax.Array, hx: tuple[jax.Array, ...] | None) -> State:
         biases = [None if bias is None else bias[...] for bias in (self.bias_ih, self.bias_hh)]
         weights = LayerWeights(self.weight_ih[...], self.weight_hh[...], *biases)
-        return step_once(type(self).__name__, KINDS[mode], input, hx, weights)
+        return step_once(type(self).__name__, RECURRENCES[mode], input, hx, weights)
 
 
 class RNNCell(RNNCellBase):

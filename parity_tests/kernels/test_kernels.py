@@ -23,8 +23,7 @@ from flaxnets.kernels.reductions import over_last_axis, row_totals, spread, tota
 from flaxnets.kernels.shuffling import exchange_rows, interleave
 from flaxnets.nn import functional as F
 from flaxnets.nn.functional.recurrent import scan_layers
-from flaxnets.nn.functional.recurrent_steps import KINDS as KINDS_OF_RECURRENCE
-from flaxnets.nn.functional.recurrent_steps import LayerWeights
+from flaxnets.nn.functional.recurrent_steps import RECURRENCES, LayerWeights
 from flaxnets.parity import assert_parity
 from flaxnets.training import TASKS, Batch, Engine, StepOptions, TrainState, classification, make_train_step
 from flaxnets.training.layout._interpreter import evaluate
@@ -137,12 +136,12 @@ ATTENTION: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
 
 def recurrent(mode: str, layers: int, directions: int, names: list[str], x: Any, *arrays: Any) -> Any:
     """Outputs and last states in one vector; the first arrays are the states before the first step."""
-    kind, count = KINDS_OF_RECURRENCE[mode], layers * directions
-    hx, rest = arrays[: len(kind.states)], iter(arrays[len(kind.states) :])
+    recurrence, count = RECURRENCES[mode], layers * directions
+    hx, rest = arrays[: len(recurrence.states)], iter(arrays[len(recurrence.states) :])
     weights = [LayerWeights(**{name: next(rest) for name in names}) for _ in range(count)]
     by_layer = [weights[i : i + directions] for i in range(0, count, directions)]
-    sizes = {name: state.shape[-1] for name, state in zip(kind.states, hx, strict=True)}
-    output, last = scan_layers("RNN", kind, x, hx, by_layer, sizes)
+    sizes = {name: state.shape[-1] for name, state in zip(recurrence.states, hx, strict=True)}
+    output, last = scan_layers("RNN", recurrence, x, hx, by_layer, sizes)
     return jnp.concatenate([output.ravel(), *(state.ravel() for state in last)])
 
 
@@ -156,9 +155,9 @@ def recurrent_case(
     hidden: int = 6,
 ) -> Any:
     steps, size = 5, 4
-    kind, out = KINDS_OF_RECURRENCE[mode], projection or hidden
-    gates, widths = kind.gates * hidden, [size] + [out * directions] * (layers - 1)
-    states = [(layers * directions, batch, width) for width, _ in zip((out, hidden), kind.states, strict=False)]
+    recurrence, out = RECURRENCES[mode], projection or hidden
+    gates, widths = recurrence.gates * hidden, [size] + [out * directions] * (layers - 1)
+    states = [(layers * directions, batch, width) for width, _ in zip((out, hidden), recurrence.states, strict=False)]
     shapes = []
     for width in widths:
         own = {"weight_ih": (gates, width), "weight_hh": (gates, out)}

@@ -11,45 +11,46 @@ from flaxnets import kernels
 from flaxnets.autocast import cast_operands
 from flaxnets.nn._arguments import check_ndim
 from flaxnets.nn.functional.linear import linear
-from flaxnets.nn.functional.recurrent_steps import Kind, LayerWeights, State, Step
+from flaxnets.nn.functional.recurrent_steps import LayerWeights, Recurrence, State
 from flaxnets.nn.utils.rnn import Lengths, PaddedSequence
 
 
-@functools.partial(jax.jit, static_argnames=("step", "reverse"))  # else every eager call compiles its scan anew
+# Without jit, every eager call would compile its scan.
+@functools.partial(jax.jit, static_argnames=("recurrence", "reverse"))
 def scan_layer(
-    step: Step, input: Float[Array, "t n in"], state: State, weights: LayerWeights, reverse: bool = False
+    recurrence: Recurrence, input: Float[Array, "t n in"], state: State, weights: LayerWeights, reverse: bool = False
 ) -> tuple[Float[Array, "t n out"], State]:
     """Run one direction of one layer over all time steps.
 
     Args:
-        step: such as :func:`flaxnets.nn.functional.recurrent_steps.lstm_step`.
-        input: of all steps, time first.
-        state: before the first step.
-        weights: what ``step`` takes.
+        recurrence: one of :data:`flaxnets.nn.functional.recurrent_steps.RECURRENCES`.
+        input: all time steps, time first.
+        state: the state before the first step.
+        weights: of this direction.
         reverse: whether to go from the last step to the first; the outputs stay in the input's order.
 
     Returns:
-        The outputs of all steps, and the state after the last one taken.
+        The outputs of all steps, and the state after the last executed step.
 
-    >>> from flaxnets.nn.functional.recurrent_steps import rnn_relu_step
-    >>> weights = LayerWeights(jnp.ones((1, 1)), jnp.ones((1, 1)))
-    >>> output, (h,) = scan_layer(rnn_relu_step, jnp.ones((3, 1, 1)), (jnp.zeros((1, 1)),), weights, reverse=True)
+    >>> from flaxnets.nn.functional.recurrent_steps import RECURRENCES
+    >>> weights, state = LayerWeights(jnp.ones((1, 1)), jnp.ones((1, 1))), (jnp.zeros((1, 1)),)
+    >>> output, (h,) = scan_layer(RECURRENCES["RNN_RELU"], jnp.ones((3, 1, 1)), state, weights, reverse=True)
     >>> output.ravel().tolist(), h.item()
     ([3.0, 2.0, 1.0], 3.0)
     """
 
     def advance(state: State, projected: jax.Array) -> tuple[State, jax.Array]:
-        state = step(projected, state, weights)
+        state = recurrence.step(projected, state, weights)
         return state, state[0]
 
-    projected = linear(input, weights.weight_ih, weights.bias_ih)  # of all steps in one product
+    projected = linear(input, weights.weight_ih, weights.bias_ih)  # one product for all steps
     state, output = jax.lax.scan(advance, state, projected, reverse=reverse)
     return output, state
 
 
 def scan_layers(
     layer: str,
-    kind: Kind,
+    recurrence: Recurrence,
     input: Float[Array, "... in"] | PaddedSequence,
     hx: Sequence[Float[Array, "..."]] | None,
     weights: Sequence[Sequence[LayerWeights]],
@@ -61,7 +62,7 @@ def scan_layers(
 
     Args:
         layer: what errors call the caller.
-        kind: one of :data:`flaxnets.nn.functional.recurrent_steps.KINDS`.
+        recurrence: one of :data:`flaxnets.nn.functional.recurrent_steps.RECURRENCES`.
         input: ``(T, N, in)``, ``(N, T, in)`` with ``batch_first``, or unbatched ``(T, in)``; or a padded
             sequence, whose outputs are padded too.
         hx: the state before the first step, each array ``(layers * directions, N, size)``; zeros if not given.
@@ -78,9 +79,9 @@ def scan_layers(
         RuntimeError: for an input or a state that does not fit, or a sequence of no steps.
         NotImplementedError: for a packed sequence of torch.
 
-    >>> from flaxnets.nn.functional.recurrent_steps import KINDS
-    >>> weights = LayerWeights(jnp.ones((1, 1)), jnp.ones((1, 1)))
-    >>> output, (h_n,) = scan_layers("RNN", KINDS["RNN_RELU"], jnp.ones((3, 1)), None, [[weights] * 2], {"h_0": 1})
+    >>> from flaxnets.nn.functional.recurrent_steps import RECURRENCES
+    >>> relu, weights = RECURRENCES["RNN_RELU"], LayerWeights(jnp.ones((1, 1)), jnp.ones((1, 1)))
+    >>> output, (h_n,) = scan_layers("RNN", relu, jnp.ones((3, 1)), None, [[weights] * 2], {"h_0": 1})
     >>> output.tolist(), h_n.ravel().tolist()
     ([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0]], [3.0, 3.0])
     """
@@ -102,7 +103,7 @@ def scan_layers(
     if unbatched:
         x, state = x[:, None], tuple(array[:, None] for array in state)
     time_first = jnp.swapaxes(x, 0, 1) if swapped else x
-    output, state = _scan_time_first(kind, time_first, lengths, state, weights, between)
+    output, state = _scan_time_first(recurrence, time_first, lengths, state, weights, between)
     if lengths is not None:
         return PaddedSequence(output, lengths), state
     if unbatched:
@@ -111,7 +112,7 @@ def scan_layers(
 
 
 def _scan_time_first(
-    kind: Kind,
+    recurrence: Recurrence,
     input: jax.Array,
     lengths: Lengths | None,
     state: State,
@@ -126,9 +127,9 @@ def _scan_time_first(
         for reverse, own in enumerate(directions):
             first = tuple(array[len(finals)] for array in state)
             if lengths is None:
-                output, final = _run_direction(kind, input, first, own, bool(reverse))
+                output, final = _run_direction(recurrence, input, first, own, bool(reverse))
             else:
-                output, final = _run_padded(kind.step, PaddedSequence(input, lengths), first, own, bool(reverse))
+                output, final = _run_padded(recurrence, PaddedSequence(input, lengths), first, own, bool(reverse))
             outputs.append(output)
             finals.append(final)
         input = jnp.concatenate(outputs, axis=-1)
@@ -136,19 +137,19 @@ def _scan_time_first(
 
 
 def _run_direction(
-    kind: Kind, input: jax.Array, state: State, weights: LayerWeights, reverse: bool
+    recurrence: Recurrence, input: jax.Array, state: State, weights: LayerWeights, reverse: bool
 ) -> tuple[jax.Array, State]:
-    given = kind.cell, input, weights.weight_hh, weights.weight_hr is not None
+    given = recurrence.cell, input, weights.weight_hh, weights.weight_hr is not None
     weight_ih, weight_hh, *biases, _ = weights
     if form := kernels.lstm_form(*given):
         return form(input, state, weight_ih, weight_hh, tuple(biases), reverse)
     if form := kernels.recurrence_form(*given):
         return form(linear(input, weight_ih), state, weight_hh, tuple(biases), reverse)
-    return scan_layer(kind.step, input, state, weights, reverse=reverse)
+    return scan_layer(recurrence, input, state, weights, reverse=reverse)
 
 
 def _run_padded(
-    step: Step, input: PaddedSequence, state: State, weights: LayerWeights, reverse: bool
+    recurrence: Recurrence, input: PaddedSequence, state: State, weights: LayerWeights, reverse: bool
 ) -> tuple[jax.Array, State]:
     """One direction over sequences of several lengths; the state stays as it was at the end of each."""
     mask = input.mask[..., None]
@@ -156,7 +157,7 @@ def _run_padded(
 
     def advance(state: State, inputs: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
         projected, is_inside = inputs
-        new = step(projected, state, weights)
+        new = recurrence.step(projected, state, weights)
         state = tuple(jnp.where(is_inside, after, before) for after, before in zip(new, state, strict=True))
         return state, state[0]
 

@@ -1,4 +1,4 @@
-"""What one step of each kind of recurrent layer does."""
+"""One step of each recurrent layer."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from flaxnets.autocast import cast_operands
-from flaxnets.kernels import recurrence
+from flaxnets.kernels.recurrence import GRU, LSTM, RNN_RELU, RNN_TANH, Cell
 from flaxnets.nn._arguments import as_float_like, check_ndim
 from flaxnets.nn.functional.activation import sigmoid
 from flaxnets.nn.functional.linear import linear
@@ -25,95 +25,82 @@ class LayerWeights(NamedTuple):
     weight_hr: Float[Array, "out hidden"] | None = None
 
 
-# What a layer carries from step to step; the first array is also its output.
+# The arrays that a layer passes from step to step; the first is also its output.
 State = tuple[Float[Array, "..."], ...]
 
-# From weight_ih @ x + bias_ih, the state before, and the weights: the next state.
-Step = Callable[[jax.Array, State, LayerWeights], State]
+# From weight_ih @ x + bias_ih, weight_hh @ h + bias_hh and the state: the next state.
+Advance = Callable[[jax.Array, jax.Array, State], State]
 
 
-def rnn_tanh_step(projected: Float[Array, "*n hidden"], state: State, weights: LayerWeights) -> State:
-    """One step of an Elman network: ``h' = tanh(projected + weight_hh @ h + bias_hh)``.
-
-    >>> weights = LayerWeights(jnp.ones((1, 1)), jnp.ones((1, 1)))
-    >>> rnn_tanh_step(jnp.ones((1, 1)), (-jnp.ones((1, 1)),), weights)
-    (Array([[0.]], dtype=float32),)
-    """
-    return (jnp.tanh(projected + linear(state[0], weights.weight_hh, weights.bias_hh)),)
+def _rnn_tanh(projected: jax.Array, product: jax.Array, state: State) -> State:
+    return (jnp.tanh(projected + product),)
 
 
-def rnn_relu_step(projected: Float[Array, "*n hidden"], state: State, weights: LayerWeights) -> State:
-    """One step of an Elman network: ``h' = relu(projected + weight_hh @ h + bias_hh)``.
-
-    >>> weights = LayerWeights(jnp.ones((1, 1)), jnp.ones((1, 1)))
-    >>> rnn_relu_step(jnp.ones((1, 1)), (jnp.ones((1, 1)),), weights)
-    (Array([[2.]], dtype=float32),)
-    """
-    return (relu(projected + linear(state[0], weights.weight_hh, weights.bias_hh)),)
+def _rnn_relu(projected: jax.Array, product: jax.Array, state: State) -> State:
+    return (relu(projected + product),)
 
 
-def gru_step(projected: Float[Array, "*n gates"], state: State, weights: LayerWeights) -> State:
-    """One step of a gated recurrent unit; the gates are in the order reset, update, new.
-
-    The reset gate multiplies ``weight_hn @ h + bias_hn``, after the product and with the bias.
-
-    >>> weights = LayerWeights(jnp.ones((3, 1)), jnp.zeros((3, 1)))
-    >>> gru_step(jnp.zeros((1, 3)), (jnp.ones((1, 1)),), weights)
-    (Array([[0.5]], dtype=float32),)
-    """
+def _gru(projected: jax.Array, product: jax.Array, state: State) -> State:
     (h,) = state
     reset, update, new = jnp.split(projected, 3, axis=-1)
-    h_reset, h_update, h_new = jnp.split(linear(h, weights.weight_hh, weights.bias_hh), 3, axis=-1)
+    h_reset, h_update, h_new = jnp.split(product, 3, axis=-1)
     update = sigmoid(update + h_update)
     new = jnp.tanh(new + sigmoid(reset + h_reset) * h_new)
     return ((1 - update) * new + update * h,)
 
 
-def lstm_step(projected: Float[Array, "*n gates"], state: State, weights: LayerWeights) -> State:
-    """One step of a long short-term memory; the gates are in the order input, forget, cell, output.
-
-    With ``weight_hr`` the output is projected: ``h' = weight_hr @ (output * tanh(c'))``.
-
-    >>> weights = LayerWeights(jnp.ones((4, 1)), jnp.zeros((4, 1)))
-    >>> lstm_step(jnp.zeros((1, 4)), (jnp.ones((1, 1)), jnp.ones((1, 1))), weights)[1]
-    Array([[0.5]], dtype=float32)
-    """
-    h, c = state
-    gates = projected + linear(h, weights.weight_hh, weights.bias_hh)
-    input, forget, cell, output = jnp.split(gates, 4, axis=-1)
+def _lstm(projected: jax.Array, product: jax.Array, state: State) -> State:
+    _, c = state
+    input, forget, cell, output = jnp.split(projected + product, 4, axis=-1)
     c = sigmoid(forget) * c + sigmoid(input) * jnp.tanh(cell)
-    h = sigmoid(output) * jnp.tanh(c)
-    return (h if weights.weight_hr is None else linear(h, weights.weight_hr)), c
+    return sigmoid(output) * jnp.tanh(c), c
 
 
-class Kind(NamedTuple):
-    """A kind of recurrence.
+class Recurrence(NamedTuple):
+    """A recurrent network's step, for the plain scan and for the kernels.
 
     Attributes:
-        gates: how many of them its weights are for.
-        step: what it does in one step.
-        states: what the state's arrays are called.
-        cell: the same step for :func:`flaxnets.kernels.recurrence_form`.
+        gates: number of gates, each ``hidden_size`` rows of the weights.
+        advance: the step without its products, which JAX differentiates to any order and in any dtype.
+        states: names of the arrays of the state.
+        cell: the same step with its gradient, for :func:`flaxnets.kernels.recurrence_form`. The forward formulas differ
+            on purpose: a kernel computes in float32 at least, so that its LSTM may take ``tanh`` from ``sigmoid``.
     """
 
     gates: int
-    step: Step
+    advance: Advance
     states: tuple[str, ...]
-    cell: recurrence.Cell
+    cell: Cell
+
+    def step(self, projected: Float[Array, "*n gates"], state: State, weights: LayerWeights) -> State:
+        """Return the next state.
+
+        Args:
+            projected: ``weight_ih @ x + bias_ih``.
+            state: the state before the step.
+            weights: of the state; ``weight_hr``, if there is one, projects the output.
+
+        >>> weights = LayerWeights(jnp.ones((4, 1)), jnp.zeros((4, 1)))
+        >>> RECURRENCES["LSTM"].step(jnp.zeros((1, 4)), (jnp.ones((1, 1)), jnp.ones((1, 1))), weights)[1]
+        Array([[0.5]], dtype=float32)
+        """
+        product = linear(state[0], weights.weight_hh, weights.bias_hh)
+        output, *others = self.advance(projected, product, state)
+        return (output if weights.weight_hr is None else linear(output, weights.weight_hr)), *others
 
 
-# Under the names that torch has for them.
-KINDS = {
-    "RNN_TANH": Kind(1, rnn_tanh_step, ("h_0",), recurrence.RNN_TANH),
-    "RNN_RELU": Kind(1, rnn_relu_step, ("h_0",), recurrence.RNN_RELU),
-    "GRU": Kind(3, gru_step, ("h_0",), recurrence.GRU),
-    "LSTM": Kind(4, lstm_step, ("h_0", "c_0"), recurrence.LSTM),
+# By torch's names of the modes.
+RECURRENCES = {
+    "RNN_TANH": Recurrence(1, _rnn_tanh, ("h_0",), RNN_TANH),
+    "RNN_RELU": Recurrence(1, _rnn_relu, ("h_0",), RNN_RELU),
+    "GRU": Recurrence(3, _gru, ("h_0",), GRU),  # gates in the order reset, update, new
+    "LSTM": Recurrence(4, _lstm, ("h_0", "c_0"), LSTM),  # input, forget, cell, output
 }
 
 
 def step_once(
-    cell: str,
-    kind: Kind,
+    layer: str,
+    recurrence: Recurrence,
     input: Float[Array, "*n in"],
     hx: Sequence[Float[Array, "..."]] | None,
     weights: LayerWeights,
@@ -121,33 +108,35 @@ def step_once(
     """Take one step, from zeros if no state is given.
 
     Args:
-        cell: what errors call the caller.
-        kind: one of ``KINDS``.
+        layer: name of the caller, for errors.
+        recurrence: one of ``RECURRENCES``.
         input: ``(N, in)``, or unbatched ``(in,)``.
-        hx: the state before, each array ``(N, hidden)`` or ``(hidden,)``.
+        hx: the state before the step, each array ``(N, hidden)`` or ``(hidden,)``.
         weights: of the cell.
 
     Raises:
         ValueError: for an input or a state of the wrong rank.
         RuntimeError: for an input or a state of the wrong size or dtype.
 
-    >>> step_once("RNNCell", KINDS["RNN_RELU"], jnp.ones(1), None, LayerWeights(jnp.ones((1, 1)), jnp.ones((1, 1))))
+    >>> weights = LayerWeights(jnp.ones((1, 1)), jnp.ones((1, 1)))
+    >>> step_once("RNNCell", RECURRENCES["RNN_RELU"], jnp.ones(1), None, weights)
     (Array([1.], dtype=float32),)
     """
     (input,), weights, hx = cast_operands(input), LayerWeights(*cast_operands(*weights)), hx and cast_operands(*hx)
-    input = as_float_like(input, weights.weight_ih, cell)
-    check_ndim(input, (1, 2), cell, ValueError)
+    input = as_float_like(input, weights.weight_ih, layer)
+    check_ndim(input, (1, 2), layer, ValueError)
     shape = (*input.shape[:-1], weights.weight_hh.shape[-1])
     if hx is None:
-        state = (jnp.zeros(shape, input.dtype),) * len(kind.states)
+        state = (jnp.zeros(shape, input.dtype),) * len(recurrence.states)
     else:
         state = tuple(map(jnp.asarray, hx))
         for array in state:
-            check_ndim(array, (1, 2), f"{cell}, state", ValueError)
+            check_ndim(array, (1, 2), f"{layer}, state", ValueError)
         found = [(array.shape, array.dtype) for array in state]
-        if found != [(shape, input.dtype)] * len(kind.states):
+        if found != [(shape, input.dtype)] * len(recurrence.states):
             raise RuntimeError(
-                f"{cell}: for an input of shape {input.shape} the state must be {' and '.join(kind.states)}, each of "
-                f"shape {shape} and dtype {input.dtype}, got {' and '.join(f'{s} of dtype {d}' for s, d in found)}"
+                f"{layer}: for an input of shape {input.shape} the state must be {' and '.join(recurrence.states)}, "
+                f"each of shape {shape} and dtype {input.dtype}, got "
+                f"{' and '.join(f'{s} of dtype {d}' for s, d in found)}"
             )
-    return kind.step(linear(input, weights.weight_ih, weights.bias_ih), state, weights)
+    return recurrence.step(linear(input, weights.weight_ih, weights.bias_ih), state, weights)
