@@ -1,7 +1,7 @@
 """What checkpoints of other programs look like: state dicts inside of other mappings, and prefixes before the names."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 # Modules that wrap another one, and the name under which each of them holds it.
@@ -53,11 +53,11 @@ def _suffixes(name: str) -> Iterator[tuple[str, str]]:
             yield name[: position + 1], name[position + 1 :]
 
 
-def _renamed(names: set[str], strip: str, add: str) -> set[str]:
+def _renamed(names: Collection[str], strip: str, add: str) -> set[str]:
     return {add + name.removeprefix(strip) for name in names if name.startswith(strip)}
 
 
-def _best_prefixes(expected: set[str], names: set[str]) -> _Renaming:
+def _best_prefixes(expected: set[str], names: Collection[str]) -> _Renaming:
     """The pair of prefixes that makes most of ``names`` those that are expected."""
     by_rest = defaultdict(list)
     for name in names:
@@ -79,9 +79,9 @@ def _without_wrappers(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
-def _fix_names(expected: set[str], names: set[str], source: str) -> tuple[str, list[str]] | None:
+def _fix_names(expected: set[str], names: Collection[str], source: str) -> tuple[str, list[str]] | None:
     """Return what keeps the names from fitting, and the lines that mend it, where few fit now and most would then."""
-    now = len(expected & names)
+    now = len(expected.intersection(names))
     best = _best_prefixes(expected, names)
     bare = len(expected & {_without_wrappers(name) for name in names})
     if max(best.fits, bare) <= now or 2 * max(best.fits, bare) < min(len(expected), len(names)):
@@ -104,25 +104,25 @@ def _fix_names(expected: set[str], names: set[str], source: str) -> tuple[str, l
     return f"{total} without the prefix {strip!r}", [*lines, consume]
 
 
-def advice(expected: set[str], checkpoint: Mapping[Any, Any]) -> str | None:
+def advice(expected: Collection[str], checkpoint: Mapping[Any, Any]) -> str | None:
     """Return what would make ``checkpoint`` fit a module that expects these keys: a cause and the lines to write.
 
     None if neither an entry of it, nor other prefixes, make more keys fit than do now.
     """
-    inner = list(entries(checkpoint))
+    expected, inner = set(expected), list(entries(checkpoint))
     if not inner:
-        fix = _fix_names(expected, {name for name in checkpoint if isinstance(name, str)}, "state_dict")
+        fix = _fix_names(expected, [name for name in checkpoint if isinstance(name, str)], "state_dict")
         return fix and _text(fix[0], [*fix[1], "model.load_state_dict(state_dict)"])
     texts = []
     for path, state_dict in inner:
-        source, names = subscript(path), set(state_dict)
+        source, names = subscript(path), list(state_dict)
         fix = _fix_names(expected, names, source)
         if fix:
             texts.append(
                 _text(f"a state dict is under {source}: {fix[0]}", [*fix[1], "model.load_state_dict(state_dict)"])
             )
         else:
-            fits = f"{len(expected & names)} of the {len(expected)} expected keys fit"
+            fits = f"{len(expected.intersection(names))} of the {len(expected)} expected keys fit"
             texts.append(_text(f"a state dict is under {source}: {fits}", [f"model.load_state_dict({source})"]))
     return "\n  ".join(texts)
 

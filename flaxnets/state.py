@@ -430,7 +430,7 @@ def load_state_dict(
 
 
 def _advice(module: nnx.Module, mapping: Mapping[str, Any]) -> str | None:
-    return _checkpoints.advice(set(state_dict(module)), mapping)
+    return _checkpoints.advice(state_dict(module), mapping)
 
 
 def _load(

@@ -146,7 +146,7 @@ def layer_outputs(model: "nnx.Module", inputs: "jax.Array") -> "dict[str, np.nda
         return kept
 
     with contextlib.ExitStack() as stack:
-        for kind in {type(layer) for _, layer in layers.values()}:
+        for kind in dict.fromkeys(type(layer) for _, layer in layers.values()):
             stack.enter_context(mock.patch.object(kind, "__call__", keeping(kind.__call__)))
         model(inputs)  # type: ignore[operator]
     return found

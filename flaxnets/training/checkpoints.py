@@ -238,7 +238,7 @@ class Checkpoints:
         steps = self.steps()
         scores = {step: _score(self._path(step)) for step in steps}
         best = sorted(steps, key=lambda step: (scores[step], step))[max(len(steps) - self._keep_best, 0) :]
-        for step in set(steps[: -self._keep]) - set(best):
+        for step in (step for step in steps[: -self._keep] if step not in best):
             doomed = self._path(step).rename(f"{self._path(step)}{_DELETED}")
             shutil.rmtree(doomed)
 
@@ -287,7 +287,7 @@ def _check_fits(
     ]
     problems += [f"{name} is missing there" for name in expected if name not in stored]
     problems += [f"{name} is unknown here" for name in stored if name not in expected]
-    for name in expected.keys() & stored.keys():
+    for name in (name for name in expected if name in stored):
         found = (tuple(stored[name]["shape"]), stored[name]["dtype"], stored[name]["key"])
         wanted = (expected[name].shape, str(expected[name].dtype), keys.get(name))
         if found != wanted:

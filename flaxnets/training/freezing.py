@@ -42,9 +42,10 @@ def freeze(model: nnx.Module, patterns: Sequence[str]) -> list[str]:
         raise ValueError(
             f"{', '.join(map(repr, patterns))} freezes all {len(frozen)} parameters; nothing is left to train"
         )
-    for name in frozen:
+    names_frozen = [name for name in parameters if name in frozen]
+    for name in names_frozen:
         parameters[name].requires_grad = False  # type: ignore[attr-defined]
-    return [name for name in parameters if name in frozen]
+    return names_frozen
 
 
 def _modules_above(name: str) -> list[str]:

@@ -10,17 +10,18 @@ from flax import nnx
 from flaxnets import state
 
 
-def _tied(module: nnx.Module) -> list[list[str]]:
-    """The names of each variable that has several."""
+def _names_by_variable(module: nnx.Module) -> list[list[str]]:
+    """The names of each variable, in the module's order; a shared one has several."""
     names = defaultdict(list)
     for name, variable in state.named_variables(module):
         names[id(variable)].append(name)
-    return [group for group in names.values() if len(group) > 1]
+    return list(names.values())
 
 
 def _check(module: nnx.Module, values: Mapping[str, Any], tie_weights: bool, strict: bool) -> None:
+    groups = _names_by_variable(module)
     if tie_weights:
-        for group in _tied(module):
+        for group in groups:
             present = [name for name in group if name in values]
             if len({id(values[name]) for name in present}) > 1:
                 raise ValueError(
@@ -28,10 +29,10 @@ def _check(module: nnx.Module, values: Mapping[str, Any], tie_weights: bool, str
                     "or tie_weights=False"
                 )
     if strict:
-        expected = {name for name, _ in state.named_variables(module)}
+        expected = dict.fromkeys(name for name, _ in state.named_variables(module))
         unexpected = [name for name in values if name not in expected]
-        missing = sorted(expected - values.keys() - {name for group in _tied(module) for name in group if tie_weights})
-        missing += [group[0] for group in _tied(module) if tie_weights and not values.keys() & set(group)]
+        needed = groups if tie_weights else [[name] for name in expected]
+        missing = [group[0] for group in needed if not any(name in values for name in group)]
         if unexpected or missing:
             raise RuntimeError(
                 f"functional_call: the values do not fit {type(module).__name__}: missing keys: {missing}, unexpected "
