@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from flaxnets._warnings import add_ignore_filter
 from flaxnets.data.complaints import printable
 from flaxnets.data.files import DataError
 
@@ -171,8 +172,8 @@ def decode_image(path: Path, mode: str) -> Image.Image:
 
 
 def ignore_pillow_warnings() -> None:
-    """Ignores what Pillow says of damaged EXIF data, from now on and in all threads."""
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    """Ignore Pillow's warnings about damaged EXIF data in the whole process and all its threads."""
+    add_ignore_filter(category=UserWarning, module=r"PIL\.")
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:
