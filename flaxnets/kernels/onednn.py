@@ -8,7 +8,6 @@ import functools
 import json
 import math
 import platform
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from flaxnets._warnings import add_ignore_filter
 from flaxnets.xla import JAXLIB
 
 # The dtypes of the calls; sums are of float32 in both.
@@ -70,8 +70,8 @@ def _call(
         if min(sizes) < 1 or math.prod(sizes) >= 2**31:
             raise ValueError(f"{target}: arrays must have elements, and fewer than 2**31, got the shape {sizes}")
     options = json.dumps({key: config})
-    # jaxlib cannot serialize a program with these calls; where compiled programs are kept, this one is not.
-    warnings.filterwarnings("ignore", r"Error writing persistent compilation cache entry for .*std::bad_alloc")
+    # jaxlib cannot serialize a program with these calls, so the persistent compilation cache cannot store it.
+    add_ignore_filter(r"Error writing persistent compilation cache entry for .*std::bad_alloc")
     result = jax.ShapeDtypeStruct(shape, operands[0].dtype if dtype is None else dtype)
     return jax.ffi.ffi_call(target, result, custom_call_api_version=2, legacy_backend_config=options)(*operands)
 
