@@ -132,15 +132,6 @@ def added(total: Arrays, other: Arrays, first: jax.Array | None) -> Arrays:
     return (total[0] + other[0],)
 
 
-def largest(blocks: Arrays, axis: int) -> Arrays:
-    """The values, and what goes with them, where the first array is largest along ``axis``; ties as in `larger`."""
-    values = blocks[0]
-    numbers = jnp.broadcast_to(along(jnp.arange(values.shape[axis]), axis, values.ndim), values.shape)
-    last_nan = jnp.where(jnp.isnan(values), numbers, -1).max(axis, keepdims=True)
-    place = jnp.where(last_nan < 0, jnp.argmax(values, axis, keepdims=True), last_nan)
-    return tuple(jnp.take_along_axis(block, place, axis).squeeze(axis) for block in blocks)
-
-
 def places(input: jax.Array, n: int) -> jax.Array:
     """The number of each element within its own volume of ``n`` axes, in reading order."""
     size = input.shape[input.ndim - n :]

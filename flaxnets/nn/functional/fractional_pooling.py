@@ -1,6 +1,7 @@
 """Maxima of windows at random distances, after "Fractional Max-Pooling" (arXiv:1412.6071)."""
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from flaxnets.kernels.windows import Arrays
+from flaxnets.kernels._primitives import materialized
+from flaxnets.kernels.windows import Arrays, larger
 from flaxnets.nn._arguments import check_ndim, per_axis, to_sizes
-from flaxnets.nn.functional._windows import Size, check_dtype, check_filled, largest, places
+from flaxnets.nn.functional._windows import Size, check_dtype, check_filled, places
 
 Ratio = int | float | Sequence[int | float]
 
@@ -68,17 +70,29 @@ def _starts(samples: jax.Array, size: int, kernel: int, output: int) -> jax.Arra
     return jnp.concatenate([((numbers + samples) * alpha).astype(int) - (samples * alpha).astype(int), last], -1)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))  # see _windows.reduce_windows
-def _reduce(arrays: Arrays, samples: jax.Array, kernel: tuple[int, ...], output: tuple[int, ...]) -> Arrays:
-    n = len(kernel)
+# Compiled as a whole also where the caller is not, see _windows.reduce_windows.
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _maxima(
+    x: jax.Array, samples: jax.Array, kernel: tuple[int, ...], output: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array]:
+    """The maxima of ``(N, C, *spatial)`` and their places, as one axis."""
+    n, arrays = len(kernel), (jax.lax.stop_gradient(x), places(x, len(kernel)))
     for axis in reversed(range(2, n + 2)):
         k, out = kernel[axis - 2], output[axis - 2]
-        starts = _starts(samples[..., axis - 2], arrays[0].shape[axis], k, out)
-        taken = starts[..., None] + jnp.arange(k).reshape(1, 1, 1, k)
-        taken = taken.reshape(*taken.shape[:2], *(out * k if i == axis else 1 for i in range(2, n + 2)))
-        blocks = [jnp.take_along_axis(array, taken, axis) for array in arrays]
-        arrays = largest(tuple(b.reshape(*b.shape[:axis], out, k, *b.shape[axis + 1 :]) for b in blocks), axis + 1)
-    return arrays
+        starts = _starts(samples[..., axis - 2], x.shape[axis], k, out)
+        starts = materialized(starts.reshape(*x.shape[:2], *(out if i == axis else 1 for i in range(2, n + 2))))
+
+        def take(position: int, arrays: Arrays, starts: jax.Array = starts, axis: int = axis) -> Arrays:
+            return tuple(jnp.take_along_axis(array, starts + position, axis, mode="clip") for array in arrays)
+
+        best = take(0, arrays)
+        for position in range(1, k):
+            best = larger(best, take(position, arrays), None)
+        arrays = tuple(map(materialized, best))
+    # The gradient is then added to one element of the input for each window, instead of to one of each axis.
+    place = arrays[1].reshape(*x.shape[:2], math.prod(output))
+    flat = x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
+    return jnp.take_along_axis(flat, place, 2, mode="promise_in_bounds"), place
 
 
 def _fractional_max_pool(
@@ -108,10 +122,9 @@ def _fractional_max_pool(
             )
     if n == 2:
         samples = jnp.flip(samples, -1)  # torch's order is w, h there and d, h, w here
-    arrays = (batched, places(batched, n)) if return_indices else (batched,)
-    arrays = _reduce(arrays, samples[: len(batched)], kernel, output)
-    arrays = arrays if input.ndim == n + 2 else tuple(array[0] for array in arrays)
-    return arrays if return_indices else arrays[0]
+    shape = (*input.shape[:-n], *output)
+    values, place = (array.reshape(shape) for array in _maxima(batched, samples[: len(batched)], kernel, output))
+    return (values, place) if return_indices else values
 
 
 def fractional_max_pool2d(
