@@ -42,7 +42,7 @@ class _Row(Module):
         names = {name for name, _ in gone}
         self._replace([module for name, module in self._members() if name not in names])
 
-    def _replace(self, modules: list[nnx.Module]) -> None:
+    def _replace(self, modules: list[Any]) -> None:
         """Hold these modules instead, named by their positions."""
         for name, _ in self._members():
             delattr(self, name)
@@ -59,12 +59,12 @@ class _Row(Module):
         else:
             self._replace([*modules[:index], module, *modules[index:]])
 
-    def append(self: R, module: nnx.Module) -> R:
+    def append(self: R, module: nnx.Module | None) -> R:
         """Add a module at the end, named by its position."""
         self.add_module(str(len(self)), checked(module))
         return self
 
-    def extend(self: R, modules: Iterable[nnx.Module]) -> R:
+    def extend(self: R, modules: Iterable[nnx.Module | None]) -> R:
         """Add modules at the end."""
         if not isinstance(modules, Iterable):
             raise TypeError(f"{type(self).__name__}: expected an iterable of modules, got {type(modules).__name__}")
@@ -194,7 +194,7 @@ class ModuleList(_Row):
     (['Flatten', 'ReLU', 'Sigmoid'], 2, 4)
     """
 
-    def __init__(self, modules: Iterable[nnx.Module] | None = None):
+    def __init__(self, modules: Iterable[nnx.Module | None] | None = None):
         if modules is not None:
             self.extend(modules)
 

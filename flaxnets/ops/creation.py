@@ -128,14 +128,17 @@ def _bounds_dtype(start: ArrayLike, end: ArrayLike) -> np.dtype:
     return jnp.result_type(np.complex64 if is_complex else np.float32, *arrays)
 
 
-def concrete(compute: Callable[[], Any]) -> Any:
+def concrete(compute: Callable[..., Any], *arguments: Any) -> Any:
     """Compute arrays of constants alone, as NumPy arrays: their values can be read also while JAX traces.
+
+    >>> concrete(linspace, 0, 1, 3).tolist()
+    [0.0, 0.5, 1.0]
 
     >>> jax.jit(lambda x: x * concrete(lambda: jnp.cumsum(jnp.ones(3))).tolist()[-1])(2.0).item()
     6.0
     """
     with jax.ensure_compile_time_eval():
-        return jax.tree.map(np.asarray, compute())
+        return jax.tree.map(np.asarray, compute(*arguments))
 
 
 def logspace(

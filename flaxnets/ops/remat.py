@@ -2,7 +2,7 @@
 
 import functools
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -37,7 +37,7 @@ def checkpoint(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return nnx.remat(run)(_modules(function), [leaf for a, leaf in zip(is_array, leaves, strict=True) if a])
 
 
-def checkpoint_sequential(functions: Sequence[Callable[..., Any]], segments: int, input: Any) -> Any:
+def checkpoint_sequential(functions: Iterable[Callable[..., Any]], segments: int, input: Any) -> Any:
     """Call functions one after the other, with checkpoints between segments of them; the last one keeps its values.
 
     Args:

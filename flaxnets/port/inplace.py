@@ -6,7 +6,6 @@ from typing import Any
 from flaxnets.port import expressions as ex
 from flaxnets.port._torch import libcst as cst
 from flaxnets.port.aliasing import Aliasing, nodes
-from flaxnets.port.names import free_name
 from flaxnets.port.scope import MISSING
 from flaxnets.port.sites import Site
 
@@ -30,7 +29,8 @@ class InPlace(Aliasing):
     statements: dict[Any, list[Any]]
     before: dict[int, list[Any]]
     unmasked: set[int]
-    memos: dict[str, str]
+    store_memo: Any
+    store_memos: Any
     done: dict[int, Any]
     stopped: int
 
@@ -256,8 +256,10 @@ class InPlace(Aliasing):
         self._check_targets(original_node)
         if len(original_node.targets) == 1:
             special = self._assigned(target, original_node, updated_node)
-            if special is not None:
-                self.statements[id(original_node)] = special
+        else:
+            special = self.store_memos(original_node, updated_node)
+        if special is not None:
+            self.statements[id(original_node)] = special
         return updated_node
 
     def _check_targets(self, original: Any) -> None:
@@ -287,17 +289,10 @@ class InPlace(Aliasing):
         if isinstance(target, cst.Subscript) and "tensor" in site.receivers:
             return self._store_element(site, target, original, updated)
         if isinstance(target, cst.Subscript) and site.is_memo:
-            return [self._store_memo(target, updated)]
+            return [self.store_memo(target, updated.value)]
         if isinstance(target, cst.Attribute) and "tensor" in site.receivers:
             return self._store_attribute(site, target, original, updated)
         return None
-
-    def _store_memo(self, target: Any, updated: Any) -> Any:
-        """A dict of its own for one call: a compiled program computes what it keeps."""
-        local = self.memos.setdefault(ex.code(target.value), free_name("cache", self.scope.locals))
-        key = self._translated(target.slice[0].slice.value)
-        table = ex.fill("{**d, k: v}", {"d": self._translated(target.value), "k": key, "v": updated.value})
-        return _assignment(local, table)
 
     def _store_attribute(self, site: Site, target: Any, original: Any, updated: Any) -> list[Any]:
         is_variable = "variable" in self.site("attribute", target.value).results
@@ -440,7 +435,8 @@ class InPlace(Aliasing):
         for small in original.body:
             found += self.before.get(id(small), [])
             found += [s for s in self.statements.get(id(small), [self.done.get(id(small), small)]) if s]
-        return [s.with_changes(semicolon=cst.MaybeSentinel.DEFAULT) for s in found if not _is_constant(s)]
+        single = [s.with_changes(semicolon=cst.MaybeSentinel.DEFAULT) for s in found]
+        return [s for s in single if not _is_constant(s)]
 
     def leave_SimpleStatementLine(self, original_node: Any, updated_node: Any) -> Any:
         changed = any(id(small) in self.statements or id(small) in self.before for small in original_node.body)

@@ -5,13 +5,11 @@ import contextlib
 import copy
 import operator
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from flaxnets.port.sites import (
-    RecordedFunction,
-    Site,
-)
+from flaxnets.port.memos import lookups, texts
+from flaxnets.port.sites import RecordedFunction, Site
 
 HOOK = "__flaxnets_port__"  # the recorder, among the globals of an instrumented function
 
@@ -22,7 +20,7 @@ class _Instrument(ast.NodeTransformer):
     def __init__(self, recorder: Any, recorded: RecordedFunction):
         self.recorder, self.recorded = recorder, recorded
         self.depth = 0
-        self.looked_up = set(_lookups(recorded.source.node))
+        self.looked_up = set(lookups(recorded.source.node))
 
     def _tell(self, what: str, method: str, node: ast.AST, *arguments: ast.expr) -> ast.Call:
         site = self.recorded.sites.setdefault((what, self.recorded.source.span(node)), Site())
@@ -37,7 +35,17 @@ class _Instrument(ast.NodeTransformer):
         return f"_{owner.lstrip('_')}{name}" if private and owner else name
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
-        return node  # Python 3.11 does not know where the expressions in it stand
+        if all(self._has_place(part.value) for part in node.values if isinstance(part, ast.FormattedValue)):
+            self.generic_visit(node)
+        return node
+
+    def _has_place(self, node: ast.expr) -> bool:
+        """Whether Python knows where an expression of a string stands: Python 3.11 not always does."""
+        try:
+            text = self.recorded.source.text(self.recorded.source.span(node))
+            return ast.dump(ast.parse(f"({text})", mode="eval").body) == ast.dump(node)
+        except (SyntaxError, IndexError):
+            return False
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         value, name = self.visit(node.value), ast.Constant(self._mangled(node.attr))
@@ -180,15 +188,27 @@ class _Instrument(ast.NodeTransformer):
             return node
         return self.visit(ast.copy_location(ast.Assign([node.target], node.value), node))
 
-    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+    def visit_Assign(self, node: ast.Assign) -> Any:
         targets = [copy.copy(target) for target in node.targets]
-        first = node.targets[0]
-        is_memo = isinstance(first, ast.Subscript) and _texts(first.slice, first.value) in self.looked_up
+        memos = [isinstance(t, ast.Subscript) and texts(t.slice, t.value) in self.looked_up for t in targets]
+        if any(memos) and len(targets) > 1:
+            return self._visit_targets(node)
         self.generic_visit(node)
-        stores = [t for t in zip(targets, node.targets, strict=True) if isinstance(t[0], ast.Subscript)]
-        if len(node.targets) == 1 and stores:
-            return ast.Expr(self._store_item(*stores[0], node.value, "", "store_memo" if is_memo else "store_item"))
+        if len(targets) == 1 and isinstance(targets[0], ast.Subscript):
+            method = "store_memo" if memos[0] else "store_item"
+            return ast.Expr(self._store_item(targets[0], node.targets[0], node.value, "", method))
         return node
+
+    def _visit_targets(self, node: ast.Assign) -> list[Any]:
+        """One assignment for each target, through the first name among them."""
+        name = next((target for target in node.targets if isinstance(target, ast.Name)), None)
+        if name is None:
+            self.generic_visit(node)
+            return [node]
+        read = ast.Name(name.id, ast.Load())
+        others = [ast.Assign([target], copy.copy(read)) for target in node.targets if target is not name]
+        parts = [ast.copy_location(each, node) for each in [ast.Assign([name], node.value), *others]]
+        return [new for part in parts for new in _as_list(self.visit(part))]
 
     def _store_item(
         self, original: ast.expr, target: Any, value: ast.expr, symbol: str, method: str = "store_item"
@@ -210,17 +230,6 @@ class _Instrument(ast.NodeTransformer):
             node.target.value.args.append(ast.Constant(True))
         node.value = self._tell("operator", "value", original, node.value)
         return node
-
-
-def _lookups(function: ast.AST) -> Iterator[tuple[str, str]]:
-    """The keys and dicts of tests such as ``if key not in self.cache``."""
-    for node in ast.walk(function):
-        if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], (ast.In, ast.NotIn)):
-            yield _texts(node.left, node.comparators[0])
-
-
-def _texts(key: ast.expr, table: ast.expr) -> tuple[str, str]:
-    return ast.unparse(key), ast.unparse(table)
 
 
 def may_leave(statement: ast.AST) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from flaxnets.port._torch import torch
+from flaxnets.port.names import is_torchs
 from flaxnets.port.plain_classes import LIBRARIES, NAMESPACES
 from flaxnets.port.problems import CARRIED, OUTLIVES, Problem
 from flaxnets.port.sites import Site, is_registered
@@ -36,10 +37,15 @@ class Lasting:
         self._stored: dict[tuple[int, str], Site] = {}
         self._carried: list[Site] = []
         self._memos: list[Site] = []
+        self._tables: dict[int, tuple[dict[Any, Any], dict[Any, Any]]] = {}  # with their former items
         self._filled: tuple[Any] | None = None  # the outputs of a run that finds what an earlier one kept
         for module in model.modules():
             for value in vars(module).values():
                 self._walk(value, 0)
+            for base in type(module).__mro__:
+                for value in () if is_torchs(base) else vars(base).values():
+                    if isinstance(value, _CONTAINERS):
+                        self._walk(value, 0)
 
     def reach(self, function: types.FunctionType) -> None:
         """Note what a function finds outside of its arguments."""
@@ -102,13 +108,19 @@ class Lasting:
             site.problems.add(OUTLIVES)
 
     def remember(self, value: Any, site: Site) -> bool:
-        """Whether a dict of a module changes, which may keep what is computed once."""
-        owned = (each for module in self.model.modules() for each in vars(module).values())
-        if type(value) is not dict or not any(each is value for each in owned):
+        """Whether a dict changes that exists before the run, and may keep what is computed once."""
+        if type(value) is not dict or id(value) not in self.objects:
             return False
+        self._tables.setdefault(id(value), (value, dict(value)))
         self._memos.append(site)
         site.is_memo = True
         return True
+
+    def empty_memos(self) -> None:
+        """Give dicts that keep what is computed once their former items."""
+        for table, items in self._tables.values():
+            table.clear()
+            table.update(items)
 
     def compare_memos(self, run: Callable[[], Any]) -> None:
         """Refuse what is kept unless outputs for other inputs are the same with it, in a first call, and without it."""

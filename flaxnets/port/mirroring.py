@@ -375,6 +375,9 @@ class Mirror:
 
     def _method(self, kind: type, attribute: str, value: Any, free: dict[str, Any]) -> str | None:
         """The text of a translated method; None for what is none, or did not run."""
+        value = unwrapped(value)
+        if isinstance(value, functools.cached_property):
+            value = property(value.func)
         if isinstance(value, property):
             getter = value.fget and self._method_text(kind, value.fget, free)
             setter = value.fset and self._method_text(kind, value.fset, free)
@@ -383,7 +386,7 @@ class Mirror:
             return "\n".join(texts) or None
         for wrapper, decorator in ((staticmethod, "@staticmethod\n"), (classmethod, "@classmethod\n")):
             if isinstance(value, wrapper):
-                text = self._method_text(kind, value.__func__, free, static=wrapper is staticmethod)
+                text = self._method_text(kind, unwrapped(value.__func__), free, static=wrapper is staticmethod)
                 return text and decorator + text
         if isinstance(value, types.FunctionType):
             return self._method_text(kind, value, free, name=attribute)
@@ -580,8 +583,9 @@ def _hashable(value: Any) -> Any:
 def _functions(value: Any) -> list[Any]:
     if isinstance(value, property):
         return [f for f in (value.fget, value.fset) if f is not None]
-    if isinstance(value, (staticmethod, classmethod)):
-        value = value.__func__
+    if isinstance(value, functools.cached_property):
+        return [value.func]
+    value = unwrapped(value.__func__ if isinstance(value, (staticmethod, classmethod)) else value)
     return [value] if isinstance(value, types.FunctionType) else []
 
 

@@ -56,7 +56,9 @@ def from_torch(
             raise PortError(refusals)
         if check:
             modes = (False,) if mirror.space.has_random_functions() else (True, False)
-            check_port(
-                module, port, arguments, [Setting(training=mode, gradients=recorder.has_functions) for mode in modes]
-            )
+            settings = [Setting(training=mode, gradients=recorder.has_functions) for mode in modes]
+            try:
+                check_port(module, port, arguments, settings)
+            finally:
+                recorder.lasting.empty_memos()
     return port

@@ -297,6 +297,8 @@ def changed_container(callee: Any) -> Any:
 
 def unwrapped(callee: Any) -> Any:
     """The function behind ``functools.cache``, which a port computes anew."""
+    if isinstance(callee, types.MethodType) and isinstance(callee.__func__, functools._lru_cache_wrapper):
+        return types.MethodType(callee.__func__.__wrapped__, callee.__self__)
     return callee.__wrapped__ if isinstance(callee, functools._lru_cache_wrapper) else callee
 
 

@@ -406,7 +406,8 @@ class Recorder:
             self._without_module.add(id(callee))
         self.lasting.use(getattr(callee, "__self__", None))
         container = changed_container(callee)
-        if container is not None:
+        is_memo = getattr(callee, "__name__", "") == "setdefault" and self.lasting.remember(container, site)
+        if container is not None and not is_memo:
             self.lasting.change(container, site)
         if (callee is setattr or callee is getattr) and len(arguments) > 1:
             owner, name = arguments[:2]
@@ -490,6 +491,8 @@ class Recorder:
     def run(self, model: torch.nn.Module, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
         """Run the model in training and in evaluation mode, in both precisions; its state is afterwards as before."""
         self.lasting = Lasting(model)
+        for function in [each for recorded in self.recorded.values() for each in recorded.functions]:
+            self.lasting.reach(function)
         for module in model.modules():
             for base in type(module).__mro__:
                 self.module_classes[base.__module__, base.__qualname__] = base
@@ -505,9 +508,11 @@ class Recorder:
                     model.train(training)
                     self._run_once(model, lambda: (copied(arguments), copied(keywords)), rewind)
                     self.lasting.compare_memos(lambda: _run_on_others(model, arguments, keywords, rewind))
+                self.lasting.empty_memos()
                 with untouched(model) as rewind, _eager():
                     model.train(training)
                     self.lasting.compare_memos(lambda: _run_on_others(model, arguments, keywords, rewind))
+                self.lasting.empty_memos()
             self._run_in_double(model, lambda: model(*in_doubles(arguments), **in_doubles(keywords)))
         finally:
             self.restore()
@@ -535,10 +540,12 @@ class Recorder:
     def _run_in_double(self, model: torch.nn.Module, call: Callable[[], Any]) -> None:
         """In float64 what a model computes in float32 shows; a model with tensors of its own may not run so."""
         lasting, self.lasting = self.lasting, Lasting(model)
+        self.lasting.objects |= lasting.objects
         self.lasting.begin()
         with contextlib.suppress(Exception), in_double(model), untouched(model), watched_hooks(model, self):
             model.eval()
             call()
+        self.lasting.empty_memos()
         self.lasting = lasting
 
     def _run_backward(self, model: torch.nn.Module, arguments: Any, keywords: Any) -> None:
@@ -565,7 +572,9 @@ class Recorder:
         if isinstance(value, property):
             for function in (value.fget, value.fset):
                 self.reach(function)
-        function = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+        if isinstance(value, functools.cached_property):
+            self.reach(value.func)
+        function = unwrapped(value.__func__ if isinstance(value, (staticmethod, classmethod)) else value)
         if isinstance(function, types.FunctionType) and function.__name__ != "__init__":
             self.reach(function)
 

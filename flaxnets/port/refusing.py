@@ -91,6 +91,8 @@ class Refusing:
         """Exceptions of tensor operations are others in JAX; handlers that never ran are left out."""
         if not original_node.handlers or not self.recorded.touches_tensors(self.tree.span(original_node)):
             return updated_node
+        if self.tries_memo(original_node):  # type: ignore[attr-defined]
+            return ex.spliced(updated_node.handlers[0].body, updated_node.leading_lines)
         if any(self._ran(handler.body) for handler in original_node.handlers):  # type: ignore[attr-defined]
             self.refuse(
                 original_node, "This needs the exception that torch raises, where JAX may raise another or none.",

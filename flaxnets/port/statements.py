@@ -37,7 +37,7 @@ class Statements:
     _plain_names: set[int]
     _suites: dict[Any, Site]
     _tails: dict[int, Sequence[Any]]
-    memos: dict[str, str]
+    fills_memo: Any
 
     def _ran(self, block: Any) -> bool:
         site = self._suite_site(block.body[0])
@@ -83,14 +83,9 @@ class Statements:
 
     leave_IndentedBlock = leave_SimpleStatementSuite = _leave_block
 
-    def _fills_memo(self, node: Any) -> bool:
-        """Whether a branch computes what a dict keeps, if it is not there."""
-        is_lookup = isinstance(node.test, cst.Comparison) and isinstance(node.test.comparisons[0].operator, cst.NotIn)
-        return is_lookup and node.orelse is None and ex.code(node.test.comparisons[0].comparator) in self.memos
-
     def leave_If(self, original_node: cst.If, updated_node: cst.If) -> Any:
         self.check_test(original_node.test)
-        known = True if self._fills_memo(original_node) else literal(updated_node.test)
+        known = True if self.fills_memo(original_node) else literal(updated_node.test)
         if known is None:
             return updated_node
         if isinstance(self.reads.parent(original_node), cst.If):  # an elif

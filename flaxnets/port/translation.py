@@ -15,7 +15,9 @@ from flaxnets.port import operators
 from flaxnets.port._torch import libcst as cst
 from flaxnets.port._torch import torch
 from flaxnets.port.errors import Refusal
+from flaxnets.port.formatted import formatted
 from flaxnets.port.inplace import InPlace
+from flaxnets.port.memos import Memos
 from flaxnets.port.names import (
     CONSTANT_CALLS,
     IDENTITY_CALLS,
@@ -107,7 +109,7 @@ def translate(
     return Translation(node, translator.used, translator.refusals)
 
 
-class Translator(InPlace, Refusing, Statements, cst.CSTTransformer):
+class Translator(InPlace, Refusing, Statements, Memos, cst.CSTTransformer):
     """Rewrites the tree of one function; see :func:`translate`."""
 
     def __init__(
@@ -207,8 +209,8 @@ class Translator(InPlace, Refusing, Statements, cst.CSTTransformer):
         self._plain_names.add(id(node.name))
         return True
 
-    def visit_FormattedString(self, node: cst.FormattedString) -> bool:
-        return False
+    def leave_FormattedString(self, original_node: Any, updated_node: Any) -> Any:
+        return formatted(updated_node)
 
     def visit_Assign(self, node: cst.Assign) -> bool:
         self.unmask(node, node.targets[0].target)
@@ -533,6 +535,8 @@ class Translator(InPlace, Refusing, Statements, cst.CSTTransformer):
             return ex.parse("None")
         if callee is str or callee is repr or callee is type:
             updated = self._text_or_type(site, callee, updated)
+        if site.is_memo:
+            return updated.with_changes(func=updated.func.with_changes(attr=cst.Name("get")))
         self.check_call(callee, original)
         callees = site.callees if callee is MISSING else [callee]
         is_method = any(isinstance(getattr(c, "__self__", None), torch.nn.Module) for c in callees)

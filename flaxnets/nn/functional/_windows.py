@@ -16,7 +16,7 @@ import numpy as np
 
 from flaxnets.kernels._primitives import materialized
 from flaxnets.kernels.windows import COMBINED, Arrays, Windows
-from flaxnets.nn._arguments import along, check_ndim, to_sizes
+from flaxnets.nn._arguments import check_ndim, to_sizes
 
 Size = int | Sequence[int]
 Number = int | float

@@ -75,7 +75,19 @@ def in_numpy(node: Any) -> Any:
     """A translated expression as one that is computed at once, also while JAX traces; by NumPy where NumPy can."""
     translated = _ToNumPy()
     new = node.visit(translated)
-    return ex.fill("ops.concrete(lambda: x)", {"x": node}) if translated.failed else new
+    if not translated.failed:
+        return new
+    if isinstance(node, cst.Call) and _is_plain_call(node):
+        first = cst.Arg(node.func, comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")))
+        return node.with_changes(func=ex.parse("ops.concrete"), args=[first, *node.args])
+    return ex.fill("ops.concrete(lambda: x)", {"x": node})
+
+
+def _is_plain_call(call: Any) -> bool:
+    """Whether a call is one of ``ops`` with arguments that compute nothing."""
+    parts = (cst.Name, cst.Integer, cst.Float, cst.Attribute)
+    is_simple = all(isinstance(a.value, parts) and not a.keyword and a.star != "**" for a in call.args)
+    return is_simple and ex.code(call.func).startswith("ops.")
 
 
 class _ToNumPy(cst.CSTTransformer):

@@ -14,6 +14,7 @@ from flaxnets.port._torch import torch
 from flaxnets.port.errors import Refusal
 from flaxnets.port.names import free_name, is_torchs
 from flaxnets.port.namespace import Namespace
+from flaxnets.port.problems import unwrapped
 from flaxnets.port.scope import MISSING, local_names
 from flaxnets.port.sites import RecordedFunction
 from flaxnets.port.source.annotations import annotation
@@ -127,6 +128,7 @@ class Definitions:
 
     def reference(self, value: Any, name: str, module: str) -> str:
         """The name of an object in the written file, which gets a definition or an import of it."""
+        value = unwrapped(value)
         home = self._home(value, name, module)
         if home is None:
             return self._import(value, name, module)
@@ -160,7 +162,7 @@ class Definitions:
         if isinstance(value, (type, types.FunctionType)):
             home, path = value.__module__, value.__qualname__
             if self._is_users(home):
-                if getattr(sys.modules[home], path, MISSING) is value:
+                if unwrapped(getattr(sys.modules[home], path, MISSING)) is value:
                     return home, path
                 if "<locals>" in path:
                     return home, f"{value.__name__} {id(value)}"
@@ -519,7 +521,7 @@ class ClassWriter:
             is_setter = any(ex.code(d.decorator).endswith(".setter") for d in statement.decorators)
             value = value.fset if is_setter else value.fget
         value = getattr(value, "__func__", value)
-        value = getattr(value, "func", value)  # of a cached property
+        value = unwrapped(getattr(value, "func", value))  # of a cached property
         return self.definitions.undecorated(value, statement, self.file) if callable(value) else None
 
     def _constructor(self, body: list[Any]) -> list[Any]:

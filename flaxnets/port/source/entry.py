@@ -64,11 +64,9 @@ def to_source(
         if state_dict is not None:
             reference.load_state_dict(state_dict)
         modes = (False,) if writer.definitions.has_random_functions() else (True, False)
-        prove(
-            text,
-            reference,
-            builder,
-            arguments,
-            [Setting(training=mode, gradients=recorder.has_functions) for mode in modes],
-        )
+        settings = [Setting(training=mode, gradients=recorder.has_functions) for mode in modes]
+        try:
+            prove(text, reference, builder, arguments, settings)
+        finally:
+            recorder.lasting.empty_memos()
     return text

@@ -140,6 +140,9 @@ class Simplifier(cst.CSTTransformer):
         space = _NONE if updated_node.annotation is None else _SPACE
         return updated_node.with_changes(equal=cst.AssignEqual(space, space))
 
+    def visit_FormattedString(self, node: Any) -> bool:
+        return False  # Python 3.11 does not read the outer quotes in it
+
     def leave_SimpleString(self, original_node: Any, updated_node: Any) -> Any:
         return double_quoted(updated_node)
 

@@ -17,6 +17,7 @@ from flaxnets.port.source.calls import COMMA, BuildingCalls, pass_through
 from flaxnets.port.source.constants import Constants, in_numpy
 from flaxnets.port.source.needs import Needs, initialiser, twin, utility
 from flaxnets.port.source.stored import as_closure, as_method, assigned_targets, held_names, read_names, self_path
+from flaxnets.port.source.sums import as_array, begins_sum
 from flaxnets.port.source.tidying import Simplifier, without_unused
 from flaxnets.port.source.unreached import Unreached, stand_in
 from flaxnets.port.translation import MODULES, Translator
@@ -170,6 +171,9 @@ class SourceTranslator(BuildingCalls, Translator):
         return self.reference(value, node)
 
     def leave_Param(self, original_node: cst.Param, updated_node: cst.Param) -> Any:
+        if self.builds and original_node.annotation and original_node.name.value in self.variable_names:
+            annotated = original_node.annotation.with_changes(annotation=ex.parse("nnx.Variable"))
+            return updated_node.with_changes(annotation=annotated)
         return updated_node.with_changes(annotation=self._kept(original_node.annotation, updated_node.annotation))
 
     def _kept(self, original: Any, updated: Any) -> Any:
@@ -210,7 +214,16 @@ class SourceTranslator(BuildingCalls, Translator):
         return node.with_changes(body=node.body.with_changes(body=[*node.body.body, line]))
 
     def _decorator(self, decorator: Any) -> Any:
-        return decorator if self._stays(decorator) else self.references.decorator(self.scope.function, decorator)
+        if not self._stays(decorator):
+            return self.references.decorator(self.scope.function, decorator)
+        node = decorator.decorator.func if isinstance(decorator.decorator, cst.Call) else decorator.decorator
+        value = self.scope.static(node)
+        if value is functools.cached_property and self.recorded.touches_tensors():
+            return decorator.with_changes(decorator=cst.Name("property"))  # a compiled program keeps no tensors
+        if isinstance(value, types.FunctionType) or value is functools.cached_property:  # of functools
+            is_path = isinstance(node, cst.Attribute)
+            self._static_attribute(value, node, node) if is_path else self.reference(value, node)
+        return decorator
 
     def _stays(self, decorator: Any) -> bool:
         node = decorator.decorator
@@ -218,7 +231,9 @@ class SourceTranslator(BuildingCalls, Translator):
         if path in ("property", "staticmethod", "classmethod") or path.endswith((".setter", ".getter", ".deleter")):
             return True
         value = self.scope.static(node.func if isinstance(node, cst.Call) else node)
-        return value in (functools.lru_cache, functools.cache, functools.cached_property)
+        if value in (functools.lru_cache, functools.cache):
+            return not self.recorded.touches_tensors()  # a compiled program computes tensors in each call
+        return value is functools.cached_property
 
     # Statements.
 
@@ -254,6 +269,8 @@ class SourceTranslator(BuildingCalls, Translator):
 
     def leave_Assign(self, original_node: Any, updated_node: Any) -> Any:
         updated_node = super().leave_Assign(original_node, updated_node)
+        if not self.builds and begins_sum(self, original_node):
+            return updated_node.with_changes(value=as_array(updated_node.value))
         if isinstance(original_node.value, cst.Lambda) and self._is_stored(original_node.value):
             held = held_names(original_node.value, self.scope.locals)
             paths = {name: self_path(self.root, name) for name in held}

@@ -13,6 +13,7 @@ from flaxnets.port._torch import torch
 from flaxnets.port.errors import PortError
 from flaxnets.port.source.building import SourceRecorder
 from flaxnets.port.source.definitions import Definition, Definitions, lambda_function
+from flaxnets.port.source.hints import hinted
 from flaxnets.port.source.layout import laid_out
 from flaxnets.port.source.needs import twin
 from flaxnets.port.source.static import UnwritableError, literal
@@ -68,7 +69,7 @@ class Writer:
         if refusals:
             raise PortError(refusals)
         helpers = [_HELPERS[name] for name in sorted(self.definitions.helpers)]
-        body = _joined([*helpers, *(each.text for each in self._ordered(needed, late)), build])
+        body = hinted(_joined([*helpers, *(each.text for each in self._ordered(needed, late)), build]))
         between = "\n\n" if _is_block(body) else "\n"
         return laid_out(f"{self._docstring()}\n{self._imports(body, late)}{between}{body}")
 

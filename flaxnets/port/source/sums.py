@@ -1,0 +1,64 @@
+"""Numbers that a function adds arrays to: the written file begins such a sum with an array, which has one type."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from flaxnets.port import expressions as ex
+from flaxnets.port._torch import libcst as cst
+
+
+def begins_sum(translator: Any, assign: Any) -> bool:
+    """Whether ``total = 0`` begins a sum of tensors that is used as a tensor.
+
+    A number is one where Python tests, compares or indexes with it.
+
+    Args:
+        translator: of the function.
+        assign: the assignment.
+    """
+    target = assign.targets[0].target
+    if len(assign.targets) != 1 or not isinstance(target, cst.Name):
+        return False
+    if not isinstance(assign.value, (cst.Integer, cst.Float)):
+        return False
+    name, reads = target.value, translator.reads
+    others = [value for value in _values(translator.root, name) if value is not assign.value]
+    if not others or not all(_results(translator, value) == {"tensor"} for value in others):
+        return False
+    uses = [(reads.parent(node), node) for node in _all(translator.root, cst.Name) if node.value == name]
+    if any(isinstance(parent, (cst.Comparison, cst.ComparisonTarget, cst.Index, cst.If)) for parent, _ in uses):
+        return False
+    is_annotated = getattr(translator.root, "returns", None) is not None
+    return any(
+        (isinstance(parent, cst.Arg) and parent.value is node)
+        or (isinstance(parent, cst.Attribute) and parent.value is node)
+        or (isinstance(parent, cst.Return) and is_annotated)
+        for parent, node in uses
+    )
+
+
+def as_array(number: Any) -> Any:
+    """Return an array of a number that takes the dtype of what is added, as the number does."""
+    return ex.fill("jnp.asarray(n)", {"n": number})
+
+
+def _values(root: Any, name: str) -> Iterator[Any]:
+    """What a local name is bound to."""
+    for node in _all(root, (cst.Assign, cst.AugAssign, cst.AnnAssign, cst.For, cst.CompFor, cst.NamedExpr)):
+        targets = [each.target for each in node.targets] if isinstance(node, cst.Assign) else [node.target]
+        for target in targets:
+            if isinstance(target, cst.Name) and target.value == name:
+                yield node if isinstance(node, cst.AugAssign) else getattr(node, "value", node)
+            elif any(isinstance(e.value, cst.Name) and e.value.value == name for e in getattr(target, "elements", ())):
+                yield node
+
+
+def _results(translator: Any, node: Any) -> set[str]:
+    return translator.site("operator", node).results | translator.site("call", node).results
+
+
+def _all(node: Any, kinds: Any) -> Iterator[Any]:
+    if isinstance(node, kinds):
+        yield node
+    for child in node.children:
+        yield from _all(child, kinds)
