@@ -110,10 +110,15 @@ def _precise(module: torch.nn.Module, port: nnx.Module, double: bool) -> Iterato
 
 
 def _transfer(module: torch.nn.Module, port: nnx.Module) -> None:
-    """Give a port the values and the precision of its torch module, without programs that would have to be compiled."""
+    """Give a port the values and the precision of its torch module, without programs that would have to be compiled.
+
+    Parameters share torch's memory: no run leaves them changed, and large models would not fit otherwise.
+    """
     tensors = named_tensors(module)
     for name, variable in state.named_variables(port, remove_duplicate=True):
-        value = to_numpy(tensors[name])
+        tensor = tensors[name]
+        is_shared = isinstance(tensor, torch.nn.Parameter) and tensor.dtype is torch.float64 and tensor.is_contiguous()
+        value = tensor.detach().numpy() if is_shared else to_numpy(tensor)
         is_whole = jnp.issubdtype(variable.dtype, jnp.integer)
         variable.set_value(jax.device_put(value.astype(variable.dtype) if is_whole else value))
 

@@ -11,6 +11,9 @@ import numpy as np
 
 from flaxnets.port._torch import torch
 
+# While a module is in float64: the values of its parameters and buffers before, by the ids of the tensors.
+_SINGLE: dict[int, torch.Tensor] = {}
+
 
 def copied(tree: Any) -> Any:
     """The arguments with tensors of their own, which the model may change."""
@@ -42,7 +45,7 @@ def untouched(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
     """
     modules = [(m, _shallow(vars(m))) for m in model.modules()]
     plain = [v for m, _ in modules for v in vars(m).values() if isinstance(v, torch.Tensor)]
-    registered = {id(t): (t, t.detach().clone()) for t in [*model.parameters(), *model.buffers()]}
+    registered = {id(t): (t, _value(t)) for t in [*model.parameters(), *model.buffers()]}
     others = {id(t): (t, t.detach().clone()) for t in plain if id(t) not in registered and t.layout is torch.strided}
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
 
@@ -69,8 +72,14 @@ def _write(values: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
         for tensor, value in values:
             if tensor.grad_fn is not None:
                 tensor.detach_()  # it was changed by what has a gradient
-            if not torch.equal(tensor, value):
+            if not torch.equal(tensor, value.to(tensor.dtype)):
                 tensor.copy_(value)
+
+
+def _value(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a copy of a tensor's values; in float64 the values that it was converted from, to save memory."""
+    single = _SINGLE.get(id(tensor))
+    return tensor.detach().clone() if single is None else single
 
 
 def _shallow(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,9 +119,13 @@ def in_double(module: torch.nn.Module) -> Iterator[None]:
     tensors = {id(t): t for t in (*module.parameters(), *module.buffers())}.values()
     values = [tensor.data for tensor in tensors]
     try:
-        for tensor in tensors:
-            tensor.data = as_double(tensor.data)
+        for tensor, value in zip(tensors, values, strict=True):
+            tensor.data = as_double(value)
+            if tensor.dtype != value.dtype:
+                _SINGLE[id(tensor)] = value
         yield
     finally:
+        for tensor in tensors:
+            _SINGLE.pop(id(tensor), None)
         for tensor, value in zip(tensors, values, strict=True):
             tensor.data = value

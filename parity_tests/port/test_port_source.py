@@ -43,11 +43,6 @@ REFUSED = {
     "fancy_mlp": "Python branches on the value of a tensor",
     "drop": "The value of a tensor is read by item()",
 }
-# Whose own annotations, or attributes that other classes have, pyright does not accept in the original either.
-LOOSE = {
-    "CheckpointedSequence", "CubeModel", "convnext", "inheritance", "inherited", "initialised", "mixed", "mobilenet",
-    "noisy", "nonelist", "vit", "vit_interpolated", "wavenet",
-}  # fmt: skip
 COMPUTED = {"pruned"}  # begins with a mask that depends on values
 SINGLE = {"denoiser", "fourier_operator", "rotary"}  # compute parts in float32 whatever their parameters are
 
@@ -170,8 +165,7 @@ def test_passes_ruff(tmp_path):
 @pytest.mark.skipif(shutil.which("pyright") is None, reason="pyright is a tool of developers")
 def test_passes_pyright(tmp_path):
     for model in ACCEPTED:
-        if model.name not in LOOSE:
-            (tmp_path / f"{model.name}_flax.py").write_text(written(model.name))
+        (tmp_path / f"{model.name}_flax.py").write_text(written(model.name))
     settings = {"typeCheckingMode": "basic", "reportMissingModuleSource": False, "extraPaths": [str(ROOT)]}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
     line = ["pyright", "--pythonpath", sys.executable, "--project", str(tmp_path)]

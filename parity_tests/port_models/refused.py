@@ -760,3 +760,30 @@ class DataLoading(nn.Module):
     def forward(self, x):
         batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x), batch_size=2)  # here
         return sum(b.sum() for (b,) in batches)
+
+
+@refused("outlives the call", "register a buffer")
+class RemembersInput(nn.Module):
+    """Keeps what depends on the first input."""
+
+    def __init__(self):
+        super().__init__()
+        self.cache = {}
+
+    def forward(self, x):
+        first = self.cache.setdefault("mean", x.mean())  # here
+        total = self.cache.get("total")
+        if total is None:
+            total = self.cache["total"] = x.sum()  # here
+        return x * first + total
+
+
+SEEN: dict[str, torch.Tensor] = {}
+
+
+@refused("outlives the call", "register a buffer")
+class RemembersInAFile(nn.Module):
+    def forward(self, x):
+        if "first" not in SEEN:
+            SEEN["first"] = x.detach()  # here
+        return x - SEEN["first"]

@@ -1,7 +1,7 @@
 """Small changes after translation that make source read well: spaces, quotes, names that nothing reads any more."""
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from flaxnets.port import expressions as ex
@@ -195,11 +195,18 @@ def _is_simple(node: Any) -> bool:
     return isinstance(node, (cst.Name, cst.Integer, cst.Float)) and not node.lpar
 
 
-def without_unused(new: Any, original: Any) -> Any:
-    """The function without assignments to names that were read before the translation, and are not now."""
+def without_unused(new: Any, original: Any, added: Collection[str] = ()) -> Any:
+    """The function without assignments to names that nothing reads any more.
+
+    Args:
+        new: the translated function.
+        original: the function before, which reads the names that its author uses.
+        added: names of the translation.
+    """
     while True:
-        unused = _reads(original).keys() - _reads(new).keys()
-        shorter = new.visit(_Unused(frozenset(unused)))
+        reads = _reads(new).keys()
+        unused, local = _reads(original).keys() - reads, set(added) - reads
+        shorter = new.visit(_Unused(frozenset(unused | local), frozenset(local)))
         if shorter.deep_equals(new):
             return new
         new = shorter
@@ -223,9 +230,9 @@ def _read_names(node: Any) -> Iterator[str]:
 
 
 class _Unused(cst.CSTTransformer):
-    def __init__(self, names: frozenset[str]):
+    def __init__(self, names: frozenset[str], computed: frozenset[str]):
         super().__init__()
-        self.names = names
+        self.names, self.computed = names, computed  # what is computed for these is not needed
 
     def leave_SimpleStatementLine(self, original_node: Any, updated_node: Any) -> Any:
         kept = [small for small in updated_node.body if not self._is_unused(small)]
@@ -238,7 +245,9 @@ class _Unused(cst.CSTTransformer):
             return False
         target = small.targets[0].target
         is_pure = not any(isinstance(each, (cst.Call, cst.Subscript, cst.NamedExpr)) for each in _walk(small.value))
-        return isinstance(target, cst.Name) and target.value in self.names and is_pure
+        if not isinstance(target, cst.Name) or target.value not in self.names:
+            return False
+        return is_pure or target.value in self.computed
 
 
 def _walk(node: Any) -> Iterator[Any]:

@@ -523,5 +523,5 @@ def translate_function(
     translator = SourceTranslator(recorded, function, references, module_class, builds)
     node: Any = recorded.source.tree.node.visit(translator)
     translator.check_names(node)
-    node = without_unused(node.visit(Simplifier()), recorded.source.tree.node)
+    node = without_unused(node.visit(Simplifier()), recorded.source.tree.node, translator.memos.values())
     return ex.with_parentheses(node), translator
