@@ -177,7 +177,7 @@ def _pair(
     """
     problems = compare_names(torch_module, flax_module) if matching is None else []
     if matching is None and not problems:
-        return [], pair_of_equal_names(torch_module, flax_module, rng)
+        return [], pair_of_equal_names(torch_module, flax_module, rng, SharedDraws(options.seed))
     if not isinstance(flax_module, nn.Module):
         problems = []  # the names are the user's own
     options.say("matching names")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -85,8 +86,12 @@ class SharedDraws:
         def draw_mask(layer: Any, shape: tuple[int, ...]) -> Any:
             return jnp.asarray(draw(layer._mask_shape(shape)) >= layer.p)
 
+        def bernoulli(key: Any, p: Any = 0.5, shape: Sequence[int] | None = None, *args: Any, **kwargs: Any) -> Any:
+            return jnp.asarray(draw(np.shape(p) if shape is None else shape) >= 1 - np.asarray(p))
+
         with (
             mock.patch.object(nnx.Dropout, "__call__", call),
+            mock.patch.object(jax.random, "bernoulli", bernoulli),
             mock.patch.object(nn.Dropout.__mro__[1], "draw_mask", draw_mask),
         ):
             yield
@@ -99,6 +104,8 @@ class _TorchDropout(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func in (torch.Tensor.bernoulli_, torch.bernoulli, torch.Tensor.bernoulli):
+            return self._bernoulli(func, *args, **kwargs)
         if func not in _FUNCTIONS and func is not torch.dropout:
             return func(*args, **kwargs)
         names = ("input", "p", "training", "inplace") if func in _FUNCTIONS else ("input", "p", "train")
@@ -112,6 +119,13 @@ class _TorchDropout(TorchFunctionMode):
         scaled = x * (keep.to(x.dtype) / (1 - p)) if p < 1 else torch.zeros_like(x)
         return x.copy_(scaled) if given.get("inplace") else scaled
 
+    def _bernoulli(self, func: Any, input: torch.Tensor, p: Any = None, **options: Any) -> torch.Tensor:
+        """Zeros and ones as those of ``jax.random.bernoulli`` of the same probabilities: stochastic depth."""
+        is_in_place = func is torch.Tensor.bernoulli_
+        part = torch.as_tensor((0.5 if is_in_place else input) if p is None else p)
+        ones = (torch.from_numpy(self._draw(input.shape)) >= 1 - part).to(input.dtype)
+        return input.copy_(ones) if is_in_place else ones
+
 
 def switch_off_inner_dropout(torch_module: torch.nn.Module, flax_module: nnx.Module) -> tuple[str, ...]:
     """Set dropout within recurrent and attention layers to zero on both sides; return what was changed.
@@ -124,7 +138,9 @@ def switch_off_inner_dropout(torch_module: torch.nn.Module, flax_module: nnx.Mod
             changed.append(f"{name}.dropout={module.dropout:g}")
             module.dropout = 0.0
     for name, layer in named_modules(flax_module).items():
-        if isinstance(layer, nnx.MultiHeadAttention) and not math.isclose(layer.dropout_rate, 0):
-            changed.append(f"{name}.dropout_rate={layer.dropout_rate:g}")
-            layer.dropout_rate = 0.0
+        attribute = "dropout_rate" if isinstance(layer, nnx.MultiHeadAttention) else "dropout"
+        is_inner = isinstance(layer, (nnx.MultiHeadAttention, nn.MultiheadAttention, nn.RNN, nn.LSTM, nn.GRU))
+        if is_inner and not math.isclose(rate := getattr(layer, attribute), 0):
+            changed.append(f"{name}.{attribute}={rate:g}")
+            setattr(layer, attribute, 0.0)
     return tuple(changed)

@@ -62,18 +62,19 @@ class Isolated:
             outcome, _ = run_torch(module, self.call, self.cotangents, np.random.default_rng(0))
         return as_flax_has_it(outcome, self.kept, self.owners)
 
-    def errors(self, outcome: Outcome) -> list[tuple[str, str, float, float]]:
+    def errors(self, outcome: Outcome, observed: Outcome | None = None) -> list[tuple[str, str, float, float]]:
         """Return kind, name, error and gate of everything in which Flax's outcome can differ from one of torch."""
         result = []
-        expected, returned = len(outcome.outputs), len(self.observed.outputs)
+        observed = observed or self.observed
+        expected, returned = len(outcome.outputs), len(observed.outputs)
         # Torch may return more, such as the last state of a recurrent layer; it then has no cotangent.
         if not 0 < returned <= expected:
             result.append(("output", f"{returned} arrays instead of {expected}", float("inf"), self.gates[0]))
-        return [*result, *outcome_errors(self.to_flax(outcome), self.observed, self.gates)]
+        return [*result, *outcome_errors(self.to_flax(outcome), observed, self.gates)]
 
-    def error(self, outcome: Outcome) -> float:
+    def error(self, outcome: Outcome, observed: Outcome | None = None) -> float:
         """Return the largest error over its gate; the two are equal up to rounding at 1 and below."""
-        ratios = [error / gate for _, _, error, gate in self.errors(outcome)]
+        ratios = [error / gate for _, _, error, gate in self.errors(outcome, observed)]
         return float("inf") if any(np.isnan(ratios)) else max(ratios, default=0.0)
 
 

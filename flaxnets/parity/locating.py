@@ -2,9 +2,11 @@
 
 import copy
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -221,9 +223,10 @@ def isolate(
         with local.torch_masks():
             expected, _ = run_torch(local.torch_module, torch_call, cotangents, np.random.default_rng(0))
         observed = observe(local.flax_module)
+        masked = _with_masks_of_torch(each)
     except Exception:  # a module may take only what the whole model prepares for it
         return None
-    return Isolated(
+    isolated = Isolated(
         name=each.torch.name, torch_module=local.torch_module, flax_name=each.flax.name, flax_module=flax_module,
         call=torch_call, cotangents=cotangents, expected=as_flax_has_it(expected, kept, owners), observed=observed,
         kept=kept, owners=owners,
@@ -231,6 +234,44 @@ def isolate(
         flax_calls=[c for c in recording.flax_calls if each.flax.contains(c)],
         to_flax=local.to_flax, gates=gates, masks=local.torch_masks, observe=observe,
     )  # fmt: skip
+    if isolated.error(isolated.expected) > 1:
+        for other in masked:
+            outcome = _observe(local, other, call, cotangents)
+            if isolated.error(isolated.expected, outcome) <= 1:
+                return dataclasses.replace(isolated, observed=outcome)
+    return isolated
+
+
+def _with_masks_of_torch(each: PairedCall) -> list[PairedCall]:
+    """Return the call with torch's masks in place of Flax's, for a Flax layer that keeps or drops what a mask marks.
+
+    Masks are not compared, since either side may have the other polarity. If a layer is right with torch's mask, it was
+    called on a wrong one.
+    """
+    pairs = zip(each.flax.inputs(), each.sources, strict=True)
+    wrong = [array for array, source in pairs if source.index is None and array.dtype == bool]
+    if len(wrong) != 1:
+        return []
+    result = []
+    for mask in (~wrong[0], *_masks(each.torch.inputs(), wrong[0].shape)):
+
+        def replaced(leaf: Any, mask: np.ndarray = mask) -> Any:
+            return mask if leaf is wrong[0] else leaf
+
+        args, kwargs = jax.tree.map(replaced, (each.flax.args, dict(each.flax.kwargs)))
+        result.append(dataclasses.replace(each, flax=dataclasses.replace(each.flax, args=args, kwargs=kwargs)))
+    return result
+
+
+def _masks(arrays: Sequence[np.ndarray], shape: tuple[int, ...]) -> list[np.ndarray]:
+    """Return the masks among arrays in a shape, in both polarities."""
+    masks = []
+    for array in arrays:
+        is_additive = array.dtype.kind == "f" and bool(np.isin(array, (0.0, -np.inf)).all())
+        if array.size == math.prod(shape) and (array.dtype == bool or is_additive):
+            keep = (array == 0).reshape(shape)
+            masks += [keep, ~keep]
+    return masks
 
 
 def _observe(local: Pair, each: PairedCall, call: Call, cotangents: list[np.ndarray]) -> Outcome:

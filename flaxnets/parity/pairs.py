@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from flaxnets import state
 from flaxnets.parity._torch import torch
 from flaxnets.parity.draws import SharedDraws, switch_off_inner_dropout
 from flaxnets.parity.layouts import Layout, Order, closest_order, suggest_inputs, to_torch
@@ -113,16 +114,33 @@ class Pair:
 
 
 def pair_of_equal_names(
-    torch_module: torch.nn.Module, flax_module: nnx.Module, rng: np.random.Generator | None
+    torch_module: torch.nn.Module,
+    flax_module: nnx.Module,
+    rng: np.random.Generator | None,
+    draws: SharedDraws,
 ) -> Pair:
     """Copy torch's weights to a Flax module with the same names.
 
-    If there is an ``rng``, the buffers get noise first.
+    If there is an ``rng``, the buffers get noise first. The draws are for dropout layers whose Flax twins draw no
+    masks, such as ``nnx.Dropout``.
     """
     if rng is not None:
         randomize_buffers(torch_module, rng, dict(torch_module.named_buffers()))
     transfer(torch_module, flax_module)
-    return Pair(torch_module, flax_module)
+    if _draws_all_masks(torch_module, flax_module):
+        return Pair(torch_module, flax_module)
+    switch_off_inner_dropout(torch_module, flax_module)
+    return Pair(torch_module, flax_module, draws=draws)
+
+
+def _draws_all_masks(torch_module: torch.nn.Module, flax_module: nnx.Module) -> bool:
+    """Whether the Flax layers under torch's names draw the masks of all dropout layers."""
+    twins = dict(state.named_modules(flax_module, remove_duplicate=False))
+    return all(
+        hasattr(twins.get(name), "draw_mask")
+        for name, module in torch_module.named_modules()
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd) and module.p > 0
+    )
 
 
 def pair_of_matching(

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -136,6 +137,7 @@ def recorded_flax(module: nnx.Module) -> Iterator[list[ModuleCall]]:
     active: list[int] = []
 
     def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)  # its signature tells whether it asks for the mode
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             name = names.get(id(self))
             # ``super().__call__`` is a part of the call that is being recorded.

@@ -13,6 +13,7 @@ from flax import linen, nnx
 from flaxnets.parity._torch import torch
 from flaxnets.parity.layouts import Order, orders
 from flaxnets.parity.matching.functions import FunctionModule
+from flaxnets.parity.trees import named_modules
 
 # More combinations of axis orders than this are not tried.
 _LIMIT = 24
@@ -32,7 +33,8 @@ def as_nnx(module: Any, torch_module: torch.nn.Module, *inputs: Any, seed: int =
 
     Raises:
         TypeError: for anything else.
-        ValueError: for a Linen module that runs on the inputs in no axis order.
+        ValueError: for a Linen module that runs on the inputs in no axis order, and for a layer that overwrites its
+            weights when it is called.
 
     >>> theirs = torch.nn.Conv2d(3, 4, 1)
     >>> ours = as_nnx(linen.Conv(4, (1, 1)), theirs, np.ones((2, 3, 8, 9)))
@@ -40,6 +42,7 @@ def as_nnx(module: Any, torch_module: torch.nn.Module, *inputs: Any, seed: int =
     (1, 1, 3, 4)
     """
     if isinstance(module, nnx.Module):
+        _require_lasting_weights(module)
         return module
     if isinstance(module, linen.Module):
         return _from_linen(module, torch_module, inputs, seed)
@@ -49,6 +52,18 @@ def as_nnx(module: Any, torch_module: torch.nn.Module, *inputs: Any, seed: int =
         f"{type(module).__name__} is no model in JAX. Expected a flax.nnx.Module, a flax.linen.Module or a callable "
         "pytree, as Equinox has them. Fix: wrap a function of weights and inputs in flaxnets.parity.FunctionModule"
     )
+
+
+def _require_lasting_weights(module: nnx.Module) -> None:
+    for name, child in named_modules(module).items():
+        if isinstance(child, (nnx.WeightNorm, nnx.SpectralNorm)):
+            kind = type(child).__name__
+            raise ValueError(
+                f"{name or 'the Flax module'} is an nnx.{kind}, which overwrites the weights of its layer when it is "
+                "called. Expected layers that keep their weights. Fix: check the models without the reparametrization: "
+                "torch.nn.utils.parametrize.remove_parametrizations in PyTorch, and the layer inside of "
+                f"nnx.{kind} in Flax"
+            )
 
 
 def _from_linen(module: linen.Module, torch_module: torch.nn.Module, inputs: Sequence[Any], seed: int) -> nnx.Module:

@@ -867,6 +867,174 @@ row(
     R.normal(size=(2, 4, 4)),
 )
 
+
+def norms(*names, size=8):
+    return (
+        {name: torch.nn.LayerNorm(size) for name in names},
+        {name: nnx.LayerNorm(size, epsilon=1e-5, rngs=rngs()) for name in names},
+    )
+
+
+def joined(*sides):
+    return {k: v for side, _ in sides for k, v in side.items()}, {k: v for _, side in sides for k, v in side.items()}
+
+
+def embeddings():
+    return {"e": torch.nn.Embedding(7, 8)}, {"e": nnx.Embed(7, 8, rngs=rngs())}
+
+
+def with_positions(layers):
+    return layers[0] | {"pos": torch.nn.Parameter(torch.ones(5, 8))}, layers[1] | flax_weights(pos=(5, 8))
+
+
+def prenorm_block(m, x):
+    x = x + m.first(m.norm(x))
+    return x + m.second(m.other(x))
+
+
+# Layers at another place, or on another array.
+row(
+    "one of two normalisations after its sum",
+    "norm-order",
+    lambda: blocks(
+        prenorm_block,
+        lambda m, x: (lambda y: y + m.second(m.other(y)))(m.norm(x + m.first(x))),
+        *joined(linears("first", "second"), norms("norm", "other")),
+    ),
+    TOKENS,
+)
+row(
+    "both branches from the input of the block",
+    "residual-source",
+    lambda: blocks(
+        prenorm_block,
+        lambda m, x: x + m.first(m.norm(x)) + m.second(m.other(x)),
+        *joined(linears("first", "second"), norms("norm", "other")),
+    ),
+    TOKENS,
+)
+row(
+    "a layer on the input of the module",
+    "input-source",
+    lambda: blocks(
+        lambda m, x: torch.tanh(m.second(torch.relu(m.first(x)))) + torch.relu(m.first(x)),
+        lambda m, x: jnp.tanh(m.second(x)) + nnx.relu(m.first(x)),
+        *linears("first", "second"),
+    ),
+    TOKENS,
+)
+row(
+    "normalisation of an image before its mean",
+    "norm-order",
+    lambda: blocks(lambda m, x: m.norm(x.mean((2, 3))), lambda m, x: m.norm(x).mean((1, 2)), *norms("norm", size=4)),
+    IMAGES,
+    nhwc=True,
+)
+row(
+    "one layer in place of another",
+    "layer-repeated",
+    lambda: blocks(
+        lambda m, x: torch.tanh(m.second(torch.tanh(m.first(x)))),
+        lambda m, x: jnp.tanh(m.first(jnp.tanh(m.first(x)))),
+        *linears("first", "second"),
+    ),
+    TOKENS,
+)
+row(
+    "vectors of any length",
+    "norm-missing",
+    lambda: blocks(lambda m, x: F.normalize(m.first(x), dim=-1), lambda m, x: m.first(x), *linears("first")),
+    TOKENS,
+)
+
+# Other elements, operators and functions.
+row(
+    "the mean for the first token",
+    "pooling-kind",
+    lambda: blocks(lambda m, x: m.first(x)[:, 0], lambda m, x: m.first(x).mean(1), *linears("first")),
+    TOKENS,
+)
+row(
+    "the last token for the mean",
+    "pooling-kind",
+    lambda: blocks(lambda m, x: m.first(x).mean(1), lambda m, x: m.first(x)[:, -1], *linears("first")),
+    TOKENS,
+)
+row(
+    "another token",
+    "index",
+    lambda: blocks(lambda m, x: m.first(x)[:, -1], lambda m, x: m.first(x)[:, 0], *linears("first")),
+    TOKENS,
+)
+row(
+    "tokens from the second one",
+    "index",
+    lambda: blocks(lambda m, x: m.first(x)[:, :-1], lambda m, x: m.first(x)[:, 1:], *linears("first")),
+    TOKENS,
+)
+row(
+    "the mean over one axis of two",
+    "mean-axis",
+    lambda: blocks(
+        lambda m, x: x * torch.sigmoid(x.mean((2, 3), keepdim=True)),
+        lambda m, x: x * nnx.sigmoid(x.mean(1, keepdims=True)),
+    ),
+    IMAGES,
+    nhwc=True,
+)
+row(
+    "colours in the reverse order",
+    "reverse-order",
+    lambda: blocks(
+        lambda m, x: m.conv(x),
+        lambda m, x: m.conv(x[..., ::-1]),
+        *({"conv": conv} for conv in conv_pair(padding="VALID")),
+    ),
+    IMAGES,
+    nhwc=True,
+)
+row(
+    "positions in the reverse order",
+    "reverse-order",
+    lambda: blocks(
+        lambda m, x: m.first(x + m.pos), lambda m, x: m.first(x + m.pos[::-1]), *with_positions(linears("first"))
+    ),
+    TOKENS,
+)
+row(
+    "token ids one place to the right",
+    "token-shift",
+    lambda: blocks(lambda m, ids: m.e(ids), lambda m, ids: m.e(jnp.roll(ids, 1, 1)), *embeddings()),
+    IDS,
+)
+row(
+    "a product for a sum",
+    "operator-kind",
+    lambda: blocks(
+        lambda m, x: m.first(x) + m.second(x), lambda m, x: m.first(x) * m.second(x), *linears("first", "second")
+    ),
+    TOKENS,
+)
+row(
+    "a sine for a cosine",
+    "function-kind",
+    lambda: blocks(lambda m, x: torch.cos(m.first(x)), lambda m, x: jnp.sin(m.first(x)), *linears("first")),
+    TOKENS,
+)
+row(
+    "a kernel that is not dilated",
+    "dilation",
+    lambda: conv_pair(torch_options={"dilation": 2, "padding": 2}, padding=1),
+    IMAGES,
+    nhwc=True,
+)
+row(
+    "half of a branch",
+    "factor",
+    lambda: blocks(lambda m, x: x + m.first(x), lambda m, x: x + 0.5 * m.first(x), *linears("first")),
+    TOKENS,
+)
+
 # Loss functions.
 LABELS = R.integers(0, 6, 3)
 

@@ -50,6 +50,14 @@ BAD = {
     ),
     "swapped": (nnx.Linear(4, 4, rngs=RNGS), torch.nn.Linear(4, 4), "first module is a Linear. Expected a torch"),
     "no model": (torch.nn.Linear(4, 4), 3, "int is no model in JAX. Expected a flax.nnx.Module, a flax.linen.Module"),
+    "weights that a call overwrites": (
+        torch.nn.Linear(4, 4), nnx.Sequential(nnx.WeightNorm(nnx.Linear(4, 4, rngs=RNGS), rngs=RNGS)),
+        r"layers.0 is an nnx.WeightNorm, which overwrites the weights .* Fix: check the models without",
+    ),
+    "spectral normalisation": (
+        torch.nn.Linear(4, 4), nnx.SpectralNorm(nnx.Linear(4, 4, rngs=RNGS), rngs=RNGS),
+        r"the Flax module is an nnx.SpectralNorm, which overwrites the weights",
+    ),
     "Linen on other inputs": (
         torch.nn.Linear(4, 4), linen.ConvTranspose(3, (1, 1, 1)), r"cannot be initialised on inputs .* \(3, 4\), in no",
     ),
@@ -64,6 +72,105 @@ def test_what_proves_nothing_is_an_error(torch_module, flax_module, message):
 
 def test_noise_in_training_leaves_the_evaluation_mode_to_compare():
     assert_parity(NoisyInTraining(4, 4), nnx.Linear(4, 4, rngs=RNGS), INPUTS, modes=("eval",), **QUICK)
+
+
+class Depth(torch.nn.Module):
+    """A residual branch that is left out for some examples: by a function, or as timm writes the same."""
+
+    def __init__(self, kept):
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 4)
+        self.kept = kept
+
+    def forward(self, x):
+        y = self.linear(x)
+        return x + (y * self.kept(y.new_empty(len(y), 1)) / 0.75 if self.training else y)
+
+
+class FlaxDepth(nnx.Module):
+    def __init__(self, *, rngs):
+        self.linear = nnx.Linear(4, 4, rngs=rngs)
+        self.drop = nnx.Dropout(0.25, broadcast_dims=(1,), rngs=rngs)
+
+    def __call__(self, x):
+        return x + self.drop(self.linear(x))
+
+
+class FlaxDepthByHand(nnx.Module):
+    def __init__(self, *, rngs):
+        self.linear, self.rngs = nnx.Linear(4, 4, rngs=rngs), rngs
+
+    def __call__(self, x, training):
+        y = self.linear(x)
+        if training:
+            y = y * jax.random.bernoulli(self.rngs.dropout(), 0.75, (len(y), 1)) / 0.75
+        return x + y
+
+
+@pytest.mark.parametrize("flax_type", [FlaxDepth, FlaxDepthByHand])
+@pytest.mark.parametrize(
+    "kept", [lambda x: x.bernoulli_(0.75), lambda x: torch.bernoulli(torch.full_like(x, 0.75))], ids=["in place", "new"]
+)
+def test_stochastic_depth_is_the_same_on_both_sides(kept, flax_type):
+    inputs = np.random.default_rng(1).normal(size=(9, 4))
+    assert_parity(Depth(kept), flax_type(rngs=nnx.Rngs(0)), inputs, **QUICK)
+
+
+def test_a_model_that_must_be_told_its_mode_is_located_in_too():
+    class Wrong(FlaxDepthByHand):
+        def __call__(self, x, training):
+            return jax.nn.relu(super().__call__(x, training))
+
+    inputs = np.random.default_rng(1).normal(size=(9, 4))
+    report = check(Depth(lambda x: x.bernoulli_(0.75)), Wrong(rngs=nnx.Rngs(0)), inputs, **QUICK)
+    assert report.location.cause.name == "activation-extra"
+
+
+class TorchDropout(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.drop = torch.nn.Linear(4, 4), torch.nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.drop(self.linear(x))
+
+
+class FlaxDropout(nn.Module):
+    """Torch's names and layers, and a dropout layer of Flax."""
+
+    def __init__(self, rate, *, rngs):
+        self.linear, self.drop = nn.Linear(4, 4, rngs=rngs), nnx.Dropout(rate, rngs=rngs)
+
+    def __call__(self, x):
+        return self.drop(self.linear(x))
+
+
+def test_dropout_of_flax_under_the_names_of_torch_uses_the_same_masks():
+    assert_parity(TorchDropout(), FlaxDropout(0.5, rngs=nnx.Rngs(0)), INPUTS, **QUICK)
+    report = check(TorchDropout(), FlaxDropout(0.25, rngs=nnx.Rngs(0)), INPUTS, **QUICK)
+    assert report.location.cause.name == "dropout-rate"
+
+
+@pytest.mark.parametrize("is_equal", [True, False], ids=["equal names", "other names"])
+def test_dropout_within_recurrent_layers_is_off_or_the_same_on_both_sides(is_equal):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = torch.nn.LSTM(4, 3, 2, dropout=0.5, proj_size=2)
+
+        def forward(self, x):
+            return self.rnn(x)[0]
+
+    class FlaxNet(nn.Module):
+        def __init__(self, *, rngs):
+            setattr(self, "rnn" if is_equal else "reader", nn.LSTM(4, 3, 2, dropout=0.5, proj_size=2, rngs=rngs))
+
+        def __call__(self, x):
+            return (self.rnn if is_equal else self.reader)(x)[0]
+
+    matching = None if is_equal else {"rnn": "reader"}
+    report = check(Net(), FlaxNet(rngs=nnx.Rngs(0)), INPUTS[:, None], matching=matching, **QUICK)
+    assert not report.failures, str(report)
 
 
 class LinenNet(linen.Module):

@@ -13,6 +13,7 @@ import numpy as np
 from flaxnets.parity._torch import torch
 from flaxnets.parity.causes import (
     activations,
+    arithmetic,
     arrangement,
     attention,
     normalization,
@@ -45,10 +46,11 @@ if TYPE_CHECKING:
 SITE_RULES = (
     *normalization.SITE_RULES, *activations.SITE_RULES, *spatial.SITE_RULES, *recurrent.SITE_RULES,
     *attention.SITE_RULES, *arrangement.SITE_RULES, *training.SITE_RULES, *precision.SITE_RULES,
+    *arithmetic.SITE_RULES,
 )  # fmt: skip
 MODULE_RULES = (
     *normalization.MODULE_RULES, *attention.MODULE_RULES, *arrangement.MODULE_RULES, *structure.MODULE_RULES,
-    *training.MODULE_RULES,
+    *training.MODULE_RULES, *arithmetic.MODULE_RULES,
 )  # fmt: skip
 
 # What a search may cost, so that the same mistakes are tried on every machine: how often the torch module runs.

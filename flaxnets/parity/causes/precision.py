@@ -5,6 +5,7 @@ What the Flax module rounds is found in its own program: the program runs again 
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,7 @@ def _wide(module: nnx.Module, narrowings: list[Narrowing]) -> nnx.Module:
     module = nnx.clone(module)
     kind = type(module)
 
+    @functools.wraps(kind.__call__)
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         graphdef, state = nnx.split(self)
         leaves, structure = jax.tree.flatten((args, kwargs))

@@ -39,13 +39,14 @@ def _activation(name: str) -> Any:
 
 def _step(kind: str, recipe: _Recipe, x: Any, state: tuple[Any, ...], weights: Sequence[Any]) -> tuple[Any, ...]:
     """One step of a cell; a bias may be None."""
-    w_ih, w_hh, b_ih, b_hh = weights
+    w_ih, w_hh, b_ih, b_hh, w_hr = weights
     linear, gate = torch.nn.functional.linear, _activation(recipe.gate_activation)
     h = state[0]
     if kind == "lstm":
         i, f, g, o = (linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh)).chunk(4, -1)
         cell = gate(f + recipe.forget_bias) * state[1] + gate(i) * _activation(recipe.cell_activation)(g)
-        return gate(o) * _activation(recipe.output_activation)(cell), cell
+        output = gate(o) * _activation(recipe.output_activation)(cell)
+        return (output if w_hr is None else linear(output, w_hr)), cell
     if kind == "gru":
         x_r, x_z, x_n = linear(x, w_ih, b_ih).chunk(3, -1)
         h_r, h_z, h_n = linear(h, w_hh, b_hh).chunk(3, -1)
@@ -64,11 +65,11 @@ def _step(kind: str, recipe: _Recipe, x: Any, state: tuple[Any, ...], weights: S
 
 def _written_out(site: Site, recipe: _Recipe) -> Change:
     kind = site.function.removesuffix("_cell")
-    per_cell = 4 if site.function.endswith("_cell") or argument(site, "has_biases", True) else 2
+    biases = 2 if site.function.endswith("_cell") or argument(site, "has_biases", True) else 0
 
     def cell(original: Original, args: tuple, kwargs: dict) -> Any:
         x, hx = args[:2]
-        weights = [*args[2:], None, None][:4]
+        weights = [*args[2:], None, None, None][:5]
         new = _step(kind, recipe, x, tuple(hx) if isinstance(hx, (tuple, list)) else (hx,), weights)
         return new if kind == "lstm" else new[0]
 
@@ -79,11 +80,14 @@ def _written_out(site: Site, recipe: _Recipe) -> Change:
         batch_first, both = bool(argument(call, "batch_first", False)), bool(argument(call, "bidirectional", False))
         x = x.transpose(0, 1) if batch_first else x
         last: list[tuple[Any, ...]] = []
+        per_cell = _tensors_of_a_cell(call)
         for _ in range(argument(call, "num_layers", 1)):
             outputs = []
             for direction in range(1 + both):
                 index = len(last)
-                weights = [*flat[index * per_cell : (index + 1) * per_cell], None, None][:4]
+                matrices = flat[index * per_cell : (index + 1) * per_cell]
+                projection = [*matrices[2 + biases :], None][0]
+                weights = [*matrices[:2], *([*matrices[2:], None, None][:2] if biases else (None, None)), projection]
                 state, collected = tuple(s[index] for s in states), []
                 steps = x.flip(0) if direction and recipe.flipped else x
                 for value in steps:
@@ -99,6 +103,12 @@ def _written_out(site: Site, recipe: _Recipe) -> Change:
         return (x, *(torch.stack(parts) for parts in zip(*last, strict=True)))
 
     return cell if site.function.endswith("_cell") else layers
+
+
+def _tensors_of_a_cell(call: Site | tuple[str, tuple, dict]) -> int:
+    """How many weights and biases each layer and direction has: an LSTM may have a projection, too."""
+    cells = argument(call, "num_layers", 1) * (1 + bool(argument(call, "bidirectional", False)))
+    return len(argument(call, "weights")) // cells
 
 
 def _kind(site: Site) -> str | None:
@@ -119,7 +129,14 @@ def _each_weight(site: Site, function: Any) -> Change:
             return lambda w: None if w is None else function(w, name.endswith("hh"))
 
         return setting(site.function, **{name: changed(name) for name in names})
-    return setting(site.function, weights=lambda flat: [function(w, bool(i % 2)) for i, w in enumerate(flat)])
+    per_cell = _tensors_of_a_cell(site)
+    of_gates = 4 if argument(site, "has_biases", True) else 2  # a projection has no gates
+
+    def changed_all(flat: Sequence[Any]) -> list[Any]:
+        places = [i % per_cell for i in range(len(flat))]
+        return [w if i >= of_gates else function(w, bool(i % 2)) for i, w in zip(places, flat, strict=True)]
+
+    return setting(site.function, weights=changed_all)
 
 
 def gates(site: Site, hints: Hints) -> Iterator[Option]:

@@ -14,6 +14,7 @@ from flaxnets.parity.causes.variants import (
     Hints,
     Option,
     argument,
+    around,
     instead,
     is_native,
     setting,
@@ -76,6 +77,12 @@ def convolution(site: Site, hints: Hints) -> Iterator[Option]:
                 text = f"Flax has {name} {value}; torch's {{where}} has {wrong}."
                 native = "strides" if name == "stride" else "kernel_dilation"
                 yield Option(name, text, f"{native}={wrong}", setting(site.function, **{name: (value,) * n}))
+    if dilation != (1,) * n:
+        less = tuple((lo // d, hi // d) for (lo, hi), d in zip(right, dilation, strict=True))
+        text = f"Flax does not dilate the kernel; torch's {{where}} has dilation={dilation}."
+        change = _padded(site.function, less)
+        dense = setting(site.function, dilation=1)
+        yield Option("dilation", text, f"kernel_dilation={dilation}", around(change, dense))
 
 
 def _paddings(right: Pads, sizes: Sequence[int], kernel: Sequence[int], steps: tuple[Any, Any]) -> Iterator[Any]:

@@ -1,9 +1,12 @@
 """Mistakes of how layers are put together: left out, doubled, in another order, with another residual."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
+
+from torch.utils import _pytree as pytree
 
 from flaxnets.parity._torch import torch
 from flaxnets.parity.causes.activations import ACTIVATIONS, NAMES
@@ -77,7 +80,7 @@ def _root(sites: Sequence[Site]) -> Site | None:
 
 def submodules(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
     """A layer left out, applied twice, or exchanged with another one."""
-    called = [s for s in _visible(sites) if s.is_module and s.keeps_shape]
+    called = [s for s in _visible(sites) if s.keeps_shape and (s.is_module or (_is_norm(s) and not s.leaf))]
     by_class: dict[tuple[str, str], list[Site]] = {}
     for site in called:
         by_class.setdefault((site.function, _kind(site)), []).append(site)
@@ -96,6 +99,11 @@ def submodules(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
         text = f"Flax calls {b.where} where torch calls {a.where}, and the other way round."
         plan = {a.key: _called_instead(b), b.key: _called_instead(a)}
         yield Variant("layer-order", text, f"{a.where} before {b.where}", plan, USUAL)
+        if a.function == b.function:
+            for wrong, right in ((a, b), (b, a)):
+                text = f"Flax calls {wrong.where} where torch calls {right.where}, too."
+                plan = {right.key: _called_instead(wrong)}
+                yield Variant("layer-repeated", text, f"call {right.where}", plan, RARE)
 
 
 def _called_instead(site: Site) -> Change:
@@ -154,7 +162,9 @@ def _unary(site: Site) -> Callable[[Original, torch.Tensor], Any] | None:
     if any(isinstance(a, Described) and a.name is None for a in rest):
         return None
     if site.is_module:
-        return lambda original, x: submodule_call(original, site.key.module, x, *site.args[1:], **site.kwargs)
+        return _in_any_order(
+            site, lambda original, x: submodule_call(original, site.key.module, x, *site.args[1:], **site.kwargs)
+        )
 
     def resolved(original: Original, value: Any) -> Any:
         if not isinstance(value, Described):
@@ -167,7 +177,21 @@ def _unary(site: Site) -> Callable[[Original, torch.Tensor], Any] | None:
         args = [resolved(original, a) for a in site.args[1:]]
         return site.target(x, *args, **{k: resolved(original, v) for k, v in site.kwargs.items()})
 
-    return apply
+    return _in_any_order(site, apply)
+
+
+def _in_any_order(site: Site, apply: Callable[[Original, Any], Any]) -> Callable[[Original, Any], Any]:
+    """Apply a normalisation of the last axis to the channels of an image, too: Flax has them last everywhere."""
+    if site.input is None or not (site.function.lower().replace("_", "").startswith(("layernorm", "rmsnorm"))):
+        return apply
+    channels = site.input.shape[-1]
+
+    def in_order(original: Original, x: Any) -> Any:
+        if x.ndim < 3 or x.shape[-1] == channels or x.shape[1] != channels:
+            return apply(original, x)
+        return apply(original, x.movedim(1, -1)).movedim(-1, 1)
+
+    return in_order
 
 
 def _after(apply: Callable[[Original, Any], Any]) -> Change:
@@ -329,11 +353,49 @@ def residuals(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
                     text = f"Flax adds what {_what(source)} returned; torch adds another array in {add.where}."
                     fix = "add the same array as torch"
                     yield Variant("residual-source", text, fix, plan, min(RARE + add.depth - 1, ODD))
+    yield from _other_inputs(sites)
     for site in [s for s in visible if s.is_module] + ([root] if root else []):
         if site.keeps_shape:
             change: Change = lambda original, args, kwargs: original(*args, **kwargs) + args[0]  # noqa: E731
             text = f"Flax adds the input of {site.where} to its output; torch does not."
             yield Variant("residual-extra", text, "no residual", {site.key: change}, RARE)
+
+
+def _other_inputs(sites: Sequence[Site]) -> Iterator[Variant]:
+    """A layer of the module's own code that is called on another array than torch's: an earlier or a later one."""
+    root = _root(sites)
+    own = [s for s in _visible(sites) if s.depth == 1 and (s.is_module or s.input is not None)]
+    around = {token for s in own if s.function == "add" for token in _tokens((s.args, s.result))}
+    for taker in own:
+        if taker.input is None or not taker.input.is_float:
+            continue
+        known = {taker.input.token}
+        before = own[: own.index(taker)]
+        candidates = [*before[::-1], *([root] if root else [])]
+        for source in candidates:
+            value = source.input if source is root else source.result
+            if not isinstance(value, Described) or value.shape != taker.input.shape or value.token in known:
+                continue
+            known.add(value.token)
+            memory: list[torch.Tensor] = []
+            note = _noting_input(memory) if source is root else _remembering(memory)
+            name = "residual-source" if {taker.input.token, value.token} & around else "input-source"
+            words = "its own input" if source is root else f"what {_what(source)} returned"
+            text = f"Flax calls {_what(taker)} on {words}; torch calls it on another array."
+            plan = {source.key: note, taker.key: _recalling(memory, 0)}
+            yield Variant(name, text, f"call {_what(taker)} on the same array as torch", plan, RARE)
+
+
+def _tokens(tree: Any) -> set[int]:
+    return {leaf.token for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Described)}
+
+
+def _noting_input(memory: list[torch.Tensor]) -> Change:
+    def change(original: Original, args: tuple, kwargs: dict) -> Any:
+        memory[:] = [args[0]]
+        return original(*args, **kwargs)
+
+    return change
 
 
 def _remembering(memory: list[torch.Tensor]) -> Change:
@@ -417,20 +479,24 @@ def _factor(name: str, sites: Sequence[Site], value: float) -> Variant:
     text = f"Flax multiplies the result of {_what(site)} by {number(value)}{_meaning(value, site)}; torch does not."
     change = on_result(lambda x: x * value)
     plan = plan_of(sites, change)
-    if _is_bessel(value):
+    if _is_bessel(value, site):
         text = f"Flax divides a variance by n - 1 before {_what(site)}; torch divides it by n."
         return Variant("variance-unbiased", text, "jnp.var(x, ddof=0)", plan, ODD)
     name = "factor" if name == "scale" else name
     return Variant(name, text, f"no factor after {_what(site)}", plan, ODD)
 
 
-def _is_bessel(value: float) -> bool:
-    """Whether a factor is n / (n - 1), its inverse, or a root of these."""
+def _is_bessel(value: float, site: Site) -> bool:
+    """Whether a factor is n / (n - 1), its inverse, or a root of these, for a number of values that are averaged."""
+    shapes = [leaf.shape for leaf in (site.result, site.input) if isinstance(leaf, Described)]
+    counts = {
+        math.prod(part) for shape in shapes for n in range(len(shape)) for part in itertools.combinations(shape, n + 1)
+    }
     if value <= 0:
         return False
     for ratio in (value, 1 / value, value**2, value**-2):
         count = ratio / (ratio - 1) if ratio > 1 else 0.0
-        if 2 <= count <= 1e6 and abs(count - round(count)) < 1e-6 * count:
+        if count > 2.5 and round(count) in counts and abs(count - round(count)) < 1e-6 * count:
             return True
     return False
 

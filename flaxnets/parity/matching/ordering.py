@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import functools
 import itertools
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -204,6 +205,7 @@ def _wrapped_calls(
     """Within this context, run each call of a module of the classes within a context of its own."""
 
     def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)  # its signature tells whether it asks for the mode
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             with around(self):
                 return original(self, *args, **kwargs)

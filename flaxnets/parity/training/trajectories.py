@@ -11,9 +11,8 @@ import jax
 import numpy as np
 from flax import nnx
 
-from flaxnets import state
 from flaxnets.parity._torch import torch
-from flaxnets.parity.draws import SharedDraws, switch_off_inner_dropout
+from flaxnets.parity.draws import SharedDraws
 from flaxnets.parity.matching import Matching, match
 from flaxnets.parity.matching import Names as Mappings
 from flaxnets.parity.pairs import Pair, pair_of_equal_names, pair_of_matching, with_layout
@@ -164,11 +163,7 @@ def _pair(
         randomize_parameters(torch_module, rng)
     draws = SharedDraws(0)
     if matching is None and not compare_names(torch_module, flax_module):
-        pair = pair_of_equal_names(torch_module, flax_module, rng)
-        if _draws_all_masks(torch_module, flax_module):
-            return pair
-        switch_off_inner_dropout(torch_module, flax_module)
-        return dataclasses.replace(pair, draws=draws)
+        return pair_of_equal_names(torch_module, flax_module, rng, draws)
     if not isinstance(matching, Matching):
         matching = match(torch_module, flax_module, *call.args, names=matching)
     if not matching.is_complete():
@@ -177,16 +172,6 @@ def _pair(
             "Fix: matching=flaxnets.parity.match(torch_module, flax_module, *inputs, names=...)"
         )
     return with_layout(pair_of_matching(torch_module, flax_module, matching, rng, draws), call)
-
-
-def _draws_all_masks(torch_module: torch.nn.Module, flax_module: nnx.Module) -> bool:
-    """Whether the Flax layers under torch's names draw the masks of all dropout layers."""
-    twins = dict(state.named_modules(flax_module, remove_duplicate=False))
-    return all(
-        hasattr(twins.get(name), "draw_mask")
-        for name, module in torch_module.named_modules()
-        if isinstance(module, torch.nn.modules.dropout._DropoutNd) and module.training and module.p > 0
-    )
 
 
 def _optimizer_factory(given: Any, original: torch.nn.Module) -> Callable[[torch.nn.Module], torch.optim.Optimizer]:
