@@ -33,6 +33,9 @@ from flaxnets.parity.run import (
 from flaxnets.parity.tracing import ModuleCall, recorded_flax, recorded_torch
 from flaxnets.parity.trees import named_modules
 
+# Of how many earlier modules of the same code the first wrong one is looked for.
+_TWINS = 16
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PairedCall:
@@ -146,11 +149,46 @@ def locate(pair: Pair, call: Call, gates: tuple[float, float]) -> tuple[Location
         if isolated is None:
             continue
         if isolated.error(isolated.expected) > 1:
-            wrong, location = suspect, describe(isolated, suspect, recording, pair)
+            earlier = _wrong_on_other_inputs(pair, suspect, recording, call, gates)
+            wrong, isolated = earlier or (suspect, isolated)
+            location = describe(isolated, wrong, recording, pair)
             break
         if not suspect.agrees_out:
             location = location or _carried(suspect)
     return location or extra_variable(pair), rows(recording, wrong, gates[0])
+
+
+def _wrong_on_other_inputs(
+    pair: Pair, wrong: PairedCall, recording: Recording, call: Call, gates: tuple[float, float]
+) -> tuple[PairedCall, Isolated] | None:
+    """Return the first module of the same code that is wrong, too, though its own inputs do not show it.
+
+    An activation that is left out changes nothing where all values are positive, say.
+    """
+    kinds = type(wrong.torch.module), type(wrong.flax.module)
+    earlier = recording.pairs[: recording.pairs.index(wrong)]
+    alike = [each for each in earlier if (type(each.torch.module), type(each.flax.module)) == kinds and each.agrees_in]
+    for each in alike[:_TWINS]:
+        varied = dataclasses.replace(each, torch=_on_random_inputs(each.torch))
+        isolated = isolate(pair, varied, recording, call, gates)
+        if isolated is None or not all(np.isfinite(output).all() for output in isolated.expected.outputs):
+            continue
+        if isolated.error(isolated.expected) > 1:
+            return each, isolated
+    return None
+
+
+def _on_random_inputs(torch_call: ModuleCall) -> ModuleCall:
+    """Return the call with random numbers of the same size as its floating-point inputs, except for masks."""
+    rng = np.random.default_rng(0)
+
+    def drawn(leaf: Any) -> Any:
+        if not is_float(leaf) or not np.isfinite(leaf).all() or leaf.dtype.kind != "f":
+            return leaf
+        return rng.normal(size=leaf.shape) * np.sqrt(np.mean(leaf**2)) if leaf.size else leaf
+
+    args, kwargs = jax.tree.map(drawn, (torch_call.args, dict(torch_call.kwargs)))
+    return dataclasses.replace(torch_call, args=args, kwargs=kwargs)
 
 
 def extra_variable(pair: Pair) -> Location | None:

@@ -13,7 +13,7 @@ import torch
 from flax import linen, nnx
 from matching_models import MODELS, Flax, Model, Torch
 
-from flaxnets.parity import Entry, FunctionModule, Matching, load_torch_weights, match, randomize
+from flaxnets.parity import Entry, FunctionModule, Matching, check, load_torch_weights, match, randomize
 from flaxnets.parity.layouts import closest_order, suggest_inputs
 from flaxnets.parity.matching import named_modules, named_variables
 from flaxnets.parity.matching.ordering import call_torch
@@ -487,3 +487,50 @@ def test_paths_of_variables_and_modules() -> None:
     model = Flax(None, parts=nnx.data({"a": [lin(use_bias=False)]}), drop=nnx.Dropout(0.5, rngs=Rngs(0)))
     assert list(named_variables(model)) == ["parts.a.0.kernel"]
     assert {"", "parts.a.0", "drop"} <= set(named_modules(model))
+
+
+class ByHeads(torch.nn.Module):
+    """Attention with one projection, whose rows are query, key and value of the first head, then of the second one."""
+
+    sizes, axes = (2, 3, 4), (3, 0, 2, 1, 4)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.proj = tlin(8, 24), tlin(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.qkv(x).unflatten(-1, self.sizes).permute(self.axes)
+        y = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.proj(y.transpose(1, 2).flatten(2))
+
+
+class ByParts(nnx.Module):
+    def __init__(self, scale: float) -> None:
+        self.query, self.key, self.value, self.out = lin(8, 8), lin(8, 8), lin(8, 8), lin(8, 8)
+        self.scale = scale
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        q, k, v = (each(x).reshape(*x.shape[:2], 2, 4) for each in (self.query, self.key, self.value))
+        return self.out(nnx.dot_product_attention(q * self.scale, k, v).reshape(x.shape))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: ByParts(1.0), lambda: nnx.MultiHeadAttention(2, 8, decode=False, rngs=Rngs(0))],
+    ids=["linear layers", "nnx.MultiHeadAttention"],
+)
+def test_rows_of_a_joint_projection_are_sorted_by_head_or_by_part(make: Callable[[], nnx.Module]) -> None:
+    x = np.random.default_rng(0).normal(size=(2, 5, 8))
+    report = check(ByHeads(), make(), x, dtypes=("float64",), runs=("eager",))
+    assert report.passed, str(report)
+    assert any("axes(1,0,2,3)" in entry.transform for entry in report.matching.entries)
+
+
+def test_a_fault_in_an_attention_leaves_the_rows_of_a_joint_projection_as_they_are() -> None:
+    class TorchByParts(ByHeads):
+        sizes, axes = (3, 2, 4), (2, 0, 3, 1, 4)
+
+    matching = match(TorchByParts(), ByParts(0.5), np.random.default_rng(0).normal(size=(2, 5, 8)))
+    assert matching.problems() == []
+    transforms = {entry.flax: entry.transform for entry in matching.entries}
+    assert transforms["key.kernel"] == "rows(8:16) | transpose"

@@ -37,10 +37,12 @@ class Choice:
     Attributes:
         options: all ways, the likely one first; each makes the same variables.
         modules: torch name and Flax path of the smallest pair of modules that holds them.
+        has_default: whether the first option is right unless another one is proved.
     """
 
     options: tuple[Links, ...]
     modules: tuple[str, str]
+    has_default: bool = False
 
     def paths(self) -> set[str]:
         """Return the Flax variables that are to be decided."""
@@ -80,6 +82,9 @@ def choices(
             options = _permutations([pairings[index] for index in group])
             result.append(Choice(options, _smallest(options[0], modules)))
     grouped = {link.target.path for choice in result for link in choice.options[0]}
+    for pairing in pairings[settled:]:
+        if pairing.alternatives:
+            result.append(Choice((pairing.links, *pairing.alternatives), _smallest(pairing.links, modules), True))
     for pairing in pairings:
         for link in pairing.links:
             if link.options and link.target.path not in grouped:

@@ -22,6 +22,8 @@ _ROLES: Mapping[str, str] = {
     **dict.fromkeys(("var", "running_var", "moving_var", "ra_var", "variance"), "running_var"),
 }  # fmt: skip
 _JOINABLE = ("linear", "conv")
+# How many numbers of heads are tried for a joint projection of query, key and value.
+_HEADS = 8
 _NORMS = ("norm", "batch norm")
 
 
@@ -42,13 +44,15 @@ class Link:
 class Pairing:
     """Torch layers and Flax layers that are the same, with the links between their parameters.
 
-    ``quality`` is 1 if kind, type and all shapes agree, less if parameters are missing on one side.
+    ``quality`` is 1 if kind, type and all shapes agree, less if parameters are missing on one side. ``alternatives``
+    are less likely links of the same variables.
     """
 
     torch: tuple[TorchLayer, ...]
     flax: tuple[FlaxLayer, ...]
     links: tuple[Link, ...]
     quality: float
+    alternatives: tuple[tuple[Link, ...], ...] = ()
 
 
 def fits(torch_shape: Shape, shape: Shape, *, free: bool = False) -> list[str]:
@@ -224,17 +228,53 @@ def _split(ours: TorchLayer, theirs: Sequence[FlaxLayer]) -> Pairing | None:
         or sum(shape[0] for shape in shapes if shape is not None) != weight[0]
     ):
         return None
+    parts = sorted(theirs, key=_attention_part)
+    links = _links_to_rows(ours, parts)
+    used = {name for link in links for name in link.names}
+    complete = len(links) == sum(len(layer.targets) for layer in theirs) and used == _names(ours)
+    is_plain = all(source.steps == "same" for source in ours.sources.values())
+    heads = _head_counts(weight[0], [layer.shapes["weight"][0] for layer in parts]) if complete and is_plain else []
+    alternatives = [
+        _links_to_rows(
+            dataclasses.replace(
+                ours,
+                sources={role: _by_parts(source, len(parts), count) for role, source in ours.sources.items()},
+            ),
+            parts,
+        )
+        for count in heads
+    ]
+    return Pairing((ours,), tuple(theirs), links, 0.97 if complete else 0.6, tuple(alternatives))
+
+
+def _links_to_rows(ours: TorchLayer, parts: Sequence[FlaxLayer]) -> tuple[Link, ...]:
+    """Link Flax layers to the rows of a torch layer, one after another."""
     links, start = [], 0
-    for layer in sorted(theirs, key=_attention_part):
+    for layer in parts:
         stop = start + layer.shapes["weight"][0]
         for target in layer.targets:
             source = ours.sources.get(target.role)
             if source is not None:
                 links.append(Link(target, source.names, joined(_narrowed(source, start, stop), target.steps)))
         start = stop
-    used = {name for link in links for name in link.names}
-    complete = len(links) == sum(len(layer.targets) for layer in theirs) and used == _names(ours)
-    return Pairing((ours,), tuple(theirs), tuple(links), 0.97 if complete else 0.6)
+    return tuple(links)
+
+
+def _head_counts(rows: int, parts: Sequence[int]) -> list[int]:
+    """Return how many heads a joint projection may have whose rows are the parts of each head, head by head."""
+    size = parts[0]
+    if len(set(parts)) > 1 or rows != len(parts) * size:
+        return []
+    return [count for count in range(2, size + 1) if size % count == 0][:_HEADS]
+
+
+def _by_parts(source: Source, parts: int, heads: int) -> Source:
+    """Return a source whose rows are sorted by head, with the rows sorted by part."""
+    rows, *rest = source.shape
+    order = ",".join(map(str, range(3, 3 + len(rest))))
+    sizes = ",".join(map(str, (heads, parts, rows // heads // parts, *rest)))
+    steps = f"reshape({sizes}) | axes({','.join(filter(None, ('1,0,2', order)))}) | {reshaping((), source.shape)}"
+    return dataclasses.replace(source, steps=joined(source.steps, steps))
 
 
 def _attention_part(layer: TorchLayer | FlaxLayer) -> int:

@@ -271,6 +271,7 @@ def match(
     open_choices = choices(alignment.pairings, modules, orders, len(fixed))
     if orders is not None and open_choices:
         links, open_choices = choose(torch_module, flax_module, call, links, open_choices)
+    open_choices = [choice for choice in open_choices if not choice.has_default]
     return _matching(torch_module, flax_module, alignment, links, open_choices)
 
 
