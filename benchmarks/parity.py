@@ -52,7 +52,7 @@ def plant(patterns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
 
     network = ""
     for fault in FAULTS:
-        if not _chosen(fault.network, patterns):
+        if not (_chosen(fault.network, patterns) or _chosen(str(fault), patterns)):
             continue
         if fault.network != network:
             jax.clear_caches()
@@ -78,7 +78,7 @@ def train(patterns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     from parity_faults.trainings import TRAINING_FAULTS
 
     for fault in TRAINING_FAULTS:
-        if _chosen(fault.network, patterns):
+        if _chosen(fault.network, patterns) or _chosen(str(fault), patterns):
             started = time.perf_counter()
             is_right, report = fault.judge()
             yield (
@@ -175,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the chosen parts."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.parity", description=__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--networks", nargs="+", default=["*"], help="patterns of names")
+    parser.add_argument("--networks", nargs="+", default=["*"], help="patterns of names of networks or rows")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="how often a right network is checked")
     parser.add_argument("--out", type=Path, help="where the results are; not written without")
     parser.add_argument("--measure", choices=list(LARGE), help="check one large network in this process")
