@@ -243,7 +243,7 @@ def _factor(site: Site) -> float | None:
 
 
 def name_of_factor(site: Site, sites: Sequence[Site]) -> str:
-    """What a constant factor is for, by its surroundings."""
+    """Return the name of a constant factor, judged by the calls around it."""
     same_module = [s.function for s in sites if s.key.module == site.key.module]
     if "softmax" in same_module or _SDPA in same_module:
         return "attention-scale"

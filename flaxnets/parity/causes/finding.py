@@ -102,7 +102,7 @@ def find_cause(isolated: "Isolated", runs: int = RUNS) -> Cause | None:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Many small calls are faster so: on a busy machine, threads wait for each other for longer than they compute."""
+    """Let torch compute in one thread: on a busy machine, threads of small calls wait longer than they compute."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -141,17 +141,17 @@ class _Search:
         self.has_gradients = all(a.shape == b.shape for a, b in pairs)
 
     def _suspects(self, sites: Sequence[Site]) -> set[Key]:
-        """The calls that mistakes are tried at first; only wrong outputs tell about them."""
+        """Return the calls in which mistakes are tried first. Only wrong outputs narrow them down."""
         errors = self.isolated.errors(self.isolated.expected)
         has_wrong_output = any(kind == "output" and not error <= gate for kind, _, error, gate in errors)
         return (has_wrong_output and suspicious(self.isolated, sites)) or {site.key for site in sites}
 
     def is_late(self, part: float) -> bool:
-        """Whether this part of the search has cost what it may cost."""
+        """Return whether this part of the search has used its budget."""
         return self.runs > part * self.limit or time.thread_time() - self.begin > part * _SECONDS
 
     def run(self, variant: Variant, gradients: bool = False) -> Outcome | None:
-        """The torch module with a mistake, or None if the mistake cannot be made there."""
+        """Run the torch module with a mistake. Return None if the mistake does not apply to these calls."""
         self.runs += 1
         try:
             with torch.set_grad_enabled(gradients):
@@ -160,7 +160,7 @@ class _Search:
             return None
 
     def progress(self, outcome: Outcome) -> tuple[float, float]:
-        """The largest error of outputs and buffers over its gate, and how far off they are in sum."""
+        """Return the largest error of outputs and buffers as a multiple of its gate, and the sum of all errors."""
         ratios, total = [0.0], 0.0
         for kind, _, error, gate in self.isolated.errors(outcome):
             if kind in ("output", "buffer"):
@@ -169,7 +169,7 @@ class _Search:
         return max(ratios), total
 
     def accepted(self, variant: Variant, outcome: Outcome | None) -> float | None:
-        """The remaining error if the mistake explains everything."""
+        """Return the remaining error if the mistake explains the whole difference, otherwise None."""
         if outcome is None:
             return None
         worst, total = self.progress(outcome)
@@ -187,7 +187,7 @@ class _Search:
         return None
 
     def single(self, part: float) -> Found | None:
-        """The first single mistake that explains the difference."""
+        """Return the first single mistake that explains the difference."""
         for variant in self.variants:
             if self.is_late(part):
                 return None
@@ -197,7 +197,7 @@ class _Search:
         return None
 
     def tied(self) -> Found | None:
-        """Weights that are one in torch and several in Flax: each has the gradient of its own uses only."""
+        """Find weights that torch shares and Flax does not: each Flax weight has the gradient of its own uses only."""
         uses: dict[str, list[Site]] = {}
         for site in self.sites:
             if site.function in ("linear", "embedding"):
@@ -222,7 +222,7 @@ class _Search:
         return (variant, max(left.values())) if max(left.values()) <= 1 else None
 
     def number(self, part: float) -> Found | None:
-        """A mistake with a number, which is solved for."""
+        """Find a mistake with an unknown number by solving for the number."""
         if self.base[0] <= 1:
             return None
         for unknown in self.unknowns:
@@ -239,7 +239,7 @@ class _Search:
         return None
 
     def solved(self, unknown: Unknown) -> float | None:
-        """The number for which outputs are nearest to Flax's, by secant steps."""
+        """Return the number whose outputs are closest to those of Flax, found by secant steps."""
         target = _vector(self.isolated.observed)
         old_value, old = unknown.start, _vector(self.isolated.expected)
         if target.shape != old.shape or not np.isfinite(target).all():
@@ -265,7 +265,7 @@ class _Search:
         return value if remaining < 1e-6 * misfit else None
 
     def several(self, part: float) -> Found | None:
-        """Two or three mistakes together, of which each brings the outcome nearer to Flax's."""
+        """Find two or three mistakes that together explain the difference. Each must reduce the error."""
         beam = sorted(self.improving, key=lambda pair: pair[0])[:_BEAM]
         totals = {id(variant): total for total, variant in self.improving}
         # The likely ones, then those that help by themselves.
@@ -297,7 +297,7 @@ class _Search:
         return None
 
     def _reduced(self, variant: Variant, error: float) -> Found:
-        """Leave out what is not needed: of three mistakes, two may cancel each other."""
+        """Remove mistakes that are not needed: two of three may cancel each other."""
         for part in variant.parts:
             rest = [p for p in variant.parts if p is not part]
             if not rest:

@@ -61,7 +61,7 @@ def epsilon(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 class _Recipe:
-    """How an array is normalised; None means as torch's call says."""
+    """A formula of a normalisation. A setting of None is the one of torch's call."""
 
     def __init__(
         self,
@@ -276,7 +276,7 @@ def _biased_running_variance(function: str) -> Change:
 
 
 def normalized_vectors(site: Site, hints: Hints) -> Iterator[Option]:
-    """How a vector is divided by its length."""
+    """The order, the axis and the eps of ``normalize``."""
     if site.function != "normalize":
         return
     eps, dim, p = argument(site, "eps", 1e-12), argument(site, "dim", 1), argument(site, "p", 2.0)

@@ -159,7 +159,7 @@ def _feeds_products(equation: Any, consumers: Mapping[Any, Sequence[str]]) -> bo
 
 
 def _line(equation: Any) -> str:
-    """File and line of the user's code that made an operation, as far as JAX tells."""
+    """Return file and line of the user's code for an operation, empty if JAX does not know them."""
     frames = getattr(getattr(equation.source_info, "traceback", None), "frames", ())
     for frame in frames:
         path = Path(frame.file_name)
@@ -169,7 +169,7 @@ def _line(equation: Any) -> str:
 
 
 def torch_casts(site: Site, hints: Hints) -> Iterator[Option]:
-    """What torch rounds and Flax does not."""
+    """Casts to fewer bits that torch makes and Flax does not."""
     if site.is_module or not isinstance(site.result, Described) or site.input is None:
         return
     narrow = site.result.is_float and site.input.is_float and site.result.dtype.itemsize < site.input.dtype.itemsize

@@ -14,7 +14,7 @@ _GATES = {"lstm": "ifgo", "gru": "rzn", "rnn_tanh": "h", "rnn_relu": "h"}
 
 @dataclasses.dataclass(frozen=True)
 class _Recipe:
-    """What is computed in another way than torch does."""
+    """A formula of a recurrent cell that differs from torch's."""
 
     reset: str = "after"  # "before" the product, or with its "bias outside" of it
     update_reversed: bool = False

@@ -44,7 +44,7 @@ Plan = Mapping[Key, Change]
 
 @dataclasses.dataclass(frozen=True)
 class Described:
-    """What is remembered of a tensor: shape, dtype, and the name of a parameter or buffer."""
+    """Shape, dtype and fingerprint of a recorded tensor, and its name if the tensor is a parameter or buffer."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -93,7 +93,7 @@ class Site:
 
     @property
     def where(self) -> str:
-        """Words for a person."""
+        """The name and type of the module, for messages."""
         kind = type(self.module).__name__
         return f"{self.key.module} ({kind})" if self.key.module else kind
 
@@ -196,7 +196,7 @@ class Watched:
 
     @contextlib.contextmanager
     def _at_rest(self) -> Iterator[None]:
-        """What a change calls on its own is not changed."""
+        """Within this context, calls are neither recorded nor changed: a change may call layers itself."""
         before, self._passive = self._passive, True
         try:
             yield
@@ -302,7 +302,7 @@ class _Mode(TorchFunctionMode):
 
 
 def _reporting(kind: type, name: str, watched: Watched) -> type:
-    """A subclass whose calls go through ``watched``."""
+    """Return a subclass whose calls go through ``watched``."""
 
     called: Any = kind.__call__
 

@@ -49,7 +49,7 @@ def _is_norm(site: Site) -> bool:
 
 
 def _kind(site: Site) -> str:
-    """What a call is, for the name of a cause."""
+    """Return the kind of a call: norm, activation, dropout or layer."""
     if _is_norm(site):
         return "norm"
     if site.function in NAMES or type(site.module).__module__ == "torch.nn.modules.activation":
@@ -62,7 +62,7 @@ def _what(site: Site) -> str:
 
 
 def _visible(sites: Sequence[Site]) -> list[Site]:
-    """Calls of submodules, and of functions by modules that are not torch's own layers; outer ones first."""
+    """Return calls of submodules, and of functions outside of torch's own layers; outer ones first."""
     chosen = [s for s in sites if s.depth > 0 and (s.is_module or not s.leaf or not s.key.module) and not _is_idle(s)]
     return sorted(chosen, key=lambda s: s.depth)
 
@@ -157,7 +157,7 @@ def _twice(original: Original, args: tuple, kwargs: dict) -> Any:
 
 
 def _unary(site: Site) -> Callable[[Original, torch.Tensor], Any] | None:
-    """What applies the call to another array, or None if the call has other arrays as arguments."""
+    """Return a function that applies the call to another array, or None if the call takes several arrays."""
     rest = (*site.args[1:], *site.kwargs.values())
     if any(isinstance(a, Described) and a.name is None for a in rest):
         return None

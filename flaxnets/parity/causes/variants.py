@@ -1,4 +1,4 @@
-"""What a known mistake is: changed calls of the torch module, and the words for them."""
+"""Known mistakes: changed calls of the torch module, and the text that describes them."""
 
 import dataclasses
 import itertools

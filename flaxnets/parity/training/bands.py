@@ -1,4 +1,4 @@
-"""How far two trainings may part: no further than rounding errors take them."""
+"""The band of rounding errors: how far two equal trainings may differ at each step."""
 
 import dataclasses
 from typing import Any

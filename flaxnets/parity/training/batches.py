@@ -1,4 +1,4 @@
-"""What trainings compute on: batches and losses."""
+"""Batches and losses of a compared training."""
 
 import copy
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ def _example(leaf: Any) -> Any:
 
 
 def _first(outputs: Any) -> Any:
-    """The first floating-point output, which the named losses are of."""
+    """Return the first floating-point output: the named losses apply to this one."""
     for leaf in jax.tree.leaves(outputs):
         floating = (
             leaf.is_floating_point() if isinstance(leaf, torch.Tensor) else jnp.issubdtype(leaf.dtype, jnp.floating)

@@ -62,7 +62,7 @@ def _losses(evidence: Evidence) -> Iterator[_Guess]:
 
 
 def _scales(evidence: Evidence) -> Iterator[_Guess]:
-    """The same loss, multiplied."""
+    """Multiply the loss by a factor."""
     ours, theirs = evidence.found[0].loss, evidence.expected[0].step.loss
     if not theirs or not np.isfinite(ours):
         return
@@ -209,7 +209,7 @@ _CHANGES: tuple[tuple[str, str, str, Change], ...] = (
 
 
 def _called_otherwise(evidence: Evidence) -> Iterator[_Guess]:
-    """Other arguments of torch's loss functions, if the first loss then is Flax's."""
+    """Other arguments of torch's loss functions with which the first loss equals that of Flax."""
     yield from _smoothing(evidence)
     for name, text, fix, change in _CHANGES:
         variant = _within(change)
@@ -276,7 +276,7 @@ def _penalty(names: list[str], amount: float) -> Callable[[torch.nn.Module], Any
 
 
 def _modes(evidence: Evidence) -> Iterator[_Guess]:
-    """Layers that train in the other mode."""
+    """Layers in evaluation mode that should train, or the other way round."""
     norms = (torch.nn.modules.batchnorm._BatchNorm,)
     drops = (torch.nn.modules.dropout._DropoutNd,)
     for kinds, what in ((norms, "batch normalization"), (drops, "dropout"), ((torch.nn.Module,), "the module")):
@@ -364,7 +364,7 @@ def _store_biased(norm: Any, args: tuple[torch.Tensor, ...], output: Any) -> Non
 
 
 def _merged_biases(evidence: Evidence) -> Iterator[_Guess]:
-    """Two biases of torch that are one in Flax: the optimizer moves their sum once and not twice."""
+    """Two biases in torch that are one bias in Flax: the optimizer updates their sum once, not twice."""
     matching = evidence.training.names.matching
     entries = [e for e in getattr(matching, "entries", ()) if "sum" in e.transform.split(" | ") and len(e.torch) > 1]
     if not entries:

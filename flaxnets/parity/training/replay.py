@@ -1,4 +1,4 @@
-"""An optimizer on recorded gradients, without the model: which parameters does it move otherwise than Flax did?"""
+"""Replay an optimizer on recorded gradients, without the model, and compare its updates with those of Flax."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence

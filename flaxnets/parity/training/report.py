@@ -1,4 +1,4 @@
-"""What a comparison of two trainings found."""
+"""The report of a comparison of two trainings."""
 
 import dataclasses
 import json

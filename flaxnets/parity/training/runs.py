@@ -36,7 +36,7 @@ class Batch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What one step computed and left behind."""
+    """Loss, gradients, parameters and buffers of one training step."""
 
     loss: float
     gradients: Arrays
@@ -127,7 +127,7 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """What torch does otherwise.
+    """A training of torch with a mistake.
 
     Attributes:
         module: changes the module before the first step.

@@ -1,4 +1,4 @@
-"""Why an optimizer of Flax moves the weights otherwise than torch's."""
+"""Find the mistake in a Flax optimizer whose updates differ from those of torch."""
 
 import dataclasses
 import itertools
@@ -20,7 +20,7 @@ _PROOFS = 3  # candidates that are tried on the whole training
 
 @dataclasses.dataclass(frozen=True)
 class _Found:
-    """Mistakes that explain the updates of a recording, with their numbers, and for which parameters."""
+    """Mistakes that explain recorded updates: their numbers, and the parameters that they apply to."""
 
     edits: tuple[Edit, ...]
     numbers: tuple[float, ...]
@@ -81,7 +81,7 @@ def _torch_clip(steps: Sequence[TorchStep]) -> tuple[str, float]:
 
 
 def _flax_recording(evidence: Evidence, kind: str) -> Recording:
-    """Flax's training, as torch's optimizer would meet it."""
+    """The gradients and weights of Flax's training, as torch's optimizer would receive them."""
     training, (start, _) = evidence.training, evidence.start
     names = [name for name in training.names.parameters if training.names.sources(name)]
     sizes = [start[name].size for name in names]
@@ -293,7 +293,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _fix(recording: Recording, is_optax: bool) -> str:
-    """The line that makes torch's optimizer in Flax."""
+    """Return the line of code that builds torch's optimizer in Flax."""
     kind, settings = recording.plan
     h = settings[0]
     rates = [shown(each["lr"]) for each in settings]

@@ -1,4 +1,4 @@
-"""Known mistakes in optimizers: what to change in torch's rule and settings, and how to say it."""
+"""Known mistakes in optimizers: changes of torch's rule and settings, and the text that describes them."""
 
 import dataclasses
 import itertools
@@ -343,7 +343,7 @@ def _setting(key: str, value: Any) -> str:
 
 
 def _optax_defaults(kind: str, h: Settings) -> dict[str, Any]:
-    """What optax's function has where nothing is given."""
+    """Return the default settings of an optax optimizer."""
     special = {
         "RMSprop": {"alpha": 0.9, "eps": 1e-8, "eps_place": "inside", "centered": False, "momentum": 0.0},
         "Adagrad": {"initial_accumulator_value": 0.1, "eps": 1e-7, "eps_place": "inside", "lr_decay": 0.0},
