@@ -7,8 +7,10 @@ those of ``parity_tests/parity_faults``.
 
 import argparse
 import fnmatch
+import importlib.metadata
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import parity_report
-from benchmarks.rounds import ROOT
+from benchmarks.rounds import ROOT, processor
 
 PARTS = ("faults", "trainings", "alarms", "times")
 SEEDS = 20
@@ -59,6 +61,7 @@ def plant(patterns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         network = fault.network
         started = time.perf_counter()
         row = {"native": fault.native, "expected_module": list(fault.where), "expected_cause": list(fault.causes)}
+        row |= {"report": fault.report} if fault.report else {}
         try:
             verdict = judge(fault)
             row |= {
@@ -171,6 +174,16 @@ def _in_fresh_process(name: str) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def environment() -> dict[str, Any]:
+    """Return the processor, the number of its cores, and the versions of what is compared."""
+    names = ("jax", "flax", "torch")
+    return {
+        "processor": processor("model name"),
+        "cores": os.cpu_count(),
+        "versions": {"Python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}},
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the chosen parts."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.parity", description=__doc__)
@@ -184,6 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.measure:
         print(json.dumps(measure(options.measure)))
         return
+    if options.out:
+        parity_report.save(options.out, "environment", "here", environment())
     results = {
         "faults": lambda: plant(options.networks),
         "trainings": lambda: train(options.networks),

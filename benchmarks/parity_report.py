@@ -22,11 +22,19 @@ def save(out: Path, part: str, name: str, row: Mapping[str, Any]) -> None:
 
 def page(known: Mapping[str, Rows]) -> str:
     """Return the page for all results."""
-    parts = [_INTRODUCTION]
+    parts = [_INTRODUCTION, *([_environment(known["environment"]["here"])] if "environment" in known else [])]
     for part, section in (("alarms", _alarms), ("times", _times), ("faults", _faults), ("trainings", _trainings)):
         if known.get(part):
             parts.append(section(known[part]))
     return "\n\n".join(parts) + "\n"
+
+
+def _environment(row: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in row["versions"].items())
+    return (
+        f"Machine: {row['processor']}, {row['cores']} cores. Versions: {versions}. Seconds are those of a machine that "
+        "did other work, too."
+    )
 
 
 def _faults(rows: Rows) -> str:
@@ -38,9 +46,20 @@ def _faults(rows: Rows) -> str:
     return (
         f"## Planted faults\n\nThe first wrong module is named in {modules} of {count} faults, the cause in {causes} "
         f"of {count}. Of the {len(native)} faults in networks of Flax's own layers it is {in_native}. A dot is the "
-        "network itself.\n\n| fault | first wrong module (torch / Flax) | cause | seconds |\n|---|---|---|---|\n"
-        + lines
+        f"network itself.{_reports(rows)}\n\n| fault | first wrong module (torch / Flax) | cause | seconds |\n"
+        f"|---|---|---|---|\n{lines}"
     )
+
+
+def _reports(rows: Rows) -> str:
+    """Return the table of the reports of users that faults rebuild."""
+    lines = "\n".join(
+        f"| {row['report']} | {name} | {_fault(row).rpartition(' | ')[0]} |"
+        for name, row in sorted(rows.items())
+        if row.get("report")
+    )
+    table = "| report | fault that rebuilds the report | first wrong module | cause |\n|---|---|---|---|\n"
+    return f"\n\n{table}{lines}\n\nAll faults:" if lines else ""
 
 
 def _trainings(rows: Rows) -> str:
