@@ -39,6 +39,13 @@ jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
+# The environment of a process that uses the compiled programs of this one.
+CACHE_VARIABLES = {
+    "JAX_COMPILATION_CACHE_DIR": str(CACHE),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+
 # JAX makes a context for each program, which takes twice as long as to write a small program down in it. This is no
 # part of its interface: a version that has it elsewhere is slower here, and no more.
 with contextlib.suppress(ImportError, AttributeError):

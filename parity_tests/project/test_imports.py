@@ -60,17 +60,14 @@ except Exception as error:
 """
 
 
-# The programs that other tests compiled.
-CACHE = {
-    "JAX_COMPILATION_CACHE_DIR": str(conftest.CACHE),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-}
-
-
 def _run(code: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | CACHE, capture_output=True, text=True, timeout=600, check=False
+        [sys.executable, "-c", code],
+        env=os.environ | conftest.CACHE_VARIABLES,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
