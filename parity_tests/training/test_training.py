@@ -488,7 +488,7 @@ def test_a_language_model_learns_what_only_its_state_can_know_and_goes_on_with_i
     records = _fit_to("language", model, Split(*windows(pattern, 9)))
     assert records[-1].keys() == {
         "epoch", "train_loss", "train_accuracy", "train_perplexity", "test_loss", "test_accuracy", "test_perplexity",
-        "characters_per_second",
+        "characters_per_second", "learning_rate",
     }  # fmt: skip
     assert records[-1]["test_perplexity"] == pytest.approx(math.exp(records[-1]["test_loss"]))
     assert records[-1]["test_accuracy"] > 0.85  # the first letters of a window can only be guessed
