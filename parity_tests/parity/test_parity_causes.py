@@ -1034,6 +1034,70 @@ row(
     lambda: blocks(lambda m, x: x + m.first(x), lambda m, x: x + 0.5 * m.first(x), *linears("first")),
     TOKENS,
 )
+row(
+    "a cubic kernel with another coefficient",
+    "cubic-coefficient",
+    lambda: blocks(
+        lambda m, x: F.interpolate(x, (18, 18), mode="bicubic"),
+        lambda m, x: jax.image.resize(x, (2, 18, 18, 4), "cubic"),
+    ),
+    IMAGES,
+    nhwc=True,
+)
+row(
+    "the whole axis repeated",
+    "repeat-order",
+    lambda: blocks(
+        lambda m, x: m.first(x).repeat_interleave(2, 1) * 2,
+        lambda m, x: jnp.tile(m.first(x), (1, 2, 1)) * 2,
+        *linears("first"),
+    ),
+    TOKENS,
+)
+row(
+    "each element repeated",
+    "repeat-order",
+    lambda: blocks(
+        lambda m, x: m.first(x).repeat(1, 2, 1) * 2, lambda m, x: jnp.repeat(m.first(x), 2, 1) * 2, *linears("first")
+    ),
+    TOKENS,
+)
+row(
+    "a sum from the end",
+    "direction",
+    lambda: blocks(
+        lambda m, x: m.first(x).cumsum(1), lambda m, x: jnp.cumsum(m.first(x)[:, ::-1], 1)[:, ::-1], *linears("first")
+    ),
+    TOKENS,
+)
+row(
+    "exchanged inputs",
+    "exchanged-arguments",
+    lambda: blocks(
+        lambda m, x, y: m.first(x) * torch.sigmoid(m.second(y)),
+        lambda m, x, y: m.first(y) * nnx.sigmoid(m.second(x)),
+        *linears("first", "second"),
+    ),
+    TOKENS,
+    TOKENS[::-1].copy(),
+)
+row(
+    "another window of an image",
+    "index",
+    lambda: blocks(lambda m, x: x[:, :, 1:-1, 1:-1] * 2, lambda m, x: x[:, 2:, 2:] * 2),
+    IMAGES,
+    nhwc=True,
+)
+row(
+    "positions as a factor, twice",
+    "factor-doubled",
+    lambda: blocks(
+        lambda m, x: m.first(x) * m.pos + x,
+        lambda m, x: m.first(x) * m.pos[...] * m.pos[...] + x,
+        *with_positions(linears("first")),
+    ),
+    TOKENS,
+)
 
 # Loss functions.
 LABELS = R.integers(0, 6, 3)

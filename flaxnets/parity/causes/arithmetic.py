@@ -1,5 +1,6 @@
 """Mistakes of elementwise functions, operators and indices: another one of the same kind."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -83,6 +84,16 @@ def indices(site: Site, hints: Hints) -> Iterator[Option]:
                     text = f"Flax takes {_shown(moved)} of axis {axis} (torch's order); torch's {{where}} takes "
                     change = _indexed((*index[:position], moved, *index[position + 1 :]))
                     yield Option("index", text + f"{_shown(right)}.", f"x[{_shown(right)}]", change, RARE)
+    cut = [position for position, i in enumerate(index) if isinstance(i, slice) and i != slice(None)]
+    if len(cut) > 1:
+        for shift in (-1, 1):
+            sizes = [site.input.shape[position + offset] for position in cut]
+            moved_all = [_moved(index[position], shift, shift, size) for position, size in zip(cut, sizes, strict=True)]
+            if None not in moved_all:
+                replaced = dict(zip(cut, moved_all, strict=True))
+                text = f"Flax takes a window that is moved by {shift} along each axis; torch's {{where}} does not."
+                change = _indexed(tuple(replaced.get(position, i) for position, i in enumerate(index)))
+                yield Option("index", text, "the window of torch", change, RARE)
 
 
 def _other_elements(site: Site, index: tuple, position: int, axis: int) -> Iterator[Option]:
@@ -114,6 +125,33 @@ def _moved(right: slice, start: int, stop: int, size: int) -> slice | None:
 
 def _shown(index: slice) -> str:
     return f"{'' if index.start is None else index.start}:{'' if index.stop is None else index.stop}"
+
+
+def repetitions(site: Site, hints: Hints) -> Iterator[Option]:
+    """Each element repeated, or the whole axis repeated; a sum that runs from the other end."""
+    if site.is_module or site.input is None or not isinstance(site.result, Described):
+        return
+    if site.function in ("cumsum", "cumprod", "logcumsumexp"):
+        axis = argument(site, "dim", -1) if site.function != "logcumsumexp" else site.args[-1]
+        text = f"Flax computes {site.function} from the end of the axis; torch's {{where}} from its beginning."
+        change: Change = lambda original, args, kwargs: original(args[0].flip(axis), *args[1:], **kwargs).flip(axis)  # noqa: E731
+        yield Option("direction", text, f"jnp.{site.function}(x, axis={axis})", change, RARE)
+    before, after = site.input.shape, site.result.shape
+    if site.function not in ("repeat_interleave", "repeat", "tile") or len(before) != len(after):
+        return
+    grown = [axis for axis, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
+    if len(grown) == 1:
+        axis, each = grown[0], site.function == "repeat_interleave"
+        count = after[axis] // before[axis]
+        counts = [count if i == axis else 1 for i in range(len(before))]
+        wrong = "jnp.tile" if each else "jnp.repeat"
+        right = "jnp.repeat" if each else "jnp.tile"
+        text = (
+            f"Flax repeats {'the whole axis' if each else 'each element'} {axis}, as {wrong} does; torch's {{where}} "
+        )
+        text += f"repeats {'each element' if each else 'the whole axis'}."
+        change = instead(lambda x: x.repeat(counts) if each else x.repeat_interleave(count, axis))
+        yield Option("repeat-order", text, f"{right}(x, ...)", change, USUAL)
 
 
 def selections(site: Site, hints: Hints) -> Iterator[Option]:
@@ -164,6 +202,30 @@ def reversals(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
                         yield Variant("reverse-order", text, "no [::-1]", plan, RARE)
 
 
+def arguments(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
+    """Exchanged arguments of a call of a module."""
+    for site in sites:
+        if not site.is_module or site.depth > 1:
+            continue
+        arrays = [i for i, a in enumerate(site.args) if isinstance(a, Described)]
+        for a, b in itertools.combinations(arrays, 2):
+            first, second = site.args[a], site.args[b]
+            if first.token != second.token and (first.shape, first.dtype) == (second.shape, second.dtype):
+                text = f"Flax exchanges the arguments {a} and {b} of {site.where}; torch does not."
+                yield Variant(
+                    "exchanged-arguments", text, "arguments in torch's order", {site.key: _swapped(a, b)}, RARE
+                )
+
+
+def _swapped(a: int, b: int) -> Change:
+    def change(original: Original, args: tuple, kwargs: dict) -> Any:
+        new = list(args)
+        new[a], new[b] = new[b], new[a]
+        return original(*new, **kwargs)
+
+    return change
+
+
 def _flipped(axis: int) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda x: x.flip(axis)
 
@@ -175,5 +237,5 @@ def _on_operand(position: int, function: Callable[[torch.Tensor], torch.Tensor])
     return change
 
 
-SITE_RULES = (functions, operators, indices, selections)
-MODULE_RULES = (reversals,)
+SITE_RULES = (functions, operators, indices, repetitions, selections)
+MODULE_RULES = (reversals, arguments)

@@ -22,6 +22,7 @@ from flaxnets.parity.causes import (
     spatial,
     structure,
     training,
+    unknowns,
 )
 from flaxnets.parity.causes.sites import Described, Key, Site, Watched
 from flaxnets.parity.causes.suspects import suspicious
@@ -50,7 +51,7 @@ SITE_RULES = (
 )  # fmt: skip
 MODULE_RULES = (
     *normalization.MODULE_RULES, *attention.MODULE_RULES, *arrangement.MODULE_RULES, *structure.MODULE_RULES,
-    *training.MODULE_RULES, *arithmetic.MODULE_RULES,
+    *unknowns.MODULE_RULES, *training.MODULE_RULES, *arithmetic.MODULE_RULES,
 )  # fmt: skip
 
 # What a search may cost, so that the same mistakes are tried on every machine: how often the torch module runs.

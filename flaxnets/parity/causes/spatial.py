@@ -279,6 +279,7 @@ def resizing(site: Site, hints: Hints) -> Iterator[Option]:
     size = tuple(site.result.shape[2:])
     mode = argument(site, "mode", "nearest")
     align, antialias = bool(argument(site, "align_corners", False)), bool(argument(site, "antialias", False))
+    grows = all(b >= a for a, b in zip(site.input.shape[2:], size, strict=True)) and mode == "bicubic"
     smooth = {1: ("linear",), 2: ("bilinear", "bicubic"), 3: ("trilinear",)}[n]
     for other in ("nearest", "nearest-exact", *smooth, "area"):
         for corners, anti in itertools.product((False, True), repeat=2):
@@ -286,10 +287,12 @@ def resizing(site: Site, hints: Hints) -> Iterator[Option]:
                 continue
             if anti and other not in ("bilinear", "bicubic"):
                 continue
-            yield _resized(size, (mode, align, antialias), (other, corners, anti))
+            yield _resized(size, (mode, align, antialias), (other, corners, anti), grows=grows)
 
 
-def _resized(size: tuple[int, ...], right: tuple[str, bool, bool], wrong: tuple[str, bool, bool]) -> Option:
+def _resized(
+    size: tuple[int, ...], right: tuple[str, bool, bool], wrong: tuple[str, bool, bool], *, grows: bool
+) -> Option:
     mode, corners, antialias = wrong
     names = ("mode", "align_corners", "antialias")
     differs = [name for name, a, b in zip(names, right, wrong, strict=True) if a != b]
@@ -303,6 +306,10 @@ def _resized(size: tuple[int, ...], right: tuple[str, bool, bool], wrong: tuple[
         name = {"align_corners": "align-corners", "antialias": "antialias"}[differs[0]]
     described = [", ".join(f"{n}={v!r}" for n, v in zip(names, values, strict=True)) for values in (right, wrong)]
     text = f"Flax resizes as torch does with {described[1]}; torch's {{where}} has {described[0]}."
+    if name == "antialias" and antialias and grows:
+        # The only difference: torch's cubic kernel has another coefficient with antialiasing, as jax.image.resize has.
+        name = "cubic-coefficient"
+        text = "Flax resizes with the cubic kernel a = -0.5, as jax.image.resize does; torch's {where} has a = -0.75."
     fix = "jax.image.resize(..., antialias=False)" if name == "antialias" else f"resize with {described[0]}"
     rank = COMMON if len(differs) == 1 else USUAL
     return Option(name, text, fix, instead(lambda x: F.interpolate(x, size, **options)), rank)

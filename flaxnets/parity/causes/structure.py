@@ -1,32 +1,24 @@
 """Mistakes of how layers are put together: left out, doubled, in another order, with another residual."""
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 from torch.utils import _pytree as pytree
 
 from flaxnets.parity._torch import torch
 from flaxnets.parity.causes.activations import ACTIVATIONS, NAMES
-from flaxnets.parity.causes.attention import name_of_factor
 from flaxnets.parity.causes.sites import Change, Described, Original, Plan, Site, submodule_call
 from flaxnets.parity.causes.variants import (
     COMMON,
     ODD,
     RARE,
-    SIGNATURES,
     USUAL,
     Hints,
-    Unknown,
     Variant,
     doubled,
     left_out,
-    number,
     on_input,
-    on_result,
-    plan_of,
 )
 
 _NORMS = ("layer_norm", "batch_norm", "group_norm", "instance_norm", "rms_norm", "normalize")
@@ -57,11 +49,12 @@ def _kind(site: Site) -> str:
     return "dropout" if "ropout" in site.function else "layer"
 
 
-def _what(site: Site) -> str:
+def words_for(site: Site) -> str:
+    """Return the name of a call for messages."""
     return site.where if site.is_module else site.function
 
 
-def _visible(sites: Sequence[Site]) -> list[Site]:
+def own_calls(sites: Sequence[Site]) -> list[Site]:
     """Return calls of submodules, and of functions outside of torch's own layers; outer ones first."""
     chosen = [s for s in sites if s.depth > 0 and (s.is_module or not s.leaf or not s.key.module) and not _is_idle(s)]
     return sorted(chosen, key=lambda s: s.depth)
@@ -74,13 +67,14 @@ def _is_idle(site: Site) -> bool:
     return not site.training or getattr(site.module, "p", None) == 0
 
 
-def _root(sites: Sequence[Site]) -> Site | None:
+def root_call(sites: Sequence[Site]) -> Site | None:
+    """Return the call of the whole module."""
     return next((s for s in sites if s.is_module and s.depth == 0), None)
 
 
 def submodules(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
     """A layer left out, applied twice, or exchanged with another one."""
-    called = [s for s in _visible(sites) if s.keeps_shape and (s.is_module or (_is_norm(s) and not s.leaf))]
+    called = [s for s in own_calls(sites) if s.keeps_shape and (s.is_module or (_is_norm(s) and not s.leaf))]
     by_class: dict[tuple[str, str], list[Site]] = {}
     for site in called:
         by_class.setdefault((site.function, _kind(site)), []).append(site)
@@ -95,7 +89,7 @@ def submodules(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
             yield Variant(
                 f"{kind}-missing", text, f"call the {name}", dict.fromkeys((s.key for s in group), left_out), USUAL
             )
-    for a, b in itertools.combinations([s for s in _visible(sites) if s.is_module and s.depth == 1], 2):
+    for a, b in itertools.combinations([s for s in own_calls(sites) if s.is_module and s.depth == 1], 2):
         text = f"Flax calls {b.where} where torch calls {a.where}, and the other way round."
         plan = {a.key: _called_instead(b), b.key: _called_instead(a)}
         yield Variant("layer-order", text, f"{a.where} before {b.where}", plan, USUAL)
@@ -112,7 +106,7 @@ def _called_instead(site: Site) -> Change:
 
 def operators(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
     """A term or a factor left out: a residual, a layer scale, a gate; a sum that should be a difference."""
-    for site in _visible(sites):
+    for site in own_calls(sites):
         if site.is_module or site.function not in ("add", "sub", "mul", "div", "clamp", "neg", "pow", "rsub"):
             continue
         tensors = [i for i, a in enumerate(site.args) if isinstance(a, Described) and a.is_float]
@@ -133,6 +127,15 @@ def operators(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
             if len(tensors) == 2:
                 text = f"Flax adds the second operand twice in {site.where}; torch once."
                 yield Variant("residual-doubled", text, "add it once", {site.key: _twice}, rank + 1)
+
+
+def factors(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
+    """A factor that counts twice."""
+    for site in own_calls(sites):
+        if not site.is_module and site.function == "mul" and len(site.args) == 2:
+            change = lambda original, args, kwargs: original(original(*args), args[1])  # noqa: E731
+            text = f"Flax multiplies twice in {site.where}; torch once."
+            yield Variant("factor-doubled", text, "multiply once", {site.key: change}, RARE)
 
 
 def _operand(i: int) -> Change:
@@ -223,23 +226,29 @@ def _before(apply: Callable[[Original, Any], Any], token: int | None = None, des
 
 def _movable(sites: Sequence[Site]) -> list[Site]:
     chosen = []
-    for site in _visible(sites):
-        known = site.function in NAMES or _kind(site) != "layer" or site.is_module
+    for site in own_calls(sites):
+        is_scale = site.function in ("mul", "div", "add") and _scales(site)
+        known = site.function in NAMES or _kind(site) != "layer" or site.is_module or is_scale
         if known and site.keeps_shape and _unary(site) is not None:
             chosen.append(site)
     return chosen
 
 
+def _scales(site: Site) -> bool:
+    """Return whether the second operand is a parameter: a layer scale, a bias."""
+    return len(site.args) == 2 and isinstance(site.args[1], Described) and site.args[1].name is not None
+
+
 def moves(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
     """An activation, normalisation or dropout at another place."""
-    visible, root = _visible(sites), _root(sites)
+    visible, root = own_calls(sites), root_call(sites)
     adds = {s.result.token for s in visible if s.function == "add" and isinstance(s.result, Described)}
     makers = {s.result.token: s for s in visible if isinstance(s.result, Described)}
     for site in _movable(sites):
         apply, token = _unary(site), site.input.token if site.input else -1
         assert apply is not None
         maker = makers.get(token)
-        place = f"after {_what(maker)}" if maker else "at the input"
+        place = f"after {words_for(maker)}" if maker else "at the input"
         for target in [*visible, *([root] if root else [])]:
             if (
                 target is site
@@ -252,12 +261,12 @@ def moves(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
                 _kind(site), f"{_kind(site)}-order"
             )
             rank = min(USUAL + max(site.depth, target.depth, 1) - 1, ODD) if target is not root else RARE
-            fix = f"apply {_what(site)} {place}"
+            fix = f"apply {words_for(site)} {place}"
             if _result_token(target) != token:
-                text = f"Flax applies {_what(site)} after {_what(target)}; torch applies it {place}."
+                text = f"Flax applies {words_for(site)} after {words_for(target)}; torch applies it {place}."
                 yield Variant(name, text, fix, {site.key: left_out, target.key: _after(apply)}, rank)
             if target.is_module and target.input is not None and target.input.is_float and target.input.token != token:
-                text = f"Flax applies {_what(site)} before {_what(target)}; torch applies it {place}."
+                text = f"Flax applies {words_for(site)} before {words_for(target)}; torch applies it {place}."
                 yield Variant(name, text, fix, {site.key: left_out, target.key: _before(apply)}, rank)
 
 
@@ -277,8 +286,8 @@ def exchanges(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
                 apply = _unary(a)
                 assert apply is not None
                 plan |= {a.key: left_out, b.key: _after(apply)}
-            text = f"Flax applies {_what(first)} after {_what(second)}; torch applies it before."
-            fix = f"apply {_what(first)} before {_what(second)}"
+            text = f"Flax applies {words_for(first)} after {words_for(second)}; torch applies it before."
+            fix = f"apply {words_for(first)} before {words_for(second)}"
             yield Variant(name, text, fix, plan, USUAL if len(group) == len(pairs) else RARE)
 
 
@@ -293,7 +302,7 @@ def _is_float_result(site: Site) -> bool:
 
 def prenorm(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
     """Normalisation before the layers of a residual block, or after the sum."""
-    visible = _visible(sites)
+    visible = own_calls(sites)
     post: dict[str, list[Plan]] = {"after": [], "before": []}
     adds = [s for s in visible if s.function == "add" and sum(isinstance(a, Described) for a in s.args) == 2]
     # A norm module and the function inside of it are one normalisation.
@@ -334,7 +343,7 @@ def _takes(site: Site, token: int) -> bool:
 
 def residuals(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
     """A residual that begins at another place, or that torch does not have."""
-    visible, root = _visible(sites), _root(sites)
+    visible, root = own_calls(sites), root_call(sites)
     for add in [s for s in visible if s.function == "add"]:
         for position in (0, 1):
             described = add.args[position] if position < len(add.args) else None
@@ -350,7 +359,7 @@ def residuals(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
                         continue
                     memory: list[torch.Tensor] = []
                     plan = {source.key: _remembering(memory), add.key: _recalling(memory, position)}
-                    text = f"Flax adds what {_what(source)} returned; torch adds another array in {add.where}."
+                    text = f"Flax adds what {words_for(source)} returned; torch adds another array in {add.where}."
                     fix = "add the same array as torch"
                     yield Variant("residual-source", text, fix, plan, min(RARE + add.depth - 1, ODD))
     yield from _other_inputs(sites)
@@ -363,8 +372,8 @@ def residuals(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
 
 def _other_inputs(sites: Sequence[Site]) -> Iterator[Variant]:
     """A layer of the module's own code that is called on another array than torch's: an earlier or a later one."""
-    root = _root(sites)
-    own = [s for s in _visible(sites) if s.depth == 1 and (s.is_module or s.input is not None)]
+    root = root_call(sites)
+    own = [s for s in own_calls(sites) if s.depth == 1 and (s.is_module or s.input is not None)]
     around = {token for s in own if s.function == "add" for token in _tokens((s.args, s.result))}
     for taker in own:
         if taker.input is None or not taker.input.is_float:
@@ -380,10 +389,10 @@ def _other_inputs(sites: Sequence[Site]) -> Iterator[Variant]:
             memory: list[torch.Tensor] = []
             note = _noting_input(memory) if source is root else _remembering(memory)
             name = "residual-source" if {taker.input.token, value.token} & around else "input-source"
-            words = "its own input" if source is root else f"what {_what(source)} returned"
-            text = f"Flax calls {_what(taker)} on {words}; torch calls it on another array."
+            words = "its own input" if source is root else f"what {words_for(source)} returned"
+            text = f"Flax calls {words_for(taker)} on {words}; torch calls it on another array."
             plan = {source.key: note, taker.key: _recalling(memory, 0)}
-            yield Variant(name, text, f"call {_what(taker)} on the same array as torch", plan, RARE)
+            yield Variant(name, text, f"call {words_for(taker)} on the same array as torch", plan, RARE)
 
 
 def _tokens(tree: Any) -> set[int]:
@@ -415,8 +424,8 @@ def _recalling(memory: list[torch.Tensor], position: int) -> Change:
 
 def extras(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
     """An activation that torch does not have."""
-    root = _root(sites)
-    targets = [*([root] if root else []), *_visible(sites)]
+    root = root_call(sites)
+    targets = [*([root] if root else []), *own_calls(sites)]
     for target in targets:
         if not _is_float_result(target) or target.function in ("getitem", "view", "reshape", "transpose", "permute"):
             continue
@@ -424,9 +433,9 @@ def extras(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
         for name in _EXTRA:
             function = ACTIVATIONS[name][0]
             apply = lambda original, x, f=function: f(x)  # noqa: E731
-            text = f"Flax applies {name} after {_what(target)}; torch does not."
+            text = f"Flax applies {name} after {words_for(target)}; torch does not."
             yield Variant(
-                "activation-extra", text, f"no {name} after {_what(target)}", {target.key: _after(apply)}, rank
+                "activation-extra", text, f"no {name} after {words_for(target)}", {target.key: _after(apply)}, rank
             )
             if target is root and target.input is not None and target.input.is_float:
                 text = f"Flax applies {name} to the input; torch does not."
@@ -435,83 +444,4 @@ def extras(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
                 )
 
 
-def unknown_numbers(sites: Sequence[Site], hints: Hints) -> Iterator[Unknown]:
-    """Another constant, or a factor that torch does not have."""
-    root = _root(sites)
-    visible = [*([root] if root else []), *_visible(sites)]
-    for site in [s for s in sites if not s.is_module]:
-        cause = name_of_factor(site, sites) if site.function in ("mul", "div") else "constant"
-        for key, value in [*enumerate(site.args), *site.kwargs.items()]:
-            if isinstance(value, float):
-                yield Unknown(cause, value, partial(_other_constant, site, key, cause))
-    for target in visible:
-        if isinstance(target.result, Described) and target.result.is_float:
-            yield Unknown("factor", 1.0, partial(_factor, name_of_factor(target, sites), [target]))
-    calls: dict[tuple[str, str, int], list[Site]] = {}
-    for target in visible:
-        calls.setdefault((target.key.module, target.key.function, target.key.ordinal), []).append(target)
-    for repeated in calls.values():  # in a loop
-        if len(repeated) > 1 and isinstance(repeated[0].result, Described) and repeated[0].result.is_float:
-            yield Unknown("factor", 1.0, partial(_factor, name_of_factor(repeated[0], sites), repeated))
-
-
-def _other_constant(site: Site, key: int | str, cause: str, value: float) -> Variant:
-    names = SIGNATURES.get(site.function, ())
-    name = key if isinstance(key, str) else names[key] if key < len(names) else ""
-    right = site.kwargs[key] if isinstance(key, str) else site.args[key]
-
-    def change(original: Original, args: tuple, kwargs: dict) -> Any:
-        args = tuple(value if i == key else a for i, a in enumerate(args))
-        return original(*args, **{k: value if k == key else a for k, a in kwargs.items()})
-
-    words = f"{name}={{}}" if name else "{}"
-    text = (
-        f"Flax computes {site.function} with {words.format(number(value))}; "
-        f"torch's {site.where} with {words.format(number(right))}."
-    )
-    names_of_arguments = {"eps": "epsilon", "negative_slope": "negative-slope", "alpha": "alpha", "beta": "beta"}
-    cause = names_of_arguments.get(name, cause)
-    return Variant(cause, text, f"{site.function} with {words.format(number(right))}", {site.key: change}, ODD)
-
-
-def _factor(name: str, sites: Sequence[Site], value: float) -> Variant:
-    site = sites[0]
-    text = f"Flax multiplies the result of {_what(site)} by {number(value)}{_meaning(value, site)}; torch does not."
-    change = on_result(lambda x: x * value)
-    plan = plan_of(sites, change)
-    if _is_bessel(value, site):
-        text = f"Flax divides a variance by n - 1 before {_what(site)}; torch divides it by n."
-        return Variant("variance-unbiased", text, "jnp.var(x, ddof=0)", plan, ODD)
-    name = "factor" if name == "scale" else name
-    return Variant(name, text, f"no factor after {_what(site)}", plan, ODD)
-
-
-def _is_bessel(value: float, site: Site) -> bool:
-    """Whether a factor is n / (n - 1), its inverse, or a root of these, for a number of values that are averaged."""
-    shapes = [leaf.shape for leaf in (site.result, site.input) if isinstance(leaf, Described)]
-    counts = {
-        math.prod(part) for shape in shapes for n in range(len(shape)) for part in itertools.combinations(shape, n + 1)
-    }
-    if value <= 0:
-        return False
-    for ratio in (value, 1 / value, value**2, value**-2):
-        count = ratio / (ratio - 1) if ratio > 1 else 0.0
-        if count > 2.5 and round(count) in counts and abs(count - round(count)) < 1e-6 * count:
-            return True
-    return False
-
-
-def _meaning(value: float, site: Site) -> str:
-    """What a factor is made of."""
-    size = site.result.shape[-1] if site.result.shape else 1
-    for words, candidate in (
-        (f"sqrt({size})", size**0.5),
-        (f"1 / sqrt({size})", size**-0.5),
-        (f"1 / {size}", 1 / size),
-    ):
-        if size > 1 and abs(value / candidate - 1) < 1e-6:
-            return f" (= {words})"
-    return ""
-
-
-MODULE_RULES = (prenorm, exchanges, submodules, operators, moves, extras, residuals, unknown_numbers)
+MODULE_RULES = (prenorm, exchanges, submodules, operators, factors, moves, extras, residuals)

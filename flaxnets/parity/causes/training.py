@@ -63,6 +63,20 @@ def dropout(site: Site, hints: Hints) -> Iterator[Option]:
     yield Option("dropout-scale", text, "x * mask / (1 - rate)", on_result(lambda x: x * (1 - p) / p), RARE)
 
 
+def functional_dropout(site: Site, hints: Hints) -> Iterator[Option]:
+    """Rate and mode of a call of a dropout function."""
+    if site.is_module or site.leaf or site.function not in ("dropout", "dropout1d", "dropout2d", "dropout3d"):
+        return
+    p, training = argument(site, "p", 0.5), bool(argument(site, "training", True))
+    text = f"Flax {'keeps all values' if training else 'drops values'}; torch's {{where}} does not in this mode."
+    fix = f"deterministic={not training}"
+    yield Option("dropout-mode", text, fix, setting(site.function, training=not training), COMMON)
+    for rate in dict.fromkeys((*hints.of_names("rate", "p", "dropout_rate"), 1 - p, 0.1, 0.2, 0.3, 0.5)):
+        if training and 0 <= rate < 1 and rate != p:
+            text = f"Flax drops the part {number(rate)}; torch's {{where}} drops {number(p)}."
+            yield Option("dropout-rate", text, f"nnx.Dropout({number(p)})", setting(site.function, p=rate), COMMON)
+
+
 def losses(site: Site, hints: Hints) -> Iterator[Option]:
     """Reduction, smoothing, ignored targets and weights of a loss."""
     if not site.function.endswith(("_loss", "cross_entropy", "cross_entropy_with_logits", "kl_div")) or site.is_module:
@@ -173,5 +187,5 @@ def _detached_argument(position: int) -> Change:
     return change
 
 
-SITE_RULES = (dropout, losses)
+SITE_RULES = (dropout, functional_dropout, losses)
 MODULE_RULES = (stopped_gradients,)
