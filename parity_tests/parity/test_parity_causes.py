@@ -259,7 +259,7 @@ row(
 )
 row(
     "normalize along another axis",
-    "normalize-axis",
+    "norm-axes",
     lambda: blocks(lambda m, x: F.normalize(x, dim=1), lambda m, x: x / jnp.linalg.norm(x, axis=-1, keepdims=True)),
     IMAGES,
 )
@@ -1087,6 +1087,30 @@ row(
     lambda: blocks(lambda m, x: x[:, :, 1:-1, 1:-1] * 2, lambda m, x: x[:, 2:, 2:] * 2),
     IMAGES,
     nhwc=True,
+)
+row(
+    "one more than a weight",
+    "scale-plus-one",
+    lambda: blocks(
+        lambda m, x: m.first(x) * m.pos, lambda m, x: m.first(x) * (1 + m.pos[...]), *with_positions(linears("first"))
+    ),
+    TOKENS,
+)
+row(
+    "a weight without the one that torch adds",
+    "scale-plus-one",
+    lambda: blocks(
+        lambda m, x: m.first(x) * (1 + m.pos), lambda m, x: m.first(x) * m.pos[...], *with_positions(linears("first"))
+    ),
+    TOKENS,
+)
+row(
+    "times the temperature, before a softmax that is no attention",
+    "scale",
+    lambda: blocks(
+        lambda m, x: (m.first(x) / 0.07).softmax(-1), lambda m, x: nnx.softmax(m.first(x) * 0.07), *linears("first")
+    ),
+    TOKENS,
 )
 row(
     "positions as a factor, twice",

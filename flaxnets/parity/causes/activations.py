@@ -145,7 +145,8 @@ def axis(site: Site, hints: Hints) -> Iterator[Option]:
             )
             change = setting(site.function, **{key: [other] if many else other})
             name = "softmax" if "softm" in site.function else site.function
-            yield Option(f"{name}-axis", text, f"axis={position}", change, COMMON)
+            name = "norm-axes" if name == "normalize" else f"{name}-axis"
+            yield Option(name, text, f"axis={position}", change, COMMON)
 
 
 def _several_axes(site: Site, key: str, right: Any, ndim: int) -> Iterator[Option]:

@@ -65,6 +65,23 @@ def operators(site: Site, hints: Hints) -> Iterator[Option]:
         yield Option("exchanged-operands", text, "operands in torch's order", change, USUAL)
 
 
+def offsets(site: Site, hints: Hints) -> Iterator[Option]:
+    """One more than a weight, as in normalisations whose weights begin at zero."""
+    named = [i for i, a in enumerate(site.args[:2]) if isinstance(a, Described) and a.name is not None]
+    if site.is_module or len(site.args) != 2 or len(named) != 1:
+        return
+    other = 1 - named[0]
+    if site.function == "mul":
+        text = "Flax multiplies by 1 + weight; torch's {where} multiplies by the weight."
+        change: Change = lambda original, args, kwargs: original(*args, **kwargs) + args[other]  # noqa: E731
+        yield Option("scale-plus-one", text, "x * scale", change, USUAL)
+    elif site.function == "add" and isinstance(site.args[other], (int, float)):
+        number = site.args[other]
+        text = f"Flax computes with the weight; torch's {{where}} with the weight + {number}."
+        change = lambda original, args, kwargs: args[named[0]]  # noqa: E731
+        yield Option("scale-plus-one", text, f"scale + {number}", change, USUAL)
+
+
 def indices(site: Site, hints: Hints) -> Iterator[Option]:
     """Another element of an axis, the mean over the axis instead, or a slice that is one off."""
     if site.function != "getitem" or site.input is None or site.is_module:
@@ -237,5 +254,5 @@ def _on_operand(position: int, function: Callable[[torch.Tensor], torch.Tensor])
     return change
 
 
-SITE_RULES = (functions, operators, indices, repetitions, selections)
+SITE_RULES = (functions, operators, offsets, indices, repetitions, selections)
 MODULE_RULES = (reversals, arguments)

@@ -244,8 +244,9 @@ def _factor(site: Site) -> float | None:
 
 def name_of_factor(site: Site, sites: Sequence[Site]) -> str:
     """Return the name of a constant factor, judged by the calls around it."""
-    same_module = [s.function for s in sites if s.key.module == site.key.module]
-    if "softmax" in same_module or _SDPA in same_module:
+    functions = [s.function for s in sites if s.key.module == site.key.module]
+    after_softmax = functions[functions.index("softmax") :] if "softmax" in functions else []
+    if _SDPA in functions or {"matmul", "einsum", "baddbmm"} & set(after_softmax):
         return "attention-scale"
     made_by_embedding = {s.result.token for s in sites if s.function == "embedding" and isinstance(s.result, Described)}
     taken = {a.token for a in site.args if isinstance(a, Described)}
