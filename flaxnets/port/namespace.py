@@ -17,11 +17,11 @@ from flaxnets.nn import functional as F
 from flaxnets.port import operators
 from flaxnets.port._torch import torch
 from flaxnets.port.errors import PortError, Refusal
-from flaxnets.port.names import free_name
+from flaxnets.port.names import free_name, is_torchs, qualified_name
 from flaxnets.port.plain_classes import is_plain_class
 from flaxnets.port.recording import Recorder
 from flaxnets.port.sites import RecordedFunction
-from flaxnets.port.translation import MODULES, Translation, is_torchs, qualified_name, translate
+from flaxnets.port.translation import MODULES, Translation, translate
 
 _FILES = iter(range(10**9))
 

@@ -145,7 +145,7 @@ def vectors(*shape):
 
 MODELS = [
     Model("sum_from_number", Sum, vectors(2, 4)),
-    Model("assembled", Assembled, vectors(2, 3, 4)),
-    Model("configured", Configured, vectors(2, 4)),
-    Model("stages", Stages, vectors(2, 3, 4)),
+    Model("assembled_layers", Assembled, vectors(2, 3, 4)),
+    Model("configured_by_class", Configured, vectors(2, 4)),
+    Model("stages_of_functions", Stages, vectors(2, 3, 4)),
 ]

@@ -19,8 +19,7 @@ from flaxnets.parity.measures import relative_error
 from flaxnets.port._torch import torch
 from flaxnets.port.checking import check_port
 from flaxnets.port.errors import PortError
-from flaxnets.port.mirroring import array
-from flaxnets.port.outcomes import Arguments, Setting
+from flaxnets.port.outcomes import Arguments, Setting, array
 from flaxnets.port.source.building import same_random_state
 from flaxnets.port.source.initial import computed, traced
 
