@@ -11,6 +11,7 @@ from flaxnets.kernels.choice import lstm_form as lstm_form
 from flaxnets.kernels.choice import max_pool_form as max_pool_form
 from flaxnets.kernels.choice import product_form as product_form
 from flaxnets.kernels.choice import recurrence_form as recurrence_form
+from flaxnets.kernels.choice import samples_channels_last as samples_channels_last
 from flaxnets.kernels.choice import sigmoid_form as sigmoid_form
 from flaxnets.kernels.choice import small_programs as small_programs
 from flaxnets.kernels.choice import softmax_form as softmax_form

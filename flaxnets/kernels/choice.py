@@ -225,6 +225,11 @@ def has_channels_last(x: jax.Array) -> bool:
     return _is_fast(x)
 
 
+def samples_channels_last(x: jax.Array, neighbours: int) -> bool:
+    """Whether CPUs sample pixels as vectors of channels: if samples are sums of several ones along an axis."""
+    return neighbours > 1 and x.shape[1] >= 8 and jax.default_backend() == "cpu"
+
+
 def _short_axes(x: jax.Array, windows: Windows) -> list[Taps] | None:
     """The windows of each axis, of floats on CPUs; None if a window is long or holds padding alone."""
     is_cpu = _is_fast(x) or (jax.default_backend() == "cpu" and _is_plain_float(x))

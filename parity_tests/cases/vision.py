@@ -287,7 +287,7 @@ FUNCTIONS: list[Function] = [
         *(
             (points(shape, *count), {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners})
             for shape, count, modes in (
-                ((2, 2, 3, 4), (3, 5), ("bilinear", "nearest", "bicubic")),
+                ((2, 9, 3, 4), (3, 5), ("bilinear", "nearest", "bicubic")),
                 ((2, 2, 3, 4, 2), (2, 3, 2), ("bilinear", "nearest")),
             )
             for mode in modes

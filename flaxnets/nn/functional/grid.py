@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from flaxnets import kernels
 from flaxnets.autocast import cast_operands
+from flaxnets.kernels._primitives import materialized
 from flaxnets.nn.functional._resampling import cubic_weights
 
 MODES, PADDINGS = ("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection")
@@ -105,24 +107,36 @@ def grid_sample(
     wide = jnp.promote_types(input.dtype, jnp.float32)
     flat = input.astype(wide).reshape(batch, channels, math.prod(spatial))
     is_image = len(spatial) == 2
-    axes = []
+    places, weights = [], []
     for size, x in zip(spatial, reversed(jnp.unstack(grid.astype(wide), axis=-1)), strict=True):
-        x = x.reshape(batch, 1, math.prod(points))
+        x = x.reshape(batch, math.prod(points))
         x = (x + 1) * ((size - 1) / 2) if align_corners else (x + 1) * (size / 2) - 0.5
         # Torch's kernels differ: NaN is the first pixel of images, and the last of volumes.
-        axes.append(_neighbours(x, size, mode, padding_mode, bool(align_corners), 0 if is_image else size - 1))
+        for place, weight in _neighbours(x, size, mode, padding_mode, bool(align_corners), 0 if is_image else size - 1):
+            places.append(jnp.where((place >= 0) & (place <= size - 1), place, -1).astype(jnp.int32))
+            weights.append(weight)
+    channels_last = kernels.samples_channels_last(input, len(places) // len(spatial))
+    channel = 2 if channels_last else 1
+    flat = materialized(jnp.swapaxes(flat, 1, 2)) if channels_last else flat
+    # Otherwise XLA computes the neighbours anew for each channel.
+    arrays = [materialized(jnp.expand_dims(jnp.stack(each), 1 + channel)) for each in (places, weights)]
+    neighbours, count = list(zip(*arrays, strict=True)), len(places) // len(spatial)
     output = jnp.zeros((), wide)
-    for corner in itertools.product(*axes):
-        within, index, weight = jnp.ones((), bool), jnp.zeros((), int), jnp.ones((), wide)
+    for corner in itertools.product(*(neighbours[i : i + count] for i in range(0, len(neighbours), count))):
+        within, index, weight = jnp.ones((), bool), jnp.zeros((), jnp.int32), jnp.ones((), wide)
         for (place, factor), size in zip(corner, spatial, strict=True):
-            within = within & (place >= 0) & (place <= size - 1)
-            index = index * size + jnp.clip(jnp.nan_to_num(place), 0, size - 1).astype(int)
+            within = within & (place >= 0)
+            index = index * size + jnp.maximum(place, 0)
             weight = weight * factor
-        taken = jnp.take_along_axis(flat, index, axis=2, mode="clip")
+        if channels_last:
+            taken = jax.vmap(lambda pixels, at: pixels.at[at].get(mode="promise_in_bounds"))(flat, index[:, :, 0])
+        else:
+            taken = jnp.take_along_axis(flat, index, axis=2, mode="promise_in_bounds")
         if is_image:  # here torch's kernel multiplies the zero outside by a weight that may be NaN
             output = output + jnp.where(within, taken, 0) * (1 if mode == "nearest" else weight)
         else:
             output = output + jnp.where(within, taken * weight, 0)
+    output = jnp.swapaxes(materialized(output), 1, 2) if channels_last else output
     return output.reshape(batch, channels, *points).astype(input.dtype)
 
 
