@@ -1,7 +1,7 @@
-"""State under torch's names and in torch's order, read off a module by walking it.
+"""Parameters and buffers of a module, under torch's names and in torch's order.
 
-NNX sorts attributes by name when it merges a module, so the order of registration is a static attribute of the module
-itself (``_order``, kept by :class:`flaxnets.nn.Module`). A module of plain Flax has none: its attribute order serves.
+NNX sorts attributes by name when it merges a module. Therefore :class:`flaxnets.nn.Module` stores the order of
+registration in a static attribute, ``_order``. For a plain Flax module, the order is the order of its attributes.
 """
 
 import functools
@@ -19,24 +19,24 @@ from jax.core import Tracer
 from flaxnets import _checkpoints, _conversion
 from flaxnets._uninitialized import Uninitialized
 
-# Variables that are bookkeeping of Flax and that torch would not call parameters or buffers.
+# Flax bookkeeping, which is neither a parameter nor a buffer in torch.
 _NOT_STATE = (nnx.RngState, nnx.Intermediate, nnx.Cache)
 
 _EXTRA_STATE = "_extra_state"
 
-# Where a load's option lies among the metadata of a module, as torch has "assign_to_params_buffers" there.
+# Key of the option ``cast`` in the local metadata, next to torch's "assign_to_params_buffers".
 _CAST = "flaxnets.cast"
 
 
 class IncompatibleKeys(NamedTuple):
-    """What :func:`load_state_dict` did not find in the mapping, and what it found there without a use for it."""
+    """Keys that the mapping of :func:`load_state_dict` lacks, and keys of the mapping that the module lacks."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
 
 
 def is_frozen(variable: Any) -> bool:
-    """Returns whether this is a variable that no gradient flows into, such as one with ``requires_grad=False``.
+    """Return whether a variable gets no gradient, for example because of ``requires_grad=False``.
 
     >>> from flaxnets import nn
     >>> parameter = nn.Parameter(jnp.ones(2), requires_grad=False)
@@ -54,12 +54,12 @@ def _attributes(module: nnx.Module) -> Iterator[tuple[str, Any]]:
 
 
 def own_modules(module: nnx.Module) -> Iterator[tuple[str, nnx.Module]]:
-    """Yields every name and module that the module holds directly, a shared one under each of its names."""
+    """Yield the name and the module of each direct child; a shared module is listed under each of its names."""
     return ((name, value) for name, value in _attributes(module) if isinstance(value, nnx.Module))
 
 
 def named_children(module: nnx.Module) -> Iterator[tuple[str, nnx.Module]]:
-    """Yields the name and the module of each direct child, in order of registration; a shared one once.
+    """Yield the name and the module of each direct child, in order of registration; a shared module is listed once.
 
     >>> import flaxnets.nn as nn
     >>> from flax import nnx
@@ -74,13 +74,12 @@ def named_children(module: nnx.Module) -> Iterator[tuple[str, nnx.Module]]:
 
 
 def own_variables(module: nnx.Module) -> Iterator[tuple[str, nnx.Variable]]:
-    """Yields the name and the variable of the module's own state, without its children: parameters, then buffers."""
+    """Yield the name and the variable of each direct parameter, then of each direct buffer."""
     variables = [
         (name, value)
         for name, value in _attributes(module)
         if isinstance(value, nnx.Variable) and not isinstance(value, _NOT_STATE)
     ]
-    # Two passes, since a sort would need to know that False comes before True.
     yield from ((name, value) for name, value in variables if isinstance(value, nnx.Param))
     yield from ((name, value) for name, value in variables if not isinstance(value, nnx.Param))
 
@@ -92,19 +91,19 @@ def _join(prefix: str, name: str) -> str:
 def named_modules(
     module: nnx.Module, prefix: str = "", *, remove_duplicate: bool = True, memo: set[nnx.Module] | None = None
 ) -> Iterator[tuple[str, nnx.Module]]:
-    """Yields the dotted name and the module of ``module`` itself (name ``""``) and of all below it, parents first.
+    """Yield the dotted name and the module of ``module`` itself (name ``""``) and of all submodules, parents first.
 
     Args:
-        module: where to begin.
-        prefix: put before every name.
-        remove_duplicate: list a module that is held under several names once, under the first of them.
-        memo: modules to leave out, with all below them; those that are listed are added.
+        module: the root.
+        prefix: prefix of every name.
+        remove_duplicate: whether a shared module is listed once, under its first name.
+        memo: modules to skip together with their submodules; listed modules are added to it.
 
     >>> import flaxnets.nn as nn
     >>> [name for name, _ in named_modules(nn.Sequential(nn.Sequential(nn.ReLU()), nn.Flatten()))]
     ['', '0', '0.0', '1']
     """
-    seen = {id(known) for known in memo or ()}
+    seen = {id(skipped) for skipped in memo or ()}
 
     def walk(node: nnx.Module, name: str) -> Iterator[tuple[str, nnx.Module]]:
         if remove_duplicate and id(node) in seen:
@@ -122,16 +121,15 @@ def named_modules(
 def named_variables(
     module: nnx.Module, prefix: str = "", recurse: bool = True, *, remove_duplicate: bool = False
 ) -> Iterator[tuple[str, nnx.Variable]]:
-    """Yields the dotted name and the variable of all parameters and buffers, in the order of torch's ``state_dict``.
+    """Yield the dotted name and the variable of all parameters and buffers, in the order of torch's ``state_dict``.
 
-    Buffers with the metadata ``persistent=False`` are among them. A shared variable comes under each of its names,
-    or, with ``remove_duplicate``, once under the first.
+    Non-persistent buffers are included. A shared variable is listed under each of its names.
 
     Args:
-        module: the module that has them.
-        prefix: put before every name, with a dot between.
-        recurse: whether the modules below this one are included.
-        remove_duplicate: list a shared variable once.
+        module: the module.
+        prefix: prefix of every name, without the dot.
+        recurse: whether to include submodules.
+        remove_duplicate: whether to list a shared variable once, under its first name.
     """
     seen: set[int] = set()
     nodes = named_modules(module, prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, module)]
@@ -146,9 +144,9 @@ def named_variables(
 def named_parameters(
     module: nnx.Module, prefix: str = "", recurse: bool = True, *, remove_duplicate: bool = True
 ) -> Iterator[tuple[str, nnx.Param]]:
-    """Yields the dotted name and the variable of each parameter; a shared one once, unless ``remove_duplicate=False``.
+    """Yield the dotted name and the variable of each parameter; a shared one once, unless ``remove_duplicate=False``.
 
-    ``prefix`` and ``recurse`` are those of :func:`named_variables`.
+    ``prefix`` and ``recurse`` are as in :func:`named_variables`.
 
     See `torch.nn.Module.named_parameters
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html#torch.nn.Module.named_parameters>`_.
@@ -166,9 +164,9 @@ def named_parameters(
 def named_buffers(
     module: nnx.Module, prefix: str = "", recurse: bool = True, *, remove_duplicate: bool = True
 ) -> Iterator[tuple[str, nnx.Variable]]:
-    """Yields the dotted name and the variable of each buffer, those outside the state dict included.
+    """Yield the dotted name and the variable of each buffer, including non-persistent ones.
 
-    ``prefix`` and ``recurse`` are those of :func:`named_variables`.
+    ``prefix`` and ``recurse`` are as in :func:`named_variables`.
 
     See `torch.nn.Module.named_buffers
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html#torch.nn.Module.named_buffers>`_.
@@ -183,8 +181,9 @@ def named_buffers(
 
 
 def _persistent_variables(module: nnx.Module) -> Iterator[tuple[str, nnx.Variable]]:
-    """The module's own parameters and buffers that its state dict has, without those of its children."""
-    return ((name, own) for name, own in own_variables(module) if own.get_metadata().get("persistent", True))
+    """Yield the direct parameters and persistent buffers, without those of submodules."""
+    variables = own_variables(module)
+    return ((name, variable) for name, variable in variables if variable.get_metadata().get("persistent", True))
 
 
 def _prefix(path: str) -> str:
@@ -192,16 +191,16 @@ def _prefix(path: str) -> str:
 
 
 def state_dict(module: nnx.Module, prefix: str = "", keep_vars: bool = False) -> dict[str, Any]:
-    """Returns the arrays of all parameters and persistent buffers under torch's names, in torch's order.
+    """Return the arrays of all parameters and persistent buffers under torch's names, in torch's order.
 
-    Arrays have torch's shapes and memory order. A shared array is listed under each of its names. The arrays are the
-    module's own, not copies: JAX arrays do not change. A module with a method ``get_extra_state`` has what the method
-    returns under ``_extra_state``. As in torch, the attribute ``_metadata`` has the ``_version`` of every module.
+    Arrays have torch's shapes and axis order. A shared array is listed under each of its names. The arrays are not
+    copied, because JAX arrays are immutable. The result of a module's ``get_extra_state`` is listed as
+    ``_extra_state``. As in torch, the attribute ``_metadata`` contains the ``_version`` of every module.
 
     Args:
-        module: the module that has them.
-        prefix: put before every name as it is, as in torch: ``"model."``.
-        keep_vars: whether the values are the variables themselves.
+        module: the module.
+        prefix: prefix of every name, including the dot as in torch: ``"model."``.
+        keep_vars: whether to return the variables instead of their arrays.
 
     See `torch.nn.Module.state_dict
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html#torch.nn.Module.state_dict>`_.
@@ -236,13 +235,13 @@ def _save(module: Any, prefix: str, keep_vars: bool, arrays: Any) -> None:
 
 
 def _has_extra_state(module: nnx.Module) -> bool:
-    """Whether the class defines ``get_extra_state``; the base class has it too, for its error alone."""
+    """Return whether the class overrides ``get_extra_state``, which in the base class raises an error."""
     return getattr(module, "_has_extra_state", hasattr(module, "get_extra_state"))
 
 
 def _placed_like(array: Any, old: Any, dtype: Any) -> jax.Array:
-    """``array`` with this dtype and the placement of ``old``, in memory of its own: the source may change later."""
-    # JAX may read a host array after it has returned: what it gets is a copy that no one else can change.
+    """Return a copy of ``array`` with this dtype and the placement of ``old``."""
+    # JAX may read a host array after the call returns, so the caller must not be able to change it.
     new = jnp.array(np.array(array) if isinstance(array, np.ndarray) else array, dtype=dtype)
     if isinstance(new, Tracer) or isinstance(old, Tracer) or not isinstance(old, jax.Array):
         return new
@@ -250,7 +249,7 @@ def _placed_like(array: Any, old: Any, dtype: Any) -> jax.Array:
 
 
 def _mismatches(name: str, value: Any, old: Any, cast: bool) -> Iterator[str]:
-    """What keeps ``value`` from taking the place of ``old``; values of a wrong shape are not converted."""
+    """Yield the reasons why ``value`` cannot replace ``old``; values of a wrong shape are not converted."""
     fits = isinstance(old, Uninitialized) or tuple(value.shape) in _shapes(old)
     if not fits:
         yield f"size mismatch for {name!r}: expected {tuple(old.shape)}, got {tuple(value.shape)}"
@@ -261,7 +260,7 @@ def _mismatches(name: str, value: Any, old: Any, cast: bool) -> Iterator[str]:
 
 
 def _shapes(old: Any) -> list[tuple[int, ...]]:
-    """The shapes that can be loaded: torch had no arrays without axes before 0.4, and saved ``(1,)`` for ``()``."""
+    """Return the shapes that can be loaded: before 0.4, torch had no zero-dimensional tensors and saved ``(1,)``."""
     return [tuple(old.shape), (1,)] if tuple(old.shape) == () else [tuple(old.shape)]
 
 
@@ -270,7 +269,7 @@ def _all_fit(array: Any, dtype: Any) -> bool:
 
 
 def _assign(name: str, variable: nnx.Variable, value: Any, options: Mapping[str, Any]) -> list[str]:
-    """Set ``variable`` to ``value``, or return what keeps it from doing so."""
+    """Set ``variable`` to ``value``, or return the reasons why this is not possible."""
     old = variable.get_value()
     if isinstance(old, Uninitialized) and (isinstance(value, Uninitialized) or _conversion.is_uninitialized(value)):
         return []
@@ -288,7 +287,7 @@ def _assign(name: str, variable: nnx.Variable, value: Any, options: Mapping[str,
         return problems
     try:
         array = _conversion.to_array(value)
-    except (TypeError, RuntimeError, NotImplementedError) as error:  # a subclass of torch.Tensor, of any behaviour
+    except (TypeError, RuntimeError, NotImplementedError) as error:  # subclasses of torch.Tensor may raise any of these
         cause = str(error).splitlines()[0]
         return [f"{name!r}: a {type(value).__name__} cannot be converted: {cause}"]
     shape = array.shape if isinstance(old, Uninitialized) else old.shape
@@ -307,29 +306,29 @@ def load_from_state_dict(
     unexpected_keys: list[str],
     error_msgs: list[str],
 ) -> None:
-    """Set the module's own parameters and buffers, without those of its children, from a state dict.
+    """Set the direct parameters and buffers of a module, without its submodules, from a state dict.
 
-    This is what ``Module._load_from_state_dict`` does when no subclass overrides it; the arguments are torch's.
+    This is the default of ``Module._load_from_state_dict``; the arguments are torch's.
 
     Args:
         module: the module to fill.
         state_dict: arrays by their full names.
-        prefix: of the module's names there: ``""``, or a path and a dot.
-        local_metadata: what the state dict's ``_metadata`` has of the module, and the options of the load.
-        strict: whether to add to the next two lists.
-        missing_keys: gets the names that the state dict lacks.
-        unexpected_keys: gets the names that the module lacks.
-        error_msgs: gets a message for each value that cannot be taken.
+        prefix: prefix of the module's names in the state dict: ``""``, or a path and a dot.
+        local_metadata: entry of the module in the state dict's ``_metadata``, and the options of the load.
+        strict: whether to extend the next two lists.
+        missing_keys: list to which names that the state dict lacks are added.
+        unexpected_keys: list to which names that the module lacks are added.
+        error_msgs: list to which a message is added for each value that cannot be assigned.
     """
-    own = dict(_persistent_variables(module))
-    for name, variable in own.items():
+    variables = dict(_persistent_variables(module))
+    for name, variable in variables.items():
         key = prefix + name
         if key in state_dict:
             error_msgs += _assign(key, variable, state_dict[key], local_metadata)
         elif strict:
             missing_keys.append(key)
     extra: Any = getattr(module, "set_extra_state", None)
-    known = set(own)
+    known = set(variables)
     if _has_extra_state(module):
         known.add(_EXTRA_STATE)
         if prefix + _EXTRA_STATE in state_dict:
@@ -347,7 +346,7 @@ def load_from_state_dict(
 
 
 class _Snapshot:
-    """The attributes and arrays of a module and of all below it, to go back to when a load fails."""
+    """Attributes and arrays of a module and its submodules, to restore after a failed load."""
 
     def __init__(self, module: nnx.Module):
         self.modules = [(node, dict(vars(node))) for _, node in named_modules(module)]
@@ -358,37 +357,39 @@ class _Snapshot:
         for node, attributes in self.modules:
             vars(node).clear()
             vars(node).update(attributes)
-        for variable, kind, value in self.variables:
-            object.__setattr__(variable, "__class__", kind)
+        for variable, variable_type, value in self.variables:
+            object.__setattr__(variable, "__class__", variable_type)
             variable.set_raw_value(value)
 
 
 def load_state_dict(
     module: nnx.Module, mapping: Mapping[str, Any], strict: bool = True, *, cast: bool = True, assign: bool = False
 ) -> IncompatibleKeys:
-    """Assigns the arrays of ``mapping`` to the parameters and persistent buffers of ``module``, by name.
+    """Assign the arrays of ``mapping`` to the parameters and persistent buffers of ``module``, by name.
 
-    Values may be numpy, jax or torch arrays; they are cast to the dtype that the module has, as torch does. Old state
-    dicts load as in torch: every module may override ``_load_from_state_dict`` or register hooks, which see the
-    versions in ``mapping._metadata`` if there are any; an array of shape ``(1,)`` is taken for one without axes.
+    Values may be NumPy, JAX or torch arrays. As in torch, they are cast to the dtype of the module. Old state dicts
+    load as in torch: a module may override ``_load_from_state_dict`` or register hooks, which get the versions in
+    ``mapping._metadata``; an array of shape ``(1,)`` is accepted for a zero-dimensional one.
 
     Args:
-        module: the module to fill, changed in place.
+        module: the module, changed in place.
         mapping: arrays by torch's names, e.g. ``torch_module.state_dict()``.
         strict: whether missing and unexpected keys are errors.
-        cast: without it another dtype is an error too, unless both are integers and every value fits.
-        assign: whether parameters and buffers take the dtype of the arrays instead. Shared ones stay shared.
+        cast: whether to cast values to the module's dtype. If false, another dtype is an error, except for integers
+            whose values fit.
+        assign: whether parameters and buffers get the dtype of the arrays instead. Shared ones stay shared.
 
     Returns:
-        The missing and the unexpected keys; both empty where ``strict``.
+        The missing and the unexpected keys; both are empty if ``strict``.
 
     Raises:
-        RuntimeError: for keys that are missing or unexpected (where ``strict``), and always for wrong shapes and for
-            values that are no arrays: all of them in one message. Nothing is assigned then. Where an entry of the
-            mapping is a state dict, or most keys fit with another prefix, the message says how to write that.
+        RuntimeError: if ``strict``, for missing or unexpected keys; always for wrong shapes and for values that are
+            not arrays. One message lists all of them, and nothing is assigned. If an entry of the mapping is a state
+            dict, or if most keys fit with another prefix, the message contains the code that loads it.
+        TypeError: if ``mapping`` is not a mapping, or has a key that is not a string.
 
     Warns:
-        UserWarning: without ``strict``, if no key fits and the keys of an entry, or with another prefix, do.
+        UserWarning: if not ``strict`` and no key fits, but the keys of an entry, or keys with another prefix, do.
 
     See `torch.nn.Module.load_state_dict
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html#torch.nn.Module.load_state_dict>`_.
@@ -436,19 +437,19 @@ def _advice(module: nnx.Module, mapping: Mapping[str, Any]) -> str | None:
 def _load(
     module: nnx.Module, mapping: Mapping[str, Any], options: dict[str, Any], keys: IncompatibleKeys, errors: list[str]
 ) -> None:
-    """Load into ``module`` and, recursively, into its children."""
+    """Load into ``module`` and, recursively, into its submodules."""
     metadata = getattr(mapping, "_metadata", None) or {}
 
     def load(node: Any, names: MutableMapping[str, Any], path: str) -> None:
         prefix = _prefix(path)
         loader = getattr(node, "_load_from_state_dict", functools.partial(load_from_state_dict, node))
         loader(names, prefix, {**metadata.get(path, {}), **options}, True, *keys, errors)
-        below: dict[str, Any] = defaultdict(OrderedDict)
+        by_child: dict[str, Any] = defaultdict(OrderedDict)
         for key in names:
             if key.startswith(prefix):
-                below[key.removeprefix(prefix).partition(".")[0]][key] = names[key]
+                by_child[key.removeprefix(prefix).partition(".")[0]][key] = names[key]
         for name, child in own_modules(node):
-            load(child, below[name], _join(path, name))
+            load(child, by_child[name], _join(path, name))
         for hook in getattr(node, "_load_state_dict_post_hooks", ()):
             if hook.function(node, keys) is not None:
                 raise AssertionError(f"the hook {hook.function!r} must return None; it may change the lists in place")
@@ -457,9 +458,9 @@ def _load(
 
 
 def cast(module: nnx.Module, dtype: Any) -> None:
-    """Casts the floating-point parameters and buffers of ``module`` to ``dtype``, in place.
+    """Cast the floating-point parameters and buffers of ``module`` to ``dtype``, in place.
 
-    Complex ones are cast to the complex type of that precision.
+    Complex ones are cast to the complex dtype of the same precision.
 
     >>> import flaxnets.nn as nn
     >>> import jax.numpy as jnp
