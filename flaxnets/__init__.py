@@ -11,7 +11,7 @@ import pkgutil as _pkgutil
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from flaxnets import _startup as _startup  # before the imports that take seconds
+from flaxnets import _startup as _startup  # first, because the other imports need seconds
 from flaxnets import models as models
 from flaxnets import nn as nn
 from flaxnets import state as state
@@ -32,7 +32,7 @@ if _TYPE_CHECKING:
     from flaxnets.port import PortError as PortError
     from flaxnets.port import from_torch as from_torch
 
-# Imported when they are first used, since they need torch.
+# Imported on first use, because they need torch.
 _OF_PORT = ("PortError", "from_torch")
 
 

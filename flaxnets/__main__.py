@@ -1,4 +1,4 @@
-"""``python -m flaxnets``, which is the command ``flaxnets``."""
+"""Run the command ``flaxnets`` as ``python -m flaxnets``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The version of the package, which its metadata has."""
+"""Version of the package."""
 
 import importlib.metadata
 import tomllib
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def version() -> str:
-    """Returns the version of the installed package; in a source tree that is not installed, that of its project file.
+    """Return the version of the installed package; in a source tree that is not installed, read ``pyproject.toml``.
 
     >>> version().count(".") >= 2
     True

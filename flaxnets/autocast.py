@@ -1,4 +1,4 @@
-"""Mixed precision as torch.autocast has it: what is computed in fewer bits, while parameters keep theirs."""
+"""Mixed precision like ``torch.autocast``: selected functions compute in a smaller dtype than the parameters."""
 
 import contextlib
 import contextvars
@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-# The functions of torch.nn.functional that compute in float32 within torch.autocast("cpu"), themselves or since they
-# call another one.
+# Functions of torch.nn.functional that compute in float32 within torch.autocast("cpu"), directly or because a function
+# that they call does.
 FLOAT32 = (
     "adaptive_avg_pool3d",
     "adaptive_max_pool3d",
@@ -53,18 +53,19 @@ _dtype: contextvars.ContextVar[DTypeLike | None] = contextvars.ContextVar("autoc
 
 @contextlib.contextmanager
 def autocast(dtype: DTypeLike | None = jnp.bfloat16) -> Iterator[None]:
-    """Within it convolutions, linear maps, attention, recurrent layers and ``prelu`` compute in ``dtype``.
+    """Context in which convolutions, linear maps, attention, recurrent layers and ``prelu`` compute in ``dtype``.
 
-    Their float32 inputs, weights and biases are cast, and their outputs have that dtype. The functions of
-    :data:`FLOAT32`, and ``pad`` in modes that repeat elements, compute in float32: their inputs of float16 and bfloat16
-    are cast. These are the lists of ``torch.autocast("cpu")``, besides that torch has none for ``bilinear`` and for
-    recurrent layers other than LSTM. All other functions compute as their inputs ask; normalisation takes inputs of
-    ``dtype``, with its own parameters and statistics in float32.
+    Float32 inputs, weights and biases of these functions are cast, and outputs have the dtype ``dtype``. The functions
+    of :data:`FLOAT32`, and ``pad`` in modes that repeat elements, compute in float32: float16 and bfloat16 inputs are
+    cast. The lists are those of ``torch.autocast("cpu")``, and additionally contain ``bilinear`` and all recurrent
+    layers. All other functions compute in the dtype of their inputs. Normalization layers accept inputs of ``dtype``
+    and keep parameters and statistics in float32.
 
-    It counts while a function is traced: enter it inside what is given to ``jax.jit``, or before the first call.
+    The context matters while a function is traced: enter it inside the function that is passed to ``jax.jit``, or
+    before the first call.
 
     Args:
-        dtype: of the computation; None changes nothing.
+        dtype: the dtype to compute in; with None the context has no effect.
 
     See `torch.autocast <https://docs.pytorch.org/docs/stable/amp.html>`_.
 
@@ -81,7 +82,7 @@ def autocast(dtype: DTypeLike | None = jnp.bfloat16) -> Iterator[None]:
 
 
 def cast_operands(*arrays: Any) -> tuple[Any, ...]:
-    """Returns what :func:`autocast` makes of the operands of a product: float32 arrays cast, all else as it is.
+    """Cast float32 operands of a product to the dtype of :func:`autocast`; return other operands unchanged.
 
     >>> cast_operands(jnp.ones(2), None)
     (Array([1., 1.], dtype=float32), None)
@@ -94,7 +95,7 @@ def cast_operands(*arrays: Any) -> tuple[Any, ...]:
 
 
 def widen_operands(*arrays: Any) -> tuple[Any, ...]:
-    """Returns what :func:`autocast` makes of the operands of :data:`FLOAT32`: half precision cast, all else as it is.
+    """Cast half-precision operands to float32 within :func:`autocast`; return other operands unchanged.
 
     >>> with autocast(jnp.bfloat16):
     ...     widen_operands(jnp.ones(1, jnp.bfloat16), None)
@@ -107,7 +108,7 @@ def widen_operands(*arrays: Any) -> tuple[Any, ...]:
 
 
 def in_float32(function: Function) -> Function:
-    """Wraps a function, so that its arguments are those of :func:`widen_operands`.
+    """Wrap a function so that its arguments go through :func:`widen_operands`.
 
     >>> with autocast(jnp.bfloat16):
     ...     in_float32(jnp.sin)(jnp.ones(1, jnp.bfloat16)).dtype

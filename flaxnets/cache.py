@@ -1,11 +1,11 @@
-"""Where files are kept that can be made again."""
+"""Folder for files that can be created again."""
 
 import os
 from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Returns ``flaxnets`` in the user's folder for caches; it need not be there.
+    """Return the path of flaxnets' cache folder, ``$XDG_CACHE_HOME/flaxnets``; it may not exist.
 
     >>> cache_folder().name
     'flaxnets'

@@ -1,7 +1,7 @@
-"""What a network consists of: its modules, their output shapes, parameters and multiply-adds, found without computing.
+"""Summary of a network: modules, output shapes, parameters and multiply-adds, without running it.
 
-In one abstract trace every module's operations carry its number in their name stack, and an operation of its own marks
-each output. Both are read off the program that JAX traced, so a trace that ``jit`` had cached counts like a new one.
+The network is traced once. Every module writes its number into the name stack of its operations and marks its outputs
+with an operation. Both are read from the jaxpr, so cached traces of ``jit`` are counted too.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ _NUMBER = "_summary_number"
 _SCOPE, _OUTPUT = "<module {}>", "<output {} of module {}>"
 _SCOPES, _IS_OUTPUT = re.compile(r"<module (\d+)>"), re.compile(r"<output (\d+) of module (\d+)>")
 _COLUMNS = ("Path", "Class", "Output shape", "Parameters", "Multiply-adds", "Calls")
-_WORDS = 3  # so many columns are words, and those after them numbers
+_TEXT_COLUMNS = 3  # the other columns are numbers, aligned to the right
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +38,15 @@ class Row:
     """One module under one of its names.
 
     Attributes:
-        path: the dotted name; ``""`` for the network itself, which the table calls by its class.
-        kind: the name of the class.
-        output_shapes: of each array that the first call returned, in the order of ``jax.tree.leaves``.
-        parameters: elements of the module's own parameters, without those of the modules in it.
-        shared_parameters: elements of own parameters that an earlier row has counted already.
-        multiply_adds: of all calls, with what they called; if there were none, of the modules that this one holds.
-        calls: how often the module was called and returned an array.
-        same_as: the path that this module was counted under before; such a row counts nothing.
+        path: the dotted name; ``""`` for the network itself, for which the table shows the class.
+        kind: name of the class.
+        output_shapes: shapes of the arrays that the first call returned, in the order of ``jax.tree.leaves``.
+        parameters: number of elements of the module's direct parameters, without those of submodules.
+        shared_parameters: number of elements of direct parameters that an earlier row has counted.
+        multiply_adds: of all calls, including the calls of submodules; for a module that is not called, the sum over
+            its submodules.
+        calls: number of calls that returned an array.
+        same_as: path under which an earlier row counts this module; such a row counts nothing.
     """
 
     path: str
@@ -60,15 +61,16 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Summary:
-    """A network's modules and totals; ``str`` is the table as plain text, and ``rich.print`` fits it to the console.
+    """Modules and totals of a network; ``str`` is a plain-text table, and ``rich.print`` fits it to the console.
 
     Attributes:
-        rows: every module, parents first; one held under several names once more under each, without what is in it.
-        parameters: elements of all parameters, a shared one once.
-        trainable_parameters: elements of those that are not frozen.
-        buffers: elements of all buffers, which are not trained, a shared one once.
-        multiply_adds: of one call.
-        megabytes: the size of the parameters, in units of 10**6 bytes.
+        rows: every module, parents first. A shared module has a row for each of its names; only the first is followed
+            by rows of its submodules.
+        parameters: number of elements of all parameters; a shared one counts once.
+        trainable_parameters: number of elements of the parameters that are not frozen.
+        buffers: number of elements of all buffers; a shared one counts once.
+        multiply_adds: of one call of the network.
+        megabytes: size of the parameters, in units of 10**6 bytes.
     """
 
     rows: tuple[Row, ...]
@@ -80,13 +82,13 @@ class Summary:
 
     @property
     def frozen_parameters(self) -> int:
-        """Elements of the parameters that are frozen."""
+        """Number of elements of the frozen parameters."""
         return self.parameters - self.trainable_parameters
 
     def __repr__(self) -> str:
         cells = [_COLUMNS, *(_cells(row, self.rows[0].kind) for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        template = "  ".join(f"{{:{'<' if i < _WORDS else '>'}{width}}}" for i, width in enumerate(widths))
+        template = "  ".join(f"{{:{'<' if i < _TEXT_COLUMNS else '>'}{width}}}" for i, width in enumerate(widths))
         head, *body = (template.format(*line).rstrip() for line in cells)
         rule = "  ".join("-" * width for width in widths)
         return "\n".join([head, rule, *body, rule, self._totals()])
@@ -94,7 +96,7 @@ class Summary:
     def __rich__(self) -> Group:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
         for i, name in enumerate(_COLUMNS):
-            table.add_column(name, justify="left" if i < _WORDS else "right", no_wrap=i >= _WORDS, overflow="fold")
+            table.add_column(name, justify="left" if i < _TEXT_COLUMNS else "right", no_wrap=i >= _TEXT_COLUMNS, overflow="fold")
         for row in self.rows:
             table.add_row(*_cells(row, self.rows[0].kind))
         return Group(table, self._totals())
@@ -116,27 +118,29 @@ def _cells(row: Row, root: str) -> tuple[str, ...]:
 
 
 def summary(model: nnx.Module, /, *inputs: Any, **options: Any) -> Summary:
-    """Lists a network's modules with their output shapes, parameters and multiply-adds, without computing anything.
+    """Return the modules of a network with output shapes, parameters and multiply-adds, without running it.
 
-    Multiply-adds are those of matrix products and convolutions, those with the zeros of a padding included. A ``scan``
-    counts as often as it runs, a ``while`` loop as if it ran once, and a ``cond`` as its most expensive branch.
+    Multiply-adds of matrix products and convolutions are counted, including products with padding zeros. The body of a
+    ``scan`` counts once per iteration, the body of a ``while`` loop once, and a ``cond`` as its most expensive branch.
 
-    The network is called in the mode that it is in, as an abstract copy: its buffers, random streams and mode stay as
-    they are, and so do the classes, which other threads may use meanwhile. It may come from ``nnx.eval_shape``.
+    An abstract copy of the network is called in its current mode. Buffers, random streams and classes do not change,
+    so other threads may use the network meanwhile. The network may come from ``nnx.eval_shape``.
 
     Args:
         model: the network or layer.
-        *inputs: what it is called with. A tuple of ints is the shape of a float32 array, the batch's axis included;
-            for other dtypes give a ``jax.ShapeDtypeStruct`` or an array. Containers of these, and None, work too.
-        **options: arguments passed by name: arrays and ``jax.ShapeDtypeStruct`` for arrays, all else as it is.
+        *inputs: positional arguments of the call. A tuple of ints is the shape of a float32 array, including the batch
+            axis; for other dtypes pass a ``jax.ShapeDtypeStruct`` or an array. Containers of these, and None, are
+            allowed.
+        **options: keyword arguments of the call. Arrays and ``jax.ShapeDtypeStruct`` are traced; other values are
+            passed on.
 
     Returns:
         The rows and totals, which print as a table.
 
     Raises:
-        TypeError: for a model that is no module, or an input that is neither a shape nor an array.
+        TypeError: if ``model`` is not a module, or an input is neither a shape nor an array.
         ValueError: for a negative size.
-        Exception: the layer's own error, for an input that does not fit.
+        Exception: the error of a layer whose input does not fit.
 
     >>> from flaxnets import nn
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, rngs=nnx.Rngs(0)), nn.ReLU())
@@ -189,7 +193,7 @@ def _spec(value: Any) -> Any:
 
 
 def _walk(module: nnx.Module, names: Names, seen: set[int]) -> Iterator[tuple[Names, nnx.Module, bool]]:
-    """Yields the names down to every module, parents first, and whether it was seen before; then nothing below it."""
+    """Yield the path and the module, parents first, and whether it was seen before; do not descend a second time."""
     again = id(module) in seen
     yield names, module, again
     seen.add(id(module))
@@ -198,20 +202,20 @@ def _walk(module: nnx.Module, names: Names, seen: set[int]) -> Iterator[tuple[Na
             yield from _walk(child, (*names, name), seen)
 
 
-@functools.cache  # JAX and NNX keep every class for good
+@functools.cache  # JAX and NNX keep a reference to every class, so create one subclass of each
 def _watched(kind: Any) -> Any:
-    """A subclass whose calls leave the module's number on the operations and mark the outputs."""
+    """Return a subclass whose calls write the module's number into the name stack and mark the outputs."""
 
     @functools.wraps(kind.__call__)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        number = vars(self).get(_NUMBER, "made during the call")  # such as a slice of a Sequential
+        number = vars(self).get(_NUMBER, "new")  # a module that the call creates, such as a slice of a Sequential
         with jax.named_scope(_SCOPE.format(number)):
             outputs = super(watched, self).__call__(*args, **kwargs)
         for i, array in enumerate(_arrays(outputs)):
             checkpoint_name(array, _OUTPUT.format(i, number))
         return outputs
 
-    options = {} if kind._pytree__is_pytree else {"pytree": False}  # NNX does not hand it down
+    options = {} if kind._pytree__is_pytree else {"pytree": False}  # NNX does not inherit this option
     watched: Any = types.new_class(kind.__name__, (kind,), options, lambda body: body.update(__call__=call))
     for name in ("__module__", "__qualname__", "__doc__"):
         setattr(watched, name, getattr(kind, name))
@@ -223,7 +227,7 @@ def _arrays(outputs: Any) -> list[jax.Array]:
 
 
 def _traced(model: nnx.Module, inputs: Any, options: dict[str, Any]) -> Any:
-    """The jaxpr of a call in which every module is watched."""
+    """Return the jaxpr of a call in which every module is watched."""
     graphdef, state = nnx.split(model)
     arrays = {name: value for name, value in options.items() if _is_array(value)}
 
@@ -232,7 +236,7 @@ def _traced(model: nnx.Module, inputs: Any, options: dict[str, Any]) -> Any:
         for number, (names, original, again) in enumerate(_walk(model, (), set())):
             if callable(original) and not again:
                 module: Any = functools.reduce(lambda node, name: vars(node)[name], names, copy)
-                # On the module itself, since nnx.jit, nnx.scan and the like call copies of it.
+                # Set on the module, because nnx.jit, nnx.scan and similar transforms call copies of it.
                 nnx.Module.__setattr__(module, _NUMBER, number)
                 object.__setattr__(module, "__class__", _watched(type(module)))
         return _arrays(copy(*inputs, **(options | arrays)))
@@ -242,7 +246,7 @@ def _traced(model: nnx.Module, inputs: Any, options: dict[str, Any]) -> Any:
 
 @dataclasses.dataclass
 class _Trace:
-    """Multiply-adds by the modules under way together, and by module the calls and the shape of each output."""
+    """Multiply-adds by the set of active modules; calls and output shapes by module."""
 
     multiply_adds: Counter[frozenset[int]] = dataclasses.field(default_factory=Counter)
     calls: Counter[int] = dataclasses.field(default_factory=Counter)
@@ -281,7 +285,7 @@ def _products(eqn: Any) -> int:
         return math.prod(output) * math.prod(first[axis] for axis in dimensions[0][0])
     out_axis, in_axis, *spatial = dimensions.rhs_spec
     window = math.prod(second[axis] for axis in spatial)
-    if math.prod(eqn.params["lhs_dilation"]) > 1:  # transposed: the zeros between the pixels are no work
+    if math.prod(eqn.params["lhs_dilation"]) > 1:  # transposed: products with the zeros between pixels do not count
         return math.prod(first) * window * second[out_axis] // eqn.params["feature_group_count"]
     return math.prod(output) * window * second[in_axis]
 

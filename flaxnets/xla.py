@@ -1,4 +1,4 @@
-"""XLA's options by version of jaxlib: the one place that knows which version has which."""
+"""XLA options that the installed version of jaxlib supports."""
 
 import functools
 import importlib.metadata
@@ -9,13 +9,13 @@ import jax
 
 JAXLIB = importlib.metadata.version("jaxlib")
 
-# Flags that only some of the tested versions have, and these versions. An unknown name in XLA_FLAGS ends the process,
-# and no function of JAX lists the known names.
+# Flags that exist only in some versions of jaxlib. An unknown name in XLA_FLAGS ends the process, and JAX has no
+# function that lists the known names.
 _FLAG_VERSIONS = {"xla_cpu_use_fusion_emitters": ("0.10.2",)}
 
 
 def flags(options: Mapping[str, Any]) -> str:
-    """Return ``options`` as text for the environment variable ``XLA_FLAGS``, without those that this jaxlib lacks.
+    """Return ``options`` as a value of the environment variable ``XLA_FLAGS``, without those that jaxlib lacks.
 
     >>> flags({"xla_backend_optimization_level": 0})
     '--xla_backend_optimization_level=0'
@@ -25,9 +25,9 @@ def flags(options: Mapping[str, Any]) -> str:
 
 
 def compiler_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that the compiler of this jaxlib knows, for ``jax.jit(compiler_options=)``.
+    """Return the options that the compiler of this jaxlib supports, for ``jax.jit(compiler_options=...)``.
 
-    Each option is tried once in a process, on a program without operations (about 10 ms).
+    Each option is tested once per process, by compiling an empty program (about 10 ms).
 
     >>> compiler_options({"xla_backend_optimization_level": 3, "xla_no_such_option": True})
     {'xla_backend_optimization_level': 3}
