@@ -96,7 +96,9 @@ class Summary:
     def __rich__(self) -> Group:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
         for i, name in enumerate(_COLUMNS):
-            table.add_column(name, justify="left" if i < _TEXT_COLUMNS else "right", no_wrap=i >= _TEXT_COLUMNS, overflow="fold")
+            table.add_column(
+                name, justify="left" if i < _TEXT_COLUMNS else "right", no_wrap=i >= _TEXT_COLUMNS, overflow="fold"
+            )
         for row in self.rows:
             table.add_row(*_cells(row, self.rows[0].kind))
         return Group(table, self._totals())

@@ -1,7 +1,7 @@
-"""Weight files under torch's names: safetensors with digests, and state dicts that ``torch.save`` wrote.
+"""Weight files with torch's names: safetensors with digests, and state dicts saved by ``torch.save``.
 
-A file that is damaged or hostile is a :class:`WeightsError`, raised before anything of the module changes. Sizes that
-a file claims are held against the file before memory is taken for them, and nothing in a file is ever executed.
+A damaged or malicious file raises :class:`WeightsError` before the module changes. Sizes in a file are checked against
+the length of the file before memory is allocated, and no code in a file is executed.
 """
 
 import os
@@ -26,23 +26,23 @@ from flaxnets.weights._torch import read_torch
 
 
 def _aliases(module: nnx.Module) -> dict[str, str]:
-    """For each further name of a shared array, its first one."""
+    """Return the first name of a shared array for each of its other names."""
     first: dict[int, str] = {}
     named = [(name, first.setdefault(id(variable), name)) for name, variable in state.named_variables(module)]
-    return {name: kept for name, kept in named if name != kept}
+    return {name: original for name, original in named if name != original}
 
 
 def save_weights(module: nnx.Module, path: str | os.PathLike) -> None:
-    """Writes the state dict of ``module`` as a safetensors file, which torch can load as it is.
+    """Save the state dict of ``module`` as a safetensors file that torch can load.
 
-    The file appears as a whole or not at all. Counters are written as int64, torch's integers. An array of several
-    names is stored once; the metadata says for each further name which one was kept, in the form that
-    ``safetensors.torch.save_model`` writes and ``load_model`` reads. The SHA-256 of each array and of everything else
-    is in the metadata too, for :func:`load_weights`.
+    The file is written completely or not at all. Counters are saved as int64, like torch's. A shared array is stored
+    once; the metadata maps its other names to the first, in the format of ``safetensors.torch.save_model`` and
+    ``load_model``. The metadata also contains the SHA-256 of each array and of the remaining content, which
+    :func:`load_weights` checks.
 
     Raises:
-        OSError: if the file cannot be written, e.g. on a full disk; one that was there before is as it was.
-        RuntimeError: for lazy layers that have not been called.
+        OSError: if the file cannot be written, e.g. because the disk is full. An existing file does not change.
+        RuntimeError: for lazy layers that have not been called, and for values that are not arrays.
 
     >>> import tempfile, flaxnets
     >>> from safetensors.numpy import load_file
@@ -54,8 +54,8 @@ def save_weights(module: nnx.Module, path: str | os.PathLike) -> None:
     stored = state.state_dict(module)
     shapeless = [name for name, array in stored.items() if isinstance(array, Uninitialized)]
     if shapeless:
-        raise RuntimeError(f"cannot save {', '.join(map(repr, shapeless))}: uninitialized; call the module once before")
-    aliases = {name: kept for name, kept in _aliases(module).items() if name in stored}
+        raise RuntimeError(f"cannot save {', '.join(map(repr, shapeless))}: uninitialized. Fix: call the module first")
+    aliases = {name: original for name, original in _aliases(module).items() if name in stored}
     for name, value in stored.items():
         if not isinstance(value, (jax.Array, np.ndarray)):
             raise RuntimeError(f"cannot save {name!r}: expected an array, got an object of type {type(value).__name__}")
@@ -76,7 +76,7 @@ def save_weights(module: nnx.Module, path: str | os.PathLike) -> None:
         partial.unlink(missing_ok=True)
 
 
-# More than this is never made of a few bytes by repeating them, whatever shape a file claims.
+# Upper limit, in bytes, of a tensor that a file stores as fewer elements and expands.
 _EXPANDED_LIMIT = 16 * 2**20
 
 
@@ -88,35 +88,39 @@ def _check_expanded(name: str, tensor: Any) -> None:
 
 
 def _state_dict(checkpoint: Mapping[Any, Any], entry: str | None) -> Mapping[str, Any]:
-    """The state dict of a checkpoint: an entry of this dotted path, the only one there is, or the checkpoint itself."""
-    inner = {".".join(path): value for path, value in entries(checkpoint)}
+    """Return the state dict at a dotted path of a checkpoint, or the only one, or the checkpoint itself."""
+    state_dicts = {".".join(path): value for path, value in entries(checkpoint)}
     if entry is not None:
-        if entry not in inner:
-            expected = f"one of {', '.join(map(repr, inner))}" if inner else "no entry, as the file is no checkpoint"
+        if entry not in state_dicts:
+            expected = (
+                f"one of {', '.join(map(repr, state_dicts))}"
+                if state_dicts
+                else "no entry: it contains no other state dict"
+            )
             raise ValueError(f"it has no state dict under {entry!r}. Expected {expected}")
-        return inner[entry]
-    if len(inner) > 1:
-        names = ", ".join(f"{name!r} ({len(value)} keys)" for name, value in inner.items())
-        example = f"load_weights(module, path, entry={next(iter(inner))!r})"
-        raise ValueError(f"it has {len(inner)} state dicts: {names}. Expected one. Fix: say which: {example}")
-    return next(iter(inner.values()), checkpoint)
+        return state_dicts[entry]
+    if len(state_dicts) > 1:
+        names = ", ".join(f"{name!r} ({len(value)} keys)" for name, value in state_dicts.items())
+        example = f"load_weights(module, path, entry={next(iter(state_dicts))!r})"
+        raise ValueError(f"it has {len(state_dicts)} state dicts: {names}. Expected one. Fix: choose one: {example}")
+    return next(iter(state_dicts.values()), checkpoint)
 
 
 def read_weights(path: str | os.PathLike, entry: str | None = None) -> dict[str, Any]:
-    """Read the state dict of a weight file, for names to be changed before a module loads it.
+    """Read the state dict of a weight file, for example to rename keys before a module loads it.
 
-    :func:`load_weights` says which files can be read.
+    Supports the files of :func:`load_weights`.
 
     Args:
         path: the file.
-        entry: in a checkpoint of torch, where its state dict is, e.g. ``"state_dict"`` or ``"ema.module"``; needed
-            only if there are several.
+        entry: path of the state dict in a torch checkpoint, e.g. ``"state_dict"`` or ``"ema.module"``; required only
+            if the checkpoint has several.
 
     Returns:
-        Arrays of numpy, or tensors of torch, by name.
+        NumPy arrays or torch tensors by name.
 
     Raises:
-        WeightsError: for a file that is damaged or of another kind, or that has several state dicts.
+        WeightsError: for a file that is damaged, has another format, or has several state dicts.
 
     >>> import tempfile, flaxnets
     >>> from flaxnets.nn.utils import consume_prefix_in_state_dict_if_present
@@ -151,30 +155,30 @@ def load_weights(
     cast: bool = False,
     entry: str | None = None,
 ) -> state.IncompatibleKeys:
-    """Loads a weight file into ``module``: safetensors, or a state dict that ``torch.save`` wrote.
+    """Load a weight file into ``module``: safetensors, or a state dict saved by ``torch.save``.
 
-    The content of the file decides which of the two it is, not its name. A safetensors file of :func:`save_weights` is
-    held against its digests, one of torch against its checksums; a safetensors file without digests, as other programs
-    write them, is loaded with a warning in the log ``flaxnets.weights``. Files of torch need torch and go through its
-    weights-only loader and no other. They may be checkpoints with the state dict under any name, such as
-    ``"state_dict"`` or ``"model"``; where a checkpoint has several, e.g. also one of averaged weights, ``entry`` says
-    which. The slots of optimizers are not taken for one.
+    The format is detected from the content, not from the name. A safetensors file of :func:`save_weights` is checked
+    against its digests, and a torch file against its checksums. Safetensors files of other programs have no digests:
+    loading one logs a warning to ``flaxnets.weights``. Torch files require torch and are read by its weights-only
+    loader. They may be checkpoints that contain the state dict under any name, such as ``"state_dict"`` or
+    ``"model"``. If a checkpoint has several state dicts, e.g. also averaged weights, ``entry`` chooses one. Optimizer
+    states are ignored.
 
     Args:
-        module: the module to fill, changed in place; not at all where something is wrong.
+        module: the module, changed in place; it does not change if an error is raised.
         path: the file.
         strict: whether missing and unexpected keys are errors.
-        cast: whether numbers of another dtype are cast to the module's; otherwise they are an error. An integer that
-            fits is always taken: torch's counters are int64, those of JAX int32.
-        entry: in a checkpoint of torch, where its state dict is, as of :func:`read_weights`.
+        cast: whether to cast arrays of another dtype to the module's; otherwise they are an error. Integers that fit
+            are always cast, because torch's counters are int64 and JAX's int32.
+        entry: path of the state dict in a torch checkpoint; see :func:`read_weights`.
 
     Returns:
-        The missing and the unexpected keys; both empty where ``strict``.
+        The missing and the unexpected keys; both are empty if ``strict``.
 
     Raises:
-        WeightsError: for a file that is damaged or of another kind, or that has several state dicts.
-        RuntimeError: for a file that does not fit ``module``: all keys, shapes and dtypes in one message, and what to
-            write where the names have another prefix.
+        WeightsError: for a file that is damaged, has another format, or has several state dicts.
+        RuntimeError: for a file that does not fit ``module``. One message lists all keys, shapes and dtypes, and the
+            code to load a file whose names have another prefix.
 
     >>> import tempfile, flaxnets
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
-"""What is raised for weight files."""
+"""Error of weight files."""
 
 
 class WeightsError(ValueError):
-    """A weight file that is damaged, cut off, or not one at all; the message names the file and the cause.
+    """A weight file that is damaged, truncated, or has another format; the message names the file and the cause.
 
     >>> import pathlib, tempfile, flaxnets
     >>> from flaxnets.weights import load_weights

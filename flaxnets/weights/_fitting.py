@@ -1,4 +1,4 @@
-"""Weights for a module that differs in a part, such as the head for other classes."""
+"""Weights for a module that differs in some layers, such as a head with other classes."""
 
 import os
 from collections import OrderedDict
@@ -11,19 +11,19 @@ from flax import nnx
 from flaxnets import state
 from flaxnets.weights._errors import WeightsError
 
-_LISTED = 10  # names in a line
+_LISTED = 10  # maximum number of names in a line
 
 
 class Fitted(NamedTuple):
-    """What :func:`load_fitting_weights` did with the arrays of a file.
+    """Result of :func:`load_fitting_weights`.
 
     Attributes:
-        loaded: the names of the arrays that the module took.
-        misfits: for the names of arrays of another shape, the shape in the file and the module's.
-        missing_keys: the names that the file lacks.
-        unexpected_keys: the names that the module lacks.
-        cast: for the names of arrays of another dtype, the dtype in the file.
-        prefix: what the names in the file begin with, and the module's do not.
+        loaded: names of the loaded arrays.
+        misfits: by the name of each skipped array, its shape in the file and in the module.
+        missing_keys: names that the file lacks.
+        unexpected_keys: names that the module lacks.
+        cast: by the name of each cast array, its dtype in the file.
+        prefix: prefix that was removed from the names in the file.
     """
 
     loaded: list[str]
@@ -34,22 +34,24 @@ class Fitted(NamedTuple):
     prefix: str = ""
 
     def lines(self) -> list[str]:
-        """Returns what there is to say, in lines for a person.
+        """Return the result as lines of text.
 
         >>> print(*Fitted(["a"], {"b": ((3,), (2,))}, ["c"], [], {}).lines(), sep="\\n")
         1 of 3 arrays loaded
-        left out, of another shape: b (3,) there and (2,) here
-        missing there: c
+        skipped because of the shape: b (3,) in the file and (2,) in the module
+        missing in the file: c
         """
         total = len(self.loaded) + len(self.misfits) + len(self.missing_keys)
-        shapes = [f"{name} {there} there and {here} here" for name, (there, here) in self.misfits.items()]
+        shapes = [
+            f"{name} {file} in the file and {module} in the module" for name, (file, module) in self.misfits.items()
+        ]
         dtypes = ", ".join(sorted({*self.cast.values()}))
         return [
             f"{len(self.loaded)} of {total} arrays loaded"
             + (f", without the prefix {self.prefix!r}" * bool(self.prefix)),
-            *_line("left out, of another shape", shapes, "; "),
-            *_line("missing there", self.missing_keys),
-            *_line("unknown here", self.unexpected_keys),
+            *_line("skipped because of the shape", shapes, "; "),
+            *_line("missing in the file", self.missing_keys),
+            *_line("not in the module", self.unexpected_keys),
             *([f"cast from {dtypes}: {len(self.cast)}"] if self.cast else []),
         ]
 
@@ -60,17 +62,17 @@ def _line(what: str, names: Sequence[str], separator: str = ", ") -> list[str]:
 
 
 def load_fitting_weights(module: nnx.Module, path: str | os.PathLike) -> Fitted:
-    """Load what fits of a weight file, by name and shape, and leave the other parameters and buffers as they are.
+    """Load the arrays of a weight file whose name and shape fit; other parameters and buffers do not change.
 
-    Numbers of another dtype are cast to the module's. Where no name is the module's and all begin with the same
-    words, such as ``module.``, the names count without these.
+    Arrays of another dtype are cast to the module's. If no name is in the module and all names have a common prefix,
+    such as ``module.``, the prefix is removed.
 
     Args:
-        module: the module to fill, changed in place.
-        path: the file: safetensors, or a state dict that ``torch.save`` wrote.
+        module: the module, changed in place.
+        path: the file: safetensors, or a state dict saved by ``torch.save``.
 
     Raises:
-        WeightsError: for a file that is damaged or of another kind, or of which no parameter fits.
+        WeightsError: for a file that is damaged, has another format, or has no parameter that fits.
         OSError: for a file that cannot be read.
 
     >>> import tempfile, flaxnets
@@ -82,15 +84,15 @@ def load_fitting_weights(module: nnx.Module, path: str | os.PathLike) -> Fitted:
     """
     from flaxnets.weights import read_weights
 
-    own = state.state_dict(module)
-    weights, prefix = _without_prefix(read_weights(path), own)
-    common = [name for name in own if name in weights and hasattr(weights[name], "shape")]
-    shapes = {name: (tuple(weights[name].shape), tuple(own[name].shape)) for name in common}
+    arrays = state.state_dict(module)
+    weights, prefix = _without_prefix(read_weights(path), arrays)
+    common = [name for name in arrays if name in weights and hasattr(weights[name], "shape")]
+    shapes = {name: (tuple(weights[name].shape), tuple(arrays[name].shape)) for name in common}
     misfits = {name: pair for name, pair in shapes.items() if pair[0] != pair[1] and pair != ((1,), ())}
     loaded = [name for name in common if name not in misfits]
     parameters = {name for name, _ in state.named_parameters(module, remove_duplicate=False)}
     if not parameters & {*loaded}:
-        raise WeightsError(f"{path}: no parameter fits. The file has {_few(weights)}; the module has {_few(own)}")
+        raise WeightsError(f"{path}: no parameter fits. The file has {_few(weights)}; the module has {_few(arrays)}")
     for name in misfits:
         del weights[name]
     missing, unexpected = state.load_state_dict(module, weights, strict=False)
@@ -98,7 +100,7 @@ def load_fitting_weights(module: nnx.Module, path: str | os.PathLike) -> Fitted:
     cast = {
         name: dtype
         for name, dtype in dtypes.items()
-        if dtype != str(own[name].dtype) and not np.issubdtype(own[name].dtype, np.integer)
+        if dtype != str(arrays[name].dtype) and not np.issubdtype(arrays[name].dtype, np.integer)
     }
     return Fitted(loaded, misfits, [name for name in missing if name not in misfits], unexpected, cast, prefix)
 
@@ -108,10 +110,10 @@ def _few(arrays: Mapping[str, Any]) -> str:
     return ", ".join([*shown[:3], *(["..."] if len(shown) > 3 else [])]) or "no arrays"
 
 
-def _without_prefix(weights: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """The arrays without the words that begin all of their names, if only so some are the module's; and these words."""
+def _without_prefix(weights: Mapping[str, Any], expected: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Remove the common prefix of all names, unless a name is expected with it; return the arrays and the prefix."""
     prefix = ""
-    while not any(name.removeprefix(prefix) in own for name in weights):
+    while not any(name.removeprefix(prefix) in expected for name in weights):
         words = {name.removeprefix(prefix).partition(".")[::2] for name in weights}
         if len({first for first, _ in words}) != 1 or not all(rest for _, rest in words):
             prefix = ""

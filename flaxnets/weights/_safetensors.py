@@ -1,7 +1,7 @@
-"""Safetensors files: arrays behind a header of JSON, written with digests and read without trust.
+"""Safetensors files: a JSON header followed by arrays. Files are written with digests and validated when read.
 
-The format: https://huggingface.co/docs/safetensors. It is read here, and not by the library, so that a header is
-checked in full before memory is taken, and so that the bytes that were checked are the bytes that are used.
+See https://huggingface.co/docs/safetensors for the format. The library does not read the files: this module validates
+the whole header before it allocates memory, and it uses exactly the bytes that it has checked.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from flaxnets.weights._errors import WeightsError
 
 _LOG = logging.getLogger("flaxnets.weights")
 
-# Room for twenty thousand arrays with digests; parsed, a hostile header takes up to thirty times its length.
+# Enough for 20,000 arrays with digests. A parsed malicious header needs up to thirty times its length.
 _HEADER_LIMIT = 4 * 2**20
 
 _DTYPES = {"BOOL": "bool", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "C64": "complex64"}
@@ -29,12 +29,12 @@ _DTYPES |= {f"F{bits}": f"float{bits}" for bits in (16, 32, 64)}
 _DTYPES |= {f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)}
 _DTYPES |= {f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)}
 
-# Names in the metadata: SHA256.name is the digest of one array, SHA256 that of all digests, names and other metadata.
+# Key of a digest in the metadata: with ".name" for one array, alone for all digests, names and other metadata.
 _SHA256 = "flaxnets.sha256"
 
 
 def digest(array: np.ndarray) -> str:
-    """Returns the SHA-256, in hexadecimal digits, of an array's dtype, shape and values in C order.
+    """Return the SHA-256, as hexadecimal digits, of an array's dtype, shape and values in C order.
 
     >>> digest(np.zeros(2, np.float32))[:12], digest(np.zeros((2, 1), np.float32))[:12]
     ('24e76ceeb262', 'ae1f5b047ff7')
@@ -51,11 +51,11 @@ def _digests(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> d
 
 
 def to_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
-    """Returns the content of a safetensors file with digests; all arrays in C order."""
+    """Return the content of a safetensors file with digests; all arrays are in C order."""
     content = save(dict(arrays), {**metadata, **_digests(arrays, metadata)})
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
-    # The library puts metadata in another order every time; equal weights are to be equal files.
+    # The library writes metadata in random order, but equal weights should make equal files.
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -63,7 +63,7 @@ def to_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> b
 
 
 class _Entry(NamedTuple):
-    """Where an array lies, in bytes after the header."""
+    """Position of an array, in bytes after the header."""
 
     begin: int
     end: int
@@ -80,7 +80,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_dtypes(header: dict[str, Any]) -> None:
-    """Raises ValueError with the names of all arrays that neither numpy nor JAX has a dtype for."""
+    """Raise ValueError with the names of all arrays whose dtype neither NumPy nor JAX has."""
     for name, value in header.items():
         if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
             raise ValueError(f"{name!r} should have a dtype, a shape and data_offsets, and has {value!r:.80}")
@@ -95,7 +95,7 @@ def _check_dtypes(header: dict[str, Any]) -> None:
 
 
 def _entry(name: str, value: dict[str, Any]) -> _Entry:
-    """Returns what the header says of an array, once it is known to be possible."""
+    """Return the validated header entry of an array."""
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     for what, numbers in (("shape", shape), ("data_offsets", offsets)):
         if not isinstance(numbers, list) or not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
@@ -109,7 +109,7 @@ def _entry(name: str, value: dict[str, Any]) -> _Entry:
 
 
 def _read_header(file: BinaryIO, size: int) -> tuple[list[_Entry], dict[str, str]]:
-    """Returns the arrays in the order of the file, and the metadata; the arrays account for every byte after it."""
+    """Return the arrays in file order, and the metadata; the arrays cover every byte after the header."""
     if size < 8:
         raise ValueError(f"it has {size} bytes, too few for a header")
     length = int.from_bytes(file.read(8), "little")
@@ -138,7 +138,7 @@ def _read_header(file: BinaryIO, size: int) -> tuple[list[_Entry], dict[str, str
 
 
 def _verify(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """Holds ``arrays`` against the digests in ``metadata``, and takes these out of it."""
+    """Check ``arrays`` against the digests in ``metadata``, and remove the digests from it."""
     stored = {name: metadata.pop(name) for name in list(metadata) if name.startswith(_SHA256)}
     if not stored:
         _LOG.warning("%s has no digests: damage to its numbers would not be noticed", path)
@@ -151,7 +151,7 @@ def _verify(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], metadata:
 
 
 def read_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Returns the arrays of a safetensors file by name, one of several names under each; raises WeightsError."""
+    """Return the arrays of a safetensors file by name, shared ones under each name; raise WeightsError."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -161,4 +161,5 @@ def read_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
         _verify(path, arrays, metadata)
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: not an intact safetensors file: {error}") from error
-    return arrays | {name: arrays[kept] for name, kept in metadata.items() if kept in arrays and name not in arrays}
+    shared = {name: first for name, first in metadata.items() if first in arrays and name not in arrays}
+    return arrays | {name: arrays[first] for name, first in shared.items()}

@@ -1,8 +1,8 @@
-"""Files of ``torch.save``: a zip archive of storages and of a pickle that says which tensors they are.
+"""Files of ``torch.save``: a zip archive of storages and a pickle that describes the tensors.
 
-Torch's weights-only loader is all that reads the pickle. Before it does, the archive is held against its checksums
-(torch does not look at them) and its sizes against the file, and the pickle may name nothing but the parts of a state
-dict: the loader knows more names than these, and some of them take any amount of memory.
+Only torch's weights-only loader reads the pickle. Before that, this module checks the checksums of the archive, which
+torch ignores, and its sizes. It also checks that the pickle names only the parts of a state dict, because the loader
+accepts further names, and some of them can allocate any amount of memory.
 """
 
 import io
@@ -28,7 +28,7 @@ _NAMES |= {"collections OrderedDict", "torch Tensor", "torch._tensor _rebuild_fr
 _PARTS = "tensor_v2 tensor_v3 parameter parameter_with_state meta_tensor_no_storage"
 _NAMES |= {f"torch._utils _rebuild_{part}" for part in _PARTS.split()}
 
-# What a pickle with intact checksums can still drive torch's loader into: it was made to, or is of another program.
+# Errors of torch's loader for a pickle with correct checksums that is malicious or from another program.
 _REFUSALS = (
     pickle.UnpicklingError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, AssertionError,
     OverflowError, struct.error,
@@ -36,7 +36,7 @@ _REFUSALS = (
 
 
 def _check_archive(path: str | os.PathLike) -> None:
-    """Raises ValueError for an archive that is damaged or that would take more memory than the file has bytes."""
+    """Raise ValueError for an archive that is damaged or would need more memory than the file has bytes."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         for entry in entries:
@@ -59,7 +59,7 @@ def _check_archive(path: str | os.PathLike) -> None:
 
 
 class _Inert:
-    """What every object of a pickle becomes where only the structure matters: remembers names, and does nothing."""
+    """Replacement for every object of a pickle whose structure is inspected: stores names and does nothing."""
 
     name = ""
     names: set[str]
@@ -76,7 +76,7 @@ class _Inert:
         pass
 
     def append(self, value: Any) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
 
 def _names(argument: Any) -> set[str]:
@@ -88,7 +88,7 @@ def _names(argument: Any) -> set[str]:
 
 
 class _Structure(pickle.Unpickler):
-    """Reads which names a pickle has objects under, and neither imports nor runs anything that the pickle names."""
+    """Unpickler that reads the structure of a pickle without importing or running anything that it names."""
 
     def find_class(self, module: str, name: str) -> Any:
         is_dict = (module, name) == ("collections", "OrderedDict")
@@ -99,7 +99,7 @@ class _Structure(pickle.Unpickler):
 
 
 def _foreign(path: str, value: Any) -> Iterator[tuple[str, set[str]]]:
-    """Yields the path of each object that no state dict has, and the names of what makes it."""
+    """Yield the path of each object that a state dict cannot contain, and the names of its constructors."""
     if isinstance(value, _Inert) and value.names:
         yield path, value.names
     elif isinstance(value, Mapping):
@@ -114,7 +114,7 @@ def _listed(names: set[str]) -> str:
 def _describe_foreign(content: bytes, names: set[str]) -> str:
     try:
         objects = list(_foreign("", _Structure(io.BytesIO(content)).load()))
-    except Exception:  # a pickle that cannot be read is described by its names alone
+    except Exception:  # if the pickle cannot be read, the message has its names only
         objects = []
     places = "; ".join(f"{path} is made by {_listed(foreign)}" for path, foreign in objects)
     return (
@@ -124,7 +124,7 @@ def _describe_foreign(content: bytes, names: set[str]) -> str:
 
 
 def read_torch(path: str | os.PathLike) -> Mapping[Any, Any]:
-    """Returns the mapping that a file of ``torch.save`` has; raises WeightsError."""
+    """Return the mapping in a file of ``torch.save``; raise WeightsError."""
     try:
         import torch
     except ImportError as error:

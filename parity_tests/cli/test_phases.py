@@ -181,16 +181,17 @@ FILES = {
     "another head": (
         lambda state: {**state, "fc3.weight": torch.zeros(1000, 84), "fc3.bias": torch.zeros(1000)},
         ["8 of 10 arrays loaded",
-         "left out, of another shape: fc3.weight (1000, 84) there and (10, 84) here; fc3.bias (1000,) there and (10,) "
-         "here"],
+         "skipped because of the shape: fc3.weight (1000, 84) in the file and (10, 84) in the module; "
+         "fc3.bias (1000,) in the file and (10,) in the module"],
     ),
     "no head": (
         lambda state: {name: array for name, array in state.items() if not name.startswith("fc3.")},
-        ["8 of 10 arrays loaded", "missing there: fc3.weight, fc3.bias"],
+        ["8 of 10 arrays loaded", "missing in the file: fc3.weight, fc3.bias"],
     ),
     "more": (
         lambda state: {**state, **{f"aux.{i}": torch.zeros(1) for i in range(10, 22)}},
-        ["10 of 10 arrays loaded", "unknown here: " + ", ".join(f"aux.{i}" for i in range(10, 20)) + ", and 2 more"],
+        ["10 of 10 arrays loaded",
+         "not in the module: " + ", ".join(f"aux.{i}" for i in range(10, 20)) + ", and 2 more"],
     ),
 }  # fmt: skip
 

@@ -265,7 +265,7 @@ def test_a_checkpoint_of_several_state_dicts_must_be_told_which(tmp_path):
         load_weights(model, tmp_path / "checkpoint.pt", entry="ema")
     save_weights(model, tmp_path / "model.safetensors")
     with pytest.raises(
-        WeightsError, match=r"no state dict under 'ema'\. Expected no entry, as the file is no checkpoint"
+        WeightsError, match=r"no state dict under 'ema'\. Expected no entry: it contains no other state dict"
     ):
         load_weights(model, tmp_path / "model.safetensors", entry="ema")
 
