@@ -1,4 +1,4 @@
-"""Where examples come from."""
+"""Datasets: loading, augmentation and text."""
 
 from flaxnets.data.augmentation import Augmentation as Augmentation
 from flaxnets.data.class_names import relabel as relabel

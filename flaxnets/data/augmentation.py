@@ -1,4 +1,4 @@
-"""Training images changed at random: in the compiled step where they are arrays, with Pillow where they are files."""
+"""Random augmentation of training images: arrays in the compiled step, image files with Pillow."""
 
 import dataclasses
 import math
@@ -11,26 +11,26 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image, ImageOps
 
-_CROP_RATIOS = math.log(3 / 4), math.log(4 / 3)  # logarithms of width / height, as torchvision and timm have them
+_CROP_RATIOS = math.log(3 / 4), math.log(4 / 3)  # logarithms of width / height, as in torchvision and timm
 _ERASED_AREAS, _ERASED_RATIOS = (0.02, 1 / 3), (math.log(0.3), math.log(1 / 0.3))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How training images are changed at random, in this order; by default not at all.
+    """Random augmentation of training images, applied in the order of the arguments; by default none.
 
     Args:
-        crop_area: the smallest share of an image's area that is cut out and resized to the whole, its width to height
-            between 3/4 and 4/3 of what it was; 1 for no such crop. torchvision's ``RandomResizedCrop``, but that a side
-            longer than the image's is cut to it.
-        crop_padding: how many pixels of black are put around an image, from which a window of its size is cut out.
-        flip: how probable it is that an image is mirrored, left to right.
-        erase: how probable it is that a rectangle, 2 to 33 % of the area, is set to 0 (arXiv:1708.04896).
-        mixup: images and their targets are mixed with those of the batch in reverse order, in one proportion for the
-            batch, drawn from Beta(mixup, mixup) (arXiv:1710.09412); 0 for none.
+        crop_area: smallest fraction of the image area to crop. The crop has an aspect ratio between 3/4 and 4/3 and is
+            resized to the whole image, like torchvision's ``RandomResizedCrop``, except that a side longer than the
+            image is clipped. 1 disables cropping.
+        crop_padding: number of black pixels to pad on each side before a window of the image's size is cropped.
+        flip: probability of a horizontal flip.
+        erase: probability of setting a rectangle, 2 to 33 % of the area, to 0 (arXiv:1708.04896).
+        mixup: parameter of Beta(mixup, mixup), from which one mixing proportion per batch is drawn. Images and targets
+            are mixed with those of the reversed batch (arXiv:1710.09412). 0 disables mixing.
 
     Raises:
-        ValueError: for what is no such share, number or probability.
+        ValueError: for a value out of its range.
 
     >>> images, key = jnp.arange(4, dtype=jnp.uint8).reshape(1, 1, 1, 4), jax.random.key(0)
     >>> inputs, targets = Augmentation(flip=1.0)(images, jnp.array([7]), key, lambda x: x / 1.0, num_classes=10)
@@ -65,42 +65,43 @@ class Augmentation:
         num_classes: int,
         geometric: bool = True,
     ) -> tuple[Float[Array, "n ..."], Int[Array, " n"] | Float[Array, "n classes"]]:
-        """Changes a batch, inside the compiled step.
+        """Augment a batch, inside the compiled step.
 
         Args:
             images: pixels from 0 to 255.
-            targets: their classes.
-            key: all that is random comes from it.
-            transform: from pixels to what a network takes.
-            num_classes: how many there are.
-            geometric: whether to crop and flip; not where this was done to the files already.
+            targets: classes of the images.
+            key: source of all randomness.
+            transform: maps pixels to the network's inputs.
+            num_classes: number of classes.
+            geometric: whether to crop and flip; false if the files were already cropped and flipped.
 
         Returns:
-            Inputs, and with ``mixup`` the probabilities of the classes in float32, else ``targets``.
+            The inputs, and with ``mixup`` the class probabilities in float32, otherwise ``targets``.
 
         Raises:
-            ValueError: if something is to be erased and the transform makes no images ``(n, c, h, w)``.
+            ValueError: if ``erase`` is set and the transform does not return images ``(n, c, h, w)``.
         """
-        keys = jax.random.split(key, 5)  # one for each kind, so that switching one off leaves the others as they are
+        # One key for each augmentation, so that disabling one does not change the others.
+        keys = jax.random.split(key, 5)
         if geometric:
             if self.crop_area < 1:
                 images = _resized_crops(images, keys[0], self.crop_area)
             if self.crop_padding:
                 images = _padded_crops(images, keys[1], self.crop_padding)
             if self.flip:
-                images = jnp.where(_chosen(keys[2], images, self.flip), images[..., ::-1], images)
+                images = jnp.where(_drawn(keys[2], images, self.flip), images[..., ::-1], images)
         inputs = transform(images)
         if self.erase:
             inputs = _erased(inputs, keys[3], self.erase)
         return _mixed(inputs, targets, keys[4], self.mixup, num_classes) if self.mixup else (inputs, targets)
 
     def crop_and_flip(self, image: Image.Image, size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
-        """Changes an image of a file as a call changes arrays, but for erasing and mixing.
+        """Crop and flip an image with Pillow, as calling the augmentation does with arrays.
 
         Args:
-            image: of any size.
-            size: ``(height, width)`` of what is returned.
-            rng: all that is random comes from it.
+            image: an image of any size.
+            size: ``(height, width)`` of the result.
+            rng: source of all randomness.
 
         >>> image = Image.fromarray(np.array([[0, 255]], np.uint8))
         >>> np.asarray(Augmentation(flip=1.0).crop_and_flip(image, (1, 2), np.random.default_rng(0))).tolist()
@@ -113,7 +114,9 @@ class Augmentation:
             image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
         if self.crop_padding:
             left, top = (int(offset) for offset in rng.integers(-self.crop_padding, self.crop_padding + 1, 2))
-            image = image.crop((left, top, left + width, top + height))  # Pillow gives black for what is outside
+            image = image.crop(
+                (left, top, left + width, top + height)
+            )  # Pillow fills pixels outside of the image with black
         if rng.random() < self.flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return image
@@ -128,18 +131,18 @@ def _box(image: Image.Image, smallest: float, rng: np.random.Generator) -> tuple
 
 
 def _uniform(key: jax.Array, count: int, low: float = 0.0, high: float = 1.0) -> Float[Array, " n"]:
-    # Always in float32, so that a run in float64 draws the same numbers.
+    # Always float32, so that a run in float64 draws the same numbers.
     return jax.random.uniform(key, (count,), jnp.float32, low, high)
 
 
-def _chosen(key: jax.Array, images: jax.Array, probability: float) -> jax.Array:
+def _drawn(key: jax.Array, images: jax.Array, probability: float) -> jax.Array:
     return (_uniform(key, len(images)) < probability).reshape(-1, 1, 1, 1)
 
 
 def _rectangles(
     key: jax.Array, shape: tuple[int, ...], areas: tuple[float, float], ratios: tuple[float, float]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns heights, widths and, between 0 and 1, where in the space that they leave they begin: ``(n, 2)``."""
+    """Return heights, widths, and the positions ``(n, 2)`` as fractions, from 0 to 1, of the remaining space."""
     n, _, height, width = shape
     keys = jax.random.split(key, 4)
     area = height * width * _uniform(keys[0], n, *areas)
@@ -174,10 +177,10 @@ def _padded_crops(images: jax.Array, key: jax.Array, padding: int) -> jax.Array:
 
 def _erased(inputs: jax.Array, key: jax.Array, probability: float) -> jax.Array:
     if inputs.ndim != 4:
-        raise ValueError(f"erase needs images (n, c, h, w), and the network takes inputs of shape {inputs.shape}")
+        raise ValueError(f"erase needs images (n, c, h, w), got inputs of shape {inputs.shape}")
     chosen, placed = jax.random.split(key)
     *sides, starts = _rectangles(placed, inputs.shape, _ERASED_AREAS, _ERASED_RATIOS)
-    inside = _chosen(chosen, inputs, probability)
+    inside = _drawn(chosen, inputs, probability)
     for axis, side in enumerate(sides):
         size = inputs.shape[2 + axis]
         side = jnp.maximum(jnp.round(side), 1)

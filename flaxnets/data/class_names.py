@@ -1,4 +1,4 @@
-"""Names of classes: their order, and how the labels of one dataset become those of another."""
+"""Class names: their order, and conversion of labels between datasets."""
 
 import dataclasses
 import decimal
@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
 def composed(name: str) -> str:
-    """Returns a name with composed letters: file systems of macOS and others write the same letter in two ways.
+    """Return a name in Unicode normalization form C, because file systems differ in the form they store.
 
     >>> composed("Ku\\u0308he") == "K\\u00fche"
     True
@@ -26,7 +26,7 @@ def composed(name: str) -> str:
 
 
 def sort_classes(names: Iterable[str]) -> tuple[str, ...]:
-    """Returns names in the order of their labels: as numbers if all of them are numbers, else as text.
+    """Sort class names by label: numerically if all names are numbers, otherwise alphabetically.
 
     >>> sort_classes(["10", "9", "1"]), sort_classes(["10", "9", "cat"])
     (('1', '9', '10'), ('10', '9', 'cat'))
@@ -38,15 +38,15 @@ def sort_classes(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def label_positions(source: object, names: Iterable[str], known: Sequence[str]) -> Mapping[str, int]:
-    """Returns the position of each name among the names that a network knows.
+    """Return the index of each class name in the network's list of classes.
 
     Args:
-        source: the dataset, for the error.
-        names: those of the dataset.
-        known: those of the network, in the order of its outputs.
+        source: name of the dataset, for the error.
+        names: classes of the dataset.
+        known: classes of the network, in the order of its outputs.
 
     Raises:
-        DataError: for names that the network does not know; all of them are in the message.
+        DataError: for classes that the network does not have; the message lists all of them.
 
     >>> label_positions("pets", ["owl", "cat"], ["cat", "dog", "owl"])
     {'owl': 2, 'cat': 0}
@@ -63,14 +63,14 @@ def label_positions(source: object, names: Iterable[str], known: Sequence[str]) 
 
 
 def relabel(data: Dataset, names: Sequence[str]) -> Dataset:
-    """Returns a dataset whose labels are positions among ``names``, matched by the names of its classes.
+    """Return a dataset whose labels are indices into ``names``, matched by class name.
 
     Args:
-        data: a dataset for classification, with names.
-        names: those that a network knows, in the order of its outputs.
+        data: a classification dataset with class names.
+        names: classes of the network, in the order of its outputs.
 
     Raises:
-        DataError: for classes that are not among them.
+        DataError: for classes that the network does not have.
 
     >>> from flaxnets.data import load
     >>> digits = load("digits")

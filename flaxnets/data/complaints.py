@@ -1,4 +1,4 @@
-"""Complaints about images and lines that cannot be used: what is printed, and what goes into a file."""
+"""Reports of unusable images and lines: printed, and written to a file if there are many."""
 
 import dataclasses
 import hashlib
@@ -11,12 +11,12 @@ from flaxnets.data.files import DataError
 
 BadFiles = Literal["stop", "skip"]
 
-_SHOWN = 10  # complaints, or names, in one message
+_SHOWN = 10  # maximum number of complaints or names in one message
 
 
 @dataclasses.dataclass(frozen=True)
 class Complaint:
-    """Why an image or a line is not used.
+    """The reason why an image or a line cannot be used.
 
     >>> print(Complaint("pets/cat/7.png", "empty"))
     pets/cat/7.png: empty
@@ -30,7 +30,7 @@ class Complaint:
 
 
 def printable(text: str) -> str:
-    """Returns the text, or its ``repr`` where it has line breaks or what is not UTF-8, so that it can be printed.
+    """Return the text, or its ``repr`` if it contains line breaks or characters that cannot be printed.
 
     >>> printable("a cat.png"), printable("a\\ncat.png")
     ('a cat.png', "'a\\\\ncat.png'")
@@ -39,7 +39,7 @@ def printable(text: str) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Returns at most ten names in quotes, and the number of those left out.
+    """Return at most ten names in quotes, and the number of the remaining ones.
 
     >>> listed(["cat", "dog"])
     "'cat', 'dog'"
@@ -52,13 +52,13 @@ def listed(names: Iterable[str]) -> str:
 
 
 def report(name: str, complaints: Sequence[Complaint], bad_files: BadFiles, warn: Callable[[str], None]) -> None:
-    """Raises one error for all complaints, or with ``bad_files="skip"`` passes them to ``warn``.
+    """Raise one error for all complaints, or with ``bad_files="skip"`` pass them to ``warn``.
 
-    At most ten are shown. If there are more, all of them are written to ``bad-files-....txt`` in
-    :func:`flaxnets.cache.cache_folder`, one file for each ``name``, and a last line names that file.
+    At most ten complaints are shown. If there are more, all are written to ``bad-files-....txt`` in
+    :func:`flaxnets.cache.cache_folder`, one file for each ``name``, and the last line names the file.
 
     Raises:
-        DataError: with one line a complaint.
+        DataError: with one line for each complaint.
 
     >>> report("folder:pets", [Complaint("pets/cat/7.png", "empty")], "skip", print)
     left out: pets/cat/7.png: empty
@@ -80,7 +80,7 @@ def report(name: str, complaints: Sequence[Complaint], bad_files: BadFiles, warn
 
 
 def _write(name: str, complaints: Sequence[Complaint]) -> str:
-    """Writes all complaints to a file; returns words that say where, or why not."""
+    """Write all complaints to a file; return a phrase with its path, or with the reason why this failed."""
     try:
         path = cache_folder() / f"bad-files-{hashlib.sha256(os.fsencode(name)).hexdigest()[:12]}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)

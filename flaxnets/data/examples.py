@@ -1,4 +1,4 @@
-"""The parts of a dataset, and what it is for."""
+"""Datasets and their parts."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -10,12 +10,12 @@ from flaxnets.data.files import DataError
 from flaxnets.data.image_files import ImageFiles
 from flaxnets.data.text import Vocabulary
 
-SPLIT_SEED = 0  # the test set stays the same whatever seed a run has
+SPLIT_SEED = 0  # fixed, so that the test set does not depend on the seed of a run
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Examples of one part of a dataset: ``inputs`` and ``targets`` with the same first axis."""
+    """Arrays of one part of a dataset: ``inputs`` and ``targets``, which have the same length."""
 
     inputs: np.ndarray
     targets: np.ndarray
@@ -24,7 +24,7 @@ class Split:
         return len(self.inputs)
 
     def take(self, count: int) -> "Split":
-        """Returns the first ``count`` examples."""
+        """Return the first ``count`` examples."""
         return Split(self.inputs[:count], self.targets[:count])
 
 
@@ -33,20 +33,20 @@ Part: TypeAlias = Split | ImageFiles
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A dataset's parts, what they are for, and the sizes that a network for them has.
+    """The parts of a dataset, its task, and the model options that it determines.
 
     Attributes:
-        name: what :func:`flaxnets.data.load` knows it by.
+        name: name of the dataset for :func:`flaxnets.data.load`.
         task: ``classification``: images ``(N, C, H, W)`` in uint8, labels ``(N,)`` in int32. ``language``: ids
-            ``(N, T)`` in int32, targets the ids that follow. ``regression``: ``(N, features)`` and ``(N, 1)`` in
+            ``(N, T)`` in int32, targets are the following ids. ``regression``: ``(N, features)`` and ``(N, 1)`` in
             float32.
-        train: examples to learn from: arrays, or images in files.
-        test: examples to evaluate on after each epoch, of the same kind.
+        train: training examples: arrays, or images in files.
+        test: examples for the evaluation after each epoch, of the same type.
         model_options: options for :func:`flaxnets.create_model`: ``num_classes``, ``vocab_size`` or ``n_features``.
-        vocabulary: what the ids of a text mean.
-        classes: what the labels mean, in their order.
-        test_name: ``test``, or ``val`` where the files have a validation part: then that is ``test`` above.
-        held_out: reads the part ``test`` beside a part ``val``, which training does not look at.
+        vocabulary: characters of the ids of a text.
+        classes: class names in the order of the labels.
+        test_name: name of the part in ``test``: ``val`` if the dataset has a validation part, otherwise ``test``.
+        held_out: reads the part ``test`` of a dataset that also has a part ``val``; training does not use it.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Dataset:
     held_out: Callable[[], Part] | None = None
 
     def part(self, name: str) -> Part:
-        """Returns the examples of one part, or of all.
+        """Return the examples of one part, or of all parts.
 
         Args:
             name: ``train``, ``val``, ``test`` or ``all``.

@@ -1,4 +1,4 @@
-"""Image datasets in the files that their authors publish: MNIST's IDX format and CIFAR-10's binary version."""
+"""Readers of published image datasets: MNIST's IDX format and CIFAR-10's binary version."""
 
 import gzip
 import math
@@ -9,24 +9,24 @@ from pathlib import Path
 
 import numpy as np
 
-# The code of an IDX file's element type, and the type; numbers of more than one byte begin with the highest.
+# Element types of IDX files by code; numbers are big-endian.
 _IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _CIFAR_IMAGE = 3 * 32 * 32
 
 
 class DataError(ValueError):
-    """A file of examples that cannot be used; the message names it, and says why."""
+    """A data file that cannot be used; the message contains its name and the reason."""
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Reads an array in the IDX format, compressed with gzip or not.
+    """Read an array in the IDX format, with or without gzip compression.
 
     Args:
         path: the file.
 
     Raises:
-        DataError: if it is not in this format, or not whole.
-        OSError: if it cannot be read.
+        DataError: if the file has another format or is truncated.
+        OSError: if the file cannot be read.
 
     See https://yann.lecun.com/exdb/mnist/.
 
@@ -60,16 +60,16 @@ def _content(path: Path) -> bytes:
 
 
 def read_idx_pair(folder: Path, part: str, size: tuple[int, int] = (28, 28)) -> tuple[np.ndarray, np.ndarray]:
-    """Reads images ``(N, 1, H, W)`` in uint8 and their labels ``(N,)``.
+    """Read images ``(N, 1, H, W)`` in uint8 and their labels ``(N,)``.
 
     Args:
-        folder: where the two files are, under the names that they were published with.
+        folder: folder of the two files, which have their published names.
         part: ``train`` or ``t10k``.
         size: height and width of the images.
 
     Raises:
-        DataError: if one of them is no such file, or they do not belong together.
-        OSError: if one of them cannot be read.
+        DataError: if a file has other contents, or the numbers of images and labels differ.
+        OSError: if a file cannot be read.
     """
     images_path, labels_path = (
         _needed(folder, f"{part}-{name}") for name in ("images-idx3-ubyte", "labels-idx1-ubyte")
@@ -84,7 +84,7 @@ def read_idx_pair(folder: Path, part: str, size: tuple[int, int] = (28, 28)) -> 
 
 
 def find_published(folder: Path, name: str) -> Path | None:
-    """Returns the path of a published file, under its name, compressed, or with a dot in its name; None without one."""
+    """Return the path of a published file, plain, compressed, or with a dot in its name; None if there is none."""
     names = name, f"{name}.gz", name.replace("-idx", ".idx")
     return next((folder / candidate for candidate in names if (folder / candidate).is_file()), None)
 
@@ -97,14 +97,14 @@ def _needed(folder: Path, name: str) -> Path:
 
 
 def read_cifar(paths: Iterable[Path]) -> tuple[np.ndarray, np.ndarray]:
-    """Reads images ``(N, 3, 32, 32)`` in uint8 and their labels ``(N,)`` from files of CIFAR-10's binary version.
+    """Read images ``(N, 3, 32, 32)`` in uint8 and their labels ``(N,)`` from files of CIFAR-10's binary version.
 
     Args:
         paths: the files; each record is a byte for the label and 3,072 for the image.
 
     Raises:
-        DataError: if one of them is not of whole records, or has another label than 0 to 9.
-        OSError: if one of them cannot be read.
+        DataError: if a file has an incomplete record, or a label that is not from 0 to 9.
+        OSError: if a file cannot be read.
 
     See https://www.cs.toronto.edu/~kriz/cifar.html.
     """

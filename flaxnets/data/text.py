@@ -11,7 +11,7 @@ UNKNOWN = "<unk>"
 
 
 def letters_and_spaces(text: str) -> str:
-    """Returns the text in lower case, with one space for every run of characters that are none of a to z.
+    """Return the text in lower case, with one space for every run of characters other than a to z.
 
     >>> letters_and_spaces("Don't  panic (42)!")
     'don t panic'
@@ -20,10 +20,10 @@ def letters_and_spaces(text: str) -> str:
 
 
 class Vocabulary:
-    """Characters and their ids: 0 is for all characters that have none of their own.
+    """Mapping between characters and ids; unknown characters have the id 0.
 
     Args:
-        characters: those with an id, from 1 on.
+        characters: characters with the ids 1, 2, and so on.
 
     >>> vocabulary = Vocabulary(" abc")
     >>> len(vocabulary), vocabulary.encode("a cab!").tolist()
@@ -40,19 +40,19 @@ class Vocabulary:
         return len(self.tokens)
 
     def encode(self, text: str) -> np.ndarray:
-        """Returns the ids of the characters of a text."""
+        """Return the ids of the characters of a text."""
         return np.array([self._ids.get(character, 0) for character in text], np.int32)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Returns the text of these ids."""
+        """Return the text of these ids."""
         return "".join(self.tokens[i] for i in ids)
 
 
 def windows(ids: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts a text into consecutive windows that do not overlap; the few ids that fill none are left out.
+    """Split a text into consecutive windows that do not overlap; drop the remaining ids.
 
     Returns:
-        The windows, and for each of their ids the one that follows it; both ``(num_windows, length)``.
+        The windows, and for each id the following id; both ``(num_windows, length)``.
 
     >>> inputs, targets = windows(np.arange(8), 3)
     >>> inputs.tolist(), targets.tolist()
@@ -64,7 +64,7 @@ def windows(ids: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def time_major(ids: Int[Array, "n t"]) -> Int[Array, "t n"]:
-    """From stored windows to what a language model takes; runs inside the compiled step.
+    """Transpose windows to a language model's input; runs inside the compiled step.
 
     >>> time_major(jnp.zeros((32, 35), jnp.int32)).shape
     (35, 32)
