@@ -61,11 +61,11 @@ def report(name: str, complaints: Sequence[Complaint], bad_files: BadFiles, warn
         DataError: with one line for each complaint.
 
     >>> report("folder:pets", [Complaint("pets/cat/7.png", "empty")], "skip", print)
-    left out: pets/cat/7.png: empty
+    skipped: pets/cat/7.png: empty
     """
     if not complaints:
         return
-    prefix = "left out: " if bad_files == "skip" else ""
+    prefix = "skipped: " if bad_files == "skip" else ""
     lines = [f"{prefix}{complaint}" for complaint in complaints[:_SHOWN]]
     if len(complaints) > _SHOWN:
         lines.append(f"... and {len(complaints) - _SHOWN:,} more; {_write(name, complaints)}")
@@ -74,7 +74,7 @@ def report(name: str, complaints: Sequence[Complaint], bad_files: BadFiles, warn
             warn(line)
     else:
         raise DataError(
-            f"{name}: {len(complaints):,} cannot be used. Fix: repair them, or leave them out with --bad-files skip:\n"
+            f"{name}: {len(complaints):,} cannot be used. Fix: repair them, or skip them with --bad-files skip:\n"
             + "\n".join(lines)
         )
 

@@ -1,4 +1,4 @@
-"""One image file: opened only where it is a file below its root, taken only where nothing of it is lost."""
+"""Checking and decoding of one image file."""
 
 import contextlib
 import dataclasses
@@ -18,18 +18,18 @@ from flaxnets._warnings import add_ignore_filter
 from flaxnets.data.complaints import printable
 from flaxnets.data.files import DataError
 
-# What a name's ending says that a file is, in Pillow's words.
+# Pillow's format for each suffix.
 FORMATS = {
     ".bmp": "BMP", ".gif": "GIF", ".jfif": "JPEG", ".jpe": "JPEG", ".jpeg": "JPEG", ".jpg": "JPEG", ".pgm": "PPM",
     ".png": "PNG", ".ppm": "PPM", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP",
 }  # fmt: skip
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
-# What Pillow's readers raise, each for other kinds of damage.
+# Errors that Pillow raises for damaged files.
 _DAMAGED = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
     struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
-_ORIENTATION = 0x0112  # EXIF's tag: how the camera was turned
+_ORIENTATION = 0x0112  # EXIF tag of the orientation
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -39,19 +39,19 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_BITS_PER_SAMPLE = 258  # TIFF's tag
+_BITS_PER_SAMPLE = 258  # TIFF tag
 
 
 def locate(root: Path, name: str | os.PathLike, alias: Path | None = None) -> Path:
-    """Returns where a path below ``root`` leads, through links; looks at nothing that is outside of it.
+    """Resolve the links of a path below ``root``, without accessing anything outside of ``root``.
 
     Args:
-        root: a folder, itself without links.
-        name: relative to it, or absolute.
-        alias: another path of the root, which absolute names may begin with as well.
+        root: a folder; its path contains no links.
+        name: a path relative to ``root``, or an absolute path.
+        alias: another path of ``root`` with which absolute paths may begin.
 
     Raises:
-        DataError: with the reason, if it leads outside or nowhere.
+        DataError: with the reason, if the path leads outside of ``root`` or does not exist.
     """
     name = os.fspath(name)
     if "\0" in name:
@@ -78,9 +78,9 @@ class Check:
     """The result of decoding a file once.
 
     Attributes:
-        problem: why it cannot be used.
-        content: its format, if its name says another one.
-        cmyk: whether it has the colors of printing.
+        problem: the reason why the file cannot be used; None if it can.
+        content: the format, if the suffix belongs to another format.
+        cmyk: whether the image has CMYK colors.
     """
 
     problem: str | None = None
@@ -89,9 +89,9 @@ class Check:
 
 
 def check_images(paths: Sequence[Path]) -> list[Check]:
-    """Decodes every file, since only that shows all damage."""
+    """Decode every file, because only decoding finds all damage."""
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        warnings.simplefilter("ignore")  # what Pillow says of tags that do not matter here
+        warnings.simplefilter("ignore")  # of tags that are not used
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         return list(pool.map(_check, paths))
 
@@ -104,9 +104,9 @@ def _check(path: Path) -> Check:
         if not status.st_size:
             raise DataError("empty")
         if path.suffix.lower() not in FORMATS:
-            raise DataError(f"no image by its name, expected one that ends in {', '.join(FORMATS)}")
+            raise DataError(f"not an image suffix, expected one of {', '.join(FORMATS)}")
         with _opened(path) as image:
-            content = "JPEG" if image.format == "MPO" else image.format  # a camera's JPEG with a preview in it
+            content = "JPEG" if image.format == "MPO" else image.format  # a JPEG of a camera that contains a preview
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":
                 raise DataError(f"{frames} frames, expected one image")
@@ -119,19 +119,17 @@ def _check(path: Path) -> Check:
 
 
 def warn_of_conversions(checks: Sequence[tuple[str, Check]], warn: Callable[[str], None]) -> None:
-    """Says once for all images that some have another format than their names say, and once that some are CMYK.
+    """Warn once if images have another format than their suffix, and once if images are CMYK.
 
     >>> warn_of_conversions([("a/1.jpg", Check(content="PNG")), ("a/2.jpg", Check(content="PNG"))], print)
-    images with another format than their names say, read by their content: 2, such as a/1.jpg, a PNG
+    images with another format than their suffix: 2; for example a/1.jpg is a PNG file
     """
-    renamed = [f"{printable(where)}, a {check.content}" for where, check in checks if check.content]
+    renamed = [f"{printable(where)} is a {check.content} file" for where, check in checks if check.content]
     cmyk = [printable(where) for where, check in checks if check.cmyk]
-    for what, images in (
-        ("images with another format than their names say, read by their content", renamed),
-        ("CMYK images, converted to RGB by Pillow", cmyk),
-    ):
-        if images:
-            warn(f"{what}: {len(images):,}, such as {images[0]}")
+    if renamed:
+        warn(f"images with another format than their suffix: {len(renamed):,}; for example {renamed[0]}")
+    if cmyk:
+        warn(f"CMYK images that Pillow converts to RGB: {len(cmyk):,}; for example {cmyk[0]}")
 
 
 @contextlib.contextmanager
@@ -143,7 +141,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise
     except UnidentifiedImageError as error:
         with path.open("rb") as file:
-            raise DataError(f"no image that Pillow knows, it begins with {file.read(4).hex(' ')}") from error
+            raise DataError(f"not an image that Pillow can read, it begins with {file.read(4).hex(' ')}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
     except _DAMAGED as error:
@@ -153,19 +151,19 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def decode_image(path: Path, mode: str) -> Image.Image:
-    """Reads an image: upright as its EXIF data says, in ``RGB`` or ``L``, with 8 bits a channel.
+    """Decode an image to ``RGB`` or ``L`` with 8 bits per channel, rotated by its EXIF orientation.
 
-    Colors are converted as ``PIL.Image.convert("RGB")`` does, which torchvision's ``ImageFolder`` calls; transparency
-    is dropped. Gray values of 16 bits are scaled from 0...65535 to 0...255. Whole numbers of 32 bits up to 255 are
-    pixels, larger ones up to 65535 are scaled as 16 bits. Floating-point values from 0 to 1 are multiplied by 255,
-    larger ones up to 255 are pixels.
+    Colors are converted by ``PIL.Image.convert("RGB")``, as in torchvision's ``ImageFolder``; transparency is dropped.
+    16-bit gray values are scaled from 0...65535 to 0...255. 32-bit integers are pixels if none exceeds 255, and are
+    scaled like 16-bit values if none exceeds 65535. Floating-point values are multiplied by 255 if none exceeds 1, and
+    are pixels if none exceeds 255.
 
     Args:
-        path: of a file.
-        mode: Pillow's name of what is wanted.
+        path: the file.
+        mode: Pillow mode of the result, ``RGB`` or ``L``.
 
     Raises:
-        DataError: with the reason, if it cannot be read.
+        DataError: with the reason, if the file cannot be decoded.
     """
     with _opened(path) as image:
         return _convert(image, mode)
@@ -178,27 +176,27 @@ def ignore_pillow_warnings() -> None:
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:
     if image.format == "TIFF":
-        image.filename = ""  # pyright: ignore[reportAttributeAccessIssue]  (else Pillow maps turned rows wrongly)
+        image.filename = ""  # pyright: ignore[reportAttributeAccessIssue]  (otherwise Pillow maps the rows of rotated images wrongly)
     image.load()
     upright = _upright(image)
     if upright.mode[0] in "IF":
         upright = _scaled(image, upright)
-    elif "transparency" in upright.info:  # which Pillow converts to other modes with a warning
+    elif "transparency" in upright.info:  # Pillow warns when it converts this to another mode
         upright = upright.convert("RGBA")
     return upright.convert("RGB").convert(mode)
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turns an image as its EXIF data says; Pillow does so itself for TIFF, and removes the tag."""
+    """Rotate an image by its EXIF orientation; for TIFF, Pillow has done so and has removed the tag."""
     try:
         turn = _TURNS.get(image.getexif().get(_ORIENTATION))  # pyright: ignore[reportArgumentType]
-    except _DAMAGED:  # the pixels are good
+    except _DAMAGED:  # damaged EXIF data; the pixels can be used
         return image
     return image if turn is None else image.transpose(turn)
 
 
 def _scaled(image: Image.Image, upright: Image.Image) -> Image.Image:
-    """Scales deep gray values to 8 bits, which Pillow would cut off at 255."""
+    """Scale gray values of more than 8 bits, which Pillow would clip at 255."""
     values = np.asarray(upright)
     low, high = values.min(), values.max()
     if upright.mode == "F":

@@ -1,4 +1,4 @@
-"""Images that stay in their files and are decoded when they are needed."""
+"""Image files that are decoded on demand."""
 
 import contextlib
 import dataclasses
@@ -18,11 +18,11 @@ from flaxnets.data.image_checks import check_images, decode_image, ignore_pillow
 
 @dataclasses.dataclass(frozen=True)
 class ImageFiles:
-    """One part of a dataset of images in files.
+    """One part of a dataset of image files.
 
     Attributes:
-        paths: of the files.
-        targets: their classes, in int32.
+        paths: paths of the files.
+        targets: classes of the images, in int32.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -41,7 +41,7 @@ class ImageFiles:
         return len(self.paths)
 
     def take(self, count: int) -> "ImageFiles":
-        """Returns the first ``count`` examples."""
+        """Return the first ``count`` examples."""
         return ImageFiles(self.paths[:count], self.targets[:count])
 
     def decoded(
@@ -63,31 +63,31 @@ class ImageFiles:
         seed: tuple[int, ...] = (0,),
         workers: int = 0,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Decodes images, in batches; the last one may be smaller.
+        """Yield decoded images in batches; the last batch may be smaller.
 
-        Without an augmentation an image is resized, its proportions kept, until it just covers the shape, and its
-        middle is taken.
+        Without augmentation, an image is resized so that it covers the shape with its aspect ratio kept, and the center
+        is cropped.
 
         Args:
-            order: the indices of the examples.
-            batch_size: how many are one batch.
-            image_shape: ``(c, h, w)``: 1 channel for grey or 3 for red, green and blue.
-            augmentation: whose crops and flips are done here; to erase and to mix is left to its call.
-            seed: what an image becomes depends on it and on the image's index alone.
-            workers: how many threads decode ahead; 0: none, images are decoded when they are asked for.
+            order: indices of the examples.
+            batch_size: number of examples in a batch.
+            image_shape: ``(c, h, w)``: 1 channel for gray or 3 for RGB.
+            augmentation: its crops and flips are applied; calling it erases and mixes later.
+            seed: seed of the augmentation, which depends only on the seed and on the image's index.
+            workers: number of threads that decode ahead; with 0, images are decoded on demand.
 
         Yields:
             Images ``(n, c, h, w)`` in uint8 and their classes ``(n,)`` in int32.
 
         Raises:
-            ValueError: for another number of channels.
-            DataError: for a file that cannot be read any more.
+            ValueError: for a number of channels other than 1 or 3.
+            DataError: for a file that can no longer be decoded.
         """
         if image_shape[0] not in (1, 3):
             raise ValueError(f"images are decoded to 1 or 3 channels, got the shape {image_shape}")
         ignore_pillow_warnings()
         make = functools.partial(self._example, image_shape=image_shape, augmentation=augmentation, seed=seed)
-        with contextlib.closing(_made(make, order, workers, 2 * batch_size)) as examples:
+        with contextlib.closing(_examples(make, order, workers, 2 * batch_size)) as examples:
             for start in range(0, len(order), batch_size):
                 images = np.stack(list(itertools.islice(examples, batch_size)))
                 yield images, self.targets[order[start : start + batch_size]]
@@ -103,7 +103,7 @@ class ImageFiles:
         try:
             image = decode_image(self.paths[index], "RGB" if channels == 3 else "L")
         except DataError as error:
-            raise DataError(f"{self.paths[index]}: {error}, though not when it was checked") from error
+            raise DataError(f"{self.paths[index]}: {error}, although the file was valid when it was checked") from error
         rng = np.random.default_rng((*seed, int(index)))
         image = (augmentation or Augmentation()).crop_and_flip(image, (size[0], size[1]), rng)
         return np.asarray(image).reshape(*size, channels).transpose(2, 0, 1)
@@ -139,14 +139,14 @@ class DecodedImages:
 
 
 def read_image(path: str | os.PathLike, image_shape: tuple[int, int, int]) -> np.ndarray:
-    """Reads one image as :meth:`ImageFiles.batches` decodes images to evaluate on.
+    """Read one image like :meth:`ImageFiles.batches` without augmentation.
 
     Args:
         path: the file.
         image_shape: ``(c, h, w)``.
 
     Raises:
-        DataError: for a file that cannot be used to train on either: missing, damaged, and so on.
+        DataError: for a file that is missing, damaged or not an image.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -163,15 +163,15 @@ def read_image(path: str | os.PathLike, image_shape: tuple[int, int, int]) -> np
     return images[0]
 
 
-def _made(
+def _examples(
     make: Callable[[Any], np.ndarray], order: np.ndarray, workers: int, buffer: int
 ) -> Generator[np.ndarray, None, None]:
     if not workers:
         yield from map(make, order)
         return
-    import grain  # takes as long as JAX to import
+    import grain  # imported late, because the import needs as long as that of JAX
 
-    # Threads and not processes: Pillow decodes and resizes without Python's lock.
+    # Threads are sufficient: Pillow releases the GIL when it decodes and resizes.
     options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=max(buffer, workers))
     with contextlib.closing(iter(grain.MapDataset.source(order.tolist()).map(make).to_iter_dataset(options))) as ahead:
         yield from ahead

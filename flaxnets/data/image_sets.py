@@ -1,4 +1,4 @@
-"""Datasets of image files: a folder for each class, or a table of paths and labels."""
+"""Image datasets: a folder for each class, or a table of paths and labels."""
 
 import dataclasses
 import functools
@@ -23,19 +23,19 @@ _PART_NAMES = {
     "val": {"dev", "eval", "evaluation", "val", "valid", "validate", "validation"},
     "test": {"test", "testing", "tst"},
 }
-# What operating systems and archives leave in folders, beside names that begin with a dot.
+# Files and folders that operating systems and archives create; names that begin with a dot are ignored too.
 _LEFTOVERS = {
     "#recycle", "#snapshot", "$recycle.bin", "@eadir", "@recently-snapshot", "@recycle", "@recycle.bin", "@tmp",
     "__macosx", "__pycache__", "desktop.ini", "ehthumbs.db", "ehthumbs_vista.db", "icon\r", "lost+found", "lost.dir",
     "network trash folder", "picasa.ini", "recycler", "system volume information", "temporary items", "thumbs.db",
     "zbthumbnail.info",
 }  # fmt: skip
-_LEFTOVER_ENDS = ":zone.identifier", ":encryptable"  # streams of NTFS that became files
+_LEFTOVER_ENDS = ":zone.identifier", ":encryptable"  # NTFS streams that were copied as files
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """How image files are read; see :func:`flaxnets.data.load`."""
+    """Options for reading image files; see :func:`flaxnets.data.load`."""
 
     bad_files: BadFiles = "stop"
     warn: Callable[[str], None] = warnings.warn
@@ -45,24 +45,24 @@ class Reading:
 
 @dataclasses.dataclass(frozen=True)
 class _Found:
-    where: str  # it was named: a path, or a line of a table
+    where: str  # for messages: a path, or a line of a table
     path: Path
     label: str
     part: str | None = None
-    number: int = 0  # of the line
+    number: int = 0  # line number
 
 
 def image_folder(name: str, folder: Path, reading: Reading) -> Dataset:
-    """Loads the images below a folder, as :func:`flaxnets.data.load` says.
+    """Load the images in a folder; see :func:`flaxnets.data.load`.
 
     Args:
-        name: of the dataset.
-        folder: with a folder for each class, or with folders ``train``, ``val`` and ``test`` of those.
-        reading: how.
+        name: name of the dataset.
+        folder: contains a folder for each class, or folders ``train``, ``val`` and ``test`` of class folders.
+        reading: options.
 
     Raises:
-        DataError: for files that cannot be used, a folder without two classes, or a mixture of parts and classes.
-        FileNotFoundError: if there is no such folder.
+        DataError: for files that cannot be used, fewer than two classes, or a mixture of parts and classes.
+        FileNotFoundError: if the folder does not exist.
     """
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: no such folder")
@@ -78,8 +78,8 @@ def image_folder(name: str, folder: Path, reading: Reading) -> Dataset:
     test = "val" if "val" in parts else "test"
     if "train" not in parts and reading.names is None:
         raise DataError(
-            f"{folder}: a folder {parts[test].name!r} and none to learn from. Expected a folder 'train' beside it. "
-            f"Fix: add it, or use folder:{parts[test]}"
+            f"{folder}: a folder {parts[test].name!r} but no folder of training images. Expected a folder 'train' "
+            f"beside it. Fix: add it, or use folder:{parts[test]}"
         )
     found, complaints = _images(tree, [(part, parts[part]) for part in ("train", test) if part in parts], reading)
     data = dataclasses.replace(_assemble(name, folder, found, complaints, reading), test_name=test)
@@ -90,7 +90,7 @@ def image_folder(name: str, folder: Path, reading: Reading) -> Dataset:
 
 
 def _held_out(name: str, tree: "_Tree", folder: Path, reading: Reading, classes: Sequence[str]) -> ImageFiles:
-    """Reads a part that training does not look at; its labels are matched by name."""
+    """Read a part that training does not use; its labels are matched by name."""
     reading = dataclasses.replace(reading, names=classes)
     found, complaints = _images(tree, [("test", folder)], reading)
     test = _assemble(name, folder, found, complaints, reading).test
@@ -100,7 +100,7 @@ def _held_out(name: str, tree: "_Tree", folder: Path, reading: Reading, classes:
 
 @dataclasses.dataclass(frozen=True)
 class _Tree:
-    """A folder, as it was named and without links; nothing outside of it is looked at."""
+    """A folder, with its path as given and with links resolved; nothing outside of the folder is accessed."""
 
     top: Path
     root: Path
@@ -109,7 +109,7 @@ class _Tree:
         return locate(self.root, path.relative_to(self.top))
 
     def problem(self, path: Path) -> str:
-        """Says what is wrong with a link, if anything."""
+        """Return what is wrong with a link; an empty string if nothing is."""
         try:
             self.locate(path)
         except DataError as error:
@@ -117,14 +117,14 @@ class _Tree:
         return ""
 
     def is_folder(self, entry: os.DirEntry[str]) -> bool:
-        """Whether this is a folder, or a link to one inside the tree."""
+        """Return whether an entry is a folder, or a link to a folder inside the tree."""
         path = Path(entry.path)
         linked = entry.is_symlink() and not self.problem(path)
         return entry.is_dir(follow_symlinks=False) or (linked and path.is_dir())
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Lists a folder without what systems leave in it, in the order of the names."""
+    """List a folder, without files of operating systems, sorted by name."""
     with os.scandir(folder) as entries:
         return sorted((entry for entry in entries if not _is_leftover(entry.name)), key=lambda entry: entry.name)
 
@@ -135,7 +135,7 @@ def _is_leftover(name: str) -> bool:
 
 
 def _parts(tree: _Tree, names: Sequence[str] | None) -> dict[str, Path]:
-    """Returns the folders of the parts; none if the folders are classes."""
+    """Return the folder of each part; empty if the folders are classes."""
     entries = _entries(tree.top)
     folders = [
         entry.name
@@ -171,9 +171,9 @@ def _part(folder: str) -> str | None:
 
 
 def _parts_in_words(tree: _Tree, folders: Iterable[str]) -> dict[str, str]:
-    """Returns the parts that words of names say, as in ``seg_train`` and ``val2017``; none if these may be classes.
+    """Return parts by words in folder names, such as ``seg_train`` and ``val2017``; empty if these may be classes.
 
-    They are parts if no images lie directly in the folders, and one is to learn from and another is not.
+    The folders are parts if none contains images directly, and one is for training and another is not.
     """
     part_of = {}
     for folder in folders:
@@ -185,7 +185,7 @@ def _parts_in_words(tree: _Tree, folders: Iterable[str]) -> dict[str, str]:
 
 
 def _refuse_parts_in_classes(folder: Path, images: Iterable[_Found]) -> None:
-    """Raises a DataError for images in ``cat/train`` and ``cat/test``: both would be learned from."""
+    """Raise DataError for images in ``cat/train`` and ``cat/test``, because both would be used for training."""
     inside: dict[str, dict[str, str]] = {}
     for image in images:
         label, *below = Path(image.where).relative_to(folder).parts[:-1]
@@ -219,13 +219,13 @@ def _images(
 def _class_files(
     tree: _Tree, folder: Path, places: dict[Path, Path], may_lack: bool
 ) -> Iterator[tuple[Path, str, str]]:
-    """Yields the files in the folders of the classes: path, class, and what is wrong with a path where that shows.
+    """Yield path, class and problem of each file in the class folders; the problem is empty if there is none.
 
     Args:
-        tree: with the folder.
-        folder: with a folder for each class.
-        places: the folders of classes that were read already, by where they are without links; gets those of this one.
-        may_lack: whether a folder may be empty.
+        tree: the tree of the folder.
+        folder: contains a folder for each class.
+        places: class folders that were read before, by their path without links; extended by the ones read here.
+        may_lack: whether a class folder may be empty.
     """
     problem = tree.problem(folder)
     if problem:
@@ -249,16 +249,16 @@ def _class_files(
 
 
 def _files_below(tree: _Tree, folder: Path, seen: set[Path]) -> Iterator[tuple[Path, str]]:
-    """Yields the files, and what is wrong with a folder, below a folder.
+    """Yield the files below a folder, and the folders that cannot be read, each with its problem.
 
     Args:
-        tree: with the folder.
-        folder: to go through.
-        seen: the folders that were gone through already, without links.
+        tree: the tree of the folder.
+        folder: the folder to search.
+        seen: folders that were searched before, without links.
     """
     place = tree.locate(folder)
     if place in seen:
-        yield folder, "a link to a folder that is read already"
+        yield folder, "a link to a folder that was read before"
         return
     seen.add(place)
     try:
@@ -278,7 +278,7 @@ def _has_images(tree: _Tree, folder: Path) -> bool:
 
 
 def list_images(folder: str | os.PathLike) -> list[Path]:
-    """Lists the images below a folder, by their names alone and without what systems leave in folders.
+    """List the images below a folder by suffix, without files of operating systems.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -293,16 +293,17 @@ def list_images(folder: str | os.PathLike) -> list[Path]:
 
 
 def image_table(name: str, table: Path, reading: Reading) -> Dataset:
-    """Loads the images that a CSV file names, as :func:`flaxnets.data.load` says.
+    """Load the images of a CSV file; see :func:`flaxnets.data.load`.
 
     Args:
-        name: of the dataset.
-        table: lines of a path, relative to the file's folder or below it, and a label.
-        reading: how.
+        name: name of the dataset.
+        table: CSV file with a path and a label in each line. Paths are relative to the folder of the file, or absolute
+            paths in it.
+        reading: options.
 
     Raises:
-        DataError: for lines and files that cannot be used, or a table without two classes.
-        FileNotFoundError: if there is no such table.
+        DataError: for lines and files that cannot be used, or fewer than two classes.
+        FileNotFoundError: if the file does not exist.
     """
     complaints: list[Complaint] = []
     found: dict[Path, _Found] = {}
@@ -320,19 +321,19 @@ def image_table(name: str, table: Path, reading: Reading) -> Dataset:
 
 
 def _locate_beside(table: Path, name: str) -> Path:
-    """Returns where a path in a table leads; it may be absolute, but stays in the folder of the table."""
+    """Resolve a path of a table; it may be absolute, but must be in the folder of the table."""
     try:
         return locate(table.parent.resolve(), name, alias=Path(os.path.abspath(table.parent)))
     except DataError as error:
         if str(error) == "no such file" and Path(name).suffix.lower() not in FORMATS:
-            raise DataError(f"no such file; expected a path with its ending, such as {name}.jpg") from error
+            raise DataError(f"no such file; expected a path with a suffix, such as {name}.jpg") from error
         if str(error) == "no such file" and "\\" in name:
             raise DataError("no such file; expected / between folders") from error
         raise
 
 
 def _listed(found: dict[Path, _Found], table: Path, complaints: list[Complaint]) -> list[_Found]:
-    """Returns the images that the lists beside the table have, each with its part; all where there are no lists."""
+    """Return the images in the lists next to the table, each with its part; all images if there are no lists."""
     lists = {part: table.with_suffix(f".{part}.txt") for part in ("train", "test")}
     missing = [path for path in lists.values() if not os.path.lexists(path)]
     if len(missing) == len(lists):
@@ -365,7 +366,8 @@ def _assemble(
 ) -> Dataset:
     names = reading.names
     if names is not None:
-        label_positions(source, sort_classes(each.label for each in found), names)  # before all images are decoded
+        # Before images are decoded, which needs more time.
+        label_positions(source, sort_classes(each.label for each in found), names)
     good = _usable(name, found, complaints, reading)
     classes = sort_classes(each.label for each in good)
     if names is None and len(classes) < 2:
@@ -374,16 +376,16 @@ def _assemble(
         raise DataError(f"{source}: expected images, got none")
     indices = label_positions(source, classes, classes if names is None else names)
     labels = np.array([indices[each.label] for each in good], np.int32)
-    order = np.random.default_rng(SPLIT_SEED).permutation(len(good))  # so that the first ones are of all classes
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(good))  # so that the first examples are of all classes
     if good[0].part is None:
         single = [classes[label] for label in np.flatnonzero(np.bincount(labels) == 1)] if names is None else []
         if single:
-            raise DataError(f"{source}: one image of {listed(single)}, expected at least two: one to test on")
+            raise DataError(f"{source}: one image of {listed(single)}, expected at least two, one of them for testing")
         in_test = _test_share(labels[order])
     else:
         in_test = np.array([good[i].part != "train" for i in order])
     if not in_test.any():
-        raise DataError(f"{source}: no images to test on")
+        raise DataError(f"{source}: no test images")
     if names is None:
         _check_classes(source, classes, labels[order][~in_test], labels[order][in_test])
     train, test = (
@@ -394,7 +396,7 @@ def _assemble(
 
 
 def _usable(name: str, found: Sequence[_Found], complaints: Sequence[Complaint], reading: Reading) -> list[_Found]:
-    """Decodes all images; reports those that cannot be used, and returns the others."""
+    """Decode all images, report the ones that cannot be used, and return the others."""
     checks = check_images([each.path for each in found])
     checked = [*zip(found, checks, strict=True)]
     bad = [Complaint(each.where, check.problem) for each, check in checked if check.problem]
@@ -404,7 +406,7 @@ def _usable(name: str, found: Sequence[_Found], complaints: Sequence[Complaint],
 
 
 def _test_share(labels: np.ndarray) -> np.ndarray:
-    """Chooses the first fifth of each class, at least one image."""
+    """Return which images are for testing: the first fifth of each class, at least one."""
     in_test = np.zeros(len(labels), bool)
     for members in (np.flatnonzero(labels == label) for label in np.unique(labels)):
         in_test[members[: max(len(members) // 5, 1)]] = True
@@ -414,8 +416,8 @@ def _test_share(labels: np.ndarray) -> np.ndarray:
 def _check_classes(source: Path, classes: Sequence[str], train: np.ndarray, test: np.ndarray) -> None:
     absent = {
         part: [name for label, name in enumerate(classes) if label not in labels]
-        for part, labels in (("to learn from", train), ("to test on", test))
+        for part, labels in (("training", train), ("test", test))
     }
-    lacks = [f"no images {part} of {', '.join(map(repr, names))}" for part, names in absent.items() if names]
+    lacks = [f"no {part} images of {', '.join(map(repr, names))}" for part, names in absent.items() if names]
     if lacks:
         raise DataError(f"{source}: {' and '.join(lacks)}; expected both parts to have every class")

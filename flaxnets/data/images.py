@@ -1,4 +1,4 @@
-"""From stored images to what a network takes; runs inside the compiled step."""
+"""Conversion of images to network inputs, inside the compiled step."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, UInt8
 from flaxnets.data.examples import Split
 from flaxnets.data.image_files import ImageFiles
 
-_STATISTICS_IMAGES = 2_000  # enough for three digits
+_STATISTICS_IMAGES = 2_000  # enough for three correct digits
 
 
 def fit_images(
@@ -19,19 +19,19 @@ def fit_images(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Float[Array, "n ..."]:
-    """Scales pixels to 0...1 and images to the input shape of a network.
+    """Scale pixels to 0...1 and resize images to the input shape of a network.
 
-    Images are resized bilinearly to its height and width; a single channel is repeated, and several are averaged
-    into one, where it has another number of them; a network that takes vectors gets the pixels in reading order.
+    Images are resized bilinearly. If the numbers of channels differ, channels are averaged, and the mean is repeated
+    for each channel of the network. For an input shape ``(features,)``, images are flattened.
 
     Args:
         images: pixels from 0 to 255.
         input_shape: ``(c, h, w)`` or ``(features,)``.
-        mean: of each channel of ``images``, on the scale from 0 to 1; what is subtracted.
-        std: of each channel of ``images``, on that scale; what is divided by then.
+        mean: mean of each channel of ``images``, on the scale from 0 to 1, to subtract.
+        std: standard deviation of each channel of ``images``, on the same scale, to divide by.
 
     Raises:
-        ValueError: if the images cannot be made to fit, or have another number of channels than ``mean`` or ``std``.
+        ValueError: if the images do not fit, or have another number of channels than ``mean`` or ``std``.
 
     >>> fit_images(jnp.full((2, 1, 28, 28), 255, jnp.uint8), (1, 32, 32)).shape
     (2, 1, 32, 32)
@@ -59,17 +59,17 @@ def fit_images(
 def channel_statistics(
     examples: Split | ImageFiles, image_shape: tuple[int, int, int] | None = None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns mean and standard deviation of each channel, for :func:`fit_images`.
+    """Return the mean and the standard deviation of each channel, for :func:`fit_images`.
 
-    They are those of at most 2,000 images, evenly spaced. A deviation is at least 1/255, so that one can divide by it.
+    At most 2,000 evenly spaced images are read. The standard deviation is at least 1/255, to avoid division by zero.
 
     Args:
         examples: images ``(n, c, h, w)`` from 0 to 255, or files.
-        image_shape: ``(c, h, w)``, to which files are decoded.
+        image_shape: ``(c, h, w)`` of the decoded files.
 
     Raises:
         ValueError: for files without an ``image_shape``.
-        DataError: for a file that cannot be read any more.
+        DataError: for a file that can no longer be decoded.
 
     >>> channel_statistics(Split(np.array([0, 255] * 8, np.uint8).reshape(2, 2, 2, 2), np.zeros(2)))
     ((0.5, 0.5), (0.5, 0.5))

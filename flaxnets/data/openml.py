@@ -1,4 +1,4 @@
-"""Image datasets that scikit-learn fetches from OpenML, kept in one file each with its digest beside it."""
+"""Image datasets that scikit-learn downloads from OpenML; each is stored in one file, next to its digest."""
 
 import dataclasses
 import hashlib
@@ -16,13 +16,13 @@ Arrays = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A dataset at OpenML: its number, which stands for one version, and what is expected of it.
+    """A version of a dataset at OpenML, and its expected contents.
 
     Attributes:
-        data_id: https://www.openml.org/d/data_id.
+        data_id: number of the version: https://www.openml.org/d/data_id.
         image_shape: ``(c, h, w)``.
-        train: how many of its examples, from the first on, are to learn from.
-        test: how many are left to test on.
+        train: number of training examples, which come first.
+        test: number of test examples.
     """
 
     data_id: int
@@ -39,22 +39,22 @@ SOURCES = {
 
 
 def cache_path(name: str, data_dir: Path) -> Path:
-    """Returns where the fetched examples of a dataset are kept."""
+    """Return the path of a downloaded dataset."""
     return data_dir / name / "openml.npz"
 
 
 def fetch(name: str, data_dir: Path) -> None:
-    """Fetches a dataset and keeps it, with the SHA-256 of the file beside it, as ``sha256sum`` writes and checks it.
+    """Download a dataset, and store it with its SHA-256 in a second file in the format of ``sha256sum``.
 
-    scikit-learn holds what it fetches against OpenML's own MD5.
+    scikit-learn checks the download against OpenML's MD5.
 
     Args:
         name: one of :data:`SOURCES`.
-        data_dir: where the folder of the dataset is made.
+        data_dir: parent of the dataset's folder, which is created.
 
     Raises:
-        DataError: if it is not what is expected.
-        OSError: if it cannot be fetched or kept.
+        DataError: if the contents are not as expected.
+        OSError: if the download or writing the file fails.
     """
     from sklearn.datasets import fetch_openml
 
@@ -62,7 +62,7 @@ def fetch(name: str, data_dir: Path) -> None:
     try:
         pixels, labels = fetch_openml(data_id=source.data_id, cache=False, as_frame=False, return_X_y=True)
         images, labels = _checked(source, np.asarray(pixels), np.asarray(labels))
-    except (HTTPException, ValueError) as error:  # ValueError is for a wrong MD5, too
+    except (HTTPException, ValueError) as error:  # scikit-learn raises ValueError for a wrong MD5
         raise DataError(f"{name} from https://www.openml.org/d/{source.data_id}: {error}") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part.npz")
@@ -82,14 +82,14 @@ def _checked(source: Source, pixels: np.ndarray, labels: np.ndarray) -> tuple[np
 
 
 def read(name: str, data_dir: Path) -> Arrays:
-    """Reads what :func:`fetch` has kept: images and labels to learn from, and those to test on.
+    """Read a dataset that :func:`fetch` has stored: images and labels of the training set and of the test set.
 
     Args:
         name: one of :data:`SOURCES`.
-        data_dir: that of :func:`fetch`.
+        data_dir: the argument of :func:`fetch`.
 
     Raises:
-        DataError: if the file is not as it was when it was fetched.
+        DataError: if the file has changed since the download.
     """
     path, count = cache_path(name, data_dir), SOURCES[name].train
     try:
@@ -99,8 +99,8 @@ def read(name: str, data_dir: Path) -> Arrays:
     found = _digest(path)
     if found != expected:
         raise DataError(
-            f"{path}: changed since it was fetched: its SHA-256 is {found}, {_digest_path(path).name} has {expected}; "
-            "delete both, and fetch it again"
+            f"{path}: changed since the download: its SHA-256 is {found}, {_digest_path(path).name} has {expected}. "
+            "Fix: delete both files and download again"
         )
     with np.load(path) as arrays:
         images, labels = arrays["images"], arrays["labels"]

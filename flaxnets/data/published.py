@@ -1,4 +1,4 @@
-"""MNIST, Fashion-MNIST and CIFAR-10: from the files that their authors publish, or fetched from OpenML."""
+"""MNIST, Fashion-MNIST and CIFAR-10, from the published files or downloaded from OpenML."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +23,7 @@ def _cifar10(folder: Path) -> openml.Arrays:
     return train, read_cifar([folder / "test_batch.bin"])
 
 
-# What is read from files: how, in which of these folders below the data folder, the first file of each, and the names
-# of the classes.
+# By dataset: reader, possible folders in the data folder, name of the first file, and class names.
 _IDX_FILE, _CIFAR_FILE = "train-images-idx3-ubyte", "data_batch_1.bin"
 PUBLISHED: dict[str, tuple[Callable[[Path], openml.Arrays], tuple[str, ...], str, tuple[str, ...]]] = {
     "cifar10": (_cifar10, ("cifar10", "cifar-10-batches-bin", "CIFAR10/cifar-10-batches-bin"), _CIFAR_FILE, _THINGS),
@@ -34,16 +33,16 @@ PUBLISHED: dict[str, tuple[Callable[[Path], openml.Arrays], tuple[str, ...], str
 
 
 def load_published(name: str, data_dir: Path, download: bool) -> Dataset:
-    """Loads one of :data:`PUBLISHED`: from its files, as it was fetched before, or fetched now.
+    """Load a dataset of :data:`PUBLISHED` from its files, from an earlier download, or from a new download.
 
     Args:
-        name: of the dataset.
-        data_dir: the folder with its folder.
-        download: whether it may be fetched.
+        name: name of the dataset.
+        data_dir: parent of the dataset's folder.
+        download: whether downloading is allowed.
 
     Raises:
-        DataError: for files that are damaged.
-        FileNotFoundError: if there are none, and it may not or cannot be fetched.
+        DataError: for damaged files.
+        FileNotFoundError: if there are no files, and downloading is not allowed or fails.
     """
     read, folders, first, classes = PUBLISHED[name]
     folder = next((data_dir / folder for folder in folders if find_published(data_dir / folder, first)), None)
@@ -67,8 +66,8 @@ def _fetch(name: str, data_dir: Path, download: bool) -> None:
     )
     wanted = f"no files of {name}: put {files}, into {' or '.join(str(data_dir / folder) for folder in folders)}"
     if not download:
-        raise FileNotFoundError(f"{wanted}; or have it fetched from OpenML (download)")
+        raise FileNotFoundError(f"{wanted}; or allow the download from OpenML (download)")
     try:
         openml.fetch(name, data_dir)
     except (OSError, DataError) as error:
-        raise FileNotFoundError(f"{wanted}; it could not be fetched: {error}") from error
+        raise FileNotFoundError(f"{wanted}; the download failed: {error}") from error

@@ -1,4 +1,4 @@
-"""Tables of images and labels in CSV files: delimiter, header and columns as people's programs write them."""
+"""CSV files of images and labels; delimiter, header and columns are detected."""
 
 import collections
 import csv
@@ -11,8 +11,7 @@ from flaxnets.data.complaints import Complaint, listed
 from flaxnets.data.files import DataError
 from flaxnets.data.image_checks import FORMATS
 
-# Names of columns, without what is no letter or digit; those of a later group count only if there is none of an
-# earlier one.
+# Names of columns, reduced to letters and digits. A later group counts only if no column is in an earlier group.
 _IMAGE_NAMES = (
     {
         "file", "filename", "filepath", "image", "imagefile", "imagefilename", "imagename", "imagepath", "img",
@@ -28,10 +27,10 @@ _LABEL_NAMES = (
     {"categoryid", "classid", "classindex", "labelid", "labelindex", "targetid", "y"},
 )  # fmt: skip
 _FIX = "Fix: --csv-image-column and --csv-label-column, each with a name or a number from 1"
-_DELIMITERS = ",;\t|"  # of equal ones the first
-_SAMPLE = 100  # lines that decide on the delimiter and the columns
+_DELIMITERS = ",;\t|"  # in case of a tie, the first
+_SAMPLE = 100  # number of lines from which the delimiter and the columns are detected
 
-Columns = tuple[str | None, str | None]  # of the image and the label, as asked for
+Columns = tuple[str | None, str | None]  # columns of the image and the label that the user has chosen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,23 +42,23 @@ class _Layout:
 
 
 def read_table(table: Path, columns: Columns, complaints: list[Complaint]) -> Iterator[tuple[int, str, str]]:
-    """Yields the number, the image path and the label of each good line.
+    """Yield the number, the image path and the label of each valid line.
 
     Args:
         table: a CSV file in UTF-8, delimited by ``,``, ``;``, ``|`` or tabs, with or without a header.
-        columns: names, or numbers from 1, of the columns; None for the usual names.
-        complaints: gets those about the other lines.
+        columns: names, or numbers from 1, of the columns; None to detect them.
+        complaints: list to which a complaint about each invalid line is added.
 
     Raises:
-        DataError: if the columns cannot be told.
-        FileNotFoundError: if there is no such file.
+        DataError: if the columns cannot be detected.
+        FileNotFoundError: if the file does not exist.
     """
     lines = [*text_lines(table, complaints)]
-    said = re.fullmatch(r"sep=(.)", lines[0][1]) if lines else None  # what spreadsheets take as the delimiter
-    if said:
+    declared = re.fullmatch(r"sep=(.)", lines[0][1]) if lines else None  # spreadsheets declare the delimiter like this
+    if declared:
         del lines[0]
     sample = [line for _, line in lines[:_SAMPLE]]
-    delimiter = said[1] if said else max(_DELIMITERS, key=lambda each: _fitness(sample, each))
+    delimiter = declared[1] if declared else max(_DELIMITERS, key=lambda each: _fitness(sample, each))
     layout = _layout(table, [_split(line, delimiter) for line in sample], columns)
     for number, line in lines[layout.header :]:
         try:
@@ -77,7 +76,7 @@ def read_table(table: Path, columns: Columns, complaints: list[Complaint]) -> It
 
 
 def text_lines(path: Path, complaints: list[Complaint]) -> Iterator[tuple[int, str]]:
-    """Yields the lines that are not blank, with their numbers; a line break in quotes does not join two."""
+    """Yield the number and the text of each line that is not blank; quoted line breaks end a line too."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     text = path.read_bytes()
@@ -102,11 +101,11 @@ def _fields(line: str, delimiter: str) -> list[str]:
             field.strip() for field in next(csv.reader([line], strict=True, delimiter=delimiter, skipinitialspace=True))
         ]
     except csv.Error as error:
-        raise DataError(f"no line of a CSV file: {error}") from error
+        raise DataError(f"not a line of a CSV file: {error}") from error
 
 
 def _split(line: str, delimiter: str) -> list[str]:
-    """Returns the fields, none for a bad line."""
+    """Return the fields; none for an invalid line."""
     try:
         return _fields(line, delimiter)
     except DataError:
@@ -114,7 +113,7 @@ def _split(line: str, delimiter: str) -> list[str]:
 
 
 def _fitness(sample: Sequence[str], delimiter: str) -> tuple[int, int]:
-    """Counts lines with a field that ends as an image's name does, and lines with several fields."""
+    """Count lines with a field that has an image suffix, and lines with several fields."""
     rows = [fields for line in sample if len(fields := _split(line, delimiter)) > 1]
     return sum(any(map(_is_image, fields)) for fields in rows), len(rows)
 
@@ -124,12 +123,12 @@ def _is_image(field: str) -> bool:
 
 
 def _layout(table: Path, rows: Sequence[list[str]], columns: Columns) -> _Layout:
-    """Tells the columns of the image and the label, and whether the first line is a header.
+    """Detect the columns of the image and the label, and whether the first line is a header.
 
     Args:
-        table: for errors.
-        rows: the fields of the first lines.
-        columns: names or numbers that were asked for.
+        table: path of the file, for errors.
+        rows: fields of the first lines.
+        columns: names or numbers that the user has chosen.
     """
     first, *others = [*rows, []]
     named = any(column is not None and (column in first or not column.isdecimal()) for column in columns)
@@ -148,19 +147,19 @@ def _layout(table: Path, rows: Sequence[list[str]], columns: Columns) -> _Layout
                 raise DataError(f"{table}: no column {number + 1}. Expected 1 to {count}. {_FIX}")
         return _both(table, [*map(str, range(1, count + 1))], *numbers, header=header)
     if header or count > 2:
-        raise DataError(f"{table}: cannot tell which of the columns {listed(first)} are image and label. {_FIX}")
+        raise DataError(f"{table}: cannot detect which of the columns {listed(first)} are image and label. {_FIX}")
     return _Layout(0, 1, 2, header=False)
 
 
 def _both(table: Path, names: Sequence[str], image: int | None, label: int | None, header: bool) -> _Layout:
-    """Completes the columns: of two, the other one is the other."""
+    """Complete the layout: in a table of two columns, one column determines the other."""
     if len(names) == 2 and image is None and label is not None:
         image = 1 - label
     if len(names) == 2 and label is None and image is not None:
         label = 1 - image
     if image is None or label is None:
         missing = " and the ".join(what for what, index in (("image", image), ("label", label)) if index is None)
-        raise DataError(f"{table}: cannot tell the column of the {missing}. The columns are {listed(names)}. {_FIX}")
+        raise DataError(f"{table}: cannot detect the column of the {missing}. The columns are {listed(names)}. {_FIX}")
     if image == label:
         raise DataError(f"{table}: the column {names[image]!r} cannot be both the image and the label. {_FIX}")
     return _Layout(image, label, len(names), header)
@@ -171,21 +170,21 @@ def _normal(name: str) -> str:
 
 
 def _matches(header: Sequence[str], groups: Sequence[Collection[str]]) -> list[int]:
-    """Returns the columns that have one of the usual names."""
+    """Return the columns that have a name of the first group that matches."""
     found = ([i for i, name in enumerate(header) if _normal(name) in names] for names in groups)
     return next(filter(None, found), [])
 
 
 def _column(
-    table: Path, header: Sequence[str], what: str, asked: str | None, names: Sequence[Collection[str]]
+    table: Path, header: Sequence[str], what: str, chosen: str | None, names: Sequence[Collection[str]]
 ) -> int | None:
-    """Returns the index of a column in a header, None if it has no usual name."""
-    if asked is not None:
-        if asked in header:
-            return header.index(asked)
-        if asked.isdecimal() and 0 < int(asked) <= len(header):
-            return int(asked) - 1
-        raise DataError(f"{table}: no column {asked!r}. Expected one of {listed(header)}. Fix: --csv-{what}-column")
+    """Return the index of a column in a header; None if no column has a known name."""
+    if chosen is not None:
+        if chosen in header:
+            return header.index(chosen)
+        if chosen.isdecimal() and 0 < int(chosen) <= len(header):
+            return int(chosen) - 1
+        raise DataError(f"{table}: no column {chosen!r}. Expected one of {listed(header)}. Fix: --csv-{what}-column")
     found = _matches(header, names)
     if len(found) > 1:
         several = listed(header[i] for i in found)

@@ -383,8 +383,8 @@ def test_files_that_are_there_are_not_fetched(openml, tmp_path: Path, rng):
 
 
 ALTERED: dict[str, tuple[str, Callable[[bytes], bytes | None], str]] = {
-    "a bit": ("openml.npz", lambda c: c[:500] + bytes([c[500] ^ 1]) + c[501:], "changed since it was fetched"),
-    "half": ("openml.npz", lambda c: c[: len(c) // 2], "changed since it was fetched"),
+    "a bit": ("openml.npz", lambda c: c[:500] + bytes([c[500] ^ 1]) + c[501:], "changed since the download"),
+    "half": ("openml.npz", lambda c: c[: len(c) // 2], "changed since the download"),
     "digest": ("openml.npz.sha256", lambda c: b"0" * 64, "has 0{64}; delete both, and fetch it again"),
     "empty digest": ("openml.npz.sha256", lambda c: b"", "openml.npz.sha256 has no digest"),
     "no digest": ("openml.npz.sha256", lambda c: None, "openml.npz.sha256 has no digest"),
@@ -420,14 +420,14 @@ def test_what_cannot_be_fetched_is_asked_for(answer: Any, message: str, openml, 
         return answer
 
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch_openml)
-    wanted = "no files of mnist-full: put train-images-idx3-ubyte, .* into .*MNIST/raw; it could not be fetched: "
+    wanted = "no files of mnist-full: put train-images-idx3-ubyte, .* into .*MNIST/raw; the download failed: "
     with pytest.raises(FileNotFoundError, match=f"{wanted}.*{message}"):
         load("mnist-full", tmp_path, download=True)
     assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_fetched_that_was_not_asked_for(openml, tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="or have it fetched from OpenML"):
+    with pytest.raises(FileNotFoundError, match="or allow the download from OpenML"):
         load("cifar10", tmp_path)
     assert len(openml) == 3
 

@@ -200,9 +200,8 @@ def test_names_that_lie_and_cmyk_are_one_warning_each(tmp_path):
     data = load(f"folder:{tmp_path}", warn=said.append)
     assert len(data.train) + len(data.test) == 4 + len(files)
     assert said == [
-        "images with another format than their names say, read by their content: 6, such as "
-        f"{tmp_path / 'a/1.jpg'}, a PNG",
-        f"CMYK images, converted to RGB by Pillow: 3, such as {tmp_path / 'a/6.jpg'}",
+        f"images with another format than their suffix: 6; for example {tmp_path / 'a/1.jpg'} is a PNG file",
+        f"CMYK images that Pillow converts to RGB: 3; for example {tmp_path / 'a/6.jpg'}",
     ]
-    with pytest.warns(UserWarning, match="content: 6, such"), pytest.warns(UserWarning, match="Pillow: 3, such"):
+    with pytest.warns(UserWarning, match="suffix: 6; for"), pytest.warns(UserWarning, match="RGB: 3; for"):
         load(f"folder:{tmp_path}")

@@ -52,11 +52,11 @@ BAD_CONTENT: dict[str, tuple[bytes, str]] = {
     "last_byte.bmp": (noise("BMP")[:-1], "truncated"),
     "head_only.jpg": (encoded("JPEG")[:30], "damaged"),
     "head_only.png": (encoded()[:20], "damaged"),
-    "one_byte.png": (b"\x89", "no image that Pillow knows, it begins with 89"),
-    "text.jpg": (b"not an image", "no image that Pillow knows, it begins with 6e 6f 74 20"),
-    "page.png": (b"<html><body>404</body></html>", "no image that Pillow knows, it begins with 3c 68 74 6d"),
+    "one_byte.png": (b"\x89", "not an image that Pillow can read, it begins with 89"),
+    "text.jpg": (b"not an image", "not an image that Pillow can read, it begins with 6e 6f 74 20"),
+    "page.png": (b"<html><body>404</body></html>", "not an image that Pillow can read, it begins with 3c 68 74 6d"),
     "zeros.png": (bytes(500), "begins with 00 00 00 00"),
-    "script.gif": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n", "no image that Pillow knows"),
+    "script.gif": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n", "not an image that Pillow can read"),
     "bit_flip.png": (changed(noise("PNG"), 3000), "damaged"),
     "pixel_flip.png": (changed(encoded(compress_level=0), 300), "damaged"),
     "header_flip.png": (changed(encoded(), 20), "damaged|no image"),
@@ -72,10 +72,10 @@ BAD_CONTENT: dict[str, tuple[bytes, str]] = {
     "half_png.jpg": (noise("PNG")[:5000], "damaged"),
     "half_jpeg.png": (noise("JPEG")[:2000], "truncated"),
     "moving_gif.jpg": (encoded("GIF", save_all=True, append_images=[TURNED]), "2 frames, expected one image"),
-    "heic.jpg": (b"\0\0\0\x18ftypheic" + bytes(99), "no image that Pillow knows, it begins with 00 00 00 18"),
-    "page.pdf.png": (b"%PDF-1.7\n" + bytes(99), "no image that Pillow knows, it begins with 25 50 44 46"),
-    "archive.jpg": (b"PK\3\4" + bytes(99), "no image that Pillow knows, it begins with 50 4b 03 04"),
-    "film.gif": (b"RIFF\0\0\0\0AVI LIST", "no image that Pillow knows, it begins with 52 49 46 46"),
+    "heic.jpg": (b"\0\0\0\x18ftypheic" + bytes(99), "not an image that Pillow can read, it begins with 00 00 00 18"),
+    "page.pdf.png": (b"%PDF-1.7\n" + bytes(99), "not an image that Pillow can read, it begins with 25 50 44 46"),
+    "archive.jpg": (b"PK\3\4" + bytes(99), "not an image that Pillow can read, it begins with 50 4b 03 04"),
+    "film.gif": (b"RIFF\0\0\0\0AVI LIST", "not an image that Pillow can read, it begins with 52 49 46 46"),
     "huge.png": (raw_png((30_000, 30_000), 1, 0, b""), "more than 89,478,485 pixels"),
     "bomb.png": (encoded("PNG", Image.new("1", (10_000, 9_000))), "more than 89,478,485 pixels"),
     "no_width.ppm": (b"P6 0 5 255\n", "damaged|no image"),
@@ -83,15 +83,15 @@ BAD_CONTENT: dict[str, tuple[bytes, str]] = {
     "moving.png": (encoded("PNG", save_all=True, append_images=FRAMES[1:]), "2 frames, expected one image"),
     "moving.webp": (encoded("WEBP", save_all=True, append_images=FRAMES[1:]), "2 frames, expected one image"),
     "pages.tif": (encoded("TIFF", save_all=True, append_images=FRAMES[1:]), "2 frames, expected one image"),
-    "notes.txt": (b"cats", "no image by its name, expected one that ends in .bmp"),
-    "no_ending": (encoded(), "no image by its name"),
-    "drawing.svg": (b"<svg/>", "no image by its name"),
+    "notes.txt": (b"cats", "not an image suffix, expected one of .bmp"),
+    "no_ending": (encoded(), "not an image suffix"),
+    "drawing.svg": (b"<svg/>", "not an image suffix"),
     "half_progressive.jpg": (encoded("JPEG", progressive=True)[:-200], "truncated"),
     "half_packed.tif": (encoded("TIFF", compression="tiff_lzw")[:-40], "no image|damaged"),
     "half.pgm": (encoded("PPM", PICTURE.convert("L"))[:-9], "truncated"),
     "two_bytes.bmp": (b"BM", "no image|damaged"),
     "moving.tiff": (encoded("TIFF", save_all=True, append_images=FRAMES), "3 frames, expected one image"),
-    "phone.heic": (b"\0\0\0\x18ftypheic", "no image by its name"),
+    "phone.heic": (b"\0\0\0\x18ftypheic", "not an image suffix"),
     "line\nbreak.png": (b"", "empty"),
 }
 OUTSIDE = "outside of"
@@ -129,9 +129,9 @@ BAD_LINES: list[tuple[bytes, str]] = [
     (b"nowhere.png,cat", "no such file"),
     (b"c.png,dog", "the same image as on line 2"),
     (b"./c.png,cat", "the same image as on line 2"),
-    (b'"a.png,cat', "no line of a CSV file: unexpected end of data"),
+    (b'"a.png,cat', "not a line of a CSV file: unexpected end of data"),
     (b'more",cat', "no such file"),
-    (b'"a"b.png,cat', "no line of a CSV file"),
+    (b'"a"b.png,cat', "not a line of a CSV file"),
     (b"a.png\0,cat", "a NUL in the line"),
     (b"a.png,caf\xe9", "not UTF-8: the byte e9 after 9 others"),
     (b"\xff\xfea.png,cat", "not UTF-8: the byte ff after 0 others"),
@@ -256,7 +256,7 @@ def test_all_bad_files_and_lines_are_named_in_one_error(kind, request, opened):
     place, expected = request.getfixturevalue("bad_folder" if kind == "folder" else "bad_table")
     opened.clear()
     with pytest.raises(
-        DataError, match=rf"{len(expected)} cannot be used\. Fix: repair them, or leave them out with"
+        DataError, match=rf"{len(expected)} cannot be used\. Fix: repair them, or skip them with"
     ) as error:
         load(f"{kind}:{place}")
     assert_each_is_named_once(str(error.value).splitlines()[1:], expected)
@@ -272,7 +272,7 @@ def test_the_command_names_each_on_a_line(bad_files, status, bad_folder, capsys,
     assert run(train.main, options, "train.py") == status
     said = capsys.readouterr()
     lines = said.err.splitlines()
-    named = [line.removeprefix("left out: ") for line in lines if line.startswith((str(place), "left out", "..."))]
+    named = [line.removeprefix("skipped: ") for line in lines if line.startswith((str(place), "skipped", "..."))]
     assert_each_is_named_once(named, expected)
 
 
@@ -284,13 +284,13 @@ def test_the_good_ones_are_left_where_bad_ones_are_skipped(kind, count, request,
     data = load(f"{kind}:{place}", bad_files="skip", warn=lines.append)
     assert len(data.train) + len(data.test) == count
     assert data.classes == ("cat", "dog")
-    assert_each_is_named_once([line.removeprefix("left out: ") for line in lines], expected)
+    assert_each_is_named_once([line.removeprefix("skipped: ") for line in lines], expected)
     assert not [path for path in opened if "forbidden" in path or path.startswith(("/dev/zero", "/etc"))]
 
 
 def test_what_is_left_out_is_warned_of(folder):
     (folder / "cat" / "0.png").write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"left out: .*cat/0\.png: empty"):
+    with pytest.warns(UserWarning, match=r"skipped: .*cat/0\.png: empty"):
         load(f"folder:{folder}", bad_files="skip")
 
 
@@ -328,10 +328,10 @@ FOLDERS_THAT_WILL_NOT_DO: dict[str, tuple[dict[str, int], type[Exception], str]]
     "no class": ({"": 0}, DataError, "pets: expected images of at least two classes, got none"),
     "one class": ({"a": 3}, DataError, r"at least two classes, got \['a'\]"),
     "one image": ({"a": 3, "b": 1}, DataError, "one image of 'b', expected at least two"),
-    "train lacks": ({"train/a": 1, "val/a": 1, "val/b": 1}, DataError, "no images to learn from of 'b'"),
+    "train lacks": ({"train/a": 1, "val/a": 1, "val/b": 1}, DataError, "no training images of 'b'"),
     "both lack": (
         {"train/a": 1, "val/b": 1, "train/c": 1, "val/c": 1}, DataError,
-        "no images to learn from of 'b' and no images to test on of 'a'; expected both parts to have every class",
+        "no training images of 'b' and no test images of 'a'; expected both parts to have every class",
     ),
 }  # fmt: skip
 
@@ -386,7 +386,7 @@ def test_lists_beside_a_table_say_what_is_tested_on(tmp_path):
 
 
 TABLES_THAT_WILL_NOT_DO: dict[str, tuple[list[str], dict[str, list[str]], str]] = {
-    "swapped": (["label,path", *ROWS], {}, r"pets\.csv:2: A: no such file; expected a path with its ending, such as"),
+    "swapped": (["label,path", *ROWS], {}, r"pets\.csv:2: A: no such file; expected a path with a suffix, such as"),
     "empty": ([], {}, r"pets\.csv: expected images of at least two classes, got none"),
     "one list": (ROWS, {"train": ["a/0.png"]}, r"pets\.test\.txt: no such file; expected a list"),
     "not in the table": (ROWS[:-1], {"train": ["a/0.png", "b/5.png"], "test": []}, r"2: b/5\.png: pets\.csv has no"),
@@ -395,7 +395,7 @@ TABLES_THAT_WILL_NOT_DO: dict[str, tuple[list[str], dict[str, list[str]], str]] 
         r"pets\.test\.txt:2: a/0\.png: the same image as on line 1 of pets\.train\.txt",
     ),
     "listed outside": (ROWS, {"train": ["/etc/passwd"], "test": []}, r"pets\.train\.txt:1: /etc/passwd: outside of"),
-    "a class too few": (ROWS, {"train": ["a/0.png", "b/0.png"], "test": ["a/1.png"]}, "no images to test on of 'B'"),
+    "a class too few": (ROWS, {"train": ["a/0.png", "b/0.png"], "test": ["a/1.png"]}, "no test images of 'B'"),
 }  # fmt: skip
 
 
@@ -476,7 +476,7 @@ def test_a_file_that_went_bad_since_is_named(workers, files):
     files.paths[7].write_bytes(b"")
     batches = files.batches(np.arange(11), 4, image_shape=(3, 8, 8), workers=workers)
     assert len(next(batches)[0]) == 4
-    with pytest.raises(DataError, match=rf"{files.paths[7]}: no image.*, though not when it was checked"):
+    with pytest.raises(DataError, match=rf"{files.paths[7]}: not an image.*, although the file was valid"):
         next(batches)
 
 

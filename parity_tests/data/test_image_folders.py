@@ -86,8 +86,8 @@ MIXTURES: dict[str, tuple[dict[str, int], str]] = {
     "words and a third": ({"seg_train/a": 2, "seg_test/a": 2, "seg_pred": 2}, "'seg_train' are .*'seg_pred' are"),
     "two in words": ({"train_a/a": 2, "train_b/a": 2, "val_a/a": 2}, "'train_a' and 'train_b' are both the part"),
     "parts in classes": ({"a/Test": 2, "a/Train": 2, "b/Train": 2}, "'a' has the parts .*move a/Train to Train/a"),
-    "none to learn from": ({"val/a": 2, "val/b": 2}, "a folder 'val' and none to learn from. .*or use folder:.*/val"),
-    "two without": ({"Testing/a": 2, "val/b": 2}, "a folder 'val' and none to learn from"),
+    "none to learn from": ({"val/a": 2, "val/b": 2}, "'val' but no folder of training images. .*or use folder:.*/val"),
+    "two without": ({"Testing/a": 2, "val/b": 2}, "a folder 'val' but no folder of training images"),
 }  # fmt: skip
 
 
@@ -187,11 +187,11 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "a deeper one outside": ("a/more", "../../forbidden", "a/more: a link that leads outside of"),
     "nowhere": ("c", "nowhere", "c: no such file"),
     "itself": ("c", "c", "c: cannot be read: Too many levels of symbolic links"),
-    "the folder itself": ("c", ".", "c/c: a link to a folder that is read already"),
-    "a folder above": ("a/up", "..", "a/up/a: a link to a folder that is read already"),
+    "the folder itself": ("c", ".", "c/c: a link to a folder that was read before"),
+    "a folder above": ("a/up", "..", "a/up/a: a link to a folder that was read before"),
     "another class": ("c", "b", "c: the same folder as {root}/b"),
     "another class, by a link before it": ("0", "a", "a: the same folder as {root}/0"),
-    "the same folder": ("a/self", "../a", "a/self: a link to a folder that is read already"),
+    "the same folder": ("a/self", "../a", "a/self: a link to a folder that was read before"),
     "an image beside the classes": ("c.png", "a/0.png", "c.png: expected a folder of images, got a file"),
 }
 
@@ -230,7 +230,7 @@ def test_ten_complaints_are_shown_and_all_are_in_a_file(count, last, bad_files, 
             with pytest.raises(DataError, match=f"folder:pets: {count:,} cannot be used") as error:
                 report("folder:pets", complaints, bad_files, pytest.fail)
             said += str(error.value).splitlines()[1:]
-    assert [line.removeprefix("left out: ") for line in said[:10]] == [*map(str, complaints[:10])]
+    assert [line.removeprefix("skipped: ") for line in said[:10]] == [*map(str, complaints[:10])]
     files = [*cache.rglob("*.txt")]
     assert len(files) == bool(last)
     assert said[10:] == ([f"... and {last}; all in {files[0]}"] if last else [])

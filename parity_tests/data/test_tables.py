@@ -77,9 +77,9 @@ UNCLEAR: dict[str, tuple[str, tuple[str | None, str | None], str]] = {
     "one column twice": ("path,label\n1.png,cat\n", ("path", "path"), "'path' cannot be both the image and the label"),
     "unknown label": (
         "path,age,color\n1.png,3,red\n", AUTO,
-        "cannot tell the column of the label. The columns are 'path', 'age', 'color'. Fix: .* a number from 1",
+        "cannot detect the column of the label. The columns are 'path', 'age', 'color'. Fix: .* a number from 1",
     ),
-    "unknown image": ("a,b,label\n1.png,2.png,cat\n", AUTO, "cannot tell the column of the image. The columns are 'a'"),
+    "unknown image": ("a,b,label\n1.png,2.png,cat\n", AUTO, "cannot detect the column of the image. The columns"),
     "unknown names": ("snap,what\n1.png,cat\n", AUTO, "which of the columns 'snap', 'what' are image and label"),
     "three without a header": ("7,1.png,cat\n8,2.png,dog", AUTO, "which of the columns '7', '1.png', 'cat' are image"),
     "two labels": (
@@ -99,8 +99,8 @@ def test_columns_that_cannot_be_told_are_an_error_that_lists_them(text, columns,
 
 
 BAD_LINES: dict[str, tuple[str, str]] = {
-    "id without its ending": ("0,cat", "0: no such file; expected a path with its ending, such as 0.jpg"),
-    "id of a cloud": ("000bec.180eb,cat", "000bec.180eb: no such file; expected a path with its ending"),
+    "id without its ending": ("0,cat", "0: no such file; expected a path with a suffix, such as 0.jpg"),
+    "id of a cloud": ("000bec.180eb,cat", "000bec.180eb: no such file; expected a path with a suffix"),
     "backslashes": ("a\\0.png,cat", "no such file; expected / between folders"),
     "absolute outside": ("{top}/forbidden/0.png,cat", "outside of .*/root, expected a path below it"),
     "absolute beside": ("{top}/root2/0.png,cat", "outside of .*/root, expected a path below it"),
@@ -153,7 +153,7 @@ def test_the_command_takes_columns_and_keeps_them(tmp_path, monkeypatch, capsys)
     assert make_plan(Options(arch="mlp", dataset="csv:pets.csv", csv_image_column="1", csv_label_column="age")).data
     arguments = ["--arch", "mlp", "--dry-run", "--csv-label-column", "what", "--dataset"]
     assert run(train.main, [*arguments, "csv:pets.csv"], "train.py") == 2
-    assert "cannot tell the column of the image. The columns are 'snap', 'age', 'what'" in capsys.readouterr().err
+    assert "cannot detect the column of the image. The columns are 'snap', 'age', 'what'" in capsys.readouterr().err
     assert run(train.main, [*arguments, "mnist"], "train.py") == 2
     assert "--dataset mnist: columns of the image and the label are for csv:FILE, got mnist" in capsys.readouterr().err
 
@@ -178,5 +178,5 @@ def test_a_png_in_a_table_may_be_called_jpg(tmp_path):
     (tmp_path / "a.jpg").write_bytes(encoded("PNG"))
     fill(tmp_path, {"b": 3})
     (tmp_path / "pets.csv").write_text("a.jpg;a\nb/0.png;a\nb/1.png;b\nb/2.png;b")
-    with pytest.warns(UserWarning, match=r"another format than .*: 1, such as .*pets\.csv:1: a\.jpg, a PNG"):
+    with pytest.warns(UserWarning, match=r"format than .* 1; for .*pets\.csv:1: a\.jpg is a PNG file"):
         load(f"csv:{tmp_path / 'pets.csv'}")
