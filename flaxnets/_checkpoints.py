@@ -1,18 +1,18 @@
-"""What checkpoints of other programs look like: state dicts inside of other mappings, and prefixes before the names."""
+"""Checkpoints of other programs: state dicts inside of other mappings, and names with prefixes."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-# Modules that wrap another one, and the name under which each of them holds it.
+# Names under which wrappers, such as DistributedDataParallel and torch.compile, store the wrapped module.
 _WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 def entries(checkpoint: Mapping[Any, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping]]:
     """Yield the path and the value of each state dict inside of ``checkpoint``, e.g. ``("state_dict",)``.
 
-    A state dict is a mapping of names to arrays, of which at least one has axes: metrics are none. The slots of an
-    optimizer, which are such mappings too, are left out.
+    A state dict is a mapping of names to arrays, at least one of which has axes; this excludes metrics. Optimizer
+    states, which contain such mappings too, are skipped.
     """
     if "param_groups" in checkpoint:
         return
@@ -38,7 +38,7 @@ def subscript(path: tuple[str, ...]) -> str:
 
 
 class _Renaming(NamedTuple):
-    """Names of the file without ``strip`` at their beginning, and with ``add`` there."""
+    """A change of prefixes: ``strip`` is removed, ``add`` is added, and then ``fits`` names are expected ones."""
 
     fits: int
     strip: str
@@ -46,7 +46,7 @@ class _Renaming(NamedTuple):
 
 
 def _suffixes(name: str) -> Iterator[tuple[str, str]]:
-    """Yield each way to divide a dotted name into a prefix and the rest, from no prefix on."""
+    """Yield each split of a dotted name into a prefix and the rest, beginning with no prefix."""
     yield "", name
     for position, character in enumerate(name):
         if character == ".":
@@ -58,18 +58,18 @@ def _renamed(names: Collection[str], strip: str, add: str) -> set[str]:
 
 
 def _best_prefixes(expected: set[str], names: Collection[str]) -> _Renaming:
-    """The pair of prefixes that makes most of ``names`` those that are expected."""
+    """Return the change of prefixes after which most names are expected."""
     by_rest = defaultdict(list)
     for name in names:
         for prefix, rest in _suffixes(name):
             by_rest[rest].append(prefix)
-    # Pairs are proposed by a sample: thousands of names that end in "weight" would propose millions.
+    # Only a sample of names proposes pairs, because thousands of names that end in "weight" would propose millions.
     sample = sorted(expected)[:: max(len(expected) // 64, 1)]
     proposed = Counter(
         (strip, add) for name in sample for add, rest in _suffixes(name) for strip in by_rest.get(rest, ())
     )
     tried = [_Renaming(len(expected & _renamed(names, *pair)), *pair) for pair, _ in proposed.most_common(32)]
-    # Of pairs that are as good the shortest, so that nothing is replaced by itself.
+    # Of equally good pairs take the shortest, so that no prefix is replaced by itself.
     return min(
         tried, key=lambda pair: (-pair.fits, len(pair.strip) + len(pair.add), pair), default=_Renaming(0, "", "")
     )
@@ -80,7 +80,7 @@ def _without_wrappers(name: str) -> str:
 
 
 def _fix_names(expected: set[str], names: Collection[str], source: str) -> tuple[str, list[str]] | None:
-    """Return what keeps the names from fitting, and the lines that mend it, where few fit now and most would then."""
+    """Return why names do not fit and the code to rename them; None if renaming does not make most names fit."""
     now = len(expected.intersection(names))
     best = _best_prefixes(expected, names)
     bare = len(expected & {_without_wrappers(name) for name in names})
@@ -105,9 +105,9 @@ def _fix_names(expected: set[str], names: Collection[str], source: str) -> tuple
 
 
 def advice(expected: Collection[str], checkpoint: Mapping[Any, Any]) -> str | None:
-    """Return what would make ``checkpoint`` fit a module that expects these keys: a cause and the lines to write.
+    """Return why ``checkpoint`` does not fit a module that expects these keys, and the code that loads it.
 
-    None if neither an entry of it, nor other prefixes, make more keys fit than do now.
+    Return None if neither an entry of the checkpoint nor other prefixes make more keys fit.
     """
     expected, inner = set(expected), list(entries(checkpoint))
     if not inner:

@@ -1,4 +1,4 @@
-"""Arrays from tensors of torch, which need not be installed."""
+"""Conversion of torch tensors to arrays, without importing torch."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ import numpy as np
 
 _REMEDIES = {
     "is_meta": "a tensor on torch's meta device, which has no values; torch.load(..., map_location='cpu') reads them",
-    "is_quantized": "a quantised tensor; its .dequantize() is an array",
-    "is_nested": "a nested tensor, whose rows differ in length; torch.nested.to_padded_tensor makes an array of it",
+    "is_quantized": "a quantized tensor; convert it with .dequantize()",
+    "is_nested": "a nested tensor, whose rows differ in length; convert it with torch.nested.to_padded_tensor",
 }
 
 
 def check_convertible(value: Any) -> None:
     """Raise TypeError, with a description of the value, unless :func:`to_array` can convert it.
 
-    Views of every kind, tensors that require gradients, and bfloat16, float8 and complex32 tensors can be converted.
+    Views, tensors that require gradients, and bfloat16, float8 and complex32 tensors can be converted.
     """
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "OSUMm":
         raise TypeError(f"a numpy array of dtype {value.dtype}")
@@ -31,9 +31,9 @@ def check_convertible(value: Any) -> None:
             raise TypeError(description)
     layout = str(getattr(value, "layout", "torch.strided")).removeprefix("torch.").removeprefix("_")
     if layout != "strided":
-        raise TypeError(f"a tensor with the layout {layout}; its .to_dense() is an array")
+        raise TypeError(f"a tensor with the layout {layout}; convert it with .to_dense()")
     if hasattr(value, "full_tensor"):
-        raise TypeError(f"a {type(value).__name__}, which is spread over devices; its .full_tensor() is an array")
+        raise TypeError(f"a {type(value).__name__}, which is sharded over devices; convert it with .full_tensor()")
     try:
         dtype_of(value)
     except TypeError:
@@ -46,20 +46,20 @@ def is_uninitialized(value: Any) -> bool:
 
 
 def dtype_of(value: Any) -> np.dtype:
-    """Return the dtype of the array that :func:`to_array` makes of a value."""
+    """Return the dtype of the array that :func:`to_array` returns for a value."""
     name = str(value.dtype).removeprefix("torch.")
-    # Neither numpy nor JAX has complex32, and complex64 holds all its values.
+    # Neither NumPy nor JAX has complex32, and complex64 represents all of its values.
     return np.dtype(jnp.dtype("complex64" if name == "complex32" else name))
 
 
 def to_array(value: Any) -> Any:
-    """Return a numpy or jax array for a numpy, jax or torch one, with the same values and dtype."""
+    """Convert a torch tensor to a NumPy array with the same values; return NumPy and JAX arrays unchanged."""
     if not hasattr(value, "detach"):
         return value
     tensor, dtype = value.detach().cpu().resolve_conj().resolve_neg(), dtype_of(value)
     if str(tensor.dtype) == "torch.complex32":
         return tensor.real.float().numpy() + 1j * tensor.imag.float().numpy()
     if dtype == jnp.bfloat16 or dtype.name.startswith("float8"):
-        # Torch gives numpy no such arrays, and float32 holds all their values exactly.
+        # Torch cannot convert these dtypes to NumPy, and float32 represents all of their values exactly.
         return tensor.float().numpy().astype(dtype)
     return tensor.numpy()

@@ -1,10 +1,10 @@
-"""How a command ends before it can do so by itself: on a signal at any moment, or on an error of its imports.
+"""Signals and import errors of a command before its own code runs.
 
-Python imports this package before ``__main__``, and JAX takes a second: a handler that the command itself installed
-would come too late. In a program that only uses the package, nothing here has an effect.
+Python imports this package before ``__main__``, and importing JAX takes a second, so a signal handler of the command
+itself would be installed too late. In a program that only imports the package, this module has no effect.
 """
 
-# Few modules, all of them quick to import: until they are there, a signal is a traceback.
+# Few modules with short import times: a signal before they are imported prints a traceback.
 import os
 import signal
 import sys
@@ -19,7 +19,7 @@ _undo: list[Callable[[], object]] = []
 
 
 def command_name() -> str | None:
-    """Returns the name of the command that this process runs; None in any other program.
+    """Return the name of the command that this process runs; None in any other program.
 
     >>> command_name()
     """
@@ -34,7 +34,7 @@ def command_name() -> str | None:
 
 
 def begun() -> None:
-    """Leave errors to Python again: the imports of a command are done.
+    """Restore Python's handling of errors after the imports of a command.
 
     >>> begun()
     """
@@ -42,36 +42,36 @@ def begun() -> None:
 
 
 def end(number: int, frame: object = None) -> None:
-    """End the process at once, with a line and the exit status of a signal.
+    """End the process at once, with a message and the exit status of a signal.
 
     Args:
         number: the signal.
-        frame: where the signal came; None if it is another thread that ends the process.
+        frame: the interrupted frame; None if another thread ends the process.
     """
     for undo in reversed(_undo):
         _try(undo)
-    if frame is not None:  # another thread might wait for this one; within a print it fails
+    if frame is not None:  # flushing fails within a print; another thread would wait for this one
         _try(sys.stdout.flush)
     if os.isatty(1):
-        _try(lambda: os.write(1, b"\x1b[?25h"))  # a progress bar hides the cursor
-    after = "\n" if os.isatty(2) else ""  # the terminal has written ^C
+        _try(lambda: os.write(1, b"\x1b[?25h"))  # show the cursor, which a progress bar hides
+    after = "\n" if os.isatty(2) else ""  # after the terminal's ^C
     line = f"{after}{command_name() or 'flaxnets'}: {_WORDS[signal.Signals(number)]}\n"
     _try(lambda: os.write(2, line.encode()))
     os._exit(EXIT_STATUS[signal.Signals(number)])
 
 
 def _try(function: Callable[[], object]) -> None:
-    try:  # noqa: SIM105  (contextlib is no module that is quick to import)
+    try:  # noqa: SIM105  (importing contextlib takes too long)
         function()
-    except Exception:  # whatever it is, the process ends
+    except Exception:  # the process ends anyway
         pass
 
 
 class undone_at_end:
-    """Call a function if a signal ends the process within a block.
+    """Context in which a function is called if a signal ends the process.
 
     Args:
-        undo: removes what must not be left behind; may be called in another thread.
+        undo: cleans up, for example removes temporary files; may be called in another thread.
 
     >>> with undone_at_end(lambda: print("not called")):
     ...     pass

@@ -1,4 +1,4 @@
-"""The same networks in plain PyTorch: ``torchref.models.X`` is the twin of ``flaxnets.models.X``, name for name."""
+"""The networks of flaxnets in plain PyTorch: ``torchref.models.X`` is the counterpart of ``flaxnets.models.X``."""
 
 from torchref import models as models
 from torchref.registry import create_model as create_model

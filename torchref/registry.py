@@ -1,4 +1,4 @@
-"""The networks by name, as in ``flaxnets.registry``."""
+"""Registry of networks by name, like ``flaxnets.registry``."""
 
 import difflib
 import fnmatch
@@ -13,7 +13,7 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {}
 
 
 def register(builder: Builder) -> Builder:
-    """Makes :func:`create_model` find a builder by its name; raises ValueError if the name is taken.
+    """Register a builder under its name for :func:`create_model`; raise ValueError if the name is registered.
 
     >>> @register
     ... def registered_as_an_example():
@@ -29,7 +29,7 @@ def register(builder: Builder) -> Builder:
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Returns the sorted names of the registered networks that match a shell-style pattern.
+    """Return the sorted names of the registered networks that match a shell-style pattern.
 
     >>> import torchref
     >>> torchref.list_models("dense*")
@@ -39,7 +39,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def create_model(name: str, **options: Any) -> nn.Module:
-    """Builds a registered network; raises ValueError for an unknown name, and says which are near.
+    """Build a registered network; raise ValueError with similar names for an unknown name.
 
     >>> import torchref
     >>> sum(p.numel() for p in torchref.create_model("lenet").parameters())

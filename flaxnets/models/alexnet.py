@@ -1,6 +1,6 @@
 """AlexNet of "ImageNet classification with deep convolutional neural networks" (Krizhevsky et al., 2012).
 
-Deviations: one tower instead of two, no local response normalisation, and the input has one channel.
+Deviations: one tower instead of two, no local response normalization, and the input has one channel.
 """
 
 from flax import nnx
@@ -46,7 +46,7 @@ def alexnet(
     num_hiddens: int = 4096,
     rngs: nnx.Rngs,
 ) -> nn.Sequential:
-    """Five convolutions and three dense layers in one chain."""
+    """Five convolutions and three dense layers in one container."""
     conv = _convolutions(in_channels, num_channels, padding=1, rngs=rngs)
     head = dense_head(num_channels[-1] * 25, num_hiddens, num_classes, rngs=rngs)
     return nn.Sequential(*conv, nn.Flatten(), *head)
@@ -66,7 +66,7 @@ def alexnet_split(
     num_hiddens: int = 4096,
     rngs: nnx.Rngs,
 ) -> ConvThenDense:
-    """The same in a convolutional and a dense part, the first convolution without padding."""
+    """AlexNet in a convolutional and a dense part; the first convolution has no padding."""
     conv = nn.Sequential(*_convolutions(in_channels, num_channels, padding=0, rngs=rngs))
     head = dense_head(num_channels[-1] * 25, num_hiddens, num_classes, rngs=rngs)
     return ConvThenDense(conv, nn.Sequential(*head))

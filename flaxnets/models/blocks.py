@@ -1,4 +1,4 @@
-"""Blocks that several families share."""
+"""Blocks shared by several families of networks."""
 
 from flax import nnx
 from jaxtyping import Array, Float
@@ -7,20 +7,20 @@ from flaxnets import nn
 
 
 class ConvThenDense(nn.Module):
-    """A convolutional and a dense part, with a reshape in between that is no layer."""
+    """A convolutional and a dense part; the reshape between them is not a layer."""
 
     def __init__(self, conv: nn.Sequential, fc: nn.Sequential):
         self.conv = conv
         self.fc = fc
 
     def __call__(self, img: Float[Array, "n c h w"]) -> Float[Array, "n classes"]:
-        """Returns the logits of each image."""
+        """Return the logits of each image."""
         feature = self.conv(img)
         return self.fc(feature.reshape(img.shape[0], -1))
 
 
 def dense_head(num_inputs: int, num_hiddens: int, num_classes: int, *, rngs: nnx.Rngs) -> list[nn.Module]:
-    """Two hidden layers with dropout and the output layer, as AlexNet and VGG end."""
+    """Return the head of AlexNet and VGG: two hidden layers with dropout, and the output layer."""
     return [
         nn.Linear(num_inputs, num_hiddens, rngs=rngs),
         nn.ReLU(),

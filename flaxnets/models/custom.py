@@ -1,4 +1,4 @@
-"""Custom layers, each a registered network of its own."""
+"""Custom layers, each registered as a network."""
 
 import jax
 from flax import nnx
@@ -10,10 +10,10 @@ from flaxnets.registry import register
 
 
 class CenteredLayer(nn.Module):
-    """Takes the mean off."""
+    """Subtraction of the mean."""
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns the elements minus the mean of all."""
+        """Return the elements minus their mean."""
         return x - x.mean()
 
 
@@ -24,14 +24,14 @@ def centered(*, rngs: nnx.Rngs) -> CenteredLayer:
 
 
 class MyLinear(nn.Module):
-    """A rectified linear layer whose weight is not transposed."""
+    """A linear layer with ReLU whose weight has the shape ``(in_units, units)``."""
 
     def __init__(self, in_units: int, units: int, *, rngs: nnx.Rngs):
         self.weight = nnx.Param(jax.random.normal(rngs.params(), (in_units, units)))
         self.bias = nnx.Param(jax.random.normal(rngs.params(), (units,)))
 
     def __call__(self, x: Float[Array, "n in"]) -> Float[Array, "n out"]:
-        """Returns the positive part of ``x @ weight + bias``."""
+        """Return the ReLU of ``x @ weight + bias``."""
         return F.relu(F.linear(x, self.weight.T, self.bias[...]))
 
 
@@ -42,14 +42,14 @@ def my_linear(*, in_units: int = 5, units: int = 3, rngs: nnx.Rngs) -> MyLinear:
 
 
 class ListDense(nn.Module):
-    """Matrices in a list, multiplied in turn."""
+    """A product with each matrix of a list, in order."""
 
     def __init__(self, *, rngs: nnx.Rngs):
         shapes = [(4, 4), (4, 4), (4, 4), (4, 1)]
         self.params = nn.ParameterList([jax.random.normal(rngs.params(), shape) for shape in shapes])
 
     def __call__(self, x: Float[Array, "n 4"]) -> Float[Array, "n 1"]:
-        """Returns the product with all matrices."""
+        """Return the product with all matrices."""
         for param in self.params:
             x = x @ param
         return x
@@ -62,14 +62,14 @@ def list_dense(*, rngs: nnx.Rngs) -> ListDense:
 
 
 class DictDense(nn.Module):
-    """Matrices by name, of which the caller chooses one."""
+    """A product with a matrix that the caller chooses by name."""
 
     def __init__(self, *, rngs: nnx.Rngs):
         shapes = {"linear1": (4, 4), "linear2": (4, 1), "linear3": (4, 2)}
         self.params = nn.ParameterDict({k: jax.random.normal(rngs.params(), shape) for k, shape in shapes.items()})
 
     def __call__(self, x: Float[Array, "n 4"], choice: str = "linear1") -> Float[Array, "n out"]:
-        """Returns the product with the matrix of that name."""
+        """Return the product with the matrix ``choice``."""
         return x @ self.params[choice]
 
 
@@ -87,7 +87,7 @@ class Conv2D(nn.Module):
         self.bias = nnx.Param(jax.random.normal(rngs.params(), (1,)))
 
     def __call__(self, x: Float[Array, "h w"]) -> Float[Array, "h_out w_out"]:
-        """Returns the cross-correlation."""
+        """Return the cross-correlation."""
         return F.conv2d(x[None], self.weight[None, None], self.bias[...])[0]
 
 
@@ -105,7 +105,7 @@ class MultiChannelConv2D(nn.Module):
         self.weight = nnx.Param(jax.random.normal(rngs.params(), shape))
 
     def __call__(self, x: Float[Array, "c_in h w"]) -> Float[Array, "c_out h_out w_out"]:
-        """Returns the cross-correlation."""
+        """Return the cross-correlation."""
         return F.conv2d(x, self.weight[...])
 
 
@@ -118,7 +118,7 @@ def corr2d_multi(
 
 
 class Pool2D(nn.Module):
-    """The maximum or mean of every window of one matrix."""
+    """The maximum or the mean of each window of one matrix."""
 
     def __init__(self, pool_size: tuple[int, int], mode: str):
         if mode not in ("max", "avg"):
@@ -127,7 +127,7 @@ class Pool2D(nn.Module):
         self.mode = mode
 
     def __call__(self, x: Float[Array, "h w"]) -> Float[Array, "h_out w_out"]:
-        """Returns a value for each place of the window."""
+        """Return one value for each position of the window."""
         pool = F.max_pool2d if self.mode == "max" else F.avg_pool2d
         return pool(x[None], self.pool_size, stride=1)[0]
 

@@ -1,6 +1,6 @@
 """DenseNet of "Densely connected convolutional networks" (arXiv:1608.06993).
 
-Deviations: no bottleneck layers, convolutions have a bias, four layers a block, and the input has one channel.
+Deviations: no bottleneck layers, convolutions have a bias, four layers per block, and the input has one channel.
 """
 
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from flaxnets.registry import Recipe, register
 
 
 def conv_block(in_channels: int, num_channels: int, *, rngs: nnx.Rngs) -> nn.Sequential:
-    """Normalisation, activation, then a 3x3 convolution."""
+    """Return normalization, activation and a 3x3 convolution."""
     return nn.Sequential(
         nn.BatchNorm2d(in_channels),
         nn.ReLU(),
@@ -21,7 +21,7 @@ def conv_block(in_channels: int, num_channels: int, *, rngs: nnx.Rngs) -> nn.Seq
 
 
 def transition_block(in_channels: int, num_channels: int, *, rngs: nnx.Rngs) -> nn.Sequential:
-    """Fewer channels by a 1x1 convolution, and an image of half the size."""
+    """Return a 1x1 convolution that reduces the channels, and a pooling that halves the image."""
     return nn.Sequential(
         nn.BatchNorm2d(in_channels),
         nn.ReLU(),
@@ -31,7 +31,7 @@ def transition_block(in_channels: int, num_channels: int, *, rngs: nnx.Rngs) -> 
 
 
 class DenseBlock(nn.Module):
-    """Each conv block sees the concatenation of the input and of all outputs before it."""
+    """Block in which each convolution gets the concatenation of the input and all previous outputs."""
 
     def __init__(self, num_convs: int, in_channels: int, growth_rate: int, *, rngs: nnx.Rngs):
         blocks = [conv_block(in_channels + i * growth_rate, growth_rate, rngs=rngs) for i in range(num_convs)]
@@ -39,7 +39,7 @@ class DenseBlock(nn.Module):
         self.out_channels = in_channels + num_convs * growth_rate
 
     def __call__(self, x: Float[Array, "n c h w"]) -> Float[Array, "n c_out h w"]:
-        """Returns the input and the outputs of all blocks, joined on the channels."""
+        """Return the input and the outputs of all blocks, concatenated along the channels."""
         for block in self.net:
             x = jnp.concatenate((x, block(x)), axis=1)
         return x
@@ -57,7 +57,7 @@ def densenet(
     num_convs_in_dense_blocks: tuple[int, ...] = (4, 4, 4, 4),
     rngs: nnx.Rngs,
 ) -> nn.Sequential:
-    """Dense blocks with transitions to half the channels between them, after a 7x7 convolution."""
+    """A 7x7 convolution, then dense blocks; transitions between them halve the channels."""
     b1 = nn.Sequential(
         nn.Conv2d(in_channels, num_channels, kernel_size=7, stride=2, padding=3, rngs=rngs),
         nn.BatchNorm2d(num_channels),

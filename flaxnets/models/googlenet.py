@@ -1,6 +1,6 @@
 """GoogLeNet of "Going deeper with convolutions" (arXiv:1409.4842).
 
-Deviations: no auxiliary classifiers, no local response normalisation, no dropout, and the input has one channel.
+Deviations: no auxiliary classifiers, no local response normalization, no dropout, and the input has one channel.
 """
 
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from flaxnets import nn
 from flaxnets.nn import functional as F
 from flaxnets.registry import Recipe, register
 
-# (1x1), (1x1, 3x3), (1x1, 5x5), (pool, 1x1): the channels of one Inception block's paths, stage by stage.
+# Channels of the four paths of each Inception block, by stage: (1x1), (1x1, 3x3), (1x1, 5x5), (pool, 1x1).
 STAGES = (
     ((64, (96, 128), (16, 32), 32), (128, (128, 192), (32, 96), 64)),
     (
@@ -26,7 +26,7 @@ STAGES = (
 
 
 class Inception(nn.Module):
-    """Four paths side by side, joined on the channels."""
+    """Four parallel paths, concatenated along the channels."""
 
     def __init__(self, in_channels: int, c1: int, c2: tuple[int, int], c3: tuple[int, int], c4: int, *, rngs: nnx.Rngs):
         self.p1_1 = nn.Conv2d(in_channels, c1, kernel_size=1, rngs=rngs)
@@ -38,7 +38,7 @@ class Inception(nn.Module):
         self.p4_2 = nn.Conv2d(in_channels, c4, kernel_size=1, rngs=rngs)
 
     def __call__(self, x: Float[Array, "n c h w"]) -> Float[Array, "n c_out h w"]:
-        """Returns the channels of all four paths."""
+        """Return the channels of all four paths."""
         p1 = F.relu(self.p1_1(x))
         p2 = F.relu(self.p2_2(F.relu(self.p2_1(x))))
         p3 = F.relu(self.p3_2(F.relu(self.p3_1(x))))
@@ -62,7 +62,7 @@ def _stage(in_channels: int, blocks: tuple, width: int, *, rngs: nnx.Rngs) -> tu
     recipe=Recipe(epochs=6, batch_size=32, lr=1e-3, optimizer="adam", init="kaiming_uniform"),
 )
 def googlenet(*, in_channels: int = 1, num_classes: int = 10, width_divisor: int = 1, rngs: nnx.Rngs) -> nn.Sequential:
-    """Nine Inception blocks in three stages; ``width_divisor`` makes every layer thinner by that factor."""
+    """Nine Inception blocks in three stages; ``width_divisor`` divides the channels of every layer."""
     w = width_divisor
     b1 = nn.Sequential(
         nn.Conv2d(in_channels, 64 // w, kernel_size=7, stride=2, padding=3, rngs=rngs),

@@ -1,7 +1,7 @@
-"""LeNet-5 of "Gradient-based learning applied to document recognition" (LeCun et al., 1998), and variants of it.
+"""LeNet-5 of "Gradient-based learning applied to document recognition" (LeCun et al., 1998), and variants.
 
-Deviations: all maps of the first pooling layer feed the second convolution, pooling has no weights of its own, and the
-last layer is linear instead of Gaussian.
+Deviations: the second convolution reads all maps of the first pooling layer, pooling has no weights, and the last layer
+is linear instead of Gaussian.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ PAPER = "LeCun et al. 1998"
     recipe=Recipe(epochs=20, batch_size=32, lr=0.003, optimizer="adam"),
 )
 def lenet(*, in_channels: int = 1, num_classes: int = 10, rngs: nnx.Rngs) -> nn.Sequential:
-    """Two convolutions and three dense layers, with sigmoids between them, for images of 28x28 pixels."""
+    """Two convolutions and three dense layers with sigmoids, for images of 28x28 pixels."""
     return nn.Sequential(
         nn.Conv2d(in_channels, 6, kernel_size=5, padding=2, rngs=rngs),
         nn.Sigmoid(),
@@ -80,7 +80,7 @@ def lenet_maxpool(*, in_channels: int = 1, num_classes: int = 10, rngs: nnx.Rngs
     recipe=Recipe(epochs=10, batch_size=32, lr=0.003, optimizer="adam"),
 )
 def lenet_fc_batchnorm(*, in_channels: int = 1, num_classes: int = 10, rngs: nnx.Rngs) -> ConvThenDense:
-    """The same, with batch normalisation in the dense part."""
+    """LeNet with max-pooling, and with batch normalization in the dense part."""
     conv = _conv_with_maxpool(in_channels, rngs=rngs)
     fc = nn.Sequential(
         nn.Linear(256, 120, rngs=rngs),
@@ -105,7 +105,7 @@ class LeNetReLU(nn.Module):
         self.fc3 = nn.Linear(84, num_classes, rngs=rngs)
 
     def __call__(self, x: Float[Array, "n c h w"]) -> Float[Array, "n classes"]:
-        """Returns the logits of each image."""
+        """Return the logits of each image."""
         x = F.max_pool2d(F.relu(self.conv1(x)), (2, 2))
         x = F.max_pool2d(F.relu(self.conv2(x)), 2)
         x = x.reshape(x.shape[0], -1)
@@ -127,10 +127,10 @@ def lenet_rgb(*, in_channels: int = 3, num_classes: int = 10, rngs: nnx.Rngs) ->
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation made by hand, for ``(N, F)`` (``num_dims=2``) or ``(N, F, H, W)`` (``num_dims=4``).
+    """Batch normalization written from scratch, for ``(N, F)`` (``num_dims=2``) or ``(N, F, H, W)`` (``num_dims=4``).
 
-    Unlike torch's layer it moves its variance towards the *biased* one of the batch, and keeps its moving statistics
-    out of the state dict.
+    Unlike torch's layer, it updates the running variance with the *biased* variance of the batch, and its statistics
+    are not in the state dict.
     """
 
     def __init__(self, num_features: int, num_dims: int, moving_var_init: float = 1.0):
@@ -141,7 +141,7 @@ class BatchNorm(nn.Module):
         self.moving_var = nnx.BatchStat(jnp.full(shape, moving_var_init), persistent=False)
 
     def __call__(self, x: Float[Array, "n f *spatial"]) -> Float[Array, "n f *spatial"]:
-        """Normalises, and in training mode moves the statistics by a tenth."""
+        """Normalize the input, and in training mode update the statistics with momentum 0.1."""
         if self.training:
             axes = (0, *range(2, x.ndim))
             mean = x.mean(axes, keepdims=True)
@@ -180,7 +180,7 @@ def _lenet_batchnorm(
     input_shape=(1, 28, 28), dataset="mnist", paper="arXiv:1502.03167", recipe=Recipe(epochs=10, batch_size=64, lr=0.1)
 )
 def lenet_batchnorm(*, in_channels: int = 1, num_classes: int = 10, rngs: nnx.Rngs) -> nn.Sequential:
-    """LeNet with batch normalisation before each sigmoid."""
+    """LeNet with batch normalization before each sigmoid."""
 
     def norm(num_features: int, num_dims: int) -> nn.Module:
         return nn.BatchNorm2d(num_features) if num_dims == 4 else nn.BatchNorm1d(num_features)
@@ -194,7 +194,7 @@ def lenet_batchnorm(*, in_channels: int = 1, num_classes: int = 10, rngs: nnx.Rn
 def lenet_batchnorm_scratch(
     *, in_channels: int = 1, num_classes: int = 10, moving_var_init: float = 1.0, rngs: nnx.Rngs
 ) -> nn.Sequential:
-    """The same with the normalisation made by hand."""
+    """LeNet with batch normalization written from scratch."""
 
     def norm(num_features: int, num_dims: int) -> nn.Module:
         return BatchNorm(num_features, num_dims, moving_var_init)

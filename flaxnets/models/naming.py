@@ -1,4 +1,4 @@
-"""Small networks whose point is the names: modules held twice, and inside a data-parallel wrapper."""
+"""Small networks that test names: modules with two names, and modules in a data-parallel wrapper."""
 
 from flax import nnx
 from jaxtyping import Array, Float
@@ -9,24 +9,24 @@ from flaxnets.registry import register
 
 
 class Tail(nn.Module):
-    """What both networks end with: a second convolution with normalisation, and two dense layers."""
+    """The end of both networks: a second convolution with normalization, and two dense layers."""
 
     def add_tail(self, num_classes: int, *, rngs: nnx.Rngs) -> None:
-        """Adds the layers, after those that a network begins with."""
+        """Add the layers."""
         self.conv2 = nn.Conv2d(12, 24, kernel_size=3, padding=1, rngs=rngs)
         self.bn2 = nn.BatchNorm2d(24)
         self.fc1 = nn.Linear(24 * 5 * 5, 128, rngs=rngs)
         self.fc2 = nn.Linear(128, num_classes, rngs=rngs)
 
     def tail(self, x: Float[Array, "n 12 5 5"]) -> Float[Array, "n classes"]:
-        """Returns the logits for what the first stage gives."""
+        """Return the logits for the output of the first stage."""
         x = F.relu(self.bn2(self.conv2(F.relu(x))))
         x = F.relu(self.fc1(x.reshape(x.shape[0], -1)))
         return self.fc2(x)
 
 
 class NamingCNN(Tail):
-    """The first convolution and its normalisation are attributes, and members of a stage as well."""
+    """Network whose first convolution and normalization are attributes, and also members of a stage."""
 
     def __init__(self, num_classes: int, *, rngs: nnx.Rngs):
         self.conv1 = nn.Conv2d(3, 12, kernel_size=3, padding=1, rngs=rngs)
@@ -35,18 +35,18 @@ class NamingCNN(Tail):
         self.add_tail(num_classes, rngs=rngs)
 
     def __call__(self, x: Float[Array, "n 3 5 5"]) -> Float[Array, "n classes"]:
-        """Returns the logits of each image."""
+        """Return the logits of each image."""
         return self.tail(self.stage1(x))
 
 
 @register(input_shape=(3, 5, 5), task="layer")
 def naming_cnn(*, num_classes: int = 10, rngs: nnx.Rngs) -> NamingCNN:
-    """A network that holds two modules under two names each."""
+    """A network in which two modules have two names each."""
     return NamingCNN(num_classes, rngs=rngs)
 
 
 class NamingCNNParallel(Tail):
-    """The first stage is an attribute, and inside a data-parallel wrapper as well."""
+    """Network whose first stage is an attribute, and is also in a data-parallel wrapper."""
 
     def __init__(self, num_classes: int, *, rngs: nnx.Rngs):
         self.stage1 = nn.Sequential(nn.Conv2d(3, 12, kernel_size=3, padding=1, rngs=rngs), nn.BatchNorm2d(12))
@@ -54,11 +54,11 @@ class NamingCNNParallel(Tail):
         self.add_tail(num_classes, rngs=rngs)
 
     def __call__(self, x: Float[Array, "n 3 5 5"]) -> Float[Array, "n classes"]:
-        """Returns the logits of each image."""
+        """Return the logits of each image."""
         return self.tail(self.stage2(x))
 
 
 @register(input_shape=(3, 5, 5), task="layer")
 def naming_cnn_parallel(*, num_classes: int = 10, rngs: nnx.Rngs) -> nn.DataParallel:
-    """A network in a data-parallel wrapper, with a wrapped stage inside."""
+    """A network in a data-parallel wrapper, with a wrapped stage in it."""
     return nn.DataParallel(NamingCNNParallel(num_classes, rngs=rngs))

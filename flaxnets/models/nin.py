@@ -15,9 +15,9 @@ PAPER = "arXiv:1312.4400"
 
 
 def _even_output(name: str, key: jax.Array, old: jax.Array) -> jax.Array:
-    """Kaiming's weights and biases of zero, but outputs that begin nearly equal, and well above zero.
+    """Initialize with Kaiming's weights and zero biases, but the last layer with nearly equal, positive outputs.
 
-    Else the last ReLU cuts some of the classes off soon, and they never learn.
+    Otherwise, the last ReLU soon outputs zero for some classes, which then get no gradient.
 
     >>> _even_output("7.4.bias", jax.random.key(0), jnp.zeros(3)).tolist()
     [6.0, 6.0, 6.0]
@@ -31,7 +31,7 @@ def _even_output(name: str, key: jax.Array, old: jax.Array) -> jax.Array:
 def nin_block(
     in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int, *, rngs: nnx.Rngs
 ) -> nn.Sequential:
-    """A convolution and two of 1x1 pixels, each with ReLU."""
+    """Return a convolution and two 1x1 convolutions, each with ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, rngs=rngs),
         nn.ReLU(),
@@ -78,7 +78,7 @@ def _nin(
 def nin(
     *, in_channels: int = 1, num_classes: int = 10, num_channels: tuple[int, ...] = (96, 256, 384), rngs: nnx.Rngs
 ) -> nn.Sequential:
-    """Four blocks, the last one's channels the classes, averaged over the image."""
+    """Four blocks; the channels of the last one are the classes and are averaged over the image."""
     return _nin(nn.AdaptiveAvgPool2d((1, 1)), in_channels, num_classes, num_channels, rngs=rngs)
 
 
@@ -93,5 +93,5 @@ def nin(
 def nin_avgpool(
     *, in_channels: int = 1, num_classes: int = 10, num_channels: tuple[int, ...] = (96, 256, 384), rngs: nnx.Rngs
 ) -> nn.Sequential:
-    """The same with an average over a fixed window of 5x5, for images of 224x224 pixels."""
+    """NiN with an average over a fixed 5x5 window, for images of 224x224 pixels."""
     return _nin(nn.AvgPool2d(5), in_channels, num_classes, num_channels, rngs=rngs)

@@ -16,7 +16,7 @@ RECIPE = Recipe(epochs=5, batch_size=32, lr=0.003, optimizer="adam")
 
 
 class LanguageModel(nn.Module):
-    """From the ids of characters to logits for the characters that follow them, with the state in and out."""
+    """Character language model: maps ids and a state to logits of the next characters and the new state."""
 
     def __init__(self, rnn: nn.Module, vocab_size: int, num_outputs: int, *, rngs: nnx.Rngs):
         self.rnn = rnn
@@ -24,7 +24,7 @@ class LanguageModel(nn.Module):
         self.dense = nn.Linear(num_outputs, vocab_size, rngs=rngs)
 
     def __call__(self, inputs: Int[Array, "t n"], state: Any = None) -> tuple[Float[Array, "tn vocab"], Any]:
-        """Returns the logits of all steps, those of one step together, and the state after the last."""
+        """Return the logits of all steps, step by step, and the state after the last step."""
         x = jax.nn.one_hot(inputs, self.vocab_size, dtype=self.dense.weight.dtype)
         y, state = self.rnn(x, state)
         return self.dense(y.reshape(-1, y.shape[-1])), state
@@ -40,7 +40,7 @@ def rnn_lm(
     dropout: float = 0.0,
     rngs: nnx.Rngs,
 ) -> LanguageModel:
-    """A language model of Elman's recurrent layers."""
+    """A language model with Elman's recurrent layers."""
     rnn = nn.RNN(vocab_size, num_hiddens, num_layers, bidirectional=bidirectional, dropout=dropout, rngs=rngs)
     return LanguageModel(rnn, vocab_size, num_hiddens * (1 + bidirectional), rngs=rngs)
 
@@ -55,7 +55,7 @@ def gru_lm(
     dropout: float = 0.0,
     rngs: nnx.Rngs,
 ) -> LanguageModel:
-    """A language model of gated recurrent units."""
+    """A language model with gated recurrent units."""
     rnn = nn.GRU(vocab_size, num_hiddens, num_layers, bidirectional=bidirectional, dropout=dropout, rngs=rngs)
     return LanguageModel(rnn, vocab_size, num_hiddens * (1 + bidirectional), rngs=rngs)
 
@@ -76,6 +76,6 @@ def lstm_lm(
     dropout: float = 0.0,
     rngs: nnx.Rngs,
 ) -> LanguageModel:
-    """A language model of long short-term memory."""
+    """A language model with long short-term memory."""
     rnn = nn.LSTM(vocab_size, num_hiddens, num_layers, bidirectional=bidirectional, dropout=dropout, rngs=rngs)
     return LanguageModel(rnn, vocab_size, num_hiddens * (1 + bidirectional), rngs=rngs)

@@ -13,7 +13,7 @@ PAPER = "arXiv:1409.1556"
 
 
 def vgg_block(num_convs: int, in_channels: int, out_channels: int, *, rngs: nnx.Rngs) -> nn.Sequential:
-    """3x3 convolutions with ReLU, then an image of half the size."""
+    """Return 3x3 convolutions with ReLU, and a pooling that halves the image."""
     layers = []
     for _ in range(num_convs):
         layers.append(nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, rngs=rngs))
@@ -38,7 +38,10 @@ def vgg11(
     num_hiddens: int = 4096,
     rngs: nnx.Rngs,
 ) -> nn.Sequential:
-    """Five blocks of ``(num_convs, out_channels)`` and three dense layers; ``fc_features`` as for 224x224 pixels."""
+    """Five blocks of ``(num_convs, out_channels)`` and three dense layers.
+
+    By default, ``fc_features`` is the number for images of 224x224 pixels.
+    """
     blocks = []
     for num_convs, out_channels in conv_arch:
         blocks.append(vgg_block(num_convs, in_channels, out_channels, rngs=rngs))
@@ -67,7 +70,7 @@ def vgg11_named(
     fc_hidden_units: int = 4096,
     rngs: nnx.Rngs,
 ) -> nn.Sequential:
-    """The same with named blocks of ``(num_convs, in_channels, out_channels)``."""
+    """VGG-11 with named blocks of ``(num_convs, in_channels, out_channels)``."""
     net = nn.Sequential()
     for i, (num_convs, in_channels, out_channels) in enumerate(conv_arch):
         net.add_module(f"vgg_block_{i + 1}", vgg_block(num_convs, in_channels, out_channels, rngs=rngs))

@@ -431,12 +431,12 @@ def _quantised():
 
 REFUSED = {
     "meta": (T.to("meta"), "torch's meta device, which has no values"),
-    "quantised": (_quantised, r"a quantised tensor; its \.dequantize\(\)"),
-    "sparse": (T.to_sparse(), r"layout sparse_coo; its \.to_dense\(\)"),
+    "quantised": (_quantised, r"a quantized tensor; convert it with \.dequantize\(\)"),
+    "sparse": (T.to_sparse(), r"layout sparse_coo; convert it with \.to_dense\(\)"),
     "sparse by rows": (T.to_sparse_csr, "layout sparse_csr"),
     "mkldnn": (T.to_mkldnn(), "layout mkldnn"),
     "nested": (lambda: torch.nested.nested_tensor([T, T[:1]]), "a nested tensor"),
-    "over devices": (lambda: _Spread(), r"a _Spread, which is spread over devices; its \.full_tensor\(\)"),
+    "over devices": (lambda: _Spread(), r"a _Spread, which is sharded over devices; convert it with \.full_tensor\(\)"),
     "of an unknown dtype": (lambda: _Spread(dtype="torch.int5"), "a tensor of dtype torch.int5"),
     "uninitialized": (lambda: torch.nn.LazyLinear(2).weight, "an uninitialized tensor of a lazy module"),
     "a list": ([[1.0]], "an object of type list"),
@@ -468,7 +468,7 @@ def test_lazy_layers_load_what_torchs_have_before_their_first_call():
 
 def test_all_values_that_cannot_be_converted_are_in_one_message():
     layer = flax_nn.Linear(2, 2, rngs=nnx.Rngs(0))
-    with pytest.raises(RuntimeError, match=r"(?s)'weight': .*meta device.*'bias': .*quantised"):
+    with pytest.raises(RuntimeError, match=r"(?s)'weight': .*meta device.*'bias': .*quantized"):
         layer.load_state_dict({"weight": T.to("meta"), "bias": _quantised()})
 
 

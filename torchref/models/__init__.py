@@ -1,4 +1,4 @@
-"""The networks, one family a file; importing this package registers them all."""
+"""Registered networks, one family per file; importing this package registers all of them."""
 
 from torchref.models import alexnet as alexnet
 from torchref.models import blocks as blocks

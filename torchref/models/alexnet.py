@@ -1,6 +1,6 @@
 """AlexNet of "ImageNet classification with deep convolutional neural networks" (Krizhevsky et al., 2012).
 
-Deviations: one tower instead of two, no local response normalisation, and the input has one channel.
+Deviations: one tower instead of two, no local response normalization, and the input has one channel.
 """
 
 from torch import nn
@@ -38,7 +38,7 @@ def alexnet(
     num_channels: tuple[int, ...] = CHANNELS,
     num_hiddens: int = 4096,
 ) -> nn.Sequential:
-    """Five convolutions and three dense layers in one chain."""
+    """Five convolutions and three dense layers in one container."""
     conv = _convolutions(in_channels, num_channels, padding=1)
     head = dense_head(num_channels[-1] * 25, num_hiddens, num_classes)
     return nn.Sequential(*conv, nn.Flatten(), *head)
@@ -52,7 +52,7 @@ def alexnet_split(
     num_channels: tuple[int, ...] = CHANNELS,
     num_hiddens: int = 4096,
 ) -> ConvThenDense:
-    """The same in a convolutional and a dense part, the first convolution without padding."""
+    """AlexNet in a convolutional and a dense part; the first convolution has no padding."""
     conv = nn.Sequential(*_convolutions(in_channels, num_channels, padding=0))
     head = dense_head(num_channels[-1] * 25, num_hiddens, num_classes)
     return ConvThenDense(conv, nn.Sequential(*head))

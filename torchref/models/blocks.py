@@ -1,10 +1,10 @@
-"""Blocks that several families share."""
+"""Blocks shared by several families of networks."""
 
 from torch import Tensor, nn
 
 
 class ConvThenDense(nn.Module):
-    """A convolutional and a dense part, with a reshape in between that is no layer."""
+    """A convolutional and a dense part; the reshape between them is not a layer."""
 
     def __init__(self, conv: nn.Sequential, fc: nn.Sequential):
         super().__init__()
@@ -12,13 +12,13 @@ class ConvThenDense(nn.Module):
         self.fc = fc
 
     def forward(self, img: Tensor) -> Tensor:
-        """Returns the logits of each image."""
+        """Return the logits of each image."""
         feature = self.conv(img)
         return self.fc(feature.reshape(img.shape[0], -1))
 
 
 def dense_head(num_inputs: int, num_hiddens: int, num_classes: int) -> list[nn.Module]:
-    """Two hidden layers with dropout and the output layer, as AlexNet and VGG end."""
+    """Return the head of AlexNet and VGG: two hidden layers with dropout, and the output layer."""
     return [
         nn.Linear(num_inputs, num_hiddens),
         nn.ReLU(),

@@ -1,4 +1,4 @@
-"""Custom layers, each a registered network of its own."""
+"""Custom layers, each registered as a network."""
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +8,10 @@ from torchref.registry import register
 
 
 class CenteredLayer(nn.Module):
-    """Takes the mean off."""
+    """Subtraction of the mean."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the elements minus the mean of all."""
+        """Return the elements minus their mean."""
         return x - x.mean()
 
 
@@ -22,7 +22,7 @@ def centered() -> CenteredLayer:
 
 
 class MyLinear(nn.Module):
-    """A rectified linear layer whose weight is not transposed."""
+    """A linear layer with ReLU whose weight has the shape ``(in_units, units)``."""
 
     def __init__(self, in_units: int, units: int):
         super().__init__()
@@ -30,7 +30,7 @@ class MyLinear(nn.Module):
         self.bias = nn.Parameter(torch.randn((units,)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the positive part of ``x @ weight + bias``."""
+        """Return the ReLU of ``x @ weight + bias``."""
         return F.relu(F.linear(x, self.weight.T, self.bias))
 
 
@@ -41,7 +41,7 @@ def my_linear(*, in_units: int = 5, units: int = 3) -> MyLinear:
 
 
 class ListDense(nn.Module):
-    """Matrices in a list, multiplied in turn."""
+    """A product with each matrix of a list, in order."""
 
     def __init__(self):
         super().__init__()
@@ -49,7 +49,7 @@ class ListDense(nn.Module):
         self.params = nn.ParameterList([torch.randn(shape) for shape in shapes])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the product with all matrices."""
+        """Return the product with all matrices."""
         for param in self.params:
             x = x @ param
         return x
@@ -62,7 +62,7 @@ def list_dense() -> ListDense:
 
 
 class DictDense(nn.Module):
-    """Matrices by name, of which the caller chooses one."""
+    """A product with a matrix that the caller chooses by name."""
 
     def __init__(self):
         super().__init__()
@@ -70,7 +70,7 @@ class DictDense(nn.Module):
         self.params = nn.ParameterDict({k: torch.randn(shape) for k, shape in shapes.items()})
 
     def forward(self, x: Tensor, choice: str = "linear1") -> Tensor:
-        """Returns the product with the matrix of that name."""
+        """Return the product with the matrix ``choice``."""
         return x @ self.params[choice]
 
 
@@ -89,7 +89,7 @@ class Conv2D(nn.Module):
         self.bias = nn.Parameter(torch.randn((1,)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the cross-correlation."""
+        """Return the cross-correlation."""
         return F.conv2d(x[None], self.weight[None, None], self.bias)[0]
 
 
@@ -108,7 +108,7 @@ class MultiChannelConv2D(nn.Module):
         self.weight = nn.Parameter(torch.randn(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the cross-correlation."""
+        """Return the cross-correlation."""
         return F.conv2d(x, self.weight)
 
 
@@ -121,7 +121,7 @@ def corr2d_multi(
 
 
 class Pool2D(nn.Module):
-    """The maximum or mean of every window of one matrix."""
+    """The maximum or the mean of each window of one matrix."""
 
     def __init__(self, pool_size: tuple[int, int], mode: str):
         super().__init__()
@@ -131,7 +131,7 @@ class Pool2D(nn.Module):
         self.mode = mode
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns a value for each place of the window."""
+        """Return one value for each position of the window."""
         pool = F.max_pool2d if self.mode == "max" else F.avg_pool2d
         return pool(x[None], self.pool_size, stride=1)[0]
 

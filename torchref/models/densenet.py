@@ -1,6 +1,6 @@
 """DenseNet of "Densely connected convolutional networks" (arXiv:1608.06993).
 
-Deviations: no bottleneck layers, convolutions have a bias, four layers a block, and the input has one channel.
+Deviations: no bottleneck layers, convolutions have a bias, four layers per block, and the input has one channel.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torchref.registry import register
 
 
 def conv_block(in_channels: int, num_channels: int) -> nn.Sequential:
-    """Normalisation, activation, then a 3x3 convolution."""
+    """Return normalization, activation and a 3x3 convolution."""
     return nn.Sequential(
         nn.BatchNorm2d(in_channels),
         nn.ReLU(),
@@ -19,7 +19,7 @@ def conv_block(in_channels: int, num_channels: int) -> nn.Sequential:
 
 
 def transition_block(in_channels: int, num_channels: int) -> nn.Sequential:
-    """Fewer channels by a 1x1 convolution, and an image of half the size."""
+    """Return a 1x1 convolution that reduces the channels, and a pooling that halves the image."""
     return nn.Sequential(
         nn.BatchNorm2d(in_channels),
         nn.ReLU(),
@@ -29,7 +29,7 @@ def transition_block(in_channels: int, num_channels: int) -> nn.Sequential:
 
 
 class DenseBlock(nn.Module):
-    """Each conv block sees the concatenation of the input and of all outputs before it."""
+    """Block in which each convolution gets the concatenation of the input and all previous outputs."""
 
     def __init__(self, num_convs: int, in_channels: int, growth_rate: int):
         super().__init__()
@@ -38,7 +38,7 @@ class DenseBlock(nn.Module):
         self.out_channels = in_channels + num_convs * growth_rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the input and the outputs of all blocks, joined on the channels."""
+        """Return the input and the outputs of all blocks, concatenated along the channels."""
         for block in self.net:
             x = torch.cat((x, block(x)), dim=1)
         return x
@@ -53,7 +53,7 @@ def densenet(
     growth_rate: int = 32,
     num_convs_in_dense_blocks: tuple[int, ...] = (4, 4, 4, 4),
 ) -> nn.Sequential:
-    """Dense blocks with transitions to half the channels between them, after a 7x7 convolution."""
+    """A 7x7 convolution, then dense blocks; transitions between them halve the channels."""
     b1 = nn.Sequential(
         nn.Conv2d(in_channels, num_channels, kernel_size=7, stride=2, padding=3),
         nn.BatchNorm2d(num_channels),

@@ -1,6 +1,6 @@
 """GoogLeNet of "Going deeper with convolutions" (arXiv:1409.4842).
 
-Deviations: no auxiliary classifiers, no local response normalisation, no dropout, and the input has one channel.
+Deviations: no auxiliary classifiers, no local response normalization, no dropout, and the input has one channel.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from torchref.registry import register
 
-# (1x1), (1x1, 3x3), (1x1, 5x5), (pool, 1x1): the channels of one Inception block's paths, stage by stage.
+# Channels of the four paths of each Inception block, by stage: (1x1), (1x1, 3x3), (1x1, 5x5), (pool, 1x1).
 STAGES = (
     ((64, (96, 128), (16, 32), 32), (128, (128, 192), (32, 96), 64)),
     (
@@ -24,7 +24,7 @@ STAGES = (
 
 
 class Inception(nn.Module):
-    """Four paths side by side, joined on the channels."""
+    """Four parallel paths, concatenated along the channels."""
 
     def __init__(self, in_channels: int, c1: int, c2: tuple[int, int], c3: tuple[int, int], c4: int):
         super().__init__()
@@ -37,7 +37,7 @@ class Inception(nn.Module):
         self.p4_2 = nn.Conv2d(in_channels, c4, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the channels of all four paths."""
+        """Return the channels of all four paths."""
         p1 = F.relu(self.p1_1(x))
         p2 = F.relu(self.p2_2(F.relu(self.p2_1(x))))
         p3 = F.relu(self.p3_2(F.relu(self.p3_1(x))))
@@ -56,7 +56,7 @@ def _stage(in_channels: int, blocks: tuple, width: int) -> tuple[list[nn.Module]
 
 @register
 def googlenet(*, in_channels: int = 1, num_classes: int = 10, width_divisor: int = 1) -> nn.Sequential:
-    """Nine Inception blocks in three stages; ``width_divisor`` makes every layer thinner by that factor."""
+    """Nine Inception blocks in three stages; ``width_divisor`` divides the channels of every layer."""
     w = width_divisor
     b1 = nn.Sequential(
         nn.Conv2d(in_channels, 64 // w, kernel_size=7, stride=2, padding=3),

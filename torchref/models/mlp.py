@@ -9,7 +9,7 @@ from torchref.registry import register
 
 @register
 def mlp(*, num_inputs: int = 784, num_hiddens: int = 256, num_classes: int = 10) -> nn.Sequential:
-    """One hidden layer of ReLU units over the flattened image."""
+    """One hidden layer with ReLU, for flattened images."""
     return nn.Sequential(
         nn.Flatten(),
         nn.Linear(num_inputs, num_hiddens),
@@ -27,7 +27,7 @@ def mlp_dropout(
     p1: float = 0.2,
     p2: float = 0.5,
 ) -> nn.Sequential:
-    """Two hidden layers, the units of each dropped at random while training."""
+    """Two hidden layers with dropout."""
     return nn.Sequential(
         nn.Flatten(),
         nn.Linear(num_inputs, num_hiddens),
@@ -41,7 +41,7 @@ def mlp_dropout(
 
 
 class NamedMLP(nn.Module):
-    """One hidden layer, every layer an attribute."""
+    """One hidden layer; every layer is an attribute."""
 
     def __init__(self, num_inputs: int, num_hiddens: int, num_classes: int):
         super().__init__()
@@ -50,18 +50,18 @@ class NamedMLP(nn.Module):
         self.output = nn.Linear(num_hiddens, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the logits of each example."""
+        """Return the logits of each example."""
         return self.output(self.act(self.hidden(x)))
 
 
 @register
 def mlp_named(*, num_inputs: int = 784, num_hiddens: int = 256, num_classes: int = 10) -> NamedMLP:
-    """One hidden layer of ReLU units, the layers named."""
+    """One hidden layer with ReLU; the layers have names."""
     return NamedMLP(num_inputs, num_hiddens, num_classes)
 
 
 class FunctionalMLP(nn.Module):
-    """One hidden layer, its activation a function call."""
+    """One hidden layer; the activation is a function call."""
 
     def __init__(self, num_inputs: int, num_hiddens: int, num_classes: int):
         super().__init__()
@@ -69,18 +69,18 @@ class FunctionalMLP(nn.Module):
         self.out = nn.Linear(num_hiddens, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the logits of each example."""
+        """Return the logits of each example."""
         return self.out(F.relu(self.hidden(x)))
 
 
 @register
 def mlp_functional(*, num_inputs: int = 20, num_hiddens: int = 256, num_classes: int = 10) -> FunctionalMLP:
-    """One hidden layer of ReLU units over twenty features."""
+    """One hidden layer with ReLU, for twenty features."""
     return FunctionalMLP(num_inputs, num_hiddens, num_classes)
 
 
 class FancyMLP(nn.Module):
-    """A layer used twice, a constant that is not trained, and control flow that depends on the values."""
+    """A layer that is used twice, a constant, and control flow that depends on values."""
 
     def __init__(self, num_units: int):
         super().__init__()
@@ -88,7 +88,7 @@ class FancyMLP(nn.Module):
         self.linear = nn.Linear(num_units, num_units)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the sum of the outputs, scaled until their norm is at most 1 and not below 0.8."""
+        """Return the sum of the outputs, halved until their norm is at most 1, then times 10 if it is below 0.8."""
         x = F.relu(self.linear(x) @ self.rand_weight + 1)
         x = self.linear(x)
         while x.norm() > 1:
@@ -100,20 +100,20 @@ class FancyMLP(nn.Module):
 
 @register
 def fancy_mlp(*, num_units: int = 20) -> FancyMLP:
-    """A layer used twice, with control flow between."""
+    """A layer that is used twice, with control flow in between."""
     return FancyMLP(num_units)
 
 
 @register
 def shared_linear() -> nn.Sequential:
-    """One linear layer applied twice: with weight 3, input 1 gives 9, and the gradient of the weight is 6."""
+    """One linear layer, applied twice: for weight 3 and input 1, the output is 9 and the weight's gradient is 6."""
     linear = nn.Linear(1, 1, bias=False)
     return nn.Sequential(linear, linear)
 
 
 @register
 def shared_mlp(*, num_inputs: int = 4, num_hiddens: int = 8) -> nn.Sequential:
-    """A perceptron whose second and third hidden layers are one."""
+    """A perceptron whose second and third hidden layers are the same module."""
     first = nn.Linear(num_inputs, num_hiddens)
     shared = nn.Linear(num_hiddens, num_hiddens)
     last = nn.Linear(num_hiddens, 1)

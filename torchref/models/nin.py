@@ -9,7 +9,7 @@ from torchref.registry import register
 
 
 def nin_block(in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int) -> nn.Sequential:
-    """A convolution and two of 1x1 pixels, each with ReLU."""
+    """Return a convolution and two 1x1 convolutions, each with ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding),
         nn.ReLU(),
@@ -40,7 +40,7 @@ def _nin(pool: nn.Module, in_channels: int, num_classes: int, channels: tuple[in
 def nin(
     *, in_channels: int = 1, num_classes: int = 10, num_channels: tuple[int, ...] = (96, 256, 384)
 ) -> nn.Sequential:
-    """Four blocks, the last one's channels the classes, averaged over the image."""
+    """Four blocks; the channels of the last one are the classes and are averaged over the image."""
     return _nin(nn.AdaptiveAvgPool2d((1, 1)), in_channels, num_classes, num_channels)
 
 
@@ -48,5 +48,5 @@ def nin(
 def nin_avgpool(
     *, in_channels: int = 1, num_classes: int = 10, num_channels: tuple[int, ...] = (96, 256, 384)
 ) -> nn.Sequential:
-    """The same with an average over a fixed window of 5x5, for images of 224x224 pixels."""
+    """NiN with an average over a fixed 5x5 window, for images of 224x224 pixels."""
     return _nin(nn.AvgPool2d(5), in_channels, num_classes, num_channels)

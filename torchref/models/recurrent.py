@@ -12,7 +12,7 @@ from torchref.registry import register
 
 
 class LanguageModel(nn.Module):
-    """From the ids of characters to logits for the characters that follow them, with the state in and out."""
+    """Character language model: maps ids and a state to logits of the next characters and the new state."""
 
     def __init__(self, rnn: nn.Module, vocab_size: int, num_outputs: int):
         super().__init__()
@@ -21,7 +21,7 @@ class LanguageModel(nn.Module):
         self.dense = nn.Linear(num_outputs, vocab_size)
 
     def forward(self, inputs: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Returns the logits of all steps, those of one step together, and the state after the last."""
+        """Return the logits of all steps, step by step, and the state after the last step."""
         x = F.one_hot(inputs.long(), self.vocab_size).to(self.dense.weight.dtype)
         y, state = self.rnn(x, state)
         return self.dense(y.reshape(-1, y.shape[-1])), state
@@ -36,7 +36,7 @@ def rnn_lm(
     bidirectional: bool = False,
     dropout: float = 0.0,
 ) -> LanguageModel:
-    """A language model of Elman's recurrent layers."""
+    """A language model with Elman's recurrent layers."""
     rnn = nn.RNN(vocab_size, num_hiddens, num_layers, bidirectional=bidirectional, dropout=dropout)
     return LanguageModel(rnn, vocab_size, num_hiddens * (1 + bidirectional))
 
@@ -50,7 +50,7 @@ def gru_lm(
     bidirectional: bool = False,
     dropout: float = 0.0,
 ) -> LanguageModel:
-    """A language model of gated recurrent units."""
+    """A language model with gated recurrent units."""
     rnn = nn.GRU(vocab_size, num_hiddens, num_layers, bidirectional=bidirectional, dropout=dropout)
     return LanguageModel(rnn, vocab_size, num_hiddens * (1 + bidirectional))
 
@@ -64,6 +64,6 @@ def lstm_lm(
     bidirectional: bool = False,
     dropout: float = 0.0,
 ) -> LanguageModel:
-    """A language model of long short-term memory."""
+    """A language model with long short-term memory."""
     rnn = nn.LSTM(vocab_size, num_hiddens, num_layers, bidirectional=bidirectional, dropout=dropout)
     return LanguageModel(rnn, vocab_size, num_hiddens * (1 + bidirectional))

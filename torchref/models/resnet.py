@@ -1,6 +1,6 @@
 """ResNet of "Deep residual learning for image recognition" (arXiv:1512.03385).
 
-Deviations: convolutions have a bias, the shortcut's convolution has no batch normalisation, and the input has one
+Deviations: convolutions have a bias, the convolution of the shortcut has no batch normalization, and the input has one
 channel.
 """
 
@@ -11,7 +11,7 @@ from torchref.registry import register
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions whose output is added to the input, or to a 1x1 convolution of it."""
+    """Two 3x3 convolutions whose output is added to the input, or to a 1x1 convolution of the input."""
 
     def __init__(self, in_channels: int, num_channels: int, use_1x1conv: bool = False, stride: int = 1):
         super().__init__()
@@ -24,7 +24,7 @@ class Residual(nn.Module):
         self.bn2 = nn.BatchNorm2d(num_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the rectified sum of the two branches."""
+        """Return the ReLU of the sum of the two branches."""
         y = F.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         if self.conv3 is not None:
@@ -33,7 +33,7 @@ class Residual(nn.Module):
 
 
 def resnet_block(in_channels: int, num_channels: int, num_residuals: int, first_block: bool = False) -> nn.Sequential:
-    """Residual blocks of one width; the first halves the image, except in the network's first block."""
+    """Return residual blocks of one width; the first halves the image, except in the network's first block."""
     blocks = []
     for i in range(num_residuals):
         if i == 0 and not first_block:
