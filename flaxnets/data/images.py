@@ -52,7 +52,7 @@ def fit_images(
         if tuple(size) != tuple(input_shape[1:]):
             x = jax.image.resize(x, (n, *input_shape), "bilinear")
     if x.shape[1:] != tuple(input_shape):
-        raise ValueError(f"images of shape {images.shape[1:]} cannot be made to fit an input of shape {input_shape}")
+        raise ValueError(f"images of shape {images.shape[1:]} do not fit an input of shape {input_shape}")
     return x
 
 

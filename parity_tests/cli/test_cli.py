@@ -135,7 +135,7 @@ ERRORS = {
     "no top": ([*PREDICT, "--top", "0"], 2, "--top must be positive, got 0"),
     "text for images": (["predict", "runs/text", "cat.png"], 2, "runs/text is for language; only networks for images"),
     "missing image": (["predict", "runs/mlp", "cow.png"], 1, "error: cow.png: cannot be read: No such file or"),
-    "no image": (["predict", "runs/mlp", "text.png"], 1, "text.png: no image that Pillow knows, it begins with 6e 6f"),
+    "no image": (["predict", "runs/mlp", "text.png"], 1, "text.png: not an image that Pillow can read, it begins"),
     "bright image": (["predict", "runs/mlp", "bright.tif"], 1, "bright.tif: gray values from 0.0 to 300.0, expected"),
     "torn image": (["predict", "runs/mlp", "torn.png"], 1, "torn.png: damaged, Pillow says: image file is truncated"),
     "a folder": (["predict", "runs/mlp", "runs"], 1, "runs: a folder without images"),
@@ -150,7 +150,7 @@ ERRORS = {
     "no folder": (["export", "runs/mlp", "--to", "torch", "--output", "x/y.pt"], 2, "y.pt: there is no folder x"),
     "a folder to write": (["export", "runs/line", "--to", "torch", "--output", "runs"], 2, "--output runs: cannot"),
     "points to show": (["show", "runs/line"], 2, "runs/line is for regression; only networks for images can be shown"),
-    "no image to show": (["show", "runs/mlp", "text.png"], 2, "text.png: no image that Pillow knows"),
+    "no image to show": (["show", "runs/mlp", "text.png"], 2, "text.png: not an image that Pillow can read"),
     "a file to draw into": (["show", "runs/mlp", "--output", "cat.png"], 2, "--output cat.png: cannot write there: "),
 }  # fmt: skip
 

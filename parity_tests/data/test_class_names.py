@@ -156,7 +156,7 @@ def test_a_run_evaluates_with_its_columns_and_may_skip_bad_files(tmp_path, capsy
     assert evaluated(capsys, run)[0].endswith("2 examples")
     (tmp_path / "pets/cat/1.png").write_bytes(b"")
     assert main(["evaluate", str(run), "--split", "all"]) == 2
-    assert f"1 cannot be used. Fix: repair them, or leave them out with --bad-files skip:\n{tmp_path}" in (
+    assert f"1 cannot be used. Fix: repair them, or skip them with --bad-files skip:\n{tmp_path}" in (
         capsys.readouterr().err
     )
     head, rows = evaluated(capsys, run, "--split", "all", "--bad-files", "skip")

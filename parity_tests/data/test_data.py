@@ -178,7 +178,7 @@ def test_images_of_the_right_shape_are_only_scaled(rng):
 
 @pytest.mark.parametrize("shape", [(5,), (2, 3, 4, 5), ()])
 def test_images_that_cannot_fit_raise(shape):
-    with pytest.raises(ValueError, match=r"images of shape \(1, 4, 4\) cannot be made to fit"):
+    with pytest.raises(ValueError, match=r"images of shape \(1, 4, 4\) do not fit"):
         fit_images(np.zeros((2, 1, 4, 4), np.uint8), shape)
 
 
@@ -385,7 +385,7 @@ def test_files_that_are_there_are_not_fetched(openml, tmp_path: Path, rng):
 ALTERED: dict[str, tuple[str, Callable[[bytes], bytes | None], str]] = {
     "a bit": ("openml.npz", lambda c: c[:500] + bytes([c[500] ^ 1]) + c[501:], "changed since the download"),
     "half": ("openml.npz", lambda c: c[: len(c) // 2], "changed since the download"),
-    "digest": ("openml.npz.sha256", lambda c: b"0" * 64, "has 0{64}; delete both, and fetch it again"),
+    "digest": ("openml.npz.sha256", lambda c: b"0" * 64, "has 0{64}. Fix: delete both files and download again"),
     "empty digest": ("openml.npz.sha256", lambda c: b"", "openml.npz.sha256 has no digest"),
     "no digest": ("openml.npz.sha256", lambda c: None, "openml.npz.sha256 has no digest"),
 }
