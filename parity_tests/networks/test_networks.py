@@ -22,7 +22,8 @@ every_network = pytest.mark.parametrize("case", NETWORKS, ids=lambda case: case.
 @pytest.mark.parametrize("case", [*NETWORKS, *VARIANTS], ids=str)
 def test_outputs_gradients_and_buffers_are_torchs(case: Network, rng: np.random.Generator):
     pair, inputs = case.pair(), case.inputs(rng)
-    # The proof is in float64; float32 is the product, and is compiled as it is for people.
+    # Equality is proved in float64. To save time, float32 is tested only compiled, but with the compiler options that
+    # training uses.
     print(assert_parity(*pair, *inputs, dtypes=["float64"], **case.check))
     print(assert_parity(*pair, *inputs, dtypes=["float32"], runs=["jit"], compiler_options=PRODUCTION, **case.check))
 
