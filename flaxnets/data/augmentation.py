@@ -3,13 +3,15 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image, ImageOps
+
+from flaxnets.settings import PROBABILITY, Range, find_out_of_range
 
 _CROP_RATIOS = math.log(3 / 4), math.log(4 / 3)  # logarithms of width / height, as in torchvision and timm
 _ERASED_AREAS, _ERASED_RATIOS = (0.02, 1 / 3), (math.log(0.3), math.log(1 / 0.3))
@@ -38,23 +40,16 @@ class Augmentation:
     ([3.0, 2.0, 1.0, 0.0], [7])
     """
 
-    crop_area: float = 1.0
-    crop_padding: int = 0
-    flip: float = 0.0
-    erase: float = 0.0
-    mixup: float = 0.0
+    crop_area: Annotated[float, Range("above 0 and at most 1", lambda value: 0 < value <= 1)] = 1.0
+    crop_padding: Annotated[int, Range("0 or more pixels", lambda value: value >= 0)] = 0
+    flip: Annotated[float, PROBABILITY] = 0.0
+    erase: Annotated[float, PROBABILITY] = 0.0
+    mixup: Annotated[float, Range("0 or more", lambda value: 0 <= value < math.inf)] = 0.0
 
     def __post_init__(self) -> None:
-        checks = {
-            "crop_area": (0 < self.crop_area <= 1, "above 0 and at most 1"),
-            "crop_padding": (self.crop_padding >= 0, "0 or more pixels"),
-            "flip": (0 <= self.flip <= 1, "a probability"),
-            "erase": (0 <= self.erase <= 1, "a probability"),
-            "mixup": (0 <= self.mixup < math.inf, "0 or more"),
-        }
-        for name, (holds, expected) in checks.items():
-            if not holds:
-                raise ValueError(f"{name} must be {expected}, got {getattr(self, name)}")
+        wrong = find_out_of_range(Augmentation, self)
+        if wrong:
+            raise ValueError(f"{wrong.name} must be {wrong.expected}, got {wrong.value}")
 
     def __call__(
         self,

@@ -12,6 +12,7 @@ True
 
 from flaxnets.parity.causes import Cause as Cause
 from flaxnets.parity.check import GATES as GATES
+from flaxnets.parity.check import CheckOptions as CheckOptions
 from flaxnets.parity.check import assert_parity as assert_parity
 from flaxnets.parity.check import check as check
 from flaxnets.parity.masks import shared_masks as shared_masks
@@ -31,4 +32,5 @@ from flaxnets.parity.state import randomize as randomize
 from flaxnets.parity.state import transfer as transfer
 from flaxnets.parity.training.batches import random_batches as random_batches
 from flaxnets.parity.training.report import TrainingReport as TrainingReport
+from flaxnets.parity.training.trajectories import TrainingOptions as TrainingOptions
 from flaxnets.parity.training.trajectories import check_training as check_training

@@ -31,17 +31,43 @@ _ANY = Call((), {}, training=True, dtype="float64")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Options:
-    modes: Sequence[str]
-    dtypes: Sequence[str]
-    runs: Sequence[str]
-    gates: Mapping[str, tuple[float, float]]
-    float32_gradients: str
-    compiler_options: dict[str, Any] | None
-    seed: int
-    progress: Callable[[str], None] | None
+class CheckOptions:
+    """Options of :func:`check` and :func:`assert_parity`.
+
+    Attributes:
+        modes: Any of ``"train"`` and ``"eval"``.
+        dtypes: Any of ``"float64"`` (the proof) and ``"float32"`` (the product).
+        runs: Any of ``"eager"`` and ``"jit"``.
+        weights: ``"random"`` adds noise to all parameters, biases and running statistics, so that no zero hides a
+            fault; ``"torch"`` uses torch's values.
+        seed: Seed of weights, cotangents and dropout.
+        gates: For each dtype, the largest error that passes: of outputs and buffers, and of gradients.
+        float32_gradients: ``"torch"`` measures float32 gradients against torch's; ``"float64"`` measures both sides
+            against torch's float64 gradients, and Flax's error may be twice torch's. Deep networks need this: their
+            float32 gradients differ between torch's own memory formats.
+        compiler_options: Compiler options of ``jax.jit``.
+        gradients: Whether to compare gradients. Large models need less memory and time without gradients.
+        modules: Whether the report of equal modules lists the error of each submodule.
+        progress: Function that is called with the name of each phase when the phase begins.
+
+    >>> CheckOptions(modes=("eval",)).seed
+    0
+    """
+
+    modes: Sequence[str] = ("train", "eval")
+    dtypes: Sequence[str] = ("float64", "float32")
+    runs: Sequence[str] = ("eager", "jit")
+    weights: Literal["random", "torch"] = "random"
+    seed: int = 0
+    gates: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=lambda: GATES)
+    float32_gradients: Literal["torch", "float64"] = "torch"
+    compiler_options: dict[str, Any] | None = None
+    gradients: bool = True
+    modules: bool = False
+    progress: Callable[[str], None] | None = None
 
     def say(self, phase: str) -> None:
+        """Report the beginning of a phase."""
         if self.progress is not None:
             self.progress(phase)
 
@@ -51,18 +77,8 @@ def check(
     flax_module: nnx.Module,
     *inputs: Any,
     kwargs: Mapping[str, Any] | None = None,
-    modes: Sequence[str] = ("train", "eval"),
-    dtypes: Sequence[str] = ("float64", "float32"),
-    runs: Sequence[str] = ("eager", "jit"),
-    weights: Literal["random", "torch"] = "random",
-    seed: int = 0,
-    gates: Mapping[str, tuple[float, float]] = GATES,
-    float32_gradients: Literal["torch", "float64"] = "torch",
-    compiler_options: dict[str, Any] | None = None,
     matching: Matching | Names | None = None,
-    gradients: bool = True,
-    modules: bool = False,
-    progress: Callable[[str], None] | None = None,
+    **options: Any,
 ) -> Report:
     """Compare the names, shapes, outputs, gradients and buffers of two modules. Neither module is changed.
 
@@ -75,22 +91,9 @@ def check(
         flax_module: the module to compare: of NNX or Linen, or a callable pytree as in Equinox.
         *inputs: the arguments of the call: numpy arrays or nested tuples of numpy arrays, in torch's axis order.
         kwargs: keyword arguments of the call.
-        modes: any of ``"train"`` and ``"eval"``.
-        dtypes: any of ``"float64"`` (the proof) and ``"float32"`` (the product).
-        runs: any of ``"eager"`` and ``"jit"``.
-        weights: ``"random"`` adds noise to all parameters, biases and running statistics, so that no zero hides a
-            fault; ``"torch"`` uses torch's values.
-        seed: the seed of weights, cotangents and dropout.
-        gates: for each dtype, the largest error that passes: of outputs and buffers, and of gradients.
-        float32_gradients: ``"torch"`` measures float32 gradients against torch's; ``"float64"`` measures both sides
-            against torch's float64 gradients, and Flax's error may be twice torch's. Deep networks need this: their
-            float32 gradients differ between torch's own memory formats.
-        compiler_options: compiler options of ``jax.jit``.
         matching: a matching that :func:`flaxnets.parity.match` returned, or the value of its argument ``names``. By
             default a :class:`flaxnets.nn.Module` must have torch's names, and other modules get a suggested matching.
-        gradients: whether to compare gradients. Large models need less memory and time without gradients.
-        modules: whether the report of equal modules lists the error of each submodule.
-        progress: a function that is called with the name of each phase when the phase begins.
+        **options: Fields of :class:`CheckOptions`.
 
     Returns:
         A report; ``report.passed`` says whether the two are one function.
@@ -105,17 +108,17 @@ def check(
     title = f"{type(torch_module).__name__} / {type(flax_module).__name__}"
     require_module(torch_module)
     flax_module = as_nnx(flax_module, torch_module, *inputs)
-    options = _Options(modes, dtypes, runs, gates, float32_gradients, compiler_options, seed, progress)
+    settings = CheckOptions(**options)
     with jax.enable_x64(True), jax.default_matmul_precision("float32"):
         torch_module, flax_module = copy.deepcopy(torch_module).double(), prepare_flax(flax_module, _ANY)
-        rng = np.random.default_rng(seed) if weights == "random" else None
+        rng = np.random.default_rng(settings.seed) if settings.weights == "random" else None
         if rng is not None:
             randomize_parameters(torch_module, rng)
         arguments = jax.tree.map(_rounded, (inputs, dict(kwargs or {})))
-        call = Call(*arguments, training="eval" not in modes, dtype="float64", gradients=gradients)
+        call = Call(*arguments, training="eval" not in settings.modes, dtype="float64", gradients=settings.gradients)
         try:
-            problems, pair = _pair(torch_module, flax_module, call, matching, options, rng)
-            report = Report(title) if pair is None else _compare(title, pair, call, options)
+            problems, pair = _pair(torch_module, flax_module, call, matching, settings, rng)
+            report = Report(title) if pair is None else _compare(title, pair, call, settings)
         except Exception:
             require_call(torch_module, call)
             raise
@@ -123,13 +126,13 @@ def check(
             return dataclasses.replace(report, problems=tuple(problems))
         report = dataclasses.replace(report, problems=(*problems, *report.problems))
         if report.problems or report.failures:
-            call = _failing_call(report, call, options)
+            call = _failing_call(report, call, settings)
             require_comparable(pair, call)
-            options.say("locating the first module that differs")
-            location, table = locate(pair, call, options.gates.get("float64", GATES["float64"]))
+            settings.say("locating the first module that differs")
+            location, table = locate(pair, call, settings.gates.get("float64", GATES["float64"]))
             report = dataclasses.replace(report, location=location, modules=table)
-        elif modules:
-            options.say("comparing the submodules")
+        elif settings.modules:
+            settings.say("comparing the submodules")
             report = dataclasses.replace(report, modules=rows(record(pair, call), None, GATES["float64"][0]))
     layouts = pair.layout.describe() if pair.layout else ()
     seconds = time.perf_counter() - started
@@ -168,7 +171,7 @@ def _pair(
     flax_module: nnx.Module,
     call: Call,
     matching: Any,
-    options: _Options,
+    options: CheckOptions,
     rng: np.random.Generator | None,
 ) -> tuple[list[str], Pair | None]:
     """Copy torch's weights to the Flax module; return the differences of names, and the pair if it can be compared.
@@ -196,7 +199,7 @@ def _pair(
         return problems, None  # a module whose names are wrong need not run
 
 
-def _compare(title: str, pair: Pair, call: Call, options: _Options) -> Report:
+def _compare(title: str, pair: Pair, call: Call, options: CheckOptions) -> Report:
     problems: list[str] = []
     differences: list[Difference] = []
     for mode in options.modes:
@@ -230,7 +233,7 @@ def _structure_problems(expected: Outcome, found: Outcome, setting: str) -> list
     return [f"outputs ({setting}): torch gives {describe(expected.outputs)}, Flax {describe(found.outputs)}"]
 
 
-def _failing_call(report: Report, call: Call, options: _Options) -> Call:
+def _failing_call(report: Report, call: Call, options: CheckOptions) -> Call:
     """Return the call in the mode whose difference is the largest, in float64."""
     mode = report.failures[0].setting.split()[0] if report.failures else options.modes[0]
     return dataclasses.replace(call, training=mode == "train", dtype="float64")

@@ -43,6 +43,38 @@ _NEAR = 1e6
 _RECORDED = 50_000_000
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions:
+    """Options of :func:`check_training`.
+
+    Attributes:
+        torch_scheduler: Function from an optimizer to a scheduler of ``torch.optim.lr_scheduler``, which takes a step
+            after each update.
+        torch_clip: Function that is called with the parameters between the gradients and the update, such as
+            ``lambda parameters: torch.nn.utils.clip_grad_norm_(parameters, 1.0)``.
+        mode: ``"eval"`` trains with dropout off and constant running statistics.
+        weights: ``"random"`` moves all weights and buffers off their initial values, so that no zero hides a fault;
+            ``"torch"`` uses torch's values.
+        seed: Seed of all random numbers.
+
+    Raises:
+        ValueError: For another mode.
+
+    >>> TrainingOptions(mode="eval").seed
+    0
+    """
+
+    torch_scheduler: Callable[[torch.optim.Optimizer], Any] | None = None
+    torch_clip: Callable[[list[torch.nn.Parameter]], Any] | None = None
+    mode: Literal["train", "eval"] = "train"
+    weights: Literal["random", "torch"] = "random"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("train", "eval"):
+            raise ValueError(f"mode: {self.mode!r}. Expected 'train' or 'eval'")
+
+
 def check_training(
     torch_module: torch.nn.Module,
     flax_module: Any,
@@ -52,11 +84,7 @@ def check_training(
     torch_optimizer: Callable[[Any], torch.optim.Optimizer] | torch.optim.Optimizer,
     optimizer: Any,
     matching: Matching | Mappings | None = None,
-    torch_scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
-    torch_clip: Callable[[list[torch.nn.Parameter]], Any] | None = None,
-    mode: Literal["train", "eval"] = "train",
-    weights: Literal["random", "torch"] = "random",
-    seed: int = 0,
+    **options: Any,
 ) -> TrainingReport:
     """Compare a training in torch with the same training in Flax, step by step, in float64.
 
@@ -84,14 +112,7 @@ def check_training(
         optimizer: one of :mod:`flaxnets.optim` or of optax.
         matching: which Flax variable is which tensor, as :func:`flaxnets.parity.match` returns it, or what its
             ``names`` takes. Suggested if None, unless the names are equal.
-        torch_scheduler: from an optimizer to a scheduler of ``torch.optim.lr_scheduler``, which takes a step after
-            each update.
-        torch_clip: called with the parameters between the gradients and the update, such as
-            ``lambda parameters: torch.nn.utils.clip_grad_norm_(parameters, 1.0)``.
-        mode: ``"eval"`` trains with dropout off and constant running statistics.
-        weights: ``"random"`` moves all weights and buffers off their initial values, so that no zero hides a fault;
-            ``"torch"`` takes them as they are.
-        seed: of all random numbers.
+        **options: Fields of :class:`TrainingOptions`.
 
     Returns:
         A report; ``report.passed`` says whether the trainings are equal.
@@ -122,8 +143,7 @@ def check_training(
         raise TypeError(
             f"optimizer: {optimizer!r}. Expected an optimizer of optax or flaxnets.optim. Fix: optax.sgd(0.1)"
         )
-    if mode not in ("train", "eval"):
-        raise ValueError(f"mode: {mode!r}. Expected 'train' or 'eval'")
+    settings = TrainingOptions(**options)
     torch_loss, flax_loss = losses(loss)
     make_optimizer = _optimizer_factory(torch_optimizer, torch_module)
     listed = [as_batch(batch, n) for n, batch in enumerate(batches)]
@@ -131,11 +151,13 @@ def check_training(
         raise ValueError("batches: there are none. Expected one for each training step")
     title = f"{type(torch_module).__name__} / {type(flax_module).__name__}"
     flax_module = as_nnx(flax_module, torch_module, *listed[0].inputs)
-    call = Call(listed[0].inputs, {}, training=mode == "train", dtype="float64")
+    call = Call(listed[0].inputs, {}, training=settings.mode == "train", dtype="float64")
     with jax.enable_x64(True), jax.default_matmul_precision("float32"):
         twin = copy.deepcopy(torch_module).double().train(call.training)
         ours = prepare_flax(flax_module, call)
-        pair = _pair(twin, ours, call, matching, np.random.default_rng(seed) if weights == "random" else None)
+        pair = _pair(
+            twin, ours, call, matching, np.random.default_rng(settings.seed) if settings.weights == "random" else None
+        )
         training = Training(
             pair=pair,
             names=Names(ours, pair.matching),
@@ -144,10 +166,10 @@ def check_training(
             torch_loss=torch_loss,
             flax_loss=flax_loss,
             make_optimizer=make_optimizer,
-            make_scheduler=torch_scheduler,
-            clip=torch_clip,
+            make_scheduler=settings.torch_scheduler,
+            clip=settings.torch_clip,
             optimizer=optimizer,
-            seed=seed,
+            seed=settings.seed,
         )
         return _report(title, training)
 
