@@ -13,6 +13,7 @@ from flaxnets.optim.adaptive import Adadelta as Adadelta
 from flaxnets.optim.adaptive import Adagrad as Adagrad
 from flaxnets.optim.adaptive import RMSprop as RMSprop
 from flaxnets.optim.named import register_optimizer as register_optimizer
+from flaxnets.optim.schedules import register_schedule as register_schedule
 from flaxnets.optim.sgd import ASGD as ASGD
 from flaxnets.optim.sgd import SGD as SGD
 from flaxnets.optim.sgd import Rprop as Rprop

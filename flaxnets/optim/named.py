@@ -28,7 +28,7 @@ OPTIMIZERS = Registry[NamedOptimizer]("optimizer")
 
 
 def register_optimizer(name: str | None = None, **defaults: Any) -> Callable[[F], F]:
-    """Register an optimizer, so that :func:`flaxnets.training.make_optimizer` and ``--optimizer`` find it by its name.
+    """Register an optimizer for :func:`flaxnets.training.make_optimizer` and ``--optimizer``.
 
     Args:
         name: the name. The default is the name of the function in lower case.
