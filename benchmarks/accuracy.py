@@ -4,6 +4,7 @@
 goes into ``docs/accuracy.json`` as it comes, and ``docs/accuracy.md`` is the table of all of them.
 """
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -33,14 +34,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def compare(name: str) -> dict[str, Any]:
     """Trains a network and its twin; returns what came of both."""
     plan = make_plan(Options(arch=name))
-    plan.config["model_options"].update(OPTIONS.get(name, {}))
+    options = {**plan.config.model_options, **OPTIONS.get(name, {})}
+    plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, model_options=options))
     with Stopping() as stopping:
         records = fit_model(plan, plan.make_model(), stopping)
     score = f"test_{plan.task.score}"
     return {
         "network": name,
-        "input": "x".join(map(str, plan.config["input_shape"])),
-        "epochs": plan.config["epochs"],
+        "input": "x".join(map(str, plan.config.input_shape)),
+        "epochs": plan.config.epochs,
         "score": plan.task.score,
         "flaxnets": records[-1][score],
         "torch": fit_twin(plan)[-1][score],

@@ -13,7 +13,7 @@ import tyro
 from flaxnets import _startup
 from flaxnets._suggestions import suggest
 from flaxnets._version import __version__
-from flaxnets.cli.common import INTERRUPTED, SHELLS, Failure, UsageError, one_line_errors
+from flaxnets.cli.common import INTERRUPTED, SHELLS, Failure, UsageError, with_tyro_markers
 from flaxnets.cli.help import EXIT_STATUS
 from flaxnets.cli.memory import keep_memory
 
@@ -137,19 +137,20 @@ def _without_command(arguments: Sequence[str]) -> int:
     completion = first in ("--tyro-print-completion", "--tyro-write-completion")
     if completion and (not rest or rest[0] not in SHELLS):
         raise UsageError(f"{first} needs a shell, one of {', '.join(SHELLS)}")
+    if first == "--tyro-write-completion" and len(rest) < 2:
+        raise UsageError(f"Unrecognized options: {', '.join(arguments)}. Expected a shell and a file")
     if not completion and first not in ("-h", "--help"):
         what = "option" if first.startswith("-") else "command"
         known = ["--help", "--version", "--tyro-write-completion"] if what == "option" else [*COMMANDS]
         raise UsageError(f"unknown {what} {first!r}; {suggest(first, known)}")
     kinds = {name: _module(name).Options for name in COMMANDS}
     commands = [
-        Annotated[kind, tyro.conf.subcommand(name, description=kind.__doc__.splitlines()[0])]
+        Annotated[with_tyro_markers(kind), tyro.conf.subcommand(name, description=kind.__doc__.splitlines()[0])]
         for name, kind in kinds.items()
     ]
     every: Any = Union[tuple(commands)]  # noqa: UP007
     try:
-        with one_line_errors():
-            tyro.cli(every, prog="flaxnets", description=_DESCRIPTION, args=arguments)
+        tyro.cli(every, prog="flaxnets", description=_DESCRIPTION, args=arguments)
     except OSError as error:
         raise UsageError(f"{first} {' '.join(rest)}: cannot write there: {error.strerror}") from error
     return 0

@@ -1,22 +1,28 @@
-"""What the commands share: their errors, and how arguments become options."""
+"""What the commands share: errors, the parsing of command lines, runs and their data."""
 
 import contextlib
 import dataclasses
+import functools
 import io
-import itertools
-import math
 import os
+import shlex
 import signal
 import sys
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
 from flaxnets._startup import EXIT_STATUS as SIGNALS
-from flaxnets.cli.help import format_help, is_positional, literal_choices, metavar
-from flaxnets.registry import suggest
+from flaxnets._suggestions import suggest
+from flaxnets.cli.help import choices, field_docs, format_help, is_positional, metavar
+from flaxnets.run_config import DatasetName as DatasetName
+from flaxnets.run_config import Device as Device
+from flaxnets.run_config import File as File
+from flaxnets.run_config import Folder as Folder
+from flaxnets.settings import IS_PATH as IS_PATH
+from flaxnets.settings import REPEATED, Aliases, OneOf, fields_with, find_out_of_range, plain_hints
 
 if TYPE_CHECKING:
     from flaxnets.data import Dataset, Split
@@ -28,35 +34,31 @@ Options = TypeVar("Options")
 INTERRUPTED = SIGNALS[signal.SIGINT]  # the shell's exit status for a command that SIGINT ended
 SHELLS = ("bash", "zsh", "tcsh", "fish")
 
-IS_PATH = "path"  # marks an option in which ~ stands for the user's folder
 RunFolder = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN"), IS_PATH]
-File = Annotated[str | None, tyro.conf.arg(metavar="FILE"), IS_PATH]
-Folder = Annotated[str | None, tyro.conf.arg(metavar="FOLDER"), IS_PATH]
-DatasetName = Annotated[str | None, tyro.conf.arg(metavar="DATASET"), IS_PATH]
-Device = Annotated[str, tyro.conf.arg(metavar="DEVICE")]
 
 _LARGEST = 2**31  # JAX counts in 32 bits
 
 
 class UsageError(Exception):
-    """Something that was given cannot be used: exit status 2; the message says what and why."""
+    """An argument or a file cannot be used: exit status 2. The message names it and the reason."""
 
 
 class Failure(Exception):
-    """The work failed, although all that was given can be used: exit status 1."""
+    """The work failed, although all arguments can be used: exit status 1."""
 
 
-def parse(kind: type[Options], arguments: Sequence[str], prog: str) -> Options:
-    """Makes options of a command line; ``--help`` prints what they are and ends the program.
+def parse(kind: type[Options], arguments: Sequence[str], prog: str, default: Options | None = None) -> Options:
+    """Parse a command line. ``--help`` prints the options and ends the program.
 
     Args:
-        kind: a dataclass whose fields are the options. Those marked as ``IS_PATH`` get ``~`` expanded, also behind
-            ``folder:``, ``csv:`` and ``text:``.
-        arguments: what stands after the command's name.
-        prog: the command's name.
+        kind: a dataclass whose fields are the options. In a field with the marker ``IS_PATH`` a ``~`` is expanded, also
+            behind ``folder:``, ``csv:`` and ``text:``.
+        arguments: the words after the name of the command.
+        prog: the name of the command.
+        default: options to use where the command line has none. ``--no-x`` then unsets the flag ``x``.
 
     Raises:
-        UsageError: for an option, a choice or a value that there is not; a mistyped one is told what is near.
+        UsageError: for an unknown option or choice, with similar names, or a value of a wrong type or out of range.
 
     >>> import dataclasses
     >>> @dataclasses.dataclass(frozen=True)
@@ -69,84 +71,220 @@ def parse(kind: type[Options], arguments: Sequence[str], prog: str) -> Options:
     Traceback (most recent call last):
     flaxnets.cli.common.UsageError: unknown --shape 'squre'; did you mean 'square'?
     """
-    _check_names(kind, arguments)
-    if {"-h", "--help"} & {*arguments}:
+    wants_help = bool({"-h", "--help"} & {*arguments})
+    words = _CommandLine(kind, prog, arguments, negatable=default is not None).checked(needs_all=not wants_help)
+    if wants_help:
         print(format_help(kind, prog))
         raise SystemExit(0)
-    with one_line_errors():
-        options: Any = tyro.cli(kind, prog=prog, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
-    return dataclasses.replace(options, **_checked_values(options))
+    parser_kind: Any = with_tyro_markers(kind)
+    defaults = {} if default is None else {"default": parser_kind(**_values(default))}
+    flags = (tyro.conf.FlagCreatePairsOff,) if default is None else ()
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # the words were checked: this error would be a box of text
+            options = tyro.cli(parser_kind, prog=prog, args=words, config=flags, console_outputs=False, **defaults)
+    except SystemExit as ended:
+        raise UsageError(f"cannot parse {shlex.join(arguments)}; see {prog} --help") from ended
+    found: Any = expand_paths(kind(**_values(options)))
+    check_values(found)
+    return found
 
 
-def _check_names(kind: Any, arguments: Sequence[str]) -> None:
-    """Says what is near a mistyped option or choice, which the parser does not."""
-    hints = typing.get_type_hints(kind)
-    fields = [field.name for field in dataclasses.fields(kind)]
-    choices = {f"--{name.replace('_', '-')}": literal_choices(hints[name]) for name in fields}
-    for argument, after in itertools.pairwise([*arguments, ""]):
-        name, equals, value = argument.partition("=")
-        name = name.replace("_", "-")
-        if not argument.startswith("--") or name in ("--help", "--"):
-            continue
-        if name not in choices:
-            raise UsageError(f"unknown option {name}; {suggest(name, [*choices, '--help'])}")
-        value = value if equals else after
-        if choices[name] and value and value not in choices[name]:
-            raise UsageError(f"unknown {name} {value!r}; {suggest(value, choices[name])}")
+def _values(options: Any) -> dict[str, Any]:
+    return {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
 
 
-def _checked_values(options: Any) -> dict[str, Any]:
-    """Returns values in which paths are expanded; UsageError for what no option can be."""
-    hints, values = typing.get_type_hints(type(options), include_extras=True), {}
-    for field in dataclasses.fields(options):
-        hint, value = hints[field.name], getattr(options, field.name)
-        name = metavar(hint) if is_positional(hint) else f"--{field.name.replace('_', '-')}"
+@functools.cache
+def with_tyro_markers(kind: Any) -> Any:
+    """Return a dataclass of options with tyro's markers for our own, so that tyro parses and completes them."""
+    hints, fields = typing.get_type_hints(kind, include_extras=True), []
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        for marker in getattr(hint, "__metadata__", ()):
+            if marker == REPEATED:
+                hint = tyro.conf.UseAppendAction[hint]
+            elif isinstance(marker, Aliases):
+                hint = Annotated[hint, tyro.conf.arg(aliases=marker.aliases)]
+            elif isinstance(marker, OneOf) and marker.listed:
+                names = tyro.extras.literal_type_from_choices(marker.names())
+                hint = Annotated[hint, tyro.conf.arg(constructor=names)]
+        default = {} if field.default is dataclasses.MISSING else {"default": field.default}
+        fields.append((field.name, hint, dataclasses.field(**default)))
+    made = dataclasses.make_dataclass(kind.__name__, fields, frozen=True)
+    made.__doc__ = kind.__doc__
+    return made
+
+
+class _CommandLine:
+    """The words of a command line, checked in the order in which they stand.
+
+    Tyro reports an error as a box of text and has no public interface to the error itself.
+    """
+
+    def __init__(self, kind: Any, prog: str, arguments: Sequence[str], *, negatable: bool):
+        self._kind, self._prog, self._words, self._negatable = kind, prog, [*arguments], negatable
+        self._hints = typing.get_type_hints(kind, include_extras=True)
+        self._types = dict(plain_hints(kind))
+        fields = [*dataclasses.fields(kind)]
+        self._positional = [field for field in fields if is_positional(self._hints[field.name])]
+        self._options = {flag_of(field.name): field for field in fields if field not in self._positional}
+        self._aliases = {
+            alias: flag
+            for flag, field in self._options.items()
+            for marker in getattr(self._hints[field.name], "__metadata__", ())
+            if isinstance(marker, Aliases)
+            for alias in marker.aliases
+        }
+
+    def checked(self, *, needs_all: bool) -> list[str]:
+        """Return the words with the newest names of options.
+
+        Args:
+            needs_all: whether an option that is required and missing is an error.
+
+        Raises:
+            UsageError: for the first word that is wrong.
+        """
+        found, positional, given = [], [], set()
+        words = self._words[::-1]
+        while words:
+            word = words.pop()
+            if word in ("-h", "--help"):
+                continue
+            if not word.startswith("--") or word == "--":
+                positional.append(word)
+                found.append(word)
+                continue
+            name, equals, value = word.partition("=")
+            name = self._known_name(f"--{name.removeprefix('--').replace('_', '-')}")
+            given.add(name)
+            values = [value] if equals else self._values_after(name, words)
+            self._check(name, values, equals)
+            found += [f"{name}={value}"] if equals else [name, *values]
+        if needs_all:
+            self._check_complete(positional, given)
+        return found
+
+    def _known_name(self, name: str) -> str:
+        name = self._aliases.get(name, name)
+        field = self._options.get(f"--{name.removeprefix('--no-')}")
+        negated = self._negatable and field is not None and self._types[field.name] is bool
+        if name not in self._options and not negated:
+            raise UsageError(f"unknown option {name}; {suggest(name, [*self._options, '--help'])}")
+        return name
+
+    def _values_after(self, name: str, words: list[str]) -> list[str]:
+        """Take the values of an option from the words that follow, which are in reverse order."""
+        field = self._options.get(name)
+        if field is None or self._types[field.name] is bool:
+            return []
+        hint, values = self._hints[field.name], []
+        several = typing.get_origin(self._types[field.name]) is tuple and REPEATED not in hint.__metadata__
+        while words and not words[-1].startswith("--") and (several or not values):
+            values.append(words.pop())
+        if not values:
+            raise UsageError(f"{name} needs a value. Expected {metavar(hint)}")
+        return values
+
+    def _check(self, name: str, values: Sequence[str], equals: str) -> None:
+        field = self._options.get(name)
+        kind = bool if field is None else self._types[field.name]
+        if kind is bool:
+            if equals:
+                raise UsageError(f"{name} takes no value, got {values[0]!r}")
+            return
+        assert field is not None
+        known = choices(self._hints[field.name])
+        for value in values:
+            if known and value and value not in known:
+                raise UsageError(f"unknown {name} {value!r}; {suggest(value, known)}")
+            if kind in (int, float):
+                try:
+                    kind(value)
+                except ValueError as error:
+                    raise UsageError(f"Error parsing {name}: {error}") from error
+
+    def _check_complete(self, positional: Sequence[str], given: set[str]) -> None:
+        fields, docs = self._positional, field_docs(self._kind)
+        many = any(typing.get_origin(self._types[field.name]) is tuple for field in fields)
+        if len(positional) > len(fields) and not many:
+            raise UsageError(f"Unrecognized options: {' '.join(positional[len(fields) :])}")
+        required = [field for field in fields if field.default is dataclasses.MISSING]
+        missing = [f"{metavar(self._hints[f.name])} {docs.get(f.name, '')}" for f in required[len(positional) :]]
+        for name, field in self._options.items():
+            if field.default is dataclasses.MISSING and name not in given:
+                missing.append(f"{name} {metavar(self._hints[field.name])} {docs.get(field.name, '')}")
+        if missing:
+            raise UsageError(f"Missing from {self._prog}: {'; '.join(missing)}")
+
+
+def flag_of(name: str) -> str:
+    """Return the option of a field.
+
+    >>> flag_of("batch_size")
+    '--batch-size'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
+def expand_paths(options: Options) -> Options:
+    """Return options with the user's folder for ``~`` in fields with the marker ``IS_PATH``."""
+    fields: Any = options
+    values = {name: getattr(options, name) for name in fields_with(type(options), IS_PATH)}
+    paths = {
+        name: tuple(map(expand_user, value)) if isinstance(value, tuple) else expand_user(value)
+        for name, value in values.items()
+        if value is not None
+    }
+    return dataclasses.replace(fields, **paths)
+
+
+def check_values(options: Any) -> None:
+    """Check options against the markers of their fields.
+
+    Args:
+        options: a dataclass of options, from a command line or a file.
+
+    Raises:
+        UsageError: for text that cannot be a value, a number out of range, or a name that no registry has.
+    """
+    kind = type(options)
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for name, value in _values(options).items():
+        hint = hints[name]
+        shown = metavar(hint) if is_positional(hint) else flag_of(name)
         words = [value] if isinstance(value, str) else value if isinstance(value, tuple) else []
         if any(not word or "\0" in word for word in words):
-            raise UsageError(f"{name} must be a text without NUL, got {value!r}")
-        if type(value) is int and abs(value) >= _LARGEST and field.name != "seed":
-            raise UsageError(f"{name} must be below {_LARGEST}, got {value}")
-        if IS_PATH in getattr(hint, "__metadata__", ()) and words:
-            expanded = tuple(map(expand_user, words))
-            value = expanded if isinstance(value, tuple) else expanded[0]
-        values[field.name] = value
-    return values
+            raise UsageError(f"{shown} must be a text without NUL, got {value!r}")
+        for marker in getattr(hint, "__metadata__", ()):
+            if isinstance(marker, OneOf) and value is not None and not (marker.with_path and ":" in value):
+                known = [*marker.names()]
+                if value not in known:
+                    raise UsageError(f"unknown {shown} {value!r}; {suggest(value, known)}")
+    wrong = find_out_of_range(kind, options)
+    if wrong:
+        shown = metavar(hints[wrong.name]) if is_positional(hints[wrong.name]) else flag_of(wrong.name)
+        raise UsageError(f"{shown} must be {wrong.expected}, got {wrong.value}")
+    for name, value in _values(options).items():
+        if type(value) is int and abs(value) >= _LARGEST and name != "seed":
+            raise UsageError(f"{flag_of(name)} must be below {_LARGEST}, got {value}")
 
 
 def expand_user(path: str) -> str:
-    """Returns a path, or the name of a dataset in files, with the user's folder for ``~``.
+    """Return a path, or the name of a dataset in files, with the user's folder for ``~``.
 
     >>> expand_user("folder:~/pets") == f"folder:{os.path.expanduser('~')}/pets"
     True
     """
-    kind, colon, rest = path.partition(":")
-    return f"{kind}:{os.path.expanduser(rest)}" if colon and kind in IN_FILES else os.path.expanduser(path)
+    if ":" not in path:
+        return os.path.expanduser(path)
+    from flaxnets.data import map_path
 
-
-IN_FILES = ("folder", "csv", "text")  # the datasets whose names have a path
-
-
-@contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turns the boxes in which tyro writes its errors into the one line of a UsageError."""
-    box = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(box):
-            yield
-    except SystemExit as ended:
-        if not ended.code:
-            raise
-        rows = [row.strip("│ ") for row in box.getvalue().splitlines()[1:]]
-        body = itertools.takewhile(_is_text, itertools.dropwhile(lambda row: not _is_text(row), rows))
-        raise UsageError(" ".join(body)) from None
-
-
-def _is_text(row: str) -> bool:
-    return bool(row.strip("─-"))  # boxes are drawn with the one or the other, as the terminal can
+    mapped = map_path(path, os.path.expanduser)
+    return os.path.expanduser(path) if mapped == path else mapped
 
 
 def open_run(path: str, weights: Literal["best", "last"], device: str = "auto") -> "LoadedRun":
-    """Loads a run, as :func:`flaxnets.training.load_run`, to compute on a device; what is compiled for it is kept.
+    """Load a run with :func:`flaxnets.training.load_run`, choose a device, and cache compiled programs.
 
     Raises:
         UsageError: if the run or the device cannot be used.
@@ -169,61 +307,62 @@ def open_dataset(
     csv_columns: tuple[str | None, str | None] = (None, None),
     bad_files: "BadFiles | None" = None,
 ) -> "Dataset":
-    """Loads a dataset, the run's own if none is named; it must be for the run's task.
+    """Load a dataset for the task of a run.
 
-    Labels, or ids of characters, are those that the run's network knows by the same names.
+    Labels, or ids of characters, are the positions of their names among those that the network knows.
 
     Args:
         run: the run.
-        name: of the dataset.
-        data_dir: the folder with the files of published datasets; that of the run if not given.
-        csv_columns: as that of :func:`flaxnets.data.load`; those of the run if not given.
-        bad_files: as that of :func:`flaxnets.data.load`; that of the run if not given.
+        name: the name of the dataset. The default is the dataset of the run.
+        data_dir: the folder with the files of published datasets. The default is the folder of the run.
+        csv_columns: as in :func:`flaxnets.data.load`. The default is as in the run.
+        bad_files: as in :func:`flaxnets.data.load`. The default is as in the run.
 
     Raises:
-        UsageError: if it cannot be used.
+        UsageError: if the dataset cannot be used.
     """
     from flaxnets.data import Split, load, task_of
     from flaxnets.training import TASKS
 
     config = run.config
-    name = name or config.get("dataset")
+    name = name or config.dataset
     if name is None:
         raise UsageError(f"{run.path} does not say what it was trained on; use --dataset")
-    task = task_of(name) or config["task"]
-    if task != config["task"]:
-        raise UsageError(f"--dataset {name} is for {task}, and {run.path} for {config['task']}")
+    task = task_of(name) or config.task
+    if task != config.task:
+        raise UsageError(f"--dataset {name} is for {task}, and {run.path} for {config.task}")
     if name.startswith("csv:"):
         image, label = csv_columns
-        csv_columns = image or config.get("csv_image_column"), label or config.get("csv_label_column")
+        csv_columns = image or config.csv_image_column, label or config.csv_label_column
     try:
         data = load(
             name,
-            data_dir or config.get("data_dir", "data"),
-            bad_files=bad_files or config.get("bad_files", "stop"),
+            data_dir or config.data_dir,
+            bad_files=bad_files or config.bad_files,
             warn=lambda words: print(words, file=sys.stderr),
             csv_columns=csv_columns,
             names=_known_names(run, name),
         )
     except (ImportError, OSError, ValueError) as error:
         raise UsageError(f"--dataset {name}: {error}") from error
-    expected = tuple(config["input_shape"])
-    if isinstance(data.test, Split) and not TASKS[data.task].fits_inputs and data.test.inputs.shape[1:] != expected:
-        raise UsageError(f"--dataset {name} has examples of {data.test.inputs.shape[1:]}, and {run.path} of {expected}")
-    size, known = data.model_options.get("vocab_size"), config["model_options"].get("vocab_size")
+    shape = data.test.inputs.shape[1:] if isinstance(data.test, Split) else config.input_shape
+    if not TASKS[data.task].of_images and shape != config.input_shape:
+        raise UsageError(f"--dataset {name} has examples of {shape}, and {run.path} of {config.input_shape}")
+    size, known = data.model_options.get("vocab_size"), config.model_options.get("vocab_size")
     if known is not None and size != known:
         raise UsageError(f"--dataset {name} has {size} characters, and {run.path} knows {known}")
     return data
 
 
 def _known_names(run: "LoadedRun", name: str) -> Sequence[str] | None:
-    """Returns the classes or characters that a run's network knows, None if they are those of the dataset."""
+    """Return the classes or characters that a run's network knows, ``None`` if they are those of the dataset."""
     from flaxnets.data import load
+    from flaxnets.training import TASKS
 
-    own, names = run.config.get("dataset"), run.config.get("classes") or run.config.get("vocabulary")
-    if names is None and run.config["task"] == "language" and own not in (None, name):  # of an older version
+    own, names = run.config.dataset, run.config.names
+    if names is None and TASKS[run.config.task].of_text and own not in (None, name):  # of an older version
         try:
-            vocabulary = load(own).vocabulary
+            vocabulary = load(own or "").vocabulary
         except (ImportError, OSError, ValueError) as error:
             raise UsageError(f"{run.path} does not say which characters it knows, those of {own}: {error}") from error
         names = vocabulary.tokens[1:] if vocabulary else None
@@ -231,16 +370,16 @@ def _known_names(run: "LoadedRun", name: str) -> Sequence[str] | None:
 
 
 def class_names(run: "LoadedRun", count: int) -> list[str]:
-    """Returns the names of a network's outputs: numbers where its run has none."""
-    names = (run.config.get("classes") or [])[:count]
+    """Return the names of a network's outputs, numbers where its run has none."""
+    names = (run.config.classes or ())[:count]
     return [*names, *map(str, range(len(names), count))]
 
 
 def examples_to_test(run: "LoadedRun", data: "Dataset", count: int | None = None) -> "Split":
-    """Returns the first examples to evaluate on, or all of them; images in files are decoded for the run's network.
+    """Return the first examples to evaluate on, or all of them. Images in files are decoded for the run's network.
 
     Raises:
-        UsageError: for a file that cannot be read any more.
+        UsageError: for a file that cannot be read.
     """
     import numpy as np
 
@@ -250,14 +389,6 @@ def examples_to_test(run: "LoadedRun", data: "Dataset", count: int | None = None
     if isinstance(part, Split):
         return part
     try:
-        return Split(*next(part.batches(np.arange(len(part)), len(part), image_shape=image_shape(run))))
+        return Split(*next(part.batches(np.arange(len(part)), len(part), image_shape=run.config.image_shape)))
     except DataError as error:
         raise UsageError(error) from error
-
-
-def image_shape(run: "LoadedRun") -> tuple[int, int, int]:
-    """Returns the channels, height and width in which images are stored for a run's network."""
-    shape = run.config["input_shape"]
-    shape = shape if len(shape) == 3 else (1, math.isqrt(shape[0]), math.isqrt(shape[0]))
-    stored = run.config.get("mean")  # has a value for each channel of what was trained on
-    return (len(stored) if stored else 1 if shape[0] == 1 else 3), shape[1], shape[2]

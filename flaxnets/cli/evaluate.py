@@ -13,7 +13,6 @@ from flaxnets.cli.common import (
     RunFolder,
     UsageError,
     class_names,
-    image_shape,
     open_dataset,
     open_run,
     parse,
@@ -73,9 +72,9 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
     check_compiles()
     run = open_run(options.run, options.weights, options.device)
-    images = run.config["task"] == "classification"
-    if options.plot and not images:
-        raise UsageError(f"--plot is for networks for images; {options.run} is for {run.config['task']}")
+    task = TASKS[run.config.task]
+    if options.plot and not task.of_images:
+        raise UsageError(f"--plot is for networks for images; {options.run} is for {run.config.task}")
     columns = options.csv_image_column, options.csv_label_column
     data = open_dataset(run, options.dataset, options.data_dir, columns, options.bad_files)
     name = options.split or "test"
@@ -83,8 +82,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
         part = data.part(options.split) if options.split else data.test
     except DataError as error:
         raise UsageError(f"--split {options.split}: {error}") from error
-    task, source = TASKS[data.task], part if isinstance(part, Split) else part.decoded(image_shape(run))
-    if not images:
+    source = part if isinstance(part, Split) else part.decoded(run.config.image_shape)
+    if not task.of_images:
         record = evaluate(run.model, source, objective=task.objective, transform=run.transform)
         record = {key.replace("test", name, 1): value for key, value in record.items()}
         print(f"{data.name}: {describe(record, name)}  {len(part):,} examples")
@@ -93,7 +92,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
         outputs, known = predict(run.model, source, transform=run.transform), data.model_options["num_classes"]
     except DataError as error:  # a file that cannot be read any more
         raise UsageError(error) from error
-    if outputs.shape[-1] < known or (outputs.shape[-1] > known and not run.config.get("classes")):
+    if outputs.shape[-1] < known or (outputs.shape[-1] > known and not run.config.classes):
         raise UsageError(f"--dataset {data.name} has {known} classes, and the network knows {outputs.shape[-1]}")
     record = means(task.objective(jnp.asarray(outputs), jnp.asarray(part.targets), jnp.ones(len(part))), name)
     print(f"{data.name}: {describe(record, name)}  {len(part):,} examples")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flaxnets import _startup
 from flaxnets._version import __version__
-from flaxnets.cli.common import Device, Failure, File, RunFolder, UsageError, image_shape, open_run, parse
+from flaxnets.cli.common import Device, Failure, File, RunFolder, UsageError, open_run, parse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
     options = parse(Options, arguments, prog)
     run, form = open_run(options.run, options.weights, options.device), FORMATS[options.to]
-    path = Path(options.output) if options.output else run.path / f"{run.config['arch']}{form.suffix}"
+    path = Path(options.output) if options.output else run.path / f"{run.config.arch}{form.suffix}"
     try:
         if not path.parent.is_dir():
             raise UsageError(f"--output {path}: there is no folder {path.parent}")
@@ -118,40 +118,44 @@ def describe_interface(run: "LoadedRun") -> dict[str, Any]:
         it is stored; ``None`` where inputs are not normalised.
 
     >>> from flax import nnx
+    >>> from flaxnets.run_config import RunConfig
     >>> from flaxnets.training import LoadedRun
-    >>> config = {"arch": "line", "task": "regression", "input_shape": [2], "model_options": {}}
+    >>> config = RunConfig(arch="linear_regression", task="regression", input_shape=(2,))
     >>> describe_interface(LoadedRun(Path("runs/line"), config, nnx.Module()))["input_shape"]
     ['batch', 2]
     """
-    config, shape = run.config, [*run.config["input_shape"]]
-    images = config["task"] == "classification"
+    from flaxnets.training import TASKS
+
+    config, task = run.config, TASKS[run.config.task]
     described = {
-        "arch": config["arch"], "task": config["task"], "flaxnets_version": __version__,
-        "classes": config.get("classes"),
-        "input_shape": [*shape, "batch"] if config["task"] == "language" else ["batch", *shape],
+        "arch": config.arch, "task": config.task, "flaxnets_version": __version__, "classes": _as_list(config.classes),
+        "input_shape": [*task.batch_shape(config.input_shape, "batch")],
     }  # fmt: skip
-    if images:
-        channels, height, width = image_shape(run)
+    if task.of_images:
+        channels, height, width = config.image_shape
         described |= {
-            "axes": "NCHW" if len(shape) == 3 else "NF",
+            "axes": "NCHW" if len(config.input_shape) == 3 else "NF",
             "channels": "RGB" if channels == 3 else "grey" if channels == 1 else f"{channels} as stored",
             "image_shape": [channels, height, width],
             "pixel_range": [0.0, 1.0],
-            "mean": config.get("mean"),
-            "std": config.get("std"),
+            "mean": _as_list(config.mean),
+            "std": _as_list(config.std),
         }
     return described
+
+
+def _as_list(values: Sequence[Any] | None) -> list[Any] | None:
+    return None if values is None else [*values]
 
 
 def _example(run: "LoadedRun", count: int) -> "np.ndarray":
     """Random inputs of the network, so many examples."""
     import numpy as np
 
-    rng, shape = np.random.default_rng(count), run.config["input_shape"]
-    if run.config["task"] == "language":
-        ids = rng.integers(0, run.config["model_options"].get("vocab_size", 2), (count, *shape)).astype(np.int32)
-        return np.asarray(run.transform(ids))
-    return rng.normal(size=(count, *shape)).astype(np.float32)
+    from flaxnets.training import TASKS
+
+    config = run.config
+    return TASKS[config.task].draw(np.random.default_rng(count), count, config.input_shape, config.model_options)
 
 
 def _difference(run: "LoadedRun", forward: Forward) -> float:
@@ -171,19 +175,15 @@ def _difference(run: "LoadedRun", forward: Forward) -> float:
     return worst
 
 
-def _batch_axis(run: "LoadedRun") -> int:
-    shapes = zip(_example(run, 1).shape, _example(run, 3).shape, strict=True)
-    return next(axis for axis, (one, three) in enumerate(shapes) if one != three)
-
-
 def _write_stablehlo(run: "LoadedRun", path: Path) -> None:
     import jax
     from jax import export
 
-    example, axis = _example(run, 1), _batch_axis(run)
-    shape = [*map(str, example.shape)]
-    shape[axis] = "batch"
-    spec = jax.ShapeDtypeStruct(export.symbolic_shape(",".join(shape)), example.dtype)
+    from flaxnets.training import TASKS
+
+    task = TASKS[run.config.task]
+    shape = ",".join(map(str, task.batch_shape(run.config.input_shape, "batch")))
+    spec = jax.ShapeDtypeStruct(export.symbolic_shape(shape), task.dtype)
     exported = export.export(jax.jit(lambda inputs: run.model(inputs)), platforms=PLATFORMS)(spec)
     path.write_bytes(exported.serialize())
     path.with_name(f"{path.name}.json").write_text(json.dumps(describe_interface(run), indent=2) + "\n")
@@ -199,7 +199,7 @@ def _twin(run: "LoadedRun", state: Any) -> "torch.nn.Module":
     """The network in torchref, with a state dict."""
     import torchref
 
-    twin = torchref.create_model(run.config["arch"], **run.config["model_options"]).eval()
+    twin = torchref.create_model(run.config.arch, **run.config.model_options).eval()
     twin.load_state_dict(state)
     return twin
 
@@ -234,16 +234,18 @@ def _write_onnx(run: "LoadedRun", path: Path) -> None:
     import onnxscript  # noqa: F401
     import torch
 
+    from flaxnets.training import TASKS
+
     example, disabled = torch.tensor(_example(run, 2)), logging.root.manager.disable
     logging.disable(logging.ERROR)  # what torch's exporter says about itself
     try:
         with warnings.catch_warnings(action="ignore"):
             program = torch.onnx.export(
                 _twin(run, _tensors(run)), (example,), dynamo=True, verbose=False, input_names=["input"],
-                dynamic_shapes=({_batch_axis(run): torch.export.Dim("batch")},),
+                dynamic_shapes=({TASKS[run.config.task].batch_axis: torch.export.Dim("batch")},),
             )  # fmt: skip
     except torch.onnx.OnnxExporterError as error:
-        raise Failure(f"torch cannot write {run.config['arch']} as ONNX: {error.__cause__ or error}") from error
+        raise Failure(f"torch cannot write {run.config.arch} as ONNX: {error.__cause__ or error}") from error
     finally:
         logging.disable(disabled)
     assert program is not None
@@ -289,7 +291,7 @@ def _read_safetensors(run: "LoadedRun", path: Path) -> Forward:
     from flaxnets import create_model
     from flaxnets.weights import load_weights
 
-    model = create_model(run.config["arch"], **run.config["model_options"])
+    model = create_model(run.config.arch, **run.config.model_options)
     load_weights(model, path)
     model.eval()
     return model  # type: ignore[return-value]

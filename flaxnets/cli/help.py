@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from flaxnets._startup import EXIT_STATUS as SIGNALS
+from flaxnets.settings import OneOf
 
 EXIT_STATUS = (
     "Exit status: 0 done; 1 the work failed; 2 something that was given cannot be used; "
@@ -40,7 +41,7 @@ def format_help(kind: Any, prog: str, columns: int | None = None) -> str:
     """
     columns = columns or shutil.get_terminal_size().columns
     fields = dataclasses.fields(kind)
-    hints, docs = typing.get_type_hints(kind, include_extras=True), _docs(kind)
+    hints, docs = typing.get_type_hints(kind, include_extras=True), field_docs(kind)
     positional = {field.name: metavar(hints[field.name]) for field in fields if is_positional(hints[field.name])}
     lines = [" ".join(["usage:", prog, *positional.values(), "[options]"]), ""]
     lines += _description((inspect.getdoc(kind) or "").replace("{prog}", prog), columns)
@@ -85,9 +86,9 @@ def metavar(hint: Any) -> str:
         if getattr(extra, "metavar", None):
             return extra.metavar
     plain = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
-    choices = literal_choices(plain)
-    if choices:
-        return f"{{{','.join(choices)}}}"
+    words = choices(hint)
+    if words:
+        return f"{{{','.join(words)}}}"
     parts = {part for part in (plain, *typing.get_args(plain)) if isinstance(part, type)}
     return next((word for part, word in _METAVARS.items() if part in parts), "TEXT")
 
@@ -95,18 +96,22 @@ def metavar(hint: Any) -> str:
 _METAVARS = {bool: "", int: "N", float: "NUMBER"}
 
 
-def literal_choices(hint: Any) -> list[str]:
-    """Return the words of a Literal, alone or beside None.
+def choices(hint: Any) -> list[str]:
+    """Return the words that an option can have: those of a Literal or of a registry. Empty if it can have others.
 
-    >>> literal_choices(Literal["a", "b"] | None)
+    >>> choices(Literal["a", "b"] | None)
     ['a', 'b']
     """
+    if typing.get_origin(hint) is typing.Annotated:
+        plain, *markers = typing.get_args(hint)
+        names = [marker.names() for marker in markers if isinstance(marker, OneOf) and marker.listed]
+        return [*names[0]] if names else choices(plain)
     literals = [part for part in (hint, *typing.get_args(hint)) if typing.get_origin(part) is Literal]
     return [word for literal in literals for word in typing.get_args(literal)]
 
 
-def _docs(kind: Any) -> dict[str, str]:
-    """The strings below the fields of a dataclass."""
+def field_docs(kind: Any) -> dict[str, str]:
+    """Return the string below each field of a dataclass."""
     try:
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     except (OSError, SyntaxError, ValueError):  # no source at hand

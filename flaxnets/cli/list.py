@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from flaxnets.cli.common import Device, UsageError, parse
+from flaxnets.registry import TASKS
+from flaxnets.settings import OneOf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Options:
 
     pattern: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[PATTERN]")] = "*"
     """Which ones, as a shell matches names of files."""
-    task: Literal["classification", "language", "regression", "layer"] | None = None
+    task: Annotated[str | None, OneOf(lambda: TASKS)] = None
     """Only those for this task; a layer has nothing to train on."""
     device: Device = "auto"
     """Where the other commands would compute; a list computes nothing."""

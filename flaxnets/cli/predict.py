@@ -20,10 +20,10 @@ from flaxnets.cli.common import (
     RunFolder,
     UsageError,
     class_names,
-    image_shape,
     open_run,
     parse,
 )
+from flaxnets.settings import POSITIVE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +55,7 @@ class Options:
     """The folder of the run that trained the network."""
     images: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="IMAGE..."), IS_PATH] = ()
     """Files of images, folders, and patterns in quotes."""
-    top: int = 5
+    top: Annotated[int, POSITIVE] = 5
     """How many classes to print."""
     weights: Literal["best", "last"] = "best"
     """Of the best epoch in test, or of the end."""
@@ -71,25 +71,22 @@ def main(arguments: Sequence[str], prog: str) -> int:
     """Runs the command; returns the exit status."""
     options = parse(Options, arguments, prog)
     from flaxnets.data import DataError, read_image
+    from flaxnets.training import TASKS
 
-    if options.top < 1:
-        raise UsageError(f"--top must be positive, got {options.top}")
     if not options.images:
         raise UsageError("no images were given; name them after the run")
     if options.output and Path(options.output).suffix.lower() not in _WRITERS:
         raise UsageError(f"--output {options.output}: expected a name that ends in {' or '.join(_WRITERS)}")
     run = open_run(options.run, options.weights, options.device)
-    if run.config["task"] != "classification":
-        raise UsageError(
-            f"{options.run} is for {run.config['task']}; only networks for images can be asked for classes"
-        )
+    if not TASKS[run.config.task].of_images:
+        raise UsageError(f"{options.run} is for {run.config.task}; only networks for images can predict classes")
     predict, failed, done = _classifier(run), 0, 0
     with contextlib.ExitStack() as stack:
         write = stack.enter_context(_written(options.output)) if options.output else _print(options.json)
         for path in _files(options.images):
             try:
                 _check_found(path)
-                probabilities = predict(read_image(path, image_shape(run)))
+                probabilities = predict(read_image(path, run.config.image_shape))
             except DataError as error:
                 print(f"{prog}: error: {error}", file=sys.stderr)
                 failed += 1

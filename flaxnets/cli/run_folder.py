@@ -21,10 +21,10 @@ def run_callbacks(plan: "Plan", run: "Run") -> Iterator[tuple[list[Callback], Ch
         plan: The plan of the run.
         run: The run.
     """
-    identity = {name: plan.config[name] for name in ("arch", "model_options", "optimizer")}
+    identity = {name: getattr(plan.config, name) for name in ("arch", "model_options", "optimizer")}
     with Checkpoints(run.path / CHECKPOINTS, config=identity) as checkpoints:
-        checkpointing = Checkpointing(checkpoints, every=plan.options.checkpoint_every, score=plan.score, resume=True)
-        tensorboard = TensorBoard(run.path / TENSORBOARD) if plan.options.tensorboard else None
+        checkpointing = Checkpointing(checkpoints, every=plan.config.checkpoint_every, score=plan.score, resume=True)
+        tensorboard = TensorBoard(run.path / TENSORBOARD) if plan.config.tensorboard else None
         folder = RunFolder(plan, run, checkpointing, tensorboard)
         yield [folder] if tensorboard is None else [folder, tensorboard], checkpointing
 

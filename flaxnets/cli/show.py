@@ -17,7 +17,6 @@ from flaxnets.cli.common import (
     RunFolder,
     UsageError,
     examples_to_test,
-    image_shape,
     open_dataset,
     open_run,
     parse,
@@ -59,16 +58,17 @@ def main(arguments: Sequence[str], prog: str) -> int:
     import numpy as np
 
     from flaxnets.data import DataError, read_image
+    from flaxnets.training import TASKS
     from flaxnets.training.plots import plot_activations, plot_filters
 
     run = open_run(options.run, options.weights, options.device)
-    if run.config["task"] != "classification":
-        raise UsageError(f"{options.run} is for {run.config['task']}; only networks for images can be shown")
+    if not TASKS[run.config.task].of_images:
+        raise UsageError(f"{options.run} is for {run.config.task}; only networks for images can be shown")
     if options.image is None:
         image = examples_to_test(run, open_dataset(run, None, None), 1).inputs[0]
     else:
         try:
-            image = read_image(options.image, image_shape(run))
+            image = read_image(options.image, run.config.image_shape)
         except DataError as error:
             raise UsageError(error) from error
     inputs = run.transform(np.asarray(image)[None])

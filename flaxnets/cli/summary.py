@@ -2,11 +2,15 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from flaxnets.cli.common import Device, UsageError, parse
+from flaxnets.settings import POSITIVE
+
+if TYPE_CHECKING:
+    from flaxnets.registry import Entry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +24,7 @@ class Options:
 
     arch: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ARCH")]
     """The network: see flaxnets list."""
-    batch: int = 1
+    batch: Annotated[int, POSITIVE] = 1
     """Examples a call."""
     num_classes: int | None = None
     """How many classes the network tells apart; its own number if not given."""
@@ -40,8 +44,6 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
     options = parse(Options, arguments, prog)
     choose_device(options.device)
-    if options.batch < 1:
-        raise UsageError(f"--batch must be positive, got {options.batch}")
     given = {} if options.num_classes is None else {"num_classes": options.num_classes}
     try:
         entry = get_entry(options.arch)
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     except (TypeError, ValueError) as error:
         raise UsageError(error) from error
     model.eval()
-    print(summary(model, _input(entry.task, entry.input_shape, options.batch)))
+    print(summary(model, _example_inputs(entry, options.batch)))
     if entry.recipe.settings():
         recipe = ", ".join(
             f"{key}={getattr(value, '__name__', value)}" for key, value in entry.recipe.settings().items()
@@ -58,11 +60,9 @@ def main(arguments: Sequence[str], prog: str) -> int:
     return 0
 
 
-def _input(task: str, shape: tuple[int, ...], batch: int) -> Any:
-    import jax
-    import jax.numpy as jnp
+def _example_inputs(entry: "Entry", batch: int) -> Any:
+    from flaxnets.training import TASKS
 
-    if task == "language":
-        return jax.ShapeDtypeStruct((*shape, batch), jnp.int32)
-    # What is for one matrix, such as a cross-correlation written out, takes no batch.
-    return shape if task == "layer" and len(shape) == 2 else (batch, *shape)
+    if entry.task in TASKS:
+        return TASKS[entry.task].example_inputs(entry.input_shape, batch)
+    return (batch, *entry.input_shape) if entry.batched else entry.input_shape

@@ -56,7 +56,7 @@ def _open_run(plan: Plan) -> "tuple[Plan, Run]":
     """Returns the run to go on with, or a new one that has no folder yet, and the plan for it."""
     from flaxnets.training import Run, RunError, read_config
 
-    asked, out, arch = plan.options.resume, Path(plan.options.out), plan.config["arch"]
+    asked, out, arch = plan.config.resume, Path(plan.config.out), plan.config.arch
     if asked == "auto":
         for path in sorted(out.glob(f"{glob.escape(arch)}-*/config.json"), key=os.path.getmtime, reverse=True):
             with contextlib.suppress(RunError):  # what is no run is none to go on with
@@ -89,7 +89,7 @@ def _resumed(plan: Plan, path: str) -> Plan:
         fixed = "; ".join(words for name, words in differences.items() if not plan.can_change([name]))
         raise UsageError(f"--resume {path}: that run was another one: {fixed}")
     words = "; ".join(differences.values())
-    if plan.options.compare_torch:
+    if plan.config.compare_torch:
         raise UsageError(f"--resume {path}: --compare-torch is not for a run in phases; {words}")
     try:
         plan = plan.next_phase(config, Checkpoints(Path(path) / CHECKPOINTS).latest_progress())
@@ -108,7 +108,7 @@ def _train(plan: Plan, run: "Run | None", stopping: "Stopping", device: str, pro
     begins = run is None or not run.has_begun()
     model = plan.make_model()
     lines = plan.load_first_weights(model) if begins else []
-    if plan.config["precision"] == "bfloat16" and device.startswith("cpu") and not kernels.has_bfloat16():
+    if plan.config.precision == "bfloat16" and device.startswith("cpu") and not kernels.has_bfloat16():
         lines.append("--precision bfloat16: this processor has no instructions for it, and is faster with float32")
     print(_opening(plan, model, device, run), *lines, sep="\n", flush=True)
     torch_records = None
@@ -121,7 +121,7 @@ def _train(plan: Plan, run: "Run | None", stopping: "Stopping", device: str, pro
             raise
         if run and run.has_begun():
             run.save(model, "last")
-        if plan.options.compare_torch and stopping.signal is None:
+        if plan.config.compare_torch and stopping.signal is None:
             torch_records = fit_twin(plan)
             if run:
                 run.log_all(torch_records, of="torch_")
@@ -156,7 +156,7 @@ def _opening(plan: Plan, model: "nnx.Module", device: str, run: "Run | None") ->
     classes = f", {len(data.classes)} classes" if data.classes else ""
     examples = f"{len(data.train):,} training and {len(data.test):,} test examples{classes}"
     where = f"in {run.path}" if run else "a dry run"
-    return f"{config['arch']}: {parameters}; {config['dataset']}: {examples}; on {device}; {where}"
+    return f"{config.arch}: {parameters}; {config.dataset}: {examples}; on {device}; {where}"
 
 
 def resume_command(run: "Run", prog: str) -> str:
@@ -244,14 +244,14 @@ def fit_model(plan: Plan, model: "nnx.Module", stopping: "Stopping", run: "Run |
     config = plan.config
     train, test = plan.sources()
     options = StepOptions(
-        accumulate=config["accumulate"],
-        ema_decay=config.get("ema_decay"),
-        nonfinite=config["nonfinite"],
-        remat=config["remat"],
+        accumulate=config.accumulate,
+        ema_decay=config.ema_decay,
+        nonfinite=config.nonfinite,
+        remat=config.remat,
         compute_dtype=_compute_dtype(plan),
         backend=_backend(plan),
     )
-    time_limit = math.inf if plan.options.time_limit is None else plan.options.time_limit
+    time_limit = math.inf if plan.config.time_limit is None else plan.config.time_limit
     callbacks = [stopping, _early_stopping(plan), TimeLimit(time_limit), ProgressBar()]
     with contextlib.ExitStack() as stack:
         if run is not None:
@@ -260,10 +260,10 @@ def fit_model(plan: Plan, model: "nnx.Module", stopping: "Stopping", run: "Run |
             callbacks = [*folder, *callbacks, checkpointing]
         return fit(
             Engine(model, plan.optimizer(), plan.objective(), options),
-            Batches(train, config["batch_size"], plan.transform(), plan.augment()),
+            Batches(train, config.batch_size, plan.transform(), plan.augment()),
             Batches(test, transform=plan.transform()),
-            epochs=config["epochs"],
-            seed=config["seed"],
+            epochs=config.epochs,
+            seed=config.seed,
             callbacks=callbacks,
             steps_per_execution="auto",
             unit=plan.task.unit,
@@ -273,27 +273,27 @@ def fit_model(plan: Plan, model: "nnx.Module", stopping: "Stopping", run: "Run |
 def _early_stopping(plan: Plan) -> "EarlyStopping":
     from flaxnets.training import EarlyStopping
 
-    patience = sys.maxsize if plan.options.patience is None else plan.options.patience
-    return EarlyStopping(patience, plan.score, plan.phases[-1]["epoch"] if plan.phases else 1)
+    patience = sys.maxsize if plan.config.patience is None else plan.config.patience
+    return EarlyStopping(patience, plan.score, plan.phases[-1].epoch if plan.phases else 1)
 
 
 def _is_complete(plan: Plan, records: list[dict[str, Any]]) -> bool:
     """Return whether there is nothing to resume."""
-    return len(records) == plan.config["epochs"] or _early_stopping(plan).is_exhausted(records)
+    return len(records) == plan.config.epochs or _early_stopping(plan).is_exhausted(records)
 
 
 def _compute_dtype(plan: Plan) -> Any:
     import jax.numpy as jnp
 
-    return jnp.bfloat16 if plan.config["precision"] == "bfloat16" else None
+    return jnp.bfloat16 if plan.config.precision == "bfloat16" else None
 
 
 def _backend(plan: Plan) -> Any:
     """Return the backend. A dry run on a CPU uses XLA's, because compiled steps with oneDNN calls cannot be cached."""
     import jax
 
-    backend = plan.config["kernels"]
-    return "xla" if plan.options.dry_run and backend == "auto" and jax.default_backend() == "cpu" else backend
+    backend = plan.config.backend
+    return "xla" if plan.config.dry_run and backend == "auto" and jax.default_backend() == "cpu" else backend
 
 
 def fit_twin(plan: Plan) -> list[dict[str, Any]]:
@@ -307,7 +307,6 @@ def fit_twin(plan: Plan) -> list[dict[str, Any]]:
     >>> sorted(records[0])
     ['epoch', 'test_loss', 'train_loss']
     """
-    from flaxnets import named_parameters, state_dict
     from flaxnets.parity.training.fit import fit_torch
     from flaxnets.training import Batches
     from flaxnets.training.progress import describe
@@ -315,33 +314,28 @@ def fit_twin(plan: Plan) -> list[dict[str, Any]]:
     train, test = plan.sources()
     model = plan.make_model()
     plan.load_first_weights(model)
-    frozen = [name for name, p in named_parameters(model) if not getattr(p, "requires_grad", True)]
-    batches = Batches(train, plan.config["batch_size"], plan.transform(), plan.augment())
     return fit_torch(
         plan.config,
-        state_dict(model),
-        batches,
-        Batches(test, 250, plan.transform()),
-        schedule=plan.schedule(),
-        frozen=frozen,
-        on_epoch=lambda record: print(f"PyTorch {record['epoch']}/{plan.config['epochs']}  {describe(record, 'test')}"),
+        model,
+        plan.optimizer(),
+        Batches(train, plan.config.batch_size, plan.transform(), plan.augment()),
+        Batches(test, transform=plan.transform()),
+        on_epoch=lambda record: print(f"PyTorch {record['epoch']}/{plan.config.epochs}  {describe(record, 'test')}"),
     )
 
 
 def _draw(
     plan: Plan, run: "Run", records: Sequence[Mapping[str, Any]], torch_records: Sequence[Mapping[str, Any]] | None
 ) -> None:
-    """Draws the curves, and which classes the best weights take for which."""
+    """Draw the curves, and the plots of the task for the best weights."""
     from flaxnets.training import load_run, predict
-    from flaxnets.training.plots import confusion_matrix, plot_confusion, plot_curves
+    from flaxnets.training.plots import plot_curves
 
     plot_curves(records, run.path / "curves.png", torch_records)
-    if plan.data.task == "classification":
+    if plan.task.plots is not None:
         best, (_, test) = load_run(run.path), plan.sources()
         outputs = predict(best.model, test, transform=plan.transform(), backend=_backend(plan))
-        names = class_names(best, outputs.shape[-1])
-        matrix = confusion_matrix(outputs.argmax(-1), plan.data.test.targets, len(names))
-        plot_confusion(matrix, names, run.path / "confusion.png")
+        plan.task.plots(outputs, plan.data.test.targets, class_names(best, outputs.shape[-1]), run.path)
 
 
 def _sample(model: "nnx.Module", plan: Plan) -> str:
@@ -352,6 +346,6 @@ def _sample(model: "nnx.Module", plan: Plan) -> str:
 
     vocabulary: Any = plan.data.vocabulary
     prefix = plan.sources()[1].inputs[0]
-    key = jax.random.key(plan.config["seed"])
+    key = jax.random.key(plan.config.seed)
     ids = generate(model, prefix, 200, key=key, temperature=0.7)
     return textwrap.fill(f"{vocabulary.decode(prefix)} | {vocabulary.decode(ids)}", width=100)

@@ -42,7 +42,6 @@ from flaxnets.training.sampling import generate as generate
 from flaxnets.training.step import make_eval_step as make_eval_step
 from flaxnets.training.step import make_predict_step as make_predict_step
 from flaxnets.training.step import make_train_step as make_train_step
-from flaxnets.training.tasks import DEFAULTS as DEFAULTS
 from flaxnets.training.tasks import TASKS as TASKS
 from flaxnets.training.tasks import Task as Task
 from flaxnets.training.train_state import Batch as Batch

@@ -14,7 +14,8 @@ from typing import Any, Literal, Self
 from flax import nnx
 
 from flaxnets.registry import create_model, suggest
-from flaxnets.training.tasks import TASKS
+from flaxnets.run_config import RunConfig
+from flaxnets.training.tasks import TASKS, transform_of
 from flaxnets.weights import WeightsError, load_weights, save_weights
 
 METRICS, TABLE, CONFIG, RESULT = "metrics.jsonl", "metrics.csv", "config.json", "result.json"
@@ -169,7 +170,7 @@ def _try_folder(out: Path) -> None:
 
 
 class RunError(ValueError):
-    """The folder of a run cannot be used; the message says which file, and why.
+    """The folder of a run cannot be used. The message names the file and the reason.
 
     >>> load_run("nowhere")
     Traceback (most recent call last):
@@ -179,36 +180,32 @@ class RunError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class LoadedRun:
-    """What a run has left.
+    """A trained network and its configuration.
 
     Attributes:
-        path: its folder.
-        config: what it was asked to do.
+        path: the folder of the run.
+        config: the configuration of the run.
         model: the trained network, in evaluation mode.
-
-    >>> LoadedRun(Path("runs/line"), {"task": "regression", "input_shape": [2]}, nnx.Module()).transform([[1.0, 2.0]])
-    [[1.0, 2.0]]
     """
 
     path: Path
-    config: Mapping[str, Any]
+    config: RunConfig
     model: nnx.Module
 
     def transform(self, inputs: Any) -> Any:
-        """From stored inputs, such as images in uint8, to the network's."""
-        given = {name: self.config[name] for name in ("mean", "std") if self.config.get(name) is not None}
-        return TASKS[self.config["task"]].transform(inputs, input_shape=tuple(self.config["input_shape"]), **given)
+        """Convert stored inputs, such as images in uint8, to inputs of the network."""
+        return transform_of(self.config)(inputs)
 
 
 def load_run(path: str | os.PathLike, weights: Literal["best", "last"] = "best") -> LoadedRun:
-    """Loads the network that a run has trained.
+    """Load the network that a run has trained.
 
     Args:
         path: the folder of the run.
-        weights: those of the epoch with the best test score, or those at the end.
+        weights: the weights of the epoch with the best test score, or the weights at the end.
 
     Raises:
-        RunError: if the folder or one of its files is missing, damaged or does not fit the others.
+        RunError: if the folder or one of its files is missing or damaged, or the files do not fit each other.
 
     >>> import flaxnets, tempfile, numpy as np
     >>> config = {"arch": "mlp", "task": "classification", "input_shape": [1, 28, 28], "model_options": {}}
@@ -226,9 +223,9 @@ def load_run(path: str | os.PathLike, weights: Literal["best", "last"] = "best")
         found = ", ".join(sorted(other.name for other in folder.glob("*.safetensors"))) or "no weights at all"
         raise RunError(f"no weights {file}: the folder has {found}")
     try:
-        model = create_model(config["arch"], **config["model_options"])
+        model = create_model(config.arch, **config.model_options)
     except (TypeError, ValueError) as error:
-        raise RunError(f"{folder / 'config.json'}: {error}") from error
+        raise RunError(f"{folder / CONFIG}: {error}") from error
     try:
         load_weights(model, file)
     except (OSError, RuntimeError, WeightsError) as error:
@@ -237,33 +234,36 @@ def load_run(path: str | os.PathLike, weights: Literal["best", "last"] = "best")
     return LoadedRun(folder, config, model)
 
 
-def read_config(path: str | os.PathLike) -> dict[str, Any]:
-    """Returns what a run was asked to do.
+def read_config(path: str | os.PathLike) -> RunConfig:
+    """Read the configuration of a run.
 
     Args:
-        path: its folder.
+        path: the folder of the run.
 
     Raises:
-        RunError: if it cannot be read.
+        RunError: if ``config.json`` cannot be read, lacks a value, or has a value of another type.
 
     >>> read_config("nowhere")
     Traceback (most recent call last):
     flaxnets.training.run.RunError: no run at nowhere: there is no such folder
     """
     folder = Path(path)
-    file = folder / "config.json"
+    file = folder / CONFIG
     if not folder.is_dir():
         raise RunError(f"no run at {folder}: there is no such folder")
     try:
-        config = json.loads(file.read_text())
+        document = json.loads(file.read_text())
     except OSError as error:
         raise RunError(f"no run at {folder}: config.json: {error.strerror}") from error
     except ValueError as error:
         raise RunError(f"{file} is no JSON: {error}") from error
     needed = ("arch", "task", "input_shape", "model_options")
-    lacking = [name for name in needed if name not in config] if isinstance(config, dict) else needed
+    lacking = [name for name in needed if name not in document] if isinstance(document, dict) else needed
     if lacking:
-        raise RunError(f"{file} lacks {', '.join(lacking)}; expected what a run of this version writes")
-    if config["task"] not in TASKS:
-        raise RunError(f"{file}: unknown task {config['task']!r}; {suggest(config['task'], [*TASKS])}")
-    return config
+        raise RunError(f"{file} lacks {', '.join(lacking)}; expected the config.json of a run")
+    if document["task"] not in TASKS:
+        raise RunError(f"{file}: unknown task {document['task']!r}; {suggest(str(document['task']), [*TASKS])}")
+    try:
+        return RunConfig.from_json(document)
+    except ValueError as error:
+        raise RunError(f"{file}: {error}") from error

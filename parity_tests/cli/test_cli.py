@@ -394,15 +394,15 @@ def test_a_run_hands_its_normalisation_to_the_transform(inside, monkeypatch):
     run = load_run("runs/rgb")
     run.transform(None)
     assert given == {"input_shape": (3, 32, 32)}
-    mean, std = [0.5, 0.4, 0.3], [0.2, 0.2, 0.1]
-    dataclasses.replace(run, config={**run.config, "mean": mean, "std": std}).transform(None)
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.2, 0.1)
+    dataclasses.replace(run, config=dataclasses.replace(run.config, mean=mean, std=std)).transform(None)
     assert given == {"input_shape": (3, 32, 32), "mean": mean, "std": std}
 
 
 def test_a_run_that_cannot_be_loaded_is_a_run_error(inside):
     with pytest.raises(RunError, match=r"no weights runs/no-weights/best\.safetensors: the folder has last"):
         load_run("runs/no-weights")
-    assert load_run("runs/no-weights", "last").config["arch"] == "mlp"
+    assert load_run("runs/no-weights", "last").config.arch == "mlp"
     assert not load_run("runs/mlp").model.training
 
 

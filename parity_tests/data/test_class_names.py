@@ -17,6 +17,7 @@ from flaxnets.cli.train_options import Options
 from flaxnets.cli.train_plan import Plan, make_plan
 from flaxnets.data import DataError, Split, load, relabel
 from flaxnets.data.class_names import sort_classes
+from flaxnets.run_config import RunConfig
 from flaxnets.training import TASKS, Run, evaluate, load_run, predict
 from flaxnets.weights import save_weights
 
@@ -227,7 +228,7 @@ CHANGES: dict[str, tuple[dict[str, int], str]] = {
 def test_a_run_is_not_resumed_with_other_classes(resume, files, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_images(tmp_path / "pets", {"cat": 2, "dog": 2, "owl": 2})
-    run = Run.create("runs", "mlp", plan_for("folder:pets").config)
+    run = Run.create("runs", "mlp", plan_for("folder:pets").record())
     (tmp_path / "pets").rename("before")
     write_images(tmp_path / "pets", files)
     monkeypatch.setattr(train, "_train", lambda plan, run, *rest: print("trained in", run.path) or 0)
@@ -248,7 +249,7 @@ def test_a_resumed_run_keeps_the_order_of_its_classes(tmp_path, monkeypatch):
     plan = plan_for("folder:pets")
     assert plan.data.classes == ("1", "2", "10")
     older = ["1", "10", "2"]  # as an older version sorted them
-    run = Run.create("runs", "mlp", {**plan.config, "classes": older})
+    run = Run.create("runs", "mlp", {**plan.record(), "classes": older})
     plans = []
     monkeypatch.setattr(train, "_train", lambda plan, run, *rest: plans.append((plan, run.path)) or 0)
     for resume in (str(run.path), "auto"):
@@ -256,7 +257,7 @@ def test_a_resumed_run_keeps_the_order_of_its_classes(tmp_path, monkeypatch):
         assert run_command(train.main, options, "train.py") == 0
     for resumed, path in plans:
         assert path == run.path
-        assert [*resumed.data.classes] == [*resumed.config["classes"]] == older
+        assert [*resumed.data.classes] == [*resumed.config.classes] == older
         for part in (resumed.data.train, resumed.data.test):
             assert [older[target] for target in part.targets] == [path.parent.name for path in part.paths]
 
@@ -310,15 +311,11 @@ def test_a_run_of_an_older_version_whose_text_is_gone_says_so(tmp_path, capsys):
 def test_a_run_records_the_characters_of_its_text(tmp_path):
     own = write_text(tmp_path / "own.txt", TEXT)
     plan = plan_for(own, "rnn_lm")
-    assert plan.config["vocabulary"] == "".join(sorted(set(TEXT)))
-    assert plan.differences(json.loads(json.dumps(plan.config))) == {}
-    older = {name: value for name, value in plan.config.items() if name != "vocabulary"}
-    assert plan.differences(json.loads(json.dumps(older))) == {}
+    assert plan.config.vocabulary == "".join(sorted(set(TEXT)))
+    assert plan.differences(RunConfig.from_json(json.loads(json.dumps(plan.record())))) == {}
+    assert plan.differences(dataclasses.replace(plan.config, vocabulary=None)) == {}  # as an older version wrote it
     write_text(tmp_path / "own.txt", TEXT.replace("w", "W"))
     changed = plan_for(own, "rnn_lm")
-    assert (
-        changed.differences(json.loads(json.dumps(plan.config)))["vocabulary"]
-        == "vocabulary: 'w' missing, 'W' new here"
-    )
+    assert changed.differences(plan.config)["vocabulary"] == "vocabulary: 'w' missing, 'W' new here"
     assert plan.with_classes(None) is plan
     assert dataclasses.replace(plan, data=load("digits")).with_classes(DIGITS).data.classes == tuple(DIGITS)

@@ -149,7 +149,7 @@ def test_the_command_takes_columns_and_keeps_them(tmp_path, monkeypatch, capsys)
     options = Options(arch="mlp", dataset="csv:pets.csv", csv_image_column="snap", csv_label_column="3")
     plan = make_plan(options)
     assert plan.data.classes == ("a", "b")
-    assert json.loads(json.dumps(plan.config["options"])).items() >= {"csv_image_column": "snap"}.items()
+    assert json.loads(json.dumps(plan.record()["options"])).items() >= {"csv_image_column": "snap"}.items()
     assert make_plan(Options(arch="mlp", dataset="csv:pets.csv", csv_image_column="1", csv_label_column="age")).data
     arguments = ["--arch", "mlp", "--dry-run", "--csv-label-column", "what", "--dataset"]
     assert run(train.main, [*arguments, "csv:pets.csv"], "train.py") == 2
