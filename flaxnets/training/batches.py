@@ -31,7 +31,7 @@ class Stream(Protocol):
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Selection:
     """Arrays from which a step makes its batch; see :class:`flaxnets.training.LazyBatch`.
 

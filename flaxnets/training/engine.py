@@ -25,7 +25,7 @@ Record = dict[str, Any]
 _LOGICAL = ("plain", "cudnn")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(eq=False, slots=True)
 class EngineState:
     """The state between two steps of an engine, in the axis order that its backend prefers.
 
@@ -93,7 +93,8 @@ class Engine:
             state: An example; only shapes and dtypes count.
             batch: An example.
         """
-        key = jax.tree.structure(state), _signature(batch)
+        structure, leaves = _signature(batch)
+        key = jax.tree.structure(state), structure, tuple(leaves)
         if key not in self._steps:
             step: Step = _take_several(self._train) if isinstance(batch, Several) else self._train
             self._steps[key] = _compile(step, state, batch, self.options.backend)
@@ -162,7 +163,7 @@ class Engine:
 def _signature(batch: Any) -> Any:
     """Return the structure, shapes and dtypes of a batch."""
     leaves, structure = jax.tree.flatten(batch)
-    return structure, tuple((np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves)
+    return structure, [(leaf.shape, leaf.dtype) if hasattr(leaf, "dtype") else type(leaf) for leaf in leaves]
 
 
 def _compile(step: Step, state: TrainState, batch: Any, backend: Backend) -> PhysicalStep[TrainState]:
