@@ -109,6 +109,6 @@ class Named(nn.Module):
 
 
 MODELS = [
-    Model("tables", Tables, lambda: (torch.randn(2, 4),)),
+    Model("caches", Tables, lambda: (torch.randn(2, 4),)),
     Model("named_layers", Named, lambda: (torch.randn(2, 3, 4),)),
 ]
