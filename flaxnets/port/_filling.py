@@ -1,4 +1,4 @@
-"""A call's arguments put into the expression of a row of the operator table."""
+"""Fill a row's expression of the operator table with the arguments of a call."""
 
 import ast
 import dataclasses
@@ -25,7 +25,7 @@ _ATOMS = (ast.Name, ast.Attribute, ast.Subscript, ast.Call, ast.Tuple, ast.List,
 
 
 def atom(text: str) -> str:
-    """The text in parentheses, unless it binds as tightly as a name."""
+    """Return the text, in parentheses if its operators need them."""
     try:
         node = ast.parse(text.strip(), mode="eval").body
     except SyntaxError:
@@ -35,7 +35,7 @@ def atom(text: str) -> str:
 
 
 def _is_enclosed(text: str) -> bool:
-    """Whether one pair of parentheses holds all of an expression."""
+    """Return whether one pair of parentheses encloses the whole expression."""
     if not text.startswith("(") or not text.endswith(")"):
         return False
     try:
@@ -46,7 +46,7 @@ def _is_enclosed(text: str) -> bool:
 
 
 def _packed(values: tuple[str, ...]) -> str:
-    """One value as it is, which may be a tuple itself; several as a tuple."""
+    """Return a single value unchanged, and several values as a tuple."""
     if len(values) == 1:
         return f"({values[0]},)" if values[0].startswith("*") else values[0]
     return f"({', '.join(values)})"
@@ -83,7 +83,7 @@ class _Filling:
         return filled
 
     def optional(self, node: ast.expr, tight: bool) -> ast.expr | None:
-        """The node filled; ``tight`` where an argument must bind as tightly as a name."""
+        """Return the filled node; ``tight`` adds parentheses around an argument with operators."""
         if isinstance(node, ast.Name):
             return self.name(node, tight)
         if isinstance(node, ast.Call):

@@ -1,4 +1,4 @@
-"""The one place of the port that imports torch and libcst."""
+"""Import torch and libcst for the whole port."""
 
 try:
     import libcst as libcst

@@ -1,4 +1,4 @@
-"""Which names show a tensor that is changed in place, and how each of them is made to show the change."""
+"""Find the names that share a tensor's memory, and update them after a change in place."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +20,7 @@ _CUTS = {"detach", "data"}  # the gradient does not see what is written through 
 
 
 class Aliasing:
-    """What the translator knows of names that share a tensor."""
+    """Translate names that share memory. A part of the translator."""
 
     # The translator has these.
     root: Any
@@ -33,13 +33,13 @@ class Aliasing:
     # Views.
 
     def base(self, target: Any) -> Any:
-        """What an expression is a view of; the expression itself if it is none."""
+        """Return the expression that a view is taken of; the expression itself if it is no view."""
         while (inner := self._viewed(target)) is not None:
             target = inner
         return target
 
     def is_cut(self, target: Any) -> bool:
-        """Whether an expression is a view without gradients."""
+        """Return whether an expression is a view without gradients."""
         while (inner := self._viewed(target)) is not None:
             name = target.func if isinstance(target, cst.Call) else target
             if isinstance(name, cst.Attribute) and name.attr.value in _CUTS:
@@ -48,7 +48,7 @@ class Aliasing:
         return False
 
     def _viewed(self, target: Any) -> Any:
-        """What an expression is directly a view of, or None."""
+        """Return the operand that an expression is directly a view of, or None."""
         if isinstance(target, cst.Subscript):
             site = self.site("subscript", target)
             site = site if site.hits else self.site("store", target)
@@ -75,7 +75,7 @@ class Aliasing:
         }
 
     def owner(self, root: Any) -> str:
-        """The name or path by which a site's relations know an assignable expression."""
+        """Return the name or path of an assignable expression in a site's relations."""
         if isinstance(root, cst.Subscript):
             return self.owner(root.value)
         return self.owner(self.base(root.value)) if self.is_part(root) else self.target_text(root)
@@ -85,7 +85,7 @@ class Aliasing:
         return isinstance(node, cst.Attribute) and node.attr.value in ("real", "imag") and self.is_tensor(node)
 
     def target_text(self, root: Any) -> str:
-        """The text of an expression as the target of an assignment."""
+        """Return the text of an expression as the target of an assignment."""
         text = ex.code(root)
         if isinstance(root, cst.Attribute):
             results = self.site("attribute", root).results | self.site("store", root).results
@@ -165,7 +165,7 @@ class Aliasing:
         return block is self.root or any(each is block for each in self.reads.enclosing(original, cst.BaseSuite))
 
     def _bindings(self) -> list[tuple[str, Any, tuple[int, int], Any]]:
-        """All assignments to names and attributes: the name, the value if it is one, the place, and the statement."""
+        """Yield all assignments to names and attributes: name, value or None, position, statement."""
         if not hasattr(self, "_all_bindings"):
             self._all_bindings = [b for node in nodes(self.root) for b in self._bound(node)]
         return self._all_bindings

@@ -1,4 +1,4 @@
-"""What the names of a running function are to a tensor that was changed in place."""
+"""Find the names of a running function that share memory with a changed tensor."""
 
 import types
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from flaxnets.port._torch import torch
 
 
 def storage(tensor: torch.Tensor) -> Any:
-    """What identifies the memory of a tensor; None for sparse tensors and the like."""
+    """Return the identity of a tensor's memory; None for sparse tensors and other layouts without a storage."""
     try:
         return tensor.untyped_storage()._cdata
     except (RuntimeError, NotImplementedError):
@@ -16,7 +16,7 @@ def storage(tensor: torch.Tensor) -> Any:
 
 
 def bindings(frame: types.FrameType | None, tensor: torch.Tensor) -> set[tuple[str, str]]:
-    """Names and paths that stand for a tensor or share its memory, in the words of :mod:`flaxnets.port.sites`."""
+    """Return names and paths that refer to a tensor or share its memory; see :mod:`flaxnets.port.sites`."""
     found: set[tuple[str, str]] = set()
     while frame is not None:
         found |= set(_bindings(frame, tensor))

@@ -1,4 +1,4 @@
-"""Calls of a recorded function: torch's functions and methods, and the user's. A part of the translator."""
+"""Translate calls: functions and methods of torch, and functions of the model. A part of the translator."""
 
 import inspect
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ _SAME_ARGUMENTS = {
 
 
 class Calls:
-    """What the translator does about calls."""
+    """Translate calls. A part of the translator."""
 
     # The translator has these.
     check_call: Any
@@ -106,7 +106,7 @@ class Calls:
         return self.operator(name, list(updated.args), original, updated, self.site("call", original))
 
     def operator(self, name: str, arguments: Sequence[Any], original: Any, updated: Any, site: Site) -> Any:
-        """The expression of JAX for one of torch's functions or methods."""
+        """Return JAX's expression for a function or method of torch."""
         converted = self._conversion(name.rpartition(".")[2], arguments)
         if converted is not None:
             return converted
@@ -130,7 +130,7 @@ class Calls:
             return updated
 
     def _same_keywords(self, name: str, plain: str, updated: Any) -> Any:
-        """A function with the same keywords, and with a random key where torch draws random numbers."""
+        """Return a call with the same keywords; functions that draw random numbers get a key."""
         arguments = list(updated.args)
         if operators.draws(name):
             takes_dropout = "dropout_key" in inspect.signature(getattr(F, plain)).parameters
@@ -143,7 +143,7 @@ class Calls:
         return "write it with supported operations"
 
     def _conversion(self, name: str, arguments: Sequence[Any]) -> Any:
-        """``to`` and ``type``: the device is dropped, the dtype stays."""
+        """Translate ``to`` and ``type``: drop the device, keep the dtype."""
         if name not in ("to", "type") or not arguments or (name == "type" and len(arguments) == 1):
             return None
         receiver, targets = arguments[0].value, []
@@ -163,12 +163,12 @@ class Calls:
         )
 
     def key(self, training: str | None) -> str:
-        """A new random key; in evaluation mode none, if the operation knows its mode."""
+        """Return a new random key; None in evaluation mode, if the operation has a mode."""
         text = f"{self._stream()}()"
         return text if training in (None, "True") else f"{text} if {training} else None"
 
     def _stream(self) -> str:
-        """The random stream: that of the module whose method this is, or the parameter ``rngs``."""
+        """Return the random stream: the module's attribute in methods, else the parameter ``rngs``."""
         if self.module_class is None:
             return "rngs"
         parameters = self.recorded.source.node.args
@@ -180,7 +180,7 @@ class Calls:
         return cst.Call(ex.parse(f"ops.{name}"), _joined(kept))
 
     def _function_apply(self, callee: Any, original: Any, updated: Any) -> Any:
-        """A call of a ``torch.autograd.Function``, whose class is translated."""
+        """Translate a call of a ``torch.autograd.Function``."""
         if self.namespace.draws(callee.__self__.forward):
             self.refuse(
                 original, f"{callee.__self__.__name__} draws random numbers in forward.",

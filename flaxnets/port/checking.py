@@ -1,4 +1,4 @@
-"""Hold a port against its torch module: outputs, buffers and gradients, on the example and on random inputs."""
+"""Compare a port with its torch module: outputs, buffers and gradients, on the example and on random inputs."""
 
 import contextlib
 import dataclasses
@@ -74,7 +74,7 @@ class _TorchFailedError(Exception):
 
 
 def _check(module: torch.nn.Module, port: nnx.Module, examples: Mapping[str, Arguments], setting: Setting) -> None:
-    """Compare the two; without gradients, or in float32, where torch itself runs only so.
+    """Compare the two models; without gradients, or in float32, if PyTorch supports nothing more.
 
     Operations in place can make gradients impossible, and tensors that are no buffers stay in float32.
     """
@@ -98,7 +98,7 @@ def _check(module: torch.nn.Module, port: nnx.Module, examples: Mapping[str, Arg
 
 @contextlib.contextmanager
 def _precise(module: torch.nn.Module, port: nnx.Module, double: bool) -> Iterator[nnx.Module]:
-    """A copy of the port in float64; within this context the torch module is in float64, too."""
+    """Yield a copy of the port in float64. The torch module is in float64 within this context, too."""
     candidate = nnx.clone(port)
     with jax.default_matmul_precision("float32"), jax.numpy_rank_promotion("allow"):
         if not double:
@@ -110,7 +110,7 @@ def _precise(module: torch.nn.Module, port: nnx.Module, double: bool) -> Iterato
 
 
 def _transfer(module: torch.nn.Module, port: nnx.Module) -> None:
-    """Give a port the values and the precision of its torch module, without programs that would have to be compiled.
+    """Copy values and precision of a torch module to a port, without compiling programs.
 
     Parameters share torch's memory: no run leaves them changed, and large models would not fit otherwise.
     """
@@ -124,7 +124,7 @@ def _transfer(module: torch.nn.Module, port: nnx.Module) -> None:
 
 
 def _like(arguments: Arguments, rng: np.random.Generator) -> Arguments:
-    """Random arguments like the example: numbers of the same distribution, or the same numbers in another order."""
+    """Return random arguments: floats with the example's mean and deviation, or the example's numbers permuted."""
 
     def draw(tensor: torch.Tensor) -> torch.Tensor:
         values = tensor.detach().numpy()
@@ -137,7 +137,7 @@ def _like(arguments: Arguments, rng: np.random.Generator) -> Arguments:
 
 
 def _compare(pair: _Pair, example: Arguments, kind: str) -> bool:
-    """Raise if the two differ; return whether the torch module takes the example."""
+    """Raise an error if the two models differ; return whether the torch module accepts the example."""
     setting = pair.setting
     with shared_masks(pair.module, pair.candidate):
         try:
@@ -159,7 +159,7 @@ def _compare(pair: _Pair, example: Arguments, kind: str) -> bool:
 
 
 def _place(error: Exception) -> str:
-    """Where a translated function raised an error."""
+    """Describe the translated line that raised an error."""
     frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename.startswith("<port of ")]
     if not frames:
         return ""
@@ -168,7 +168,7 @@ def _place(error: Exception) -> str:
 
 
 def find_fault(expected: Outcome, found: Outcome) -> str | None:
-    """What differs by more than the gates, and by how much."""
+    """Return a description of the first difference above the gates; None if there is none."""
     if expected.structure != found.structure:
         return f"the output is {found.structure}, and torch's {expected.structure}"
     for i, (a, b) in enumerate(zip(expected.outputs, found.outputs, strict=True)):
@@ -182,7 +182,7 @@ def find_fault(expected: Outcome, found: Outcome) -> str | None:
 
 
 def _errors(expected: Outcome, found: Outcome) -> dict[str, tuple[float, float, float]]:
-    """The relative error of each array, its gate, and the scale that it is relative to."""
+    """Return for each array its relative error, its gate, and the scale of the error."""
     values = {f"output {i}": pair for i, pair in enumerate(zip(expected.outputs, found.outputs, strict=True))}
     values |= {f"the buffer {n}": (b, found.buffers[n]) for n, b in expected.buffers.items()}
     errors = {}
@@ -198,7 +198,7 @@ def _errors(expected: Outcome, found: Outcome) -> dict[str, tuple[float, float, 
 def _is_rounding(
     pair: _Pair, example: Arguments, outcomes: tuple[Outcome, Outcome, list[np.ndarray]], kind: str
 ) -> bool:
-    """Whether torch itself differs about as much if each operation has one more rounding error."""
+    """Return whether PyTorch's own result changes about as much after one more rounding error per operation."""
     expected, found, cotangents = outcomes
     if expected.structure != found.structure or any(
         a.shape != b.shape or a.dtype.kind != b.dtype.kind for a, b in zip(expected.outputs, found.outputs, strict=True)
@@ -233,7 +233,7 @@ def _holds_on_larger(pair: _Pair, example: Arguments) -> bool:
 
 
 def _enlarged(example: Arguments) -> Arguments:
-    """The example and random ones like it, in one batch."""
+    """Join the example and random examples in one batch."""
     size = next((len(tensor) for tensor in example.tensors() if tensor.ndim), 0)
     others = [iter(_like(example, np.random.default_rng(seed)).tensors()) for seed in range(1, 8)]
 

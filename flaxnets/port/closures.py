@@ -1,4 +1,4 @@
-"""Functions that hold modules or parameters, as part of what NNX passes through its transformations."""
+"""Functions that hold modules or parameters, as nodes that NNX transformations can follow."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from flax import nnx
 
 
 class Closure(nnx.Pytree):
-    """A function of modules: it reads those that a transformation of NNX made, and not those it was defined with.
+    """A function with modules as NNX nodes: transformations of NNX replace the modules.
 
     Args:
         build: makes the function from the parts.
@@ -31,7 +31,7 @@ class Closure(nnx.Pytree):
 
 
 def holds_state(value: Any) -> bool:
-    """Whether an object is, or contains, what NNX passes through its transformations."""
+    """Return whether an object is or contains a module or a variable."""
     if isinstance(value, (nnx.Pytree, nnx.Variable)):
         return True
     if isinstance(value, dict):

@@ -26,7 +26,7 @@ def computation(hook: Any) -> Computation | None:
 
 
 def twin(kind: type) -> type | None:
-    """The class of the same name of flaxnets."""
+    """Return the flaxnets class with the same name."""
     for path in ("", ".utils.parametrize", ".utils.parametrizations", ".utils.orthogonal"):
         module = importlib.import_module(f"flaxnets.nn{path}")
         if hasattr(module, kind.__name__):
@@ -35,12 +35,12 @@ def twin(kind: type) -> type | None:
 
 
 def class_before(module: torch.nn.Module) -> type:
-    """The class of a module, as it was before parametrizations."""
+    """Return the class of a module before parametrizations changed it."""
     return parametrize.type_before_parametrizations(module)
 
 
 def computed_names(module: torch.nn.Module) -> set[str]:
-    """The attributes that are computed, and have no variable of their own."""
+    """Return the names of attributes that are computed from other parameters."""
     return {found.name for hook in module._forward_pre_hooks.values() if (found := computation(hook))}
 
 

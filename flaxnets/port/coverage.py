@@ -1,4 +1,4 @@
-"""Which names of torch the operator table has, and why it refuses the others, as a page of the documentation.
+"""Write docs/operators.md: the names of torch that the port supports, and reasons for the others.
 
 ``python -m flaxnets.port.coverage > docs/operators.md`` writes the page.
 """

@@ -1,4 +1,4 @@
-"""What a port refuses, with the places in the user's source."""
+"""Errors of the port, with file and line in the model's source."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Expressions of Python as libcst trees: parse, put into each other with parentheses, fill templates."""
+"""Build Python expressions as libcst trees: parse, add parentheses, fill templates."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _ATOM = 15
 
 
 def parse(text: str) -> Any:
-    """The tree of an expression."""
+    """Parse an expression."""
     return _parse(text).deep_clone()
 
 
@@ -26,12 +26,12 @@ def _parse(text: str) -> Any:
 
 
 def code(node: cst.CSTNode) -> str:
-    """The text of a node."""
+    """Return the text of a node."""
     return cst.Module([]).code_for_node(node)
 
 
 def precedence(node: cst.CSTNode) -> int:
-    """How tightly an expression binds: 15 for a name, 1 for a lambda."""
+    """Return the precedence of an expression: 15 for a name, 1 for a lambda."""
     if getattr(node, "lpar", ()):
         return _ATOM
     match node:
@@ -55,7 +55,7 @@ def precedence(node: cst.CSTNode) -> int:
 
 
 def parenthesized(node: Any) -> Any:
-    """The expression in parentheses."""
+    """Put an expression in parentheses."""
     return node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
 
 
@@ -130,7 +130,7 @@ class _Parentheses(cst.CSTTransformer):
 
 
 def with_parentheses(tree: Any) -> Any:
-    """The tree, with the parentheses that its text needs."""
+    """Add the parentheses that the text of a tree needs."""
     return tree.visit(_Parentheses())
 
 
@@ -191,7 +191,7 @@ def _element_of(argument: Any) -> Any:
 
 
 def fill(template: str, given: Mapping[str, Any], absent: Sequence[str] = ()) -> Any:
-    """The template with its parameters replaced."""
+    """Replace the parameters of a template."""
     filled = parse(template).visit(_Fill(given, frozenset(absent)))
     if isinstance(filled, cst.Tuple) and len(filled.elements) == 1:
         return parenthesized(filled)
@@ -209,7 +209,7 @@ def method(value: Any, name: str, *arguments: Any) -> Any:
 
 
 def spliced(block: Any, leading_lines: Sequence[Any]) -> Any:
-    """The statements of a block, in the place of the statement that held it."""
+    """Replace a compound statement by the statements of its block."""
     if isinstance(block, cst.SimpleStatementSuite):
         return cst.SimpleStatementLine(block.body, leading_lines)
     first, *rest = block.body
@@ -232,7 +232,7 @@ class _Renamed(cst.CSTTransformer):
 
 
 def renamed(tree: Any, old: str, new: str) -> Any:
-    """The tree with another name for a variable.
+    """Rename a variable in a tree.
 
     >>> code(renamed(parse("f(x, f=a.f)"), "f", "g"))
     'g(x, f=a.f)'

@@ -1,4 +1,4 @@
-"""Hooks of a torch model: those that only observe are left out of a port, those that change values are refused."""
+"""Watch the hooks of a torch model: drop hooks that only observe, refuse hooks that change values."""
 
 import contextlib
 import functools
@@ -98,7 +98,7 @@ class WatchedHooks:
         self.refusals.setdefault(id(hook), Refusal(*place(hook), cause, fix))
 
     def finish(self) -> list[Refusal]:
-        """What was refused, also hooks that collect what the model reads."""
+        """Return all refusals, including hooks that collect values for the model."""
         for key, (_, owner) in self._changed_objects.items():
             if key in self.recorder.lasting.used:
                 self.refuse(self.hooks_of[key], f"The hook of {owner} changes what forward reads.", _FORWARD)
@@ -116,7 +116,7 @@ def watched_hooks(model: torch.nn.Module, recorder: Any) -> Iterator[WatchedHook
 
 
 def place(function: Any) -> tuple[str, int, str]:
-    """The file, line and text where a function is defined."""
+    """Return file, line and text of a function's definition."""
     while isinstance(function, functools.partial):
         function = function.func
     function = getattr(function, "__func__", function)
@@ -132,7 +132,7 @@ def _is_torchs(module: torch.nn.Module) -> bool:
 
 
 def tensors(tree: Any) -> Iterator[torch.Tensor]:
-    """The tensors in lists, tuples and dicts."""
+    """Return the tensors in nested lists, tuples and dicts."""
     if isinstance(tree, torch.Tensor):
         yield tree
     elif isinstance(tree, (list, tuple)):

@@ -1,4 +1,4 @@
-"""In-place operations of torch as new values under the same names: a part of the translator."""
+"""Translate in-place operations into new values under the same names. A part of the translator."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -22,7 +22,7 @@ _ADVANCED = {"tensor", "mask", "list", "ndarray"}
 
 
 class InPlace(Aliasing):
-    """What the translator does about operations that change a tensor."""
+    """Translate operations that change a tensor. A part of the translator."""
 
     # The translator has these.
     refuse: Any
@@ -37,7 +37,7 @@ class InPlace(Aliasing):
     # Calls.
 
     def rebound(self, site: Site, original: Any, result: Any) -> Any:
-        """The result of a call, with new values for what the call changed."""
+        """Return the result of a call; assign the new values of changed tensors."""
         parent = self.reads.parent(original)
         if not site.mutated or self._continues(original, parent):
             self._check_hidden_changes(site, original)
@@ -62,7 +62,7 @@ class InPlace(Aliasing):
         return self._hoisted(site, target, original, result)
 
     def _hoisted(self, site: Site, target: Any, original: Any, result: Any) -> Any:
-        """What a call changed, in its place; the change itself becomes statements before this one."""
+        """Return the changed tensor; put the change into statements before the current one."""
         statement = self._statement(original)
         if statement is None or target is None or not self._is_assignable(self.base(target)):
             self._refuse_change(original, self.relations(site, original))
@@ -112,7 +112,7 @@ class InPlace(Aliasing):
     # A call as a statement.
 
     def _changed_statements(self, site: Site, target: Any, original: Any, result: Any) -> list[Any]:
-        """The statements for ``x.add_(y)`` and the like."""
+        """Return the statements for ``x.add_(y)`` and other calls without a used result."""
         is_function = -1 not in site.mutated and not self._gives_changed(site)
         if target is None or is_function or not self._is_assignable(self.base(target)):
             if relations := self.relations(site, original):
@@ -339,7 +339,7 @@ class InPlace(Aliasing):
         return self.store(site, base, chosen, original)
 
     def unmask(self, statement: Any, target: Any) -> None:
-        """Where ``x[mask] = f(y[mask])`` computes element by element, have ``y`` in the place of ``y[mask]``."""
+        """Replace ``y[mask]`` by ``y`` in ``x[mask] = f(y[mask])`` with an element-wise ``f``."""
         if not isinstance(target, cst.Subscript) or len(target.slice) != 1:
             return
         mask = ex.code(target.slice[0].slice)
@@ -430,7 +430,7 @@ class InPlace(Aliasing):
         return self.store(site, original.target, whole, original)
 
     def small_statements(self, original: Any) -> list[Any]:
-        """The translated statements of a line."""
+        """Return the translated statements of a line."""
         found = []
         for small in original.body:
             found += self.before.get(id(small), [])

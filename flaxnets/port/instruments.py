@@ -1,4 +1,4 @@
-"""Rewrite a function so that a recorder is told what happens in it."""
+"""Rewrite a function so that each operation calls a recorder."""
 
 import ast
 import contextlib
@@ -15,7 +15,7 @@ HOOK = "__flaxnets_port__"  # the recorder, among the globals of an instrumented
 
 
 class _Instrument(ast.NodeTransformer):
-    """Rewrites a function so that the recorder is told what happens in it."""
+    """Rewrites the operations of a function as calls of the recorder."""
 
     def __init__(self, recorder: Any, recorded: RecordedFunction):
         self.recorder, self.recorded = recorder, recorded
@@ -40,7 +40,7 @@ class _Instrument(ast.NodeTransformer):
         return node
 
     def _has_place(self, node: ast.expr) -> bool:
-        """Whether Python knows where an expression of a string stands: Python 3.11 not always does."""
+        """Return whether the position of an expression in an f-string is right; Python 3.11 has wrong positions."""
         try:
             text = self.recorded.source.text(self.recorded.source.span(node))
             return ast.dump(ast.parse(f"({text})", mode="eval").body) == ast.dump(node)
@@ -200,7 +200,7 @@ class _Instrument(ast.NodeTransformer):
         return node
 
     def _visit_targets(self, node: ast.Assign) -> list[Any]:
-        """One assignment for each target, through the first name among them."""
+        """Split an assignment to several targets; the first name among the targets passes the value on."""
         name = next((target for target in node.targets if isinstance(target, ast.Name)), None)
         if name is None:
             self.generic_visit(node)
@@ -247,7 +247,7 @@ _OPERATORS: dict[type, str] = {
 
 
 def in_place_operator(symbol: str) -> Callable[[Any, Any], Any]:
-    """The function of an augmented assignment."""
+    """Return the operator function of an augmented assignment."""
     return getattr(operator, "i" + symbol.rstrip("_"))
 
 
@@ -256,7 +256,7 @@ def _as_list(node: Any) -> list[Any]:
 
 
 def _as_value(index: ast.expr) -> ast.expr:
-    """An index as an expression: slices become calls."""
+    """Return an index as an expression, with slices as calls."""
     if isinstance(index, ast.Slice):
         parts = [part or ast.Constant(None) for part in (index.lower, index.upper, index.step)]
         return ast.Call(ast.Attribute(ast.Name(HOOK, ast.Load()), "slice", ast.Load()), parts, [])
@@ -266,7 +266,7 @@ def _as_value(index: ast.expr) -> ast.expr:
 
 
 def compile_instrumented(recorder: Any, recorded: RecordedFunction) -> types.CodeType:
-    """The code of a recorded function, with calls that tell the recorder what happens."""
+    """Compile the instrumented code of a recorded function."""
     source = recorded.source
     node: Any = copy.deepcopy(source.node)
     instrument = _Instrument(recorder, recorded)

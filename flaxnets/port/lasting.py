@@ -1,4 +1,4 @@
-"""What outlives a call of a model: which objects a run changes, and whether a later call depends on it."""
+"""Track objects that outlive a call: detect changes, and later calls that depend on the changes."""
 
 import collections
 import types
@@ -22,7 +22,7 @@ _NEW_BUFFER = Problem("This registers a buffer in forward.", "register it in __i
 
 
 class Lasting:
-    """Watches what a model's runs leave behind.
+    """Tracks the objects that runs of a model change.
 
     Args:
         model: the model.
@@ -48,7 +48,7 @@ class Lasting:
                         self._walk(value, 0)
 
     def reach(self, function: types.FunctionType) -> None:
-        """Note what a function finds outside of its arguments."""
+        """Track the objects in a function's globals, closure and defaults."""
         cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
         names = [function.__globals__.get(name) for name in function.__code__.co_names]
         for value in [*cells, *names, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]:
@@ -108,7 +108,7 @@ class Lasting:
             site.problems.add(OUTLIVES)
 
     def remember(self, value: Any, site: Site) -> bool:
-        """Whether a dict changes that exists before the run, and may keep what is computed once."""
+        """Return whether a dict may be a cache: a dict that existed before the run."""
         if type(value) is not dict or id(value) not in self.objects:
             return False
         self._tables.setdefault(id(value), (value, dict(value)))
@@ -117,13 +117,13 @@ class Lasting:
         return True
 
     def empty_memos(self) -> None:
-        """Give dicts that keep what is computed once their former items."""
+        """Restore the items that caches had before the run."""
         for table, items in self._tables.values():
             table.clear()
             table.update(items)
 
     def compare_memos(self, run: Callable[[], Any]) -> None:
-        """Refuse what is kept unless outputs for other inputs are the same with it, in a first call, and without it."""
+        """Refuse caches unless outputs for other inputs are equal with full and with empty caches."""
         if not self._memos:
             return
         sites = list(self._memos)

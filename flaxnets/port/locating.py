@@ -27,7 +27,7 @@ class _Call:
 def locate(
     module: torch.nn.Module, candidate: nnx.Module, example: Arguments, setting: Setting, find_fault: FindFault
 ) -> str:
-    """Feed submodules of the port what their twins were fed, and follow those that differ inwards.
+    """Call submodules with PyTorch's inputs, and descend into the first submodule that differs.
 
     Args:
         module: the torch module.
@@ -68,7 +68,7 @@ def locate(
 
 
 def _record(module: torch.nn.Module, candidate: nnx.Module, example: Arguments, setting: Setting) -> list[_Call]:
-    """The outermost calls of a run."""
+    """Return the outermost calls of a run."""
     outermost = _Call("", example)
     running = [outermost]
     handles = []

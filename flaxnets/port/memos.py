@@ -1,4 +1,4 @@
-"""Dicts that keep what is computed once: a compiled program computes it in each call. A part of the translator."""
+"""Translate caches in dicts: a compiled program computes the values in each call. A part of the translator."""
 
 import ast
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def texts(key: ast.expr, table: ast.expr) -> Lookup:
 
 
 class Memos:
-    """Translates stores into such dicts, and the branches that fill them."""
+    """Translate stores into caches, and branches that fill caches. A part of the translator."""
 
     # The translator has these.
     site: Any

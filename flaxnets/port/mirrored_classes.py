@@ -1,4 +1,4 @@
-"""The classes of a port: the user's translated, torch's as their twins. A part of the mirror."""
+"""Make the classes of a port: translate the model's classes, replace torch's. A part of the mirror."""
 
 import abc
 import collections
@@ -33,6 +33,11 @@ from flaxnets.port.plain_classes import (
 from flaxnets.port.problems import unwrapped
 from flaxnets.port.wrappers import library_twin
 
+_TWINS: dict[type, type] = {
+    torch.Tensor: jax.Array, torch.nn.Parameter: nn.Parameter, torch.nn.Module: nn.Module,
+    torch.autograd.Function: ops.Function, torch.nn.modules.linear.NonDynamicallyQuantizableLinear: nn.Linear,
+}  # fmt: skip
+
 
 class ClassMirror:
     """Makes the counterparts of classes, and of objects of classes that are no modules."""
@@ -48,45 +53,26 @@ class ClassMirror:
     # Classes.
 
     def cls(self, kind: Any) -> type:
-        """The counterpart of a class."""
+        """Return the counterpart of a class."""
         if kind in self.classes:
             return self.classes[kind]
-        if kind is torch.Tensor:
-            return jax.Array
-        if kind is torch.nn.Parameter:
-            return nn.Parameter
-        if kind is torch.nn.Module:
-            return nn.Module
-        if kind is torch.autograd.Function:
-            return ops.Function
+        if kind in _TWINS:
+            return _TWINS[kind]
         if (wrapper := library_twin(kind)) is not None:
             return wrapper
         if issubclass(kind, torch.autograd.Function):
             return self._translated_class(kind)
         if not issubclass(kind, torch.nn.Module):
             return self._translated_class(kind) if self.is_translated(kind) else kind
-        if is_torchs(kind):
-            found = twin(kind)
-            if found is None and kind.__name__ == "NonDynamicallyQuantizableLinear":
-                found = nn.Linear
-            return nn.Module if found is None else found
-        return self._translated_class(kind)
+        return twin(kind) or nn.Module if is_torchs(kind) else self._translated_class(kind)
 
     def _translated_class(self, kind: type) -> type:
         bases = [self.cls(base) if base is not object else object for base in kind.__bases__]
         if kind in self.classes:
             return self.classes[kind]
         name = self.space.name(kind, kind.__name__)
-        members, definitions, free = {}, [], {}
-        for attribute, value in vars(kind).items():
-            text = self._method(kind, attribute, value, free)
-            if text is not None:
-                definitions.append(text)
-            elif _is_class_attribute(attribute, value):
-                members[attribute] = value
-        if not issubclass(kind, (torch.nn.Module, torch.autograd.Function)):
-            members, stubs = self._plain_members(kind)
-            definitions += stubs
+        free: dict[str, Any] = {}
+        members, definitions = self._members(kind, free)
         body = "\n".join(definitions) or "pass"
         parameters = ", ".join([*(f"_base{i}" for i in range(len(bases))), *free])
         header = f"class {name}({', '.join(f'_base{i}' for i in range(len(bases)))}):"
@@ -111,8 +97,18 @@ class ClassMirror:
         self.bind_globals()
         return new
 
+    def _members(self, kind: type, free: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Return the class attributes, and the text of the translated methods; add the methods' free variables."""
+        texts = {name: self._method(kind, name, value, free) for name, value in vars(kind).items()}
+        definitions = [text for text in texts.values() if text is not None]
+        if not issubclass(kind, (torch.nn.Module, torch.autograd.Function)):
+            members, stubs = self._plain_members(kind)
+            return members, definitions + stubs
+        others = {name: value for name, value in vars(kind).items() if texts[name] is None}
+        return {name: value for name, value in others.items() if _is_class_attribute(name, value)}, definitions
+
     def is_translated(self, kind: type) -> bool:
-        """Whether a class that is no module has methods that ran and met tensors, or holds functions that ran."""
+        """Return whether the port translates a class that is no module: its methods ran on tensors."""
         if not is_plain_class(kind):
             return False
         bases = plain_bases(kind)
@@ -225,14 +221,14 @@ class ClassMirror:
 
 
 class FrozenList(list):
-    """A list that a graph definition of NNX can hold."""
+    """A hashable list, for graph definitions of NNX."""
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(tuple(self))
 
 
 class FrozenDict(dict):
-    """A dict that a graph definition of NNX can hold."""
+    """A hashable dict, for graph definitions of NNX."""
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(tuple(self.items()))
@@ -245,7 +241,7 @@ def _holds_torchs(value: Any) -> bool:
 
 
 def frozen(value: Any) -> Any:
-    """Lists and dicts with a hash, as static attributes of NNX need."""
+    """Return hashable lists and dicts, as static attributes of NNX need."""
     if type(value) is list:
         return FrozenList(map(frozen, value))
     if type(value) is tuple:
@@ -288,14 +284,14 @@ def _ran(recorded: Any) -> bool:
 
 
 def lambda_function(node: Any, name: str) -> Any:
-    """A function definition with the parameters and the body of a lambda."""
+    """Return a function definition with the parameters and the body of a lambda."""
     function: Any = cst.parse_statement(f"def {name}(): return 0")
     body = function.body.with_changes(body=[cst.Return(node.body)])
     return function.with_changes(params=node.params, body=body)
 
 
 def without_defaults(function: Any) -> Any:
-    """A function whose defaults are set later, as objects: their names may mean nothing where it is defined anew."""
+    """Remove the defaults of a function; the mirror sets the defaults as objects."""
     params = function.params
 
     def cleared(each: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What instrumented functions tell a recorder: objects, calls and changes at each place. A part of the recorder."""
+"""Callbacks of instrumented functions: note objects, calls and changes. A part of the recorder."""
 
 import contextlib
 import functools
@@ -34,7 +34,7 @@ _JOINS = (torch.cat, torch.concat, torch.concatenate)
 
 
 class Notes:
-    """Notes what each place of the source meets."""
+    """Notes the objects that each place of the source meets."""
 
     # The recorder has these.
     _classes: Any

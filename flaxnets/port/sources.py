@@ -1,4 +1,4 @@
-"""The source of a function: found by its code object, and parsed twice, for running and for rewriting."""
+"""Find and parse the source of a function, for running and for rewriting."""
 
 import ast
 import collections
@@ -73,7 +73,7 @@ class FunctionSource:
         self.is_lambda = isinstance(self.node, ast.Lambda)
 
     def span(self, node: ast.AST) -> Span:
-        """Where a node of the syntax tree stands."""
+        """Return the span of a node of the syntax tree."""
         return (*self._place(node.lineno, node.col_offset), *self._place(node.end_lineno, node.end_col_offset))  # type: ignore[attr-defined]
 
     def _place(self, line: int, column: int) -> tuple[int, int]:
@@ -81,7 +81,7 @@ class FunctionSource:
         return line, column if text.isascii() else len(text.encode()[:column].decode())
 
     def text(self, span: Span) -> str:
-        """The source text of a place."""
+        """Return the source text of a span."""
         lines = [linecache.getline(self.path, line) for line in range(span[0], span[2] + 1)]
         lines[-1] = lines[-1][: span[3]]
         lines[0] = lines[0][span[1] :]

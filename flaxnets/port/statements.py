@@ -1,4 +1,4 @@
-"""Statements of a recorded function: blocks, branches, contexts and definitions. A part of the translator."""
+"""Translate statements: blocks, branches, contexts and definitions. A part of the translator."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ _FOLDED_CONTEXTS = (
 
 
 class Statements:
-    """What the translator does about statements."""
+    """Translate statements. A part of the translator."""
 
     # The translator has these.
     site: Any
@@ -182,7 +182,7 @@ class Statements:
 
 
 def literal(node: Any) -> bool | None:
-    """The value of an expression that is ``True`` or ``False``; None for another."""
+    """Return the value of the expressions ``True`` and ``False``; None for others."""
     if isinstance(node, cst.Name) and not node.lpar and node.value in ("True", "False"):
         return node.value == "True"
     return None
@@ -208,7 +208,7 @@ def _block(block: Any, statement: Any) -> Any:
 
 
 def _is_harmless(block: Any) -> bool:
-    """Whether a block means the same in JAX whatever it meets: it raises, passes, or leaves a loop."""
+    """Return whether a block needs no translation: pass, continue or break."""
     lines = [block] if isinstance(block, cst.SimpleStatementSuite) else block.body
     if any(isinstance(line, cst.BaseCompoundStatement) for line in lines):
         return False

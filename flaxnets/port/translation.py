@@ -1,4 +1,4 @@
-"""Translate one function of a torch model: the same source, with JAX's operations in torch's places."""
+"""Translate one function of a torch model: keep the source, replace torch's operations by JAX's."""
 
 import builtins
 import dataclasses
@@ -42,15 +42,15 @@ class Namespace(Protocol):
     """Where the translated functions of a port find each other."""
 
     def name(self, value: Any, hint: str) -> str:
-        """The global name of an object of the user's: a function, a class or a constant."""
+        """Return the global name of a function, class or constant of the model."""
         ...
 
     def draws(self, function: Any) -> bool:
-        """Whether a function of the user's draws random numbers."""
+        """Return whether a function of the model draws random numbers."""
         ...
 
     def takes_rngs(self, function: Any) -> bool:
-        """Whether a function of the user's has a parameter ``rngs``."""
+        """Return whether a function of the model has a parameter ``rngs``."""
         ...
 
 
@@ -134,7 +134,7 @@ class Translator(InPlace, Refusing, Statements, Calls, Memos, cst.CSTTransformer
     # What was noted.
 
     def site(self, what: str, node: Any) -> Site:
-        """What a place met."""
+        """Return the record of a node."""
         try:
             return self.recorded.site(what, self.tree.span(node))
         except KeyError:
@@ -149,7 +149,7 @@ class Translator(InPlace, Refusing, Statements, Calls, Memos, cst.CSTTransformer
             self.refusals.append(refusal)
 
     def is_tensor(self, attribute: Any) -> bool:
-        """Whether an attribute was read from tensors only."""
+        """Return whether an attribute was read from tensors only."""
         return self.site("attribute", attribute).receivers == {"tensor"}
 
     def _variable_names(self) -> set[str]:
@@ -236,7 +236,7 @@ class Translator(InPlace, Refusing, Statements, Calls, Memos, cst.CSTTransformer
         return self.value(value, original_node, updated_node)
 
     def value(self, value: Any, original: Any, updated: Any) -> Any:
-        """An expression for an object that a name or path stands for."""
+        """Return an expression for the object of a name or path."""
         if isinstance(value, torch.dtype):
             return ex.parse(dtype_text(value))
         if value is torch.Tensor:
@@ -259,7 +259,7 @@ class Translator(InPlace, Refusing, Statements, Calls, Memos, cst.CSTTransformer
         return self.reference(value, original)
 
     def reference(self, value: Any, original: Any) -> Any:
-        """The name of an object of the user's."""
+        """Return the name of an object of the model."""
         name = self.namespace.name(value, original.value if isinstance(original, cst.Name) else original.attr.value)
         self.used[name] = value
         return cst.Name(name)
@@ -480,7 +480,7 @@ _AST_NAMES: dict[type, str] = {
 
 
 def _computes_in_float32(left: str, right: str, result: str) -> bool:
-    """Whether torch computes in its default dtype where JAX would take its own: integers with a Python float."""
+    """Return whether PyTorch promotes integers and a Python float to float32."""
     if result != "float32":
         return False
     whole = ("int", "uint", "bool")

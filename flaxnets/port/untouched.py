@@ -16,17 +16,17 @@ _SINGLE: dict[int, torch.Tensor] = {}
 
 
 def copied(tree: Any) -> Any:
-    """The arguments with tensors of their own, which the model may change."""
+    """Copy the tensors of the arguments, which the model may change."""
     return mapped(tree, lambda tensor: tensor.detach().clone().requires_grad_(tensor.requires_grad))
 
 
 def in_doubles(tree: Any) -> Any:
-    """Copies of the arguments in float64."""
+    """Copy the arguments in float64."""
     return mapped(copied(tree), as_double)
 
 
 def mapped(tree: Any, function: Callable[[torch.Tensor], Any]) -> Any:
-    """The tree with a function applied to each tensor; unlike JAX's, in the order of dicts and with their types."""
+    """Apply a function to each tensor of a tree; keep the order and type of dicts."""
     if isinstance(tree, torch.Tensor):
         return function(tree)
     if isinstance(tree, Mapping):
@@ -39,7 +39,7 @@ def mapped(tree: Any, function: Callable[[torch.Tensor], Any]) -> Any:
 
 @contextlib.contextmanager
 def untouched(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
-    """After this context the model's attributes and values, its modes, and all random generators are as before.
+    """Restore the model's attributes, values, modes and the random generators after this context.
 
     What it gives brings back the values of parameters and buffers and the generators, but not other attributes.
     """
@@ -83,7 +83,7 @@ def _value(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _shallow(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes, with copies of the containers that a forward could fill."""
+    """Copy the attributes, and the containers that forward could fill."""
     return {
         n: copy.copy(v) if type(v) in (dict, list, set, collections.OrderedDict) else v for n, v in attributes.items()
     }
@@ -107,7 +107,7 @@ def _restore(attributes: dict[str, Any], before: Mapping[str, Any]) -> None:
 
 
 def as_double(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor in twice the precision of torch's default, if it holds fractions."""
+    """Convert a floating-point or complex tensor to double precision."""
     if tensor.is_complex():
         return tensor.to(torch.complex128)
     return tensor.double() if tensor.is_floating_point() else tensor
@@ -115,7 +115,7 @@ def as_double(tensor: torch.Tensor) -> torch.Tensor:
 
 @contextlib.contextmanager
 def in_double(module: torch.nn.Module) -> Iterator[None]:
-    """Parameters and buffers are in float64 within this context; a copy would leave out what closures hold."""
+    """Convert parameters and buffers to float64 within this context. Closures see the change, too."""
     tensors = {id(t): t for t in (*module.parameters(), *module.buffers())}.values()
     values = [tensor.data for tensor in tensors]
     try:

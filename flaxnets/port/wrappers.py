@@ -1,4 +1,4 @@
-"""Modules around modules, and layers of other libraries."""
+"""Counterparts of wrappers such as DataParallel, and of layers of other libraries."""
 
 import contextlib
 import importlib
@@ -35,7 +35,7 @@ def unwrapped_module(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def is_compiled(kind: type) -> bool:
-    """Whether a class is that of modules from ``torch.compile``; its import takes long."""
+    """Return whether ``torch.compile`` made a module of this class, without importing the compiler."""
     return kind.__name__ == "OptimizedModule" and kind.__module__.startswith("torch._dynamo")
 
 

@@ -1,9 +1,8 @@
-# ruff: noqa: RUF012, RUF013, UP045
+# ruff: noqa: RUF012, RUF013
 """Models with defaults, lists and attributes whose later values have other types than the first ones."""
 
 import functools
 from dataclasses import dataclass
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +32,7 @@ class Mlp(nn.Module):
 
     def __init__(
         self, dim: int = None, ratio=4, act_layer: nn.Module = nn.GELU, norm_layer=None, drop=0, axes=(1, 2),
-        mode: str = None, k: int = 3, rate: Optional[float] = None,
+        mode: str = None, k: int = 3,
     ):  # fmt: skip
         super().__init__()
         dim = dim or 4
@@ -41,7 +40,7 @@ class Mlp(nn.Module):
         self.norm = norm_layer(dim)
         self.fc1, self.fc2 = nn.Linear(dim, int(dim * ratio)), nn.Linear(int(dim * ratio), dim)
         self.act, self.drop = act_layer(), nn.Dropout(drop)
-        self.mode, self.axes, self.rate = mode, axes, rate
+        self.mode, self.axes = mode, axes
         self.pool = nn.AvgPool1d(k, 1, k // 2) if k else None
 
     def forward(self, x: Tensor, mask: Tensor = None, scale=1) -> Tensor:

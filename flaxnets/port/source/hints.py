@@ -93,7 +93,7 @@ class _Hints:
                     self._meet(call, function)
 
     def edits(self) -> Iterator[_Edit]:
-        """All changes of the file."""
+        """Yield all changes of the file."""
         for function in self.functions.values():
             yield from self._parameters(function)
             yield from self._containers(_own_nodes(function.node), list(ast.walk(function.node)), function)
@@ -107,39 +107,31 @@ class _Hints:
     # Types of expressions, as short text; empty if unknown.
 
     def kind(self, node: ast.expr | None, function: _Function | None = None) -> str:
-        """The type that a checker infers for an expression, as far as its text tells."""
+        """Return the type that a checker infers from the text of an expression; empty if unknown."""
         match node:
-            case ast.Constant(value=value):
-                return "none" if value is None else type(value).__name__
+            case ast.Name(id=name) if function is not None and name in function.parameters:
+                return self._parameter_kind(function, name)
+            case ast.Name(id=name):
+                return _CALLABLE if name in self.classes or name in self.top else ""
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return self.kind(operand, function)
-            case ast.Tuple(elts=elements):
-                return f"tuple[{', '.join(self.kind(each, function) for each in elements)}]"
-            case ast.List(elts=elements):
-                return f"list[{' | '.join(sorted({self.kind(each, function) for each in elements}))}]"
-            case ast.Dict(values=values):
-                return f"dict[{' | '.join(sorted({self.kind(each, function) for each in values}))}]"
-            case ast.Lambda():
-                return _CALLABLE
-            case ast.Call(func=called) if ast.unparse(called) in ("partial", "functools.partial"):
-                return _CALLABLE
-            case ast.Attribute(value=ast.Name(id=space), attr=name):
-                is_layer = space == "nn" and isinstance(getattr(nn, name, None), type)
-                is_dtype = space == "jnp" and isinstance(getattr(jnp, name, None), type(jnp.float32))
-                return _CALLABLE if is_layer or (space in _SPACES and not is_dtype) else ""
-            case ast.Name(id=name):
-                if function is not None and name in function.parameters:
-                    is_fixed = name not in function.assigned | function.tested
-                    default = function.defaults.get(name)
-                    is_free = function.parameters[name].annotation is None
-                    return self.kind(default) if is_fixed and is_free and default is not None else ""
-                return _CALLABLE if name in self.classes or name in self.top else ""
             case ast.BinOp(left=left, op=operator, right=right):
                 kinds = {self.kind(left, function), self.kind(right, function)}
-                if not kinds <= {"int", "float"}:
-                    return ""
-                return "float" if isinstance(operator, ast.Div) or "float" in kinds else "int"
-        return ""
+                is_float = isinstance(operator, ast.Div) or "float" in kinds
+                return "" if not kinds <= {"int", "float"} else "float" if is_float else "int"
+            case ast.Tuple(elts=elements):
+                return f"tuple[{', '.join(self.kind(each, function) for each in elements)}]"
+            case ast.List(elts=elements) | ast.Dict(values=elements):
+                kinds = sorted({self.kind(each, function) for each in elements})
+                return f"{'list' if isinstance(node, ast.List) else 'dict'}[{' | '.join(kinds)}]"
+        return _constant_kind(node)
+
+    def _parameter_kind(self, function: _Function, name: str) -> str:
+        """Return the type of a parameter that keeps the type of its default."""
+        is_fixed = name not in function.assigned | function.tested
+        default = function.defaults.get(name)
+        is_free = function.parameters[name].annotation is None
+        return self.kind(default) if is_fixed and is_free and default is not None else ""
 
     # Calls.
 
@@ -204,7 +196,7 @@ class _Hints:
                 yield _Edit((line, column), (line, column + 1), f": {new} = ")  # for the equals sign
 
     def _inferred(self, function: _Function, name: str, default: ast.expr) -> str | None:
-        """An annotation in place of the type of a default; None if that type fits."""
+        """Return an annotation; None if the type of the default fits."""
         kind, met = self.kind(default, function), function.met.get(name, set())
         if kind == _CALLABLE:
             return _callable(function.node, name)
@@ -227,7 +219,7 @@ class _Hints:
         return any(self._is_unchecked(function.owner, attribute) for attribute in attributes)
 
     def _corrected(self, function: _Function, name: str, text: str, default: ast.expr | None) -> str | None:
-        """Another annotation, where the author's does not take the default or an argument; None if it does."""
+        """Return a corrected annotation; None if the author's annotation accepts the default and all arguments."""
         kinds = set(function.met.get(name, ()))
         kind = self.kind(default) if default is not None else ""
         if kind == "none" and not _takes(text, "none"):
@@ -266,7 +258,7 @@ class _Hints:
                 yield _Edit(_end(target), _end(target), f": {new}")
 
     def _container(self, value: ast.expr, text: str, users: list[ast.AST], function: _Function | None) -> str | None:
-        """The annotation of a container; None if the type of its first elements fits."""
+        """Return the annotation of a container; None if the type of its first elements fits."""
         is_dict = isinstance(value, ast.Dict) or (isinstance(value, ast.Call) and ast.unparse(value.func) == "dict")
         if is_dict:
             is_empty = not (value.keys if isinstance(value, ast.Dict) else value.keywords)  # type: ignore[union-attr]
@@ -296,7 +288,7 @@ class _Hints:
     # Attributes.
 
     def _fields(self, node: ast.ClassDef) -> Iterator[_Edit]:
-        """Fields of plain classes whose annotation does not take their default."""
+        """Correct fields whose annotation does not accept their default."""
         for each in node.body:
             if isinstance(each, ast.AnnAssign) and each.value is not None:
                 text, kind = ast.unparse(each.annotation), self.kind(each.value)
@@ -304,7 +296,7 @@ class _Hints:
                     yield _Edit(_start(each.annotation), _end(each.annotation), "float" if kind == "float" else "Any")
 
     def _optional_attributes(self, owner: ast.ClassDef) -> Iterator[_Edit]:
-        """Attributes that can be None, and are used where nothing tests them."""
+        """Annotate attributes that can be None and are used without a test."""
         first: dict[str, ast.Assign] = {}
         optional: set[str] = set()
         for node in ast.walk(owner):
@@ -336,7 +328,7 @@ class _Hints:
         return False
 
     def _missing_attributes(self, owner: ast.ClassDef) -> Iterator[_Edit]:
-        """Declarations of what a mixin reads and only its subclasses have."""
+        """Declare attributes that a mixin reads and only its subclasses define."""
         bases = [ast.unparse(base) for each in self.mro(owner) for base in each.bases]
         if any(base not in self.classes for base in bases) or owner.decorator_list or owner.keywords:
             return
@@ -363,6 +355,22 @@ class _Hints:
 
 
 # Nodes.
+
+
+def _constant_kind(node: ast.expr | None) -> str:
+    """Return the type of a constant, or of a class or function of a library."""
+    match node:
+        case ast.Constant(value=value):
+            return "none" if value is None else type(value).__name__
+        case ast.Attribute(value=ast.Name(id=space), attr=name):
+            is_layer = space == "nn" and isinstance(getattr(nn, name, None), type)
+            is_dtype = space == "jnp" and isinstance(getattr(jnp, name, None), type(jnp.float32))
+            return _CALLABLE if is_layer or (space in _SPACES and not is_dtype) else ""
+        case ast.Lambda():
+            return _CALLABLE
+        case ast.Call(func=called) if ast.unparse(called) in ("partial", "functools.partial"):
+            return _CALLABLE
+    return ""
 
 
 def _functions(node: ast.AST, owner: ast.ClassDef | None) -> Iterator[tuple[ast.FunctionDef, ast.ClassDef | None]]:
@@ -425,7 +433,7 @@ def _may_be_none(value: ast.expr) -> bool:
 
 
 def _uses(node: ast.AST, text: str) -> bool:
-    """Whether a node does with an expression what None does not allow."""
+    """Return whether a node uses an expression in a way that None does not support."""
     match node:
         case ast.Call(func=called, args=arguments, keywords=keywords):
             used = [called, *arguments, *(each.value for each in keywords)]
@@ -465,14 +473,14 @@ def _added(node: ast.AST, text: str) -> Iterator[ast.expr]:
 
 
 def _maker(node: ast.expr) -> str:
-    """What makes an element: the class that is called, or the type of a number; empty if unknown."""
+    """Return the class that makes an element, or the type of a constant; empty if unknown."""
     if isinstance(node, ast.Call):
         return ast.unparse(node.func)
     return type(node.value).__name__ if isinstance(node, ast.Constant) else ""
 
 
 def _callable(function: ast.FunctionDef, name: str) -> str:
-    """The annotation of a parameter that is called; Any if more than that is done with it."""
+    """Return the annotation of a parameter that is called; Any if it is also inspected."""
     body = [node for statement in function.body for node in ast.walk(statement)]
     reads = [n for n in body if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == name]
     checks = [n for n in body if isinstance(n, ast.Call) and ast.unparse(n.func) in ("issubclass", "isinstance")]
@@ -481,7 +489,7 @@ def _callable(function: ast.FunctionDef, name: str) -> str:
 
 
 def _is_mixed(kind: str) -> bool:
-    """Whether a container has elements of different types, of which each use needs one."""
+    """Return whether the elements of a container have different types."""
     return not kind.startswith("tuple") and " | " in kind and set(kind[kind.index("[") + 1 : -1].split(" | ")) not in (
         {"int", "float"}, {"float", "int"}, {"bool", "int"},
     )  # fmt: skip
@@ -489,7 +497,7 @@ def _is_mixed(kind: str) -> bool:
 
 @functools.cache
 def _takes(annotation: str, kind: str) -> bool:
-    """Whether an annotation takes values of a type; True where that is not clear."""
+    """Return whether an annotation accepts values of a type; True if unclear."""
     parts = [part.strip() for part in annotation.split(" | ")] if "[" not in annotation else [annotation]
     return any(_takes_part(part, kind) for part in parts)
 

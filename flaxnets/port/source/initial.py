@@ -1,4 +1,4 @@
-"""The values that the model of a written file begins with: which are drawn, and what the others are."""
+"""Initial values of the model in a written file: drawn values and computed values."""
 
 from collections.abc import Callable
 from typing import Any

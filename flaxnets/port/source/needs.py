@@ -1,4 +1,4 @@
-"""Which constructors and functions draw random numbers for parameters, and so take ``rngs``."""
+"""Find the constructors and functions that draw random numbers and therefore take ``rngs``."""
 
 import functools
 import inspect
@@ -49,7 +49,7 @@ def utility(callee: Any) -> str | None:
 
 
 class Needs:
-    """What takes ``rngs``: a fixed point over the recorded callees.
+    """Constructors and functions that take ``rngs``: a fixed point over the recorded callees.
 
     Args:
         recorder: what ran.

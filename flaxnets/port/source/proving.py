@@ -1,4 +1,4 @@
-"""Run written source and hold the model that it builds against the torch model."""
+"""Run a written file, and compare its model with the torch model."""
 
 import itertools
 import linecache
@@ -47,7 +47,7 @@ def check_source(
     example_inputs: Any,
     kwargs: Mapping[str, Any] | None = None,
 ) -> None:
-    """Hold a written file against the torch model: initial values, outputs and buffers, in float64.
+    """Compare a written file with the torch model: initial values, outputs and buffers, in float64.
 
     Args:
         path: the file, which has ``build(*, rngs)``.

@@ -1,4 +1,4 @@
-"""Functions that a constructor stores as attributes: methods of the class, or closures that NNX can follow."""
+"""Functions that a constructor stores as attributes: write them as methods or as closures for NNX."""
 
 from collections.abc import Collection, Iterator
 from typing import Any

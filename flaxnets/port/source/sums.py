@@ -1,4 +1,4 @@
-"""Numbers that a function adds arrays to: the written file begins such a sum with an array, which has one type."""
+"""Begin sums of arrays with an array instead of a number, so that the sum has one type."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ from flaxnets.port._torch import libcst as cst
 
 
 def begins_sum(translator: Any, assign: Any) -> bool:
-    """Whether ``total = 0`` begins a sum of tensors that is used as a tensor.
+    """Return whether ``total = 0`` begins a sum of tensors that is used as a tensor.
 
     A number is one where Python tests, compares or indexes with it.
 
@@ -43,7 +43,7 @@ def as_array(number: Any) -> Any:
 
 
 def _values(root: Any, name: str) -> Iterator[Any]:
-    """What a local name is bound to."""
+    """Yield the values that a local name is bound to."""
     for node in _all(root, (cst.Assign, cst.AugAssign, cst.AnnAssign, cst.For, cst.CompFor, cst.NamedExpr)):
         targets = [each.target for each in node.targets] if isinstance(node, cst.Assign) else [node.target]
         for target in targets:

@@ -1,4 +1,4 @@
-"""Small changes after translation that make source read well: spaces, quotes, names that nothing reads any more."""
+"""Tidy translated source: spaces, quotes, unused names."""
 
 import collections
 from collections.abc import Collection, Iterator

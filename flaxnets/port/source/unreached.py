@@ -1,4 +1,4 @@
-"""Code that did not run: what can be translated without having met anything, and what stands in its place."""
+"""Code that did not run: translate static code, replace the rest by an error."""
 
 import builtins
 import types

@@ -1,4 +1,4 @@
-"""Write the file: docstring, imports, definitions in an order that Python can run, and ``build``."""
+"""Write the file: docstring, imports, definitions in dependency order, and ``build``."""
 
 import functools
 import inspect
