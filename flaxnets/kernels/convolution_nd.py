@@ -26,6 +26,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from flaxnets.kernels import onednn
@@ -40,6 +41,8 @@ Tap = Any  # one position in the kernel: a tuple of ints, or an array inside a l
 WIDTH = 16  # channels of a dense convolution that groups are merged into
 ROWS, TAPS = 14, 5  # rows and taps that one loop of a kernel's gradient adds; XLA is slow with more
 SMALL = 4  # channels of a group up to which shifted products are faster than dense convolutions
+JOINED, VECTOR = 16, 8  # with small groups, rows are joined from so many taps on, unless they are whole vectors
+REGISTERS, LOOPS = 25, 4  # with small groups, taps of one loop, and the most loops that are written out
 UNROLLED = 36  # so many taps or convolutions at most are written out; more are a loop, which bounds the compile time
 
 
@@ -118,22 +121,34 @@ def _sum(term: Callable[[Tap], jax.Array], taps: list[tuple[int, ...]]) -> jax.A
     return lax.scan(lambda total, taps: (total + added(taps), None), total, rest)[0]
 
 
+def _partial_sums(term: Callable[[Tap], jax.Array], taps: list[tuple[int, ...]]) -> jax.Array:
+    """Adds a term for each tap, in loops whose weights fit into a processor's registers."""
+    count = -(-len(taps) // REGISTERS)
+    if count > LOOPS:
+        return _sum(term, taps)
+    bounds = itertools.pairwise(i * len(taps) // count for i in range(count + 1))
+    sums = [functools.reduce(operator.add, map(term, taps[first:last])) for first, last in bounds]
+    return functools.reduce(lambda total, some: materialized(total) + some, sums)
+
+
 def _stack(term: Callable[[Tap], jax.Array], taps: list[tuple[int, ...]]) -> jax.Array:
     """Stacks a term for each tap along the first axis."""
     return jnp.stack([*map(term, taps)]) if len(taps) <= UNROLLED else lax.map(term, jnp.asarray(taps))
 
 
-def _blocks(x: jax.Array, window: Window) -> jax.Array:
-    """The windows as rows: ``(N * outputs, kernel * C)``."""
-    n, *_, channels = x.shape
+def _blocks(x: jax.Array, window: Window, channels_last: bool = True) -> jax.Array:
+    """The windows as rows: ``(N * outputs, kernel * C)``, or ``(N * outputs, C * kernel)`` of channels-first arrays."""
     axes, kernel, stride, output = range(len(window.size)), window.kernel, window.stride, window.output
+    first = 1 if channels_last else 2
+    lead, rest = x.shape[:first], x.shape[first + len(axes) :]
     sizes = zip(window.size, window.pads, stride, output, strict=True)
     pads = [(before, o * s - size - before, 0) for size, (before, _), s, o in sizes]
-    x = _pad(x, [(0, 0, 0), *pads, (0, 0, 0)])
-    x = x.reshape(n, *itertools.chain(*zip(output, stride, strict=True)), channels)
-    x = x[(slice(None), *itertools.chain(*((slice(None), slice(k)) for k in kernel)))]
-    x = x.transpose(0, *(1 + 2 * i for i in axes), *(2 + 2 * i for i in axes), x.ndim - 1)
-    return materialized(x.reshape(n * math.prod(output), math.prod(kernel) * channels))
+    x = _pad(x, [*((0, 0, 0) for _ in lead), *pads, *((0, 0, 0) for _ in rest)])
+    x = x.reshape(*lead, *itertools.chain(*zip(output, stride, strict=True)), *rest)
+    x = x[(*(slice(None) for _ in lead), *itertools.chain(*((slice(None), slice(k)) for k in kernel)))]
+    outputs, elements = ([first + i + 2 * axis for axis in axes] for i in (0, 1))
+    x = x.transpose(0, *outputs, *(*elements, x.ndim - 1) if channels_last else (1, *elements))
+    return materialized(x.reshape(len(x) * math.prod(output), -1))
 
 
 def _interleaved(y: jax.Array, stride: Shape, groups: int) -> jax.Array:
@@ -327,31 +342,53 @@ def _has_small_groups(a: jax.Array, b: jax.Array, result: Result, window: Window
     return max(window.stride) == 1 or (result == "output" and inputs * math.prod(window.kernel) <= UNROLLED)
 
 
-def _padded_groups(x: jax.Array, window: Window) -> list[jax.Array]:
-    """``(N, groups, C / groups, *spatial)`` with the padding, in as many arrays as the stride has columns.
+def _steps(window: Window, joins_rows: bool) -> Shape:
+    """Along each axis, the distance of the elements that :func:`_padded_groups` puts into one array.
 
-    XLA reads rows faster than every second or third element of rows.
+    XLA reads neighbours faster than every second or third element of a row.
     """
-    x, step = _pad(x, [(0, 0, 0), *window.padding()[:-1]]), window.stride[-1]
-    width, channels = x.shape[-1], x.shape[1] // window.groups
-    # A stride may be larger than the rows are long: some parts are empty then.
-    parts = [materialized(lax.slice_in_dim(x, min(i, width), width, step, axis=-1)) for i in range(step)]
-    return [part.reshape(part.shape[0], window.groups, channels, *part.shape[2:]) for part in parts]
+    return window.stride if joins_rows else (*(1 for _ in window.stride[1:]), window.stride[-1])
 
 
-def _elements(parts: list[jax.Array], tap: Tap, window: Window) -> jax.Array:
+def _lengths(window: Window, steps: Shape) -> list[int]:
+    """The shape of one of these arrays."""
+    sizes = zip(window.output, window.kernel, window.dilation, window.stride, steps, strict=True)
+    return [((o - 1) * s + d * (k - 1)) // step + 1 for o, k, d, s, step in sizes]
+
+
+def _padded_groups(x: jax.Array, window: Window, joins_rows: bool = False) -> list[jax.Array]:
+    """``(N, groups, C / groups, *spatial)`` with the padding, in several arrays; ``joins_rows`` makes them one row."""
+    steps = _steps(window, joins_rows)
+    lengths = _lengths(window, steps)
+    lengths[0] += joins_rows  # Joined rows of results are as long as padded rows: the last one ends in another row.
+    pads = [
+        (before, length * step - size - before, 0)
+        for size, (before, _), length, step in zip(window.size, window.pads, lengths, steps, strict=True)
+    ]
+    x = _pad(x, [(0, 0, 0), (0, 0, 0), *pads])
+    shape = (x.shape[0], window.groups, x.shape[1] // window.groups, *([math.prod(lengths)] if joins_rows else lengths))
+    starts = itertools.product(*map(range, steps))
+    parts = [lax.slice(x, (0, 0, *start), x.shape, (1, 1, *steps)) for start in starts]
+    return [materialized(part).reshape(shape) for part in parts]
+
+
+def _elements(parts: list[jax.Array], tap: Tap, window: Window, joins_rows: bool = False) -> jax.Array:
     """The elements of one channel of each group that one element of the kernel is multiplied with.
 
     The tap of a strided convolution is known when it is compiled.
     """
-    *starts, column = (tap[1 + axis] * d for axis, d in enumerate(window.dilation))
-    part, step = 0, window.stride[-1]
-    if step > 1:
-        column, part = divmod(column, step)
-    x = parts[part]
-    lengths = [(o - 1) * s + 1 for o, s in zip(window.output, window.stride, strict=True)][:-1]
-    x = lax.dynamic_slice(x, (0, 0, tap[0], *starts, column), (*x.shape[:2], 1, *lengths, window.output[-1]))
-    return lax.slice(x, (0,) * x.ndim, x.shape, (1, 1, 1, *window.stride[:-1], 1))
+    starts = [place * d for place, d in zip(tap[1:], window.dilation, strict=True)]
+    steps, number = _steps(window, joins_rows), 0
+    if max(steps) > 1:
+        number = int(np.ravel_multi_index([*map(operator.mod, starts, steps)], steps))
+        starts = [*map(operator.floordiv, starts, steps)]
+    x, sizes, strides = parts[number], window.output, [*map(operator.floordiv, window.stride, steps)]
+    if joins_rows:
+        width = _lengths(window, steps)[1]
+        starts, sizes, strides = [starts[0] * width + starts[1]], [sizes[0] * width], [1]
+    sizes = [(size - 1) * stride + 1 for size, stride in zip(sizes, strides, strict=True)]
+    x = lax.dynamic_slice(x, (0, 0, tap[0], *starts), (*x.shape[:2], 1, *sizes))
+    return lax.slice(x, (0,) * x.ndim, x.shape, (1, 1, 1, *strides))
 
 
 def _small_taps(inputs: int, window: Window) -> list[tuple[int, ...]]:
@@ -361,15 +398,22 @@ def _small_taps(inputs: int, window: Window) -> list[tuple[int, ...]]:
 
 def _small_output(x: jax.Array, weight: jax.Array, window: Window) -> jax.Array:
     """The output for groups of few channels, all as torch has them."""
-    parts = _padded_groups(x, window)
+    taps = _small_taps(weight.shape[1], window)
+    # XLA computes the end of each row element by element, which costs more than another copy of the output.
+    joins_rows = x.ndim == 4 and len(taps) >= JOINED and window.output[1] % VECTOR > 0
+    parts = _padded_groups(x, window, joins_rows)
     weight = weight.reshape(window.groups, -1, *weight.shape[1:])
+    ones = (1,) * (parts[0].ndim - 3)
 
     def term(tap: Tap) -> jax.Array:
         element = lax.dynamic_slice(weight, (0, 0, *tap), (*weight.shape[:2], *(1 for _ in tap)))
-        return _elements(parts, tap, window) * element.reshape(1, *weight.shape[:2], *(1 for _ in window.kernel))
+        return _elements(parts, tap, window, joins_rows) * element.reshape(1, *weight.shape[:2], *ones)
 
-    y = _sum(term, _small_taps(parts[0].shape[2], window))
-    return y.reshape(x.shape[0], -1, *window.output)
+    y = _partial_sums(term, taps)
+    if not joins_rows:
+        return y.reshape(x.shape[0], -1, *window.output)
+    height, width = window.output
+    return materialized(y).reshape(x.shape[0], -1, height, _lengths(window, window.stride)[1])[..., :width]
 
 
 def _small_input_gradient(g: jax.Array, weight: jax.Array, window: Window) -> jax.Array:
@@ -424,6 +468,20 @@ def _large_output(x: jax.Array, weight: jax.Array, window: Window) -> jax.Array:
     return jnp.concatenate(
         [materialized(native(materialized(x), weight, result="output", window=one)) for x, weight in parts], 1
     )
+
+
+def _block_output(x: jax.Array, weight: jax.Array, window: Window) -> jax.Array:
+    """The output for one group and windows that do not overlap, all as torch has them."""
+    blocks = _blocks(x, window, channels_last=False).reshape(len(x), -1, math.prod(weight.shape[1:]))
+    y = jnp.einsum("of,npf->nop", weight.reshape(len(weight), -1), blocks)
+    return y.reshape(*y.shape[:2], *window.output)
+
+
+def _block_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
+    """The weight's gradient for one group and windows that do not overlap, all as torch has them."""
+    blocks = _blocks(x, window, channels_last=False)
+    g = materialized(jnp.moveaxis(g, 1, 0)).reshape(g.shape[1], -1)
+    return (g @ blocks).reshape(len(g), x.shape[1], *window.kernel)
 
 
 def _merged(groups: int, channels: int) -> int:
@@ -511,6 +569,7 @@ def _input_gradient(g: jax.Array, kernel: jax.Array, window: Window) -> jax.Arra
 
 
 _CPU = {"output": _output, "input": _input_gradient, "weight": _kernel_gradient}
+_BLOCKS = {"output": _block_output, "weight": _block_kernel_gradient}
 _SMALL = {"output": _small_output, "input": _small_input_gradient, "weight": _small_kernel_gradient}
 
 
@@ -521,6 +580,8 @@ def _compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, window: Windo
         return materialized(_in_float32(_SMALL[result], a, b, window))
     if result == "output" and _has_large_groups(a, b, window):
         return _large_output(a, b, window)
+    if result in _BLOCKS and window.is_blocks and window.groups == 1 and not window.channels_last:
+        return _in_float32(_BLOCKS[result], a, b, window)
     compute = _CPU[result]
     if window.library == "xla":  # half precision is computed in float32, as XLA's own convolution is
         compute = functools.partial(_in_float32, compute)

@@ -71,6 +71,15 @@ CASES = {
     "2-d, more padding than the kernel reaches": Case((4, 5), (2, 3), stride=(2, 1), pads=((3, 2), (4, 4))),
     "2-d, negative padding": Case((9, 8), (3, 2), stride=(2, 1), pads=((1, -2), (-1, 0))),
     "2-d, remainder that no window covers": Case((9, 10), (2, 3), stride=(3, 3), groups=1),
+    "2-d depthwise, joined rows": Case((9, 10), (5, 4), (3, 3), 3, pads=((2, 2), (1, 2))),
+    "2-d depthwise, joined rows, strided": Case((9, 11), (4, 5), (3, 3), 3, (2, 3), ((1, 2), (2, 1))),
+    "2-d depthwise, joined rows, strided and dilated": Case((9, 12), (3, 6), (2, 2), 2, (2, 1), dilation=(3, 2)),
+    "2-d depthwise, joined rows, more padding than the kernel reaches": Case(
+        (2, 3), (4, 5), (2, 2), 2, pads=((5, 4), (6, 7))
+    ),
+    "2-d depthwise, joined rows, negative padding": Case((9, 11), (5, 5), (2, 2), 2, pads=((-1, 0), (2, -2))),
+    "2-d groups, joined rows, two loops": Case((6, 7), (3, 3), (8, 4), 2, pads=((1, 1), (1, 1))),
+    "2-d depthwise, joined rows, more taps than are written out": Case((12, 13), (11, 11), (2, 2), 2),
     "3-d": Case((5, 4, 6), (3, 2, 3), pads=((1, 1), (0, 1), (1, 1))),
     "3-d, strided": Case((7, 6, 5), (3, 2, 3), stride=(2, 3, 2), pads=((1, 1), (0, 0), (1, 1))),
     "3-d, dilated": Case((7, 6, 5), (2, 3, 2), pads=((1, 1), (1, 1), (0, 0)), dilation=(3, 1, 2)),
@@ -102,11 +111,17 @@ def functions(name: str, result: str, channels_last: bool = False, library: Any 
     return made, functools.partial(native_convolution, bias=None, result=result, window=window)
 
 
+LAYOUTS = [
+    *((name, None) for name in CASES),
+    *((name, False) for name in CASES if "joined" in name or "blocks" in name or "patches" in name),
+]
+
+
 @pytest.mark.parametrize("result", ["output", "input"])
-@pytest.mark.parametrize("name", CASES)
-def test_outputs_and_gradients_are_those_of_xlas_convolution(name, result, rng):
+@pytest.mark.parametrize(("name", "channels_last"), LAYOUTS)  # None: one of them, at random
+def test_outputs_and_gradients_are_those_of_xlas_convolution(name, channels_last, result, rng):
     arrays = CASES[name].arrays(rng, result)
-    made, native = functions(name, result, channels_last=rng.random() < 0.5)
+    made, native = functions(name, result, rng.random() < 0.5 if channels_last is None else channels_last)
     cotangent = jnp.asarray(rng.normal(size=jax.eval_shape(native, *arrays).shape))
 
     def both(function: Any) -> Any:
