@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from flaxnets._suggestions import suggest
 from flaxnets.data.class_names import relabel
 from flaxnets.data.complaints import BadFiles, listed
 from flaxnets.data.examples import SPLIT_SEED, Dataset, Split
@@ -17,7 +18,7 @@ from flaxnets.data.image_sets import Reading, image_folder, image_table
 from flaxnets.data.published import DIGITS, PUBLISHED, load_published
 from flaxnets.data.tables import Columns
 from flaxnets.data.text import Vocabulary, letters_and_spaces, windows
-from flaxnets.registry import TASKS, Registry, source_of, suggest
+from flaxnets.registry import TASKS, Registry, source_of
 
 WINDOW = 35  # characters
 LETTERS = " abcdefghijklmnopqrstuvwxyz"

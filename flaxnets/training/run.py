@@ -13,7 +13,8 @@ from typing import Any, Literal, Self
 
 from flax import nnx
 
-from flaxnets.registry import create_model, suggest
+from flaxnets._suggestions import suggest
+from flaxnets.registry import create_model
 from flaxnets.run_config import RunConfig
 from flaxnets.training.tasks import TASKS, transform_of
 from flaxnets.weights import WeightsError, load_weights, save_weights
