@@ -245,8 +245,7 @@ class Phase:
         """
         if not isinstance(document, Mapping):
             raise ValueError(f"a phase must be a mapping, got {document!r}")
-        settings = dict(document)
-        start = {}
+        settings, start = _with_newest_names(document), {}
         for name in ("update", "epoch", "step"):
             if name not in settings:
                 raise ValueError(f"a phase lacks {name}")
@@ -333,8 +332,7 @@ class RunConfig(RunOptions):
             raise ValueError(
                 f"it has version {version!r}. Expected at most {VERSION}. Fix: use a newer version of flaxnets"
             )
-        aliases = _aliases()
-        document = {aliases.get(name, name): value for name, value in document.items()}
+        document = _with_newest_names(document)
         values = {}
         for name, hint in plain_hints(RunConfig):
             if document.get(name) is not None and name not in ("options", "phases"):
@@ -349,7 +347,7 @@ class RunConfig(RunOptions):
         return cls(
             **values,
             options=RunOptions().with_values(options),
-            phases=tuple(Phase.from_json({aliases.get(k, k): v for k, v in phase.items()}) for phase in phases),
+            phases=tuple(map(Phase.from_json, phases)),
         )
 
 
@@ -402,6 +400,11 @@ def _saved(options: RunOptions) -> dict[str, Any]:
     return {
         field.name: getattr(options, field.name) for field in dataclasses.fields(options) if field.name not in unsaved
     }
+
+
+def _with_newest_names(document: Mapping[str, Any]) -> dict[str, Any]:
+    aliases = _aliases()
+    return {aliases.get(name, name): value for name, value in document.items()}
 
 
 def _aliases() -> dict[str, str]:
