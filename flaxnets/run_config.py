@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from flaxnets._suggestions import suggest
-from flaxnets.registry import list_models
+from flaxnets.registry import TASKS, list_models
 from flaxnets.settings import (
     IMAGES_ONLY,
     IS_PATH,
@@ -37,6 +37,14 @@ def _datasets() -> Sequence[str]:
     from flaxnets.data import list_datasets
 
     return list_datasets()
+
+
+def _describe_datasets() -> str:
+    from flaxnets.data import DATASETS, list_datasets
+
+    names = {task.capitalize(): list_datasets(task) for task in TASKS}
+    names["In files of your own"] = [name for name in DATASETS if ":" in name]
+    return " ".join(f"{title}: {', '.join(each)}." for title, each in names.items() if each)
 
 
 def _optimizers() -> Sequence[str]:
@@ -85,11 +93,8 @@ class RunOptions:
     Can be repeated."""
     seed: Annotated[int, SEED] = 0
     """Determines initial weights, dropout and the order of examples."""
-    dataset: Annotated[DatasetName, OneOf(_datasets, with_path=True, listed=False)] = None
-    """What to train on.
-    Images: mnist, digits, mnist-full, fashion-mnist, cifar10.
-    Images of your own: folder:PATH or csv:FILE.
-    Text: topics or text:FILE. Points: line, diabetes."""
+    dataset: Annotated[DatasetName, OneOf(_datasets, with_path=True, listed=False, describe=_describe_datasets)] = None
+    """What to train on. The default is the dataset of the network."""
     data_dir: Annotated[str, Metavar("FOLDER"), IS_PATH, OnResume.FREE] = "data"
     """The folder with the files of mnist-full, fashion-mnist and cifar10."""
     download: Annotated[bool, OnResume.FREE] = False

@@ -66,12 +66,14 @@ class OneOf:
     Attributes:
         names: returns the names.
         with_path: whether a name with a colon and a path is allowed as well.
-        listed: whether ``--help`` lists the names.
+        listed: whether ``--help`` and completions list the names.
+        describe: returns sentences for ``--help``, in place of a list.
     """
 
     names: Callable[[], Sequence[str]]
     with_path: bool = False
     listed: bool = True
+    describe: Callable[[], str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ from flaxnets.run_config import Device as Device
 from flaxnets.run_config import File as File
 from flaxnets.run_config import Folder as Folder
 from flaxnets.settings import IS_PATH as IS_PATH
-from flaxnets.settings import REPEATED, Aliases, OneOf, fields_with, find_out_of_range, plain_hints
+from flaxnets.settings import REPEATED, Aliases, Metavar, OneOf, fields_with, find_out_of_range, plain_hints
 
 if TYPE_CHECKING:
     from flaxnets.data import Dataset, Split
@@ -95,23 +95,45 @@ def _values(options: Any) -> dict[str, Any]:
 
 @functools.cache
 def with_tyro_markers(kind: Any) -> Any:
-    """Return a dataclass of options with tyro's markers for our own, so that tyro parses and completes them."""
-    hints, fields = typing.get_type_hints(kind, include_extras=True), []
-    for field in dataclasses.fields(kind):
-        hint = hints[field.name]
-        for marker in getattr(hint, "__metadata__", ()):
-            if marker == REPEATED:
-                hint = tyro.conf.UseAppendAction[hint]
-            elif isinstance(marker, Aliases):
-                hint = Annotated[hint, tyro.conf.arg(aliases=marker.aliases)]
-            elif isinstance(marker, OneOf) and marker.listed:
-                names = tyro.extras.literal_type_from_choices(marker.names())
-                hint = Annotated[hint, tyro.conf.arg(constructor=names)]
-        default = {} if field.default is dataclasses.MISSING else {"default": field.default}
-        fields.append((field.name, hint, dataclasses.field(**default)))
-    made = dataclasses.make_dataclass(kind.__name__, fields, frozen=True)
+    """Return a dataclass of options in which tyro's markers stand for ours, so that tyro parses and completes them."""
+    hints, docs = typing.get_type_hints(kind, include_extras=True), field_docs(kind)
+    fields = [(field, hints[field.name]) for field in dataclasses.fields(kind)]
+    if not any(_tyro_arguments(hint) for _, hint in fields):
+        return kind
+    made: Any = dataclasses.make_dataclass(
+        kind.__name__,
+        [(field.name, _with_tyro_marker(hint, docs.get(field.name)), _copied(field)) for field, hint in fields],
+        frozen=True,
+    )
     made.__doc__ = kind.__doc__
     return made
+
+
+def _with_tyro_marker(hint: Any, doc: str | None) -> Any:
+    markers = getattr(hint, "__metadata__", ())
+    if not any(isinstance(marker, type(_ANY_ARGUMENT)) for marker in markers):  # tyro takes one of them
+        hint = Annotated[hint, tyro.conf.arg(help=doc, **_tyro_arguments(hint))]
+    return tyro.conf.UseAppendAction[hint] if REPEATED in markers else hint
+
+
+_ANY_ARGUMENT = tyro.conf.arg()
+
+
+def _tyro_arguments(hint: Any) -> dict[str, Any]:
+    """Return the arguments of ``tyro.conf.arg`` for our markers."""
+    arguments: dict[str, Any] = {}
+    for marker in getattr(hint, "__metadata__", ()):
+        if isinstance(marker, Aliases):
+            arguments["aliases"] = marker.aliases
+        elif isinstance(marker, Metavar):
+            arguments["metavar"] = marker.metavar
+        elif isinstance(marker, OneOf) and marker.listed:
+            arguments["constructor"] = tyro.extras.literal_type_from_choices(marker.names())
+    return arguments
+
+
+def _copied(field: "dataclasses.Field[Any]") -> Any:
+    return dataclasses.field() if field.default is dataclasses.MISSING else dataclasses.field(default=field.default)
 
 
 class _CommandLine:
@@ -259,7 +281,7 @@ def check_values(options: Any) -> None:
             if isinstance(marker, OneOf) and value is not None and not (marker.with_path and ":" in value):
                 known = [*marker.names()]
                 if value not in known:
-                    raise UsageError(f"unknown {shown} {value!r}; {suggest(value, known)}")
+                    raise UsageError(f"unknown {shown} {value!r}; {suggest(str(value), known)}")
     wrong = find_out_of_range(kind, options)
     if wrong:
         shown = metavar(hints[wrong.name]) if is_positional(hints[wrong.name]) else flag_of(wrong.name)

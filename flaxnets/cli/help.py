@@ -138,6 +138,9 @@ def _description(text: str, columns: int) -> Iterator[str]:
 
 def _option(field: "dataclasses.Field[Any]", hint: Any, doc: str, columns: int) -> Iterator[str]:
     flag, shown = f"--{field.name.replace('_', '-')}", metavar(hint)
+    for marker in getattr(hint, "__metadata__", ()):
+        if isinstance(marker, OneOf) and marker.describe is not None:
+            doc = f"{doc} {marker.describe()}"
     if len(flag) + len(shown) > columns - 4:
         doc, shown = f"{doc} One of {shown[1:-1].replace(',', ', ')}.", "NAME"
     if field.default not in (None, False, (), dataclasses.MISSING):

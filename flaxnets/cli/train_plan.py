@@ -395,7 +395,7 @@ def _config(options: RunOptions, entry: "Entry", data: "Dataset") -> RunConfig:
         model_options=model_options,
         classes=data.classes,
         vocabulary="".join(data.vocabulary.tokens[1:]) if data.vocabulary else None,
-        init=getattr(recipe.init, "__name__", recipe.init),
+        init=recipe.init if isinstance(recipe.init, str) else getattr(recipe.init, "__name__", None),
         options=options,
     )
     if not options.normalize:
