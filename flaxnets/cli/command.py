@@ -1,4 +1,4 @@
-"""``flaxnets``: finds the command that was asked for, and turns its errors into a line and an exit status."""
+"""``flaxnets``: run a command, and turn its errors into one line and an exit status."""
 
 import contextlib
 import importlib
@@ -19,28 +19,28 @@ from flaxnets.cli.memory import keep_memory
 
 COMMANDS = ("train", "list", "summary", "predict", "evaluate", "export", "show", "port", "parity")
 
-_DESCRIPTION = f"""The classic networks of torch.nn as Flax NNX: train them, and use what was trained.
+_DESCRIPTION = f"""The classic networks of torch.nn as Flax NNX: train, evaluate and export them.
 
 Examples:
   flaxnets list
   flaxnets predict --help
   flaxnets --tyro-write-completion bash flaxnets.bash
 
-The last one writes what completes commands and options with the Tab key, for {", ".join(SHELLS[:-1])} or {SHELLS[-1]};
-let the shell source that file when it starts.
+The last example writes completions for the Tab key, for {", ".join(SHELLS[:-1])} or {SHELLS[-1]}.
+Let the shell source that file when it starts.
 
 {EXIT_STATUS}"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command.
+    """Run a command.
 
     Args:
-        argv: the command and its arguments; those of the program if not given.
+        argv: the command and its arguments. The default is the arguments of the program.
 
     Returns:
-        The exit status: 0 done; 1 the work failed; 2 something that was given cannot be used; 130 interrupted by
-        Ctrl-C; 143 terminated by SIGTERM.
+        The exit status: 0 done; 1 the work failed; 2 an argument or a file cannot be used; 130 interrupted by Ctrl-C;
+        143 terminated by SIGTERM.
 
     >>> main(["export"])
     2
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def begin_program() -> None:
-    """Prepares the process of a command: its memory, and streams where some are closed; call it once.
+    """Prepare the process of a command: its memory, and its closed streams. Call this once.
 
     >>> begin_program()
     """
@@ -73,12 +73,12 @@ def begin_program() -> None:
 
 
 def run(command: Callable[[Sequence[str], str], int], arguments: Sequence[str], prog: str) -> int:
-    """Runs the ``main`` of a command; turns its errors into a line and an exit status, which it returns.
+    """Run the ``main`` of a command, and turn its errors into one line and an exit status.
 
     Args:
-        command: takes the arguments and its name.
-        arguments: what stands after its name.
-        prog: its name.
+        command: the function of the arguments and the name of the command.
+        arguments: the words after the name of the command.
+        prog: the name of the command.
 
     >>> run(lambda arguments, prog: len(arguments), [], "nothing")
     0
@@ -96,7 +96,7 @@ def run(command: Callable[[Sequence[str], str], int], arguments: Sequence[str], 
         return INTERRUPTED
     except MemoryError:
         return _failed(prog, "out of memory", 1)
-    except BrokenPipeError:  # whoever read the output, such as head, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as head, has ended
         _drop_output()
         return 1
     except OSError as error:
@@ -111,13 +111,13 @@ def run(command: Callable[[Sequence[str], str], int], arguments: Sequence[str], 
 
 
 def _failed(prog: str, message: str, status: int) -> int:
-    with contextlib.suppress(OSError):  # nobody reads that either
+    with contextlib.suppress(OSError):  # standard error is closed as well
         print(f"{prog}: error: {message}", file=sys.stderr, flush=True)
     return status
 
 
 def _drop_output() -> None:
-    """Discards what Python would write, and complain about, when it ends."""
+    """Discard the output that Python would write to a closed stream when it ends."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -127,7 +127,7 @@ def _module(name: str) -> Any:
 
 
 def _without_command(arguments: Sequence[str]) -> int:
-    """Prints the help or a shell's completion of all commands; anything else is a mistake."""
+    """Print the help or a shell's completions of all commands. Other arguments are an error."""
     if not arguments:
         raise UsageError(f"no command was given; known: {', '.join(COMMANDS)}")
     first, *rest = arguments

@@ -1,4 +1,4 @@
-"""``flaxnets evaluate``: how good a trained network is."""
+"""``flaxnets evaluate``: the metrics of a trained network."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -38,29 +38,29 @@ class Options:
     run: RunFolder
     """The folder of the run that trained the network."""
     dataset: DatasetName = None
-    """What to evaluate on; the run's dataset if not given."""
+    """The dataset to evaluate on. The default is the run's dataset."""
     split: Literal["all", "train", "val", "test"] | None = None
-    """The part; the one that the run tested on if not given."""
+    """The part of the dataset. The default is the part that the run tested on."""
     data_dir: Folder = None
-    """The folder of the dataset's files; the run's if not given."""
+    """The folder of the dataset's files. The default is the run's folder."""
     bad_files: Literal["stop", "skip"] | None = None
-    """What unusable images or lines do; as in the run if not given."""
+    """On unusable images or lines: stop, or skip them. The default is as in the run."""
     csv_image_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
     """The column of images in a csv:FILE: its name or number.
-    That of the run if not given."""
+    The default is as in the run."""
     csv_label_column: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
     """The column of labels in a csv:FILE: its name or number.
-    That of the run if not given."""
+    The default is as in the run."""
     weights: Literal["best", "last"] = "best"
-    """Of the best epoch in test, or of the end."""
+    """The weights of the best epoch in test, or of the end."""
     plot: bool = False
-    """Draw which classes are taken for which, as confusion.png of the run."""
+    """Draw the confusion matrix as confusion.png in the run's folder."""
     device: Device = "auto"
     """Where to compute: cpu, gpu, tpu, cuda:1 or a number."""
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Runs the command; returns the exit status."""
+    """Run the command and return the exit status."""
     options = parse(Options, arguments, prog)
     import jax.numpy as jnp
 
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
         return 0
     try:
         outputs, known = predict(run.model, source, transform=run.transform), data.model_options["num_classes"]
-    except DataError as error:  # a file that cannot be read any more
+    except DataError as error:  # a file has changed since it was checked
         raise UsageError(error) from error
     if outputs.shape[-1] < known or (outputs.shape[-1] > known and not run.config.classes):
         raise UsageError(f"--dataset {data.name} has {known} classes, and the network knows {outputs.shape[-1]}")
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 
 def _print_classes(matrix: "np.ndarray", names: Sequence[str]) -> None:
-    """Prints for each class how many of its examples were found, and how many that were called so are of it."""
+    """Print the number of examples, the recall and the precision of each class."""
     rows = [("class", "examples", "recall", "precision")]
     for i, name in enumerate(names):
         of_class, called = matrix[i].sum(), matrix[:, i].sum()

@@ -1,4 +1,4 @@
-"""``flaxnets export``: a trained network for other runtimes. Nothing is kept that does not compute the same."""
+"""``flaxnets export``: a trained network for other runtimes, checked against the network."""
 
 import contextlib
 import dataclasses
@@ -28,17 +28,17 @@ Forward = Callable[["np.ndarray"], Any]
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Write a trained network as a file for other programs, and check what they would compute with it.
+    """Write a trained network as a file for other programs, and check the outputs of the file.
 
       stablehlo    the computation for CPU, CUDA and TPU, for jax.export.deserialize
       onnx         the computation for ONNX Runtime, Netron and others; needs 'flaxnets[onnx]'
       torch        the state dict of the network in torchref, for torch.load
       safetensors  the same in that format
 
-    A computation takes batches of any size, of what the network itself takes: for images pixels from 0 to 1,
+    The inputs of a computation are batches of any size of the network's inputs: for images pixels from 0 to 1,
     normalised if the run has a mean. The names of the classes, the mean, the deviation, the shape of an input and the
-    order of its axes and channels are the metadata of the ONNX file, or in a file beside that of StableHLO, whose name
-    ends in .json. The file is loaded and run, and kept only if it gives the same as the network for 1 and for 3
+    order of its axes and channels are metadata in the ONNX file. For StableHLO they are in a second file, whose name
+    ends in .json. The file is loaded and run, and saved only if its outputs are those of the network for 1 and for 3
     examples.
 
     Examples:
@@ -53,15 +53,15 @@ class Options:
     to: Literal["stablehlo", "onnx", "torch", "safetensors"]
     """The format."""
     output: File = None
-    """The file; one named after the network in the run's folder if not given."""
+    """The file. The default is named after the network, in the run's folder."""
     weights: Literal["best", "last"] = "best"
-    """Of the best epoch in test, or of the end."""
+    """The weights of the best epoch in test, or of the end."""
     device: Device = "auto"
     """Where to compute: cpu, gpu, tpu, cuda:1 or a number."""
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Runs the command; returns the exit status."""
+    """Run the command and return the exit status."""
     import jax
 
     options = parse(Options, arguments, prog)
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
             raise UsageError(f"--output {path}: cannot write there: it is no file")
         with _scratch(path.parent) as scratch:
             partial = scratch / path.name
-            # The formats' programs compute in float32 throughout, which a GPU or TPU does only if it is told to.
+            # Other programs compute in float32 throughout. A GPU or TPU does so only on request.
             with jax.default_matmul_precision("float32"):
                 form.write(run, partial)
                 error = _difference(run, form.read(run, partial))
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
                     f"{path} was not kept: its outputs differ from the network's by {error:.2g} of the largest one, "
                     f"more than {TOLERANCE:g}"
                 )
-            for file in scratch.iterdir():  # the metadata may be a file of their own
+            for file in scratch.iterdir():  # StableHLO has a second file for the metadata
                 file.replace(path.with_name(file.name))
     except ImportError as error:
         raise UsageError(f"--to {options.to} needs {error.name}: pip install 'flaxnets[{form.extra}]'") from error
@@ -95,10 +95,10 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """A new folder in a folder, which is gone after the block, or where a signal ends the process within it.
+    """Give a new folder in a folder, and remove it after the block, or when a signal ends the process in the block.
 
     Raises:
-        OSError: if there can be none.
+        OSError: if the folder cannot be made.
     """
     with (
         tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as scratch,
@@ -108,14 +108,14 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 
 def describe_interface(run: "LoadedRun") -> dict[str, Any]:
-    """Returns what a program must know to call a network: its classes, and how inputs are made.
+    """Return the metadata with which a program calls a network: the classes, and the layout of inputs.
 
     Args:
-        run: of the network.
+        run: the run of the network.
 
     Returns:
-        Values for JSON. ``mean`` and ``std`` are on the scale of pixels from 0 to 1, for each channel of an image as
-        it is stored; ``None`` where inputs are not normalised.
+        Values for JSON. ``mean`` and ``std`` are on the scale of pixels from 0 to 1, for each channel of a stored
+        image; ``None`` if inputs are not normalised.
 
     >>> from flax import nnx
     >>> from flaxnets.run_config import RunConfig
@@ -149,7 +149,7 @@ def _as_list(values: Sequence[Any] | None) -> list[Any] | None:
 
 
 def _example(run: "LoadedRun", count: int) -> "np.ndarray":
-    """Random inputs of the network, so many examples."""
+    """Return random inputs of the network for this number of examples."""
     import numpy as np
 
     from flaxnets.training import TASKS
@@ -159,7 +159,7 @@ def _example(run: "LoadedRun", count: int) -> "np.ndarray":
 
 
 def _difference(run: "LoadedRun", forward: Forward) -> float:
-    """How far another program's outputs are from the network's, in units of the largest output."""
+    """Return the largest difference of another program's outputs from the network's, relative to the largest output."""
     import jax
     import numpy as np
 
@@ -196,7 +196,7 @@ def _read_stablehlo(run: "LoadedRun", path: Path) -> Forward:
 
 
 def _twin(run: "LoadedRun", state: Any) -> "torch.nn.Module":
-    """The network in torchref, with a state dict."""
+    """Return the PyTorch twin of the network, with a state dict."""
     import torchref
 
     twin = torchref.create_model(run.config.arch, **run.config.model_options).eval()
@@ -237,7 +237,7 @@ def _write_onnx(run: "LoadedRun", path: Path) -> None:
     from flaxnets.training import TASKS
 
     example, disabled = torch.tensor(_example(run, 2)), logging.root.manager.disable
-    logging.disable(logging.ERROR)  # what torch's exporter says about itself
+    logging.disable(logging.ERROR)  # torch's exporter logs its progress
     try:
         with warnings.catch_warnings(action="ignore"):
             program = torch.onnx.export(
@@ -258,7 +258,7 @@ def _write_onnx(run: "LoadedRun", path: Path) -> None:
 def _read_onnx(run: "LoadedRun", path: Path) -> Forward:
     try:
         import onnxruntime
-    except ImportError:  # not there for every platform
+    except ImportError:  # has no release for some platforms
         from onnx.reference import ReferenceEvaluator
 
         session: Any = ReferenceEvaluator(str(path))
@@ -299,13 +299,13 @@ def _read_safetensors(run: "LoadedRun", path: Path) -> Forward:
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A kind of file.
+    """A file format.
 
     Attributes:
-        suffix: of its name.
-        write: writes a run's network.
-        read: from the file to what it computes, from an array of inputs to arrays of outputs.
-        extra: the extra of flaxnets that brings what it takes.
+        suffix: the suffix of its file names.
+        write: writes a run's network to a file.
+        read: reads a file as a function from an array of inputs to arrays of outputs.
+        extra: the extra of flaxnets that installs the packages of the format.
     """
 
     suffix: str

@@ -1,4 +1,4 @@
-"""What ``--help`` prints for a command: its docstring, and its options in groups."""
+"""The help of a command: its docstring, and its options in groups."""
 
 import ast
 import dataclasses
@@ -15,7 +15,7 @@ from flaxnets._startup import EXIT_STATUS as SIGNALS
 from flaxnets.settings import OneOf
 
 EXIT_STATUS = (
-    "Exit status: 0 done; 1 the work failed; 2 something that was given cannot be used; "
+    "Exit status: 0 done; 1 the work failed; 2 an argument or a file cannot be used; "
     + "; ".join(f"{status} {words}" for status, words in zip(SIGNALS.values(), ("Ctrl-C", "SIGTERM"), strict=True))
     + "."
 )
@@ -77,7 +77,7 @@ def is_positional(hint: Any) -> bool:
 
 
 def metavar(hint: Any) -> str:
-    """Return what stands for the value of an option; nothing for a flag.
+    """Return the word for the value of an option, and an empty text for a flag.
 
     >>> metavar(int | None), metavar(Literal["a", "b"]), metavar(bool)
     ('N', '{a,b}', '')
@@ -126,7 +126,7 @@ def field_docs(kind: Any) -> dict[str, str]:
 
 
 def _description(text: str, columns: int) -> Iterator[str]:
-    """Wraps paragraphs; lines that are indented stay as they are."""
+    """Wrap paragraphs. Indented lines are not changed."""
     for paragraph in text.split("\n\n"):
         if paragraph != text.split("\n\n")[0]:
             yield ""
@@ -160,7 +160,7 @@ def _entry(left: str, doc: str, columns: int) -> Iterator[str]:
 
 
 def _sentences(doc: str, width: int) -> Iterator[str]:
-    """Breaks a line between sentences, and within a sentence that is longer than a line."""
+    """Break a line between sentences, and in a sentence that is longer than a line."""
     line = ""
     for sentence in re.split(r"(?<=[.!?]) (?=[A-Z(])", doc):
         if line and len(line) + 1 + len(sentence) > width:

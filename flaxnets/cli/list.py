@@ -1,4 +1,4 @@
-"""``flaxnets list``: the networks that there are."""
+"""``flaxnets list``: the registered networks."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ class Options:
     """
 
     pattern: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[PATTERN]")] = "*"
-    """Which ones, as a shell matches names of files."""
+    """A pattern of names, as a shell matches names of files."""
     task: Annotated[str | None, OneOf(lambda: TASKS)] = None
-    """Only those for this task; a layer has nothing to train on."""
+    """Only networks for this task. There is nothing to train a layer on."""
     device: Device = "auto"
-    """Where the other commands would compute; a list computes nothing."""
+    """Where the other commands would compute. A list computes nothing."""
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Runs the command; returns the exit status."""
+    """Run the command and return the exit status."""
     options = parse(Options, arguments, prog)
     if options.device != "auto":
         from flaxnets.cli.devices import choose_device
@@ -41,14 +41,14 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 
 def print_models(pattern: str = "*", task: str | None = None) -> None:
-    """Prints a header and a line for each network, in at most 100 columns.
+    """Print a header and one line per network, in at most 100 columns.
 
     Args:
-        pattern: which ones, as a shell matches names of files.
-        task: only those for this task.
+        pattern: a pattern of names, as a shell matches names of files.
+        task: the task of the networks, ``None`` for all.
 
     Raises:
-        UsageError: if there is none.
+        UsageError: if no network matches.
 
     >>> print_models("softmax_regression")
     network             task           parameters  input    paper  data

@@ -1,4 +1,4 @@
-"""``flaxnets predict``: what is in an image."""
+"""``flaxnets predict``: the most probable classes of images."""
 
 import contextlib
 import csv
@@ -37,12 +37,12 @@ Record = Mapping[str, Any]
 class Options:
     """Print the most probable classes of images, as a trained network sees them.
 
-    An image is resized until it just covers what the network takes, and its middle is taken. One that cannot be read
-    is named, and the others are still done. Of a folder all images are taken, deeper ones included; a pattern in
-    quotes, such as "pets/**/*.jpg", stands for the files that match it.
+    An image is resized until it just covers the network's input, and cropped to its middle. An image that cannot be
+    read is named, and the other images are still predicted. A folder stands for all images below it, and a pattern in
+    quotes, such as "pets/**/*.jpg", for the files that match.
 
-    A CSV file has a line for each class of an image: image, rank, class, probability. A JSONL file has what --json
-    prints.
+    A CSV file has one line per class of an image: image, rank, class, probability. A JSONL file has the output of
+    --json.
 
     Examples:
       flaxnets predict runs/lenet-demo cat.png
@@ -58,7 +58,7 @@ class Options:
     top: Annotated[int, POSITIVE] = 5
     """How many classes to print."""
     weights: Literal["best", "last"] = "best"
-    """Of the best epoch in test, or of the end."""
+    """The weights of the best epoch in test, or of the end."""
     json: bool = False
     """Print a line of JSON for each image."""
     output: File = None
@@ -68,7 +68,7 @@ class Options:
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Runs the command; returns the exit status."""
+    """Run the command and return the exit status."""
     options = parse(Options, arguments, prog)
     from flaxnets.data import DataError, read_image
     from flaxnets.training import TASKS
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 
 def _files(images: Sequence[str]) -> Iterator[str]:
-    """Yields the files of folders and patterns; all else as it is, for an error."""
+    """Yield the files of folders and patterns, and every other name unchanged, for an error message."""
     from flaxnets.data import list_images
 
     for name in images:
@@ -117,7 +117,7 @@ def _files(images: Sequence[str]) -> Iterator[str]:
 
 
 def _check_found(name: str) -> None:
-    """Raises a DataError for a folder without images and for a pattern that no file matches."""
+    """Raise a DataError for a folder without images, and for a pattern that no file matches."""
     from flaxnets.data import DataError
 
     if Path(name).is_dir():
@@ -140,10 +140,10 @@ def _print(as_json: bool) -> Callable[[Record], None]:
 
 @contextlib.contextmanager
 def _written(output: str) -> Iterator[Callable[[Record], None]]:
-    """Gives what writes a record into a file, which appears as a whole or not at all.
+    """Give a function that writes a record to a file. The file appears complete or not at all.
 
     Raises:
-        UsageError: if it cannot be written.
+        UsageError: if the file cannot be written.
     """
     path = Path(output)
     partial = path.with_name(f"{path.name}.partial")
@@ -182,7 +182,7 @@ _WRITERS = {".csv": _csv_writer, ".jsonl": _json_writer}
 
 
 def _classifier(run: "LoadedRun") -> Callable[["np.ndarray"], "np.ndarray"]:
-    """From an image in uint8 to the probabilities of all classes."""
+    """Return the function from an image in uint8 to the probabilities of all classes."""
     import jax
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""``flaxnets show``: pictures of what a trained network has learnt, and of what it makes of an image."""
+"""``flaxnets show``: pictures of a trained network's filters and activations."""
 
 import contextlib
 import dataclasses
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Draw a trained network's first filters, and what each of its layers gives for an image.
+    """Draw a trained network's first filters, and the output of each layer for an image.
 
       filters.png      the kernels of the first convolution, or the weights of each unit of a first linear layer
       activations.png  a row for each layer, with up to 16 channels as images, each in its own range
@@ -43,17 +43,17 @@ class Options:
     run: RunFolder
     """The folder of the run that trained the network."""
     image: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="[IMAGE]"), IS_PATH] = None
-    """The image; the first one of the run's test part if not given."""
+    """The image. The default is the first image of the run's test part."""
     output: Folder = None
-    """The folder to draw into; the run's if not given."""
+    """The folder for the pictures. The default is the run's folder."""
     weights: Literal["best", "last"] = "best"
-    """Of the best epoch in test, or of the end."""
+    """The weights of the best epoch in test, or of the end."""
     device: Device = "auto"
     """Where to compute: cpu, gpu, tpu, cuda:1 or a number."""
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Runs the command; returns the exit status."""
+    """Run the command and return the exit status."""
     options = parse(Options, arguments, prog)
     import numpy as np
 
@@ -87,14 +87,14 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 
 def first_filters(model: "nnx.Module", input_shape: Sequence[int]) -> "np.ndarray | None":
-    """Returns the first kernels that a network has as ``(filters, channels, height, width)``.
+    """Return the filters of a network's first convolution or linear layer as ``(filters, channels, height, width)``.
 
     Args:
         model: the network.
-        input_shape: of its examples, in the shape of which the weights of a linear layer are images.
+        input_shape: the shape of an example. The weights of each unit of a linear layer are an image of this shape.
 
     Returns:
-        Those of the first convolution or linear layer; None for another size, or if there is neither.
+        ``None`` if the weights have another size, or the network has no such layer.
 
     >>> import flaxnets
     >>> first_filters(flaxnets.create_model("lenet"), (1, 28, 28)).shape
@@ -118,11 +118,11 @@ def first_filters(model: "nnx.Module", input_shape: Sequence[int]) -> "np.ndarra
 
 
 def layer_outputs(model: "nnx.Module", inputs: "jax.Array") -> "dict[str, np.ndarray]":
-    """Returns what each layer gives for the first of some examples, by its name and class, in the order of the calls.
+    """Return the output of each layer for the first example, by its name and class, in the order of the calls.
 
     Args:
-        model: the network; layers that hold other layers are left out.
-        inputs: what it is called with.
+        model: the network. Layers that contain other layers are left out.
+        inputs: the inputs of the network.
 
     >>> import flaxnets, jax.numpy as jnp
     >>> outputs = layer_outputs(flaxnets.create_model("mlp"), jnp.zeros((1, 1, 28, 28)))

@@ -1,4 +1,4 @@
-"""``flaxnets summary``: what a network consists of."""
+"""``flaxnets summary``: a table of a network's modules."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -25,15 +25,15 @@ class Options:
     arch: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ARCH")]
     """The network: see flaxnets list."""
     batch: Annotated[int, POSITIVE] = 1
-    """Examples a call."""
+    """Examples per call."""
     num_classes: int | None = None
-    """How many classes the network tells apart; its own number if not given."""
+    """The number of classes. The default is the network's own."""
     device: Device = "auto"
-    """Where the other commands would compute; a summary computes nothing."""
+    """Where the other commands would compute. A summary computes nothing."""
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Runs the command; returns the exit status."""
+    """Run the command and return the exit status."""
     import functools
 
     from flax import nnx

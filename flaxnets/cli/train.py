@@ -1,4 +1,4 @@
-"""``train``: trains a registered network, and keeps what came of it in the folder of a run."""
+"""``train``: train a registered network, and save metrics, weights and checkpoints in the folder of a run."""
 
 import contextlib
 import glob
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Runs the command; returns the exit status."""
+    """Run the command and return the exit status."""
     options = parse_options(arguments, prog)
     if options.list_archs:
         from flaxnets.cli.list import print_models
@@ -39,11 +39,11 @@ def main(arguments: Sequence[str], prog: str) -> int:
     check_compiles()
     keep_compiled(options.cache_dir)
     if options.dataset and ":" in options.dataset and sys.stdout.isatty():
-        print(f"reading {options.dataset}", flush=True)  # every image is decoded once, which takes time
+        print(f"reading {options.dataset}", flush=True)  # every image is decoded once, which can take minutes
     plan = make_plan(options, warn=lambda words: print(words, file=sys.stderr))
     plan, run = (plan, None) if options.dry_run else _open_run(plan)
     if run and run.is_finished() and not plan.is_new_phase:
-        print(f"{run.path} is finished; there is nothing to resume. --epochs with more goes on with it")
+        print(f"{run.path} is finished; there is nothing to resume. Fix: use a larger --epochs to continue")
         return 0
     from flaxnets.cli.stopping import Stopping
 
@@ -53,13 +53,13 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 
 def _open_run(plan: Plan) -> "tuple[Plan, Run]":
-    """Returns the run to go on with, or a new one that has no folder yet, and the plan for it."""
+    """Return the run to resume, or a new run without a folder yet, and the plan for the run."""
     from flaxnets.training import Run, RunError, read_config
 
     asked, out, arch = plan.config.resume, Path(plan.config.out), plan.config.arch
     if asked == "auto":
         for path in sorted(out.glob(f"{glob.escape(arch)}-*/config.json"), key=os.path.getmtime, reverse=True):
-            with contextlib.suppress(RunError):  # what is no run is none to go on with
+            with contextlib.suppress(RunError):  # a folder that is no run cannot be resumed
                 config = read_config(path.parent)
                 if not plan.differences(config):
                     print(f"--resume auto: found {path.parent}", flush=True)
@@ -74,28 +74,28 @@ def _open_run(plan: Plan) -> "tuple[Plan, Run]":
 
 
 def _resumed(plan: Plan, path: str) -> Plan:
-    """Returns the plan for a run that goes on, in a new phase if its settings are others."""
+    """Return the plan for a resumed run, in a new phase if settings have changed."""
     from flaxnets.cli.run_folder import CHECKPOINTS
     from flaxnets.training import Checkpoints, RunError, read_config
 
     try:
         config = read_config(path)
-    except RunError as error:  # of a YAML file; that of a command line has been read before
+    except RunError as error:  # the folder has changed since its options were read
         raise UsageError(f"--resume {path}: {error}") from error
     differences = plan.differences(config)
     if not differences:
         return plan.continued(config)
     if not plan.can_change(differences):
         fixed = "; ".join(words for name, words in differences.items() if not plan.can_change([name]))
-        raise UsageError(f"--resume {path}: that run was another one: {fixed}")
+        raise UsageError(f"--resume {path}: the run was started with other settings: {fixed}")
     words = "; ".join(differences.values())
     if plan.config.compare_torch:
-        raise UsageError(f"--resume {path}: --compare-torch is not for a run in phases; {words}")
+        raise UsageError(f"--resume {path}: --compare-torch cannot be used for a run in phases; {words}")
     try:
         plan = plan.next_phase(config, Checkpoints(Path(path) / CHECKPOINTS).latest_progress())
     except UsageError as error:
         raise UsageError(f"--resume {path}: {error}; {words}") from error
-    print(f"a new phase begins after update {plan.phase_start}: {words}", flush=True)
+    print(f"a new phase starts after update {plan.phase_start}: {words}", flush=True)
     return plan
 
 
@@ -115,7 +115,7 @@ def _train(plan: Plan, run: "Run | None", stopping: "Stopping", device: str, pro
     with _one_line_failures(run):
         try:
             records = fit_model(plan, model, stopping, run)
-        except (FloatingPointError, CheckpointError):  # the model has the last finite state, or the last one
+        except (FloatingPointError, CheckpointError):  # the model has its last finite state
             if run and run.has_begun():
                 run.save(model, "last")
             raise
@@ -128,9 +128,9 @@ def _train(plan: Plan, run: "Run | None", stopping: "Stopping", device: str, pro
         if run and records:
             _draw(plan, run, records, torch_records)
     done = run is not None and _is_complete(plan, records)
-    goes_on = f"\ngo on with:\n  {resume_command(run, prog)}" if run and (stopping.signal or not done) else ""
+    resume = f"\nresume with:\n  {resume_command(run, prog)}" if run and (stopping.signal or not done) else ""
     if stopping.signal is not None:
-        print(f"{stopping.reason} after {len(records)} whole epochs; {_where(run)}{goes_on}")
+        print(f"{stopping.reason} after {len(records)} whole epochs; {_where(run)}{resume}")
         return stopping.exit_status
     if run and done:
         run.finish({"epochs": len(records), "ended": stopping.reason, "best": max(records, key=plan.score)})
@@ -140,12 +140,12 @@ def _train(plan: Plan, run: "Run | None", stopping: "Stopping", device: str, pro
     result = describe(records[-1], "test", plan.task.score) if records else "no whole epoch"
     ended = f" ({stopping.reason})" if stopping.reason else ""
     saved = f"saved in {run.path}" if run else "nothing was saved"
-    print(f"{result} after {minutes} min {seconds} s{ended}; {saved}{goes_on}")
+    print(f"{result} after {minutes} min {seconds} s{ended}; {saved}{resume}")
     return 0
 
 
 def _opening(plan: Plan, model: "nnx.Module", device: str, run: "Run | None") -> str:
-    """What a run is about to do, in one line."""
+    """Describe a run in one line, before it starts."""
     from flaxnets import named_parameters
 
     config, data = plan.config, plan.data
@@ -160,10 +160,10 @@ def _opening(plan: Plan, model: "nnx.Module", device: str, run: "Run | None") ->
 
 
 def resume_command(run: "Run", prog: str) -> str:
-    """Returns the command line that goes on with a run, for a shell.
+    """Return the command line that resumes a run, for a shell.
 
     Args:
-        run: in a folder.
+        run: the run.
         prog: ``train.py`` or ``flaxnets train``.
 
     >>> from flaxnets.training import Run
@@ -189,13 +189,13 @@ def _is_python(name: str) -> bool:
 
 def _where(run: "Run | None") -> str:
     if run is None:
-        return "a dry run keeps nothing"
-    return f"what was kept is {f'in {run.path}' if run.has_begun() else 'nothing: no step was done'}"
+        return "a dry run saves nothing"
+    return f"saved in {run.path}" if run.has_begun() else "nothing was saved: no step was done"
 
 
 @contextlib.contextmanager
 def _one_line_failures(run: "Run | None") -> Iterator[None]:
-    """Turns what can go wrong in the middle of a run into a line that says what to do."""
+    """Turn an error during a run into one line that says what to do."""
     import jax
 
     from flaxnets.data import DataError
@@ -297,10 +297,10 @@ def _backend(plan: Plan) -> Any:
 
 
 def fit_twin(plan: Plan) -> list[dict[str, Any]]:
-    """Trains the network's PyTorch twin from the same weights on the same batches.
+    """Train the network's PyTorch twin from the same weights on the same batches.
 
     Returns:
-        A record an epoch.
+        One record per epoch.
 
     >>> records = fit_twin(make_plan(Options(arch="linear_regression", epochs=1)))  # doctest: +ELLIPSIS
     PyTorch 1/1  test loss ...
@@ -339,7 +339,7 @@ def _draw(
 
 
 def _sample(model: "nnx.Module", plan: Plan) -> str:
-    """Lets a language model continue a few words."""
+    """Return text of a language model that continues a few words."""
     import jax
 
     from flaxnets.training import generate

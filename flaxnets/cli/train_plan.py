@@ -177,7 +177,7 @@ class Plan:
         return self.task.goodness(record)
 
     def differences(self, other: RunConfig) -> dict[str, str]:
-        """Return the settings in which another run differs, by name, with a description of each."""
+        """Return the settings that another run was started with and this plan changes, by name, in words."""
         ignored = [name for name, rule in resume_rules().items() if rule in (OnResume.FREE, OnResume.UNSAVED)]
         if self.config.options.warmup_steps is None:  # it follows from the other settings
             ignored.append("warmup_steps")
@@ -187,7 +187,7 @@ class Plan:
         for field in dataclasses.fields(RunConfig):
             ours, theirs = getattr(self.config, field.name), getattr(other, field.name)
             if field.name not in ignored and ours != theirs:
-                differences[field.name] = f"{field.name} is {theirs!r} there and {ours!r} here"
+                differences[field.name] = f"{field.name} was {theirs!r}, now {ours!r}"
         return differences | self._differences_of_names(other)
 
     def _differences_of_names(self, other: RunConfig) -> dict[str, str]:

@@ -206,7 +206,7 @@ def test_mistyped_names_are_told_the_right_one(inside, capsys):
 def test_every_example_of_a_help_runs_as_written(command, inside, capsys):
     assert main([*command.split(), "--help"]) == 0
     shown = capsys.readouterr().out
-    assert "Exit status: 0 done; 1 the work failed; 2 something that was given cannot be used; 130" in shown
+    assert "Exit status: 0 done; 1 the work failed; 2 an argument or a file cannot be used; 130" in shown
     examples = [line.strip() for line in shown.splitlines() if line.startswith("  flaxnets ")]
     assert len(examples) >= 2
     for example in examples:

@@ -401,7 +401,7 @@ def test_another_run_is_not_resumed(here, tmp_path):
     (run,) = (tmp_path / "runs").iterdir()
     status, said = here("--resume", run, "--batch-size", 16)
     assert (status, said.count("\n")) == (2, 1), said
-    assert "that run was another one: batch_size is 32 there and 16 here" in said
+    assert "the run was started with other settings: batch_size was 32, now 16" in said
     status, said = here(*SHORT, "--epochs", 1, "--lr", 0.2, "--resume", "auto")
     assert status == 0, said
     assert len(list((tmp_path / "runs").iterdir())) == 2
@@ -430,9 +430,9 @@ FAILURES = {
     ),
     "a full disk": (
         "flaxnets.training.Run.log", OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl"),
-        "metrics.jsonl: No space left on device; what was kept is in runs/mlp-",
+        "metrics.jsonl: No space left on device; saved in runs/mlp-",
     ),
-    "an image that vanished": ("flaxnets.training.fit", DataError("cat.png: gone"), "cat.png: gone; what was kept is"),
+    "an image that vanished": ("flaxnets.training.fit", DataError("cat.png: gone"), "cat.png: gone; nothing was saved"),
 }  # fmt: skip
 
 

@@ -51,7 +51,7 @@ def test_a_finished_run_goes_on_in_a_phase_whose_schedule_begins_anew(here, tmp_
     assert before == (unbroken / "best.safetensors").read_bytes()
     status, said = here("--resume", run, "--epochs", 5, "--lr", 0.01, "--weight-decay", 0.5)
     assert status == 0, said
-    assert "a new phase begins after update 20: epochs is 2 there and 5 here; lr is 0.03 there and 0.01 here" in said
+    assert "a new phase starts after update 20: epochs was 2, now 5; lr was 0.03, now 0.01" in said
     assert "resumed in epoch 3 after step 0" in said
     found, first = records(run), records(unbroken)
     for record in [*found, *first]:
@@ -99,12 +99,12 @@ def test_a_phase_that_is_broken_off_ends_with_the_bits_of_one_that_is_not(here, 
 
 # Options beside --resume, and what is said of them.
 REFUSED = {
-    "no more epochs": (["--lr", 0.5], "has done 1 whole epochs, and --epochs is 1; use --epochs 2 or more; lr is 0.03"),
+    "no more epochs": (["--lr", 0.5], "has done 1 whole epochs, and --epochs is 1; use --epochs 2 or more; lr was"),
     "fewer epochs": (["--epochs", 1, "--flip", 0.5], "--flip is for images; linear_regression is for regression"),
-    "another batch": (["--batch-size", 5, "--epochs", 3], "run was another one: batch_size is 10 there and 5 here"),
-    "another optimizer": (["--optimizer", "adam", "--epochs", 3], "optimizer is 'sgd' there and 'adam' here"),
+    "another batch": (["--batch-size", 5, "--epochs", 3], "started with other settings: batch_size was 10, now 5"),
+    "another optimizer": (["--optimizer", "adam", "--epochs", 3], "optimizer was 'sgd', now 'adam'"),
     "a long warm-up": (["--epochs", 2, "--warmup-steps", 15], "must be below the 10 updates of this phase, got 15"),
-    "PyTorch beside it": (["--epochs", 2, "--compare-torch"], "--compare-torch is not for a run in phases"),
+    "PyTorch beside it": (["--epochs", 2, "--compare-torch"], "--compare-torch cannot be used for a run in phases"),
 }  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def test_a_run_without_a_version_is_loaded_evaluated_exported_and_resumed(here, 
     assert main(["export", str(run), "--to", "safetensors"]) == 0
     status, said = here("--resume", run, "--lr", 0.05)
     assert status == 0, said
-    assert "a new phase begins after update 0: lr is 0.01 there and 0.05 here" in said
+    assert "a new phase starts after update 0: lr was 0.01, now 0.05" in said
     written = json.loads((run / "config.json").read_text())
     assert (written["version"], written["backend"], written["lr"]) == (2, "plain", 0.05)
     assert [phase["backend"] for phase in written["phases"]] == ["xla", "plain", "plain"]

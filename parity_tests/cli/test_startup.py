@@ -63,7 +63,7 @@ def test_the_command_after_ctrl_c_goes_on_when_it_is_pasted(tmp_path):
         process.send_signal(signal.SIGINT)
         stdout, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    _, line = stdout.rsplit("go on with:\n", 1)
+    _, line = stdout.rsplit("resume with:\n", 1)
     run = next((tmp_path / out).iterdir())
     assert shlex.split(line)[-2:] == ["--resume", f"{out}/{run.name}"]
     done = subprocess.run(
