@@ -77,5 +77,7 @@ def test_a_recipe_can_be_followed(recipe, copy):
             *(["-m", "pytest", "-p", "no:cacheprovider"] if program == "pytest" else []),
             *arguments,
         ]
-        done = subprocess.run(line, cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=600)
+        done = subprocess.run(
+            line, cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=1800
+        )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
