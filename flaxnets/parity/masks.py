@@ -19,32 +19,35 @@ DrawMask = Callable[[tuple[int, ...]], Any]
 def shared_masks(torch_module: torch.nn.Module, flax_module: nnx.Module) -> Iterator[None]:
     """Within this context the dropout layers of ``torch_module`` and of its copies use the masks of ``flax_module``."""
     twins = dict(state.named_modules(nnx.clone(flax_module), remove_duplicate=False))
-    handles = []
+    handles: list[Any] = []
     for name, module in torch_module.named_modules():
         draw_samples = getattr(twins.get(name), "draw_samples", None)
-        if draw_samples is not None and isinstance(module, torch.nn.RReLU):
-            handles += _attach(module, _sloped(draw_samples))
-        elif draw_samples is not None and module._random_samples is None:
-            handles.append(module.register_forward_hook(_sampled(draw_samples)))
         draw_mask = getattr(twins.get(name), "draw_mask", None)
-        if draw_mask is None:
-            continue
-        if isinstance(module, torch.nn.RNNBase):
-            if module.dropout > 0:
-                handles.append(module.register_forward_hook(_recurrent(draw_mask), with_kwargs=True))
-        elif isinstance(module, torch.nn.MultiheadAttention):
-            if 0 < module.dropout < 1:
-                handles.append(module.register_forward_hook(_attention(draw_mask), with_kwargs=True))
-        elif isinstance(module, (torch.nn.AlphaDropout, torch.nn.FeatureAlphaDropout)):
-            if 0 < module.p < 1:
-                handles += _attach(module, _alpha(draw_mask))
-        elif 0 < getattr(module, "p", 0) < 1:
-            handles += _attach(module, _masked(draw_mask))
+        handles += _sample_hooks(module, draw_samples) if draw_samples is not None else []
+        handles += _mask_hooks(module, draw_mask) if draw_mask is not None else []
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _sample_hooks(module: Any, draw_samples: Callable[..., Any]) -> list[Any]:
+    if isinstance(module, torch.nn.RReLU):
+        return _attach(module, _sloped(draw_samples))
+    return [module.register_forward_hook(_sampled(draw_samples))] if module._random_samples is None else []
+
+
+def _mask_hooks(module: Any, draw_mask: DrawMask) -> list[Any]:
+    if isinstance(module, torch.nn.RNNBase):
+        hook, is_random = _recurrent(draw_mask), module.dropout > 0
+        return [module.register_forward_hook(hook, with_kwargs=True)] if is_random else []
+    if isinstance(module, torch.nn.MultiheadAttention):
+        hook, is_random = _attention(draw_mask), 0 < module.dropout < 1
+        return [module.register_forward_hook(hook, with_kwargs=True)] if is_random else []
+    is_alpha = isinstance(module, (torch.nn.AlphaDropout, torch.nn.FeatureAlphaDropout))
+    hook, is_random = (_alpha if is_alpha else _masked)(draw_mask), 0 < getattr(module, "p", 0) < 1
+    return _attach(module, hook) if is_random else []
 
 
 def _attach(module: torch.nn.Module, hook: Callable[..., torch.Tensor]) -> list[Any]:

@@ -102,46 +102,54 @@ def masks(site: Site, hints: Hints) -> Iterator[Option]:
     """Polarity and values of a mask."""
     described = pytree.tree_leaves((site.args, site.kwargs))
     if any(isinstance(leaf, Described) and leaf.dtype == torch.bool for leaf in described):
-        if site.function not in ("invert", "logical_not"):
-            text = "Flax takes a mask the other way round: True means what False means for torch's {where}."
-            yield Option("mask-polarity", text, "mask=~mask", _inverted, COMMON if not site.is_module else USUAL)
-            if site.function == "masked_fill":
-                yield from _finite_masks(text)
-        if site.is_module:
-            for name, value in site.kwargs.items():
-                if isinstance(value, Described) and value.dtype == torch.bool:
-                    text = f"Flax does not use {name}; torch's {{where}} does."
-                    yield Option("mask-missing", text, f"{name}={name}", _without(name), COMMON)
-    if site.function in ("masked_fill", "where") and not site.leaf:
-        if site.function == "masked_fill":
-            text = "Flax does not mask; torch's {where} does."
-            yield Option("mask-missing", text, "jnp.where(mask, value, x)", left_out, COMMON)
-            right = argument(site, "value")
-            for value in (-math.inf, -1e9, -1e4, 0.0, torch.finfo(torch.float32).min):
-                if value != right:
-                    text = f"Flax fills masked places with {value:g}; torch's {{where}} with {right}."
-                    yield Option(
-                        "mask-value", text, f"jnp.where(mask, {right}, x)", setting("masked_fill", value=value)
-                    )
-        else:
-            for position in (1, 2):
-                text = "Flax does not choose by a condition; torch's {where} does."
-                yield Option("mask-missing", text, "jnp.where(...)", _only(position), USUAL)
+        yield from _boolean_masks(site)
+    if site.function == "masked_fill" and not site.leaf:
+        yield from _filled_masks(site)
+    if site.function == "where" and not site.leaf:
+        for position in (1, 2):
+            text = "Flax does not choose by a condition; torch's {where} does."
+            yield Option("mask-missing", text, "jnp.where(...)", _only(position), USUAL)
     if site.function in ("tril", "triu"):
-        right = argument(site, "diagonal", 0)
-        for value in (right - 1, right + 1):
-            text = f"Flax's {site.function} begins at diagonal {value}; torch's {{where}} at {right}."
-            yield Option(
-                "causal-mask", text, f"jnp.{site.function}(..., k={right})", setting(site.function, diagonal=value)
-            )
-        text = "Flax masks earlier positions; torch's {where} masks later ones."
-        yield Option("causal-mask", text, f"jnp.{site.function}(..., k={right})", on_result(lambda x: x.mT), USUAL)
+        yield from _triangles(site)
     if site.function == "softmax" and site.input is not None and len(site.input.shape) >= 3:
         rows, columns = site.input.shape[-2:]
         if rows == columns:
             text = "Flax has a causal mask; torch's {where} has none."
             change = on_input(lambda x: x.masked_fill(torch.ones_like(x, dtype=torch.bool).triu(1), -torch.inf))
             yield Option("causal-mask", text, "no mask", change, USUAL)
+
+
+def _boolean_masks(site: Site) -> Iterator[Option]:
+    if site.function not in ("invert", "logical_not"):
+        text = "Flax takes a mask the other way round: True means what False means for torch's {where}."
+        yield Option("mask-polarity", text, "mask=~mask", _inverted, COMMON if not site.is_module else USUAL)
+        if site.function == "masked_fill":
+            yield from _finite_masks(text)
+    if site.is_module:
+        for name, value in site.kwargs.items():
+            if isinstance(value, Described) and value.dtype == torch.bool:
+                text = f"Flax does not use {name}; torch's {{where}} does."
+                yield Option("mask-missing", text, f"{name}={name}", _without(name), COMMON)
+
+
+def _filled_masks(site: Site) -> Iterator[Option]:
+    text = "Flax does not mask; torch's {where} does."
+    yield Option("mask-missing", text, "jnp.where(mask, value, x)", left_out, COMMON)
+    right = argument(site, "value")
+    for value in (-math.inf, -1e9, -1e4, 0.0, torch.finfo(torch.float32).min):
+        if value != right:
+            text = f"Flax fills masked places with {value:g}; torch's {{where}} with {right}."
+            yield Option("mask-value", text, f"jnp.where(mask, {right}, x)", setting("masked_fill", value=value))
+
+
+def _triangles(site: Site) -> Iterator[Option]:
+    right = argument(site, "diagonal", 0)
+    for value in (right - 1, right + 1):
+        text = f"Flax's {site.function} begins at diagonal {value}; torch's {{where}} at {right}."
+        change = setting(site.function, diagonal=value)
+        yield Option("causal-mask", text, f"jnp.{site.function}(..., k={right})", change)
+    text = "Flax masks earlier positions; torch's {where} masks later ones."
+    yield Option("causal-mask", text, f"jnp.{site.function}(..., k={right})", on_result(lambda x: x.mT), USUAL)
 
 
 def _finite_masks(inverted: str) -> Iterator[Option]:

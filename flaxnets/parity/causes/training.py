@@ -81,6 +81,24 @@ def losses(site: Site, hints: Hints) -> Iterator[Option]:
     """Reduction, smoothing, ignored targets and weights of a loss."""
     if not site.function.endswith(("_loss", "cross_entropy", "cross_entropy_with_logits", "kl_div")) or site.is_module:
         return
+    yield from _reductions(site)
+    if site.function == "cross_entropy":
+        yield from _cross_entropy(site, hints)
+    if site.function in ("cross_entropy", "nll_loss"):
+        text = "Flax counts targets that torch's {where} ignores."
+        ignored = argument(site, "ignore_index", -100)
+        yield Option("ignore-index", text, f"ignore_index={ignored}", _with(site, ignore_index=-100), USUAL)
+        text = "Flax divides by the number of all targets; torch's {where} leaves ignored ones out."
+        yield Option("ignore-index", text, "divide by the number of targets that count", _scaled_sum(site, None), USUAL)
+    for name in ("weight", "pos_weight"):
+        if _keyword(site, name, None) is not None:
+            text = f"Flax has no {name.replace('_', ' ')} of the classes; torch's {{where}} has one."
+            yield Option("loss-weight", text, f"{name}=...", _with(site, **{name: None}), USUAL)
+    if site.function in ("smooth_l1_loss", "huber_loss"):
+        yield from _thresholds(site, hints)
+
+
+def _reductions(site: Site) -> Iterator[Option]:
     right = _keyword(site, "reduction", "mean")
     for value in ("sum", "mean", "none"):
         if value != right:
@@ -94,24 +112,17 @@ def losses(site: Site, hints: Hints) -> Iterator[Option]:
     if right == "batchmean":
         text = "Flax takes the mean of all values; torch's {where} divides the sum by the batch size."
         yield Option("reduction", text, "jnp.sum(losses) / len(losses)", _with(site, reduction="mean"), COMMON)
-    if site.function == "cross_entropy":
-        yield from _cross_entropy(site, hints)
-    if site.function in ("cross_entropy", "nll_loss"):
-        text = "Flax counts targets that torch's {where} ignores."
-        ignored = argument(site, "ignore_index", -100)
-        yield Option("ignore-index", text, f"ignore_index={ignored}", _with(site, ignore_index=-100), USUAL)
-        text = "Flax divides by the number of all targets; torch's {where} leaves ignored ones out."
-        yield Option("ignore-index", text, "divide by the number of targets that count", _scaled_sum(site, None), USUAL)
-    for name in ("weight", "pos_weight"):
-        if _keyword(site, name, None) is not None:
-            text = f"Flax has no {name.replace('_', ' ')} of the classes; torch's {{where}} has one."
-            yield Option("loss-weight", text, f"{name}=...", _with(site, **{name: None}), USUAL)
-    for name, default in (("beta", 1.0), ("delta", 1.0)):
-        if site.function in ("smooth_l1_loss", "huber_loss"):
-            for value in dict.fromkeys((*hints.of_names(name), 1.0, 0.5, 0.1)):
-                if name in _names(site) and value != argument(site, name, default):
-                    text = f"Flax has {name}={number(value)}; torch's {{where}} has {argument(site, name, default)}."
-                    yield Option(name, text, f"{name}={argument(site, name, default)}", _with(site, **{name: value}))
+
+
+def _thresholds(site: Site, hints: Hints) -> Iterator[Option]:
+    for name in ("beta", "delta"):
+        if name not in _names(site):
+            continue
+        right = argument(site, name, 1.0)
+        for value in dict.fromkeys((*hints.of_names(name), 1.0, 0.5, 0.1)):
+            if value != right:
+                text = f"Flax has {name}={number(value)}; torch's {{where}} has {right}."
+                yield Option(name, text, f"{name}={right}", _with(site, **{name: value}))
 
 
 def _names(site: Site) -> Sequence[str]:

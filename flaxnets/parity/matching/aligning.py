@@ -220,14 +220,22 @@ def _best(ours: Sequence[TorchLayer], theirs: Sequence[FlaxLayer], scores: _Scor
                     grouped[i, j, a, b] = pairing
                     names = _name_bonus(ours[i - 1], theirs[j - 1])
                     offer(i, j, best[i - a][j - b] + _WORTH * (a + b) * pairing.quality + names, (a, b))
-    result, (i, j) = [], (len(ours), len(theirs))
+    return best[-1][-1], [
+        pairing
+        for i, j, a, b in _path(moves, len(ours), len(theirs))
+        if (pairing := grouped.get((i, j, a, b)) or pair(ours[i - a : i], theirs[j - b : j])) is not None
+    ]
+
+
+def _path(moves: dict[tuple[int, int], tuple[int, int]], i: int, j: int) -> list[tuple[int, int, int, int]]:
+    """Return the moves that pair layers on the best way to ``(i, j)``, each with the place that it leads to."""
+    path = []
     while i or j:
         a, b = moves[i, j]
         if a and b:
-            pairing = grouped.get((i, j, a, b)) or pair(ours[i - a : i], theirs[j - b : j])
-            result += [pairing] if pairing else []
+            path.append((i, j, a, b))
         i, j = i - a, j - b
-    return best[-1][-1], result[::-1]
+    return path[::-1]
 
 
 def _group_moves(ours: TorchLayer, theirs: FlaxLayer, i: int, j: int) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ import dataclasses
 import enum
 import functools
 import types
+from collections.abc import Callable
 from typing import Any
 
 from flaxnets.port import expressions as ex
@@ -166,9 +167,6 @@ def literal(value: Any, references: Any) -> str:
     def write(each: Any) -> str:
         return literal(each, references)
 
-    def call(name: str, args: Any, keywords: Any) -> str:
-        return f"{name}({', '.join([*map(write, args), *(f'{k}={write(v)}' for k, v in keywords.items())])})"
-
     if value is ...:
         return "..."
     if value is None or (isinstance(value, (bool, int, str, bytes, complex)) and not isinstance(value, enum.Enum)):
@@ -181,9 +179,13 @@ def literal(value: Any, references: Any) -> str:
         if value.numel() > 1000:
             raise UnwritableError(f"a tensor of {value.numel()} elements is no argument that source could hold")
         return f"jnp.array({value.tolist()}, {dtype_text(value.dtype)})"
-    known = torch_text(value)
-    if known:
-        return known
+    return torch_text(value) or _object(value, write, references)
+
+
+def _object(value: Any, write: Callable[[Any], str], references: Any) -> str:
+    def call(name: str, args: Any, keywords: Any) -> str:
+        return f"{name}({', '.join([*map(write, args), *(f'{k}={write(v)}' for k, v in keywords.items())])})"
+
     if isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
         return references.reference(value, value.__name__, value.__module__)
     if isinstance(value, functools.partial):
