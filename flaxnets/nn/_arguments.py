@@ -1,4 +1,4 @@
-"""Check and conversions that several layers share."""
+"""Checks and conversions of arguments that several layers share."""
 
 import operator
 from collections.abc import Iterable
@@ -46,23 +46,23 @@ def to_sizes(
 
 
 def to_ints(values: Iterable[SupportsIndex], what: str, name: str) -> tuple[int, ...]:
-    """The given integers; torch takes no floats for them, and no booleans."""
+    """Convert integers to ints; raise for floats and booleans, as torch does."""
     values = tuple(values)
     for value in values:
         if isinstance(value, bool) or not hasattr(value, "__index__"):
-            raise TypeError(f"{name}: {what} must be made of ints, got {value!r} in {values!r}")
+            raise TypeError(f"{name}: {what} must be ints, got {value!r} in {values!r}")
     return tuple(map(operator.index, values))
 
 
 def check_sizes(layer: str, **sizes: int) -> None:
-    """Torch cannot make a tensor with a negative dimension, and calls that a RuntimeError."""
+    """Raise RuntimeError for a negative size, as torch does when it creates the tensor."""
     for name, size in sizes.items():
         if size < 0:
             raise RuntimeError(f"{layer}: {name} must not be negative, got {size}")
 
 
 def as_float_like(input: ArrayLike, weight: jax.Array, layer: str) -> jax.Array:
-    """The input as an array; torch refuses to mix dtypes, and so do the layers that multiply."""
+    """Convert the input to an array; raise unless its dtype is that of the weight, as in torch's matrix products."""
     array = jnp.asarray(input)
     if array.dtype != weight.dtype:
         raise RuntimeError(
@@ -73,18 +73,18 @@ def as_float_like(input: ArrayLike, weight: jax.Array, layer: str) -> jax.Array:
 
 
 def check_ndim(input: jax.Array, allowed: tuple[int, ...], layer: str, error: type[Exception]) -> None:
-    """Raise if the input has not one of the numbers of axes that the layer takes."""
+    """Raise unless the input's rank is one of ``allowed``."""
     if input.ndim not in allowed:
         expected = " or ".join(f"{n}D" for n in allowed)
         raise error(f"{layer}: expected {expected} input, got {input.ndim}D input of shape {input.shape}")
 
 
 def along(vector: jax.Array, axis: int, ndim: int) -> jax.Array:
-    """A vector as an array of ``ndim`` axes that has its elements along ``axis``, to combine with such arrays."""
+    """Reshape a vector to ``ndim`` axes with its elements along ``axis``, for broadcasting."""
     return vector.reshape(*(-1 if i == axis % ndim else 1 for i in range(ndim)))
 
 
 def changed(module: Any, **defaults: Any) -> str:
-    """What ``repr`` prints of options: those whose values are not the defaults."""
+    """Return the non-default options as ``repr`` prints them."""
     values = {name: getattr(module, name) for name in defaults}
     return "".join(f", {name}={value}" for name, value in values.items() if value != defaults[name])

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Integer, Num
 from flaxnets.nn import functional as F
 from flaxnets.nn import init
 from flaxnets.nn._arguments import changed, check_sizes
-from flaxnets.nn.functional.embedding import check_padding_idx, renormalized
+from flaxnets.nn.functional.embedding import check_padding_idx, renormalize
 from flaxnets.nn.module import Module
 from flaxnets.nn.parameter import Parameter, redraw, reserved
 
@@ -61,7 +61,7 @@ class _Table(Module):
     def _lookup_table(self, input: jax.Array) -> jax.Array:
         """Return the table, after scaling the rows in ``input`` down to ``max_norm`` in the parameter itself."""
         if self.max_norm is not None:
-            self.weight[...] = renormalized(self.weight[...], input, self.max_norm, self.norm_type)
+            self.weight[...] = renormalize(self.weight[...], input, self.max_norm, self.norm_type)
         return self.weight[...]
 
 

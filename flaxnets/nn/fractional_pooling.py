@@ -51,7 +51,7 @@ class _FractionalMaxPool(Module):
         self.output_ratio = None if output_ratio is None else per_axis(output_ratio, n)
         if self.output_ratio is not None:
             if len(self.output_ratio) < n:
-                raise IndexError(f"{name}: output_ratio must be one number or {n} of them, got {output_ratio!r}")
+                raise IndexError(f"{name}: output_ratio must be one number or {n} numbers, got {output_ratio!r}")
             if not all(0 < ratio < 1 for ratio in self.output_ratio[:n]):
                 raise ValueError(f"{name}: output_ratio must be between 0 and 1, got {output_ratio!r}")
         self.rngs = rngs.dropout.fork() if _random_samples is None and rngs is not None else None

@@ -170,10 +170,10 @@ def _check_dropout(layer: str, dropout: float, num_layers: int) -> None:
         warnings.warn(f"{layer}: {message}, got dropout={dropout}", UserWarning, stacklevel=7)
 
 
-def _check_types(layer: str, kind: type, **values: Any) -> None:
+def _check_types(layer: str, expected: type, **values: Any) -> None:
     for name, value in values.items():
-        if not isinstance(value, kind):
-            raise TypeError(f"{layer}: {name} must be {'a bool' if kind is bool else 'an int'}, got {value!r}")
+        if not isinstance(value, expected):
+            raise TypeError(f"{layer}: {name} must be {'a bool' if expected is bool else 'an int'}, got {value!r}")
 
 
 def _check_sizes(layer: str, hidden_size: int, proj_size: int, **sizes: int) -> None:

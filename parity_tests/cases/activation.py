@@ -249,7 +249,7 @@ REJECTED += [
         ((2.0, 1.0), {}, None, r"max_val=1.0 must be larger than min_val=2.0"),
         ((), {}, TRUTH, "dtype bool"),
         ((), {}, COMPLEX, "dtype complex"),
-        ((), {}, given(np.array([1], np.uint8)), "dtype uint8 has no negative bounds, got -1.0"),
+        ((), {}, given(np.array([1], np.uint8)), "dtype uint8 allows no negative bounds, got -1.0"),
     ),
     *rejected("hardtanh", ((), {"min_val": 2.0, "max_val": 1.0}, (3,), "got 2.0 and 1.0")),
     *rejected("ReLU6", ((), {}, TRUTH, "dtype bool"), ((), {}, COMPLEX, "dtype complex")),

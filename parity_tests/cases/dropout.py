@@ -98,5 +98,5 @@ REJECTED += [
         ((), {}, (2, 3, 4, 5), "expected 2D or 3D input, got 4D"),
         ((0.0,), {}, (), "expected 2D or 3D input, got 0D"),
     ),
-    *rejected("FeatureAlphaDropout", ((), {}, (3,), r"at least 2 axes, got one of shape \(3,\)")),
+    *rejected("FeatureAlphaDropout", ((), {}, (3,), r"at least 2 axes, got an input of shape \(3,\)")),
 ]

@@ -220,7 +220,7 @@ def test_gumbel_softmax_rejects_what_torch_rejects():
             either.gumbel_softmax(ones((3, 0)), hard=True, **extra)
         with pytest.warns(UserWarning, match="no effect"):
             either.gumbel_softmax(ones(3), eps=1e-5, **extra)
-    with pytest.raises(ValueError, match="give a random key"):
+    with pytest.raises(ValueError, match="expected a random key"):
         F.gumbel_softmax(jnp.ones(3))
 
 
@@ -312,7 +312,7 @@ def test_functions_of_dropout_want_a_key_or_a_mask():
             name, name.lower()
         )
         x = jnp.ones(WHOLE_CHANNELS.get(name, (40, 50, 3)))
-        with pytest.raises(ValueError, match=f"{function}: give a random key, or a mask"):
+        with pytest.raises(ValueError, match=f"{function}: expected a random key or a mask"):
             getattr(F, function)(x, training=True)
         drawn = getattr(F, function)(x, 0.3, True, key=jax.random.key(0))
         np.testing.assert_allclose((drawn == drawn.min()).mean(), 0.3, atol=0.05)
@@ -330,7 +330,7 @@ def test_rrelu_draws_new_uniform_slopes_each_time_and_a_seed_repeats_them():
     np.testing.assert_array_equal(layer(x, samples=jnp.full(10_000, 0.2)), 0.2 * x)
     np.testing.assert_allclose(layer.eval()(x), 0.4 * x)
     np.testing.assert_array_equal(F.rrelu(x, training=True, key=jax.random.key(0)) <= -1 / 8, True)
-    with pytest.raises(ValueError, match="rrelu: give a random key, or samples"):
+    with pytest.raises(ValueError, match="rrelu: expected a random key or samples"):
         F.rrelu(x, training=True)
     assert nn.RReLU(rngs=nnx.Rngs(0))(jnp.ones(3, jnp.bfloat16)).dtype == jnp.bfloat16
 

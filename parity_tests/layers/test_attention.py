@@ -84,7 +84,7 @@ def test_attention_drops_with_the_mask_that_is_given_and_draws_a_new_one_each_ti
 
 def test_dropout_without_key_or_mask_says_so():
     x = jnp.ones((4, 3))
-    with pytest.raises(ValueError, match="give a random key, or a mask"):
+    with pytest.raises(ValueError, match="expected a random key or a mask"):
         nn.functional.scaled_dot_product_attention(x, x, x, dropout_p=0.5)
 
 

@@ -93,7 +93,7 @@ IN_PLACE = sorted(name for name in vars(torch.nn.functional) if name.endswith("_
 
 @pytest.mark.parametrize("name", IN_PLACE)
 def test_in_place_functions_are_refused_with_the_line_to_write(name: str):
-    with pytest.raises(AttributeError, match=rf"{name}: arrays do not change.*x = F\.{name[:-1]}\(x, \.\.\.\)"):
+    with pytest.raises(AttributeError, match=rf"{name}: JAX arrays are immutable.*x = F\.{name[:-1]}\(x, \.\.\.\)"):
         getattr(F, name)
     assert not hasattr(F, name)
 

@@ -1,6 +1,6 @@
 """``torch.nn.functional`` as plain functions of JAX arrays.
 
-``inplace=`` is accepted where torch accepts it and has no effect: arrays do not change, the result is a new array.
+``inplace=`` is accepted where torch accepts it, without effect: the result is always a new array.
 """
 
 from flaxnets.autocast import FLOAT32 as _FLOAT32
@@ -133,7 +133,7 @@ from flaxnets.nn.functional.vision import native_channel_shuffle as native_chann
 from flaxnets.nn.functional.vision import pixel_shuffle as pixel_shuffle
 from flaxnets.nn.functional.vision import pixel_unshuffle as pixel_unshuffle
 
-# Layers call these functions, too: what autocast computes in float32 is one list.
+# Layers call these functions, too, so one list defines the operations that autocast computes in float32.
 for _name in _FLOAT32:
     globals()[_name] = _in_float32(globals()[_name])
 
@@ -142,6 +142,6 @@ def __getattr__(name: str) -> None:
     function = name.removesuffix("_")
     if function in globals() and not name.startswith("_"):
         raise AttributeError(
-            f"flaxnets.nn.functional.{name}: arrays do not change in place. Fix: x = F.{function}(x, ...)", name=name
+            f"flaxnets.nn.functional.{name}: JAX arrays are immutable. Fix: x = F.{function}(x, ...)", name=name
         )
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)

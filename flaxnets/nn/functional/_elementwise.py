@@ -1,4 +1,4 @@
-"""Base class of activation functions."""
+"""Input conversion and precision of the activation functions."""
 
 import functools
 import operator
@@ -14,7 +14,7 @@ Take = Callable[[ArrayLike, str], jax.Array]
 
 
 def as_floating(input: ArrayLike, name: str) -> jax.Array:
-    """The input as an array; torch has no kernels for integers, booleans or complex numbers here."""
+    """Convert the input to an array; raise for integers, booleans and complex numbers, as torch does."""
     array = jnp.asarray(input)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise NotImplementedError(f"{name}: expected a floating-point input, got one of dtype {array.dtype}; cast it")
@@ -22,29 +22,29 @@ def as_floating(input: ArrayLike, name: str) -> jax.Array:
 
 
 def as_floating_or_complex(input: ArrayLike, name: str) -> jax.Array:
-    """The input as an array; torch has no kernels for integers or booleans here."""
+    """Convert the input to an array; raise for integers and booleans, as torch does."""
     array = jnp.asarray(input)
     return array if jnp.issubdtype(array.dtype, jnp.complexfloating) else as_floating(array, name)
 
 
 def as_inexact(input: ArrayLike, name: str) -> jax.Array:
-    """The input as a floating-point or complex array: integers and booleans become float32."""
+    """Convert the input to a floating-point or complex array; integers and booleans become float32."""
     array = jnp.asarray(input)
     return array if jnp.issubdtype(array.dtype, jnp.inexact) else array.astype(jnp.float32)
 
 
 def as_ordered(input: ArrayLike, name: str) -> jax.Array:
-    """The input as an array of floating-point or integers."""
+    """Convert the input to an array; raise for booleans and complex numbers."""
     array = jnp.asarray(input)
     if array.dtype == jnp.bool:
         raise RuntimeError(f"{name}: expected numbers, got an input of dtype bool; cast it")
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        raise NotImplementedError(f"{name}: complex numbers have no order, got an input of dtype {array.dtype}")
+        raise NotImplementedError(f"{name}: expected real numbers, got an input of dtype {array.dtype}")
     return array
 
 
 def resolve_dim(dim: int, ndim: int, name: str) -> int:
-    """The axis ``dim`` counted from the front; a scalar has one."""
+    """Return the axis ``dim`` as a non-negative number; a scalar counts as having one axis."""
     axis, axes = operator.index(dim), max(ndim, 1)
     if not -axes <= axis < axes:
         raise IndexError(f"{name}: dim must be between {-axes} and {axes - 1}, got {dim}")
@@ -52,7 +52,7 @@ def resolve_dim(dim: int, ndim: int, name: str) -> int:
 
 
 def computed_wide(take: Take = as_floating) -> Callable[[F], F]:
-    """For what ``take`` accepts; half precision is computed in float32 and rounded at the end, as in torch."""
+    """Decorate a function to convert its input with ``take`` and compute half precision in float32, as in torch."""
 
     def decorate(function: F) -> F:
         @functools.wraps(function)

@@ -1,6 +1,6 @@
-"""Which elements of an axis make up each element of the resized axis, and with what weights: torch's arithmetic.
+"""Indices and weights of resizing along one axis, computed with torch's arithmetic.
 
-All is computed with numpy from sizes alone, in the dtype that torch uses: float64 for float64, else float32.
+Everything is computed with numpy from sizes alone, in torch's dtypes: float64 for float64, else float32.
 """
 
 from collections.abc import Callable
@@ -13,26 +13,26 @@ Taps = tuple[np.ndarray, np.ndarray]
 def _step(
     size: int, output: int, align_corners: bool, factor: float | int | None, dtype: type[np.floating]
 ) -> np.floating:
-    """The distance of the outputs' centres, in elements of the input."""
+    """Return the distance between the centres of neighbouring outputs, in input elements."""
     if align_corners:
         return dtype(size - 1) / dtype(output - 1) if output > 1 else dtype(0)
     return dtype(1.0 / factor) if factor is not None and factor > 0 else dtype(size) / dtype(output)
 
 
 def nearest(size: int, output: int, factor: float | int | None, exact: bool) -> np.ndarray:
-    """The index that each output takes; torch computes it in float32, whatever the input is."""
-    places = np.arange(output)
+    """Return the source index of each output; torch computes in float32 for every input dtype."""
+    positions = np.arange(output)
     if not exact and output == size:
-        return places
+        return positions
     if not exact and output == 2 * size:
-        return places // 2
+        return positions // 2
     step = _step(size, output, False, factor, np.float32)
-    real = ((places + 0.5) * np.float64(step)).astype(np.float32) if exact else places.astype(np.float32) * step
+    real = ((positions + 0.5) * np.float64(step)).astype(np.float32) if exact else positions.astype(np.float32) * step
     return np.minimum(np.floor(real).astype(np.int64), size - 1)
 
 
 def _split(real: np.ndarray, size: int) -> Taps:
-    """Index and remainder; torch takes the floor of the float32 also of a float64."""
+    """Split positions into index and remainder; torch floors in float32 even for float64."""
     index = np.minimum(np.floor(real.astype(np.float32)).astype(np.int64), size - 1)
     return index, np.clip(real - index.astype(real.dtype), 0, 1)
 
@@ -40,12 +40,12 @@ def _split(real: np.ndarray, size: int) -> Taps:
 def _source(
     size: int, output: int, align_corners: bool, factor: float | int | None, dtype: type[np.floating]
 ) -> np.ndarray:
-    step, places = _step(size, output, align_corners, factor, dtype), np.arange(output).astype(dtype)
-    return step * places if align_corners else step * (places + dtype(0.5)) - dtype(0.5)
+    step, positions = _step(size, output, align_corners, factor, dtype), np.arange(output).astype(dtype)
+    return step * positions if align_corners else step * (positions + dtype(0.5)) - dtype(0.5)
 
 
 def linear(size: int, output: int, align_corners: bool, factor: float | int | None, dtype: type[np.floating]) -> Taps:
-    """Indices and weights of the two neighbours, both ``(output, 2)``."""
+    """Return indices and weights of the two neighbours, both ``(output, 2)``."""
     if size == output:
         index, rest = np.arange(size), np.zeros(size, dtype)
         return np.stack([index, index], 1), np.stack([1 - rest, rest], 1)
@@ -54,7 +54,7 @@ def linear(size: int, output: int, align_corners: bool, factor: float | int | No
 
 
 def cubic_weights(x, a: float = -0.75) -> list:
-    """Of the four neighbours of a point, by its distance ``x`` from the second; of arrays of numpy or JAX."""
+    """Return the weights of the four neighbours of a point at distance ``x`` from the second; numpy or JAX arrays."""
 
     def near(x):
         return ((a + 2) * x - (a + 3)) * x * x + 1
@@ -66,7 +66,7 @@ def cubic_weights(x, a: float = -0.75) -> list:
 
 
 def cubic(size: int, output: int, align_corners: bool, factor: float | int | None, dtype: type[np.floating]) -> Taps:
-    """Indices and weights of the four neighbours, both ``(output, 4)``."""
+    """Return indices and weights of the four neighbours, both ``(output, 4)``."""
     index, rest = _split(_source(size, output, align_corners, factor, dtype), size)
     return np.clip(index[:, None] + np.arange(-1, 3), 0, size - 1), np.stack(cubic_weights(rest), 1)
 
@@ -95,7 +95,10 @@ FILTERS: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
 def antialiased(
     size: int, output: int, align_corners: bool, factor: float | int | None, dtype: type[np.floating], mode: str
 ) -> Taps:
-    """Indices and weights of the elements under a filter that is as wide as the step; ``size`` stands for none."""
+    """Return indices and weights of the elements under a filter as wide as the step.
+
+    The index ``size`` marks an unused position.
+    """
     width, kernel = FILTERS[mode]
     step = _step(size, output, align_corners, factor, dtype)
     support = dtype(width / 2) * max(step, dtype(1))

@@ -1,8 +1,8 @@
-"""The windows of a pooling, and their reduction one spatial axis after the other.
+"""Pooling windows, and their reduction one spatial axis after the other.
 
-The maximum and the sum of a box are those of its rows' maxima and sums, so a window of ``k**n`` elements costs
-``n*k`` slices, or about ``n*log2(k)`` where it is long. Among equal maxima the first in reading order wins, and gets
-the whole gradient, as in torch; among several NaN the last.
+The maximum or sum of a box is that of its rows' maxima or sums. A window of ``k**n`` elements therefore costs ``n*k``
+slices, or about ``n*log2(k)`` if the window is long. If elements tie for the maximum, the first in row-major order gets
+the whole gradient, as in torch; among several NaN, the last.
 """
 
 import dataclasses
@@ -31,17 +31,17 @@ def check_dtype(input: jax.Array, kinds: tuple[Any, ...], name: str) -> None:
 
 
 def check_filled(input: jax.Array, first: int, name: str) -> None:
-    """Raise if an axis from the ``first`` on has no elements."""
+    """Raise if an axis from ``first`` on has no elements."""
     if 0 in input.shape[first:]:
         raise RuntimeError(
-            f"{name}: expected elements along all axes from the number {first} on, got an input of shape {input.shape}"
+            f"{name}: expected no axis of size 0 from axis {first} on, got an input of shape {input.shape}"
         )
 
 
 def _output_size(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
     reach = size + 2 * padding - dilation * (kernel - 1) - 1
     output = (reach + (stride - 1 if ceil_mode else 0)) // stride + 1
-    if ceil_mode and (output - 1) * stride >= size + padding:  # a window may not begin in the padding at the end
+    if ceil_mode and (output - 1) * stride >= size + padding:  # drop a last window that would start in the padding
         output -= 1
     return output
 
@@ -56,7 +56,7 @@ def windows_of(
     dilation: Size,
     ceil_mode: bool,
 ) -> Windows:
-    """Check the arguments, and computes the output's sizes, as torch does."""
+    """Check the arguments and compute the output's sizes, as torch does."""
     check_dtype(input, (jnp.floating, jnp.integer), name)
     check_ndim(input, (n + 1, n + 2), name, RuntimeError)
     check_filled(input, input.ndim - n - 1, name)
@@ -84,11 +84,11 @@ def windows_of(
     return Windows(size, kernel, stride, padding, dilation, output)
 
 
-# Compiled as a whole also where the caller is not: some forty small operations otherwise, each on its own.
+# Jitted even in eager mode: otherwise about forty small operations are dispatched one by one.
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def reduce_windows(arrays: Arrays, windows: Windows, fills: tuple[Number, ...], combine: Combine) -> Arrays:
-    """Reduce each window of the arrays; ``fills`` says what each array's padding is made of."""
-    # The last axis first: rows are read before columns, which decides whose a tie is.
+    """Reduce each window of the arrays; ``fills`` has each array's padding value."""
+    # Reducing the last axis first visits elements in row-major order, which decides between tied maxima.
     for axis in reversed(windows.axes):
         reduce = _reduce_long if windows.kernel[axis] > COMBINED else _reduce_short
         arrays = reduce(arrays, windows, fills, combine, axis)
@@ -96,7 +96,7 @@ def reduce_windows(arrays: Arrays, windows: Windows, fills: tuple[Number, ...], 
 
 
 def _reduce_short(arrays: Arrays, windows: Windows, fills: tuple[Number, ...], combine: Combine, axis: int) -> Arrays:
-    """One slice for each position in the window."""
+    """Reduce short windows: one slice per position in the window."""
     slices = zip(*(windows.slices(x, axis, fill) for x, fill in zip(arrays, fills, strict=True)), strict=True)
     arrays = next(slices)
     for position, other in enumerate(slices, 1):
@@ -105,9 +105,9 @@ def _reduce_short(arrays: Arrays, windows: Windows, fills: tuple[Number, ...], c
 
 
 def _reduce_long(arrays: Arrays, windows: Windows, fills: tuple[Number, ...], combine: Combine, axis: int) -> Arrays:
-    """Windows of 1, 2, 4, ... elements, each made of two shorter ones; a window is made of its binary digits'.
+    """Reduce long windows from blocks of 1, 2, 4, ... elements, following the binary digits of the window's length.
 
-    A slice for each position would be hundreds of them, whose gradient XLA compiles for minutes.
+    One slice per position would need hundreds of slices, whose gradient XLA compiles for minutes.
     """
     kernel, dilation = windows.kernel[axis], windows.dilation[axis]
     dense = dataclasses.replace(windows, stride=(1,) * len(windows.stride))
@@ -122,13 +122,13 @@ def _reduce_long(arrays: Arrays, windows: Windows, fills: tuple[Number, ...], co
             return total
         before = tuple(jax.lax.slice_in_dim(x, 0, x.shape[axis] - dilation * span, axis=axis) for x in blocks)
         after = tuple(jax.lax.slice_in_dim(x, dilation * span, x.shape[axis], axis=axis) for x in blocks)
-        # XLA would compute the shorter ones twice in each longer one, again and again.
+        # Without materialisation, XLA recomputes the shorter blocks twice in each longer block, recursively.
         blocks = tuple(map(materialized, combine(before, after, dense.first(axis, span, before[0].shape))))
         span *= 2
 
 
 def added(total: Arrays, other: Arrays, first: jax.Array | None) -> Arrays:
-    """The sum."""
+    """Add two arrays."""
     return (total[0] + other[0],)
 
 
@@ -139,5 +139,5 @@ def places(input: jax.Array, n: int) -> jax.Array:
 
 
 def lowest(dtype: Any) -> Number:
-    """What loses against all other values."""
+    """Return the smallest value of the dtype."""
     return -np.inf if jnp.issubdtype(dtype, jnp.floating) else int(jnp.iinfo(dtype).min)

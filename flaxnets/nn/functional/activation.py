@@ -10,7 +10,7 @@ from flaxnets.nn.functional._elementwise import as_floating_or_complex, as_inexa
 
 @computed_wide(as_inexact)
 def sigmoid(input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-    """Return ``1 / (1 + exp(-input))``; complex numbers have one too, and integers are converted to float32.
+    """Return ``1 / (1 + exp(-input))``; supports complex numbers, and converts integers to float32.
 
     See `torch.nn.functional.sigmoid
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.sigmoid.html>`_.
@@ -18,13 +18,13 @@ def sigmoid(input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     >>> sigmoid(jnp.array([0.0])).tolist()
     [0.5]
     """
-    form = kernels.sigmoid_form(input) or jax.nn.sigmoid
-    return form(input)
+    implementation = kernels.sigmoid_form(input) or jax.nn.sigmoid
+    return implementation(input)
 
 
 @computed_wide(as_inexact)
 def tanh(input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-    """Return the hyperbolic tangent; complex numbers have one too, and integers are converted to float32.
+    """Return the hyperbolic tangent; supports complex numbers, and converts integers to float32.
 
     See `torch.nn.functional.tanh <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.tanh.html>`_.
 
@@ -35,7 +35,7 @@ def tanh(input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
 
 
 def tanhshrink(input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-    """Return ``input - tanh(input)``; complex numbers have one too, and integers are converted to float32.
+    """Return ``input - tanh(input)``; supports complex numbers, and converts integers to float32.
 
     Raises:
         RuntimeError: for booleans.
@@ -57,7 +57,7 @@ def _tanhshrink(input: jax.Array) -> jax.Array:
 
 
 def softsign(input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
-    """Return ``input / (1 + |input|)``; complex numbers have one too, and integers are converted to float32.
+    """Return ``input / (1 + |input|)``; supports complex numbers, and converts integers to float32.
 
     Raises:
         NotImplementedError: for booleans.
@@ -114,7 +114,7 @@ def softplus(input: Float[Array, "*shape"], beta: float = 1, threshold: float = 
 
 @computed_wide(as_floating_or_complex)
 def silu(input: Inexact[Array, "*shape"], inplace: bool = False) -> Inexact[Array, "*shape"]:
-    """Return ``input * sigmoid(input)``, of complex numbers too.
+    """Return ``input * sigmoid(input)``; supports complex numbers.
 
     Raises:
         NotImplementedError: for integers and booleans.
@@ -146,14 +146,14 @@ def mish(input: Float[Array, "*shape"], inplace: bool = False) -> Float[Array, "
 
 @computed_wide()
 def gelu(input: Float[Array, "*shape"], approximate: str = "none") -> Float[Array, "*shape"]:
-    """Return ``input`` times the normal distribution's probability of a smaller value.
+    """Return ``input`` times the standard normal cumulative distribution at ``input``.
 
     Args:
         input: of any shape.
-        approximate: ``"none"`` for the exact probability, ``"tanh"`` for the usual approximation.
+        approximate: ``"none"`` for the exact distribution, ``"tanh"`` for the usual approximation.
 
     Raises:
-        RuntimeError: for another ``approximate``.
+        RuntimeError: for another value of ``approximate``.
         NotImplementedError: for a non-floating-point input.
 
     See "Gaussian error linear units" (arXiv:1606.08415) and `torch.nn.functional.gelu
@@ -171,10 +171,10 @@ def gelu(input: Float[Array, "*shape"], approximate: str = "none") -> Float[Arra
 
 @computed_wide()
 def glu(input: Float[Array, "*shape"], dim: int = -1) -> Float[Array, "*half"]:
-    """Return the first half along the axis ``dim``, times the sigmoid of the second.
+    """Gated linear unit: return the first half along the axis ``dim``, times the sigmoid of the second half.
 
     Raises:
-        IndexError: for an axis that the input does not have.
+        IndexError: for an axis that the input lacks.
         RuntimeError: for a scalar, or an axis of odd size.
         NotImplementedError: for a non-floating-point input.
 
@@ -185,7 +185,7 @@ def glu(input: Float[Array, "*shape"], dim: int = -1) -> Float[Array, "*half"]:
     [1.5]
     """
     if input.ndim == 0:
-        raise RuntimeError("glu: expected an axis to halve, got an input of shape ()")
+        raise RuntimeError("glu: expected an axis to split in halves, got an input of shape ()")
     axis = resolve_dim(dim, input.ndim, "glu")
     if input.shape[axis] % 2:
         raise RuntimeError(f"glu: the axis {dim} must have an even size, got an input of shape {input.shape}")

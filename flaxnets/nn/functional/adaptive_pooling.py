@@ -1,4 +1,4 @@
-"""Means and maxima of as many windows as the output has elements; they overlap where the sizes do not divide."""
+"""Adaptive average and max pooling."""
 
 import functools
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ def _output_sizes(output_size: Any, input: jax.Array, n: int, name: str) -> tupl
                 f"{name}: expected at least {len(output_size) + 1} axes for the output_size {output_size!r}, got an "
                 f"input of shape {input.shape}"
             )
-        own = input.shape[input.ndim - len(output_size) :]
-        output_size = [given if size is None else size for size, given in zip(output_size, own, strict=True)]
+        spatial = input.shape[input.ndim - len(output_size) :]
+        output_size = [axis if size is None else size for size, axis in zip(output_size, spatial, strict=True)]
     sizes = to_sizes(output_size, n, "output_size", name)
     if min(sizes) < 0:
         raise RuntimeError(f"{name}: output_size must not be negative, got {output_size!r}")
@@ -34,7 +34,7 @@ def _output_sizes(output_size: Any, input: jax.Array, n: int, name: str) -> tupl
 @functools.partial(jax.jit, static_argnums=(1, 2))  # see _windows.reduce_windows
 def _means(input: jax.Array, sizes: tuple[int, ...], channels_last: bool) -> jax.Array:
     x = input.astype(jnp.promote_types(input.dtype, jnp.float32))
-    if 0 in (*sizes, *x.shape[-len(sizes) :]):  # the mean of nothing
+    if 0 in (*sizes, *x.shape[-len(sizes) :]):  # the mean of no elements is NaN
         return jnp.full(x.shape[: -len(sizes)] + sizes, jnp.nan, input.dtype)
     axes = list(enumerate(sizes, x.ndim - len(sizes)))
     counts = [(axis, np.subtract(*reversed(bounds(x.shape[axis], output)))) for axis, output in axes]
@@ -47,26 +47,28 @@ def _means(input: jax.Array, sizes: tuple[int, ...], channels_last: bool) -> jax
 def _adaptive_avg_pool(n: int, input: Any, output_size: Any) -> jax.Array:
     x, name = jnp.asarray(input), f"adaptive_avg_pool{n}d"
     sizes = _output_sizes(output_size, x, n, name)
-    if n > 1 and set(sizes) == {1}:  # torch's choice: a mean over the last axes, whatever comes before
+    if n > 1 and set(sizes) == {1}:  # as in torch, for any number of leading axes
         if x.ndim < n:
             raise IndexError(f"{name}: expected at least {n}D input, got {x.ndim}D input of shape {x.shape}")
     else:
         check_ndim(x, (n + 1, n + 2), name, RuntimeError)
-        if sizes != (1,):  # a mean, too
+        if sizes != (1,):  # of the whole axis: a plain mean
             check_filled(x, 1 if n == 3 else x.ndim - n, name)
     check_dtype(x, (jnp.floating,), name)
     return _means(x, sizes, kernels.has_channels_last(x))
 
 
 def adaptive_avg_pool1d(input: Float[Array, "*n c w"], output_size: int | Sequence[int]) -> Float[Array, "*n c w_out"]:
-    """Take the mean of as many windows as the output has elements; they overlap where the sizes do not divide.
+    """Adaptive average pooling of ``(N, C, W)`` or ``(C, W)`` to ``output_size`` elements.
+
+    Windows overlap if the input's size is not a multiple of the output's size.
 
     Args:
         input: sequences ``(N, C, W)`` or ``(C, W)``.
-        output_size: elements of the output.
+        output_size: number of output elements.
 
     Raises:
-        RuntimeError: for an input of the wrong rank or with no element to pool, or a negative size.
+        RuntimeError: for an input of the wrong rank or without elements to pool, or a negative size.
         TypeError: for a size that is not an int.
         NotImplementedError: for a non-floating-point input.
 
@@ -82,15 +84,15 @@ def adaptive_avg_pool1d(input: Float[Array, "*n c w"], output_size: int | Sequen
 def adaptive_avg_pool2d(
     input: Float[Array, "*n h w"], output_size: int | Sequence[int | None]
 ) -> Float[Array, "*n h_out w_out"]:
-    """Take the means of windows of images, as :func:`adaptive_avg_pool1d`; an ``output_size`` of 1 of any rank.
+    """Adaptive average pooling of images, like :func:`adaptive_avg_pool1d`; an ``output_size`` of 1 accepts any rank.
 
     Args:
         input: images ``(N, C, H, W)`` or ``(C, H, W)``.
-        output_size: one int or ``(h, w)``, where None keeps the input's size.
+        output_size: one int or ``(h, w)``. None keeps the input's size.
 
     Raises:
         ValueError: for a pair of sizes, and an input of fewer than three axes.
-        IndexError: for an input of fewer than two.
+        IndexError: for an input of fewer than two axes.
 
     See `torch.nn.functional.adaptive_avg_pool2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool2d.html>`_.
@@ -104,7 +106,7 @@ def adaptive_avg_pool2d(
 def adaptive_avg_pool3d(
     input: Float[Array, "*n d h w"], output_size: int | Sequence[int | None]
 ) -> Float[Array, "*n d_out h_out w_out"]:
-    """Take the means of windows of volumes, as :func:`adaptive_avg_pool2d`.
+    """Adaptive average pooling of volumes, like :func:`adaptive_avg_pool2d`.
 
     See `torch.nn.functional.adaptive_avg_pool3d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool3d.html>`_.
@@ -136,18 +138,19 @@ def _adaptive_max_pool(n: int, input: Any, output_size: Any, return_indices: boo
 def adaptive_max_pool1d(
     input: Float[Array, "*n c w"], output_size: int | Sequence[int], return_indices: bool = False
 ) -> Any:
-    """Take the maximum of as many windows as the output has elements; they overlap where the sizes do not divide.
+    """Adaptive max pooling of ``(N, C, W)`` or ``(C, W)`` to ``output_size`` elements.
 
-    With ``return_indices`` the result is a pair: the maxima ``(*n, c, w_out)`` and where in the input each was.
-    Among equal ones the first wins, and gets the whole gradient.
+    Windows overlap if the input's size is not a multiple of the output's size. With ``return_indices`` the result is a
+    pair: the maxima ``(*n, c, w_out)`` and their indices in the input. If elements tie, the first one gets the whole
+    gradient.
 
     Args:
         input: sequences ``(N, C, W)`` or ``(C, W)``.
-        output_size: elements of the output.
-        return_indices: whether to return the places too.
+        output_size: number of output elements.
+        return_indices: whether to also return the indices.
 
     Raises:
-        RuntimeError: for an input of the wrong rank or with no element to pool, or a negative size.
+        RuntimeError: for an input of the wrong rank or without elements to pool, or a negative size.
         TypeError: for a size that is not an int.
         NotImplementedError: for a non-floating-point input.
 
@@ -163,12 +166,12 @@ def adaptive_max_pool1d(
 def adaptive_max_pool2d(
     input: Float[Array, "*n c h w"], output_size: int | Sequence[int | None], return_indices: bool = False
 ) -> Any:
-    """Take the maxima of windows of images, as :func:`adaptive_max_pool1d`.
+    """Adaptive max pooling of images, like :func:`adaptive_max_pool1d`.
 
     Args:
         input: images ``(N, C, H, W)`` or ``(C, H, W)``.
-        output_size: one int or ``(h, w)``, where None keeps the input's size.
-        return_indices: whether to return the places too, as ``row * W + column``.
+        output_size: one int or ``(h, w)``. None keeps the input's size.
+        return_indices: whether to also return the indices, ``row * W + column``.
 
     Raises:
         ValueError: for a pair of sizes, and an input of fewer than three axes.
@@ -185,7 +188,7 @@ def adaptive_max_pool2d(
 def adaptive_max_pool3d(
     input: Float[Array, "*n c d h w"], output_size: int | Sequence[int | None], return_indices: bool = False
 ) -> Any:
-    """Take the maxima of windows of volumes, as :func:`adaptive_max_pool2d`, with places counted in reading order.
+    """Adaptive max pooling of volumes, like :func:`adaptive_max_pool2d`, with row-major indices.
 
     See `torch.nn.functional.adaptive_max_pool3d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_max_pool3d.html>`_.
@@ -199,7 +202,7 @@ def adaptive_max_pool3d(
 def adaptive_max_pool1d_with_indices(
     input: Float[Array, "*n c w"], output_size: int | Sequence[int], return_indices: bool = False
 ) -> tuple[Float[Array, "*n c w_out"], Int[Array, "*n c w_out"]]:
-    """As :func:`adaptive_max_pool1d` with ``return_indices=True``, whatever is given for that.
+    """:func:`adaptive_max_pool1d` with ``return_indices=True``; ignores the argument.
 
     >>> adaptive_max_pool1d_with_indices(jnp.array([[1.0, 3.0, 2.0, 0.0]]), 2)[1].tolist()
     [[1, 2]]
@@ -210,7 +213,7 @@ def adaptive_max_pool1d_with_indices(
 def adaptive_max_pool2d_with_indices(
     input: Float[Array, "*n c h w"], output_size: int | Sequence[int | None], return_indices: bool = False
 ) -> tuple[Float[Array, "*n c h_out w_out"], Int[Array, "*n c h_out w_out"]]:
-    """As :func:`adaptive_max_pool2d` with ``return_indices=True``, whatever is given for that.
+    """:func:`adaptive_max_pool2d` with ``return_indices=True``; ignores the argument.
 
     >>> adaptive_max_pool2d_with_indices(jnp.arange(9.0).reshape(1, 3, 3), (1, None))[1].tolist()
     [[[6, 7, 8]]]
@@ -221,7 +224,7 @@ def adaptive_max_pool2d_with_indices(
 def adaptive_max_pool3d_with_indices(
     input: Float[Array, "*n c d h w"], output_size: int | Sequence[int | None], return_indices: bool = False
 ) -> tuple[Float[Array, "*n c d_out h_out w_out"], Int[Array, "*n c d_out h_out w_out"]]:
-    """As :func:`adaptive_max_pool3d` with ``return_indices=True``, whatever is given for that.
+    """:func:`adaptive_max_pool3d` with ``return_indices=True``; ignores the argument.
 
     >>> adaptive_max_pool3d_with_indices(jnp.arange(8.0).reshape(1, 2, 2, 2), 1)[1].tolist()
     [[[[7]]]]

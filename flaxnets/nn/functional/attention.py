@@ -1,4 +1,4 @@
-"""Attention of queries to keys."""
+"""Scaled dot-product attention."""
 
 import functools
 import itertools
@@ -17,7 +17,7 @@ from flaxnets.nn.functional.dropout import dropout
 
 Mask = Bool[Array, "..."] | Float[Array, "..."]
 
-# Queries in a block of causal attention, at least.
+# The smallest number of queries in a block of causal attention.
 _CAUSAL_BLOCK = 128
 
 
@@ -43,18 +43,19 @@ def scaled_dot_product_attention(
         key: ``(..., heads, S, E)``.
         value: ``(..., heads, S, Ev)``.
         attn_mask: broadcasts to ``(..., heads, L, S)``: True where a query may attend to a key, or numbers to add.
-        dropout_p: the probability of zero for each attention weight, in training and evaluation alike.
+        dropout_p: probability of zeroing each attention weight, in training and evaluation alike.
         is_causal: whether query ``i`` attends to no key after ``i``.
-        scale: ``1 / sqrt(E)`` if not given.
-        enable_gqa: whether key and value may have fewer heads than the query, each serving a group of its heads.
-        dropout_key: the random key that dropout's mask is drawn with.
-        dropout_mask: which weights to keep, instead of drawing; of a shape that broadcasts to that of the weights.
+        scale: factor of the scores. Default: ``1 / sqrt(E)``.
+        enable_gqa: whether key and value may have fewer heads than the query (grouped-query attention). Each of their
+            heads serves a group of query heads.
+        dropout_key: random key for the dropout mask.
+        dropout_mask: the attention weights to keep, instead of a drawn mask; broadcasts to the shape of the weights.
 
     Raises:
-        RuntimeError: for shapes that do not fit, dtypes that differ or are no floats, a mask beside ``is_causal``, and
-            a ``dropout_p`` that is not in ``[0, 1]``.
+        RuntimeError: for incompatible shapes, dtypes that differ or are not floating-point, a mask together with
+            ``is_causal``, and a ``dropout_p`` that is not in ``[0, 1]``.
         IndexError: for ``enable_gqa`` without a head axis.
-        ValueError: if there is dropout, and neither ``dropout_key`` nor ``dropout_mask`` to decide.
+        ValueError: for dropout without ``dropout_key`` or ``dropout_mask``.
 
     See "Attention is all you need" (arXiv:1706.03762) and `torch.nn.functional.scaled_dot_product_attention
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html>`_.
@@ -73,7 +74,7 @@ def scaled_dot_product_attention(
             f"scaled_dot_product_attention: dropout_p must be a probability between 0 and 1, got {dropout_p}"
         )
     length, keys = query.shape[-2], key.shape[-2]
-    mask = _allowed((*batch, length, keys), attn_mask, is_causal, query.dtype)
+    mask = _check_mask((*batch, length, keys), attn_mask, is_causal, query.dtype)
     query, key, value = (jnp.broadcast_to(x, batch + x.shape[-2:]) for x in (query, key, value))
     keep = None
     if dropout_p > 0:
@@ -81,7 +82,7 @@ def scaled_dot_product_attention(
         keep = dropout(ones, dropout_p, key=dropout_key, mask=dropout_mask)
     if not is_causal:
         return _attend(query, key, value, mask, keep, scale)
-    # The scores of a block's queries with later keys are not computed.
+    # Split the queries into blocks, to skip the scores of a block's queries with later keys.
     blocks = min(max(length // _CAUSAL_BLOCK, 1), 4)
     ends = [length * (i + 1) // blocks for i in range(blocks)]
     means = [
@@ -123,7 +124,7 @@ def _check_dtypes(query: jax.Array, key: jax.Array, value: jax.Array) -> None:
 
 
 def _check_shapes(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[int, ...]:
-    """What the axes before the last two broadcast to."""
+    """Return the shape that the leading axes of all three broadcast to."""
     shapes = query.shape, key.shape, value.shape
     try:
         if min(map(len, shapes)) >= 2 and key.shape[-1] == query.shape[-1] and key.shape[-2] == value.shape[-2]:
@@ -139,22 +140,22 @@ def _check_shapes(query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[i
 def _repeat_heads(x: jax.Array, query: jax.Array) -> jax.Array:
     if min(x.ndim, query.ndim) < 3:
         raise IndexError(
-            f"scaled_dot_product_attention: enable_gqa needs the axes (heads, length, features), got {x.shape}"
+            f"scaled_dot_product_attention: enable_gqa requires the axes (heads, length, features), got {x.shape}"
         )
-    heads, wanted = x.shape[-3], query.shape[-3]
-    if not heads or wanted % heads:
+    heads, query_heads = x.shape[-3], query.shape[-3]
+    if not heads or query_heads % heads:
         raise RuntimeError(
-            f"scaled_dot_product_attention: the {wanted} heads of the query must be a multiple of those of key and "
-            f"value, got {heads}"
+            f"scaled_dot_product_attention: the query's number of heads must be a multiple of the {heads} heads of key "
+            f"and value, got {query_heads}"
         )
-    return jnp.repeat(x, wanted // heads, axis=-3)
+    return jnp.repeat(x, query_heads // heads, axis=-3)
 
 
-def _allowed(shape: tuple[int, ...], attn_mask: jax.Array | None, is_causal: bool, dtype: DTypeLike) -> Mask | None:
-    """The mask of scores of this shape, ``(..., L, S)``, with as many axes."""
+def _check_mask(shape: tuple[int, ...], attn_mask: jax.Array | None, is_causal: bool, dtype: DTypeLike) -> Mask | None:
+    """Check the mask and reshape it to the rank of the scores ``(..., L, S)``."""
     name = "scaled_dot_product_attention"
     if is_causal and attn_mask is not None:
-        raise RuntimeError(f"{name}: give either attn_mask or is_causal, got is_causal=True and {attn_mask.shape}")
+        raise RuntimeError(f"{name}: expected either attn_mask or is_causal, got is_causal=True and {attn_mask.shape}")
     if attn_mask is None:
         return None
     mask = jnp.asarray(attn_mask)
@@ -176,27 +177,27 @@ def attention_scores(
     size = query.shape[-1]
     scale = 1 / math.sqrt(max(size, 1)) if scale is None else scale
     dtype = jnp.promote_types(query.dtype, jnp.float32)
-    form = kernels.product_form(query, key, query.dtype)
-    if form is None:
+    implementation = kernels.product_form(query, key, query.dtype)
+    if implementation is None:
         scores = jnp.matmul(query.astype(dtype) * scale, jnp.swapaxes(key, -1, -2).astype(dtype))
     else:
-        scores = form(query.astype(dtype), key.astype(dtype), transpose_b=True) * scale
+        scores = implementation(query.astype(dtype), key.astype(dtype), transpose_b=True) * scale
     if mask is None:
         return scores
     return jnp.where(mask, scores, -jnp.inf) if mask.dtype == jnp.bool_ else scores + mask.astype(dtype)
 
 
-def times_values(weights: Float[Array, "*n l s"], value: Float[Array, "*n s ev"]) -> Float[Array, "*n l ev"]:
-    """Return ``weights @ value``, both rounded to the dtype of ``value`` where that is faster.
+def weigh_values(weights: Float[Array, "*n l s"], value: Float[Array, "*n s ev"]) -> Float[Array, "*n l ev"]:
+    """Return ``weights @ value``, with both rounded to the dtype of ``value`` if that is faster.
 
-    >>> times_values(jnp.ones((1, 3)), jnp.ones((3, 2))).tolist()
+    >>> weigh_values(jnp.ones((1, 3)), jnp.ones((3, 2))).tolist()
     [[3.0, 3.0]]
     """
     return _operations(weights, value).multiply(weights, value.astype(weights.dtype))
 
 
 class _Operations(NamedTuple):
-    """How matrices are multiplied and rows are reduced, decided where attention is called."""
+    """Implementations of matrix products and row reductions, chosen when attention is called."""
 
     multiply: Callable[[jax.Array, jax.Array], jax.Array]
     reduce: Callable[..., jax.Array]
@@ -207,17 +208,17 @@ def _reduce(x: jax.Array, reduce: Callable[..., jax.Array], combine: Any) -> jax
 
 
 def _operations(weights: jax.Array, value: jax.Array) -> _Operations:
-    form = kernels.product_form(weights, value, value.dtype)
-    if form is None:
+    implementation = kernels.product_form(weights, value, value.dtype)
+    if implementation is None:
         return _Operations(jnp.matmul, _reduce)
-    return _Operations(form, kernels.over_last_axis)
+    return _Operations(implementation, kernels.over_last_axis)
 
 
-# Not the softmax and then a product: the weights, of which there are many, are not divided by their sum, and no sum
-# over them is needed for the gradient.
+# A fused softmax and product. The weights are many more than the outputs, so the outputs are divided by the sum instead
+# of the weights, and the gradient needs no sum over the weights.
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _weighted_mean(operations: _Operations, scores: jax.Array, value: jax.Array, keep: jax.Array | None) -> jax.Array:
-    """Return ``(softmax(scores) * keep) @ value``, and zeros, with gradient zero, for a row of nothing but ``-inf``.
+    """Return ``(softmax(scores) * keep) @ value``. A row whose scores are all ``-inf`` gives zeros with zero gradient.
 
     ``keep`` has no gradient.
     """
@@ -227,14 +228,14 @@ def _weighted_mean(operations: _Operations, scores: jax.Array, value: jax.Array,
 def _parts(
     operations: _Operations, scores: jax.Array, value: jax.Array, keep: jax.Array | None
 ) -> tuple[jax.Array, ...]:
-    """The mean, the weights without and with ``keep``, and the sum of the former."""
+    """Return the weighted mean, the weights before and after ``keep``, and the sum of the former."""
     lowest = jnp.finfo(scores.dtype).min
     top = operations.reduce(scores, functools.partial(jnp.max, initial=lowest), jnp.maximum)
     weights = jnp.exp(scores - jax.lax.stop_gradient(top))
     total = operations.reduce(weights, jnp.sum, jnp.add)
     total = jnp.where(total == 0, 1, total)
-    kept = weights if keep is None else weights * keep
-    return operations.multiply(kept, value) / total, weights, kept, total
+    masked_weights = weights if keep is None else weights * keep
+    return operations.multiply(masked_weights, value) / total, weights, masked_weights, total
 
 
 @_weighted_mean.defjvp
@@ -242,8 +243,10 @@ def _weighted_mean_jvp(
     operations: _Operations, primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> tuple[jax.Array, jax.Array]:
     (scores, value, keep), (d_scores, d_value, _) = primals, tangents
-    mean, weights, kept, total = _parts(operations, scores, value, keep)
-    # The transpose subtracts the gradient's product with the mean, where that of a softmax sums over all scores.
+    mean, weights, masked_weights, total = _parts(operations, scores, value, keep)
+    # The transpose then subtracts a product of gradient and mean, where a softmax's would sum over all scores.
     change = (weights * d_scores).sum(axis=-1, keepdims=True)
     multiply = operations.multiply
-    return mean, (multiply(kept * d_scores, value) - change * mean + multiply(kept, d_value)) / total
+    return mean, (
+        multiply(masked_weights * d_scores, value) - change * mean + multiply(masked_weights, d_value)
+    ) / total

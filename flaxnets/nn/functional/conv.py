@@ -1,4 +1,4 @@
-"""Cross-correlations, written once for any number of spatial axes."""
+"""Convolutions (cross-correlations) of any number of spatial axes."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ Size = int | Sequence[int]
 
 
 def same_padding(kernel_size: Sequence[int], dilation: Sequence[int]) -> list[tuple[int, int]]:
-    """Torch's ``padding='same'``: an odd remainder goes to the end."""
+    """Return the padding of ``padding='same'``; as in torch, an odd remainder is added at the end."""
     totals = [d * (k - 1) for k, d in zip(kernel_size, dilation, strict=True)]
     return [(total // 2, total - total // 2) for total in totals]
 
@@ -29,7 +29,7 @@ def check_operands(
     n: int,
     name: str,
 ) -> None:
-    """Raise where torch does, for arrays that do not fit; ``channels`` are those of the input and of the output."""
+    """Raise for incompatible arrays, as torch does; ``channels`` are those of the input and of the output."""
     into, out_of = channels
     if weight.ndim != n + 2:
         raise RuntimeError(f"{name}: expected a {n + 2}D weight, got one of shape {weight.shape}")
@@ -46,7 +46,7 @@ def check_operands(
         )
     if 0 in input.shape[-n:] and 0 not in input.shape[:-n]:
         raise RuntimeError(f"{name}: only batch or channels may be of size zero, got an input of shape {input.shape}")
-    if 0 in weight.shape[2:] and not has_no_images(input, n):
+    if 0 in weight.shape[2:] and not is_empty(input, n):
         raise RuntimeError(f"{name}: the kernel size must be positive, got a weight of shape {weight.shape}")
     if bias is not None and (bias.shape != (out_of,) or bias.dtype != weight.dtype):
         raise RuntimeError(
@@ -55,15 +55,15 @@ def check_operands(
         )
 
 
-def has_no_images(input: jax.Array, n: int) -> bool:
-    """Return whether the batch or the channels are empty: torch does not look at all arguments then."""
+def is_empty(input: jax.Array, n: int) -> bool:
+    """Return whether the batch or the channels are empty; torch then skips the check of some arguments."""
     return 0 in input.shape[:-n]
 
 
 def check_window(
     stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...], empty: bool, name: str
 ) -> None:
-    """Raise where torch does, for sizes that no window has; a window that sees nothing may have any dilation."""
+    """Raise for sizes out of range, as torch does; a window over an empty input may have any dilation."""
     least_dilation = 0 if empty else 1
     for what, sizes, least in (("stride", stride, 1), ("padding", padding, 0), ("dilation", dilation, least_dilation)):
         if min(sizes) < least:
@@ -73,11 +73,11 @@ def check_window(
 def _pads(
     padding: str | Size, kernel_size: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...], name: str
 ) -> list[tuple[int, int]]:
-    """How much is added before and after each spatial axis."""
+    """Return the padding before and after each spatial axis."""
     n = len(kernel_size)
     if padding == "same":
         if max(stride) > 1:
-            raise RuntimeError(f"{name}: padding='same' needs stride 1, got stride={stride}")
+            raise RuntimeError(f"{name}: padding='same' requires stride 1, got stride={stride}")
         return same_padding(kernel_size, dilation)
     if isinstance(padding, str) and padding != "valid":
         raise RuntimeError(f"{name}: padding must be 'valid', 'same' or sizes, got {padding!r}")
@@ -106,7 +106,7 @@ def conv_nd(
     dilation = to_sizes(dilation, n, "dilation", name, broadcast=True)
     kernel_size = weight.shape[2:]
     pads = _pads(padding, kernel_size, stride, dilation, name)
-    empty = has_no_images(input, n)
+    empty = is_empty(input, n)
     check_window(stride, tuple(before for before, _ in pads), dilation, empty, name)
     for size, kernel, dil, (before, after) in zip(input.shape[-n:], kernel_size, dilation, pads, strict=True):
         if size + before + after < dil * (kernel - 1) + 1:
@@ -115,21 +115,21 @@ def conv_nd(
                 f"(input of shape {input.shape}, padding {padding!r})"
             )
     if empty:
-        return _nothing(input, weight, stride, pads, dilation)
+        return _empty_output(input, weight, stride, pads, dilation)
     x = input if input.ndim == n + 2 else input[None]
     window = Window(x.shape[2:], kernel_size, stride, tuple(pads), dilation, groups, channels_last=False)
     output = kernels.convolution_form(x, weight, window)(x, weight, bias)
     return output if input.ndim == n + 2 else output[0]
 
 
-def _nothing(
+def _empty_output(
     input: jax.Array,
     weight: jax.Array,
     stride: tuple[int, ...],
     pads: list[tuple[int, int]],
     dilation: tuple[int, ...],
 ) -> jax.Array:
-    """What becomes of no images; torch gives no channels for no channels, whatever the weight says."""
+    """Return the output for an empty input; as in torch, an input without channels gives no output channels."""
     n = len(stride)
     if weight.size == 0 and weight.shape[1]:
         raise IndexError(f"conv{n}d: expected a weight that is not empty, got one of shape {weight.shape}")
@@ -155,16 +155,16 @@ def conv1d(
         weight: ``(C_out, C_in / groups, k)``.
         bias: ``(C_out,)``.
         stride: step of the window.
-        padding: zeros added on both sides, or ``'valid'`` (none), or ``'same'`` (as many as keep the size).
+        padding: zeros added on both sides, ``'valid'`` (none) or ``'same'`` (the output has the input's size).
         dilation: distance between the window's elements.
-        groups: number of blocks that the channels are divided into.
+        groups: number of blocks that the channels are divided into; each block has its own kernels.
 
     Returns:
-        ``(N, C_out, L_out)`` or ``(C_out, L_out)``; of an input without channels one without channels, as in torch.
+        ``(N, C_out, L_out)`` or ``(C_out, L_out)``. As in torch, an input without channels gives no output channels.
 
     Raises:
-        RuntimeError: for arrays or sizes that do not fit together, dtypes that differ, sizes that are out of range,
-            and an input that is smaller than the kernel.
+        RuntimeError: for incompatible arrays or sizes, dtypes that differ, sizes that are out of range, and an input
+            that is smaller than the kernel.
         TypeError: for sizes that are not ints.
 
     See `torch.nn.functional.conv1d
@@ -222,17 +222,17 @@ def conv3d(
 def conv_tbc(
     input: Num[Array, "t n c_in"], weight: Num[Array, "k c_in c_out"], bias: Num[Array, " c_out"], pad: int = 0
 ) -> Num[Array, "t_out n c_out"]:
-    """Cross-correlate sequences that are laid out as ``(time, batch, channels)``.
+    """Cross-correlate sequences of the layout ``(time, batch, channels)``.
 
     Args:
         input: ``(T, N, C_in)``.
         weight: ``(k, C_in, C_out)``.
         bias: ``(C_out,)``.
-        pad: zeros added at both ends; a negative number takes so many elements away.
+        pad: zeros added at both ends. A negative number removes elements.
 
     Raises:
-        RuntimeError: for arrays that do not fit together, dtypes that differ, and an input that is more than one
-            element shorter than the kernel.
+        RuntimeError: for incompatible arrays, dtypes that differ, and an input that is more than one element shorter
+            than the kernel.
         TypeError: for a bias that is None, or a ``pad`` that is not an int.
 
     See `torch.nn.functional.conv_tbc

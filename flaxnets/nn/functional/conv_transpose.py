@@ -1,4 +1,4 @@
-"""Transposed convolutions: what the gradient of a convolution does to its cotangent, as a function of its own."""
+"""Transposed convolutions of any number of spatial axes: gradients of convolutions with respect to their inputs."""
 
 import functools
 
@@ -25,7 +25,7 @@ def conv_transpose_nd(
     n: int,
     name: str,
 ) -> jax.Array:
-    """Take ``(N, C, *spatial)`` or ``(C, *spatial)``, and a weight ``(C, out / groups, *kernel)``."""
+    """Transposed convolution of ``(N, C, *spatial)`` or ``(C, *spatial)``; weight: ``(C, out / groups, *kernel)``."""
     input, weight, bias = cast_operands(input, weight, bias)
     weight = jnp.asarray(weight)
     bias = None if bias is None else jnp.asarray(bias)
@@ -42,7 +42,7 @@ def conv_transpose_nd(
             f"with stride {stride} and dilation {dilation}"
         )
     if weight.size == 0:
-        error = IndexError if empty else RuntimeError  # torch's choice
+        error = IndexError if empty else RuntimeError  # as in torch
         raise error(f"{name}: expected a weight that is not empty, got one of shape {weight.shape}")
     reach = [d * (k - 1) for k, d in zip(weight.shape[2:], dilation, strict=True)]
     sizes = zip(input.shape[-n:], stride, reach, padding, extra, strict=True)
@@ -56,7 +56,7 @@ def conv_transpose_nd(
         channels = weight.shape[1] * groups
         return jnp.zeros((*input.shape[: -n - 1], channels, *output_size), weight.dtype)
     x = input if input.ndim == n + 2 else input[None]
-    # The convolution that takes the output back to the input's size: its gradient is the transposed one.
+    # The transposed convolution is the gradient of the convolution that maps the output back to the input's size.
     pads = tuple((p, p - e) for p, e in zip(padding, extra, strict=True))
     window = Window(tuple(output_size), weight.shape[2:], stride, pads, dilation, groups, channels_last=False)
     output = kernels.convolution_form(x, weight, window, "input")(x, weight, bias)
@@ -73,26 +73,25 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: Size = 1,
 ) -> Num[Array, "*n c_out length_out"]:
-    """Spread each element of the sequences over a window of the output.
+    """Transposed convolution of sequences: spread each element over a window of the output.
 
     Args:
         input: ``(N, C_in, L)`` or ``(C_in, L)``.
         weight: ``(C_in, C_out / groups, k)``.
         bias: ``(C_out,)``.
         stride: step of the window in the output.
-        padding: elements taken away from both ends of the output.
-        output_padding: elements added to the end of the output.
-        groups: number of blocks that the channels are divided into.
+        padding: elements removed from both ends of the output.
+        output_padding: elements added at the end of the output.
+        groups: number of blocks that the channels are divided into; each block has its own kernels.
         dilation: distance between the window's elements.
 
     Returns:
-        Of length ``(L - 1) * stride - 2 * padding + dilation * (k - 1) + output_padding + 1``, which may be 0.
-        Torch returns such an output or raises RuntimeError, as the implementation that it chooses does.
+        An array of length ``(L - 1) * stride - 2 * padding + dilation * (k - 1) + output_padding + 1``, which may be 0.
+        Torch returns such an empty output or raises RuntimeError, depending on the implementation that it selects.
 
     Raises:
-        RuntimeError: for arrays or sizes that do not fit together, dtypes that differ, sizes that are out of range,
-            an output padding that is not smaller than stride or dilation, and a padding that takes away more than
-            there is.
+        RuntimeError: for incompatible arrays or sizes, dtypes that differ, sizes that are out of range, an output
+            padding that is not smaller than stride or dilation, and a padding that leaves no output.
         TypeError: for sizes that are not ints.
 
     See `torch.nn.functional.conv_transpose1d
@@ -116,7 +115,7 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: Size = 1,
 ) -> Num[Array, "*n c_out h_out w_out"]:
-    """Spread each pixel over a window of the output; arguments and errors are those of :func:`conv_transpose1d`.
+    """Transposed convolution of images; arguments and errors are those of :func:`conv_transpose1d`.
 
     See `torch.nn.functional.conv_transpose2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose2d.html>`_.
@@ -139,7 +138,7 @@ def conv_transpose3d(
     groups: int = 1,
     dilation: Size = 1,
 ) -> Num[Array, "*n c_out d_out h_out w_out"]:
-    """Spread each voxel over a window of the output; arguments and errors are those of :func:`conv_transpose1d`.
+    """Transposed convolution of volumes; arguments and errors are those of :func:`conv_transpose1d`.
 
     See `torch.nn.functional.conv_transpose3d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose3d.html>`_.

@@ -1,4 +1,4 @@
-"""Norms, and distances and similarities of vectors."""
+"""Norms, distances and similarities of vectors."""
 
 import functools
 import math
@@ -15,7 +15,7 @@ from flaxnets.kernels._primitives import batch_in_front, materialized, primitive
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
 def _norm(x: jax.Array, p: float | int, axes: tuple[int, ...], share_ties: bool) -> jax.Array:
-    """Keep the axes, each with one element."""
+    """Return the p-norm over ``axes``, which are kept with size 1."""
     size = jnp.abs(x)
     if p == 0:
         return (x != 0).astype(size.dtype).sum(axes, keepdims=True)
@@ -37,7 +37,7 @@ def _norm_jvp(p: float | int, axes: tuple[int, ...], share_ties: bool, primals: 
 
 
 def _slopes(x: jax.Array, norm: jax.Array, p: float | int, axes: tuple[int, ...], share_ties: bool) -> jax.Array:
-    """What the norm gains with each element, where it has a kink as torch says: 0 at 0, shared among maxima."""
+    """Return the derivative of the norm by each element; at kinks as in torch: 0 at 0, shared among tied maxima."""
     size, sign = jnp.abs(x), jnp.sign(x)
     if p == 0:
         return jnp.zeros_like(x)
@@ -55,7 +55,7 @@ def _slopes(x: jax.Array, norm: jax.Array, p: float | int, axes: tuple[int, ...]
 
 def _vector_norm(name: str, x: jax.Array, p: float | int, axes: tuple[int, ...]) -> jax.Array:
     if (p < 0 or math.isinf(p)) and any(x.shape[axis] == 0 for axis in axes):
-        raise RuntimeError(f"{name}: there is no norm of p={p} of no elements, got the shape {x.shape}")
+        raise RuntimeError(f"{name}: the norm of p={p} is undefined for zero elements, got the shape {x.shape}")
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     norm = _norm(wide, float(p), axes, True)
     return norm if wide.dtype == x.dtype else norm.astype(x.dtype)
@@ -86,14 +86,14 @@ def normalize(
 
     Args:
         input: of any shape.
-        p: of the norm.
-        dim: one axis or several; None or ``()`` for all.
+        p: exponent of the norm.
+        dim: one axis or several. None and ``()`` mean all axes.
         eps: the smallest divisor.
-        out: only None is taken: nothing works in place.
+        out: must be None: JAX arrays are immutable.
 
     Raises:
-        IndexError: if the input has not the axis.
-        RuntimeError: for an axis given twice, an input of integers, or a norm of no elements that is not there.
+        IndexError: if the input lacks the axis.
+        RuntimeError: for a repeated axis, an input of integers, or an undefined norm of zero elements.
         TypeError: for ``out``.
 
     See `torch.nn.functional.normalize
@@ -103,12 +103,12 @@ def normalize(
     Array([[0.6, 0.8]], dtype=float32)
     """
     if out is not None:
-        raise TypeError(f"normalize: out must be None, got {type(out).__name__}; use what is returned")
+        raise TypeError(f"normalize: out must be None, got {type(out).__name__}. Fix: use the returned array")
     input = jnp.asarray(input)
     dims = tuple(range(input.ndim)) if dim is None or dim == () else (dim,) if isinstance(dim, int) else tuple(dim)
     axes = tuple(_axis("normalize", d, input.ndim) for d in dims)
     if len(set(axes)) != len(axes):
-        raise RuntimeError(f"normalize: each axis can be given once, got dim={dim}")
+        raise RuntimeError(f"normalize: the axes of dim must be different, got dim={dim}")
     if not jnp.issubdtype(input.dtype, jnp.inexact):
         raise RuntimeError(f"normalize: expected a floating-point or complex input, got {input.dtype}; cast it")
     norm = _vector_norm("normalize", input, p, axes if input.ndim else ())
@@ -118,13 +118,13 @@ def normalize(
 def cosine_similarity(
     x1: Num[Array, "..."], x2: Num[Array, "..."], dim: int = 1, eps: float = 1e-8
 ) -> Float[Array, "..."]:
-    """The cosine of the angle between vectors along ``dim`` of the shape that the inputs broadcast to.
+    """Cosine similarity along ``dim`` of the inputs, which broadcast.
 
-    Vectors shorter than ``eps`` are divided by ``eps`` instead of their length; the gradient does not see that.
+    Vectors shorter than ``eps`` are divided by ``eps`` instead of their length; the gradient ignores the clamping.
 
     Raises:
-        IndexError: if this shape has not the axis.
-        RuntimeError: for shapes that do not broadcast, or inputs of which none is of floating-point numbers.
+        IndexError: if the broadcast shape lacks the axis.
+        RuntimeError: for shapes that do not broadcast, or if neither input is floating-point.
 
     See `torch.nn.functional.cosine_similarity
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cosine_similarity.html>`_.
@@ -153,10 +153,10 @@ def cosine_similarity(
 def pairwise_distance(
     x1: Num[Array, "..."], x2: Num[Array, "..."], p: float | int = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Float[Array, "..."]:
-    """The norm of ``x1 - x2 + eps`` along the last axis of the shape that the inputs broadcast to.
+    """Norm of ``x1 - x2 + eps`` along the last axis of the inputs, which broadcast.
 
     Raises:
-        RuntimeError: for shapes that do not broadcast, or a norm of no elements that is not there.
+        RuntimeError: for shapes that do not broadcast, or an undefined norm of zero elements.
 
     See `torch.nn.functional.pairwise_distance
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pairwise_distance.html>`_.
@@ -171,12 +171,12 @@ def pairwise_distance(
 
 
 def pdist(input: Float[Array, "n m"], p: float | int = 2.0) -> Float[Array, " pairs"]:
-    """The norms of the differences of every two rows: first with second, first with third, and so on.
+    """Norms of the differences of all pairs of rows: first with second, first with third, and so on.
 
-    Where several elements are the maximum (``p`` infinite), each has the whole gradient, as in torch.
+    If several elements tie for the maximum (``p`` infinite), each gets the whole gradient, as in torch.
 
     Raises:
-        RuntimeError: for an input that is not 2D or not of floating-point numbers, or a negative ``p``.
+        RuntimeError: for an input that is not 2D or not floating-point, or a negative ``p``.
         NotImplementedError: for half precision.
 
     See `torch.nn.functional.pdist
@@ -196,14 +196,14 @@ def pdist(input: Float[Array, "n m"], p: float | int = 2.0) -> Float[Array, " pa
         raise NotImplementedError(f"pdist: expected float32 or float64, got {input.dtype}; cast it")
     if input.shape[0] < 2 or input.shape[1] == 0:
         return jnp.zeros(input.shape[0] * (input.shape[0] - 1) // 2, input.dtype)
-    return _pair_norms(materialized(input), float(p))  # as rows, whatever the order it is stored in
+    return _pair_norms(materialized(input), float(p))  # the loops below read contiguous rows
 
 
-FEATURES = 16  # so many features are added up in one loop over all pairs
+FEATURES = 16  # number of features that one loop over all pairs adds
 
 
 def _accumulated(x: jax.Array, term: Callable[[jax.Array], jax.Array], combine: Callable[..., jax.Array]) -> jax.Array:
-    """Combine the terms of all features' differences of every two rows, ``(n, n)``."""
+    """Combine ``term`` of the differences of all pairs of rows, feature by feature, into ``(n, n)``."""
 
     def block(total: jax.Array, features: jax.Array) -> tuple[jax.Array, None]:
         for feature in features:
@@ -211,7 +211,7 @@ def _accumulated(x: jax.Array, term: Callable[[jax.Array], jax.Array], combine: 
         return total, None
 
     rows, count = x.shape
-    x = materialized(x.T)  # where a feature's elements are side by side
+    x = materialized(x.T)  # makes each feature contiguous
     whole = count - count % FEATURES
     total, _ = block(jnp.zeros((rows, rows), x.dtype), x[whole:])
     blocks = x[:whole].reshape(whole // FEATURES, FEATURES, rows)
@@ -219,8 +219,8 @@ def _accumulated(x: jax.Array, term: Callable[[jax.Array], jax.Array], combine: 
 
 
 def _all_norms(x: jax.Array, p: float) -> jax.Array:
-    """The norms of the differences of every two rows, ``(n, n)``."""
-    if p == 0:  # as a sum, to keep NaN
+    """Return the norms of the differences of all pairs of rows, ``(n, n)``."""
+    if p == 0:  # a sum propagates NaN
         return _accumulated(x, lambda d: jnp.minimum(jnp.ceil(jnp.abs(d)), 1), jnp.add)
     if p == 1:
         return _accumulated(x, jnp.abs, jnp.add)
@@ -232,8 +232,8 @@ def _all_norms(x: jax.Array, p: float) -> jax.Array:
 
 
 def _pair_slopes(x: jax.Array, p: float) -> tuple[jax.Array | float, jax.Array]:
-    """What the norm of each two rows gains with the elements of the first: a factor ``(n, n, 1)`` and ``(n, n, m)``."""
-    # Ones on the diagonal, which nothing reads, have finite derivatives of any order.
+    """Return the derivative of each pair's norm by the first row: a factor ``(n, n, 1)`` and an array ``(n, n, m)``."""
+    # Nothing reads the diagonal; ones give it finite derivatives of any order.
     itself = np.eye(len(x), dtype=bool)[:, :, None]
     difference = jnp.where(itself, 1, x[:, None] - x[None])
     norm = jnp.where(itself, 1, _symmetric_p.bind(_pair_norms(x, p), size=len(x))[:, :, None])
@@ -255,16 +255,16 @@ def _pair_norms_jvp(p: float, primals: tuple, tangents: tuple) -> tuple:
 
 
 def _both_orders(matrix: jax.Array) -> jax.Array:
-    """The sums of the elements above the diagonal and their mirror images."""
+    """Add the elements above the diagonal to their mirror images."""
     first, second = np.triu_indices(matrix.shape[-1], 1)
     return matrix[..., first, second] + matrix[..., second, first]
 
 
 def _symmetric(pairs: jax.Array, *, size: int) -> jax.Array:
-    """The matrix with these elements above and below a diagonal of zeros."""
-    places = np.zeros((size, size), int)
-    places[np.triu_indices(size, 1)] = np.arange(pairs.shape[-1])
-    return jnp.where(np.eye(size, dtype=bool), 0, pairs[..., places + places.T])
+    """Return the symmetric matrix with these elements above the diagonal, and zeros on the diagonal."""
+    pair_indices = np.zeros((size, size), int)
+    pair_indices[np.triu_indices(size, 1)] = np.arange(pairs.shape[-1])
+    return jnp.where(np.eye(size, dtype=bool), 0, pairs[..., pair_indices + pair_indices.T])
 
 
 _both_orders_p, _symmetric_p = primitive("both_orders", _both_orders), primitive("symmetric", _symmetric)

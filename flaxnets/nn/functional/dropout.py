@@ -1,4 +1,4 @@
-"""Dropout, of elements and of whole channels."""
+"""Dropout of elements and of whole channels."""
 
 import math
 import warnings
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Shaped
 
-# What selu tends to far below zero, negated: alpha dropout sets elements to it, and then restores mean and variance.
+# SELU's lowest value, negated: alpha dropout sets elements to it, then restores mean and variance.
 _SELU_LIMIT = 1.7580993408473766
 
 Key = jax.Array | None
@@ -15,20 +15,20 @@ Mask = Bool[Array, "..."] | None
 
 
 def check_probability(p: float, name: str) -> None:
-    """Raise ValueError unless ``p`` is a probability."""
+    """Raise ValueError unless ``p`` is in ``[0, 1]``."""
     if not 0 <= p <= 1:
         raise ValueError(f"{name}: the dropout probability must be between 0 and 1, got {p}")
 
 
 def channels_of(shape: tuple[int, ...], leading: int) -> tuple[int, ...]:
-    """The shape of a mask over the first ``leading`` axes, that is one for each channel."""
+    """Return the shape of a mask with one element for each index of the first ``leading`` axes."""
     if len(shape) < leading:
-        raise RuntimeError(f"dropout of channels needs an input of at least {leading} axes, got one of shape {shape}")
+        raise RuntimeError(f"dropout of channels: expected at least {leading} axes, got an input of shape {shape}")
     return (*shape[:leading], *(1 for _ in shape[leading:]))
 
 
 def spatial_leading(ndim: int, spatial_axes: int) -> int:
-    """How many axes of an input are batch and channels: torch takes ``(N, C, L)`` for 2d, but no ``(C, H, W)``."""
+    """Return the number of leading axes (batch, channels); for 2d, torch reads three axes as ``(N, C, L)``."""
     return 2 if spatial_axes == 2 or ndim == spatial_axes + 2 else 1
 
 
@@ -53,14 +53,16 @@ def _drop(
     shape = input.shape if leading is None else channels_of(input.shape, leading)
     if mask is None:
         if key is None:
-            raise ValueError(f"{name}: give a random key, or a mask of the elements to keep")
+            raise ValueError(
+                f"{name}: expected a random key or a mask of the elements to keep, got neither. Fix: pass key"
+            )
         mask = jax.random.bernoulli(key, 1 - p, shape)
-    kept = jnp.broadcast_to(mask, input.shape).astype(input.dtype)
+    keep = jnp.broadcast_to(mask, input.shape).astype(input.dtype)
     if not alpha:
-        return input * (kept / (1 - p))
+        return input * (keep / (1 - p))
     scale = 1 / math.sqrt((_SELU_LIMIT**2 * p + 1) * (1 - p))
     limit = _SELU_LIMIT * scale
-    return input * (kept * scale) + ((kept - 1) * limit + limit * p)
+    return input * (keep * scale) + ((keep - 1) * limit + limit * p)
 
 
 def dropout(
@@ -72,18 +74,18 @@ def dropout(
     key: Key = None,
     mask: Mask = None,
 ) -> Shaped[Array, "*shape"]:
-    """Multiply each element with 0 with probability ``p``, and the others with ``1 / (1 - p)``.
+    """Zero each element with probability ``p`` and multiply the others by ``1 / (1 - p)``.
 
     Args:
         input: of any shape.
-        p: the probability of zero.
-        training: the input comes back unchanged if False.
-        inplace: has no effect; arrays do not change.
-        key: the random key that the mask is drawn with.
-        mask: which elements to keep, instead of drawing; of a shape that broadcasts to the input's.
+        p: probability of zeroing an element.
+        training: if False, the input is returned unchanged.
+        inplace: no effect: JAX arrays are immutable.
+        key: random key for the mask.
+        mask: the elements to keep, instead of a drawn mask; broadcasts to the input's shape.
 
     Raises:
-        ValueError: if ``p`` is not in ``[0, 1]``, or neither ``key`` nor ``mask`` is there to decide.
+        ValueError: if ``p`` is not in ``[0, 1]``, or for neither ``key`` nor ``mask``.
         RuntimeError: in training, for an input of integers or booleans.
         NotImplementedError: in training, for a complex input.
 
@@ -105,10 +107,10 @@ def dropout1d(
     key: Key = None,
     mask: Mask = None,
 ) -> Shaped[Array, "*n c l"]:
-    """As :func:`dropout`, of whole channels of ``(N, C, L)`` or ``(C, L)``; the mask is ``(N, C, 1)`` or ``(C, 1)``.
+    """:func:`dropout` of whole channels of ``(N, C, L)`` or ``(C, L)``; the mask is ``(N, C, 1)`` or ``(C, 1)``.
 
     Raises:
-        RuntimeError: for an input of a different number of axes; besides, what :func:`dropout` raises.
+        RuntimeError: for an input of other than two or three axes; also raises the errors of :func:`dropout`.
 
     See "Efficient object localization using convolutional networks" (arXiv:1411.4280) and
     `torch.nn.functional.dropout1d
@@ -133,13 +135,13 @@ def dropout2d(
     key: Key = None,
     mask: Mask = None,
 ) -> Shaped[Array, "*shape"]:
-    """As :func:`dropout`, of whole channels of ``(N, C, H, W)``; the mask is ``(N, C, 1, 1)``.
+    """:func:`dropout` of whole channels of ``(N, C, H, W)``; the mask is ``(N, C, 1, 1)``.
 
-    As in torch, an input of three axes is taken for ``(N, C, L)`` and not for ``(C, H, W)``, with a warning, and
-    inputs of other numbers of axes have a warning and a mask over their first two.
+    As in torch, an input of three axes is read as ``(N, C, L)``, not as ``(C, H, W)``, with a warning. Inputs of other
+    ranks warn as well, and their mask covers the first two axes.
 
     Raises:
-        RuntimeError: in training, for an input of fewer than two axes; besides, what :func:`dropout` raises.
+        RuntimeError: in training, for an input of fewer than two axes; also raises the errors of :func:`dropout`.
 
     See "Efficient object localization using convolutional networks" (arXiv:1411.4280) and
     `torch.nn.functional.dropout2d
@@ -151,7 +153,7 @@ def dropout2d(
     check_probability(p, "dropout2d")
     input = jnp.asarray(input)
     if input.ndim == 3:
-        message = f"dropout2d: takes the input of shape {input.shape} for (N, C, L); dropout1d says so"
+        message = f"dropout2d: reads the input of shape {input.shape} as (N, C, L). Fix: use dropout1d"
         warnings.warn(message, UserWarning, stacklevel=2)
     elif input.ndim != 4:
         _warn_of_axes("dropout2d", input.shape, "3D or 4D")
@@ -167,13 +169,13 @@ def dropout3d(
     key: Key = None,
     mask: Mask = None,
 ) -> Shaped[Array, "*shape"]:
-    """As :func:`dropout`, of whole channels of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
+    """:func:`dropout` of whole channels of ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
 
-    The mask is ``(N, C, 1, 1, 1)`` or ``(C, 1, 1, 1)``. As in torch, inputs of other numbers of axes have a warning,
-    and a mask over the first.
+    The mask is ``(N, C, 1, 1, 1)`` or ``(C, 1, 1, 1)``. As in torch, inputs of other ranks warn, and their mask covers
+    the first axis.
 
     Raises:
-        RuntimeError: in training, for an input without axes; besides, what :func:`dropout` raises.
+        RuntimeError: in training, for an input without axes; also raises the errors of :func:`dropout`.
 
     See "Efficient object localization using convolutional networks" (arXiv:1411.4280) and
     `torch.nn.functional.dropout3d
@@ -190,7 +192,7 @@ def dropout3d(
 
 
 def _warn_of_axes(name: str, shape: tuple[int, ...], expected: str) -> None:
-    message = f"{name}: expected {expected} input, got one of shape {shape}, which is deprecated; use dropout"
+    message = f"{name}: expected {expected} input, got shape {shape}, which is deprecated. Fix: use dropout"
     warnings.warn(message, UserWarning, stacklevel=3)
 
 
@@ -203,7 +205,7 @@ def alpha_dropout(
     key: Key = None,
     mask: Mask = None,
 ) -> Shaped[Array, "*shape"]:
-    """Set each element with probability ``p`` to the lowest value of selu, then restores mean 0 and variance 1.
+    """Set each element with probability ``p`` to SELU's lowest value, then restore mean 0 and variance 1.
 
     Arguments and errors are those of :func:`dropout`.
 
@@ -226,10 +228,10 @@ def feature_alpha_dropout(
     key: Key = None,
     mask: Mask = None,
 ) -> Shaped[Array, "*shape"]:
-    """As :func:`alpha_dropout`, of whole channels of ``(N, C, ...)``; the mask is ``(N, C, 1, ...)``.
+    """:func:`alpha_dropout` of whole channels of ``(N, C, ...)``; the mask is ``(N, C, 1, ...)``.
 
     Raises:
-        RuntimeError: in training, for an input of fewer than two axes; besides, what :func:`dropout` raises.
+        RuntimeError: in training, for an input of fewer than two axes; also raises the errors of :func:`dropout`.
 
     See "Self-normalizing neural networks" (arXiv:1706.02515) and `torch.nn.functional.feature_alpha_dropout
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.feature_alpha_dropout.html>`_.

@@ -1,4 +1,4 @@
-"""Sums, means and maxima of rows of a table that are looked up in bags."""
+"""Embedding bags: sums, means and maxima of rows that are looked up in bags."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Integer
 
 from flaxnets.nn._arguments import as_float_like
-from flaxnets.nn.functional.embedding import as_indices, check_range, renormalized, rows_at, scaled_by_frequency
+from flaxnets.nn.functional.embedding import as_indices, check_range, renormalize, rows_at, scale_gradients_by_frequency
 
 
 def _check_options(
@@ -24,19 +24,21 @@ def _check_options(
     if mode not in ("sum", "mean", "max"):
         raise ValueError(f"embedding_bag: mode must be 'sum', 'mean' or 'max', got {mode!r}")
     if mode == "max" and (scale_grad_by_freq or sparse):
-        raise ValueError(f"embedding_bag: mode='max' does not go with {scale_grad_by_freq=}, {sparse=}")
+        raise ValueError(f"embedding_bag: mode='max' does not support {scale_grad_by_freq=}, {sparse=}")
     if samples is not None and mode != "sum":
-        raise NotImplementedError(f"embedding_bag: per_sample_weights need mode='sum', got mode={mode!r}")
+        raise NotImplementedError(f"embedding_bag: per_sample_weights require mode='sum', got mode={mode!r}")
     if not jnp.issubdtype(weight.dtype, jnp.floating):
         raise RuntimeError(f"embedding_bag: expected a floating-point weight, got dtype {weight.dtype}")
 
 
 def _bounds(input: jax.Array, offsets: jax.Array | None, include_last_offset: bool) -> tuple[jax.Array, jax.Array]:
-    """Where each bag begins, and where the last one ends."""
+    """Return the start of each bag, and the end of the last."""
     length = input.size
     if input.ndim == 2:
         if offsets is not None:
-            raise ValueError(f"embedding_bag: an input of 2 axes takes no offsets, got some of shape {offsets.shape}")
+            raise ValueError(
+                f"embedding_bag: an input of 2 axes allows no offsets, got offsets of shape {offsets.shape}"
+            )
         if input.shape[1] == 0:
             raise RuntimeError(
                 f"embedding_bag: bags in an input of 2 axes cannot be empty, got the shape {input.shape}"
@@ -44,12 +46,12 @@ def _bounds(input: jax.Array, offsets: jax.Array | None, include_last_offset: bo
         return jnp.arange(input.shape[0]) * input.shape[1], jnp.asarray(length)
     if offsets is None or offsets.ndim != 1:
         got = "None" if offsets is None else f"an array of shape {offsets.shape}"
-        raise ValueError(f"embedding_bag: an input of 1 axis needs offsets of 1 axis, got {got}")
+        raise ValueError(f"embedding_bag: an input of 1 axis requires offsets of 1 axis, got {got}")
     offsets = as_indices(offsets, "embedding_bag")
     if include_last_offset and len(offsets) == 0:
-        raise RuntimeError("embedding_bag: include_last_offset needs at least one offset, got 0")
+        raise RuntimeError("embedding_bag: include_last_offset requires at least one offset, got 0")
     if not isinstance(offsets, Tracer) and len(offsets):
-        known = np.asarray(offsets)  # jax.numpy would trace where something around is traced
+        known = np.asarray(offsets)  # under an outer trace, jax.numpy would trace constants
         if known[0] != 0:
             raise RuntimeError(f"embedding_bag: the first offset must be 0, got {known[0]}")
         if known[-1] > length or (known[1:] < known[:-1]).any():
@@ -60,7 +62,7 @@ def _bounds(input: jax.Array, offsets: jax.Array | None, include_last_offset: bo
 
 
 def _maxima(rows: jax.Array, bag: jax.Array, bags: int) -> jax.Array:
-    """The maximum of each bag, from its first element on: of equal ones the first, and NaN only if it comes first."""
+    """Return the maximum of each bag: if elements tie, the first; NaN only if the first element is NaN."""
     position = jnp.arange(len(rows))[:, None]
     begins = jax.ops.segment_min(position, bag, bags).at[bag].get(mode="fill", fill_value=-1)
     ranks = jnp.where(jnp.isnan(rows), jnp.where(position == begins, jnp.inf, -jnp.inf), rows)
@@ -84,30 +86,29 @@ def embedding_bag(
     include_last_offset: bool = False,
     padding_idx: int | None = None,
 ) -> Float[Array, "bags dim"]:
-    """Look up rows of ``weight`` and reduces them bag by bag; an empty bag gives zeros.
+    """Look up rows of ``weight`` and reduce them over each bag; an empty bag gives zeros.
 
     Args:
-        input: indices, ``(bags, size)``, or ``(N,)`` with ``offsets``.
-        weight: the table.
-        offsets: where each bag begins in an input of one axis; the first is 0.
-        max_norm: as of :func:`embedding`.
-        norm_type: the p of that norm.
-        scale_grad_by_freq: whether to divide each row's gradient by how often it is looked up. (Torch's kernel for CPU
-            counts another index than it should where the counts differ; this is what is documented, and what its
-            kernel for GPU does.)
+        input: indices ``(bags, size)``, or ``(N,)`` with ``offsets``.
+        weight: the table ``(num_embeddings, embedding_dim)``.
+        offsets: start of each bag in an input of one axis; the first offset is 0.
+        max_norm: as in :func:`embedding`.
+        norm_type: exponent ``p`` of the norm.
+        scale_grad_by_freq: whether to divide each row's gradient by the number of lookups of the row. This follows
+            torch's documentation and its GPU kernel. If counts differ, torch's CPU kernel uses those of wrong indices.
         mode: ``"sum"``, ``"mean"`` or ``"max"``.
-        sparse: accepted and without effect: gradients are dense.
-        per_sample_weights: of the input's shape; each row is multiplied by its own before the sum.
-        include_last_offset: whether the last offset is no bag's beginning, but the end of the last bag; what comes
-            after it is left out.
-        padding_idx: an index that is left out of every bag; negative counts from the end.
+        sparse: no effect; gradients are dense.
+        per_sample_weights: factors of the rows before the sum, of the input's shape.
+        include_last_offset: whether the last offset is the end of the last bag, instead of the start of another bag.
+            Indices after the last offset are then ignored.
+        padding_idx: an index that every bag ignores. Negative numbers count from the end.
 
     Raises:
-        ValueError: for shapes that do not fit, an unknown mode, offsets missing or not wanted, and
+        ValueError: for incompatible shapes, an unknown mode, missing or superfluous offsets, and
             ``scale_grad_by_freq`` or ``sparse`` with ``mode="max"``.
         NotImplementedError: for ``per_sample_weights`` in another mode than ``"sum"``.
-        RuntimeError: for a wrong dtype, a ``padding_idx`` that is not there, and, where values are known, for an index
-            that is not there and for offsets that do not begin with 0 or do not ascend.
+        RuntimeError: for a wrong dtype, a ``padding_idx`` out of range, and, if values are known, for an index out of
+            range and for offsets that do not start with 0 or do not increase.
 
     See `torch.nn.functional.embedding_bag
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.embedding_bag.html>`_.
@@ -125,22 +126,22 @@ def embedding_bag(
     indices = as_indices(input, "embedding_bag").reshape(-1)
     check_range(indices, num_rows, "embedding_bag", RuntimeError)
     if max_norm is not None:
-        weight = renormalized(weight, indices, max_norm, norm_type)
+        weight = renormalize(weight, indices, max_norm, norm_type)
     rows = rows_at(weight, indices)
     if scale_grad_by_freq:
-        rows = scaled_by_frequency(rows, indices, num_rows)
+        rows = scale_gradients_by_frequency(rows, indices, num_rows)
     if per_sample_weights is not None:
         rows = rows * as_float_like(per_sample_weights, weight, "embedding_bag").reshape(-1, 1)
 
     position = jnp.arange(len(indices))
-    kept = position < end
+    is_used = position < end
     if padding_idx is not None:
-        kept &= indices != padding_idx % num_rows
-    bag = jnp.where(kept, jnp.searchsorted(starts, position, side="right") - 1, bags)  # segment sums drop this bag
+        is_used &= indices != padding_idx % num_rows
+    bag = jnp.where(is_used, jnp.searchsorted(starts, position, side="right") - 1, bags)  # segment sums drop this bag
     if mode == "max":
         return _maxima(rows, bag, bags)
     wide = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
     sums = jax.ops.segment_sum(wide, bag, bags)
     if mode == "mean":
-        sums = sums / jnp.maximum(jax.ops.segment_sum(kept.astype(sums.dtype), bag, bags), 1)[:, None]
+        sums = sums / jnp.maximum(jax.ops.segment_sum(is_used.astype(sums.dtype), bag, bags), 1)[:, None]
     return sums.astype(rows.dtype)

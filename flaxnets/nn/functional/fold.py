@@ -1,4 +1,4 @@
-"""Sliding windows taken apart and put together again."""
+"""Unfold and fold: extract sliding windows, and sum windows up to images."""
 
 import functools
 import math
@@ -16,7 +16,7 @@ Axis = tuple[int, int, int, int]
 
 
 def _window(kernel_size: Size, dilation: Size, padding: Size, stride: Size, name: str) -> list[Axis]:
-    """Kernel, dilation, padding and stride of each axis."""
+    """Return kernel, dilation, padding and stride of each axis."""
     rows = []
     for what, value, least in (
         ("kernel_size", kernel_size, 1),
@@ -32,7 +32,7 @@ def _window(kernel_size: Size, dilation: Size, padding: Size, stride: Size, name
 
 
 def _count(size: int, kernel: int, dilation: int, padding: int, stride: int) -> int:
-    """How many windows an axis has."""
+    """Return the number of windows along an axis."""
     return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
 
 
@@ -48,21 +48,21 @@ def unfold(
     padding: Size = 0,
     stride: Size = 1,
 ) -> Shaped[Array, "*n window windows"]:
-    """Return the windows that a convolution of images would see.
+    """Extract the sliding windows of images as columns (im2col).
 
     Args:
         input: ``(N, C, H, W)`` or ``(C, H, W)``.
-        kernel_size: size of the window, one int or ``(h, w)`` as all the sizes.
+        kernel_size: size of the window. Each size is one int or ``(h, w)``.
         dilation: distance between the window's elements.
         padding: zeros added on both sides.
         stride: step of the window.
 
     Returns:
-        ``(N, C * kh * kw, L)``, a column for each of the L windows, row by row.
+        ``(N, C * kh * kw, L)``: one column for each of the L windows, in row-major order.
 
     Raises:
-        RuntimeError: for sizes that are out of range, an input of more than four axes, an input that is empty but for
-            its batch, or smaller than the window.
+        RuntimeError: for sizes that are out of range, an input of more than four axes, an input with an empty axis
+            other than the batch, or an input smaller than the window.
         IndexError: for an input of fewer than three axes.
         TypeError: for sizes that are not ints.
 
@@ -93,22 +93,22 @@ def fold(
     padding: Size = 0,
     stride: Size = 1,
 ) -> Shaped[Array, "*n c h w"]:
-    """Add windows up to images: the transpose of :func:`unfold`.
+    """Sum windows into images (col2im): the transpose of :func:`unfold`.
 
     Args:
-        input: ``(N, C * kh * kw, L)`` or ``(C * kh * kw, L)``, a column for each window, row by row.
-        output_size: of the images, one int or ``(h, w)``.
-        kernel_size: as the other arguments, that of :func:`unfold`.
+        input: ``(N, C * kh * kw, L)`` or ``(C * kh * kw, L)``: one column per window, in row-major order.
+        output_size: size of the images: one int or ``(h, w)``.
+        kernel_size: size of the window, as in :func:`unfold`.
         dilation: distance between the window's elements.
-        padding: elements that had been added on both sides, and are left out again.
+        padding: elements that :func:`unfold` added on both sides; the output leaves them out.
         stride: step of the window.
 
     Returns:
-        ``(N, C, H, W)``; what several windows hold is summed.
+        ``(N, C, H, W)``; overlapping windows are summed.
 
     Raises:
-        RuntimeError: for sizes that are out of range, an input of the wrong rank, an input that is empty but for its
-            batch, or has not as many rows or columns as the sizes say.
+        RuntimeError: for sizes that are out of range, an input of the wrong rank, an input with an empty axis other
+            than the batch, or a number of rows or columns that does not match the sizes.
         TypeError: for sizes that are not ints.
 
     See `torch.nn.functional.fold <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.fold.html>`_.
@@ -134,13 +134,13 @@ def fold(
     return _add(input, tuple(output_size), tuple(window), tuple(counts))
 
 
-# Compiled as a whole also where the caller is not: many small operations otherwise, each on its own.
+# Jitted even in eager mode: otherwise many small operations are dispatched one by one.
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _take(input: jax.Array, window: tuple[Axis, ...], counts: tuple[int, ...]) -> jax.Array:
-    """The windows of the padded input."""
+    """Return the windows of the padded input."""
     pads = [(0, 0, 0)] * (input.ndim - 2) + [(padding, padding, 0) for _, _, padding, _ in window]
     x = jax.lax.pad(input, jnp.zeros((), input.dtype), pads)
-    # The kernel's axes come to stand between the channels and the windows.
+    # Move the kernel's axes between the channels and the windows.
     for (kernel, dilation, _, stride), count, axis in zip(window, counts, (x.ndim - 2, x.ndim), strict=True):
         starts = [dilation * k for k in range(kernel)]
         ends = [start + (count - 1) * stride + 1 for start in starts]
@@ -153,7 +153,7 @@ def _take(input: jax.Array, window: tuple[Axis, ...], counts: tuple[int, ...]) -
 def _add(
     input: jax.Array, output_size: tuple[int, ...], window: tuple[Axis, ...], counts: tuple[int, ...]
 ) -> jax.Array:
-    """The sum of the windows, at their places."""
+    """Return the sum of the windows at their positions in the image."""
     kernels = [kernel for kernel, *_ in window]
     channels = input.shape[-2] // math.prod(kernels)
     x = input.reshape(*input.shape[:-2], channels, *kernels, *counts)

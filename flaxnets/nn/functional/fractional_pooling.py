@@ -1,4 +1,4 @@
-"""Maxima of windows at random distances, after "Fractional Max-Pooling" (arXiv:1412.6071)."""
+"""Fractional max pooling, after "Fractional Max-Pooling" (arXiv:1412.6071)."""
 
 import functools
 import math
@@ -23,7 +23,7 @@ def _check_rank(input: jax.Array, n: int) -> None:
 
 
 def random_samples(key: jax.Array, input: jax.Array, n: int) -> jax.Array:
-    """What the windows of an input depend on: ``(N, C, n)`` numbers between 0 and 1."""
+    """Draw the samples that determine the window positions: ``(N, C, n)`` numbers in ``[0, 1)``."""
     _check_rank(input, n)
     check_dtype(input, (jnp.floating,), f"fractional_max_pool{n}d")
     batch = 1 if input.ndim == n + 1 else input.shape[0]
@@ -44,14 +44,14 @@ def _check_samples(samples: jax.Array, input: jax.Array, n: int, name: str) -> N
 def _output_sizes(input: jax.Array, output_size: Any, output_ratio: Any, n: int, name: str) -> tuple[int, ...]:
     if output_size is None:
         if output_ratio is None:
-            raise ValueError(f"{name}: give output_size or output_ratio, got None for both")
-        if n == 2 and not isinstance(output_ratio, Sequence):  # torch's choice
+            raise ValueError(f"{name}: expected output_size or output_ratio, got None for both")
+        if n == 2 and not isinstance(output_ratio, Sequence):  # as in torch
             raise TypeError(f"{name}: output_ratio must be {n} numbers, got {output_ratio!r}")
         ratios = per_axis(output_ratio, n)
         if len(ratios) < n:
-            raise IndexError(f"{name}: output_ratio must be one number or {n} of them, got {output_ratio!r}")
+            raise IndexError(f"{name}: output_ratio must be one number or {n} numbers, got {output_ratio!r}")
         if len(ratios) > n:
-            raise ValueError(f"{name}: output_ratio must be one number or {n} of them, got {output_ratio!r}")
+            raise ValueError(f"{name}: output_ratio must be one number or {n} numbers, got {output_ratio!r}")
         output_size = [int(size * ratio) for size, ratio in zip(input.shape[-n:], ratios, strict=True)]
     sizes = to_sizes(output_size, n, "output_size", name)
     if min(sizes) < 0:
@@ -60,7 +60,7 @@ def _output_sizes(input: jax.Array, output_size: Any, output_ratio: Any, n: int,
 
 
 def _starts(samples: jax.Array, size: int, kernel: int, output: int) -> jax.Array:
-    """Where the windows begin, for each sample: a new last axis."""
+    """Return the start of each window, for each sample, in a new last axis."""
     last = jnp.full((*samples.shape, min(output, 1)), size - kernel)
     if output < 2:
         return last
@@ -107,7 +107,7 @@ def _fractional_max_pool(
         raise ValueError(f"{name}: kernel_size must be positive, got {kernel_size!r}")
     if samples is None:
         if key is None:
-            raise TypeError(f"{name}: give _random_samples or a key to draw them from, got None for both")
+            raise TypeError(f"{name}: expected _random_samples or a key, got None for both. Fix: pass key")
         samples = random_samples(key, input, n)
     check_dtype(input, (jnp.floating,), name)
     check_filled(input, 1, name)
@@ -115,7 +115,7 @@ def _fractional_max_pool(
     samples = jnp.asarray(samples)
     _check_samples(samples, batched, n, name)
     for size, k, out in zip(batched.shape[2:], kernel, output, strict=True):
-        if out + k - 1 + (n == 3) > size:  # in three dimensions torch wants one element more
+        if out + k - 1 + (n == 3) > size:  # torch requires one element more in three dimensions
             raise RuntimeError(
                 f"{name}: the kernel_size {kernel} is too large for an output of size {output} from an input of "
                 f"shape {input.shape}"
@@ -137,25 +137,25 @@ def fractional_max_pool2d(
     *,
     key: jax.Array | None = None,
 ) -> Any:
-    """Take the maximum of each window, the windows lying at random distances that sum up to the input's size.
+    """Fractional max pooling of images: windows have random steps that sum up to the input's size.
 
-    With ``return_indices`` the result is a pair: the maxima ``(*n, c, h_out, w_out)`` and where in the input each was,
-    as ``row * W + column``. Among equal ones the first wins, and gets the whole gradient.
+    With ``return_indices`` the result is a pair: the maxima ``(*n, c, h_out, w_out)`` and their indices in the input,
+    ``row * W + column``. If elements tie, the first one gets the whole gradient.
 
     Args:
         input: images ``(N, C, H, W)`` or ``(C, H, W)``.
-        kernel_size: size of the window, one int or one for each spatial axis.
-        output_size: size of the output, one int or one for each spatial axis.
-        output_ratio: the same as a part of the input's size; not looked at where ``output_size`` is given.
-        return_indices: whether to return the places too.
-        _random_samples: numbers between 0 and 1 that say where the windows begin, for the width and for the height.
-        key: what to draw them from if they are not given.
+        kernel_size: size of the window: one int, or one int per spatial axis.
+        output_size: size of the output: one int, or one int per spatial axis.
+        output_ratio: size of the output relative to the input; ignored with ``output_size``.
+        return_indices: whether to also return the indices.
+        _random_samples: numbers in ``[0, 1)`` that determine the window positions, for the width and for the height.
+        key: random key for the samples, if not passed.
 
     Raises:
-        ValueError: if neither size nor ratio is given, for too many ratios, or a window without elements.
-        RuntimeError: for a window too large for the output, a negative size, or samples of another shape or dtype.
+        ValueError: without size and ratio, for too many ratios, or an empty window.
+        RuntimeError: for a window too large for the output, a negative size, or samples of the wrong shape or dtype.
         IndexError: for an input of fewer than three axes, or too few ratios.
-        TypeError: for a size that is not an int, or if neither samples nor a key are given.
+        TypeError: for a size that is not an int, or without samples and key.
         NotImplementedError: for a non-floating-point input.
 
     See `torch.nn.functional.fractional_max_pool2d
@@ -177,9 +177,10 @@ def fractional_max_pool3d(
     *,
     key: jax.Array | None = None,
 ) -> Any:
-    """As :func:`fractional_max_pool2d` for volumes, with samples for depth, height and width, in this order.
+    """Fractional max pooling of volumes; samples are for depth, height and width, in this order.
 
-    The window has to leave one element more: ``output_size + kernel_size`` is at most the input's size.
+    Other arguments and errors are those of :func:`fractional_max_pool2d`. ``output_size + kernel_size`` must not exceed
+    the input's size, which is one element stricter than in two dimensions.
 
     See `torch.nn.functional.fractional_max_pool3d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.fractional_max_pool3d.html>`_.
@@ -200,7 +201,7 @@ def fractional_max_pool2d_with_indices(
     *,
     key: jax.Array | None = None,
 ) -> tuple[Float[Array, "*n c h_out w_out"], Int[Array, "*n c h_out w_out"]]:
-    """As :func:`fractional_max_pool2d` with ``return_indices=True``, whatever is given for that.
+    """:func:`fractional_max_pool2d` with ``return_indices=True``; ignores the argument.
 
     >>> fractional_max_pool2d_with_indices(jnp.ones((1, 5, 5)), 2, 1, key=jax.random.key(0))[1].tolist()
     [[[18]]]
@@ -218,7 +219,7 @@ def fractional_max_pool3d_with_indices(
     *,
     key: jax.Array | None = None,
 ) -> tuple[Float[Array, "*n c d_out h_out w_out"], Int[Array, "*n c d_out h_out w_out"]]:
-    """As :func:`fractional_max_pool3d` with ``return_indices=True``, whatever is given for that.
+    """:func:`fractional_max_pool3d` with ``return_indices=True``; ignores the argument.
 
     >>> fractional_max_pool3d_with_indices(jnp.ones((1, 3, 3, 3)), 2, 1, key=jax.random.key(0))[1].tolist()
     [[[[13]]]]

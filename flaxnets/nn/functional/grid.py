@@ -1,4 +1,4 @@
-"""Sampling images at the points of a grid, and grids of affine transformations."""
+"""Grid sampling of images and volumes, and affine grids."""
 
 import itertools
 import math
@@ -31,7 +31,7 @@ def _check(input: jax.Array, grid: jax.Array, mode: str, padding_mode: str) -> N
     if 0 in input.shape[2:]:
         raise RuntimeError(f"grid_sample: expected an input that is not empty, got {shapes}")
     if n == 3 and mode == "bicubic":
-        raise RuntimeError(f"grid_sample: mode='bicubic' takes 4D input only, got {shapes}")
+        raise RuntimeError(f"grid_sample: mode='bicubic' requires 4D input, got {shapes}")
     if input.dtype != grid.dtype:
         raise RuntimeError(f"grid_sample: input and grid must have one dtype, got {input.dtype} and {grid.dtype}")
     if not jnp.issubdtype(input.dtype, jnp.floating):
@@ -39,7 +39,7 @@ def _check(input: jax.Array, grid: jax.Array, mode: str, padding_mode: str) -> N
 
 
 def _inside(x: jax.Array, size: int, padding_mode: str, align_corners: bool, of_nan: int) -> jax.Array:
-    """Coordinates in pixels, brought into the image as ``padding_mode`` says; on its rim they have no gradient."""
+    """Map pixel coordinates into the image according to ``padding_mode``; the gradient on the border is 0."""
     if padding_mode == "zeros":
         return x
     if padding_mode == "reflection":
@@ -57,18 +57,18 @@ def _inside(x: jax.Array, size: int, padding_mode: str, align_corners: bool, of_
 def _neighbours(
     x: jax.Array, size: int, mode: str, padding_mode: str, align_corners: bool, of_nan: int
 ) -> list[tuple[jax.Array, jax.Array]]:
-    """The pixels along one axis that make up a sample, as whole floats, and their weights."""
+    """Return the pixels along one axis that contribute to a sample, as integral floats, and their weights."""
 
     def inside(x: jax.Array) -> jax.Array:
         return _inside(x, size, padding_mode, align_corners, of_nan)
 
     if mode == "nearest":
-        places = jnp.round(inside(x))
-        return [(places, jnp.ones_like(x))]
+        positions = jnp.round(inside(x))
+        return [(positions, jnp.ones_like(x))]
     if mode == "bicubic":
         first = jnp.floor(x)
-        places = [jnp.trunc(inside(first + offset)) for offset in (-1, 0, 1, 2)]
-        return list(zip(places, cubic_weights(x - first), strict=True))
+        positions = [jnp.trunc(inside(first + offset)) for offset in (-1, 0, 1, 2)]
+        return list(zip(positions, cubic_weights(x - first), strict=True))
     x = inside(x)
     first = jnp.floor(x)
     return [(first, 1 - (x - first)), (first + 1, x - first)]
@@ -85,15 +85,15 @@ def grid_sample(
 
     Args:
         input: images or volumes.
-        grid: points ``(x, y)`` or ``(x, y, z)``; -1 and 1 are the rims along each axis.
-        mode: ``'bilinear'`` (of volumes trilinear), ``'nearest'``, or, of images, ``'bicubic'``.
-        padding_mode: what is outside: ``'zeros'``, ``'border'`` (the nearest pixel) or ``'reflection'``.
-        align_corners: whether the rims are the centres of corner pixels, and not their outer corners; None is False.
+        grid: points ``(x, y)`` or ``(x, y, z)``; -1 and 1 are the borders along each axis.
+        mode: ``'bilinear'`` (for volumes: trilinear), ``'nearest'`` or, for images, ``'bicubic'``.
+        padding_mode: values outside: ``'zeros'``, ``'border'`` (the nearest pixel) or ``'reflection'``.
+        align_corners: whether -1 and 1 are the centres of corner pixels, not their outer corners. None means False.
 
     Raises:
         ValueError: for an unknown mode or padding mode.
-        RuntimeError: for shapes or dtypes that do not fit, an empty image, or bicubic sampling of volumes.
-        NotImplementedError: for arrays not of floating-point numbers.
+        RuntimeError: for incompatible shapes or dtypes, an empty image, or bicubic sampling of volumes.
+        NotImplementedError: for non-floating-point arrays.
 
     See "Spatial transformer networks" (arXiv:1506.02025) and `torch.nn.functional.grid_sample
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.grid_sample.html>`_.
@@ -141,7 +141,7 @@ def grid_sample(
 
 
 def _positions(count: int, align_corners: bool) -> np.ndarray:
-    """Of pixels between -1 and 1."""
+    """Return the coordinates of ``count`` pixels between -1 and 1."""
     if count == 1:
         return np.zeros(1)
     positions = np.linspace(-1, 1, count)
@@ -151,17 +151,17 @@ def _positions(count: int, align_corners: bool) -> np.ndarray:
 def affine_grid(
     theta: Float[Array, "n k k_plus_1"], size: Sequence[int], align_corners: bool | None = None
 ) -> Float[Array, "n *points k"]:
-    """The grid for :func:`grid_sample` that shows images through affine transformations.
+    """Return the grid for :func:`grid_sample` that applies affine transformations to images.
 
     Args:
         theta: matrices ``(N, 2, 3)`` for images, ``(N, 3, 4)`` for volumes.
-        size: of the output: ``(N, C, H, W)`` or ``(N, C, D, H, W)``.
-        align_corners: as of :func:`grid_sample`.
+        size: size of the output: ``(N, C, H, W)`` or ``(N, C, D, H, W)``.
+        align_corners: as in :func:`grid_sample`.
 
     Raises:
         NotImplementedError: for a size that is neither 4D nor 5D.
-        ValueError: for a size with a number below 1, matrices of another shape, or not of floating-point numbers.
-        RuntimeError: for another number of matrices than ``N``.
+        ValueError: for a size with a number below 1, matrices of the wrong shape, or non-floating-point matrices.
+        RuntimeError: if the number of matrices is not ``N``.
 
     See "Spatial transformer networks" (arXiv:1506.02025) and `torch.nn.functional.affine_grid
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.affine_grid.html>`_.

@@ -1,4 +1,4 @@
-"""Activation functions made of straight pieces, flat ones among them."""
+"""Piecewise-linear activation functions."""
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +10,13 @@ from flaxnets.nn.functional._elementwise import as_ordered, computed_wide
 def hardtanh(
     input: Real[Array, "*shape"], min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Real[Array, "*shape"]:
-    """Return the input where it is between the bounds, and elsewhere the nearer one; the gradient at a bound is 0.
+    """Clamp every element to ``[min_val, max_val]``; the gradient at both bounds is 0.
 
-    Integers are bounded by the bounds without their fractions.
+    For integer inputs, the fractions of the bounds are dropped.
 
     Raises:
         ValueError: if ``min_val`` is larger than ``max_val``.
-        RuntimeError: for booleans, and for unsigned numbers with a negative bound.
+        RuntimeError: for booleans, and for unsigned integers with a negative bound.
         NotImplementedError: for complex numbers.
 
     See `torch.nn.functional.hardtanh
@@ -30,14 +30,14 @@ def hardtanh(
     array = as_ordered(input, "hardtanh")
     if jnp.issubdtype(array.dtype, jnp.integer):
         if jnp.issubdtype(array.dtype, jnp.unsignedinteger) and min_val < 0:
-            raise RuntimeError(f"hardtanh: an input of dtype {array.dtype} has no negative bounds, got {min_val}")
+            raise RuntimeError(f"hardtanh: an input of dtype {array.dtype} allows no negative bounds, got {min_val}")
         return jnp.clip(array, int(min_val), int(max_val))
     bounded = jax.lax.stop_gradient(jnp.clip(array, min_val, max_val))
     return jnp.where((array <= min_val) | (array >= max_val), bounded, array)
 
 
 def relu6(input: Real[Array, "*shape"], inplace: bool = False) -> Real[Array, "*shape"]:
-    """Return ``min(max(input, 0), 6)``; the gradient at 0 and at 6 is 0. Raises as :func:`hardtanh`.
+    """Return ``min(max(input, 0), 6)``; the gradients at 0 and at 6 are 0. Raises the errors of :func:`hardtanh`.
 
     See "Convolutional deep belief networks on CIFAR-10" and `torch.nn.functional.relu6
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.relu6.html>`_.
@@ -86,7 +86,7 @@ def hardswish(input: Float[Array, "*shape"], inplace: bool = False) -> Float[Arr
 
 @computed_wide()
 def hardshrink(input: Float[Array, "*shape"], lambd: float = 0.5) -> Float[Array, "*shape"]:
-    """Return 0 where the input is between ``-lambd`` and ``lambd``, and elsewhere the input.
+    """Return the input, with elements in ``[-lambd, lambd]`` set to 0.
 
     Raises:
         NotImplementedError: for a non-floating-point input.
@@ -102,7 +102,7 @@ def hardshrink(input: Float[Array, "*shape"], lambd: float = 0.5) -> Float[Array
 
 @computed_wide()
 def softshrink(input: Float[Array, "*shape"], lambd: float = 0.5) -> Float[Array, "*shape"]:
-    """Return 0 where the input is between ``-lambd`` and ``lambd``, and elsewhere what is beyond them.
+    """Return the input, moved towards 0 by ``lambd``, with elements in ``[-lambd, lambd]`` set to 0.
 
     Raises:
         RuntimeError: if ``lambd`` is negative.

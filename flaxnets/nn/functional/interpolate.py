@@ -1,4 +1,4 @@
-"""Resizing, one axis after the other."""
+"""Interpolation (resizing), one axis after the other."""
 
 import functools
 import math
@@ -17,7 +17,7 @@ from flaxnets.nn.functional.adaptive_pooling import adaptive_avg_pool1d, adaptiv
 Sizes = int | Sequence[int] | None
 Factors = float | int | Sequence[float | int] | None
 
-# The ranks that each mode takes.
+# The ranks that each mode supports.
 MODES = {
     "nearest": (3, 4, 5),
     "nearest-exact": (3, 4, 5),
@@ -35,7 +35,7 @@ def _per_axis(value: float | int | Sequence[float | int], spatial: tuple[int, ..
         return (value,) * len(spatial)
     if len(value) != len(spatial):
         raise ValueError(
-            f"interpolate: {what} must be one number or {len(spatial)}, got {value} for {spatial} elements"
+            f"interpolate: {what} must be one number or {len(spatial)} numbers, got {value} for {spatial} elements"
         )
     return tuple(value)
 
@@ -43,14 +43,12 @@ def _per_axis(value: float | int | Sequence[float | int], spatial: tuple[int, ..
 def _sizes(
     spatial: tuple[int, ...], size: Sizes, scale_factor: Factors, recompute: bool
 ) -> tuple[tuple[int, ...], tuple[float | int | None, ...]]:
-    """The output's sizes, and the factors that the steps are taken from; None where the sizes decide."""
+    """Return the output's sizes, and the factors that define the steps; None where the sizes define them."""
     if (size is None) == (scale_factor is None):
-        raise ValueError(
-            f"interpolate: exactly one of size and scale_factor must be given, got {size} and {scale_factor}"
-        )
+        raise ValueError(f"interpolate: expected exactly one of size and scale_factor, got {size} and {scale_factor}")
     if size is not None:
         if recompute:
-            raise ValueError(f"interpolate: recompute_scale_factor needs scale_factor, got size={size}")
+            raise ValueError(f"interpolate: recompute_scale_factor requires scale_factor, got size={size}")
         sizes = _per_axis(size, spatial, "size")
         if not all(isinstance(s, numbers.Integral) for s in sizes):
             raise TypeError(f"interpolate: size must be one int or several, got {size!r}")
@@ -62,17 +60,17 @@ def _sizes(
 
 def _check_mode(ndim: int, mode: str, align_corners: bool | None, antialias: bool) -> None:
     if align_corners is not None and mode in ("nearest", "area", "nearest-exact"):
-        raise ValueError(f"interpolate: align_corners={align_corners} has no meaning for mode={mode!r}")
+        raise ValueError(f"interpolate: mode={mode!r} does not support align_corners, got {align_corners}")
     if antialias and not (mode in taps.FILTERS and ndim == 4):
         raise ValueError(
-            f"interpolate: antialias needs 4D input and one of the modes {list(taps.FILTERS)}, got {ndim}D and {mode!r}"
+            f"interpolate: antialias requires 4D input and a mode in {list(taps.FILTERS)}, got {ndim}D and {mode!r}"
         )
     if ndim not in MODES.get(mode, ()):
-        allowed = ", ".join(f"{name} of {'/'.join(map(str, ndims))}D" for name, ndims in MODES.items())
-        raise NotImplementedError(f"interpolate: got mode={mode!r} of {ndim}D input, expected {allowed}")
+        supported = ", ".join(f"{name} of {'/'.join(map(str, ndims))}D" for name, ndims in MODES.items())
+        raise NotImplementedError(f"interpolate: got mode={mode!r} of {ndim}D input, expected {supported}")
     if mode == "lanczos" and (align_corners or not antialias):
         raise ValueError(
-            "interpolate: mode='lanczos' needs antialias=True and no align_corners, got "
+            "interpolate: mode='lanczos' requires antialias=True and no align_corners, got "
             f"antialias={antialias}, align_corners={align_corners}"
         )
 
@@ -111,7 +109,7 @@ def _resize(
     align_corners: bool,
     antialias: bool,
 ) -> jax.Array:
-    """Where a factor leaves a size as it was, torch skips the filter in one direction and not in the other."""
+    """Resize all axes; if a size is unchanged, torch skips the filter in one pass (forward or backward) only."""
     dtype = np.float64 if x.dtype == jnp.float64 else np.float32
     maps = tuple(
         _axis_map(size, output, factor if factor is None else float(factor), mode, align_corners, antialias, dtype)
@@ -134,24 +132,25 @@ def interpolate(
     recompute_scale_factor: bool | None = None,
     antialias: bool = False,
 ) -> Num[Array, "n c *spatial_out"]:
-    """Resize ``(N, C, L)``, ``(N, C, H, W)`` or ``(N, C, D, H, W)``.
+    """Resize ``(N, C, L)``, ``(N, C, H, W)`` or ``(N, C, D, H, W)`` by interpolation.
 
     Args:
-        input: floating-point numbers; of ``nearest`` and ``nearest-exact`` also uint8.
-        size: the output's size, one int or one for each spatial axis.
-        scale_factor: instead, what to multiply the input's sizes by.
-        mode: ``'nearest'``, ``'nearest-exact'`` (the same with centred pixels), ``'area'`` (adaptive mean), or
+        input: floating-point array; ``nearest`` and ``nearest-exact`` also accept uint8.
+        size: size of the output: one int, or one int per spatial axis.
+        scale_factor: factor of the input's sizes, instead of ``size``.
+        mode: ``'nearest'``, ``'nearest-exact'`` (nearest with centred pixels), ``'area'`` (adaptive mean), or
             ``'linear'`` of 3D, ``'bilinear'``, ``'bicubic'``, ``'lanczos'`` of 4D, ``'trilinear'`` of 5D input.
-        align_corners: of the last five, whether the centres of corner pixels stay, and not their outer corners.
+        align_corners: for the last five modes, whether to align the centres of corner pixels, instead of their outer
+            corners.
         recompute_scale_factor: whether the steps follow from the rounded sizes rather than from ``scale_factor``.
-        antialias: of bilinear, bicubic and lanczos (which needs it): whether the filter grows when it shrinks images.
+        antialias: for bilinear, bicubic and lanczos (which requires it), whether the filter grows when images shrink.
 
     Raises:
-        ValueError: for not exactly one of ``size`` and ``scale_factor``, their wrong number, and options that do not
-            go together.
+        ValueError: unless exactly one of ``size`` and ``scale_factor`` is set, for the wrong number of values, and for
+            options that cannot be combined.
         TypeError: for a size that is not an int.
-        NotImplementedError: for an unknown mode, one that the input's rank has not, or another dtype. Torch takes uint8
-            also in some other modes, which compute with integers of their own.
+        NotImplementedError: for a mode that is unknown or unavailable for the input's rank, or an unsupported dtype.
+            Torch also accepts uint8 in some other modes, with integer arithmetic of their own.
         RuntimeError: for empty channels, spatial axes or output sizes.
 
     See `torch.nn.functional.interpolate
@@ -172,7 +171,9 @@ def interpolate(
         )
     is_byte = input.dtype == jnp.uint8 and mode.startswith("nearest")
     if not (is_byte or jnp.issubdtype(input.dtype, jnp.floating)):
-        raise NotImplementedError(f"interpolate: mode={mode!r} of {input.dtype} is not there; cast to floating point")
+        raise NotImplementedError(
+            f"interpolate: mode={mode!r} does not support {input.dtype}. Fix: cast to floating point"
+        )
     x = input if is_byte else input.astype(jnp.promote_types(input.dtype, jnp.float32))
     return _resize(x, sizes, factors, mode, bool(align_corners), antialias).astype(input.dtype)
 
@@ -184,7 +185,7 @@ def upsample(
     mode: str = "nearest",
     align_corners: bool | None = None,
 ) -> Num[Array, "n c *spatial_out"]:
-    """An older name of :func:`interpolate`, which torch deprecates.
+    """Deprecated name of :func:`interpolate`, as in torch.
 
     See `torch.nn.functional.upsample
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.upsample.html>`_.
@@ -198,7 +199,7 @@ def upsample(
 def upsample_nearest(
     input: Num[Array, "n c *spatial"], size: Sizes = None, scale_factor: Factors = None
 ) -> Num[Array, "n c *spatial_out"]:
-    """:func:`interpolate` with ``mode='nearest'``; torch deprecates the name.
+    """:func:`interpolate` with ``mode='nearest'``; deprecated in torch.
 
     See `torch.nn.functional.upsample_nearest
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.upsample_nearest.html>`_.
@@ -212,7 +213,7 @@ def upsample_nearest(
 def upsample_bilinear(
     input: Num[Array, "n c h w"], size: Sizes = None, scale_factor: Factors = None
 ) -> Num[Array, "n c h_out w_out"]:
-    """:func:`interpolate` with ``mode='bilinear'`` and ``align_corners=True``; torch deprecates the name.
+    """:func:`interpolate` with ``mode='bilinear'`` and ``align_corners=True``; deprecated in torch.
 
     See `torch.nn.functional.upsample_bilinear
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.upsample_bilinear.html>`_.

@@ -1,4 +1,4 @@
-"""Normalisation of groups of channels, and of features, by each example's own statistics."""
+"""Group, layer and RMS normalisation."""
 
 import math
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ def group_norm(
     """Normalise each group of channels of each example over its channels and the spatial axes.
 
     Raises:
-        ValueError: if there is one group of one value in all.
+        ValueError: for an input of only one value in one group.
         RuntimeError: if the number of groups is negative or does not divide the channels, the input has fewer than
-            two axes, or the parameters do not fit it.
-        ZeroDivisionError: for no groups.
-        NotImplementedError: if the input is not of floating-point numbers.
+            two axes, or the parameters do not match the input.
+        ZeroDivisionError: for zero groups.
+        NotImplementedError: for a non-floating-point input.
 
     See "Group normalization" (arXiv:1803.08494) and `torch.nn.functional.group_norm
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.group_norm.html>`_.
@@ -59,7 +59,7 @@ def group_norm(
 
 
 def _trailing_axes(name: str, input: jax.Array, shape: Sequence[int], too_few: type[Exception]) -> tuple[int, ...]:
-    """The axes that ``normalized_shape`` is the shape of."""
+    """Return the axes that ``normalized_shape`` covers."""
     if not isinstance(shape, Sequence):
         raise TypeError(f"{name}: normalized_shape must be a sequence of ints, got {shape!r}")
     if len(shape) == 0:
@@ -80,10 +80,10 @@ def layer_norm(
     """Normalise over the last axes, whose shape is ``normalized_shape``.
 
     Raises:
-        TypeError: if ``normalized_shape`` is no sequence.
-        RuntimeError: if the input's last axes or the parameters do not have this shape, or it has no axes, or the
-            dtypes do not fit.
-        NotImplementedError: if the input is not of floating-point numbers.
+        TypeError: if ``normalized_shape`` is not a sequence.
+        RuntimeError: if the input's last axes or the parameters do not have this shape, the shape is empty, or the
+            dtypes are incompatible.
+        NotImplementedError: for a non-floating-point input.
 
     See "Layer normalization" (arXiv:1607.06450) and `torch.nn.functional.layer_norm
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.layer_norm.html>`_.
@@ -111,16 +111,16 @@ def rms_norm(
     weight: Inexact[Array, "*features"] | None = None,
     eps: float | None = None,
 ) -> Inexact[Array, "*shape"]:
-    """Divide by the root of the mean square over the last axes, whose shape is ``normalized_shape``.
+    """Divide by the root mean square over the last axes, whose shape is ``normalized_shape``.
 
-    ``eps`` is added to the mean square; if not given, the machine epsilon of the input's dtype, that of float32 for
-    half precision. Of complex numbers it is the square, not the squared magnitude, as in torch.
+    ``eps`` is added to the mean square. The default is the machine epsilon of the input's dtype (half precision: of
+    float32). As in torch, the square of a complex number is used, not its squared magnitude.
 
     Raises:
-        TypeError: if ``normalized_shape`` is no sequence.
-        RuntimeError: if the input's last axes or the weight do not have this shape, or it has no axes.
-        ValueError: if the input has fewer axes.
-        NotImplementedError: if the input is of integers.
+        TypeError: if ``normalized_shape`` is not a sequence.
+        RuntimeError: if the input's last axes or the weight do not have this shape, or the shape is empty.
+        ValueError: if the input has fewer axes than ``normalized_shape``.
+        NotImplementedError: for an input of integers.
 
     See "Root mean square layer normalization" (arXiv:1910.07467) and `torch.nn.functional.rms_norm
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.rms_norm.html>`_.

@@ -1,4 +1,4 @@
-"""Linear and bilinear maps."""
+"""Linear and bilinear transformations."""
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +15,12 @@ def linear(
     """Return ``input @ weight.T + bias``.
 
     Args:
-        input: of any number of axes, the last of them the features.
-        weight: ``(out, in)``, or ``(in,)`` for one output without an axis of its own; such a weight takes no bias.
+        input: array of any rank; the last axis has the features.
+        weight: ``(out, in)``, or ``(in,)`` for one output without an axis, which allows no bias.
         bias: ``(out,)``, or a scalar.
 
     Raises:
-        RuntimeError: if the last axis of the input does not fit the weight, or the bias does not, or the dtypes differ.
+        RuntimeError: if the last axis of the input or the bias does not match the weight, or the dtypes differ.
 
     See `torch.nn.functional.linear
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.linear.html>`_.
@@ -39,11 +39,11 @@ def linear(
             f"linear: the last axis of the input must have {weight.shape[-1]} features, got an input of shape "
             f"{input.shape} for a weight of shape {weight.shape}"
         )
-    form = kernels.linear_form(input, weight)
-    if form is None:
+    implementation = kernels.linear_form(input, weight)
+    if implementation is None:
         output = jax.lax.dot_general(input, weight, (((input.ndim - 1,), (weight.ndim - 1,)), ((), ())))
     else:
-        output = form(input, weight)
+        output = implementation(input, weight)
     if bias is None:
         return output
     bias = as_float_like(bias, weight, "linear")
@@ -61,7 +61,7 @@ def bilinear(
     """Return ``input1 @ weight[k] @ input2 + bias[k]`` for each output feature ``k``.
 
     Raises:
-        RuntimeError: if the shapes do not fit, or the dtypes differ.
+        RuntimeError: for incompatible shapes or dtypes that differ.
         IndexError: for an input without axes.
 
     See `torch.nn.functional.bilinear
@@ -73,7 +73,9 @@ def bilinear(
     input1, input2, weight, bias = cast_operands(input1, input2, weight, bias)
     input1, input2 = as_float_like(input1, weight, "bilinear"), as_float_like(input2, weight, "bilinear")
     if input1.ndim == 0 or input2.ndim == 0:
-        raise IndexError(f"bilinear: inputs need at least one axis, got the shapes {input1.shape} and {input2.shape}")
+        raise IndexError(
+            f"bilinear: inputs must have at least one axis, got the shapes {input1.shape} and {input2.shape}"
+        )
     if input1.shape[:-1] != input2.shape[:-1]:
         raise RuntimeError(
             f"bilinear: inputs must agree in all axes but the last, got the shapes {input1.shape} and {input2.shape}"

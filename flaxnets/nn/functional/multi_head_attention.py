@@ -1,4 +1,4 @@
-"""Attention of several heads, with the projections around it; arrays are ``(L, N, E)`` until they have heads."""
+"""Multi-head attention with its projections; arrays are ``(L, N, E)`` until they are split into heads."""
 
 import functools
 import math
@@ -11,7 +11,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from flaxnets.autocast import cast_operands
-from flaxnets.nn.functional.attention import Mask, attention_scores, scaled_dot_product_attention, times_values
+from flaxnets.nn.functional.attention import Mask, attention_scores, scaled_dot_product_attention, weigh_values
 from flaxnets.nn.functional.dropout import dropout
 from flaxnets.nn.functional.linear import linear
 
@@ -35,49 +35,49 @@ def multi_head_attention_forward(
     average_attn_weights: bool = True, is_causal: bool = False,
     *, dropout_key: jax.Array | None = None, dropout_mask: Bool[Array, "..."] | None = None,
 ) -> tuple[Float[Array, "l *n out"], Float[Array, "..."] | None]:  # fmt: skip
-    """Project query, key and value, lets each head attend, and projects what they found.
+    """Multi-head attention: project query, key and value, let each head attend, and project the joined outputs.
 
     Args:
         query: ``(L, N, E)``, or unbatched ``(L, E)``.
         key: ``(S, N, E_k)`` or ``(S, E_k)``.
         value: ``(S, N, E_v)`` or ``(S, E_v)``.
-        embed_dim_to_check: what ``E`` must be.
-        num_heads: how many parts ``E`` is divided into.
-        in_proj_weight: the projections of query, key and value, one below the other, ``(3*E, E)``.
+        embed_dim_to_check: the expected ``E``.
+        num_heads: number of heads; must divide ``E``.
+        in_proj_weight: the stacked projections of query, key and value, ``(3*E, E)``.
         in_proj_bias: their biases ``(3*E,)``.
-        bias_k: one more key for all queries to attend to, ``(1, 1, E)``; only with ``bias_v``.
-        bias_v: its value, of the same shape.
-        add_zero_attn: whether there is one more key and value, of zeros.
-        dropout_p: the probability of zero for each attention weight.
-        out_proj_weight: the projection of the heads' outputs.
-        out_proj_bias: its bias.
-        training: whether there is dropout.
+        bias_k: an additional key for all queries, ``(1, 1, E)``; requires ``bias_v``.
+        bias_v: the value of ``bias_k``, of the same shape.
+        add_zero_attn: whether to append a key and value of zeros.
+        dropout_p: probability of zeroing each attention weight.
+        out_proj_weight: weight of the output projection.
+        out_proj_bias: bias of the output projection.
+        training: whether to apply dropout.
         key_padding_mask: ``(N, S)`` or ``(S,)``: True for keys to ignore, or numbers to add to their scores.
-        need_weights: whether to return the attention weights. Only without does a query that may attend to no key
-            get zeros; with them it gets NaN.
+        need_weights: whether to return the attention weights. A query that may attend to no key gets NaN with
+            ``need_weights``, and zeros without.
         attn_mask: ``(L, S)`` or ``(N*num_heads, L, S)``: True where a query may not attend, or numbers to add.
-        use_separate_proj_weight: whether the three following weights are used instead of ``in_proj_weight``.
+        use_separate_proj_weight: whether to use the three following weights instead of ``in_proj_weight``.
         q_proj_weight: ``(E, E)``.
         k_proj_weight: ``(E, E_k)``.
         v_proj_weight: ``(E, E_v)``.
-        static_k: projected keys ``(N*num_heads, S, E/num_heads)`` to be used for those of ``key``.
-        static_v: projected values of that shape.
-        average_attn_weights: whether the returned weights are the mean over the heads.
-        is_causal: a promise that ``attn_mask`` is the causal one; with ``need_weights=False`` and no
-            ``key_padding_mask`` the mask is causal whatever ``attn_mask`` has.
-        dropout_key: the random key that dropout's mask is drawn with.
-        dropout_mask: which weights ``(N, num_heads, L, S)`` to keep, instead of drawing; ``bias_k`` and
-            ``add_zero_attn`` make ``S`` larger by one each.
+        static_k: projected keys ``(N*num_heads, S, E/num_heads)`` that replace those of ``key``.
+        static_v: projected values of that shape that replace those of ``value``.
+        average_attn_weights: whether to average the returned weights over the heads.
+        is_causal: a promise that ``attn_mask`` is the causal mask. With ``need_weights=False`` and no
+            ``key_padding_mask``, a causal mask then replaces ``attn_mask``.
+        dropout_key: random key for the dropout mask.
+        dropout_mask: the weights ``(N, num_heads, L, S)`` to keep, instead of a drawn mask; ``bias_k`` and
+            ``add_zero_attn`` each make ``S`` larger by one.
 
     Returns:
-        The outputs, shaped as the query, and the weights ``(N, L, S)`` or ``(N, num_heads, L, S)``, after dropout, or
-        None; unbatched both have no ``N``.
+        The outputs, of the query's shape, and the weights ``(N, L, S)`` or ``(N, num_heads, L, S)`` after dropout, or
+        None. Unbatched results have no ``N``.
 
     Raises:
-        AssertionError: for query, key, value or ``key_padding_mask`` of shapes that do not fit, masks of integers,
-            and weights that are missing or do not fit.
-        RuntimeError: for an ``attn_mask`` of the wrong shape or dtype, for ``is_causal`` without it, and for dtypes or
-            features that do not fit the weights.
+        AssertionError: for incompatible shapes of query, key, value or ``key_padding_mask``, masks of integers, and
+            weights that are missing or of the wrong shape.
+        RuntimeError: for an ``attn_mask`` of the wrong shape or dtype, for ``is_causal`` without ``attn_mask``, and for
+            dtypes or features that do not match the weights.
 
     See "Attention is all you need" (arXiv:1706.03762) and `torch.nn.MultiheadAttention
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiheadAttention.html>`_.
@@ -94,7 +94,7 @@ def multi_head_attention_forward(
         query, key, value = query[:, None], key[:, None], value[:, None]
         key_padding_mask = None if key_padding_mask is None else jnp.asarray(key_padding_mask)[None]
     if is_causal and attn_mask is None:
-        raise RuntimeError(f"{_NAME}: is_causal=True is a promise about attn_mask, and needs one, got attn_mask=None")
+        raise RuntimeError(f"{_NAME}: is_causal=True is a promise about attn_mask and requires it, got attn_mask=None")
     causal = is_causal and key_padding_mask is None and not need_weights
     padding = _additive(key_padding_mask, "key_padding_mask", query.dtype)
     mask = None if causal else _additive(attn_mask, "attn_mask", query.dtype)
@@ -106,7 +106,7 @@ def multi_head_attention_forward(
     k, v = _with_bias(k, v, bias_k, bias_v, static_k, static_v)
     heads = query.shape[1], num_heads
     q, k, v = _split(q, heads), _split(k, heads, static_k, "static_k"), _split(v, heads, static_v, "static_v")
-    lengths = f"keys and values must be as many, got {k.shape} and {v.shape}; static_k and static_v go together"
+    lengths = f"keys and values must have the same shape, got {k.shape} and {v.shape}; pass static_k with static_v"
     _require(k.shape[2] == v.shape[2], lengths, RuntimeError)
     if add_zero_attn:
         k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, 1), (0, 0))) for x in (k, v))
@@ -135,7 +135,7 @@ def _require(condition: bool, message: str, error: type[Exception] = AssertionEr
 def _check_ranks(
     query: jax.Array, key: jax.Array, value: jax.Array, padding: Any, mask: Any, num_heads: int
 ) -> bool:  # fmt: skip
-    """Whether there is a batch axis."""
+    """Check the ranks and return whether there is a batch axis."""
     ndim = query.ndim
     _require(ndim in (2, 3), f"expected an unbatched 2D or a batched 3D query, got {ndim}D of shape {query.shape}")
     for name, array in (("key", key), ("value", value)):
@@ -158,7 +158,7 @@ def _check_sizes(
     _require(size == embed_dim, f"the query must have {embed_dim} features, got {size} (shape {query.shape})")
     _require(size % num_heads == 0, f"embed_dim={size} must be divisible by num_heads={num_heads}")
     same = key.shape[:2] == value.shape[:2] if separate else key.shape == value.shape
-    _require(same, f"key and value must belong together, got the shapes {key.shape} and {value.shape}")
+    _require(same, f"key and value must have the same length and batch, got the shapes {key.shape} and {value.shape}")
     batches = f"query and key must have the same batch size, got the shapes {query.shape} and {key.shape}"
     _require(query.shape[1] == key.shape[1], batches, RuntimeError)
 
@@ -170,7 +170,7 @@ def _check_attn_mask(mask: jax.Array | None, shape: tuple[int, int, int]) -> Non
 
 
 def _additive(mask: ArrayLike | None, name: str, dtype: DTypeLike) -> jax.Array | None:
-    """The mask as numbers to add to the scores; True is what may not be attended to."""
+    """Return the mask as numbers to add to the scores; True becomes ``-inf``."""
     if mask is None:
         return None
     mask = jnp.asarray(mask)
@@ -194,12 +194,14 @@ def _project(
     if separate is not None:
         for name, weight, x in zip("qkv", separate, inputs, strict=True):
             shape = (size, x.shape[-1])
-            found = None if weight is None else weight.shape
-            _require(found == shape, f"{name}_proj_weight must be of shape {shape}, got {found}")
+            actual = None if weight is None else weight.shape
+            _require(actual == shape, f"{name}_proj_weight must be of shape {shape}, got {actual}")
         weights = [jnp.asarray(weight) for weight in separate]
     else:
         if packed is None:
-            raise AssertionError(f"{_NAME}: give in_proj_weight, or use_separate_proj_weight=True; got None and False")
+            raise AssertionError(
+                f"{_NAME}: expected in_proj_weight or use_separate_proj_weight=True, got None and False"
+            )
         shape = (3 * size, size)
         _require(packed.shape == shape, f"in_proj_weight must be of shape {shape}, got {packed.shape}", error)
         weights = jnp.split(packed, 3)
@@ -221,7 +223,7 @@ def _with_bias(
         return k, v
     if bias_k is None or bias_v is None:
         raise AssertionError(
-            f"{_NAME}: bias_k and bias_v go together, got only {'bias_v' if bias_k is None else 'bias_k'}"
+            f"{_NAME}: bias_k and bias_v require each other, got only {'bias_v' if bias_k is None else 'bias_k'}"
         )
     for name, static in (("static_k", static_k), ("static_v", static_v)):
         _require(static is None, f"bias_k and bias_v cannot be appended to {name}, got both")
@@ -232,7 +234,7 @@ def _with_bias(
 
 
 def _split(x: jax.Array, heads: tuple[int, int], static: jax.Array | None = None, name: str = "") -> jax.Array:
-    """``(L, N, E)``, or what is given instead of it, as ``(N, heads, L, E / heads)``."""
+    """Split ``(L, N, E)`` into ``(N, heads, L, E / heads)``, or reshape ``static`` to that."""
     batch, size = math.prod(heads), x.shape[-1] // heads[1]
     if static is None:
         return x.reshape(-1 if x.size else x.shape[0], *heads, size).transpose(1, 2, 0, 3)
@@ -244,12 +246,12 @@ def _split(x: jax.Array, heads: tuple[int, int], static: jax.Array | None = None
 def _merge(
     mask: jax.Array | None, padding: jax.Array | None, heads: tuple[int, int], length: int, extra: int
 ) -> jax.Array | None:
-    """The sum of both masks, of the four axes of the scores; the last ``extra`` keys are free to attend to."""
+    """Return the sum of both masks, of the rank of the scores; no mask applies to the last ``extra`` keys."""
     if mask is not None:
         axes = (1, 1) if mask.ndim == 2 else heads
         mask = _widened(mask.reshape(*axes, *mask.shape[-2:]), extra)
-        found = f"for keys of length {length} attn_mask has {mask.shape[-1]} columns; static_k and static_v change it"
-        _require(mask.shape[-1] == length, found, RuntimeError)
+        message = f"for keys of length {length} attn_mask has {mask.shape[-1]} columns; static_k and static_v change it"
+        _require(mask.shape[-1] == length, message, RuntimeError)
     if padding is None:
         return mask
     padding = _widened(padding, extra)
@@ -266,9 +268,9 @@ def _widened(mask: jax.Array, extra: int) -> jax.Array:
 def _attend(
     q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, drop: Callable[[jax.Array], jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    """The heads' outputs, and the weights."""
+    """Return the heads' outputs and the attention weights."""
     (mask,) = cast_operands(mask)
     if mask is not None and mask.dtype != q.dtype:
         raise RuntimeError(f"{_NAME}: masks must be of bools or of the query's dtype {q.dtype}, got {mask.dtype}")
     weights = drop(jax.nn.softmax(attention_scores(q, k, mask), axis=-1)).astype(q.dtype)
-    return times_values(weights, v).astype(q.dtype), weights
+    return weigh_values(weights, v).astype(q.dtype), weights

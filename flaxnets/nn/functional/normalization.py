@@ -1,4 +1,4 @@
-"""Normalisation with statistics of a batch or of each example, and what all normalisations check."""
+"""Batch and instance normalisation, and the checks of all normalisations."""
 
 import functools
 import math
@@ -19,15 +19,15 @@ Stat = nnx.Variable | jax.Array | None
 
 
 def check_floating(name: str, input: jax.Array) -> None:
-    """Raise if the input is not of real floating-point numbers."""
+    """Raise unless the input is real floating-point."""
     if not jnp.issubdtype(input.dtype, jnp.floating):
         raise NotImplementedError(f"{name}: expected a floating-point input, got {input.dtype}; cast it")
 
 
 def check_vectors(name: str, input: jax.Array, shape: tuple[int, ...], vectors: Mapping[str, Stat]) -> None:
-    """Parameters and statistics have one shape and the input's dtype; beside half precision also float32."""
-    given = {what: vector for what, vector in vectors.items() if vector is not None}
-    for what, vector in given.items():
+    """Check that parameters and statistics have one shape and the input's dtype; half precision also allows float32."""
+    present = {what: vector for what, vector in vectors.items() if vector is not None}
+    for what, vector in present.items():
         if vector.shape != shape:
             raise RuntimeError(
                 f"{name}: {what} has the shape {vector.shape}, but an input of shape {input.shape} needs {shape}"
@@ -42,7 +42,7 @@ def check_vectors(name: str, input: jax.Array, shape: tuple[int, ...], vectors: 
 
 
 def as_wide(input: jax.Array) -> jax.Array:
-    """Half precision as float32, in which torch takes the statistics."""
+    """Convert half precision to float32, in which torch computes the statistics."""
     return input.astype(jnp.promote_types(input.dtype, jnp.float32))
 
 
@@ -64,11 +64,11 @@ def _normalize_rows(
 
 @_normalize_rows.defjvp
 def _normalize_rows_jvp(axes: tuple[int, ...], eps: float, primals: tuple, tangents: tuple) -> tuple:
-    """What varies from row to row is one number a row, so that the transpose needs two sums of each row."""
+    """Derivative with one number per row for all row-wise terms, so that the transpose needs only two sums per row."""
     (x, weight, _), (dx, dweight, dbias) = primals, tangents
-    dx = materialized(dx)  # else all that adds to the input's gradient computes it once more
+    dx = materialized(dx)  # otherwise each consumer of dx recomputes it
     y, mean, var = _normalize_rows(*primals, axes, eps)
-    # Of nothing the variance is NaN, and one element is its own mean: the gradients are zero, without rounding.
+    # Zero elements have a NaN variance, and one element is its own mean: the gradients are exactly zero.
     is_constant = not x.size or math.prod(x.shape[axis] for axis in axes) == 1
     rate, centred = jnp.zeros_like(var) if is_constant else jax.lax.rsqrt(var + eps), x - mean
     dmean, half_dvar = _mean(dx, axes), _mean(centred * dx, axes)
@@ -84,23 +84,23 @@ def _mean(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     return row_totals(x).sum(axes[:-1], keepdims=True) / count
 
 
-# Compiled as a whole also where the caller is not, as torch's is one operation.
+# Jitted even in eager mode, like torch's single operation.
 @functools.partial(jax.jit, static_argnums=(3, 4))
 def normalize_rows(
     x: jax.Array, weight: jax.Array | None, bias: jax.Array | None, axes: tuple[int, ...], eps: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalise rows ``(N, G, C, S)`` by the statistics over ``axes``, of which the last is the last.
+    """Normalise rows ``(N, G, C, S)`` by their statistics over ``axes``, which end with the last axis.
 
     Args:
         x: the rows.
-        weight: ``G * C`` numbers that multiply the rows; 1 if not given.
-        bias: as many that are added afterwards.
-        axes: what mean and variance are of.
+        weight: ``G * C`` factors of the rows. None means 1.
+        bias: ``G * C`` numbers added afterwards. None means 0.
+        axes: the axes of mean and variance.
         eps: added to the variance.
 
     Returns:
-        The normalised rows; the mean and the biased variance, which keep the axes. Several loops read the rows'
-        gradient: it is for the caller to materialize.
+        The normalised rows; the mean and the biased variance, with the axes kept. Several loops read the gradient of
+        the rows, so the caller should materialize the gradient.
     """
     shape = (1, *x.shape[1:3], 1)
     weight = jnp.ones((1, 1, 1, 1), x.dtype) if weight is None else weight.reshape(shape).astype(x.dtype)
@@ -112,7 +112,7 @@ def normalize_rows(
 def _normalize(
     x: jax.Array, mean: jax.Array, var: jax.Array, weight: jax.Array | None, bias: jax.Array | None, eps: float
 ) -> jax.Array:
-    """Statistics are ``(C,)``, or ``(N, C)``."""
+    """Normalise with statistics of shape ``(C,)`` or ``(N, C)``."""
 
     def per_channel(stat: jax.Array) -> jax.Array:
         return stat.reshape(*([1] * (2 - stat.ndim)), *stat.shape, *([1] * (x.ndim - 2)))
@@ -137,17 +137,18 @@ def batch_norm(
 ) -> Float[Array, "n c *spatial"]:
     """Normalise each channel over the batch and the spatial axes.
 
-    In training the batch's own mean and biased variance serve, and running statistics that are given as
-    ``nnx.Variable`` are moved towards the batch's mean and *unbiased* variance, in place, by the fraction ``momentum``.
-    Otherwise the running statistics serve. With ``axis_name`` the batch is that of all devices along this axis.
+    In training mode the function normalises with the batch's mean and biased variance. Running statistics that are
+    ``nnx.Variable`` objects move towards the batch's mean and *unbiased* variance, in place, by the fraction
+    ``momentum``. Otherwise the function normalises with the running statistics. With ``axis_name`` the batch statistics
+    are those over all devices along this axis.
 
     Raises:
-        ValueError: in training, if there is only one value for each channel, or ``eps`` is not positive; else, if
-            ``eps`` is negative.
-        RuntimeError: if the number of channels or the dtype does not fit the statistics or parameters; out of
-            training, if there are no running statistics.
-        IndexError: if the input has no channels.
-        NotImplementedError: if the input is not of floating-point numbers.
+        ValueError: in training mode, for only one value per channel, or an ``eps`` that is not positive; otherwise, for
+            a negative ``eps``.
+        RuntimeError: if the number of channels or the dtype does not match the statistics or parameters; in evaluation
+            mode, without running statistics.
+        IndexError: for an input without channels.
+        NotImplementedError: for a non-floating-point input.
 
     See "Batch normalization" (arXiv:1502.03167) and `torch.nn.functional.batch_norm
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.batch_norm.html>`_.
@@ -165,14 +166,14 @@ def batch_norm(
             f"batch_norm: expected more than 1 value per channel when training, got an input of shape {input.shape}"
         )
     if eps < 0 or (training and eps == 0):
-        raise ValueError(f"batch_norm: eps must be positive (0 out of training is allowed), got {eps}")
+        raise ValueError(f"batch_norm: eps must be positive (or 0 in evaluation mode), got {eps}")
     vectors = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
     check_vectors("batch_norm", input, input.shape[1:2], vectors)
     x = as_wide(input)
-    form, output = kernels.batch_norm_form(x, weight, bias, axis_name), None
+    implementation, output = kernels.batch_norm_form(x, weight, bias, axis_name), None
     if training:
-        if form:
-            output, mean, var = form(x, weight, bias, eps)
+        if implementation:
+            output, mean, var = implementation(x, weight, bias, eps)
         elif axis_name is None:
             rows = x.reshape(*x.shape[:2], 1, math.prod(x.shape[2:]))
             output, mean, var = normalize_rows(rows, weight, bias, (0, 3), eps)
@@ -183,7 +184,7 @@ def batch_norm(
             _move(running_mean, mean, momentum)
             _move(running_var, var * (count / (count - 1)), momentum)
     elif running_mean is None or running_var is None:
-        raise RuntimeError("batch_norm: running_mean and running_var must be given when training is False, got None")
+        raise RuntimeError("batch_norm: running_mean and running_var must not be None if training is False, got None")
     else:
         mean, var = running_mean[...], running_var[...]
     if output is None:
@@ -209,15 +210,15 @@ def instance_norm(
 ) -> Float[Array, "n c *spatial"]:
     """Normalise each channel of each example over the spatial axes.
 
-    With ``use_input_stats`` the example's own statistics serve, and running statistics that are given as
-    ``nnx.Variable`` are moved, as :func:`batch_norm` moves them, towards the examples' mean. Otherwise the running
-    statistics serve.
+    With ``use_input_stats`` the function normalises with the example's own statistics. Running statistics that are
+    ``nnx.Variable`` objects move towards the mean over the examples, as in :func:`batch_norm`. Otherwise the function
+    normalises with the running statistics.
 
     Raises:
-        ValueError: with ``use_input_stats``, if there is only one spatial element, or only one running statistic.
-        RuntimeError: if the number of channels or the dtype does not fit the statistics or parameters; without
+        ValueError: with ``use_input_stats``, for only one spatial element, or only one running statistic.
+        RuntimeError: if the number of channels or the dtype does not match the statistics or parameters; without
             ``use_input_stats``, if there are no running statistics.
-        NotImplementedError: if the input is not of floating-point numbers.
+        NotImplementedError: for a non-floating-point input.
 
     See "Instance normalization" (arXiv:1607.08022) and `torch.nn.functional.instance_norm
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.instance_norm.html>`_.
@@ -232,7 +233,7 @@ def instance_norm(
             f"instance_norm: expected more than 1 spatial element when training, got an input of shape {input.shape}"
         )
     if use_input_stats and (running_mean is None) != (running_var is None):
-        raise ValueError("instance_norm: running_mean and running_var must be given both or neither, got one None")
+        raise ValueError("instance_norm: expected both running_mean and running_var, or neither, got one None")
     check_floating("instance_norm", input)
     vectors = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
     check_vectors("instance_norm", input, input.shape[1:2], vectors)
@@ -246,6 +247,6 @@ def instance_norm(
         return with_materialized_gradient(output.reshape(x.shape)).astype(input.dtype)
     if running_mean is None or running_var is None:
         raise RuntimeError(
-            "instance_norm: running_mean and running_var must be given without use_input_stats, got None"
+            "instance_norm: running_mean and running_var must not be None without use_input_stats, got None"
         )
     return _normalize(x, running_mean[...], running_var[...], weight, bias, eps).astype(input.dtype)

@@ -1,4 +1,4 @@
-"""Padding at the ends of the last axes."""
+"""Padding of the last axes."""
 
 import functools
 import math
@@ -15,7 +15,7 @@ from flaxnets.autocast import widen_operands
 from flaxnets.kernels.resampling import AxisMap, resample
 from flaxnets.nn._arguments import to_ints
 
-# Torch's names of the modes that repeat the input, and numpy's.
+# The repeating modes: torch's names and numpy's.
 _REPEATING = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 Pads = list[tuple[int, int]]
@@ -24,21 +24,21 @@ Pads = list[tuple[int, int]]
 def pad(
     input: Shaped[Array, "..."], pad: Sequence[int], mode: str = "constant", value: ArrayLike | None = None
 ) -> Shaped[Array, "..."]:
-    """Add elements at both ends of the last axes, or takes them away where ``pad`` is negative.
+    """Pad the last axes at both ends; negative paddings remove elements.
 
     Args:
-        input: for ``'constant'`` of any shape; for the other modes two to five axes, of which the last one, two or
-            three are padded, and one or two (channels, batch and channels) are not.
-        pad: how many before and after the last axis, then before and after the last but one, and so on.
-        mode: ``'constant'``; ``'reflect'``, the input mirrored at its first and last element, which are not repeated;
-            ``'replicate'``, its first and last element; ``'circular'``, the input from its other end.
-        value: the constant; zero if not given.
+        input: for ``'constant'`` an array of any rank. The other modes pad the last one, two or three axes; one or two
+            axes (channels, or batch and channels) must precede them.
+        pad: number of elements before and after the last axis, then before and after the last but one, and so on.
+        mode: ``'constant'``; ``'reflect'``: mirrored, without repeating the elements at the ends; ``'replicate'``: the
+            elements at the ends; ``'circular'``: the elements of the opposite end.
+        value: the constant. None means zero.
 
     Raises:
-        RuntimeError: for paddings that are no pairs, more than the input has axes for, too large for it, or take away
-            more than there is; a value for another mode than ``'constant'``, or one that the dtype cannot hold.
-        NotImplementedError: for an unknown mode, or a mode that does not pad so many axes of such an input.
-        TypeError: for paddings that are not ints, and a value that is no number.
+        RuntimeError: for paddings that are not pairs, more pairs than axes, or paddings too large for the input; for a
+            value with another mode than ``'constant'``, or a value that the dtype cannot represent.
+        NotImplementedError: for an unknown mode, or a rank or number of padded axes that the mode does not support.
+        TypeError: for paddings that are not ints, and a value that is not a number.
 
     See `torch.nn.functional.pad <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pad.html>`_.
 
@@ -64,32 +64,32 @@ def pad(
     if mode not in _REPEATING:
         raise NotImplementedError(f"pad: mode must be one of {['constant', *_REPEATING]}, got {mode!r}")
     if value is not None and value != 0:
-        raise RuntimeError(f"pad: mode {mode!r} takes no value, got {value!r}")
+        raise RuntimeError(f"pad: mode {mode!r} does not support value, got {value!r}")
     if not 1 <= n <= 3 or input.ndim not in (n + 1, n + 2):
         raise NotImplementedError(
-            f"pad: mode {mode!r} pads the last one, two or three axes and leaves one or two as they are, "
+            f"pad: mode {mode!r} pads the last one, two or three axes, after one or two axes that are not padded, "
             f"got pad {sizes} for a {input.ndim}D input of shape {input.shape}"
         )
-    if mode == "replicate" or (mode == "reflect" and n < 3):  # torch.autocast's list
+    if mode == "replicate" or (mode == "reflect" and n < 3):  # torch.autocast computes these modes in float32
         (input,) = widen_operands(input)
     return _repeat(input, pads, n, mode)
 
 
 def _repeat(input: jax.Array, pads: Pads, n: int, mode: str) -> jax.Array:
-    """Torch reflects and replicates the input and then crops, but crops before it wraps around."""
+    """Pad by repetition. As in torch, reflection and replication pad before they crop; circular padding crops first."""
     if mode == "circular":
         _check_cropping(input, pads, mode)
         input, pads = _crop(input, pads), _positive(pads)
     elif 0 in input.shape[input.ndim - n - 1 :]:
-        raise RuntimeError(f"pad: mode {mode!r} takes no input of size zero but for the batch, got {input.shape}")
+        raise RuntimeError(f"pad: mode {mode!r} does not support empty axes other than the batch, got {input.shape}")
     limits = {"reflect": -1, "circular": 0}
     output = [size + sum(ends) for size, ends in zip(input.shape[-n:], pads[-n:], strict=True)]
     for size, ends in zip(input.shape[-n:], pads[-n:], strict=True):
         too_large = mode in limits and max(ends) > size + limits[mode]
-        # Some axes of the output, but not all, may have no elements.
+        # The output may have no elements along some axes, but not along all.
         if too_large or (mode != "circular" and (size + sum(ends) < 0 or max(output) < 1)):
             raise RuntimeError(
-                f"pad: the {mode} padding {ends} of an axis of size {size} is too large or takes too much away "
+                f"pad: the {mode} padding {ends} of an axis of size {size} is too large, or removes too many elements "
                 f"(input of shape {input.shape}, padding of all axes {pads})"
             )
     maps = tuple(
@@ -117,13 +117,13 @@ def _check_cropping(input: jax.Array, pads: Pads, mode: str) -> None:
     for size, (before, after) in zip(input.shape, pads, strict=True):
         if size + min(before, 0) + min(after, 0) < 0:
             raise RuntimeError(
-                f"pad: the {mode} padding {(before, after)} takes more than there is from an axis of size {size} "
+                f"pad: the {mode} padding {(before, after)} removes more elements than an axis of size {size} has "
                 f"(input of shape {input.shape})"
             )
 
 
 def _fill(value: ArrayLike, dtype: jnp.dtype) -> jax.Array:
-    """The value in the input's dtype: cut to an integer if that is one, and refused if it is beyond its range."""
+    """Convert the value to the input's dtype: truncate for integer dtypes, and raise if out of range."""
     if isinstance(value, jax.Array):
         return value.astype(dtype)
     if isinstance(value, (str, complex)) or jnp.ndim(value) > 0:
@@ -133,5 +133,5 @@ def _fill(value: ArrayLike, dtype: jnp.dtype) -> jax.Array:
     if is_integer or (jnp.issubdtype(dtype, jnp.inexact) and math.isfinite(number)):
         info = jnp.iinfo(dtype) if is_integer else jnp.finfo(dtype)
         if not float(info.min) <= number <= float(info.max):
-            raise RuntimeError(f"pad: the value {value!r} is beyond the range of the input's dtype {dtype}")
+            raise RuntimeError(f"pad: the value {value!r} is out of the range of the input's dtype {dtype}")
     return jnp.asarray(np.asarray(number).astype(dtype))

@@ -1,4 +1,4 @@
-"""Maxima and means of windows."""
+"""Max and average pooling."""
 
 import functools
 from typing import Any
@@ -11,20 +11,20 @@ from jaxtyping import Array, Int, Real
 from flaxnets import kernels
 from flaxnets.kernels.windows import Windows, larger
 from flaxnets.nn._arguments import check_ndim
-from flaxnets.nn.functional._windows import Size, added, lowest, places, reduce_windows, windows_of
+from flaxnets.nn.functional._windows import Size, added, flat_indices, lowest, reduce_windows, windows_of
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 @functools.partial(jax.jit, static_argnums=1)  # see _windows.reduce_windows
 def _maxima(x: jax.Array, windows: Windows) -> jax.Array:
-    form = kernels.default_max_pool_form(x, windows, is_differentiated=False)
-    return form(x) if form else _reduced(x, windows)
+    implementation = kernels.default_max_pool_form(x, windows, is_differentiated=False)
+    return implementation(x) if implementation else _reduced(x, windows)
 
 
 @_maxima.defjvp
 def _maxima_jvp(windows: Windows, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    form = kernels.default_max_pool_form(primals[0], windows, is_differentiated=True)
-    return jax.jvp(form or functools.partial(_reduced, windows=windows), primals, tangents)
+    implementation = kernels.default_max_pool_form(primals[0], windows, is_differentiated=True)
+    return jax.jvp(implementation or functools.partial(_reduced, windows=windows), primals, tangents)
 
 
 def _reduced(x: jax.Array, windows: Windows) -> jax.Array:
@@ -38,12 +38,12 @@ def _max_pool(
     input = jnp.asarray(input)
     windows = windows_of(input, n, f"max_pool{n}d", kernel_size, stride, padding, dilation, ceil_mode)
     fill = lowest(input.dtype)
-    form = kernels.max_pool_form(input, windows)
-    if form is not None:
-        return form(input, return_indices=return_indices)
+    implementation = kernels.max_pool_form(input, windows)
+    if implementation is not None:
+        return implementation(input, return_indices=return_indices)
     if not return_indices:
         return _maxima(input, windows)
-    return reduce_windows((input, places(input, n)), windows, (fill, 0), larger)
+    return reduce_windows((input, flat_indices(input, n)), windows, (fill, 0), larger)
 
 
 def max_pool1d(
@@ -55,22 +55,22 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """Take the maximum of each window.
+    """Max pooling of sequences.
 
-    With ``return_indices`` the result is a pair: the maxima ``(*n, c, w_out)`` and where in the input each was.
-    Among equal ones the first wins, and gets the whole gradient.
+    With ``return_indices`` the result is a pair: the maxima ``(*n, c, w_out)`` and their indices in the input. If
+    elements tie, the first one gets the whole gradient.
 
     Args:
         input: sequences ``(N, C, W)`` or ``(C, W)``.
-        kernel_size: size of the window, one int or one for each spatial axis.
+        kernel_size: size of the window: one int, or one int per spatial axis.
         stride: step of the window. Default: ``kernel_size``.
-        padding: elements of minus infinity added on both sides, at most half the window.
+        padding: elements of minus infinity added on both sides; at most half the window.
         dilation: distance between the window's elements.
         ceil_mode: whether the last window may extend past the end of the input.
-        return_indices: whether to return the places too.
+        return_indices: whether to also return the indices.
 
     Raises:
-        RuntimeError: for an input of the wrong rank, with no channel, or smaller than the window; for a size that is
+        RuntimeError: for an input of the wrong rank, without channels, or smaller than the window; for a size that is
             not positive, or a padding of more than half the window.
         TypeError: for a size that is not an int.
         NotImplementedError: for a complex or boolean input.
@@ -93,7 +93,7 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """Take the maximum of each window of images; as :func:`max_pool1d`, with places as ``row * W + column``.
+    """Max pooling of images, like :func:`max_pool1d`; indices are ``row * W + column``.
 
     See `torch.nn.functional.max_pool2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool2d.html>`_.
@@ -113,7 +113,7 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """Take the maximum of each window of volumes; as :func:`max_pool1d`, with places counted in reading order.
+    """Max pooling of volumes, like :func:`max_pool1d`; indices are row-major.
 
     See `torch.nn.functional.max_pool3d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool3d.html>`_.
@@ -133,7 +133,7 @@ def max_pool1d_with_indices(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> tuple[Real[Array, "*n c w_out"], Int[Array, "*n c w_out"]]:
-    """As :func:`max_pool1d` with ``return_indices=True``, whatever is given for that.
+    """:func:`max_pool1d` with ``return_indices=True``; ignores the argument.
 
     >>> [part.tolist() for part in max_pool1d_with_indices(jnp.array([[1.0, 5.0, 2.0, 0.0]]), 2)]
     [[[5.0, 2.0]], [[1, 2]]]
@@ -150,7 +150,7 @@ def max_pool2d_with_indices(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> tuple[Real[Array, "*n c h_out w_out"], Int[Array, "*n c h_out w_out"]]:
-    """As :func:`max_pool2d` with ``return_indices=True``, whatever is given for that.
+    """:func:`max_pool2d` with ``return_indices=True``; ignores the argument.
 
     >>> max_pool2d_with_indices(jnp.arange(16.0).reshape(1, 4, 4), 2)[1].tolist()
     [[[5, 7], [13, 15]]]
@@ -167,7 +167,7 @@ def max_pool3d_with_indices(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> tuple[Real[Array, "*n c d_out h_out w_out"], Int[Array, "*n c d_out h_out w_out"]]:
-    """As :func:`max_pool3d` with ``return_indices=True``, whatever is given for that.
+    """:func:`max_pool3d` with ``return_indices=True``; ignores the argument.
 
     >>> max_pool3d_with_indices(jnp.arange(8.0).reshape(1, 2, 2, 2), 2)[1].tolist()
     [[[[7]]]]
@@ -180,11 +180,11 @@ def _avg_pool(
     count_include_pad: bool, divisor_override: int | None = None,
 ) -> jax.Array:  # fmt: skip
     input, name = jnp.asarray(input), f"avg_pool{n}d"
-    if n == 2:  # torch's choice
+    if n == 2:  # as in torch
         check_ndim(input, (3, 4), name, IndexError if input.ndim < 3 else RuntimeError)
     windows = windows_of(input, n, name, kernel_size, stride, padding, 1, ceil_mode)
     if n == 3 and any(size < kernel for size, kernel in zip(windows.size, windows.kernel, strict=True)):
-        raise RuntimeError(  # torch's choice: in three dimensions the padding does not count
+        raise RuntimeError(  # as in torch, three dimensions ignore the padding
             f"{name}: the window {windows.kernel} is larger than the input of shape {input.shape}"
         )
     if divisor_override == 0:
@@ -194,8 +194,8 @@ def _avg_pool(
     divisor = windows.counts(count_include_pad) if divisor_override is None else divisor_override
     wide = jnp.promote_types(input.dtype, jnp.float32) if jnp.issubdtype(input.dtype, jnp.floating) else input.dtype
     x = input.astype(wide)
-    form = kernels.sum_pool_form(x, windows)
-    total = form(x) if form else reduce_windows((x,), windows, (0,), added)[0]
+    implementation = kernels.sum_pool_form(x, windows)
+    total = implementation(x) if implementation else reduce_windows((x,), windows, (0,), added)[0]
     return jax.lax.div(total, jnp.broadcast_to(jnp.asarray(divisor, wide), total.shape)).astype(input.dtype)
 
 
@@ -207,15 +207,15 @@ def avg_pool1d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Real[Array, "*n c w_out"]:
-    """Take the mean of each window; of integers, without the fraction.
+    """Average pooling of sequences; means of integers are truncated.
 
     Args:
         input: sequences ``(N, C, W)`` or ``(C, W)``.
-        kernel_size: size of the window, one int or one for each spatial axis.
+        kernel_size: size of the window: one int, or one int per spatial axis.
         stride: step of the window. Default: ``kernel_size``.
-        padding: zeros added on both sides, at most half the window.
+        padding: zeros added on both sides; at most half the window.
         ceil_mode: whether the last window may extend past the end of the input.
-        count_include_pad: whether the added zeros count as elements.
+        count_include_pad: whether the padding counts as elements of the mean.
 
     Raises:
         RuntimeError, TypeError, NotImplementedError: as :func:`max_pool1d`.
@@ -238,12 +238,12 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Real[Array, "*n c h_out w_out"]:
-    """Take the mean of each window of images; as :func:`avg_pool1d`.
+    """Average pooling of images, like :func:`avg_pool1d`.
 
-    ``divisor_override`` is what to divide each sum by, instead of the number of elements.
+    ``divisor_override`` replaces the number of elements as the divisor of each sum.
 
     Raises:
-        RuntimeError: also for a divisor of 0.
+        RuntimeError: as :func:`avg_pool1d`, and for a divisor of 0.
         IndexError: for an input of fewer than three axes.
 
     See `torch.nn.functional.avg_pool2d
@@ -264,9 +264,9 @@ def avg_pool3d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Real[Array, "*n c d_out h_out w_out"]:
-    """Take the mean of each window of volumes; as :func:`avg_pool2d`, with RuntimeError for every wrong rank.
+    """Average pooling of volumes, like :func:`avg_pool2d`, but every wrong rank raises RuntimeError.
 
-    The window must not be larger than the input, padding and ``ceil_mode`` apart.
+    The window must not be larger than the input; padding and ``ceil_mode`` do not extend the limit.
 
     See `torch.nn.functional.avg_pool3d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.avg_pool3d.html>`_.

@@ -1,4 +1,4 @@
-"""Rectifiers: the identity above zero, and something flatter below."""
+"""Rectifier functions: ReLU and its variants."""
 
 import math
 
@@ -10,7 +10,7 @@ from flaxnets.autocast import cast_operands
 from flaxnets.nn._arguments import along, as_float_like
 from flaxnets.nn.functional._elementwise import as_floating, as_ordered, computed_wide
 
-# The fixed point of selu has mean 0 and variance 1 with these.
+# With these constants, the fixed point of SELU has mean 0 and variance 1.
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
@@ -19,7 +19,7 @@ def _relu(x: jax.Array) -> jax.Array:
     return jnp.maximum(x, 0)
 
 
-# NaN passes the gradient on, as in torch.
+# As in torch, NaN passes the gradient on.
 _relu.defjvps(lambda tangent, output, x: jnp.where(x <= 0, 0, tangent))
 
 
@@ -41,9 +41,9 @@ def relu(input: Real[Array, "*shape"], inplace: bool = False) -> Real[Array, "*s
 def threshold(
     input: Real[Array, "*shape"], threshold: float, value: float, inplace: bool = False
 ) -> Real[Array, "*shape"]:
-    """Return the input where it is above ``threshold``, and elsewhere ``value``.
+    """Return the input where it is above ``threshold``, and ``value`` elsewhere.
 
-    Integers are compared with, and become, the two numbers without their fractions.
+    For integer inputs, the fractions of ``threshold`` and ``value`` are dropped.
 
     Raises:
         NotImplementedError: for booleans and complex numbers.
@@ -66,7 +66,7 @@ def threshold(
 def leaky_relu(
     input: Float[Array, "*shape"], negative_slope: float = 0.01, inplace: bool = False
 ) -> Float[Array, "*shape"]:
-    """Return the input where it is positive, and elsewhere ``negative_slope`` times it; so at 0 for the gradient.
+    """Multiply elements that are not positive by ``negative_slope``, which is also the gradient at 0.
 
     Raises:
         NotImplementedError: for a non-floating-point input.
@@ -81,14 +81,14 @@ def leaky_relu(
 
 
 def prelu(input: Float[Array, "*shape"], weight: Float[Array, "..."]) -> Float[Array, "*shape"]:
-    """Return the input where it is positive, and elsewhere a learned slope times it.
+    """Multiply elements that are not positive by a learned slope.
 
     Args:
         input: of any shape.
-        weight: one slope, or one for each channel, which is axis 1 of the input.
+        weight: one slope, or one slope per channel (axis 1 of the input).
 
     Raises:
-        RuntimeError: for a weight that does not fit, or of another dtype.
+        RuntimeError: for a weight of the wrong size or dtype.
         NotImplementedError: for a non-floating-point input.
 
     See "Delving deep into rectifiers" (arXiv:1502.01852) and `torch.nn.functional.prelu
@@ -114,7 +114,7 @@ def prelu(input: Float[Array, "*shape"], weight: Float[Array, "..."]) -> Float[A
 @computed_wide()
 def _prelu(input: jax.Array, slopes: jax.Array) -> jax.Array:
     positive = input > 0
-    # An infinite input must not reach the gradient of the slope where the slope does not act.
+    # Where the slope is unused, an infinite input must not reach the slope's gradient.
     return jnp.where(positive, input, slopes.astype(input.dtype) * jnp.where(positive, 0, input))
 
 
@@ -129,20 +129,20 @@ def rrelu(
     key: jax.Array | None = None,
     samples: Float[Array, "..."] | None = None,
 ) -> Float[Array, "*shape"]:
-    """Return the input where it is positive, and elsewhere a slope times it, drawn for each element in training.
+    """Multiply elements that are not positive by a slope, which training mode draws at random for each element.
 
     Args:
         input: of any shape.
         lower: the smallest slope.
         upper: the largest slope.
-        training: the slope is ``(lower + upper) / 2`` if False.
-        inplace: has no effect; arrays do not change.
-        key: the random key that the slopes are drawn with.
-        samples: the slopes, instead of drawing; of a shape that broadcasts to the input's.
+        training: if False, the slope is ``(lower + upper) / 2``.
+        inplace: no effect: JAX arrays are immutable.
+        key: random key for the slopes.
+        samples: the slopes, instead of drawn ones; broadcasts to the input's shape.
 
     Raises:
-        RuntimeError: for bounds that are not finite, or in the wrong order.
-        ValueError: in training, if neither ``key`` nor ``samples`` is there to decide.
+        RuntimeError: for bounds that are not finite, or ``lower`` above ``upper``.
+        ValueError: in training mode, for neither ``key`` nor ``samples``.
         NotImplementedError: for a non-floating-point input.
 
     See "Empirical evaluation of rectified activations in convolution network" (arXiv:1505.00853) and
@@ -152,12 +152,12 @@ def rrelu(
     [-0.5, 2.0]
     """
     if not (math.isfinite(lower) and math.isfinite(upper) and lower <= upper):
-        raise RuntimeError(f"rrelu: expected finite bounds, the lower first, got lower={lower} and upper={upper}")
+        raise RuntimeError(f"rrelu: expected finite bounds with lower <= upper, got lower={lower} and upper={upper}")
     if not training:
         return leaky_relu(input, (lower + upper) / 2)
     if samples is None:
         if key is None:
-            raise ValueError("rrelu: give a random key, or samples of the slopes")
+            raise ValueError("rrelu: expected a random key or samples of the slopes, got neither. Fix: pass key")
         samples = jax.random.uniform(key, input.shape, input.dtype, lower, upper)
     slopes = jnp.broadcast_to(jnp.asarray(samples, input.dtype), input.shape)
     return jnp.where(input > 0, input, input * slopes)
@@ -168,7 +168,7 @@ def _expm1(x: jax.Array) -> jax.Array:
     return jnp.expm1(x)
 
 
-# JAX takes expm1(x) + 1, which loses all digits where x is very negative.
+# JAX computes expm1(x) + 1, which loses all digits for very negative x.
 _expm1.defjvps(lambda tangent, output, x: tangent * jnp.exp(x))
 
 
@@ -180,7 +180,7 @@ def _exponential(input: jax.Array, alpha: float, scale: float = 1.0, input_scale
 
 @computed_wide()
 def elu(input: Float[Array, "*shape"], alpha: float = 1.0, inplace: bool = False) -> Float[Array, "*shape"]:
-    """Return the input where it is positive, and elsewhere ``alpha * (exp(input) - 1)``; the gradient at 0 is alpha.
+    """Apply ``alpha * (exp(input) - 1)`` to elements that are not positive; the gradient at 0 is ``alpha``.
 
     Raises:
         NotImplementedError: for a non-floating-point input.
@@ -196,7 +196,7 @@ def elu(input: Float[Array, "*shape"], alpha: float = 1.0, inplace: bool = False
 
 @computed_wide()
 def selu(input: Float[Array, "*shape"], inplace: bool = False) -> Float[Array, "*shape"]:
-    """Return a scaled :func:`elu` that keeps mean 0 and variance 1.
+    """Return a scaled :func:`elu`, whose constants preserve mean 0 and variance 1.
 
     Raises:
         NotImplementedError: for a non-floating-point input.
@@ -212,7 +212,7 @@ def selu(input: Float[Array, "*shape"], inplace: bool = False) -> Float[Array, "
 
 @computed_wide()
 def celu(input: Float[Array, "*shape"], alpha: float = 1.0, inplace: bool = False) -> Float[Array, "*shape"]:
-    """Return the input where it is positive, and elsewhere ``alpha * (exp(input / alpha) - 1)``.
+    """Apply ``alpha * (exp(input / alpha) - 1)`` to elements that are not positive.
 
     Raises:
         RuntimeError: if ``alpha`` is 0.

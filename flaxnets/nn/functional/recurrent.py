@@ -1,4 +1,4 @@
-"""Recurrent layers: one layer of any kind scanned over time, and several on top of each other."""
+"""Recurrent layers: scan one layer over time, and stack several layers."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -58,7 +58,7 @@ def scan_layers(
     batch_first: bool = False,
     between: Callable[[jax.Array, int], jax.Array] = lambda output, gap: output,
 ) -> tuple[Float[Array, "... d_out"] | PaddedSequence, State]:
-    """Run all layers, each in all its directions, the second of which goes from the last step to the first.
+    """Run all layers in all directions; the second direction runs from the last step to the first.
 
     Args:
         layer: what errors call the caller.
@@ -72,11 +72,11 @@ def scan_layers(
         between: maps a layer's output ``(T, N, ...)``, and the layer's number, to the input of the next layer.
 
     Returns:
-        The last layer's outputs, its directions joined, and the state after the last step.
+        The last layer's outputs, with its directions concatenated, and the state after the last step.
 
     Raises:
         ValueError: for an input of the wrong rank or dtype.
-        RuntimeError: for an input or a state that does not fit, or a sequence of no steps.
+        RuntimeError: for an input or a state of the wrong size, or a sequence of no steps.
         NotImplementedError: for a packed sequence of torch.
 
     >>> from flaxnets.nn.functional.recurrent_steps import RECURRENCES
@@ -124,7 +124,7 @@ def _scan_time_first(
         if number > 0:
             input = between(input, number - 1)
         outputs = []
-        for reverse, own in enumerate(directions):
+        for reverse, direction_weights in enumerate(directions):
             first = tuple(array[len(finals)] for array in state)
             if lengths is None:
                 output, final = _run_direction(recurrence, input, first, own, bool(reverse))
@@ -151,7 +151,7 @@ def _run_direction(
 def _run_padded(
     recurrence: Recurrence, input: PaddedSequence, state: State, weights: LayerWeights, reverse: bool
 ) -> tuple[jax.Array, State]:
-    """One direction over sequences of several lengths; the state stays as it was at the end of each."""
+    """Run one direction over padded sequences; after its end, a sequence's state stays unchanged."""
     mask = input.mask[..., None]
     data = input.reversed().data if reverse else input.data
 
@@ -188,11 +188,11 @@ def _initial_state(
     if hx is None:
         return tuple(jnp.zeros(shape, input.dtype) for shape in shapes.values())
     state = tuple(map(jnp.asarray, hx))
-    found = [(array.shape, array.dtype) for array in state]
-    if found != [(shape, input.dtype) for shape in shapes.values()]:
+    actual = [(array.shape, array.dtype) for array in state]
+    if actual != [(shape, input.dtype) for shape in shapes.values()]:
         expected = " and ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise RuntimeError(
             f"{layer}: for an input of shape {input.shape} and dtype {input.dtype} the state must be {expected} of the "
-            f"same dtype, got {' and '.join(f'{shape} of dtype {dtype}' for shape, dtype in found)}"
+            f"same dtype, got {' and '.join(f'{shape} of dtype {dtype}' for shape, dtype in actual)}"
         )
     return state

@@ -16,7 +16,7 @@ from flaxnets.nn.functional.rectifier import relu
 
 
 class LayerWeights(NamedTuple):
-    """The weights of one direction of one layer, under torch's names and in torch's order."""
+    """The weights of one direction of one layer, with torch's names and in torch's order."""
 
     weight_ih: Float[Array, "gates in"]
     weight_hh: Float[Array, "gates out"]
@@ -105,7 +105,7 @@ def step_once(
     hx: Sequence[Float[Array, "..."]] | None,
     weights: LayerWeights,
 ) -> State:
-    """Take one step, from zeros if no state is given.
+    """Run one step; the state defaults to zeros.
 
     Args:
         layer: name of the caller, for errors.

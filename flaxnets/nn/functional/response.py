@@ -1,4 +1,4 @@
-"""Normalisation of each channel by its neighbours."""
+"""Local response normalisation."""
 
 import functools
 
@@ -15,13 +15,13 @@ def local_response_norm(
 ) -> Float[Array, "n c *spatial"]:
     """Divide by ``(k + alpha * s) ** beta``, where ``s`` is the mean square of ``size`` neighbouring channels.
 
-    Channels outside count as zeros; of an even number of neighbours the odd one is below.
+    Channels outside count as zeros. For an even ``size``, the window has one more channel below than above.
 
     Raises:
         ValueError: if the input has fewer than three axes.
         RuntimeError: if ``size`` is not positive.
         TypeError: if ``size`` is not an int.
-        NotImplementedError: if the input is not of floating-point numbers.
+        NotImplementedError: for a non-floating-point input.
 
     See "ImageNet classification with deep convolutional neural networks" (2012) and
     `torch.nn.functional.local_response_norm
@@ -52,13 +52,13 @@ def local_response_norm(
 
 
 def _shifted(x: jax.Array, by: int) -> jax.Array:
-    """Channel ``c + by`` at ``c``, zeros where there is none."""
+    """Return the array with channel ``c + by`` at position ``c``, and zeros where there is none."""
     by = max(-x.shape[1], min(by, x.shape[1]))
     return jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (-by, by, 0), (0, 0, 0), (0, 0, 0)])
 
 
 def _running_sums(entering: jax.Array, leaving: jax.Array, first: int, later: int) -> jax.Array:
-    """Sum over a window that starts with ``first`` channels, and leaves each ``later`` steps after its own."""
+    """Sum over a running window that starts with ``first`` channels; each channel leaves ``later`` steps afterwards."""
     changes = _shifted(entering, first - 1).at[:, 0].set(entering[:, :first].sum(1))
     return jnp.cumsum(changes - _shifted(leaving, -later), 1)
 
@@ -82,7 +82,7 @@ def _cross_map_backward(
     x, output, scale = saved
     before = size - size // 2
     if before >= size:
-        raise RuntimeError(f"CrossMapLRN2d: torch has no gradient for size={size}; use LocalResponseNorm")
+        raise RuntimeError(f"CrossMapLRN2d: torch has no gradient for size={size}. Fix: use LocalResponseNorm")
     ratio = gradient * output / scale
     sums = _running_sums(ratio, ratio, size - before, before + 1)
     return (scale**-beta * gradient - 2 * alpha * beta / size * x * sums,)
@@ -92,7 +92,7 @@ _cross_map.defvjp(_cross_map_forward, _cross_map_backward)
 
 
 def cross_map_lrn2d(input: Float[Array, "n c h w"], size: int, alpha: float, beta: float, k: float | int) -> jax.Array:
-    """What :class:`flaxnets.nn.CrossMapLRN2d` computes."""
+    """Implementation of :class:`flaxnets.nn.CrossMapLRN2d`."""
     input = jnp.asarray(input)
     if input.ndim != 4:
         raise ValueError(f"CrossMapLRN2d: expected 4D input, got {input.ndim}D input of shape {input.shape}")

@@ -1,4 +1,4 @@
-"""Softmax and its kin."""
+"""Softmax, log-softmax, softmin and Gumbel-softmax."""
 
 import warnings
 
@@ -13,7 +13,7 @@ from flaxnets.nn.functional._elementwise import as_floating, resolve_dim
 
 def _implicit_dim(name: str, ndim: int, stacklevel: int) -> int:
     dim = 0 if ndim in (0, 1, 3) else 1
-    message = f"{name}: the choice of dim={dim} for an input of {ndim} axes is deprecated; say which dim is meant"
+    message = f"{name}: the implicit dim={dim} for an input of {ndim} axes is deprecated. Fix: pass dim"
     warnings.warn(message, UserWarning, stacklevel=stacklevel)
     return dim
 
@@ -21,26 +21,26 @@ def _implicit_dim(name: str, ndim: int, stacklevel: int) -> int:
 def _normalized(input: jax.Array, dim: int, dtype: DTypeLike | None, log: bool, name: str) -> jax.Array:
     array = as_floating(input if dtype is None else input.astype(dtype), name)
     axis = resolve_dim(dim, array.ndim, name)
-    # Sums of half precision are taken in float32, as torch takes them.
+    # Torch sums half precision in float32.
     wide = jnp.atleast_1d(array.astype(jnp.promote_types(array.dtype, jnp.float32)))
-    form = kernels.softmax_form(wide, axis, log)
-    output = form(wide) if form else (jax.nn.log_softmax if log else jax.nn.softmax)(wide, axis)
+    implementation = kernels.softmax_form(wide, axis, log)
+    output = implementation(wide) if implementation else (jax.nn.log_softmax if log else jax.nn.softmax)(wide, axis)
     return output.reshape(array.shape).astype(array.dtype)
 
 
 def softmax(
     input: Shaped[Array, "*shape"], dim: int | None = None, _stacklevel: int = 3, dtype: DTypeLike | None = None
 ) -> Float[Array, "*shape"]:
-    """Return ``exp(input)``, divided by its sum along the axis ``dim``.
+    """Return ``exp(input)`` divided by its sum along the axis ``dim``.
 
     Args:
         input: of any shape.
-        dim: the axis; if not given, 0 for inputs of 0, 1 or 3 axes and 1 for others, with a warning.
-        _stacklevel: which caller such a warning is about.
-        dtype: what the input is cast to first, and the dtype of the result.
+        dim: the axis. None means 0 for inputs of 0, 1 or 3 axes and 1 for others, with a warning.
+        _stacklevel: stack level of the warning.
+        dtype: dtype that the input is cast to first, and dtype of the result.
 
     Raises:
-        IndexError: for an axis that the input does not have.
+        IndexError: for an axis that the input lacks.
         TypeError: for an axis that is not an integer.
         NotImplementedError: for an input, or a ``dtype``, that is not floating-point.
 
@@ -61,7 +61,7 @@ def softmin(
     """Return :func:`softmax` of the negated input; arguments and errors are the same.
 
     Raises:
-        RuntimeError: for booleans, which have no negative.
+        RuntimeError: for booleans, which cannot be negated.
 
     See `torch.nn.functional.softmin
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.softmin.html>`_.
@@ -106,17 +106,17 @@ def gumbel_softmax(
 
     Args:
         logits: unnormalised log-probabilities.
-        tau: the temperature; a small one gives nearly one-hot vectors.
-        hard: whether the result is one-hot, with the gradient of the soft one.
-        eps: has no use any more.
+        tau: the temperature. Small values give nearly one-hot vectors.
+        hard: whether the result is one-hot, with the gradient of the soft result.
+        eps: deprecated, no effect.
         dim: the axis of the categories.
-        key: the random key that the noise is drawn with.
-        noise: draws of the standard Gumbel distribution, instead of drawing.
+        key: random key for the noise.
+        noise: samples of the standard Gumbel distribution, instead of drawn ones.
 
     Raises:
-        IndexError: for an axis that the input does not have, or with ``hard`` one of size 0.
+        IndexError: for an axis that the input lacks, or, with ``hard``, an axis of size 0.
         RuntimeError: for logits that are not floating-point.
-        ValueError: if neither ``key`` nor ``noise`` is there to decide.
+        ValueError: for neither ``key`` nor ``noise``.
 
     See "Categorical reparameterization with Gumbel-softmax" (arXiv:1611.01144) and `torch.nn.functional.gumbel_softmax
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.gumbel_softmax.html>`_.
@@ -131,7 +131,7 @@ def gumbel_softmax(
         warnings.warn(f"gumbel_softmax: eps is deprecated and has no effect, got {eps}", UserWarning, stacklevel=2)
     if noise is None:
         if key is None:
-            raise ValueError("gumbel_softmax: give a random key, or the noise")
+            raise ValueError("gumbel_softmax: expected a random key or noise, got neither. Fix: pass key")
         noise = jax.random.gumbel(key, logits.shape, jnp.promote_types(logits.dtype, jnp.float32))
     soft = softmax((logits + jnp.asarray(noise, logits.dtype)) / tau, dim)
     if not hard:

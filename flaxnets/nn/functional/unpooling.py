@@ -1,4 +1,4 @@
-"""Maxima put back to where a max-pooling found them."""
+"""Max unpooling: write maxima to the indices where a max pooling read them."""
 
 import functools
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def _scatter(rows: jax.Array, indices: jax.Array, length: int) -> Any:
     return jnp.zeros((rows.shape[0], length), rows.dtype).at[numbers, indices]
 
 
-# JAX would give the gradient of a place to the one value that it holds; torch gives it to all that were put there.
+# JAX gives the gradient to the one value that the output holds; torch gives it to all values written there.
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _place(rows: jax.Array, indices: jax.Array, length: int) -> jax.Array:
     return _scatter(rows, indices, length).set(rows, mode="drop", wrap_negative_indices=False)
@@ -40,17 +40,17 @@ def _unpooled_size(
     if output_size is not None:
         if not isinstance(output_size, Sequence):
             raise TypeError(f"{name}: output_size must be a sequence, got {output_size!r}")
-        given = tuple(output_size)[2:] if len(output_size) == n + 2 else tuple(output_size)
-        if len(given) != n:
+        requested = tuple(output_size)[2:] if len(output_size) == n + 2 else tuple(output_size)
+        if len(requested) != n:
             raise ValueError(f"{name}: output_size must have {n} or {n + 2} elements, got {output_size!r}")
         if any(
-            not default - step < wanted < default + step
-            for wanted, default, step in zip(given, sizes, stride, strict=True)
+            not default - step < length < default + step
+            for length, default, step in zip(requested, sizes, stride, strict=True)
         ):
             raise ValueError(
                 f"{name}: output_size must be less than a stride {tuple(stride)} away from {sizes}, got {output_size!r}"
             )
-        sizes = to_sizes(given, n, "output_size", name)
+        sizes = to_sizes(requested, n, "output_size", name)
     if min(sizes) < 0:
         raise ValueError(f"{name}: the output_size must not be negative, got {sizes}")
     return sizes
@@ -58,13 +58,13 @@ def _unpooled_size(
 
 def _check_indices(indices: jax.Array, input: jax.Array, sizes: tuple[int, ...], name: str) -> None:
     if not jnp.issubdtype(indices.dtype, jnp.integer):
-        raise RuntimeError(f"{name}: expected indices that are integers, got {indices.dtype}")
+        raise RuntimeError(f"{name}: expected integer indices, got {indices.dtype}")
     if indices.shape != input.shape:
         raise RuntimeError(f"{name}: expected indices of the input's shape {input.shape}, got {indices.shape}")
     volume = int(np.prod(sizes))
     if isinstance(indices, Tracer) or not indices.size or not volume:
         return
-    values = np.asarray(indices)  # JAX would trace even a constant here, under jit
+    values = np.asarray(indices)  # under jit, jax.numpy would trace even constants
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= volume:
         raise RuntimeError(
@@ -82,7 +82,7 @@ def _max_unpool(
     stride = kernel if stride is None else convert(stride, what="stride")
     check_ndim(input, (n + 1, n + 2), name, IndexError if input.ndim < n else RuntimeError)
     sizes = _unpooled_size(input.shape[-n:], kernel, stride, padding, output_size, name)
-    if n == 3 and min(stride) <= 0:  # torch looks at it only here
+    if n == 3 and min(stride) <= 0:  # torch checks the stride only in three dimensions
         raise RuntimeError(f"{name}: stride must be positive, got {stride}")
     check_dtype(input, (jnp.floating,), name)
     check_filled(input, 1, name)
@@ -100,23 +100,25 @@ def max_unpool1d(
     padding: Size = 0,
     output_size: Sequence[int] | None = None,
 ) -> Float[Array, "*n c w_out"]:
-    """Put maxima back to where :func:`max_pool1d` found them, with zeros elsewhere.
+    """Max unpooling: write the maxima of :func:`max_pool1d` to their indices, with zeros elsewhere.
 
-    Where several go to one place the last is there, on a GPU any; each of them gets the gradient, as in torch.
-    Under jit an index out of range cannot raise: its value goes nowhere.
+    If several maxima have the same index, the output has the last (on a GPU, any) of them, and each gets the gradient,
+    as in torch. Under ``jax.jit``, where values are unknown, an index out of range is dropped.
 
     Args:
         input: the maxima, ``(N, C, W)`` or ``(C, W)``.
-        indices: their places.
-        kernel_size: as it was for the pooling, and so are ``stride`` and ``padding``.
-        stride: the window's size if not given.
-        padding: what the output is smaller by on both sides.
-        output_size: the shape before the pooling, or its spatial part, where several lead to the input's.
+        indices: their indices.
+        kernel_size: the ``kernel_size`` of the pooling.
+        stride: the ``stride`` of the pooling. Default: ``kernel_size``.
+        padding: the ``padding`` of the pooling.
+        output_size: the shape before the pooling, or its spatial part. Default: the smallest size that the pooling
+            reduces to the input's.
 
     Raises:
-        ValueError: for an output size that is negative, of another length, or no size whose pooling has the input's.
-        RuntimeError: for an input of the wrong rank, indices of another shape, that are no integers, or out of range.
-        IndexError: for sizes of another length, or an input of far too few axes.
+        ValueError: for an ``output_size`` that is negative, of the wrong length, or one that no pooling reduces to the
+            input's size.
+        RuntimeError: for an input of the wrong rank, or indices of the wrong shape, not integers, or out of range.
+        IndexError: for sizes of the wrong length, or an input of far too few axes.
         TypeError: for a size that is not an int.
         NotImplementedError: for a non-floating-point input.
 
@@ -137,7 +139,7 @@ def max_unpool2d(
     padding: Size = 0,
     output_size: Sequence[int] | None = None,
 ) -> Float[Array, "*n c h_out w_out"]:
-    """Put maxima back to where :func:`max_pool2d` found them; as :func:`max_unpool1d`.
+    """Max unpooling of images: write the maxima of :func:`max_pool2d` to their indices, like :func:`max_unpool1d`.
 
     See `torch.nn.functional.max_unpool2d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_unpool2d.html>`_.
@@ -156,7 +158,7 @@ def max_unpool3d(
     padding: Size = 0,
     output_size: Sequence[int] | None = None,
 ) -> Float[Array, "*n c d_out h_out w_out"]:
-    """Put maxima back to where :func:`max_pool3d` found them; as :func:`max_unpool1d`, with a positive stride.
+    """Max unpooling of volumes, like :func:`max_unpool1d`; the stride must be positive.
 
     See `torch.nn.functional.max_unpool3d
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_unpool3d.html>`_.

@@ -1,4 +1,4 @@
-"""Moving elements between channels and pixels, and among channels."""
+"""Pixel shuffle, pixel unshuffle and channel shuffle."""
 
 import math
 
@@ -22,7 +22,7 @@ def _image(name: str, what: str, factor: int, input: jax.Array) -> jax.Array:
 
 
 def pixel_shuffle(input: Shaped[Array, "*n c h w"], upscale_factor: int) -> Shaped[Array, "*n c_out h_out w_out"]:
-    """Make ``r**2`` channels the ``(r, r)`` pixels of one: ``(..., C r**2, H, W)`` becomes ``(..., C, H r, W r)``.
+    """Move channels to pixels: ``(..., C r**2, H, W)`` becomes ``(..., C, H r, W r)``.
 
     Raises:
         TypeError: for a factor that is not an int.
@@ -48,7 +48,7 @@ def pixel_shuffle(input: Shaped[Array, "*n c h w"], upscale_factor: int) -> Shap
 def pixel_unshuffle(input: Shaped[Array, "*n c h w"], downscale_factor: int) -> Shaped[Array, "*n c_out h_out w_out"]:
     """Undo :func:`pixel_shuffle`: ``(..., C, H r, W r)`` becomes ``(..., C r**2, H, W)``.
 
-    An empty input is returned unchanged, with its own shape, as torch does.
+    An empty input is returned with its shape unchanged, as in torch.
 
     Raises:
         TypeError: for a factor that is not an int.
@@ -76,10 +76,10 @@ def pixel_unshuffle(input: Shaped[Array, "*n c h w"], downscale_factor: int) -> 
 
 
 def channel_shuffle(input: Shaped[Array, "n c *spatial"], groups: int) -> Shaped[Array, "n c *spatial"]:
-    """Take the first channel of each group, then the second of each, and so on.
+    """Interleave the channel groups: first all groups' first channels, then their second channels, and so on.
 
     Raises:
-        TypeError: for groups that are no int.
+        TypeError: for groups that are not an int.
         RuntimeError: for groups that are not positive or do not divide the channels, or an input of fewer than three
             axes.
 
@@ -99,7 +99,7 @@ def channel_shuffle(input: Shaped[Array, "n c *spatial"], groups: int) -> Shaped
 
 
 def native_channel_shuffle(input: Shaped[Array, "n c *spatial"], groups: int) -> Shaped[Array, "n c *spatial"]:
-    """The same as :func:`channel_shuffle`, under the name of torch's kernel.
+    """:func:`channel_shuffle` under the name of torch's native kernel.
 
     See `torch.nn.functional.native_channel_shuffle
     <https://docs.pytorch.org/docs/stable/nn.functional.html>`_.
