@@ -139,10 +139,10 @@ REJECTED: list[Rejected] = rejected(
     ((), {}, changed(1, np.ones(7, np.int64)), "expected 6 targets in one axis, got 7"),
     ((), {}, changed(2, (7, 6)), "input_lengths must not be negative, and at most 6, got 7"),
     ((), {}, changed(2, (6, -1)), "got -1"),
-    ((), {}, changed(2, (6, 6, 6)), "input_lengths must be 2, one an example, got 3"),
+    ((), {}, changed(2, (6, 6, 6)), "expected 2 input_lengths, one per example, got 3"),
     ((), {}, changed(2, np.array([6, 6])), "both be arrays or both be tuples"),
     ((), {}, changed(2, 6), "both be arrays or both be tuples, got <class 'int'>"),
     ((), {}, changed(3, (3, -1)), "target_lengths must not be negative, got -1"),
-    ((), {}, changed(3, (3, 3, 3)), "target_lengths must be 2, one an example, got 3"),
+    ((), {}, changed(3, (3, 3, 3)), "expected 2 target_lengths, one per example, got 3"),
     ((), {}, lambda rng: (*PLAIN(rng)[:2], np.array([6.0, 6.0]), np.array([3.0, 3.0])), "must be integers, got float"),
 )

@@ -267,7 +267,7 @@ def test_dropout_of_channels_needs_channels():
             warnings.simplefilter("ignore")
             with pytest.raises(RuntimeError):
                 theirs(torch.ones(shape), training=True)
-            with pytest.raises(RuntimeError, match=r"an input of at least \d axes"):
+            with pytest.raises(RuntimeError, match=r"expected at least \d axes, got an input of shape"):
                 function(jnp.ones(shape), training=True, key=jax.random.key(0))
 
 

@@ -286,7 +286,7 @@ REJECTED: list[tuple[str, tuple[int, ...], str, dict[str, Any], str]] = [
       for kind in ("xavier", "kaiming") for law in ("uniform", "normal")),
     *((f"{kind}_{law}", (3, 2), dtype, {}, f"got {dtype}")
       for kind in ("xavier", "kaiming") for law in ("uniform", "normal") for dtype in WHOLE),
-    ("xavier_uniform", (3, 4), "float32", {"gain": -1.0}, "the lower first, got a=0.9"),
+    ("xavier_uniform", (3, 4), "float32", {"gain": -1.0}, "with a <= b, got a=0.9"),
     ("xavier_normal", (3, 4), "float32", {"gain": -1.0}, "must not be negative, got -0.5"),
     *((f"xavier_{law}", (0, 0), "float32", {}, r"for the shape \(0, 0\)") for law in ("uniform", "normal")),
     *((f"kaiming_{law}", (3, 4), "float32", {"mode": "fan"}, "got 'fan'") for law in ("uniform", "normal")),

@@ -1,9 +1,9 @@
-"""Initial values, whose distributions are those of ``torch.nn.init``.
+"""Initialisers with the distributions of ``torch.nn.init``.
 
-Every initialiser is a pure function of ``(key, shape, dtype)`` and of keyword arguments, and returns an array: torch's
-names without the underscore, as nothing works in place. Those that draw nothing take a key too and do not look at it
-(None will do), so that any can be passed where another is expected. Random numbers of half precision are drawn in
-float32 and rounded.
+Every initialiser is a pure function of ``(key, shape, dtype)`` and keyword arguments that returns an array. Names are
+torch's without the trailing underscore, because nothing is changed in place. Deterministic initialisers accept a key,
+too, and ignore it (None is fine), so that all initialisers are interchangeable. Half-precision random numbers are drawn
+in float32 and rounded.
 
 >>> import jax
 >>> for initialise in (zeros, normal, xavier_uniform):
@@ -32,7 +32,7 @@ def __getattr__(name: str) -> None:
     function = name.removesuffix("_")
     if function in globals() and not name.startswith("_"):
         raise AttributeError(
-            f"flaxnets.nn.init.{name}: arrays do not change in place. "
+            f"flaxnets.nn.init.{name}: JAX arrays are immutable. "
             f"Fix: weight.set_value(init.{function}(key, weight.shape, weight.dtype))",
             name=name,
         )

@@ -1,4 +1,4 @@
-"""Initial values that are not random."""
+"""Deterministic initialisers."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ Key = jax.Array | None
 def constant(
     key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, val: int | float | complex
 ) -> jax.Array:
-    """Return an array of one value; without its fraction if the dtype is of integers.
+    """Return an array filled with one value; integer dtypes drop its fraction.
 
     Raises:
-        RuntimeError: for a complex value and a dtype that is not.
+        RuntimeError: for a complex value and a dtype that is not complex.
 
     See `torch.nn.init.constant_ <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.constant_>`_.
 
@@ -24,7 +24,7 @@ def constant(
     [0.5, 0.5]
     """
     if isinstance(val, complex) and not jnp.issubdtype(dtype, jnp.complexfloating):
-        raise RuntimeError(f"constant: the complex value {val} does not fit the dtype {jnp.dtype(dtype)}")
+        raise RuntimeError(f"constant: the complex value {val} requires a complex dtype, got {jnp.dtype(dtype)}")
     return jnp.full(tuple(shape), val, dtype)
 
 
@@ -51,10 +51,10 @@ def ones(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> jax.
 
 
 def eye(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> jax.Array:
-    """Return the identity matrix, cut or filled with zeros to the shape.
+    """Return the identity matrix, truncated or padded with zeros to the shape.
 
     Raises:
-        ValueError: for a shape that is not of two axes.
+        ValueError: for a shape of other than two axes.
 
     See `torch.nn.init.eye_ <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.eye_>`_.
 
@@ -67,13 +67,13 @@ def eye(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> jax.A
 
 
 def dirac(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, groups: int = 1) -> jax.Array:
-    """Return a convolution's weight ``(out, in / groups, *kernel)`` that passes the channels on unchanged.
+    """Return a convolution weight ``(out, in / groups, *kernel)`` that passes channels through unchanged (Dirac delta).
 
-    As many channels as there are on both sides, in each group; the kernels are 1 in the middle.
+    Each group passes on as many channels as both sides have; their kernels are 1 at the centre and 0 elsewhere.
 
     Raises:
-        ValueError: for a shape that is not of 3, 4 or 5 axes, or groups that do not divide the first.
-        ZeroDivisionError: for no groups.
+        ValueError: for a shape of other than 3, 4 or 5 axes, or groups that do not divide the first axis.
+        ZeroDivisionError: for zero groups.
         IndexError: for a kernel of size 0.
 
     See `torch.nn.init.dirac_ <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.dirac_>`_.
@@ -88,7 +88,7 @@ def dirac(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, gro
     if shape[0] % groups:
         raise ValueError(f"dirac: groups={groups} must divide the first axis of the shape {tuple(shape)}")
     if 0 in shape[2:] and shape[0] and shape[1]:
-        raise IndexError(f"dirac: a kernel of size 0 has no middle, got the shape {tuple(shape)}")
+        raise IndexError(f"dirac: a kernel of size 0 has no centre, got the shape {tuple(shape)}")
     channels = shape[0] // groups
     weight = np.zeros(tuple(shape), bool)
     middle = tuple(size // 2 for size in shape[2:])

@@ -1,4 +1,4 @@
-"""Random initial values, of distributions that are given."""
+"""Random initialisers with explicit distributions."""
 
 import functools
 import math
@@ -13,12 +13,12 @@ Draw = Callable[[jax.Array, tuple[int, ...], jnp.dtype], jax.Array]
 
 
 def _drawn(key: jax.Array, shape: Sequence[int], dtype: DTypeLike, draw: Draw, name: str) -> jax.Array:
-    """What ``draw`` makes of a key, a shape and a real dtype of at least float32; twice for complex numbers."""
+    """Call ``draw`` with a key, a shape and a real dtype of at least float32; twice for complex numbers."""
     if not jnp.issubdtype(dtype, jnp.inexact):
         raise NotImplementedError(f"{name}: expected a floating-point or complex dtype, got {jnp.dtype(dtype)}")
     real = jnp.promote_types(jnp.finfo(dtype).dtype, jnp.float32)
     size = math.prod(shape)
-    # XLA takes long over each new shape of random numbers: drawing a power of two leaves few of them to compile.
+    # XLA compiles random numbers slowly for each new shape; rounding sizes up to powers of two limits the shapes.
     padded = (1 << max(size - 1, 0).bit_length(),)
     if jnp.issubdtype(dtype, jnp.complexfloating):
         parts = (draw(part, padded, real) for part in jax.random.split(key))
@@ -29,17 +29,17 @@ def _drawn(key: jax.Array, shape: Sequence[int], dtype: DTypeLike, draw: Draw, n
 def _check_bounds(name: str, a: float, b: float, dtype: DTypeLike) -> None:
     largest = float(jnp.finfo(dtype).max) if jnp.issubdtype(dtype, jnp.inexact) else math.inf
     if not (a <= b and abs(a) <= largest and abs(b) <= largest):
-        raise RuntimeError(f"{name}: expected finite bounds, the lower first, got a={a} and b={b}")
+        raise RuntimeError(f"{name}: expected finite bounds with a <= b, got a={a} and b={b}")
 
 
 def uniform(
     key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, a: float = 0.0, b: float = 1.0
 ) -> jax.Array:
-    """Draw from the uniform distribution on ``[a, b)``; for complex numbers, real and imaginary parts.
+    """Draw from the uniform distribution on ``[a, b)``; for complex dtypes, both parts.
 
     Raises:
-        RuntimeError: for bounds that are not finite, or in the wrong order.
-        NotImplementedError: for a dtype of integers or booleans.
+        RuntimeError: for bounds that are not finite, or ``a`` above ``b``.
+        NotImplementedError: for integer and boolean dtypes.
 
     See `torch.nn.init.uniform_ <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.uniform_>`_.
 
@@ -55,11 +55,11 @@ def normal(
 ) -> jax.Array:
     """Draw from the normal distribution.
 
-    Complex numbers have the standard deviation ``std`` as a whole, and the mean in both parts.
+    For complex dtypes, ``std`` is the standard deviation of the complex number, and ``mean`` the mean of both parts.
 
     Raises:
         RuntimeError: for a negative standard deviation.
-        NotImplementedError: for a dtype of integers or booleans.
+        NotImplementedError: for integer and boolean dtypes.
 
     See `torch.nn.init.normal_ <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.normal_>`_.
 
@@ -82,12 +82,12 @@ def trunc_normal(
     a: float = -2.0,
     b: float = 2.0,
 ) -> jax.Array:
-    """Draw from the normal distribution, and anew what is not between ``a`` and ``b``, which are values and no ratios.
+    """Draw from the normal distribution, truncated to the values between ``a`` and ``b``.
 
     Raises:
         ZeroDivisionError: for a standard deviation of 0.
-        RuntimeError: for bounds in the wrong order; for infinite ones that leave less than 0.3 of the distribution.
-        NotImplementedError: for a dtype that is not floating-point.
+        RuntimeError: for ``a`` above ``b``, and for infinite bounds that keep less than 0.3 of the distribution.
+        NotImplementedError: for a non-floating-point dtype.
 
     See `torch.nn.init.trunc_normal_ <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.trunc_normal_>`_.
 
@@ -101,16 +101,16 @@ def trunc_normal(
     if mean < a - 2 * std or mean > b + 2 * std:
         message = f"trunc_normal: the mean {mean} is more than 2 standard deviations from the bounds {a} and {b}"
         warnings.warn(message, UserWarning, stacklevel=2)
-    kept = 0.5 * (math.erf((b - mean) / std / math.sqrt(2)) - math.erf((a - mean) / std / math.sqrt(2)))
+    accepted = 0.5 * (math.erf((b - mean) / std / math.sqrt(2)) - math.erf((a - mean) / std / math.sqrt(2)))
 
-    if kept <= 0.3:
+    if accepted <= 0.3:
         _check_bounds("trunc_normal", a, b, dtype)
-    attempt = _try_normal if kept > 0.3 else _try_uniform
+    attempt = _try_normal if accepted > 0.3 else _try_uniform
     options = (mean, std, a, b)
     drawn = _drawn(
         key, shape, dtype, lambda key, size, real: _accepted(key, options, size, real, attempt), "trunc_normal"
     )
-    return jnp.clip(drawn, jnp.asarray(a, dtype), jnp.asarray(b, dtype))  # rounding may have gone beyond
+    return jnp.clip(drawn, jnp.asarray(a, dtype), jnp.asarray(b, dtype))  # rounding may exceed the bounds
 
 
 _Options = tuple[float, float, float, float]  # mean, standard deviation and bounds
@@ -135,7 +135,9 @@ def _try_uniform(
     return values, jnp.log(jax.random.uniform(for_acceptance, shape, real)) <= log_density
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "dtype", "attempt"))  # a bare loop would be compiled at each call
+@functools.partial(
+    jax.jit, static_argnames=("shape", "dtype", "attempt")
+)  # without jit, every call would compile the loop
 def _accepted(
     key: jax.Array,
     options: _Options,
@@ -143,12 +145,12 @@ def _accepted(
     dtype: jnp.dtype,
     attempt: Callable[..., tuple[jax.Array, jax.Array]],
 ) -> jax.Array:
-    """Draw each element anew until it is accepted."""
+    """Redraw each element until it is accepted."""
 
     def again(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         key, values, accepted = state
-        key, own = jax.random.split(key)
-        candidates, good = attempt(own, options, shape, dtype)
+        key, draw_key = jax.random.split(key)
+        candidates, good = attempt(draw_key, options, shape, dtype)
         return key, jnp.where(accepted, values, candidates), accepted | good
 
     start = (key, jnp.zeros(shape, dtype), jnp.zeros(shape, bool))
@@ -156,14 +158,14 @@ def _accepted(
 
 
 def orthogonal(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, gain: float = 1.0) -> jax.Array:
-    """Draw a matrix with orthogonal rows, or columns if there are more rows, all of length ``gain``.
+    """Draw a matrix with orthogonal rows (or columns, if there are more rows) of length ``gain``.
 
-    A shape of more than two axes is that of the matrix ``(first, product of the others)``. Half precision, for which
+    A shape of more than two axes is treated as the matrix ``(first, product of the others)``. Half precision, for which
     torch has no decomposition, is computed in float32.
 
     Raises:
         ValueError: for a shape of fewer than two axes.
-        NotImplementedError: for a dtype that is not floating-point.
+        NotImplementedError: for a non-floating-point dtype.
 
     See "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks" (arXiv:1312.6120) and
     `torch.nn.init.orthogonal_ <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.orthogonal_>`_.
@@ -181,7 +183,7 @@ def orthogonal(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.floa
         return jnp.zeros(tuple(shape), dtype)
     tall = (max(rows, columns), min(rows, columns))
     q, r = jnp.linalg.qr(normal(key, tall, jnp.promote_types(dtype, jnp.float32)))
-    # Without the signs, the decomposition would not be uniform over all orthogonal matrices (math-ph/0609050).
+    # Without the signs, the decomposition is not uniform over all orthogonal matrices (math-ph/0609050).
     q = q * jnp.sign(jnp.diagonal(r))[None]
     return (gain * (q.T if rows < columns else q)).reshape(shape).astype(dtype)
 
@@ -189,12 +191,12 @@ def orthogonal(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.floa
 def sparse(
     key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, sparsity: float, std: float = 0.01
 ) -> jax.Array:
-    """Draw a normal matrix in which the fraction ``sparsity`` of each column, rounded up, is zero.
+    """Draw a normal matrix, and set the fraction ``sparsity`` (rounded up) of each column to zero.
 
     Raises:
-        ValueError: for a shape that is not of two axes.
+        ValueError: for a shape of other than two axes.
         RuntimeError: for a negative standard deviation.
-        NotImplementedError: for a dtype of integers or booleans.
+        NotImplementedError: for integer and boolean dtypes.
 
     See "Deep learning via Hessian-free optimization" and
     `torch.nn.init.sparse_ <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.sparse_>`_.

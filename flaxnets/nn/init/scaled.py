@@ -1,4 +1,4 @@
-"""Random initial values whose scale depends on the sizes of the layer."""
+"""Random initialisers whose scale depends on the layer's sizes: Xavier and Kaiming."""
 
 import math
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ _GAINS = {
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """Return the factor that keeps the variance through ``nonlinearity``.
+    """Return the factor that preserves the variance through ``nonlinearity``.
 
     Args:
-        nonlinearity: the functional form's name, such as ``"relu"``.
-        param: the negative slope of ``"leaky_relu"``, 0.01 if not given.
+        nonlinearity: name of the function in ``nn.functional``, for example ``"relu"``.
+        param: negative slope of ``"leaky_relu"``. Default: 0.01.
 
     Raises:
-        ValueError: for an unknown nonlinearity, or a slope that is no number.
+        ValueError: for an unknown nonlinearity, or a slope that is not a number.
 
     See `torch.nn.init.calculate_gain
     <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.calculate_gain>`_.
@@ -46,7 +46,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 
 def calculate_fan_in_and_fan_out(shape: Sequence[int]) -> tuple[int, int]:
-    """Return how many inputs each output of a weight ``(out, in, *kernel)`` sees, and the reverse.
+    """Return the number of inputs per output (fan in) and of outputs per input of a weight ``(out, in, *kernel)``.
 
     Raises:
         ValueError: for fewer than two axes.
@@ -55,7 +55,7 @@ def calculate_fan_in_and_fan_out(shape: Sequence[int]) -> tuple[int, int]:
     (25, 150)
     """
     if len(shape) < 2:
-        raise ValueError(f"fan in and fan out need at least two axes, got the shape {tuple(shape)}")
+        raise ValueError(f"fan in and fan out require at least two axes, got the shape {tuple(shape)}")
     receptive_field = math.prod(shape[2:])
     return shape[1] * receptive_field, shape[0] * receptive_field
 
@@ -63,7 +63,7 @@ def calculate_fan_in_and_fan_out(shape: Sequence[int]) -> tuple[int, int]:
 def xavier_uniform(
     key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, gain: float = 1.0
 ) -> jax.Array:
-    """Draw from the uniform distribution of variance ``2 * gain**2 / (fan_in + fan_out)``, around zero.
+    """Draw from the uniform distribution with mean 0 and variance ``2 * gain**2 / (fan_in + fan_out)``.
 
     Raises:
         ValueError: for fewer than two axes.
@@ -84,7 +84,7 @@ def xavier_uniform(
 def xavier_normal(
     key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, gain: float = 1.0
 ) -> jax.Array:
-    """As :func:`xavier_uniform`, from the normal distribution.
+    """:func:`xavier_uniform` with the normal distribution.
 
     See `torch.nn.init.xavier_normal_
     <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.xavier_normal_>`_.
@@ -98,7 +98,7 @@ def xavier_normal(
 def _xavier_std(shape: Sequence[int], gain: float) -> float:
     fans = sum(calculate_fan_in_and_fan_out(shape))
     if fans == 0:
-        raise ZeroDivisionError(f"the variance is 2 / (fan_in + fan_out), and both are 0 for the shape {tuple(shape)}")
+        raise ZeroDivisionError(f"fan_in + fan_out must be positive, got 0 for the shape {tuple(shape)}")
     return gain * math.sqrt(2.0 / fans)
 
 
@@ -111,18 +111,18 @@ def kaiming_uniform(
     mode: str = "fan_in",
     nonlinearity: str = "leaky_relu",
 ) -> jax.Array:
-    """Draw from the uniform distribution of variance ``gain**2 / fan``, around zero.
+    """Draw from the uniform distribution with mean 0 and variance ``gain**2 / fan``.
 
     Args:
         key: the random key.
         shape: ``(out, in, *kernel)``.
-        dtype: of the result.
+        dtype: dtype of the result.
         a: the negative slope of the nonlinearity.
-        mode: ``"fan_in"`` keeps the variance of the forward pass, ``"fan_out"`` that of the backward pass.
-        nonlinearity: what :func:`calculate_gain` takes.
+        mode: ``"fan_in"`` preserves the variance in the forward pass, ``"fan_out"`` in the backward pass.
+        nonlinearity: a name that :func:`calculate_gain` accepts.
 
     Raises:
-        ValueError: for fewer than two axes, or an unknown mode or nonlinearity. Nothing is checked of an empty shape.
+        ValueError: for fewer than two axes, or an unknown mode or nonlinearity. Empty shapes skip the checks.
 
     See "Delving deep into rectifiers" (arXiv:1502.01852) and `torch.nn.init.kaiming_uniform_
     <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.kaiming_uniform_>`_.
@@ -145,7 +145,7 @@ def kaiming_normal(
     mode: str = "fan_in",
     nonlinearity: str = "leaky_relu",
 ) -> jax.Array:
-    """As :func:`kaiming_uniform`, from the normal distribution.
+    """:func:`kaiming_uniform` with the normal distribution.
 
     See `torch.nn.init.kaiming_normal_
     <https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.kaiming_normal_>`_.

@@ -1,1 +1,1 @@
-"""The losses of ``torch.nn.functional``."""
+"""Loss functions of ``torch.nn.functional``."""

@@ -1,4 +1,4 @@
-"""What the losses share: reductions, torch's old flags for them, and checks of sizes, dtypes and values."""
+"""Shared parts of the losses: reductions, torch's deprecated flags, and checks of shapes, dtypes and values."""
 
 import warnings
 
@@ -10,12 +10,12 @@ from jax.typing import ArrayLike
 
 from flaxnets import kernels
 
-# Torch writes 1e-12 in single precision, also where it computes in double.
+# Torch writes 1e-12 in single precision, even in double-precision computations.
 EPSILON = float(np.float32(1e-12))
 
 
 def legacy_reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
-    """The reduction that torch's two old flags mean if one of them is given, with torch's warning."""
+    """Return the reduction that torch's deprecated flags select, with torch's warning."""
     if size_average is None and reduce is None:
         return reduction
     whole = "sum" if size_average is not None and not size_average else "mean"
@@ -27,7 +27,7 @@ def legacy_reduction(size_average: bool | None, reduce: bool | None, reduction: 
 
 
 def current_reduction(reduction: str, name: str) -> str:
-    """Map torch's old name of the mean to the present one, with torch's warning.
+    """Map torch's deprecated name of the mean to ``"mean"``, with torch's warning.
 
     Raises:
         ValueError: for an unknown reduction.
@@ -50,7 +50,7 @@ def check_reduction(reduction: str, name: str) -> None:
 
 
 def reduced(loss: jax.Array, reduction: str, name: str) -> jax.Array:
-    """The elements' losses unchanged, their mean or their sum.
+    """Reduce the elements' losses: unchanged, mean or sum.
 
     Raises:
         ValueError: for an unknown reduction.
@@ -59,19 +59,19 @@ def reduced(loss: jax.Array, reduction: str, name: str) -> jax.Array:
     reduction = current_reduction(reduction, name)
     if reduction == "none":
         return loss
-    form = kernels.sum_form(loss)
+    implementation = kernels.sum_form(loss)
     if reduction == "sum":
-        return form(loss) if form else loss.sum()
+        return implementation(loss) if implementation else loss.sum()
     if not jnp.issubdtype(loss.dtype, jnp.inexact):
-        raise RuntimeError(f"{name}: the mean needs floating-point inputs, got {loss.dtype}")
-    return form(loss) / loss.size if form else loss.mean()
+        raise RuntimeError(f"{name}: the mean requires floating-point inputs, got {loss.dtype}")
+    return implementation(loss) / loss.size if implementation else loss.mean()
 
 
 def broadcast(name: str, *arrays: ArrayLike) -> list[jax.Array]:
-    """The arrays in one common shape.
+    """Broadcast the arrays to one shape.
 
     Raises:
-        RuntimeError: if they have none.
+        RuntimeError: if the arrays do not broadcast.
     """
     shapes = [jnp.shape(array) for array in arrays]
     try:
@@ -84,10 +84,10 @@ def broadcast(name: str, *arrays: ArrayLike) -> list[jax.Array]:
 
 
 def expand(array: ArrayLike, shape: tuple[int, ...], what: str, name: str) -> jax.Array:
-    """The array in exactly this shape.
+    """Broadcast the array to exactly this shape.
 
     Raises:
-        RuntimeError: if it does not broadcast to it.
+        RuntimeError: if the array does not broadcast to the shape.
     """
     try:
         return jnp.broadcast_to(array, shape)
@@ -98,36 +98,36 @@ def expand(array: ArrayLike, shape: tuple[int, ...], what: str, name: str) -> ja
 
 
 def warn_of_sizes(name: str, input: jax.Array, target: jax.Array) -> None:
-    """Torch's warning that a loss of inputs of two shapes is probably a mistake."""
+    """Warn, as torch does, that different shapes of input and target are probably a mistake."""
     if input.shape != target.shape:
         warnings.warn(
-            f"{name}: the target's shape {target.shape} is not the input's {input.shape}; they are broadcast, which "
-            "is probably not what you want. Please give both the same shape.",
+            f"{name}: the target's shape {target.shape} differs from the input's {input.shape}, so they are broadcast, "
+            "which is probably not intended. Fix: use equal shapes",
             UserWarning,
             stacklevel=3,
         )
 
 
 def check_floating(name: str, *arrays: jax.Array, error: type[Exception] = NotImplementedError) -> None:
-    """Raise if one of the arrays is not of real floating-point numbers."""
+    """Raise unless all arrays are real floating-point."""
     for array in arrays:
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise error(f"{name}: expected real floating-point numbers, got {array.dtype}")
 
 
 def check_integer(name: str, target: jax.Array) -> None:
-    """Raise RuntimeError if the target is not of class indices."""
+    """Raise RuntimeError unless the target has an integer dtype."""
     if not jnp.issubdtype(target.dtype, jnp.integer):
-        raise RuntimeError(f"{name}: expected class indices, of an integer dtype, as the target, got {target.dtype}")
+        raise RuntimeError(f"{name}: expected class indices of an integer dtype as the target, got {target.dtype}")
 
 
 def concrete(array: ArrayLike) -> np.ndarray | None:
-    """The values, where they are known: not while jit, grad or vmap trace."""
+    """Return the values as a numpy array, or None if jit, grad or vmap traces the array."""
     return None if isinstance(array, Tracer) else np.asarray(array)
 
 
 def offenders(array: ArrayLike, low: float, high: float) -> str:
-    """The first values that are known to lie outside ``[low, high]``, as text; empty if there are none."""
+    """Return the first known values outside ``[low, high]`` as text; empty if there are none."""
     values = concrete(array)
     if values is None:
         return ""
@@ -137,7 +137,7 @@ def offenders(array: ArrayLike, low: float, high: float) -> str:
 
 @jax.custom_jvp
 def at_least_zero(x: jax.Array) -> jax.Array:
-    """``max(x, 0)``, whose derivative at 0 is 1, as that of torch's clamp is."""
+    """Return ``max(x, 0)`` with torch's derivative of 1 at 0."""
     return jnp.maximum(x, 0)
 
 

@@ -1,4 +1,4 @@
-"""Losses of predictions that are yes or no, one or several for each example."""
+"""Losses for binary and multi-label classification."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from flaxnets.nn.functional.losses._shared import (
 
 @jax.custom_jvp
 def _cross_entropy(x: jax.Array, target: jax.Array) -> jax.Array:
-    """Torch's binary cross entropy: logarithms are at least -100, and the derivative's denominator at least 1e-12."""
+    """Torch's binary cross entropy: clamps logarithms to at least -100, and the derivative's denominator to 1e-12."""
     return (target - 1) * jnp.maximum(jnp.log1p(-x), -100) - target * jnp.maximum(jnp.log(x), -100)
 
 
@@ -37,21 +37,21 @@ def binary_cross_entropy(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Take ``-(target * log(input) + (1 - target) * log(1 - input))``, where no logarithm is below -100.
+    """Binary cross entropy ``-(target * log(input) + (1 - target) * log(1 - input))``; logarithms are at least -100.
 
     Args:
         input: probabilities, of any shape.
         target: probabilities, of the same shape.
-        weight: of each element; broadcasts to the input.
+        weight: weight of each element; broadcasts to the input.
         size_average: deprecated, use ``reduction``.
         reduce: deprecated, use ``reduction``.
         reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
         ValueError: if input and target differ in shape, or for an unknown reduction.
-        RuntimeError: if the weight does not broadcast, input and target differ in dtype, or a value is known not to
-            be a probability.
-        NotImplementedError: for whole or complex numbers.
+        RuntimeError: if the weight does not broadcast, input and target differ in dtype, or a known value is not in
+            ``[0, 1]``.
+        NotImplementedError: for integers or complex numbers.
 
     See `torch.nn.functional.binary_cross_entropy
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy.html>`_.
@@ -84,21 +84,21 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: Float[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
-    """Take :func:`binary_cross_entropy` of the input's sigmoid, without its loss of precision.
+    """Binary cross entropy of logits, numerically stable: :func:`binary_cross_entropy` of the input's sigmoid.
 
     Args:
         input: logits, of any shape.
         target: probabilities, of the same shape.
-        weight: of each element; broadcasts to the input.
+        weight: weight of each element; broadcasts to the input.
         size_average: deprecated, use ``reduction``.
         reduce: deprecated, use ``reduction``.
         reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
-        pos_weight: of the positive part of each element's loss; broadcasts to the input.
+        pos_weight: weight of the positive part of each element's loss; broadcasts to the input.
 
     Raises:
         ValueError: if input and target differ in shape, or for an unknown reduction.
-        RuntimeError: if a weight does not broadcast, or the target has integers.
-        NotImplementedError: for an input of whole or complex numbers.
+        RuntimeError: if a weight does not broadcast, or for a target of integers.
+        NotImplementedError: for an input of integers or complex numbers.
 
     See `torch.nn.functional.binary_cross_entropy_with_logits
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy_with_logits.html>`_.
@@ -129,7 +129,7 @@ def soft_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Take ``log(1 + exp(-target * input))``; as torch's, it overflows for a large negative product.
+    """Soft margin loss ``log(1 + exp(-target * input))``; as in torch, large negative products overflow.
 
     Args:
         input: of any shape.
@@ -163,21 +163,21 @@ def multilabel_soft_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Take the mean over the classes of the binary cross entropy of logits.
+    """Multi-label loss: binary cross entropy of logits, averaged over the classes.
 
     Args:
         input: logits ``(*, C)``.
-        target: 0 or 1 for each class, of the same shape, or one that broadcasts with it.
-        weight: of each class.
+        target: 0 or 1 for each class; broadcasts with the input.
+        weight: weight of each class.
         size_average: deprecated, use ``reduction``.
         reduce: deprecated, use ``reduction``.
-        reduction: ``"none"`` for the losses ``(*)``, ``"mean"`` or ``"sum"``.
+        reduction: ``"none"`` (losses ``(*)``), ``"mean"`` or ``"sum"``.
 
     Raises:
         RuntimeError: if the shapes do not broadcast.
         ValueError: for an unknown reduction.
         IndexError: for an input without axes.
-        NotImplementedError: for an input of whole or complex numbers.
+        NotImplementedError: for an input of integers or complex numbers.
 
     See `torch.nn.functional.multilabel_soft_margin_loss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.multilabel_soft_margin_loss.html>`_.
@@ -190,7 +190,7 @@ def multilabel_soft_margin_loss(
     reduction = legacy_reduction(size_average, reduce, reduction)
     check_floating(name, input)
     if input.ndim == 0:
-        raise IndexError(f"{name}: expected an input of shape (*, C), got one without axes")
+        raise IndexError(f"{name}: expected an input of shape (*, C), got the shape ()")
     check_reduction(reduction, name)
     axis, classes = input.ndim - 1, input.shape[-1]
     a, b = broadcast(name, input, target)

@@ -1,4 +1,4 @@
-"""Losses of predictions of one class among several."""
+"""Losses for multi-class classification."""
 
 import jax
 import jax.numpy as jnp
@@ -25,22 +25,22 @@ def nll_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Take the target class's log-probability, times -1 and the class's weight.
+    """Negative log-likelihood: the target class's log-probability, times -1 and the class's weight.
 
     Args:
         input: log-probabilities ``(C)``, ``(N, C)`` or ``(N, C, *)``.
         target: class indices ``()``, ``(N)`` or ``(N, *)``.
-        weight: of each class.
+        weight: weight of each class.
         size_average: deprecated, use ``reduction``.
-        ignore_index: the target that contributes nothing.
+        ignore_index: target value that contributes nothing.
         reduce: deprecated, use ``reduction``.
-        reduction: ``"none"`` for each target's loss, ``"sum"``, or ``"mean"``, which divides the sum by that of the
-            targets' weights: NaN if that is zero.
+        reduction: ``"none"`` (one loss per target), ``"sum"``, or ``"mean"``, which divides the sum by the sum of the
+            targets' weights; NaN if that is zero.
 
     Raises:
         ValueError: if the batch sizes differ, for an input without axes, or for an unknown reduction.
-        RuntimeError: if the shapes differ otherwise, the weight does not fit, or the target has no integers.
-        IndexError: if a target is known to be no class; one that is not known becomes NaN.
+        RuntimeError: if other sizes differ, the weight has the wrong size or dtype, or the target is not of integers.
+        IndexError: if a known target is out of range. Unknown targets out of range (under jit) give NaN.
 
     See `torch.nn.functional.nll_loss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.nll_loss.html>`_.
@@ -76,17 +76,17 @@ def _check_shapes(input: jax.Array, target: jax.Array) -> None:
 
 
 def checked_weight(weight: jax.Array, classes: int, input: jax.Array, name: str) -> jax.Array:
-    """The classes' weights; raises RuntimeError if their shape or dtype does not fit the input."""
+    """Check shape and dtype of the class weights against the input; raise RuntimeError if they differ."""
     weight = jnp.asarray(weight)
     if weight.shape != (classes,):
-        raise RuntimeError(f"{name}: weight must have the shape ({classes},), one a class, got {weight.shape}")
+        raise RuntimeError(f"{name}: weight must have the shape ({classes},), one per class, got {weight.shape}")
     if weight.dtype != input.dtype:
         raise RuntimeError(f"{name}: expected a weight of dtype {input.dtype}, that of the input, got {weight.dtype}")
     return weight
 
 
 def check_classes(target: jax.Array, classes: int, ignore_index: int, name: str) -> None:
-    """Raise IndexError if a target is known to be neither a class nor ``ignore_index``."""
+    """Raise IndexError if a known target is neither a class nor ``ignore_index``."""
     values = concrete(target)
     if values is not None:
         outside = values[((values < 0) | (values >= classes)) & (values != ignore_index)]
@@ -97,7 +97,7 @@ def check_classes(target: jax.Array, classes: int, ignore_index: int, name: str)
 def target_losses(
     log_probs: jax.Array, target: jax.Array, weight: jax.Array | None, ignore_index: int, name: str
 ) -> tuple[jax.Array, jax.Array]:
-    """Each target's weighted loss, and its weight; both are zero where the target is ignored."""
+    """Return each target's weighted loss and its weight; both are zero for ignored targets."""
     axis = min(log_probs.ndim - 1, 1)
     classes = log_probs.shape[axis]
     if weight is not None:
@@ -114,7 +114,7 @@ def target_losses(
 
 
 def weighted_reduction(losses: jax.Array, weights: jax.Array, reduction: str) -> jax.Array:
-    """The losses, their sum, or their sum divided by that of the weights."""
+    """Return the losses, their sum, or their sum divided by the sum of the weights."""
     if reduction == "none":
         return losses
     return losses.sum() / weights.sum() if reduction == "mean" else losses.sum()
@@ -130,24 +130,24 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Float[Array, "..."]:
-    """Take the cross entropy of the target relative to the softmax of the input.
+    """Cross entropy of the softmax of the input with class indices or class probabilities as targets.
 
     Args:
         input: logits ``(C)``, ``(N, C)`` or ``(N, C, *)``.
-        target: class indices ``()``, ``(N)`` or ``(N, *)``, or each class's probability, in the input's shape.
-        weight: of each class.
+        target: class indices ``()``, ``(N)`` or ``(N, *)``, or class probabilities in the input's shape.
+        weight: weight of each class.
         size_average: deprecated, use ``reduction``.
-        ignore_index: the class index that contributes nothing.
+        ignore_index: class index that contributes nothing.
         reduce: deprecated, use ``reduction``.
-        reduction: ``"none"`` for each target's loss, ``"sum"``, or ``"mean"``, which divides by the sum of the
-            targets' weights; for probabilities by the number of targets.
-        label_smoothing: how much of the target is replaced by the uniform distribution (arXiv:1512.00567).
+        reduction: ``"none"`` (one loss per target), ``"sum"``, or ``"mean"``, which divides the sum by the sum of the
+            targets' weights, or, for probabilities, by the number of targets.
+        label_smoothing: share of the target that the uniform distribution replaces (arXiv:1512.00567).
 
     Raises:
         ValueError, IndexError: as :func:`nll_loss`.
-        RuntimeError: as :func:`nll_loss`, and for a smoothing above 1, a target of the input's shape that has
-            integers, or an ``ignore_index`` that is a class with a target of probabilities.
-        NotImplementedError: for an input of whole or complex numbers.
+        RuntimeError: as :func:`nll_loss`, and for a smoothing above 1, a target of the input's shape that is of
+            integers, or, with target probabilities, an ``ignore_index`` that is a class.
+        NotImplementedError: for an input of integers or complex numbers.
 
     See `torch.nn.functional.cross_entropy
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cross_entropy.html>`_.
@@ -159,13 +159,13 @@ def cross_entropy(
     reduction = current_reduction(legacy_reduction(size_average, reduce, reduction), "cross_entropy")
     soft = input.shape == target.shape
     if soft and not jnp.issubdtype(target.dtype, jnp.floating):
-        raise RuntimeError(f"cross_entropy: probabilities as the target must be floating-point, got {target.dtype}")
+        raise RuntimeError(f"cross_entropy: target probabilities must be floating-point, got {target.dtype}")
     if soft and ignore_index >= 0:
-        raise RuntimeError(f"cross_entropy: probabilities as the target take no ignore_index, got {ignore_index}")
+        raise RuntimeError(f"cross_entropy: target probabilities do not support ignore_index, got {ignore_index}")
     if label_smoothing > 1:
         raise RuntimeError(f"cross_entropy: label_smoothing must be between 0 and 1, got {label_smoothing}")
     if soft and input.ndim == 0:
-        raise IndexError("cross_entropy: expected an input of shape (C), (N, C) or (N, C, *), got one without axes")
+        raise IndexError("cross_entropy: expected an input of shape (C), (N, C) or (N, C, *), got the shape ()")
     check_floating("cross_entropy", input)
     log_probs = _log_softmax(input)
     if soft:
@@ -176,12 +176,12 @@ def cross_entropy(
 
 
 def _log_softmax(input: jax.Array) -> jax.Array:
-    """Along the classes; half precision is computed in float32, as torch does."""
+    """Log-softmax along the classes; half precision is computed in float32, as in torch."""
     if input.ndim == 0:
         return input
     wide, axis = input.astype(jnp.promote_types(input.dtype, jnp.float32)), min(input.ndim - 1, 1)
-    form = kernels.softmax_form(wide, axis, log=True)
-    return (form(wide) if form else jax.nn.log_softmax(wide, axis)).astype(input.dtype)
+    implementation = kernels.softmax_form(wide, axis, log=True)
+    return (implementation(wide) if implementation else jax.nn.log_softmax(wide, axis)).astype(input.dtype)
 
 
 def _of_probabilities(
@@ -205,7 +205,7 @@ def _smoothed(
     reduction: str,
     label_smoothing: float,
 ) -> jax.Array:
-    """The loss of class indices mixed with that of the uniform distribution; both means divide by the same."""
+    """Mix the loss of class indices with that of the uniform distribution; both means use the same divisor."""
     _check_shapes(log_probs, target)
     if log_probs.ndim == 1:
         target = target.reshape(())

@@ -1,4 +1,4 @@
-"""Connectionist temporal classification."""
+"""Connectionist temporal classification (CTC) loss."""
 
 import functools
 from collections.abc import Sequence
@@ -22,26 +22,26 @@ def ctc_loss(
     reduction: str = "mean",
     zero_infinity: bool = False,
 ) -> Float[Array, "..."]:
-    """Take the negative log-probability of all alignments of the targets with the inputs.
+    """Connectionist temporal classification (CTC): negative log-probability of all alignments of target and input.
 
-    The gradient is torch's: that by the logits of which ``log_probs`` are the log-softmax.
+    The gradient is torch's: the gradient with respect to the logits whose log-softmax is ``log_probs``.
 
     Args:
         log_probs: log-probabilities ``(T, N, C)`` or ``(T, C)``.
-        targets: labels ``(N, S)``, or all examples' labels one after the other in one axis.
-        input_lengths: how many steps of each example count; both lengths are arrays, or both tuples.
-        target_lengths: how many labels of each example count.
-        blank: the class that stands for no label.
-        reduction: ``"none"`` for each example's loss, ``"sum"``, or ``"mean"`` of the losses over their targets'
+        targets: labels ``(N, S)``, or the concatenated labels of all examples in one axis.
+        input_lengths: number of steps of each example. Both lengths must be arrays, or both tuples.
+        target_lengths: number of labels of each example.
+        blank: index of the blank class.
+        reduction: ``"none"`` (one loss per example), ``"sum"``, or ``"mean"`` of the losses divided by the target
             lengths.
-        zero_infinity: whether an infinite loss, of a target too long for its input, and its gradient become zero.
+        zero_infinity: whether to replace infinite losses (targets too long for their inputs) and their gradients by 0.
 
     Raises:
-        RuntimeError: if the shapes do not fit, a length is known to be out of range, or ``blank`` is no class.
+        RuntimeError: for incompatible shapes, a known length that is out of range, or a ``blank`` that is out of range.
         TypeError: if one of the lengths is an array, and the other is not.
-        IndexError: if a label is known to be no class.
+        IndexError: for a known label that is out of range.
         ValueError: for an unknown reduction.
-        NotImplementedError: in half precision, as in torch.
+        NotImplementedError: for half precision, as in torch.
 
     See `torch.nn.functional.ctc_loss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.ctc_loss.html>`_ and "Connectionist Temporal
@@ -89,20 +89,20 @@ def _check(log_probs: jax.Array, targets: jax.Array, blank: int) -> None:
 def _lengths(
     lengths: Lengths, other: Lengths, name: str, scores: jax.Array, most: int | None
 ) -> jax.Array | np.ndarray:
-    """The lengths as an array of one axis, and of numpy where they are known."""
+    """Return the lengths as an array of one axis; a numpy array if the values are known."""
     arrays = isinstance(lengths, (jax.Array, np.ndarray))
     if arrays != isinstance(other, (jax.Array, np.ndarray)) or not (arrays or isinstance(lengths, Sequence)):
         raise TypeError(
             f"ctc_loss: input_lengths and target_lengths must both be arrays or both be tuples, got {type(lengths)} "
             f"as {name} and {type(other)}"
         )
-    given = lengths if isinstance(lengths, (jax.Array, np.ndarray)) else np.asarray(lengths, np.int64)
-    known = concrete(given)
-    array = (given if known is None else known).reshape(-1)
+    values = lengths if isinstance(lengths, (jax.Array, np.ndarray)) else np.asarray(lengths, np.int64)
+    known = concrete(values)
+    array = (values if known is None else known).reshape(-1)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise RuntimeError(f"ctc_loss: {name} must be integers, got {array.dtype}")
     if array.shape != scores.shape[1:2]:
-        raise RuntimeError(f"ctc_loss: {name} must be {scores.shape[1]}, one an example, got {array.size}")
+        raise RuntimeError(f"ctc_loss: expected {scores.shape[1]} {name}, one per example, got {array.size}")
     if wrong := offenders(array, 0, np.inf if most is None else most):
         limit = "" if most is None else f", and at most {most}"
         raise RuntimeError(f"ctc_loss: {name} must not be negative{limit}, got {wrong}")
@@ -110,7 +110,7 @@ def _lengths(
 
 
 def _padded_labels(targets: jax.Array, counts: jax.Array | np.ndarray, shape: tuple[int, ...]) -> jax.Array:
-    """The labels as ``(N, S)``; what is beyond an example's own is of no consequence."""
+    """Return the labels as ``(N, S)``; elements beyond an example's length are arbitrary."""
     _, batch, classes = shape
     known = concrete(counts)
     if targets.ndim == 2:
@@ -142,7 +142,7 @@ def _logsumexp(terms: list[jax.Array]) -> jax.Array:
 
 
 def _forward(emissions: jax.Array, states: jax.Array) -> jax.Array:
-    """The log-probabilities of all beginnings that end at a step in a state, ``(T, N, S)``."""
+    """Return the log-probabilities of all prefixes that end at each step in each state, ``(T, N, S)``."""
     nothing = jnp.full(emissions.shape[1:], -jnp.inf, emissions.dtype)
     may_skip = jnp.pad(states[:, 2:] != states[:, :-2], ((0, 0), (min(2, states.shape[1]), 0)))
 
@@ -159,12 +159,12 @@ def _forward(emissions: jax.Array, states: jax.Array) -> jax.Array:
 
 
 def _flipped(x: jax.Array, lengths: jax.Array, axis: int, batch_axis: int) -> jax.Array:
-    """Each example backwards along an axis, as far as its length; twice is the same again."""
+    """Reverse each example along an axis up to its length; applying this twice restores the array."""
     size = x.shape[axis]
     index = (lengths[:, None] - 1 - jnp.arange(size)[None]) % size
-    kept = sorted((axis, batch_axis))
-    index = index if kept[0] == batch_axis else index.T
-    index = index.reshape([x.shape[i] if i in kept else 1 for i in range(x.ndim)])
+    kept_axes = sorted((axis, batch_axis))
+    index = index if kept_axes[0] == batch_axis else index.T
+    index = index.reshape([x.shape[i] if i in kept_axes else 1 for i in range(x.ndim)])
     return jnp.take_along_axis(x, index, axis)
 
 
@@ -195,7 +195,7 @@ def _save(log_probs: jax.Array, states: jax.Array, steps: jax.Array, counts: jax
 
 
 def _gradient(zero_infinity: bool, saved: tuple, cotangent: jax.Array) -> tuple:
-    """Each class's probability at each step, less its share of the alignments."""
+    """Gradient: each class's probability at each step, minus its share of the alignments."""
     log_probs, states, steps, counts, alpha, loss = saved
     emissions = _emissions(log_probs, states)
     lengths = 2 * counts + 1

@@ -1,4 +1,4 @@
-"""Losses of embeddings, that should be near or far."""
+"""Losses of embeddings: cosine and triplet losses."""
 
 from collections.abc import Callable
 
@@ -29,19 +29,19 @@ def cosine_embedding_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Take 1 less the cosine where the target is 1, and the cosine's excess over the margin where it is -1.
+    """Cosine embedding loss: ``1 - cos`` where the target is 1, ``max(0, cos - margin)`` where it is -1.
 
     Args:
         input1: vectors ``(N, D)`` or ``(D)``.
-        input2: vectors of the same shape, or one that broadcasts with it.
+        input2: vectors whose shape broadcasts with that of ``input1``.
         target: 1 or -1, ``(N)`` or ``()``.
-        margin: what the cosine of vectors with target -1 may have.
+        margin: cosine up to which pairs with target -1 have zero loss.
         size_average: deprecated, use ``reduction``.
         reduce: deprecated, use ``reduction``.
         reduction: ``"none"`` (one loss per pair), ``"mean"`` or ``"sum"``.
 
     Raises:
-        RuntimeError: if the shapes do not fit.
+        RuntimeError: for incompatible shapes.
         ValueError: for an unknown reduction.
 
     See `torch.nn.functional.cosine_embedding_loss
@@ -79,23 +79,23 @@ def triplet_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Take ``max(0, margin + |anchor - positive| - |anchor - negative|)``.
+    """Triplet loss ``max(0, margin + |anchor - positive| - |anchor - negative|)``.
 
     Args:
         anchor: vectors ``(*, D)``.
-        positive: what should be near, of the same shape, or one of as many axes that broadcasts with it.
-        negative: what should be farther, as ``positive``.
-        margin: by how much.
-        p: of the norm.
-        eps: added to each difference's elements.
-        swap: whether to take the distance of positive and negative if that is the smaller one.
+        positive: vectors that should be near ``anchor``, of the same rank; the shapes broadcast.
+        negative: vectors that should be farther away, of the same rank; the shapes broadcast.
+        margin: distance by which the negative should be farther away than the positive.
+        p: exponent of the norm.
+        eps: added to each element of the differences.
+        swap: whether to use the distance of positive and negative if smaller than that of anchor and negative.
         size_average: deprecated, use ``reduction``.
         reduce: deprecated, use ``reduction``.
         reduction: ``"none"`` (one loss per triplet), ``"mean"`` or ``"sum"``.
 
     Raises:
         ValueError: if the margin is not positive, or for an unknown reduction.
-        RuntimeError: if the numbers of axes differ, or the shapes do not broadcast.
+        RuntimeError: if the ranks differ, or the shapes do not broadcast.
 
     See `torch.nn.functional.triplet_margin_loss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.triplet_margin_loss.html>`_ and "Learning local
@@ -125,20 +125,20 @@ def triplet_margin_with_distance_loss(
     swap: bool = False,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Take :func:`triplet_margin_loss` with any distance.
+    """:func:`triplet_margin_loss` with an arbitrary distance.
 
     Args:
-        anchor: of any shape that the distance takes.
-        positive: what should be near, of as many axes.
-        negative: what should be farther, of as many axes.
-        distance_function: of two arrays; :func:`pairwise_distance` if not given.
-        margin: by how much.
-        swap: whether to take the distance of positive and negative if that is the smaller one.
+        anchor: array that ``distance_function`` accepts.
+        positive: array that should be near ``anchor``, of the same rank.
+        negative: array that should be farther away, of the same rank.
+        distance_function: function of two arrays. Default: :func:`pairwise_distance`.
+        margin: distance by which the negative should be farther away than the positive.
+        swap: whether to use the distance of positive and negative if smaller than that of anchor and negative.
         reduction: ``"none"`` (one loss per triplet), ``"mean"`` or ``"sum"``.
 
     Raises:
         ValueError: if the margin is not positive, or for an unknown reduction.
-        RuntimeError: if the numbers of axes differ.
+        RuntimeError: if the ranks differ.
 
     See `torch.nn.functional.triplet_margin_with_distance_loss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.triplet_margin_with_distance_loss.html>`_.

@@ -1,4 +1,4 @@
-"""Negative log-likelihoods of distributions, and the divergence of one from another."""
+"""Negative log-likelihood losses and the Kullback-Leibler divergence."""
 
 import functools
 import math
@@ -21,7 +21,7 @@ from flaxnets.nn.functional.losses._shared import (
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _raised(x: jax.Array, low: float) -> jax.Array:
-    """``max(x, low)``, which gradients pass as if nothing had been raised."""
+    """Return ``max(x, low)``; gradients ignore the clamping."""
     return jnp.maximum(x, low)
 
 
@@ -38,21 +38,21 @@ def gaussian_nll_loss(
     eps: float = 1e-6,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Take the negative log-likelihood of the target under normal distributions with mean ``input``.
+    """Negative log-likelihood of the target under normal distributions with mean ``input``.
 
     Args:
         input: the means, of any shape.
-        target: of the same shape, or one that broadcasts with it.
-        var: the variances: one number, or of the input's shape, with size 1 in one axis or without the last axis.
+        target: broadcasts with the input.
+        var: the variances: one number, or of the input's shape, optionally with size 1 in one axis or without the last
+            axis.
         full: whether to add the constant ``log(2 pi) / 2``.
-        eps: the least variance; gradients ignore that a smaller one has been raised to it.
+        eps: the smallest variance. Smaller variances are clamped, which gradients ignore.
         reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: if a variance is negative (as far as it is known) or of another shape, or if there is no such
-            reduction.
+        ValueError: if a known variance is negative, a variance has an incompatible shape, or for an unknown reduction.
         RuntimeError: if the shapes do not broadcast.
-        TypeError: if ``var`` is a number, and no float.
+        TypeError: if ``var`` is a Python number other than a float.
 
     See `torch.nn.functional.gaussian_nll_loss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.gaussian_nll_loss.html>`_.
@@ -69,7 +69,7 @@ def gaussian_nll_loss(
 
 
 def _checked_variance(input: jax.Array, var: jax.Array | float) -> jax.Array:
-    """The variances with the input's number of axes."""
+    """Return the variances with the input's rank."""
     if isinstance(var, (bool, int)):
         raise TypeError(f"gaussian_nll_loss: var must be an array or a float, got {var!r}")
     if isinstance(var, float):
@@ -100,15 +100,15 @@ def poisson_nll_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Take the negative log-likelihood of the target under Poisson distributions.
+    """Negative log-likelihood of the target under Poisson distributions.
 
     Args:
         input: the rates, or their logarithms, of any shape.
-        target: the counts, of the same shape, or one that broadcasts with it.
-        log_input: whether ``input`` has logarithms.
-        full: whether to add Stirling's approximation of ``log(target!)`` where the target is above 1.
+        target: the counts; broadcasts with the input.
+        log_input: whether ``input`` contains logarithms of the rates.
+        full: whether to add Stirling's approximation of ``log(target!)`` for targets above 1.
         size_average: deprecated, use ``reduction``.
-        eps: added to the rate before the logarithm is taken.
+        eps: added to the rate before taking its logarithm.
         reduce: deprecated, use ``reduction``.
         reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
@@ -140,20 +140,20 @@ def kl_div(
     reduction: str = "mean",
     log_target: bool = False,
 ) -> Float[Array, "..."]:
-    """Take the terms of the Kullback-Leibler divergence of the target from the input.
+    """Kullback-Leibler divergence of the target from the input's log-probabilities.
 
     Args:
         input: log-probabilities, of any shape.
-        target: probabilities, of the same shape, or one that broadcasts with it.
+        target: probabilities; broadcasts with the input.
         size_average: deprecated, use ``reduction``.
         reduce: deprecated, use ``reduction``.
-        reduction: ``"none"`` for the terms, ``"batchmean"`` for their sum over the first axis' size, which is the
-            divergence, ``"sum"``, or ``"mean"`` over all terms, of which torch warns, and so does this.
-        log_target: whether ``target`` has log-probabilities.
+        reduction: ``"none"`` (one term per element), ``"batchmean"`` (the sum divided by the batch size: the
+            divergence), ``"sum"``, or ``"mean"`` over all terms, which warns, as in torch.
+        log_target: whether ``target`` contains log-probabilities.
 
     Raises:
         ValueError: for an unknown reduction.
-        RuntimeError: if the shapes do not broadcast, or for whole or complex numbers.
+        RuntimeError: if the shapes do not broadcast, or for integers or complex numbers.
 
     See `torch.nn.functional.kl_div
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.kl_div.html>`_.
@@ -168,8 +168,8 @@ def kl_div(
         reduction = legacy_reduction(size_average, reduce, reduction)
     elif reduction == "mean":
         warnings.warn(
-            "reduction: 'mean' divides by the number of all elements; 'batchmean' divides by the batch size alone, "
-            "which is the definition of the divergence.",
+            "reduction: 'mean' divides by the number of all elements. The divergence is defined with division by the "
+            "batch size. Fix: use reduction='batchmean'",
             UserWarning,
             stacklevel=2,
         )

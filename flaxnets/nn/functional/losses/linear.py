@@ -1,4 +1,4 @@
-"""A linear layer and the cross entropy of its outputs in one."""
+"""Cross entropy of a linear layer's outputs, computed in chunks."""
 
 import dataclasses
 import math
@@ -25,20 +25,20 @@ _DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LinearCrossEntropyOptions:
-    """How :func:`linear_cross_entropy` goes through the batch in chunks, so that the logits never exist as a whole.
+    """Options that split the batch of :func:`linear_cross_entropy` into chunks, to never hold all logits in memory.
 
     Attributes:
-        allow_retain_graph: taken for torch's sake; JAX has no graph that is used up.
-        batch_chunk_size: how many examples are in a chunk.
-        chunking_method: how to choose that number if it is not given: ``"aspect_ratio"`` makes a chunk's logits about
-            as large as the input, ``"aspect_ratio:N"`` smaller by ``N``, ``"auto"`` is ``"aspect_ratio:2"``; None
-            takes the batch as one chunk.
-        acc_policy: ``"auto"``, ``"accurate"``, ``"balanced"`` or ``"compact"``, taken for torch's sake: which
-            intermediates are kept is XLA's business.
-        acc_dtype: of the logits; None is float32 for an input in half precision, and the input's own dtype otherwise.
+        allow_retain_graph: no effect; accepted for compatibility with torch.
+        batch_chunk_size: number of examples per chunk.
+        chunking_method: method to choose the chunk size without ``batch_chunk_size``. ``"aspect_ratio"`` makes a
+            chunk's logits about as large as the input, ``"aspect_ratio:N"`` smaller by the factor ``N``, ``"auto"``
+            means ``"aspect_ratio:2"``. None processes the batch as one chunk.
+        acc_policy: ``"auto"``, ``"accurate"``, ``"balanced"`` or ``"compact"``. No effect; XLA chooses the
+            intermediates to keep.
+        acc_dtype: dtype of the logits. None means float32 for half-precision inputs, otherwise the input's dtype.
 
     Raises:
-        ValueError: for a value that is none of these.
+        ValueError: for an unknown value.
 
     See `torch.nn.LinearCrossEntropyOptions
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.LinearCrossEntropyOptions.html>`_.
@@ -77,22 +77,22 @@ class LinearCrossEntropyOptions:
             )
 
     def chunk_size(self, num_batches: int, in_features: int, num_classes: int) -> int:
-        """How many of ``num_batches`` examples are in a chunk.
+        """Return the number of examples per chunk of a batch of ``num_batches`` examples.
 
         Raises:
-            ValueError: if a method and a number are given, and they disagree.
+            ValueError: if ``chunking_method`` and ``batch_chunk_size`` are both set and disagree.
         """
-        given = self.batch_chunk_size
-        if self.chunking_method is None or (self.chunking_method == "auto" and given is not None):
-            return max(1, num_batches if given is None else min(given, num_batches))
+        size = self.batch_chunk_size
+        if self.chunking_method is None or (self.chunking_method == "auto" and size is not None):
+            return max(1, num_batches if size is None else min(size, num_batches))
         method = "aspect_ratio:2" if self.chunking_method == "auto" else self.chunking_method
         factor = int(method.partition(":")[2] or 1)
         target = -(-num_batches // max(1, -(-num_classes // in_features)))
         chosen = min((1 << (target - 1).bit_length()) // factor, num_batches)
-        if given is not None and given != chosen:
+        if size is not None and size != chosen:
             raise ValueError(
-                f"LinearCrossEntropyOptions: batch_chunk_size {given} and chunking_method {method!r}, which gives "
-                f"{chosen}, disagree; give one of them"
+                f"LinearCrossEntropyOptions: batch_chunk_size {size} and the {chosen} of chunking_method {method!r} "
+                "must agree. Fix: set only one of them"
             )
         return max(1, chosen)
 
@@ -109,23 +109,23 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     options: LinearCrossEntropyOptions | None = None,
 ) -> Float[Array, "..."]:
-    """Take the cross entropy of ``input @ linear_weight.T + linear_bias``.
+    """Cross entropy of ``input @ linear_weight.T + linear_bias``.
 
     Args:
         input: ``(in)`` or ``(N, in)``.
         linear_weight: ``(C, in)``, or ``(C, *d, in)`` for logits ``(N, C, *d)``.
-        target: as of :func:`cross_entropy`.
-        linear_bias: in the weight's shape without its last axis.
-        weight: of each class.
-        reduction: as of :func:`cross_entropy`.
-        ignore_index: the class index that contributes nothing; None is -100.
-        label_smoothing: as of :func:`cross_entropy`.
-        options: how to go through the batch in chunks; only for class indices, one for each example, and without
-            smoothing: a warning says where they are ignored.
+        target: as in :func:`cross_entropy`.
+        linear_bias: bias of the weight's shape without its last axis.
+        weight: weight of each class.
+        reduction: as in :func:`cross_entropy`.
+        ignore_index: class index that contributes nothing. None means -100.
+        label_smoothing: as in :func:`cross_entropy`.
+        options: how to split the batch into chunks. Ignored, with a warning, unless targets are class indices, one per
+            example, without smoothing.
 
     Raises:
-        RuntimeError: as :func:`cross_entropy`, if the shapes do not fit, if an ``ignore_index`` is given for a target
-            of probabilities, or for an ``acc_dtype`` that does not fit the input's dtype.
+        RuntimeError: as :func:`cross_entropy`, for incompatible shapes, an ``ignore_index`` with target probabilities,
+            or an ``acc_dtype`` that is incompatible with the input's dtype.
         ValueError, IndexError: as :func:`cross_entropy`.
 
     See `torch.nn.functional.linear_cross_entropy
@@ -140,7 +140,7 @@ def linear_cross_entropy(
     shape = (*input.shape[:-1], classes, *inner)
     if target.shape == shape and ignore_index is not None:
         raise RuntimeError(
-            f"linear_cross_entropy: probabilities as the target take no ignore_index, got {ignore_index}"
+            f"linear_cross_entropy: target probabilities do not support ignore_index, got {ignore_index}"
         )
     ignore_index = -100 if ignore_index is None else ignore_index
     if options is not None:
@@ -148,8 +148,8 @@ def linear_cross_entropy(
         if indices and not inner and label_smoothing == 0 and reduction in ("none", "mean", "sum"):
             return _chunked(input, linear_weight, target, linear_bias, weight, reduction, ignore_index, options)
         warnings.warn(
-            "linear_cross_entropy: options are ignored; chunks need class indices, no further axes, no smoothing and a "
-            f"usual reduction, got a target of {target.dtype}, further axes {tuple(inner)}, label_smoothing="
+            "linear_cross_entropy: options are ignored. Chunks require class indices, no further axes, no smoothing "
+            f"and a standard reduction, got a target of {target.dtype}, further axes {tuple(inner)}, label_smoothing="
             f"{label_smoothing} and reduction={reduction!r}",
             UserWarning,
             stacklevel=2,
@@ -176,7 +176,7 @@ def _check_shapes(input: jax.Array, weight: jax.Array, bias: jax.Array | None) -
             f"linear_cross_entropy: linear_bias must have the shape {weight.shape[:-1]}, got {bias.shape}"
         )
     if weight.ndim > 2 and input.ndim == 1:
-        raise RuntimeError(f"linear_cross_entropy: further axes need an input with a batch, got {shapes}")
+        raise RuntimeError(f"linear_cross_entropy: further axes require an input with a batch, got {shapes}")
 
 
 def _chunked(
@@ -189,7 +189,7 @@ def _chunked(
     ignore_index: int,
     options: LinearCrossEntropyOptions,
 ) -> jax.Array:
-    """A loop over chunks; each one's logits are computed again for the gradient."""
+    """Loop over chunks; the gradient recomputes the logits of each chunk."""
     rows = input[None] if input.ndim == 1 else input
     targets = target[None] if input.ndim == 1 else target
     if targets.shape != rows.shape[:1]:
@@ -200,7 +200,7 @@ def _chunked(
     dtype = options.acc_dtype or (jnp.float32 if half else input.dtype)
     if dtype != input.dtype and not (half and dtype == jnp.float32):
         raise RuntimeError(
-            f"linear_cross_entropy: acc_dtype may differ from the input's only as float32 for half precision, got "
+            f"linear_cross_entropy: acc_dtype must be the input's dtype, or float32 for half precision, got "
             f"{jnp.dtype(dtype)} for {input.dtype}"
         )
     classes = linear_weight.shape[0]

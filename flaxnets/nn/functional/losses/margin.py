@@ -1,4 +1,4 @@
-"""Losses of scores that should differ by a margin."""
+"""Margin and hinge losses."""
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +22,12 @@ def hinge_embedding_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Take the input where the target is 1, and what it lacks to the margin where the target is -1.
+    """Hinge embedding loss: the input where the target is 1, ``max(0, margin - input)`` where it is -1.
 
     Args:
         input: distances, of any shape.
-        target: 1 or -1, of the same shape, or one that broadcasts with it.
-        margin: what distances with target -1 should have.
+        target: 1 or -1; broadcasts with the input.
+        margin: input above which elements with target -1 have zero loss.
         size_average: deprecated, use ``reduction``.
         reduce: deprecated, use ``reduction``.
         reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
@@ -57,19 +57,19 @@ def margin_ranking_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Take ``max(0, margin - target * (input1 - input2))``.
+    """Margin ranking loss ``max(0, margin - target * (input1 - input2))``.
 
     Args:
         input1: scores, of any shape.
-        input2: scores, of the same number of axes.
-        target: 1 where the first should be larger, -1 where the second; of the same number of axes.
-        margin: by how much.
+        input2: scores, of the same rank.
+        target: 1 where ``input1`` should be larger, -1 where ``input2`` should be larger; of the same rank.
+        margin: amount by which the two inputs should differ.
         size_average: deprecated, use ``reduction``.
         reduce: deprecated, use ``reduction``.
         reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
 
     Raises:
-        RuntimeError: if the numbers of axes differ, or the shapes do not broadcast.
+        RuntimeError: if the ranks differ, or the shapes do not broadcast.
         ValueError: for an unknown reduction.
 
     See `torch.nn.functional.margin_ranking_loss
@@ -98,21 +98,22 @@ def multi_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Take the mean over the classes of ``max(0, margin - input[target] + input[class])**p``, the target left out.
+    """Multi-class margin loss: mean over the other classes of ``max(0, margin - input[target] + input[class])**p``.
 
     Args:
         input: scores ``(C)`` or ``(N, C)``.
         target: class indices ``()`` or ``(N)``.
-        p: 1 or 2.
-        margin: by how much the target's score should exceed the others.
-        weight: of each class as a target.
+        p: exponent, 1 or 2.
+        margin: amount by which the target's score should exceed the others.
+        weight: weight of each target class.
         size_average: deprecated, use ``reduction``.
         reduce: deprecated, use ``reduction``.
-        reduction: ``"none"`` for each target's loss, ``"mean"`` or ``"sum"``.
+        reduction: ``"none"`` (one loss per target), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: for another ``p``, a weight that has not one axis, or for an unknown reduction.
-        RuntimeError: if the shapes do not fit, or a target is known to be no class; one that is not known gives NaN.
+        ValueError: for another ``p``, a weight that has not exactly one axis, or an unknown reduction.
+        RuntimeError: for incompatible shapes, or a known target that is out of range. Unknown targets out of range
+            (under jit) give NaN.
 
     See `torch.nn.functional.multi_margin_loss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.multi_margin_loss.html>`_.
@@ -149,14 +150,14 @@ def multi_margin_loss(
 
 
 def _as_matrix(input: jax.Array, name: str) -> jax.Array:
-    """The scores as ``(N, C)``."""
+    """Return the scores as ``(N, C)``."""
     if input.ndim > 2 or 0 in input.shape[-1:]:
-        raise RuntimeError(f"{name}: expected an input of shape (C) or (N, C), and C not 0, got {input.shape}")
+        raise RuntimeError(f"{name}: expected an input of shape (C) or (N, C), with C not 0, got {input.shape}")
     return input if input.ndim == 2 else input.reshape(1, -1)
 
 
 def _known(labels: jax.Array, low: int, classes: int) -> jax.Array:
-    """Whether all of a row's labels are in range, which cannot be checked beforehand where the values are not known."""
+    """Return whether all labels of each row are in range, for labels whose values are unknown at trace time."""
     return ((labels >= low) & (labels < classes)).all(1)
 
 
@@ -167,17 +168,19 @@ def multilabel_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    """Sum ``max(0, 1 - input[label] + input[other])`` over all labels and all classes that are none, over ``C``.
+    """Multi-label margin loss: sum of ``max(0, 1 - input[label] + input[other])``, divided by ``C``.
+
+    The sum is over all labels and all classes that are not labels.
 
     Args:
         input: scores ``(C)`` or ``(N, C)``.
-        target: each example's labels, in the input's shape; those from the first -1 on do not count.
+        target: each example's labels, in the input's shape. Labels end at the first -1.
         size_average: deprecated, use ``reduction``.
         reduce: deprecated, use ``reduction``.
         reduction: ``"none"`` (one loss per example), ``"mean"`` or ``"sum"``.
 
     Raises:
-        RuntimeError: if the shapes do not fit, or a target is known to be neither class nor -1.
+        RuntimeError: for incompatible shapes, or a known target that is neither a class nor -1.
         ValueError: for an unknown reduction.
 
     See `torch.nn.functional.multilabel_margin_loss

@@ -1,4 +1,4 @@
-"""Losses of real-valued predictions."""
+"""Losses for regression."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from flaxnets.nn.functional.losses._shared import (
 
 @jax.custom_jvp
 def _absolute(x: jax.Array) -> jax.Array:
-    """``|x|``; its derivative at 0 and at NaN is 0, as in torch."""
+    """Return ``|x|``; its derivative at 0 and at NaN is 0, as in torch."""
     return jnp.abs(x)
 
 
@@ -27,7 +27,7 @@ def _(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
 
 
 def _weighted(loss: jax.Array, weight: jax.Array | None, shape: tuple[int, ...], reduction: str, name: str):
-    """The loss times the weight, reduced; the mean is over the weights' sum."""
+    """Multiply the loss by the weight and reduce; the mean divides by the sum of the weights."""
     if weight is None:
         return reduced(loss, reduction, name)
     loss = loss * _checked_weight(weight, shape, reduction, name)
@@ -49,19 +49,19 @@ def l1_loss(
     reduction: str = "mean",
     weight: Float[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
-    """Take the absolute difference of input and target.
+    """Absolute error of input and target.
 
     Args:
         input: of any shape.
-        target: of the same shape; another one that fits is broadcast, with a warning.
+        target: of the same shape. Other shapes that broadcast warn.
         size_average: deprecated, use ``reduction``.
         reduce: deprecated, use ``reduction``.
         reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
-        weight: of each element, in the input's shape; the mean is then divided by the sum of the weights.
+        weight: weight of each element, in the input's shape. The mean then divides by the sum of the weights.
 
     Raises:
         RuntimeError: if the shapes do not broadcast.
-        ValueError: for an unknown reduction, or the weight has another shape.
+        ValueError: for an unknown reduction, or a weight of the wrong shape.
 
     See `torch.nn.functional.l1_loss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.l1_loss.html>`_.
@@ -86,12 +86,12 @@ def mse_loss(
     reduction: str = "mean",
     weight: Float[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
-    """Take the squared difference of input and target.
+    """Squared error of input and target.
 
     Arguments and errors are those of :func:`l1_loss`.
 
     Raises:
-        NotImplementedError: for whole or complex numbers.
+        NotImplementedError: for integers or complex numbers.
 
     See `torch.nn.functional.mse_loss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.mse_loss.html>`_.
@@ -115,19 +115,19 @@ def huber_loss(
     delta: float = 1.0,
     weight: Float[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
-    """Take half the squared difference up to ``delta``, and goes on linearly, with slope ``delta``, beyond.
+    """Huber loss: half the squared error up to ``delta``, linear with slope ``delta`` beyond.
 
     Args:
         input: of any shape.
-        target: of the same shape; another one that fits is broadcast, with a warning.
+        target: of the same shape. Other shapes that broadcast warn.
         reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
-        delta: where the two forms meet.
-        weight: of each element, in the input's shape; the mean stays the one over all elements.
+        delta: error at which the loss changes from quadratic to linear.
+        weight: weight of each element, in the input's shape. The mean still divides by the number of elements.
 
     Raises:
         RuntimeError: if the shapes do not broadcast, or ``delta`` is not positive.
-        ValueError: for an unknown reduction, or the weight has another shape.
-        NotImplementedError: for whole or complex numbers.
+        ValueError: for an unknown reduction, or a weight of the wrong shape.
+        NotImplementedError: for integers or complex numbers.
 
     See `torch.nn.functional.huber_loss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.huber_loss.html>`_.
@@ -142,7 +142,7 @@ def huber_loss(
     if delta <= 0:
         raise RuntimeError(f"huber_loss: delta must be positive, got {delta}")
     size = jnp.abs(a - b)
-    delta = min(delta, float(jnp.finfo(size.dtype).max))  # infinity times a difference of zero would be NaN
+    delta = min(delta, float(jnp.finfo(size.dtype).max))  # inf times a difference of zero would be NaN
     square = jnp.where(size > delta, delta, size)
     loss = 0.5 * square * square + jnp.where(size > delta, delta * (size - delta), 0)
     if weight is not None:
@@ -158,20 +158,20 @@ def smooth_l1_loss(
     reduction: str = "mean",
     beta: float = 1.0,
 ) -> Float[Array, "..."]:
-    """Take the absolute difference less ``beta / 2``, and a parabola where the difference is below ``beta``.
+    """Smooth L1 loss: absolute error minus ``beta / 2``; quadratic where the error is below ``beta``.
 
     Args:
         input: of any shape.
-        target: of the same shape; another one that fits is broadcast, with a warning.
+        target: of the same shape. Other shapes that broadcast warn.
         size_average: deprecated, use ``reduction``.
         reduce: deprecated, use ``reduction``.
         reduction: ``"none"`` (one loss per element), ``"mean"`` or ``"sum"``.
-        beta: where the two forms meet; with 0 this is :func:`l1_loss`.
+        beta: error at which the loss changes from quadratic to linear. 0 gives :func:`l1_loss`.
 
     Raises:
         RuntimeError: if the shapes do not broadcast, or ``beta`` is negative.
         ValueError: for an unknown reduction.
-        NotImplementedError: for whole or complex numbers.
+        NotImplementedError: for integers or complex numbers.
 
     See `torch.nn.functional.smooth_l1_loss
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.smooth_l1_loss.html>`_.
