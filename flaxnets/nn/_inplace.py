@@ -1,11 +1,11 @@
-"""What activations that torch can compute in place have in common."""
+"""Base class of activations with an ``inplace`` argument."""
 
 from flaxnets.nn._arguments import changed
 from flaxnets.nn.module import Module
 
 
 class InPlace(Module):
-    """An activation with the argument ``inplace``, which ``repr`` prints where it is True."""
+    """Activation with the argument ``inplace``, which ``repr`` prints if True."""
 
     inplace: bool
 

@@ -1,4 +1,4 @@
-"""What torch users call devices and dtypes, as JAX's."""
+"""Conversion of torch's names of devices and dtypes to JAX's."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ _PLATFORMS = {"cuda": "gpu", "hip": "gpu"}
 
 
 def as_dtype(dtype: Any) -> Any:
-    """A numpy dtype from a numpy, jax or torch one or its name; torch need not be installed.
+    """Return a numpy dtype from a numpy, jax or torch dtype or its name; torch need not be installed.
 
     >>> as_dtype("bfloat16"), as_dtype(jnp.float32)
     (dtype(bfloat16), dtype('float32'))
@@ -19,10 +19,10 @@ def as_dtype(dtype: Any) -> Any:
 
 
 def as_device(device: Any) -> Any:
-    """A JAX device or sharding from itself, or from torch's name of a device: ``"cuda:1"``, ``"cpu"``, ``1``.
+    """Return a JAX device or sharding from itself, or from torch's name of a device: ``"cuda:1"``, ``"cpu"``, ``1``.
 
     Raises:
-        RuntimeError: if JAX has no such device.
+        RuntimeError: for an unknown device.
 
     >>> as_device("cpu").platform
     'cpu'
@@ -30,14 +30,14 @@ def as_device(device: Any) -> Any:
     if isinstance(device, (jax.Device, jax.sharding.Sharding)):
         return device
     name = f"cuda:{device}" if isinstance(device, int) and not isinstance(device, bool) else str(device)
-    kind, _, number = name.partition(":")
+    platform, _, number = name.partition(":")
     try:
-        return jax.local_devices(backend=_PLATFORMS.get(kind, kind))[int(number or 0)]
+        return jax.local_devices(backend=_PLATFORMS.get(platform, platform))[int(number or 0)]
     except (RuntimeError, IndexError, ValueError):
         devices = ", ".join(str(each) for each in jax.local_devices())
         advice = (
             "construct the module under nnx.eval_shape for shapes without values"
-            if kind == "meta"
+            if platform == "meta"
             else "install JAX for that device, or pass one of jax.devices()"
         )
         raise RuntimeError(
@@ -46,11 +46,11 @@ def as_device(device: Any) -> Any:
 
 
 def parse_to(args: tuple[Any, ...], device: Any, dtype: Any) -> tuple[Any, Any]:
-    """The device and the dtype (None where not given) of a call of ``Module.to``.
+    """Return the device and the dtype (None if missing) of the arguments of ``Module.to``.
 
     Raises:
-        TypeError: for what is neither, and for a dtype that is neither floating-point nor complex.
-        RuntimeError: for a device that JAX has not.
+        TypeError: for other arguments, and for a dtype that is neither floating-point nor complex.
+        RuntimeError: for an unknown device.
     """
     if args and _is_tensor(args[0]):
         device, dtype = _device_of(args[0]), args[0].dtype
@@ -88,13 +88,13 @@ def _is_dtype(value: Any) -> bool:
         if isinstance(value, str):
             return False
         raise TypeError(
-            f"Module.to: expected a device (such as 'cpu' or jax.devices()[0]), a dtype or an array, got {value!r}"
+            f"Module.to: expected a device (for example 'cpu' or jax.devices()[0]), a dtype or an array, got {value!r}"
         ) from None
     return True
 
 
 def moved(array: Any, device: Any) -> Any:
-    """The array on that device or in that sharding; the same object if it is there already."""
+    """Return the array on this device or with this sharding; the same object if already there."""
     if not isinstance(array, jax.Array):
         return array
     there = isinstance(device, jax.Device) and not isinstance(array, Tracer) and array.devices() == {device}

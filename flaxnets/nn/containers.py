@@ -1,4 +1,4 @@
-"""Modules that hold modules in a row."""
+"""Sequential containers of modules: Sequential and ModuleList."""
 
 import itertools
 import operator
@@ -16,7 +16,7 @@ S = TypeVar("S", bound="Sequential")
 
 
 class _Row(Module):
-    """Base class of containers whose modules stand in a row."""
+    """Base class of containers with a sequence of modules."""
 
     def __len__(self) -> int:
         return len(self._members())
@@ -25,7 +25,7 @@ class _Row(Module):
         return (module for _, module in self._members())
 
     def _members(self) -> list[tuple[str, Any]]:
-        """The names and modules; as in torch, a member may be None."""
+        """Return the names and modules; as in torch, a member may be None."""
         return list(self._registered_modules())
 
     def _at(self, idx: int) -> tuple[str, Any]:
@@ -52,7 +52,7 @@ class _Row(Module):
     def _insert(self, index: int, module: nnx.Module) -> None:
         names = [name for name, _ in self._members()]
         if index < len(self) and names != [str(i) for i in range(len(self))]:
-            raise KeyError(f"{type(self).__name__}: modules that are named cannot be moved, got the names {names}")
+            raise KeyError(f"{type(self).__name__}: named modules cannot be moved, got the names {names}")
         modules = list(self)
         if index == len(self):
             self.append(module)
@@ -74,17 +74,17 @@ class _Row(Module):
 
 
 class Sequential(_Row):
-    """Call its modules one after the other, each on the output of the one before.
+    """Chain of modules: each module is called on the output of the previous module.
 
-    It can be indexed, sliced, added to another one and multiplied by a number, as in torch. Where modules are deleted
-    those that stay are named by their positions.
+    A Sequential can be indexed, sliced, added to another one and multiplied by a number, as in torch. After a deletion,
+    the remaining modules are renamed by their positions.
 
     Args:
-        *args: the modules, named ``"0"``, ``"1"``, ...; or one ``OrderedDict`` of names and modules.
+        *args: the modules, which are named ``"0"``, ``"1"``, ...; or one ``OrderedDict`` of names and modules.
 
     Raises:
-        TypeError: for a member that is no module.
-        IndexError: for an index that is not there.
+        TypeError: for a member that is not a module.
+        IndexError: for an index out of range.
 
     See `torch.nn.Sequential <https://docs.pytorch.org/docs/stable/generated/torch.nn.Sequential.html>`_.
 
@@ -121,18 +121,18 @@ class Sequential(_Row):
         return self._at(idx)[1]
 
     def pop(self, key: int | slice) -> Any:
-        """Remove the module of that index, or those of a slice, and returns it."""
+        """Remove and return the module at an index, or the modules of a slice."""
         popped = self[key]
         del self[key]
         return popped
 
     def insert(self: S, index: int, module: nnx.Module) -> S:
-        """Put a module before that index.
+        """Insert a module before an index.
 
         Raises:
-            AssertionError: if it is no module.
-            IndexError: for an index outside.
-            KeyError: if modules that have names, not numbers, would have to move.
+            AssertionError: if ``module`` is not a module.
+            IndexError: for an index out of range.
+            KeyError: if modules with names other than numbers would have to move.
         """
         if not isinstance(module, nnx.Module):
             raise AssertionError(f"expected a Module, got {type(module).__name__}")
@@ -156,7 +156,7 @@ class Sequential(_Row):
     def __imul__(self: S, other: int) -> S:
         names = [name for name, _ in self._members()]
         if _checked_factor(other) > 1 and names != [str(i) for i in range(len(self))]:
-            raise KeyError(f"{type(self).__name__}: modules that are named cannot be repeated, got the names {names}")
+            raise KeyError(f"{type(self).__name__}: named modules cannot be repeated, got the names {names}")
         return self.extend(list(self) * (other - 1))
 
 
@@ -175,15 +175,15 @@ def _checked_factor(factor: Any) -> int:
 
 
 class ModuleList(_Row):
-    """Hold modules in a list. It computes nothing itself.
+    """List of modules; it cannot be called.
 
     Args:
-        modules: the modules, named ``"0"``, ``"1"``, ...
+        modules: the modules, which are named ``"0"``, ``"1"``, ...
 
     Raises:
-        TypeError: for a member that is no module.
-        IndexError: for an index that is not there.
-        NotImplementedError: if it is called.
+        TypeError: for a member that is not a module.
+        IndexError: for an index out of range.
+        NotImplementedError: when called.
 
     See `torch.nn.ModuleList <https://docs.pytorch.org/docs/stable/generated/torch.nn.ModuleList.html>`_.
 
@@ -221,18 +221,18 @@ class ModuleList(_Row):
         return self._at(idx)[1]
 
     def pop(self, key: int | slice) -> Any:
-        """Remove the module of that index, or those of a slice, and returns it."""
+        """Remove and return the module at an index, or the modules of a slice."""
         popped = self[key]
         del self[key]
         return popped
 
     def insert(self, index: int, module: nnx.Module) -> None:
-        """Put a module before that index.
+        """Insert a module before an index.
 
         Raises:
-            TypeError: if it is no module.
+            TypeError: if ``module`` is not a module.
             KeyError: for a negative index, as in torch.
-            IndexError: for one behind the end.
+            IndexError: for an index beyond the end.
         """
         checked(module)
         if not 0 <= index <= len(self):
@@ -248,12 +248,12 @@ class ModuleList(_Row):
 
 
 def checked(module: Any) -> Any:
-    """The module, or None, which torch's containers hold too; raises TypeError for anything else."""
+    """Return a module or None, which torch's containers accept as well; raise TypeError for anything else."""
     if module is not None and not isinstance(module, nnx.Module):
         raise TypeError(f"expected a Module, got {type(module).__name__}")
     return module
 
 
 def refuse_call(module: Module) -> NoReturn:
-    """Raise NotImplementedError, for a container that computes nothing."""
-    raise NotImplementedError(f"{type(module).__name__} computes nothing: call the modules that it holds")
+    """Raise NotImplementedError, for a container that cannot be called."""
+    raise NotImplementedError(f"{type(module).__name__} cannot be called. Fix: call the modules that it contains")

@@ -60,7 +60,7 @@ class _ConvTranspose(ConvBase):
                 f"{name}: output_size must have {n} elements, or as many as the input of shape {input.shape} has axes, "
                 f"got {tuple(output_size)}"
             )
-        wanted = tuple(output_size)[-n:]
+        spatial_size = tuple(output_size)[-n:]
         sizes = ((getattr(self, what), what) for what in ("stride", "padding", "dilation"))
         stride, padding, dilation = (to_sizes(value, n, what, name, broadcast=True) for value, what in sizes)
         smallest = [
@@ -68,12 +68,12 @@ class _ConvTranspose(ConvBase):
             for size, s, p, d, k in zip(input.shape[-n:], stride, padding, dilation, self.kernel_size, strict=True)
         ]
         largest = [least + s - 1 for least, s in zip(smallest, stride, strict=True)]
-        if any(not least <= size <= most for size, least, most in zip(wanted, smallest, largest, strict=True)):
+        if any(not least <= size <= most for size, least, most in zip(spatial_size, smallest, largest, strict=True)):
             raise ValueError(
                 f"{name}: output_size must be from {smallest} to {largest} for an input of shape {input.shape}, "
-                f"got {wanted}"
+                f"got {spatial_size}"
             )
-        return tuple(size - least for size, least in zip(wanted, smallest, strict=True))
+        return tuple(size - least for size, least in zip(spatial_size, smallest, strict=True))
 
 
 class ConvTranspose1d(_ConvTranspose):

@@ -1,4 +1,4 @@
-"""Functions that are called around a module's forward computation and its state dict, as torch's hooks are."""
+"""Hooks of torch: functions that run around a module's forward computation and its state dict."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ Hook = Callable[..., Any]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RegisteredHook:
-    """A hook with its options; compared by identity, so that jit takes the same hook for the same program."""
+    """Hook with its options; compared by identity, so that jit reuses the program of the same hook."""
 
     function: Hook
     with_kwargs: bool = False
@@ -20,7 +20,7 @@ class RegisteredHook:
 
 
 class RemovableHandle:
-    """Remove a hook, by :meth:`remove` or at the end of a ``with`` block.
+    """Handle that removes a hook, by :meth:`remove` or at the end of a ``with`` block.
 
     See `torch.utils.hooks.RemovableHandle
     <https://github.com/pytorch/pytorch/blob/main/torch/utils/hooks.py>`_.
@@ -34,17 +34,17 @@ class RemovableHandle:
     2.0
     """
 
-    def __init__(self, module: Any, kind: str, hook: RegisteredHook):
+    def __init__(self, module: Any, registry: str, hook: RegisteredHook):
         self._module = weakref.ref(module)
-        self._kind = kind
+        self._registry = registry
         self._hook = hook
 
     def remove(self) -> None:
-        """Remove the hook from the module; does nothing if the hook was removed before."""
+        """Remove the hook from the module; no effect if already removed."""
         module = self._module()
         if module is not None:
-            hooks = tuple(hook for hook in getattr(module, self._kind) if hook is not self._hook)
-            object.__setattr__(module, self._kind, hooks)
+            hooks = tuple(hook for hook in getattr(module, self._registry) if hook is not self._hook)
+            object.__setattr__(module, self._registry, hooks)
 
     def __enter__(self) -> "RemovableHandle":
         return self
@@ -53,41 +53,41 @@ class RemovableHandle:
         self.remove()
 
 
-def register(module: Any, kind: str, hook: RegisteredHook, prepend: bool) -> RemovableHandle:
-    """Add a hook to the module's attribute ``kind``, a static tuple."""
+def register(module: Any, registry: str, hook: RegisteredHook, prepend: bool) -> RemovableHandle:
+    """Add a hook to the module's static tuple ``registry``."""
     enable()
-    hooks = getattr(module, kind)
-    object.__setattr__(module, kind, (hook, *hooks) if prepend else (*hooks, hook))
-    return RemovableHandle(module, kind, hook)
+    hooks = getattr(module, registry)
+    object.__setattr__(module, registry, (hook, *hooks) if prepend else (*hooks, hook))
+    return RemovableHandle(module, registry, hook)
 
 
-# Classes with their forward computations, whose calls run hooks once the first hook of the process is registered:
-# until then calls are as quick, and tracebacks as short, as if there were no hooks.
+# Maps classes to their forward computations. Calls only run hooks after the first hook of the process is registered:
+# until then calls are as fast, and tracebacks as short, as without hooks.
 computations: dict[Any, Callable[..., Any]] = {}
 _enabled = False
 
 
-def set_call(kind: Any, compute: Callable[..., Any]) -> None:
-    """Make ``compute`` what a call of the class's instances does, between the hooks."""
-    computations[kind] = compute
-    kind.__call__ = _calling_hooks(compute) if _enabled else compute
+def set_call(cls: Any, compute: Callable[..., Any]) -> None:
+    """Make a call of the class's instances run ``compute`` between the hooks."""
+    computations[cls] = compute
+    cls.__call__ = _calling_hooks(compute) if _enabled else compute
 
 
 def enable() -> None:
-    """Make calls run hooks, also those of classes that are defined later."""
+    """Make calls run hooks, including those of classes that are defined later."""
     global _enabled
     if not _enabled:
         _enabled = True
-        for kind, compute in list(computations.items()):
-            set_call(kind, compute)
+        for cls, compute in list(computations.items()):
+            set_call(cls, compute)
 
 
 def _calling_hooks(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The method ``__call__`` of a class whose forward computation is ``call``."""
+    """Return the method ``__call__`` of a class whose forward computation is ``call``."""
 
     @functools.wraps(call)
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
-        # A call of super().__call__ is part of the forward computation, and not another call of the module.
+        # A call of super().__call__ is part of the same forward computation, so hooks must not run again.
         if (self._forward_hooks or self._forward_pre_hooks) and type(self).__call__ is __call__:
             return _call_with_hooks(self, call, args, kwargs)
         return call(self, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""The base class of every layer and network: ``nnx.Module`` that remembers torch's order and speaks torch's names."""
+"""Base class of every layer and network: an ``nnx.Module`` with torch's registration order and method names."""
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
@@ -18,10 +18,10 @@ M = TypeVar("M", bound="Module")
 
 
 class _Empty(NamedTuple):
-    """What an attribute is registered as while its value is None: a parameter, a buffer or a module."""
+    """An attribute whose value is None, registered as a parameter, buffer or module."""
 
     name: str
-    kind: type
+    registered_type: type
     persistent: bool = True
 
 
@@ -29,15 +29,15 @@ class Module(nnx.Module):
     """Base class for all layers and networks.
 
     Assign parameters (:class:`Parameter` or ``nnx.Param``), buffers (``nnx.BatchStat``, :class:`Buffer`) and modules in
-    ``__init__``, in torch's order, and compute in ``__call__`` or, as in torch, in ``forward``; each of the two is
-    there under both names. An array that is assigned over a buffer sets its value.
+    ``__init__``, in torch's order. Define the computation in ``__call__`` or, as in torch, in ``forward``; each name
+    then refers to both. An array that is assigned to a buffer sets its value.
 
-    ``training`` says which mode the module is in, as in torch; it is static, so that ``train()`` and ``eval()`` before
-    a jit-compiled call choose which form is compiled.
+    ``training`` is the mode of the module, as in torch. It is static, so ``train()`` or ``eval()`` before a
+    jit-compiled call determines which mode is compiled.
 
     Raises:
-        TypeError: at an assignment of anything but a parameter over a parameter, of anything but a module over a
-            module, or of anything but an array over a buffer; None is accepted everywhere.
+        TypeError: on assigning a non-parameter to a parameter, a non-module to a module, or a non-array to a buffer.
+            None is accepted everywhere.
 
     See `torch.nn.Module <https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html>`_.
 
@@ -55,7 +55,7 @@ class Module(nnx.Module):
     """
 
     training: bool = True
-    _extra_repr: str = ""  # the text of extra_repr, with attributes in braces
+    _extra_repr: str = ""  # format string of extra_repr, with attribute names in braces
     _order: tuple[str, ...] = ()
     _empty: tuple[_Empty, ...] = ()
     _forward_pre_hooks: tuple[hooks.RegisteredHook, ...] = ()
@@ -72,10 +72,10 @@ class Module(nnx.Module):
         cls._has_extra_state = cls.get_extra_state is not Module.get_extra_state
         owner: type = next(base for base in cls.__mro__ if {"__call__", "forward"} & vars(base).keys())
         if owner is not cls and issubclass(owner, Module):
-            return  # both were set when the owner was defined
+            return  # both names were set when the owner was defined
         call, forward = vars(owner).get("__call__"), vars(owner).get("forward")
         parent = next(base for base in cls.__mro__[1:] if base in hooks.computations)
-        if hooks.computations[parent] is parent.forward:  # else the parent's __call__ calls forward, and stays so
+        if hooks.computations[parent] is parent.forward:  # otherwise the parent's __call__ calls forward, and is kept
             call, forward = call or forward, forward or call
         if forward is not None:
             cls.forward = forward
@@ -97,18 +97,18 @@ class Module(nnx.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if self._forward_hooks or self._forward_pre_hooks:
-            hooks.enable()  # the module may come from another process
+            hooks.enable()  # a module with hooks may come from another process
 
     if TYPE_CHECKING:
 
-        def __getattr__(self, name: str) -> Any: ...  # parameters, buffers and modules, which are registered by name
+        def __getattr__(self, name: str) -> Any: ...  # registered parameters, buffers and modules
 
     # Registration of parameters, buffers and modules.
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "forward":
             raise AttributeError(
-                f"{type(self).__name__}: forward cannot be replaced on one module, which jit would not see. "
+                f"{type(self).__name__}: forward cannot be replaced on an instance, because jit would not see it. "
                 "Fix: define forward in a subclass, or use register_forward_hook."
             )
         adopt_all(value)
@@ -120,7 +120,7 @@ class Module(nnx.Module):
         elif slot is None:
             if _is_array(value):
                 self._forget_static(name)
-                value = nnx.data(value)  # NNX does not know arrays while JAX traces
+                value = nnx.data(value)  # while JAX traces, NNX does not recognise arrays
             super().__setattr__(name, value)
         elif value is None:
             self._register_none(slot)
@@ -128,7 +128,7 @@ class Module(nnx.Module):
             vars(self)[name].set_value(_own(value))
 
     def _slot(self, name: str) -> _Empty | None:
-        """What ``name`` is registered as, whether or not it has a value."""
+        """Return the registration of ``name``, with or without a value."""
         value = vars(self).get(name)
         if isinstance(value, nnx.Module):
             return _Empty(name, nnx.Module)
@@ -137,20 +137,20 @@ class Module(nnx.Module):
         return next((empty for empty in self._empty if empty.name == name), None)
 
     def _checked(self, slot: _Empty, value: Any) -> Any:
-        """The value, as torch accepts it in the place of what is registered; an array for an empty buffer in one."""
+        """Check a value as torch does for this registration; wrap arrays for empty buffers."""
         if value is None or isinstance(value, nnx.Param):
             return value
-        if issubclass(slot.kind, nnx.Param):
+        if issubclass(slot.registered_type, nnx.Param):
             raise _wrong_type(
                 value, "parameter", slot.name, "a Parameter or None", f"module.{slot.name}.set_value(array)"
             )
         if isinstance(value, nnx.Module):
             return value
-        if issubclass(slot.kind, nnx.Module):
+        if issubclass(slot.registered_type, nnx.Module):
             raise _wrong_type(value, "child module", slot.name, "a Module or None", f"del module.{slot.name}")
         if isinstance(value, nnx.Variable):
-            # torch would keep one array under two names, and another one as soon as either is assigned to.
-            is_others = any(held is value for name, held in vars(self).items() if name != slot.name)
+            # An array under two names would diverge after the next assignment, so a buffer of another name is copied.
+            is_others = any(other is value for name, other in vars(self).items() if name != slot.name)
             if not is_others:
                 return value
             value = value.get_value()
@@ -158,13 +158,13 @@ class Module(nnx.Module):
             raise _wrong_type(value, "buffer", slot.name, "an array, a Buffer or None", "jnp.asarray(value)")
         if vars(self).get(slot.name) is not None:
             return value
-        return slot.kind(_own(value), **({} if slot.persistent else {"persistent": False}))
+        return slot.registered_type(_own(value), **({} if slot.persistent else {"persistent": False}))
 
     def _register(self, slot: _Empty | None, name: str, value: nnx.Variable | nnx.Module) -> None:
         self._forget_static(name)
         super().__setattr__(name, value)
         order = self._order
-        if slot is not None and _group(slot.kind) != _group(type(value)):
+        if slot is not None and _group(slot.registered_type) != _group(type(value)):
             order = _without(order, name)
         if name not in order:
             order = (*order, name)
@@ -172,7 +172,7 @@ class Module(nnx.Module):
         self._set_static("_empty", tuple(empty for empty in self._empty if empty.name != name))
 
     def _forget_static(self, name: str) -> None:
-        """Delete a static attribute: NNX would refuse an array or state in its place."""
+        """Delete a static attribute, because NNX refuses to replace it by an array or state."""
         current = vars(self).get(name)
         if name in vars(self) and not isinstance(current, (nnx.Variable, nnx.Module)) and not _is_array(current):
             super().__delattr__(name)
@@ -196,8 +196,8 @@ class Module(nnx.Module):
         """Register ``module`` as the child ``name``.
 
         Raises:
-            TypeError: if it is no module.
-            KeyError: if the name is empty, has a dot, or is an attribute already that is no module.
+            TypeError: if ``module`` is not a module.
+            KeyError: if the name is empty, contains a dot, or is an existing attribute that is not a module.
         """
         if module is not None and not isinstance(module, nnx.Module):
             raise TypeError(f"{name!r} must be a Module or None, got {type(module).__name__}")
@@ -210,7 +210,7 @@ class Module(nnx.Module):
         self.add_module(name, module)
 
     def register_parameter(self, name: str, param: nnx.Param | None) -> None:
-        """Register ``param`` as the parameter ``name``; raises as :meth:`add_module` does."""
+        """Register ``param`` as the parameter ``name``; raises the errors of :meth:`add_module`."""
         slot = _Empty(name, Parameter)
         self._check_slot(slot)
         if param is not None and not isinstance(param, nnx.Param):
@@ -218,12 +218,12 @@ class Module(nnx.Module):
         self._set_registered(slot, param)
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
-        """Register an array, a Buffer or None as the buffer ``name``; raises as :meth:`add_module`.
+        """Register an array, a Buffer or None as the buffer ``name``; raises the errors of :meth:`add_module`.
 
         Args:
-            name: the attribute.
-            tensor: its value.
-            persistent: whether it is part of the state dict.
+            name: name of the attribute.
+            tensor: the value.
+            persistent: whether the state dict contains the buffer.
         """
         slot = _Empty(name, Buffer, persistent)
         self._check_slot(slot)
@@ -238,7 +238,7 @@ class Module(nnx.Module):
 
     def _check_slot(self, slot: _Empty) -> None:
         known = self._slot(slot.name)
-        if known is None or _group(known.kind) != _group(slot.kind):
+        if known is None or _group(known.registered_type) != _group(slot.registered_type):
             self._check_new_name(slot.name)
 
     def _set_registered(self, slot: _Empty, value: Any) -> None:
@@ -251,9 +251,9 @@ class Module(nnx.Module):
         if not isinstance(name, str):
             raise TypeError(f"a name must be a string, got {name!r}")
         if name == "" or "." in name:
-            raise KeyError(f"a name must be neither empty nor have a dot, got {name!r}")
+            raise KeyError(f"a name must not be empty or contain a dot, got {name!r}")
         if hasattr(self, name):
-            raise KeyError(f"{type(self).__name__} has an attribute {name!r} already")
+            raise KeyError(f"{type(self).__name__} already has an attribute {name!r}")
 
     # Hooks.
 
@@ -263,15 +263,15 @@ class Module(nnx.Module):
         """Call ``hook(module, args)`` before every call of the module.
 
         The hook may return new arguments: one value or a tuple. Under ``jit`` a hook runs when JAX traces the call: it
-        sees tracers, and what it keeps of them must leave the compiled function with its outputs.
+        receives tracers, and values that it stores must leave the compiled function as outputs.
 
         Args:
             hook: the function.
-            prepend: whether the hook runs before those that are registered already.
-            with_kwargs: whether it is called as ``hook(module, args, kwargs)`` and returns None or both.
+            prepend: whether the hook runs before the hooks that are already registered.
+            with_kwargs: whether the hook is called as ``hook(module, args, kwargs)`` and returns None or a pair.
 
         Returns:
-            A handle, which removes the hook.
+            A handle that removes the hook.
         """
         return hooks.register(self, "_forward_pre_hooks", hooks.RegisteredHook(hook, with_kwargs), prepend)
 
@@ -280,16 +280,16 @@ class Module(nnx.Module):
     ) -> hooks.RemovableHandle:
         """Call ``hook(module, args, output)`` after every call of the module.
 
-        What the hook returns, unless None, replaces the output. For ``jit`` see :meth:`register_forward_pre_hook`.
+        A return value other than None replaces the output. For ``jit`` see :meth:`register_forward_pre_hook`.
 
         Args:
             hook: the function.
-            prepend: whether the hook runs before those that are registered already.
-            with_kwargs: whether it is called as ``hook(module, args, kwargs, output)``.
-            always_call: whether the hook runs also if the call raises; the output is None then.
+            prepend: whether the hook runs before the hooks that are already registered.
+            with_kwargs: whether the hook is called as ``hook(module, args, kwargs, output)``.
+            always_call: whether the hook also runs if the call raises; the output is then None.
 
         Returns:
-            A handle, which removes the hook.
+            A handle that removes the hook.
 
         >>> from flaxnets import nn
         >>> net, features = nn.Sequential(nn.Flatten(), nn.ReLU()), {}
@@ -302,7 +302,7 @@ class Module(nnx.Module):
         return hooks.register(self, "_forward_hooks", registered, prepend)
 
     def register_full_backward_hook(self, hook: hooks.Hook, prepend: bool = False) -> NoReturn:
-        """Raise NotImplementedError: JAX has no backward pass that a function could be called in."""
+        """Raise NotImplementedError: JAX has no backward pass to hook into."""
         raise NotImplementedError(
             "register_full_backward_hook: JAX transforms functions and has no backward pass to hook into. "
             "Fix: nnx.grad returns the gradients; jax.custom_vjp changes the gradient of a function."
@@ -310,7 +310,7 @@ class Module(nnx.Module):
 
     register_backward_hook = register_full_backward_pre_hook = register_full_backward_hook
 
-    # Modes, gradients.
+    # Modes and gradients.
 
     # Flax's methods return nothing; torch's return the module.
 
@@ -318,7 +318,7 @@ class Module(nnx.Module):
         """Put this module and all below it in training mode, or in evaluation mode with ``mode=False``.
 
         Raises:
-            ValueError: if the mode is no bool.
+            ValueError: if the mode is not a bool.
         """
         if not isinstance(mode, bool):
             raise ValueError(f"train: expected mode to be True or False, got {mode!r}")
@@ -327,7 +327,7 @@ class Module(nnx.Module):
         below: list[Any] = [module for module in self.modules() if module is not self]
         for module in below:
             if isinstance(module, Module) and type(module).train is not Module.train:
-                module.train(mode)  # it may stay in evaluation mode
+                module.train(mode)  # a module may override train to stay in evaluation mode
         return self
 
     def eval(self: M, **attributes: Any) -> M:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -335,10 +335,10 @@ class Module(nnx.Module):
         return self.train(False, **attributes)
 
     def requires_grad_(self: M, requires_grad: bool = True) -> M:
-        """Freeze all parameters of this module with ``requires_grad=False``, or unfreeze them.
+        """Freeze (``requires_grad=False``) or unfreeze all parameters of this module.
 
         Raises:
-            RuntimeError: for a parameter of integers that is to have gradients.
+            RuntimeError: for unfreezing a parameter of integers.
 
         >>> from flaxnets import nn
         >>> model = nn.Sequential(nn.Linear(2, 3, rngs=nnx.Rngs(0)), nn.Linear(3, 1, rngs=nnx.Rngs(1)))
@@ -351,14 +351,14 @@ class Module(nnx.Module):
             adopt(parameter)
             if not isinstance(parameter, Parameter):
                 raise TypeError(
-                    f"{name!r} is of the kind {type(parameter).__name__}, which cannot be frozen. Expected a "
-                    "Parameter. Fix: derive the kind from flaxnets.nn.Parameter."
+                    f"{name!r} is of the class {type(parameter).__name__}, which cannot be frozen. Expected a "
+                    "Parameter. Fix: derive the class from flaxnets.nn.Parameter."
                 )
             parameter.requires_grad = requires_grad
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Do nothing: in JAX gradients are values that ``nnx.grad`` returns, and nothing adds them up in a module."""
+        """Do nothing: in JAX gradients are values that ``nnx.grad`` returns; modules do not accumulate them."""
 
     # State under torch's names.
 
@@ -369,8 +369,8 @@ class Module(nnx.Module):
 
         Args:
             destination: a dict to fill and return.
-            prefix: put before every name unchanged, as in torch: ``"model."``.
-            keep_vars: whether the values are the variables themselves.
+            prefix: put before every name without a separator, as in torch: ``"model."``.
+            keep_vars: whether the values are the variables instead of their arrays.
         """
         result = state.state_dict(self, prefix, keep_vars)
         if destination is None:
@@ -394,11 +394,11 @@ class Module(nnx.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Load this module's own parameters and buffers; subclasses override it to load old state dicts.
+        """Load the parameters and buffers of this module only; subclasses override this method to load old state dicts.
 
-        As in torch, an override changes ``state_dict``, which is a copy, and then calls this method. ``_version`` of
-        the module that was saved is ``local_metadata.get("version")``, if the state dict has metadata. The arguments
-        are those of :func:`flaxnets.state.load_from_state_dict`.
+        As in torch, an override changes ``state_dict``, which is a copy, and then calls this method. The saved module's
+        ``_version`` is ``local_metadata.get("version")``, if the state dict has metadata. The arguments are those of
+        :func:`flaxnets.state.load_from_state_dict`.
         """
         arguments = (state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
         for hook in self._load_state_dict_pre_hooks:
@@ -406,10 +406,10 @@ class Module(nnx.Module):
         state.load_from_state_dict(self, *arguments)
 
     def register_load_state_dict_pre_hook(self, hook: Callable[..., None]) -> hooks.RemovableHandle:
-        """Call ``hook`` before this module's own parameters and buffers are loaded.
+        """Call ``hook`` before the parameters and buffers of this module are loaded.
 
-        Its arguments are this module and those of ``_load_from_state_dict``: ``hook(module, state_dict, prefix,
-        local_metadata, strict, missing_keys, unexpected_keys, error_msgs)``. It may change the state dict, which is a
+        The call is ``hook(module, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys,
+        error_msgs)``, with the arguments of ``_load_from_state_dict``. The hook may change the state dict, which is a
         copy, and the lists.
         """
         return self._register_load_state_dict_pre_hook(hook, with_module=True)
@@ -422,27 +422,27 @@ class Module(nnx.Module):
         return hooks.register(self, "_load_state_dict_pre_hooks", registered, prepend=False)
 
     def register_load_state_dict_post_hook(self, hook: Callable[..., None]) -> hooks.RemovableHandle:
-        """Call ``hook(module, incompatible_keys)`` after this module and all below it have been loaded.
+        """Call ``hook(module, incompatible_keys)`` after this module and all submodules are loaded.
 
-        The hook may change the two lists in place; what they have then is what is missing or unexpected.
+        The hook may change the lists of missing and unexpected keys in place, which changes the result of the load.
         """
         registered = hooks.RegisteredHook(hook, with_kwargs=False)
         return hooks.register(self, "_load_state_dict_post_hooks", registered, prepend=False)
 
     def get_extra_state(self) -> Any:
-        """Return what the state dict has beside arrays; a subclass that defines it defines ``set_extra_state`` too."""
+        """Return non-array state for the state dict; a subclass must define ``set_extra_state``, too."""
         raise NotImplementedError(f"{type(self).__name__} has no extra state. Fix: define get_extra_state.")
 
     def set_extra_state(self, state: Any) -> None:
-        """Take what ``get_extra_state`` returned; called by ``load_state_dict``."""
-        raise NotImplementedError(f"{type(self).__name__} takes no extra state. Fix: define set_extra_state.")
+        """Restore the state that ``get_extra_state`` returned; ``load_state_dict`` calls this method."""
+        raise NotImplementedError(f"{type(self).__name__} supports no extra state. Fix: define set_extra_state.")
 
     def register_state_dict_pre_hook(self, hook: hooks.Hook) -> hooks.RemovableHandle:
-        """Call ``hook(module, prefix, keep_vars)`` before the module's part of a state dict is made."""
+        """Call ``hook(module, prefix, keep_vars)`` before the module's part of a state dict is created."""
         return hooks.register(self, "_state_dict_pre_hooks", hooks.RegisteredHook(hook), prepend=False)
 
     def register_state_dict_post_hook(self, hook: hooks.Hook) -> hooks.RemovableHandle:
-        """Call ``hook(module, state_dict, prefix, local_metadata)`` after it; the hook changes the dict in place."""
+        """Call ``hook(module, state_dict, prefix, local_metadata)`` afterwards; the hook changes the dict in place."""
         return hooks.register(self, "_state_dict_hooks", hooks.RegisteredHook(hook), prepend=False)
 
     def named_parameters(
@@ -468,15 +468,15 @@ class Module(nnx.Module):
         return state.named_children(self)
 
     def parameters(self, recurse: bool = True) -> Iterator[Any]:
-        """Yield each parameter once; with ``recurse=False`` those of this module alone."""
+        """Yield each parameter once; with ``recurse=False`` only those of this module."""
         return (parameter for _, parameter in self.named_parameters(recurse=recurse))
 
     def buffers(self, recurse: bool = True) -> Iterator[nnx.Variable]:
-        """Yield each buffer once; with ``recurse=False`` those of this module alone."""
+        """Yield each buffer once; with ``recurse=False`` only those of this module."""
         return (buffer for _, buffer in self.named_buffers(recurse=recurse))
 
     def modules(self) -> Iterator[nnx.Module]:
-        """Yield this module and each one below it once, parents first."""
+        """Yield this module and each submodule once, parents first."""
         return (module for _, module in self.named_modules())
 
     def children(self) -> Iterator[nnx.Module]:
@@ -484,27 +484,27 @@ class Module(nnx.Module):
         return (child for _, child in self.named_children())
 
     def get_submodule(self, target: str) -> nnx.Module:
-        """Return the module of a dotted name; ``""`` is this module.
+        """Return the submodule of a dotted name; ``""`` is this module.
 
         Raises:
-            AttributeError: if there is no module of that name.
+            AttributeError: for an unknown module.
         """
-        found = dict(state.named_modules(self, remove_duplicate=False)).get(target)
-        if found is None:
+        module = dict(state.named_modules(self, remove_duplicate=False)).get(target)
+        if module is None:
             raise AttributeError(f"{type(self).__name__} has no submodule {target!r}")
-        return found
+        return module
 
     def set_submodule(self, target: str, module: nnx.Module, strict: bool = False) -> None:
-        """Replace the module of a dotted name, or add one to a module that exists.
+        """Replace the submodule of a dotted name, or add a new one to an existing module.
 
         Args:
-            target: the name.
+            target: the dotted name.
             module: the new module.
-            strict: whether there must be a module of that name.
+            strict: whether the name must already refer to a module.
 
         Raises:
-            ValueError: if the name is empty or ``module`` is no module.
-            AttributeError: if a module on the way does not exist, or an attribute that is no module is there.
+            ValueError: if the name is empty or ``module`` is not a module.
+            AttributeError: if a parent module does not exist, or the name refers to an attribute that is not a module.
 
         >>> from flaxnets import nn
         >>> net = nn.Sequential(nn.Flatten(), nn.Sequential(nn.ReLU()))
@@ -526,7 +526,7 @@ class Module(nnx.Module):
         """Return the parameter of a dotted name.
 
         Raises:
-            AttributeError: if there is no parameter of that name.
+            AttributeError: for an unknown parameter.
         """
         return self._get_variable(target, "parameter")
 
@@ -534,7 +534,7 @@ class Module(nnx.Module):
         """Return the buffer of a dotted name.
 
         Raises:
-            AttributeError: if there is no buffer of that name.
+            AttributeError: for an unknown buffer.
         """
         return self._get_variable(target, "buffer")
 
@@ -546,7 +546,7 @@ class Module(nnx.Module):
         return variable
 
     def apply(self: M, fn: Callable[[nnx.Module], Any]) -> M:
-        """Call ``fn`` on every module below this one, children first, and at last on this one."""
+        """Call ``fn`` on every submodule, children first, and finally on this module."""
 
         def walk(module: nnx.Module) -> None:
             for _, child in state.named_children(module):
@@ -566,22 +566,22 @@ class Module(nnx.Module):
         non_blocking: bool = False,
         memory_format: Any = None,
     ) -> M:
-        """Move parameters and buffers to a device, and cast those of floating-point numbers, in place.
+        """Move parameters and buffers to a device, and cast floating-point ones, in place.
 
-        Called as in torch: ``to("cpu")``, ``to(jax.devices()[0])``, ``to(jnp.bfloat16)``, ``to("cuda:1",
-        jnp.float16)``, ``to(other_array)``; torch's dtypes and devices are understood too. Random streams move with
-        the module. A device may be a ``jax.sharding.Sharding``.
+        Calls are those of torch: ``to("cpu")``, ``to(jax.devices()[0])``, ``to(jnp.bfloat16)``, ``to("cuda:1",
+        jnp.float16)``, ``to(other_array)``. Torch's dtypes and devices are accepted, too. Random streams move with the
+        module. A device may be a ``jax.sharding.Sharding``.
 
         Args:
-            *args: the device, the dtype, or both in this order, or an array that has them.
-            device: where the arrays are to be.
+            *args: the device, the dtype, or both in this order, or an array with the wanted device and dtype.
+            device: device of the arrays.
             dtype: floating-point or complex.
-            non_blocking: without effect: JAX moves arrays asynchronously.
-            memory_format: without effect: XLA chooses the layout.
+            non_blocking: no effect: JAX moves arrays asynchronously.
+            memory_format: no effect: XLA chooses the layout.
 
         Raises:
-            RuntimeError: if JAX has no such device.
-            TypeError: for a dtype that is neither floating-point nor complex, or another argument.
+            RuntimeError: for an unknown device.
+            TypeError: for a dtype that is neither floating-point nor complex, or another invalid argument.
 
         >>> from flaxnets import nn
         >>> nn.Linear(2, 1, rngs=nnx.Rngs(0)).to("cpu", jnp.bfloat16).weight.dtype
@@ -615,13 +615,13 @@ class Module(nnx.Module):
         return self.to("mtia" if device is None else device)
 
     def to_empty(self: M, *, device: Any = None, recurse: bool = True) -> M:
-        """Replace parameters and buffers by zeros on a device, where values are to be loaded.
+        """Replace parameters and buffers by zeros on a device, before values are loaded.
 
-        For a module that ``nnx.eval_shape`` made, which has shapes and no values.
+        Use this method for a module from ``nnx.eval_shape``, which has shapes but no values.
 
         Args:
-            device: where the arrays are to be; JAX's default device if not given.
-            recurse: whether the modules below this one are included.
+            device: device of the arrays. Default: JAX's default device.
+            recurse: whether to include submodules.
         """
         device = None if device is None else _placement.as_device(device)
         for _, variable in state.named_variables(self, recurse=recurse, remove_duplicate=True):
@@ -650,13 +650,13 @@ class Module(nnx.Module):
         return self.to(jnp.bfloat16)
 
     def double(self: M) -> M:
-        """Cast the floating-point parameters and buffers to float64; needs ``jax_enable_x64``."""
+        """Cast the floating-point parameters and buffers to float64; requires ``jax_enable_x64``."""
         return self.to(jnp.float64)
 
     # Text.
 
     def extra_repr(self) -> str:
-        """Return what ``repr`` prints between the parentheses, before the modules below this one."""
+        """Return the text that ``repr`` prints between the parentheses, before the submodules."""
         return self._extra_repr.format_map(vars(self))
 
     def _get_name(self) -> str:
@@ -675,8 +675,8 @@ class Module(nnx.Module):
         return repr(self)
 
     def _registered_modules(self) -> Iterator[tuple[str, nnx.Module | None]]:
-        """The children under all their names, those that are None too."""
-        empty = {slot.name for slot in self._empty if issubclass(slot.kind, nnx.Module)}
+        """Yield the children under all their names, including those that are None."""
+        empty = {slot.name for slot in self._empty if issubclass(slot.registered_type, nnx.Module)}
         for name in self._order:
             value = vars(self).get(name)
             if name in empty or isinstance(value, nnx.Module):
@@ -685,10 +685,10 @@ class Module(nnx.Module):
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if not name[0].isdigit()]
 
-    # These two names hide the builtins from annotations that follow them in this class.
+    # These two method names hide the builtins in annotations that follow in this class.
 
     def type(self: M, dst_type: DTypeLike) -> M:
-        """Cast all parameters and buffers to a dtype, those of integers too."""
+        """Cast all parameters and buffers to a dtype, including those of integers."""
         dtype = _placement.as_dtype(dst_type)
         for _, variable in state.named_variables(self, remove_duplicate=True):
             variable.set_value(variable.get_raw_value().astype(dtype))
@@ -703,7 +703,7 @@ hooks.set_call(Module, Module.forward)
 
 
 def adopt_all(value: Any) -> None:
-    """Make plain ``nnx.Param``s freezable: the value itself, or those of a module of plain Flax."""
+    """Make plain ``nnx.Param``s freezable: the value itself, or those of a plain Flax module."""
     if isinstance(value, nnx.Variable):
         adopt(value)
     elif isinstance(value, nnx.Module) and not isinstance(value, Module):
@@ -716,14 +716,14 @@ def _is_array(value: Any) -> bool:
 
 
 def _own(array: Any) -> jax.Array:
-    """A JAX array that nobody else can change: numpy's own arrays are copied."""
+    """Return a JAX array that no other code can change: copy numpy arrays."""
     return array if isinstance(array, jax.Array) else jnp.array(array)
 
 
-def _group(kind: Any) -> str:
-    if issubclass(kind, nnx.Module):
+def _group(cls: Any) -> str:
+    if issubclass(cls, nnx.Module):
         return "module"
-    return "parameter" if issubclass(kind, nnx.Param) else "buffer"
+    return "parameter" if issubclass(cls, nnx.Param) else "buffer"
 
 
 def _without(names: tuple[str, ...], name: str) -> tuple[str, ...]:
@@ -731,5 +731,5 @@ def _without(names: tuple[str, ...], name: str) -> tuple[str, ...]:
 
 
 def _wrong_type(value: Any, group: str, name: str, expected: str, fix: str) -> TypeError:
-    kind = "Array" if isinstance(value, jax.Array) else type(value).__name__
-    return TypeError(f"cannot assign {kind!r} as {group} {name!r} ({expected} expected). Fix: {fix}.")
+    type_name = "Array" if isinstance(value, jax.Array) else type(value).__name__
+    return TypeError(f"cannot assign {type_name!r} as {group} {name!r} ({expected} expected). Fix: {fix}.")

@@ -1,4 +1,4 @@
-"""Modules that hold modules by name."""
+"""Named containers of modules: ModuleDict, Container and DataParallel."""
 
 import warnings
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
@@ -13,16 +13,17 @@ from flaxnets.state import own_modules
 
 
 class ModuleDict(Module):
-    """Hold modules by name, in order. It computes nothing itself.
+    """Ordered dict of modules; it cannot be called.
 
     Args:
         modules: names and modules, as a mapping or as pairs.
 
     Raises:
-        TypeError: for a member that is no module, a name that is no string, or what is neither a mapping nor pairs.
-        ValueError: for elements that are no pairs.
-        KeyError: for a name that is not there, or that cannot be an attribute's.
-        NotImplementedError: if it is called.
+        TypeError: for a member that is not a module, a name that is not a string, or an argument that is neither a
+            mapping nor pairs.
+        ValueError: for elements that are not pairs.
+        KeyError: for an unknown name, or a name that cannot be an attribute.
+        NotImplementedError: when called.
 
     See `torch.nn.ModuleDict <https://docs.pytorch.org/docs/stable/generated/torch.nn.ModuleDict.html>`_.
 
@@ -55,7 +56,7 @@ class ModuleDict(Module):
             self.add_module(key, checked(module))
 
     def __delitem__(self, key: str) -> None:
-        self[key]  # raises for a name that is not there
+        self[key]  # raises for an unknown name
         delattr(self, key)
 
     def __len__(self) -> int:
@@ -68,12 +69,12 @@ class ModuleDict(Module):
         return key in self._members()
 
     def clear(self) -> None:
-        """Remove all."""
+        """Remove all modules."""
         for key in self:
             delattr(self, key)
 
     def pop(self, key: str) -> nnx.Module:
-        """Remove the module of that name, and returns it."""
+        """Remove and return the module ``key``."""
         module = self[key]
         del self[key]
         return module
@@ -83,7 +84,7 @@ class ModuleDict(Module):
         return self._members().keys()
 
     def items(self) -> ItemsView[str, nnx.Module]:
-        """Return names and modules."""
+        """Return pairs of names and modules."""
         return self._members().items()
 
     def values(self) -> ValuesView[nnx.Module]:
@@ -91,20 +92,20 @@ class ModuleDict(Module):
         return self._members().values()
 
     def update(self, modules: Any) -> None:
-        """Insert or replaces modules; takes what the constructor takes."""
+        """Insert or replace modules; accepts the arguments of the constructor."""
         for key, module in as_pairs(modules, "ModuleDict"):
             self[key] = module
 
 
 class Container(Module):
-    """Hold modules by name; torch deprecates it in favour of a subclass of ``Module``.
+    """Dict of modules; deprecated in torch in favour of a subclass of ``Module``.
 
     Args:
         **kwargs: names and modules.
 
     Raises:
-        TypeError: for a member that is no module.
-        NotImplementedError: if it is called.
+        TypeError: for a member that is not a module.
+        NotImplementedError: when called.
 
     See `its source <https://github.com/pytorch/pytorch/blob/main/torch/nn/modules/container.py>`_.
 
@@ -115,7 +116,7 @@ class Container(Module):
     """
 
     def __init__(self, **kwargs: nnx.Module):
-        warnings.warn("nn.Container is deprecated: subclass nn.Module instead", FutureWarning, stacklevel=3)
+        warnings.warn("nn.Container is deprecated. Fix: subclass nn.Module instead", FutureWarning, stacklevel=3)
         for name, module in kwargs.items():
             self.add_module(name, checked(module))
 
@@ -125,12 +126,12 @@ class Container(Module):
 
 
 class DataParallel(Module):
-    """Call the module it holds; all it adds is ``module.`` before every name, as in checkpoints of torch's wrapper.
+    """Wrapper that calls its module and only adds ``module.`` to every name, as in checkpoints of torch's wrapper.
 
-    How arrays are spread over devices is said with JAX's shardings, not by a module.
+    Use JAX's shardings, not a module, to distribute arrays over devices.
 
     Args:
-        module: what to wrap.
+        module: the module to wrap.
 
     See `torch.nn.DataParallel <https://docs.pytorch.org/docs/stable/generated/torch.nn.DataParallel.html>`_.
 
@@ -143,5 +144,5 @@ class DataParallel(Module):
         self.module = checked(module)
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Return what the module returns."""
+        """Return the output of the wrapped module."""
         return self.module(*inputs, **kwargs)

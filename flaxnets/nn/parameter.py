@@ -1,4 +1,4 @@
-"""Kinds of parameters and buffers: ordinary ones, frozen ones, and those whose shape is not known yet."""
+"""Parameters and buffers: ordinary, frozen, and uninitialized ones (without a shape)."""
 
 import math
 import operator
@@ -16,11 +16,11 @@ from flaxnets._uninitialized import Uninitialized
 P = TypeVar("P", bound="Parameter")
 
 
-# What tensors of torch have and arrays do not, and what to write.
+# Tensor attributes of torch that arrays lack, with their replacements in JAX.
 _FIXES = {
     "backward": "nnx.grad(loss_function)(model)",
     "clone": "jnp.array(variable)",
-    "contiguous": "leave the call out",
+    "contiguous": "remove the call",
     "detach": "jax.lax.stop_gradient(variable[...])",
     "grad": "gradients = nnx.grad(loss_function)(model)",
     "is_leaf": "variable.requires_grad",
@@ -30,7 +30,7 @@ _FIXES = {
 
 
 class _TensorLike(nnx.Variable):
-    """What says which line to write for attributes of torch's tensors that arrays do not have."""
+    """Variable whose missing tensor attributes raise an error with the JAX replacement."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -40,24 +40,24 @@ class _TensorLike(nnx.Variable):
             fix = "variable.set_value(array)" if in_place else _FIXES.get(name)
             if fix is None:
                 raise
-            reason = "arrays do not change in place" if in_place else "JAX's arrays have none"
+            reason = "JAX arrays are immutable" if in_place else "JAX arrays have no such attribute"
             raise AttributeError(f"{type(self).__name__}.{name}: {reason}. Fix: {fix}", name=name) from error
 
 
 class Parameter(_TensorLike, nnx.Param):
-    """An ``nnx.Param`` with torch's constructor, which can be frozen.
+    """Parameter with torch's constructor: an ``nnx.Param`` that can be frozen.
 
-    Every parameter of a :class:`Module` is one: a plain ``nnx.Param`` becomes one when it is assigned to a module. A
-    frozen parameter is read as a constant, its gradient is zero (torch's is None), and optimizers skip it.
-    ``parameter.requires_grad`` can be read and set at any time; set it before the parameters are passed to a
-    transformation or to an optimizer, since it is part of the program that JAX compiles.
+    Every parameter of a :class:`Module` has this class: a plain ``nnx.Param`` is converted when it is assigned to a
+    module. A frozen parameter is read as a constant, its gradient is zero (torch's is None), and optimizers skip it.
+    ``parameter.requires_grad`` can be read and set at any time. Set it before passing the parameters to a
+    transformation or an optimizer, because it is part of the compiled program.
 
     Args:
-        data: the value; an empty array if not given. A ``jax.ShapeDtypeStruct`` reserves shape and dtype.
-        requires_grad: whether gradients flow into it.
+        data: the value. Default: an empty array. A ``jax.ShapeDtypeStruct`` reserves shape and dtype.
+        requires_grad: whether the parameter gets gradients.
 
     Raises:
-        RuntimeError: if it is to have gradients and is neither floating-point nor complex.
+        RuntimeError: for ``requires_grad`` and a dtype that is neither floating-point nor complex.
 
     See `torch.nn.Parameter <https://docs.pytorch.org/docs/stable/generated/torch.nn.parameter.Parameter.html>`_.
 
@@ -83,7 +83,7 @@ class Parameter(_TensorLike, nnx.Param):
 
     @property
     def requires_grad(self) -> bool:
-        """Whether gradients flow into it."""
+        """Whether the parameter gets gradients."""
         return not self.get_metadata("frozen", False) and _is_differentiable(self.get_raw_value())
 
     @requires_grad.setter
@@ -96,7 +96,7 @@ class Parameter(_TensorLike, nnx.Param):
             self.set_metadata(frozen=True)
 
     def requires_grad_(self: P, requires_grad: bool = True) -> P:
-        """Set whether gradients flow into it, and returns the parameter."""
+        """Set whether the parameter gets gradients; return the parameter."""
         self.requires_grad = requires_grad
         return self
 
@@ -106,7 +106,7 @@ class Parameter(_TensorLike, nnx.Param):
 
     @property
     def data(self) -> jax.Array:
-        """The array, without a gradient; assign another array to set the value."""
+        """The array, without a gradient. Assign another array to set the value."""
         return jax.lax.stop_gradient(super().get_value())
 
     @data.setter
@@ -121,7 +121,7 @@ class Parameter(_TensorLike, nnx.Param):
         return value
 
     def __getattr__(self, name: str) -> Any:
-        # Attributes and methods of the array, such as weight.T, have to come from the constant.
+        # Attributes and methods of the array, for example weight.T, must come from the constant.
         if not name.startswith("_") and self.get_metadata("frozen", False) and not self.has_metadata(name):
             value = self.get_value()
             if hasattr(value, name):
@@ -129,27 +129,27 @@ class Parameter(_TensorLike, nnx.Param):
         return super().__getattr__(name)
 
     def set_value(self, value: Any, **index: Any) -> None:
-        """Set the array, or the part of it at an index."""
+        """Set the array, or a part of it at an index."""
         if isinstance(self.get_raw_value(), jax.ShapeDtypeStruct):
-            index = {}  # nothing is there that a part could be set of
+            index = {}  # there is no array yet, so the index has no meaning
         super().set_value(value, **index)
 
 
 def _is_differentiable(value: Any) -> bool:
-    dtype = value.dtype if hasattr(value, "dtype") else jnp.result_type(value)  # Flax allows Python's numbers
+    dtype = value.dtype if hasattr(value, "dtype") else jnp.result_type(value)  # Flax allows Python numbers
     return jnp.issubdtype(dtype, jnp.inexact)
 
 
 def _check_differentiable(value: Any) -> None:
     if not _is_differentiable(value):
         raise RuntimeError(
-            f"only floating-point and complex parameters have gradients, got dtype {value.dtype}; "
-            "say requires_grad=False"
+            f"only floating-point and complex parameters have gradients, got dtype {value.dtype}. "
+            "Fix: pass requires_grad=False"
         )
 
 
 def adopt(variable: nnx.Variable) -> None:
-    """Make a plain ``nnx.Param`` a :class:`Parameter`; the same object, so that tied parameters stay tied.
+    """Convert a plain ``nnx.Param`` to a :class:`Parameter` in place, so that tied parameters stay tied.
 
     >>> param = nnx.Param(jnp.ones(2))
     >>> adopt(param)
@@ -161,7 +161,7 @@ def adopt(variable: nnx.Variable) -> None:
 
 
 def _in_place(operation: Callable[[Any, Any], Any]) -> Any:
-    """The method of ``buffer += other`` and the like; as in torch, shape and kind of dtype stay."""
+    """Return the method of an in-place operator, for example ``+=``; as in torch, shape and dtype category are kept."""
 
     def method(self: "_InPlace", other: Any) -> "_InPlace":
         old = self.get_value()
@@ -181,7 +181,7 @@ def _in_place(operation: Callable[[Any, Any], Any]) -> Any:
 
 
 class _InPlace(_TensorLike):
-    """What changes its value by ``+=`` and the like; Flax refuses these."""
+    """Variable whose value in-place operators change; Flax raises for these operators."""
 
     __iadd__ = _in_place(operator.add)
     __isub__ = _in_place(operator.sub)
@@ -196,16 +196,16 @@ class _InPlace(_TensorLike):
 
 
 class Buffer(_InPlace):
-    """State that is not trained and is no batch statistic; ``persistent=False`` keeps it out of the state dict.
+    """State that is not trained and is not a batch statistic; ``persistent=False`` keeps it out of the state dict.
 
     In-place operators set the value: ``self.count += 1``.
 
     Args:
-        data: the value; an empty array if not given.
-        persistent: whether it is part of the state dict.
+        data: the value. Default: an empty array.
+        persistent: whether the state dict contains the buffer.
 
     Raises:
-        RuntimeError: at an in-place operator that would change the shape or the kind of dtype.
+        RuntimeError: for an in-place operator that would change the shape or the dtype category.
 
     See `torch.nn.Buffer <https://docs.pytorch.org/docs/stable/generated/torch.nn.parameter.Buffer.html>`_.
 
@@ -218,39 +218,39 @@ class Buffer(_InPlace):
 
 
 class BatchStat(_InPlace, nnx.BatchStat):
-    """A running statistic of a normalisation layer, which in-place operators change as a :class:`Buffer`."""
+    """Running statistic of a normalisation layer; in-place operators change it, as with :class:`Buffer`."""
 
 
 class _Uninitialized(nnx.Variable):
-    """What uninitialized parameters and buffers have in common."""
+    """Base class of uninitialized parameters and buffers."""
 
     cls_to_become: type[nnx.Variable]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Raise RuntimeError, as there is none yet."""
+        """Raise RuntimeError: an uninitialized variable has no shape."""
         return self.get_value().shape
 
     def set_value(self, value: Any, **index: Any) -> None:
-        """Take a value; with an array it becomes an ordinary variable."""
+        """Set the value; an array makes this an ordinary variable."""
         super().set_value(value, **index)
         if not isinstance(value, Uninitialized):
             object.__setattr__(self, "__class__", self.cls_to_become)
 
     def materialize(self, shape: tuple[int, ...], dtype: DTypeLike | None = None) -> None:
-        """Become an ordinary variable of this shape, filled with zeros."""
+        """Convert to an ordinary variable of this shape, filled with zeros."""
         self.set_value(jnp.zeros(shape, self.get_value().dtype if dtype is None else dtype))
 
 
 class UninitializedParameter(_Uninitialized, Parameter):
-    """A parameter that has a dtype and no shape yet, as those of the lazy layers before their first call.
+    """Parameter with a dtype but no shape yet, as in lazy layers before their first call.
 
     Args:
-        dtype: what the parameter will have.
-        requires_grad: whether gradients flow into it.
+        dtype: dtype of the future parameter.
+        requires_grad: whether the parameter gets gradients.
 
     Raises:
-        RuntimeError: if its shape is asked for.
+        RuntimeError: on reading the shape.
 
     See `torch.nn.parameter.UninitializedParameter
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.parameter.UninitializedParameter.html>`_.
@@ -268,14 +268,14 @@ class UninitializedParameter(_Uninitialized, Parameter):
 
 
 class UninitializedBuffer(_Uninitialized, Buffer):
-    """A buffer that has a dtype and no shape yet.
+    """Buffer with a dtype but no shape yet.
 
     Args:
-        dtype: what the buffer will have.
-        persistent: whether it is part of the state dict.
+        dtype: dtype of the future buffer.
+        persistent: whether the state dict contains the buffer.
 
     Raises:
-        RuntimeError: if its shape is asked for.
+        RuntimeError: on reading the shape.
 
     See `torch.nn.parameter.UninitializedBuffer
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.parameter.UninitializedBuffer.html>`_.
@@ -293,7 +293,7 @@ class UninitializedBuffer(_Uninitialized, Buffer):
 
 
 def is_lazy(param: Any) -> bool:
-    """Return whether this is a parameter or buffer without a shape.
+    """Return whether the argument is a parameter or buffer without a shape.
 
     >>> is_lazy(UninitializedParameter()), is_lazy(Parameter())
     (True, False)
@@ -302,18 +302,18 @@ def is_lazy(param: Any) -> bool:
 
 
 def reserved(*shape: int, dtype: DTypeLike) -> Parameter:
-    """A parameter with shape and dtype, whose value ``reset_parameters`` draws."""
+    """Return a parameter with shape and dtype, whose value ``reset_parameters`` draws."""
     return Parameter(abstract(shape, dtype))
 
 
 def abstract(shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of an array; Python's ``float`` is JAX's default float."""
+    """Return shape and dtype of an array; Python's ``float`` means JAX's default float."""
     is_default = isinstance(dtype, type) and dtype in (int, float, complex)
     return jax.ShapeDtypeStruct(shape, jnp.result_type(dtype) if is_default else dtype)
 
 
 def redraw(module: nnx.Module, name: str, draw: Callable[[tuple[int, ...], Any], jax.Array]) -> None:
-    """Set a parameter to ``draw(shape, dtype)``, where the old value was; as in torch, not one that is computed."""
+    """Set a parameter to ``draw(shape, dtype)`` on its current device; as in torch, skip computed parameters."""
     variable = vars(module).get(name)
     if not isinstance(variable, nnx.Variable):
         return

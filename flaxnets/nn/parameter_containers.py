@@ -1,4 +1,4 @@
-"""Modules that hold parameters."""
+"""Containers of parameters: ParameterList and ParameterDict."""
 
 import operator
 from collections import OrderedDict
@@ -17,16 +17,16 @@ D = TypeVar("D", bound="ParameterDict")
 
 
 class _Container(Module):
-    """Base class of two containers: how they hold a value."""
+    """Base class of both containers."""
 
     def _hold(self, name: str, value: Any) -> None:
-        """Hold an array as a parameter, anything else unchanged."""
+        """Store an array as a parameter, and any other value unchanged."""
         if isinstance(value, (jax.Array, np.ndarray)):
             value = Parameter(jax.numpy.asarray(value))
         setattr(self, name, value)
 
     def extra_repr(self) -> str:
-        """Return one line for each value."""
+        """Return one line per value for ``repr``."""
         return "\n".join(f"  ({key}): {_described(value)}" for key, value in self._items())
 
     def _items(self) -> Iterable[tuple[Any, Any]]:
@@ -45,15 +45,15 @@ def _described(value: Any) -> str:
 
 
 class ParameterList(_Container):
-    """Hold parameters in a list; arrays become parameters, anything else is held unchanged.
+    """List of parameters; arrays become parameters, other values are stored unchanged.
 
     Args:
-        values: the parameters, named ``"0"``, ``"1"``, ...
+        values: the parameters, which are named ``"0"``, ``"1"``, ...
 
     Raises:
-        TypeError: for values that are no iterable, or a single array.
-        IndexError: for an index that is not there.
-        RuntimeError: if it is called.
+        TypeError: for values that are not iterable, or a single array.
+        IndexError: for an index out of range.
+        RuntimeError: when called.
 
     See `torch.nn.ParameterList <https://docs.pytorch.org/docs/stable/generated/torch.nn.ParameterList.html>`_.
 
@@ -114,20 +114,20 @@ class ParameterList(_Container):
 
 
 class ParameterDict(_Container):
-    """Hold parameters by name, in order; arrays become parameters, anything else is held unchanged.
+    """Ordered dict of parameters; arrays become parameters, other values are stored unchanged.
 
-    As in torch, a plain dict is taken in the order of its sorted names; an ``OrderedDict``, a ``ParameterDict`` or
-    pairs in their own.
+    As in torch, a plain dict is stored in the order of its sorted names. An ``OrderedDict``, a ``ParameterDict`` and
+    pairs keep their order.
 
     Args:
         parameters: names and parameters, as a mapping or as pairs.
 
     Raises:
-        TypeError: for a name that is no string, or what is neither a mapping nor pairs.
-        ValueError: for elements that are no pairs.
-        KeyError: for a name that is already an attribute; and where a name is deleted that is not there.
-        AttributeError: where a parameter is read that is not there, as in torch.
-        RuntimeError: if it is called.
+        TypeError: for a name that is not a string, or an argument that is neither a mapping nor pairs.
+        ValueError: for elements that are not pairs.
+        KeyError: for a name that is already an attribute, and on deleting an unknown name.
+        AttributeError: on reading an unknown name, as in torch.
+        RuntimeError: when called.
 
     See `torch.nn.ParameterDict <https://docs.pytorch.org/docs/stable/generated/torch.nn.ParameterDict.html>`_.
 
@@ -173,39 +173,39 @@ class ParameterDict(_Container):
         return key in self._keys
 
     def copy(self) -> "ParameterDict":
-        """Return another dict of the same parameters."""
+        """Return a shallow copy with the same parameters."""
         return ParameterDict(OrderedDict(self.items()))
 
     def setdefault(self, key: str, default: Any = None) -> Any:
-        """Return the parameter of that name, after inserting ``default`` if there was none."""
+        """Return the parameter ``key``, after inserting ``default`` if missing."""
         if key not in self:
             self[key] = default
         return self[key]
 
     def clear(self) -> None:
-        """Remove all."""
+        """Remove all parameters."""
         for key in self._keys:
             del self[key]
 
     def pop(self, key: str) -> Any:
-        """Remove the parameter of that name, and returns it."""
+        """Remove and return the parameter ``key``."""
         value = self[key]
         del self[key]
         return value
 
     def popitem(self) -> tuple[str, Any]:
-        """Remove the last name and parameter, and returns them."""
+        """Remove and return the last name and parameter."""
         if not self._keys:
-            raise KeyError("popitem: the ParameterDict has no parameters, got an empty one")
+            raise KeyError("popitem: expected at least one parameter, got an empty ParameterDict")
         key = self._keys[-1]
         return key, self.pop(key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return the parameter of that name, or ``default`` if there is none."""
+        """Return the parameter ``key``, or ``default`` if missing."""
         return self[key] if key in self else default  # noqa: SIM401
 
     def fromkeys(self, keys: Iterable[str], default: Any = None) -> "ParameterDict":
-        """Return a new dict that holds ``default`` under each of these names."""
+        """Return a new dict that stores ``default`` under each of these names."""
         return ParameterDict((key, default) for key in keys)
 
     def keys(self) -> KeysView[str]:
@@ -213,7 +213,7 @@ class ParameterDict(_Container):
         return dict.fromkeys(self._keys).keys()
 
     def items(self) -> Iterable[tuple[str, Any]]:
-        """Return names and parameters."""
+        """Return pairs of names and parameters."""
         return ((key, self[key]) for key in self._keys)
 
     _items = items
@@ -223,7 +223,7 @@ class ParameterDict(_Container):
         return (self[key] for key in self._keys)
 
     def update(self, parameters: Any) -> None:
-        """Insert or replaces parameters; takes what the constructor takes."""
+        """Insert or replace parameters; accepts the arguments of the constructor."""
         for key, value in as_pairs(parameters, "ParameterDict", sort=True):
             self[key] = value
 
@@ -243,7 +243,7 @@ class ParameterDict(_Container):
 
 
 def as_pairs(source: Any, name: str, *, sort: bool = False) -> Iterator[tuple[str, Any]]:
-    """Yield the names and values of a mapping or of an iterable of pairs; ``sort`` is for plain mappings."""
+    """Yield the names and values of a mapping or an iterable of pairs; ``sort`` applies to plain mappings only."""
     if not isinstance(source, Iterable):
         raise TypeError(f"{name}: expected a mapping or an iterable of pairs, got {type(source).__name__}")
     items = getattr(source, "items", None)

@@ -80,7 +80,7 @@ class Softmax2d(Module):
     """Apply :class:`Softmax` to the channels of ``(N, C, H, W)`` or ``(C, H, W)``.
 
     Raises:
-        ValueError: when called, for an input that has not three or four axes.
+        ValueError: when called, for an input of other than three or four axes.
         NotImplementedError: when called, for a non-floating-point input.
 
     See `torch.nn.Softmax2d <https://docs.pytorch.org/docs/stable/generated/torch.nn.Softmax2d.html>`_.

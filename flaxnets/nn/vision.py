@@ -70,7 +70,7 @@ class ChannelShuffle(Module):
         groups: the number of groups.
 
     Raises:
-        TypeError: when called, for groups that are no int.
+        TypeError: when called, for groups that are not an int.
         RuntimeError: when called, for groups that are not positive or do not divide the channels, or an input of fewer
             than three axes.
 

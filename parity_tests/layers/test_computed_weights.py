@@ -131,7 +131,7 @@ def test_older_norms_refuse_what_torch_refuses(utility, layer, options, error, w
 
 def test_a_weight_is_normalised_once_and_cannot_be_assigned():
     layer = nn.utils.weight_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0)))
-    with pytest.raises(RuntimeError, match="'weight' of Linear is computed already"):
+    with pytest.raises(RuntimeError, match="'weight' of Linear is already computed"):
         nn.utils.weight_norm(layer)
     with pytest.raises(AttributeError, match="assign what it is computed from: weight_g, weight_v"):
         layer.weight = jnp.ones((2, 3))

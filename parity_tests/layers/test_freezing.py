@@ -228,7 +228,7 @@ def test_parameters_of_pythons_numbers_can_be_frozen():
 def test_kinds_of_parameters_that_cannot_be_frozen_say_so():
     model = nn.Module()
     model.adapter = nnx.LoRAParam(jnp.ones(2))
-    with pytest.raises(TypeError, match="'adapter' is of the kind LoRAParam"):
+    with pytest.raises(TypeError, match="'adapter' is of the class LoRAParam"):
         model.requires_grad_(False)
 
 

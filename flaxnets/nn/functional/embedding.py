@@ -106,7 +106,7 @@ def embedding(
         sparse: no effect; gradients are dense.
 
     Raises:
-        RuntimeError: for indices that are not integers, and a weight that has not exactly two axes.
+        RuntimeError: for indices that are not integers, and a weight of other than two axes.
         IndexError: for an index out of range. Under ``jax.jit``, where values are unknown, such an index gives NaN.
         AssertionError: for a ``padding_idx`` that is out of range.
 

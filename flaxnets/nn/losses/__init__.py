@@ -1,1 +1,1 @@
-"""The loss layers of ``torch.nn``."""
+"""Loss layers of ``torch.nn``."""

@@ -82,7 +82,7 @@ class MultiMarginLoss(WeightedLoss):
         reduction: ``"none"`` (one loss per example), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: for another ``p``, or a weight that has not one axis; when called, for an unknown reduction.
+        ValueError: for another ``p``, or a weight of other than one axis; when called, for an unknown reduction.
         RuntimeError: when called, for incompatible shapes, or a known target that is out of range.
 
     See `torch.nn.MultiMarginLoss <https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiMarginLoss.html>`_.

@@ -1,4 +1,4 @@
-"""``torch.nn.utils``: parametrised and pruned weights, clipped gradients, padded sequences, fused normalisations."""
+"""``torch.nn.utils``: parametrised and pruned weights, gradient clipping, padded sequences, fused normalisation."""
 
 from flaxnets.nn.utils import parametrizations as parametrizations
 from flaxnets.nn.utils import parametrize as parametrize

@@ -1,4 +1,4 @@
-"""What weight and spectral normalisation compute, under whichever names."""
+"""Computations that both interfaces of weight and spectral normalisation share."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ def _norm(array: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 
 
 def magnitude(weight: jax.Array, dim: int) -> jax.Array:
-    """Return the norm of a weight for each index of an axis, or, for -1, the norm of all of it."""
+    """Return the norm of a weight for each index of the axis ``dim``, or of the whole weight for -1."""
     if dim == -1:
         return _norm(weight, tuple(range(weight.ndim))).reshape(())
     if not -weight.ndim <= dim < weight.ndim:
@@ -25,7 +25,7 @@ def magnitude(weight: jax.Array, dim: int) -> jax.Array:
 
 
 def from_magnitude(weight_g: jax.Array, weight_v: jax.Array, dim: int) -> jax.Array:
-    """Return the weight of that magnitude and direction."""
+    """Return the weight of this magnitude and direction."""
     return weight_v * (weight_g / magnitude(weight_v, dim)).reshape(weight_g.shape or (1,) * weight_v.ndim)
 
 
@@ -35,10 +35,10 @@ def unit_vector(vector: jax.Array, eps: float) -> jax.Array:
 
 
 def as_matrix(weight: jax.Array, dim: int) -> jax.Array:
-    """Return a weight as a matrix, whose rows are the indices of one axis."""
+    """Reshape a weight to a matrix with one row per index of the axis ``dim``."""
     return jnp.moveaxis(weight, dim, 0).reshape(weight.shape[dim], -1)
 
 
 def default_dim(module: nnx.Module) -> int:
-    """Return the axis of a layer's outputs in the weight."""
+    """Return the weight's axis of the layer's outputs."""
     return int(isinstance(module, (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)))

@@ -1,13 +1,13 @@
-"""Names of state dicts that other programs wrote."""
+"""Names in state dicts of other programs."""
 
 from collections.abc import MutableMapping
 from typing import Any
 
 
 def consume_prefix_in_state_dict_if_present(state_dict: MutableMapping[str, Any], prefix: str) -> None:
-    """Remove a prefix, such as ``"module."``, from all names that begin with it, in place.
+    """Remove a prefix, for example ``"module."``, from all names that start with it, in place.
 
-    Names without the prefix stay unchanged. The names in ``state_dict._metadata`` change too, if there are any.
+    Other names stay unchanged. The names in ``state_dict._metadata`` change as well, if present.
 
     See `its source <https://github.com/pytorch/pytorch/blob/main/torch/nn/modules/utils.py>`_.
 
@@ -20,7 +20,7 @@ def consume_prefix_in_state_dict_if_present(state_dict: MutableMapping[str, Any]
         if name.startswith(prefix):
             state_dict[name.removeprefix(prefix)] = state_dict.pop(name)
     metadata = getattr(state_dict, "_metadata", {})
-    # The name of the wrapped module itself is the prefix without its dot.
+    # The entry of the wrapped module itself is the prefix without its dot.
     for name in list(metadata):
         if name and f"{name}.".startswith(prefix):
             metadata[name[len(prefix) :]] = metadata.pop(name)

@@ -1,4 +1,4 @@
-"""Gradients kept within bounds: gradients go in and new ones come out, where torch changes them in place."""
+"""Gradient clipping: functions that return new gradients, where torch changes them in place."""
 
 import math
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from flaxnets.nn.utils import _refused
 
 Gradients = TypeVar("Gradients")
 
-_REASON = "gradients are values in JAX, which nothing can change in place. Fix: {}(gradients, {})"
+_REASON = "gradients are immutable values in JAX. Fix: {}(gradients, {})"
 clip_grad_norm_: Any = _refused.refused(
     "clip_grad_norm_", _REASON.format("gradients, norm = clip_grad_norm", "max_norm")
 )
@@ -27,33 +27,35 @@ clip_grads_with_norm_: Any = _refused.refused(
 
 def _norm(array: jax.Array, norm_type: float) -> jax.Array:
     if array.size == 0 and math.isinf(norm_type):
-        raise RuntimeError(f"there is no norm of order {norm_type} of an empty array, got the shape {array.shape}")
+        raise RuntimeError(
+            f"the norm of order {norm_type} is undefined for an empty array, got the shape {array.shape}"
+        )
     wide = array.reshape(-1).astype(jnp.promote_types(array.dtype, jnp.float32))
     return jnp.linalg.norm(wide, norm_type).astype(array.real.dtype)
 
 
 def _checked(gradients: Gradients) -> Gradients:
-    """The gradients; raises TypeError for parameters, which torch's functions of these names take."""
+    """Return the gradients; raise TypeError for parameters, which torch's functions of these names accept."""
     if isinstance(gradients, Iterator):
         raise TypeError(
-            f"expected a tree of gradients, got a {type(gradients).__name__}, as model.parameters() returns. Fix: "
+            f"expected a tree of gradients, got a {type(gradients).__name__}, as from model.parameters(). Fix: "
             "gradients = nnx.grad(loss)(model)"
         )
     return gradients
 
 
 def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Float[Array, ""]:
-    """Return the norm of the norms of all arrays of a tree; zero if there are none.
+    """Return the norm of the norms of all arrays in a tree; zero for an empty tree.
 
     Args:
         tensors: an array, or a tree of arrays or variables.
-        norm_type: the p of the norm, ``inf`` included.
-        error_if_nonfinite: whether a norm that is infinite or NaN is an error; under jit, where it is not known, it is
-            none.
+        norm_type: exponent of the norm, possibly ``inf``.
+        error_if_nonfinite: whether to raise for an infinite or NaN norm. No effect under ``jax.jit``, where values are
+            unknown.
 
     Raises:
-        RuntimeError: for such a norm, and for an infinite order where an array is empty.
-        TypeError: for an iterator, such as ``model.parameters()``.
+        RuntimeError: for a non-finite norm, and for an infinite exponent and an empty array.
+        TypeError: for an iterator, for example ``model.parameters()``.
 
     See `torch.nn.utils.get_total_norm
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.get_total_norm.html>`_.
@@ -69,14 +71,14 @@ def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: boo
     total = _norm(jnp.stack([norm.astype(dtype) for norm in norms]), norm_type)
     if error_if_nonfinite and not isinstance(total, Tracer) and not jnp.isfinite(total):
         raise RuntimeError(
-            f"the norm of order {norm_type} of the gradients is {total}, so that they cannot be clipped; with "
-            "error_if_nonfinite=False they are scaled all the same"
+            f"the norm of order {norm_type} of the gradients must be finite to clip them, got {total}. "
+            "Fix: use error_if_nonfinite=False to scale them anyway"
         )
     return total
 
 
 def clip_grads_with_norm(gradients: Gradients, max_norm: float, total_norm: Float[Array, ""]) -> Gradients:
-    """Return the gradients times ``max_norm / (total_norm + 1e-6)``, or unchanged where that is above one.
+    """Return the gradients times ``max_norm / (total_norm + 1e-6)``, or unchanged where that factor is above one.
 
     See `torch.nn.utils.clip_grads_with_norm_
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grads_with_norm_.html>`_.
@@ -92,16 +94,16 @@ def clip_grads_with_norm(gradients: Gradients, max_norm: float, total_norm: Floa
 def clip_grad_norm(
     gradients: Gradients, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
 ) -> tuple[Gradients, Float[Array, ""]]:
-    """Return the gradients, scaled down to a norm of ``max_norm`` if theirs is larger, and the norm that they had.
+    """Clip the gradients to the norm ``max_norm``; return the gradients and their norm before clipping.
 
     Args:
-        gradients: an array, or a tree of arrays or variables, such as ``nnx.grad`` gives.
+        gradients: an array, or a tree of arrays or variables, for example from ``nnx.grad``.
         max_norm: the largest norm.
-        norm_type: the p of the norm, ``inf`` included.
-        error_if_nonfinite: as of :func:`get_total_norm`, which raises.
+        norm_type: exponent of the norm, possibly ``inf``.
+        error_if_nonfinite: as in :func:`get_total_norm`.
 
     Raises:
-        RuntimeError: for a norm that is not finite, if that is an error.
+        RuntimeError: for a non-finite norm, with ``error_if_nonfinite``.
 
     See `torch.nn.utils.clip_grad_norm_
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm_.html>`_.
@@ -115,7 +117,7 @@ def clip_grad_norm(
 
 
 def clip_grad_value(gradients: Gradients, clip_value: float) -> Gradients:
-    """Return the gradients with every element between ``-clip_value`` and ``clip_value``.
+    """Return the gradients with every element clamped to ``[-clip_value, clip_value]``.
 
     See `torch.nn.utils.clip_grad_value_
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_value_.html>`_.

@@ -1,4 +1,4 @@
-"""All parameters as one vector, and back."""
+"""Conversion of all parameters to one vector, and back."""
 
 import math
 from collections.abc import Iterable
@@ -11,10 +11,10 @@ from jaxtyping import Array, Num
 
 
 def parameters_to_vector(parameters: Iterable[nnx.Variable | jax.Array]) -> Num[Array, " size"]:
-    """Return all elements of the parameters, one after the other.
+    """Return the elements of all parameters, concatenated.
 
     Raises:
-        RuntimeError: if there are none.
+        RuntimeError: without parameters.
 
     See `torch.nn.utils.parameters_to_vector
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parameters_to_vector.html>`_.
@@ -30,13 +30,13 @@ def parameters_to_vector(parameters: Iterable[nnx.Variable | jax.Array]) -> Num[
 
 
 def vector_to_parameters(vec: Num[Array, " size"], parameters: Iterable[nnx.Variable]) -> None:
-    """Put the elements of a vector into the parameters, in place; elements that are left over are ignored.
+    """Set the parameters, in place, to the elements of a vector; surplus elements are ignored.
 
-    As in torch the parameters take the vector's dtype.
+    As in torch, the parameters get the vector's dtype.
 
     Raises:
-        TypeError: if it is no array.
-        RuntimeError: if it has too few elements.
+        TypeError: if ``vec`` is not an array.
+        RuntimeError: if the vector has too few elements.
 
     See `torch.nn.utils.vector_to_parameters
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.vector_to_parameters.html>`_.

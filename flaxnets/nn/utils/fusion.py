@@ -1,4 +1,4 @@
-"""A batch normalisation in evaluation mode, taken into the weights of the layer before it."""
+"""Fusion of a batch normalisation in evaluation mode into the weights of the layer before it."""
 
 from typing import Any, TypeVar
 
@@ -43,17 +43,17 @@ def fuse_conv_bn_weights(
     bn_b: Vector | None,
     transpose: bool = False,
 ) -> tuple[nnx.Param, nnx.Param]:
-    """Return the weight and the bias of one convolution that does what a convolution and a batch normalisation do.
+    """Return the weight and bias of one convolution equal to a convolution followed by a batch normalisation.
 
     Args:
-        conv_w: the convolution's weight.
-        conv_b: its bias.
-        bn_rm: the running mean.
-        bn_rv: the running variance.
-        bn_eps: what is added to that.
-        bn_w: the normalisation's weight.
-        bn_b: its bias.
-        transpose: whether the weight is that of a transposed convolution, ``(in, out, *kernel)``.
+        conv_w: weight of the convolution.
+        conv_b: bias of the convolution.
+        bn_rm: running mean.
+        bn_rv: running variance.
+        bn_eps: number added to the running variance.
+        bn_w: weight of the normalisation.
+        bn_b: bias of the normalisation.
+        transpose: whether the convolution is transposed, with the weight ``(in, out, *kernel)``.
 
     See `torch.nn.utils.fuse_conv_bn_weights
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.fuse_conv_bn_weights.html>`_.
@@ -75,7 +75,7 @@ def fuse_linear_bn_weights(
     bn_w: Vector | None,
     bn_b: Vector | None,
 ) -> tuple[nnx.Param, nnx.Param]:
-    """Return the weight and the bias of one linear layer, as :func:`fuse_conv_bn_weights` does for convolutions.
+    """Return the weight and bias of one linear layer, as :func:`fuse_conv_bn_weights` does for convolutions.
 
     See `torch.nn.utils.fuse_linear_bn_weights
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.fuse_linear_bn_weights.html>`_.
@@ -100,7 +100,7 @@ def _statistics(layer: Any, bn: Any) -> tuple[Any, Any, Any, Any, Any]:
 
 
 def _freeze_as(fused: Any, layer: Any) -> None:
-    """Freeze what is frozen in the layer; as in torch also a bias that the layer has not."""
+    """Freeze the parameters that are frozen in the layer; as in torch, this includes a bias that the layer lacks."""
     for name in ("weight", "bias"):
         parameter = vars(fused).get(name)
         if isinstance(parameter, Parameter):
@@ -108,12 +108,12 @@ def _freeze_as(fused: Any, layer: Any) -> None:
 
 
 def fuse_conv_bn_eval(conv: L, bn: nnx.Module, transpose: bool = False) -> L:
-    """Return a new convolution that does what ``conv`` and then ``bn`` do.
+    """Return a new convolution equal to ``conv`` followed by ``bn``.
 
     Args:
         conv: a convolution, in evaluation mode.
         bn: a batch normalisation with running statistics, in evaluation mode.
-        transpose: whether it is a transposed convolution.
+        transpose: whether the convolution is transposed.
 
     Raises:
         AssertionError: in training mode, or without running statistics.
@@ -135,14 +135,15 @@ def fuse_conv_bn_eval(conv: L, bn: nnx.Module, transpose: bool = False) -> L:
 
 
 def fuse_linear_bn_eval(linear: L, bn: nnx.Module) -> L:
-    """Return a new linear layer that does what ``linear`` and then ``bn`` do.
+    """Return a new linear layer equal to ``linear`` followed by ``bn``.
 
     Args:
         linear: a linear layer, in evaluation mode.
-        bn: a batch normalisation with running statistics and as many features as the layer, or one, in evaluation mode.
+        bn: a batch normalisation with running statistics, in evaluation mode. It has one feature or as many features as
+            the layer.
 
     Raises:
-        AssertionError: in training mode, without running statistics, or for another number of features.
+        AssertionError: in training mode, without running statistics, or for a different number of features.
 
     See `torch.nn.utils.fuse_linear_bn_eval
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.fuse_linear_bn_eval.html>`_.
@@ -157,7 +158,7 @@ def fuse_linear_bn_eval(linear: L, bn: nnx.Module) -> L:
     features = len(statistics[0])
     if features not in (fused.out_features, 1):
         raise AssertionError(
-            f"the normalisation must have {fused.out_features} features, as the layer, or 1, got {features}"
+            f"the normalisation must have {fused.out_features} features, like the layer, or 1, got {features}"
         )
     bias = None if fused.bias is None else fused.bias[...]
     fused.weight, fused.bias = fuse_linear_bn_weights(fused.weight[...], bias, *statistics)

@@ -1,4 +1,4 @@
-"""Modules without initial values."""
+"""Construction of modules without initial values."""
 
 import inspect
 from typing import Any, TypeVar
@@ -13,17 +13,17 @@ M = TypeVar("M", bound=nnx.Module)
 
 
 def skip_init(module_cls: type[M], *args: Any, **kwargs: Any) -> M:
-    """Make a module without drawing its initial weights, for weights that are loaded at once.
+    """Construct a module without drawing its initial weights, for weights that are loaded immediately.
 
-    All parameters and buffers are zero. Torch leaves them with whatever the memory has.
+    All parameters and buffers are zero. Torch leaves their memory uninitialised.
 
     Args:
         module_cls: the class of the module.
-        *args: arguments of its constructor.
-        **kwargs: keyword arguments of its constructor; ``rngs`` can be left out.
+        *args: arguments of the constructor.
+        **kwargs: keyword arguments of the constructor; ``rngs`` may be omitted.
 
     Raises:
-        RuntimeError: for a class that is no module.
+        RuntimeError: for a class that is not a module.
 
     See `torch.nn.utils.skip_init
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.skip_init.html>`_.
@@ -46,6 +46,6 @@ def skip_init(module_cls: type[M], *args: Any, **kwargs: Any) -> M:
         if isinstance(value, jax.ShapeDtypeStruct):
             variable.set_value(jnp.zeros(value.shape, value.dtype))
     if jax.tree.leaves(nnx.state(module, nnx.RngState)):
-        # Random streams, as of dropout, must differ; XLA removes the rest of this program.
+        # Random streams, for example of dropout, must differ; XLA removes the rest of this program.
         nnx.update(module, nnx.jit(lambda rngs: nnx.state(make(rngs), nnx.RngState))(streams))
     return module

@@ -1,4 +1,4 @@
-"""The memory order of weights, which is XLA's business."""
+"""Memory formats of weights, which XLA chooses."""
 
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ def convert_conv2d_weight_memory_format(module: M, memory_format: Any = None) ->
 
     Args:
         module: a module.
-        memory_format: accepted, and without effect.
+        memory_format: no effect.
 
     See `torch.nn.utils.convert_conv2d_weight_memory_format
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.convert_conv2d_weight_memory_format.html>`_.
@@ -28,7 +28,7 @@ def convert_conv2d_weight_memory_format(module: M, memory_format: Any = None) ->
 
 
 def convert_conv3d_weight_memory_format(module: M, memory_format: Any = None) -> M:
-    """Return the module unchanged, as :func:`convert_conv2d_weight_memory_format` does.
+    """Return the module unchanged, like :func:`convert_conv2d_weight_memory_format`.
 
     See `torch.nn.utils.convert_conv3d_weight_memory_format
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.convert_conv3d_weight_memory_format.html>`_.

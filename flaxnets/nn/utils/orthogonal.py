@@ -1,4 +1,4 @@
-"""Weights that stay orthogonal, or unitary, whatever they are computed from."""
+"""Orthogonal parametrisation: weights that stay orthogonal, or unitary, during training."""
 
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ def _adjoint(matrix: jax.Array) -> jax.Array:
 
 
 def _skew(x: jax.Array) -> jax.Array:
-    """The skew-Hermitian square matrix that a tall matrix's lower triangle says."""
+    """Return the skew-Hermitian square matrix with the lower triangle of a tall matrix."""
     n, k = x.shape[-2:]
     lower = jnp.pad(jnp.tril(x), [(0, 0)] * (x.ndim - 1) + [(0, n - k)])
     return lower - _adjoint(lower)
@@ -38,10 +38,10 @@ def _cayley(a: jax.Array) -> jax.Array:
 
 
 def _householder(x: jax.Array) -> jax.Array:
-    """The product of the reflections at the columns below the diagonal, with the signs that the diagonal says.
+    """Return the product of the Householder reflections below the diagonal, with the signs on the diagonal.
 
-    In the form of Schreiber and Van Loan, I - V T V^T, one triangular system is solved instead of one reflection after
-    the other.
+    The compact form I - V T V^T of Schreiber and Van Loan needs one triangular solve instead of a sequence of
+    reflections.
     """
     v = jnp.tril(x, -1) + _eye_like(x)
     gram = v.mT @ v
@@ -58,7 +58,7 @@ def _is_orthogonal(q: jax.Array) -> bool:
 
 
 def _make_orthogonal(a: jax.Array) -> jax.Array:
-    """The orthogonal factor whose triangular one has a positive diagonal, completed to a square matrix."""
+    """Return the orthogonal QR factor with positive diagonal of R, completed to a square matrix."""
     k = a.shape[-1]
     q, r = jnp.linalg.qr(a, mode="complete")
     signs = jnp.sign(jnp.diagonal(r, axis1=-2, axis2=-1))
@@ -66,11 +66,11 @@ def _make_orthogonal(a: jax.Array) -> jax.Array:
 
 
 class _Orthogonal(Module):
-    """A matrix, or a batch of matrices, with orthonormal columns, or rows if there are fewer of these."""
+    """Matrix, or batch of matrices, with orthonormal columns, or rows if there are fewer rows."""
 
     def __init__(self, weight: jax.Array, orthogonal_map: str, use_trivialization: bool):
         if jnp.iscomplexobj(weight) and orthogonal_map == "householder":
-            raise ValueError(f"orthogonal: 'householder' has no complex form, got a weight of dtype {weight.dtype}")
+            raise ValueError(f"orthogonal: 'householder' requires a real weight, got a weight of dtype {weight.dtype}")
         self.shape = weight.shape
         self.orthogonal_map = orthogonal_map
         self.use_trivialization = use_trivialization
@@ -90,7 +90,7 @@ class _Orthogonal(Module):
         return q.mT if is_wide else q
 
     def right_inverse(self, q: Inexact[Array, "*batch n k"]) -> Inexact[Array, "*batch n k"]:
-        """Return what gives ``q``, or the orthogonal matrix of its QR decomposition."""
+        """Return the parameter that gives ``q``, or the orthogonal factor of its QR decomposition."""
         if q.shape != self.shape:
             raise ValueError(f"orthogonal: expected a matrix or batch of matrices of shape {self.shape}, got {q.shape}")
         is_wide = q.shape[-2] < q.shape[-1]
@@ -98,8 +98,8 @@ class _Orthogonal(Module):
         if not self.use_trivialization:
             if self.orthogonal_map != "householder":
                 raise NotImplementedError(
-                    f"orthogonal: a weight of the map {self.orthogonal_map!r} cannot be assigned with "
-                    "use_trivialization=False"
+                    f"orthogonal: a weight with the map {self.orthogonal_map!r} and use_trivialization=False cannot be "
+                    "assigned. Fix: use_trivialization=True"
                 )
             reflections = _reflections(tall)
             return reflections.mT if is_wide else reflections
@@ -113,7 +113,7 @@ class _Orthogonal(Module):
 
 
 def _reflections(a: jax.Array) -> jax.Array:
-    """The reflections of a QR decomposition below the diagonal, and the signs of the triangular factor on it."""
+    """Return the reflections of a QR decomposition below the diagonal, and the signs of R on it."""
     h, tau = jnp.linalg.qr(a, mode="raw")
     reflections = h.mT  # numpy's raw mode returns the transposed matrix
     diagonal = jnp.sign(jnp.diagonal(reflections, axis1=-2, axis2=-1)) * jnp.where(tau == 0, -1, 1)
@@ -123,26 +123,26 @@ def _reflections(a: jax.Array) -> jax.Array:
 def orthogonal(
     module: M, name: str = "weight", orthogonal_map: str | None = None, *, use_trivialization: bool = True
 ) -> M:
-    """Make a weight an orthogonal matrix, or a unitary one if it is complex, and keep it so in training.
+    """Parametrise a weight as an orthogonal matrix (unitary if complex).
 
-    The columns are orthonormal, or the rows if there are fewer of these; further axes are batches. The parameter is
+    The columns are orthonormal, or the rows if there are fewer rows; further axes are batches. The parameter is
     ``parametrizations.weight.original``; ``use_trivialization`` adds the buffer ``parametrizations.weight.0.base``.
 
     Args:
-        module: the layer; it is changed.
-        name: of the parameter.
-        orthogonal_map: what makes the matrix: ``"matrix_exp"`` or ``"cayley"`` of a skew-Hermitian matrix, or
-            ``"householder"``, a product of reflections; if not given, the first one for square or complex weights and
-            the last one for others.
-        use_trivialization: whether to multiply by a base, so that any matrix can be assigned. Torch completes the
-            base of a matrix that is not square at random; here the completion depends on the matrix alone.
+        module: the layer; changed in place.
+        name: name of the parameter.
+        orthogonal_map: map to the orthogonal matrix: ``"matrix_exp"`` or ``"cayley"`` of a skew-Hermitian matrix, or
+            ``"householder"``, a product of reflections. Default: ``"matrix_exp"`` for square or complex weights,
+            otherwise ``"householder"``.
+        use_trivialization: whether to multiply by a base matrix, so that any matrix can be assigned. Torch completes
+            the base of a non-square matrix at random; here the completion depends on the matrix only.
 
     Returns:
         The layer.
 
     Raises:
-        ValueError: if there is no such parameter, it has fewer than two axes, or the map is unknown or, for complex
-            weights, ``"householder"``.
+        ValueError: for an unknown parameter, a parameter of fewer than two axes, or a map that is unknown or, for
+            complex weights, ``"householder"``.
 
     See `torch.nn.utils.parametrizations.orthogonal
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parametrizations.orthogonal.html>`_,

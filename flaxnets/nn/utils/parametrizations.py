@@ -1,4 +1,4 @@
-"""Weights that are normalised whenever they are read."""
+"""Weight and spectral normalisation as parametrisations."""
 
 from collections.abc import MutableMapping
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ M = TypeVar("M", bound=nnx.Module)
 
 
 class _WeightNorm(Module):
-    """A weight from its magnitude and its direction."""
+    """Weight from its magnitude and direction."""
 
     def __init__(self, dim: int | None = 0):
         self.dim = -1 if dim is None else dim
@@ -32,28 +32,28 @@ class _WeightNorm(Module):
         return magnitude(weight, self.dim), weight
 
     def _rename_old(self, state_dict: MutableMapping[str, Any], prefix: str, name: str) -> None:
-        """Rename ``weight_g`` and ``weight_v``, as torch's ``nn.utils.weight_norm`` has them."""
+        """Rename ``weight_g`` and ``weight_v``, the names of torch's older ``nn.utils.weight_norm``."""
         new = f"{prefix}parametrizations.{name}.original"
         rename(state_dict, {f"{prefix}{name}_g": f"{new}0", f"{prefix}{name}_v": f"{new}1"})
 
 
 def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
-    """Split a weight into a magnitude ``g`` and a direction ``v``: it is ``g * v / |v|`` from then on.
+    """Split a weight into a magnitude ``g`` and a direction ``v``, so that it equals ``g * v / |v|``.
 
     The parameters are ``parametrizations.weight.original0`` (``g``) and ``parametrizations.weight.original1`` (``v``).
-    State dicts of :func:`flaxnets.nn.utils.weight_norm`, with ``weight_g`` and ``weight_v``, load too, as in torch.
+    As in torch, state dicts of :func:`flaxnets.nn.utils.weight_norm`, with ``weight_g`` and ``weight_v``, load as well.
 
     Args:
-        module: the layer; it is changed.
-        name: of the parameter.
-        dim: the axis that keeps a magnitude for each index; None (or -1, as in torch) for one of the whole weight.
+        module: the layer; changed in place.
+        name: name of the parameter.
+        dim: the axis with one magnitude per index. None (or -1, as in torch) means one magnitude for the whole weight.
 
     Returns:
         The layer.
 
     Raises:
-        ValueError: if there is no such parameter.
-        IndexError: if it has no such axis.
+        ValueError: for an unknown parameter.
+        IndexError: if the parameter lacks the axis.
 
     See `torch.nn.utils.parametrizations.weight_norm
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parametrizations.weight_norm.html>`_ and
@@ -67,7 +67,7 @@ def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
 
 
 class _SpectralNorm(Module):
-    """A weight divided by its largest singular value, which the power method estimates."""
+    """Weight divided by its largest singular value, which the power method estimates."""
 
     def __init__(self, weight: jax.Array, n_power_iterations: int, dim: int, eps: float, rngs: nnx.Rngs):
         if not -weight.ndim <= dim < weight.ndim:
@@ -94,7 +94,7 @@ class _SpectralNorm(Module):
         self._u[...], self._v[...] = u, v
 
     def __call__(self, weight: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
-        """Return the weight; in training mode it also takes steps of the power method."""
+        """Return the weight; in training mode, first run steps of the power method."""
         if weight.ndim == 1:
             return unit_vector(weight, self.eps)
         matrix = as_matrix(weight, self.dim)
@@ -116,25 +116,25 @@ def spectral_norm(
     *,
     rngs: nnx.Rngs,
 ) -> M:
-    """Divide a weight by its largest singular value.
+    """Divide a weight by its largest singular value (spectral normalisation).
 
-    The parameter is ``parametrizations.weight.original``; the buffers ``parametrizations.weight.0._u`` and ``_v`` are
-    the singular vectors, which take ``n_power_iterations`` steps of the power method at each access in training mode.
+    The parameter is ``parametrizations.weight.original``. The buffers ``parametrizations.weight.0._u`` and ``_v`` are
+    the singular vectors; in training mode, each read runs ``n_power_iterations`` steps of the power method.
 
     Args:
-        module: the layer; it is changed.
-        name: of the parameter.
-        n_power_iterations: steps at each access.
-        eps: the least norm that vectors are divided by.
-        dim: the axis of the outputs; 1 for transposed convolutions, else 0, if not given.
-        rngs: the source of the first vectors.
+        module: the layer; changed in place.
+        name: name of the parameter.
+        n_power_iterations: number of steps of the power method per read.
+        eps: the smallest norm that vectors are divided by.
+        dim: the axis of the outputs. Default: 1 for transposed convolutions, else 0.
+        rngs: random number generators for the initial vectors.
 
     Returns:
         The layer.
 
     Raises:
-        ValueError: if there is no such parameter, or the number of steps is not positive.
-        IndexError: if it has no such axis.
+        ValueError: for an unknown parameter, or a number of steps that is not positive.
+        IndexError: if the parameter lacks the axis.
 
     See `torch.nn.utils.parametrizations.spectral_norm
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parametrizations.spectral_norm.html>`_ and

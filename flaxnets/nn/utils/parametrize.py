@@ -1,4 +1,4 @@
-"""Parameters that are computed from others whenever they are read."""
+"""Parametrisations: parameters that are computed from others on every read."""
 
 import contextlib
 import contextvars
@@ -17,18 +17,18 @@ M = TypeVar("M", bound=nnx.Module)
 
 
 class ParametrizationList(ModuleList):
-    """The parametrizations of one parameter, and what they compute it from.
+    """The parametrizations of one parameter, and the variables that they read.
 
-    The stored variable is ``original``, or ``original0``, ``original1``, ... where the first parametrization takes
-    several. :func:`register_parametrization` makes it; called, it returns the parameter.
+    The stored variable is ``original``, or ``original0``, ``original1``, ... if the first parametrization has several
+    inputs. :func:`register_parametrization` creates the list. A call returns the parameter.
 
     Args:
         modules: the parametrizations.
-        original: the parameter or buffer as it was.
-        unsafe: whether they may change the shape and the dtype.
+        original: the original parameter or buffer.
+        unsafe: whether the parametrizations may change shape and dtype.
 
     Raises:
-        ValueError: if they do, and may not.
+        ValueError: if a parametrization changes shape or dtype without ``unsafe``.
 
     >>> from flaxnets import nn
     >>> layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0)))
@@ -41,7 +41,7 @@ class ParametrizationList(ModuleList):
         self.unsafe = unsafe
         before = value = original.get_value()
         for module in reversed(list(self)):
-            with contextlib.suppress(NotImplementedError):  # as in torch, the array is stored unchanged then
+            with contextlib.suppress(NotImplementedError):  # as in torch, the array is then stored unchanged
                 value = getattr(module, "right_inverse", _identity)(value)
         self.is_tensor = not isinstance(value, (tuple, list))
         self.ntensors = 1 if self.is_tensor else len(value)
@@ -54,7 +54,7 @@ class ParametrizationList(ModuleList):
         return ["original"] if self.is_tensor else [f"original{i}" for i in range(self.ntensors)]
 
     def right_inverse(self, value: jax.Array) -> None:
-        """Store what the parameter is computed from, so that it becomes ``value``.
+        """Store inputs that the parametrizations map to ``value``.
 
         Raises:
             RuntimeError: if a parametrization has no inverse.
@@ -72,7 +72,7 @@ class ParametrizationList(ModuleList):
         cache = _cache.get()
         if cache is None:
             return self._compute()
-        if id(self) not in cache or not cache[id(self)][1].is_valid():  # a value of another trace is none of this one
+        if id(self) not in cache or not cache[id(self)][1].is_valid():  # values of other traces are invalid here
             cache[id(self)] = (self, TraceState(), self._compute())
         return cache[id(self)][2]
 
@@ -89,11 +89,11 @@ def _identity(value: Any) -> Any:
 
 
 def _check_unchanged(before: jax.Array, after: jax.Array) -> None:
-    """Raise ValueError if the shape or the dtype is another."""
+    """Raise ValueError if the shape or dtype changed."""
     if (before.shape, before.dtype) != (after.shape, after.dtype):
         raise ValueError(
-            f"a parametrization must not change shape and dtype unless unsafe=True: expected {before.shape} and "
-            f"{before.dtype}, got {after.shape} and {after.dtype}"
+            f"a parametrization must preserve shape and dtype: expected {before.shape} and {before.dtype}, got "
+            f"{after.shape} and {after.dtype}. Fix: use unsafe=True to allow the change"
         )
 
 
@@ -103,10 +103,10 @@ _cache: contextvars.ContextVar[_Cache | None] = contextvars.ContextVar("_cache",
 
 @contextlib.contextmanager
 def cached() -> Iterator[None]:
-    """Compute each parametrised attribute once in a ``with`` block, when it is first read.
+    """Compute each parametrised attribute only once within a ``with`` block.
 
-    Under jit XLA removes repeated computations by itself; a spectral norm, however, takes steps of the power method at
-    each computation. Contexts can be nested; the outermost one decides.
+    Under ``jax.jit`` XLA removes repeated computations by itself. Spectral normalisation, however, runs steps of the
+    power method on every computation. Contexts can be nested; the outermost context owns the cache.
 
     See `torch.nn.utils.parametrize.cached
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parametrize.cached.html>`_.
@@ -126,7 +126,7 @@ def cached() -> Iterator[None]:
 
 
 def type_before_parametrizations(module: nnx.Module) -> type:
-    """Return the module's class, as it was before parametrizations.
+    """Return the module's class before parametrizations.
 
     >>> from flaxnets import nn
     >>> layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2, rngs=nnx.Rngs(0)))
@@ -137,7 +137,7 @@ def type_before_parametrizations(module: nnx.Module) -> type:
 
 
 def is_parametrized(module: nnx.Module, tensor_name: str | None = None) -> bool:
-    """Return whether that parameter is computed from others, or, without a name, whether any is.
+    """Return whether this parameter is parametrised, or, without a name, whether any parameter is.
 
     See `torch.nn.utils.parametrize.is_parametrized
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parametrize.is_parametrized.html>`_.
@@ -153,20 +153,20 @@ def is_parametrized(module: nnx.Module, tensor_name: str | None = None) -> bool:
 
 
 def register_parametrization(module: M, tensor_name: str, parametrization: nnx.Module, *, unsafe: bool = False) -> M:
-    """Make a parameter or buffer of the module what ``parametrization`` computes from the stored one.
+    """Replace a parameter or buffer by the value that ``parametrization`` computes from it.
 
-    ``module.weight`` becomes an array that is computed at every access; ``module.parametrizations.weight`` has the
-    stored variable. A parametrization with a method ``right_inverse`` says what is to be stored, a tuple if it takes
-    several arrays. The module is changed, its class included; do so before it is passed to a transformation.
+    ``module.weight`` becomes an array that is computed on every read; ``module.parametrizations.weight`` holds the
+    stored variable. The method ``right_inverse`` of a parametrization, if defined, returns the value to store, or a
+    tuple of values. The module and its class are changed, so call this before passing the module to a transformation.
 
     Args:
-        module: the module that holds it.
-        tensor_name: its name there.
-        parametrization: a module from array to array.
-        unsafe: whether it may change the shape and the dtype.
+        module: the module with the parameter.
+        tensor_name: name of the parameter or buffer.
+        parametrization: module that maps an array to an array.
+        unsafe: whether shape and dtype may change.
 
     Raises:
-        ValueError: if there is no parameter or buffer of that name, or its shape or dtype changes and may not.
+        ValueError: for an unknown parameter or buffer, or a change of shape or dtype without ``unsafe``.
 
     See `torch.nn.utils.parametrize.register_parametrization
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parametrize.register_parametrization.html>`_.
@@ -198,15 +198,15 @@ def register_parametrization(module: M, tensor_name: str, parametrization: nnx.M
 
 
 def remove_parametrizations(module: M, tensor_name: str, leave_parametrized: bool = True) -> M:
-    """Make a parametrised parameter an ordinary one again.
+    """Turn a parametrised parameter into an ordinary parameter.
 
     Args:
-        module: the module that holds it.
-        tensor_name: its name there.
-        leave_parametrized: whether it keeps the value that is computed, or takes the stored one.
+        module: the module with the parameter.
+        tensor_name: name of the parameter.
+        leave_parametrized: whether to keep the computed value instead of the stored value.
 
     Raises:
-        ValueError: if it is not parametrised, or has no one stored value to take.
+        ValueError: if the parameter is not parametrised, or several stored values could replace it.
 
     See `torch.nn.utils.parametrize.remove_parametrizations
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parametrize.remove_parametrizations.html>`_.
@@ -222,7 +222,7 @@ def remove_parametrizations(module: M, tensor_name: str, leave_parametrized: boo
     parametrizations = holder.parametrizations[tensor_name]
     if not leave_parametrized and not parametrizations.is_tensor:
         raise ValueError(
-            f"{tensor_name!r} is computed from {parametrizations.ntensors} arrays, none of which can take its place; "
+            f"{tensor_name!r} is computed from {parametrizations.ntensors} arrays, and none of them can replace it; "
             "got leave_parametrized=False"
         )
     stored = parametrizations.original if parametrizations.is_tensor else parametrizations.original0
@@ -236,14 +236,14 @@ def remove_parametrizations(module: M, tensor_name: str, leave_parametrized: boo
 
 
 def transfer_parametrizations_and_params(from_module: nnx.Module, to_module: M, tensor_name: str | None = None) -> M:
-    """Give ``to_module`` the parametrizations of ``from_module``, and what they compute from.
+    """Transfer the parametrizations of ``from_module``, and the variables that they read, to ``to_module``.
 
-    The two modules share both afterwards, as in torch.
+    Both modules share them afterwards, as in torch.
 
     Args:
-        from_module: the module that has them; without any, nothing happens.
-        to_module: the module that gets them; it is changed, and gets parameters that it lacks.
-        tensor_name: the name of the only parameter to transfer; all that are parametrised if not given.
+        from_module: the module with the parametrizations; without any, nothing happens.
+        to_module: the module that gets them; changed in place, with new parameters where it lacks them.
+        tensor_name: name of the only parameter to transfer. None means all parametrised parameters.
 
     See `torch.nn.utils.parametrize.transfer_parametrizations_and_params
     <https://github.com/pytorch/pytorch/blob/main/torch/nn/utils/parametrize.py>`_.

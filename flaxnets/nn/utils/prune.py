@@ -29,11 +29,11 @@ def _array(module: Any, name: str) -> jax.Array:
 
 
 class BasePruningMethod:
-    """The base of pruning methods: a subclass says ``PRUNING_TYPE`` and computes a mask in ``compute_mask``.
+    """Base class of pruning methods; subclasses set ``PRUNING_TYPE`` and define ``compute_mask``.
 
-    The type is ``"unstructured"``, ``"structured"`` (then the method has an attribute ``dim``) or ``"global"``. On a
-    weight that is pruned already a method is asked about the elements that are left, the slices of ``dim`` that are
-    left, or all of it. The parameter becomes ``weight_orig``, and ``weight_mask`` is a buffer beside it.
+    The type is ``"unstructured"``, ``"structured"`` (then the method has an attribute ``dim``) or ``"global"``. If the
+    weight is already pruned, the method receives the remaining elements, the remaining slices of ``dim``, or the whole
+    weight, respectively. The parameter becomes ``weight_orig``, and ``weight_mask`` is a new buffer.
 
     See `torch.nn.utils.prune.BasePruningMethod
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.prune.BasePruningMethod.html>`_.
@@ -53,20 +53,20 @@ class BasePruningMethod:
     _tensor_name: str | None = None
 
     def compute_mask(self, t: jax.Array, default_mask: jax.Array) -> jax.Array:
-        """Return the new mask for importance scores ``t`` and the mask that is in force."""
-        raise NotImplementedError(f"{type(self).__name__} has no compute_mask")
+        """Return the new mask for importance scores ``t`` and the current mask."""
+        raise NotImplementedError(f"{type(self).__name__} lacks compute_mask. Fix: define the method")
 
     @classmethod
     def apply(
         cls, module: nnx.Module, name: str, *args: Any, importance_scores: jax.Array | None = None, **kwargs: Any
     ) -> "BasePruningMethod":
-        """Prune the parameter ``name`` with the method that further arguments make, and return the method.
+        """Prune the parameter ``name`` with a method that the other arguments construct, and return the method.
 
         Raises:
-            AttributeError: if there is no such parameter.
-            AssertionError: if the scores have another shape.
+            AttributeError: for an unknown parameter.
+            AssertionError: if the scores have the wrong shape.
             RuntimeError: if a weight or spectral norm computes the parameter.
-            ValueError: if parametrizations compute it.
+            ValueError: if parametrizations compute the parameter.
         """
         method = cls(*args, **kwargs)
         method._tensor_name = name
@@ -84,27 +84,27 @@ class BasePruningMethod:
     def apply_mask(self, module: nnx.Module) -> jax.Array:
         """Return the pruned parameter."""
         if self._tensor_name is None:
-            raise AssertionError(f"{type(module).__name__} has to be pruned by {type(self).__name__} before")
+            raise AssertionError(f"{type(module).__name__} must first be pruned by {type(self).__name__}")
         return Masked(self._tensor_name)(module)
 
     def prune(
         self, t: jax.Array, default_mask: jax.Array | None = None, importance_scores: jax.Array | None = None
     ) -> jax.Array:
-        """Return an array with its unimportant elements zero, whatever module it is of."""
+        """Return an array with its unimportant elements set to zero, independent of any module."""
         scores = _checked_scores(t, importance_scores)
         return t * self.compute_mask(scores, jnp.ones_like(t) if default_mask is None else default_mask)
 
     def remove(self, module: nnx.Module) -> None:
-        """Make the parameter an ordinary one with its zeros."""
+        """Turn the parameter into an ordinary parameter, with its zeros."""
         if self._tensor_name is None:
-            raise AssertionError(f"{type(module).__name__} has to be pruned by {type(self).__name__} before")
+            raise AssertionError(f"{type(module).__name__} must first be pruned by {type(self).__name__}")
         remove(module, self._tensor_name)
 
 
 def _checked_scores(value: jax.Array, scores: jax.Array | None) -> jax.Array:
     if scores is not None and scores.shape != value.shape:
         raise AssertionError(
-            f"importance_scores must have the shape {value.shape} of what is pruned, got {scores.shape}"
+            f"importance_scores must have the shape {value.shape} of the pruned array, got {scores.shape}"
         )
     return value if scores is None else jnp.asarray(scores)
 
@@ -115,29 +115,29 @@ def _check_dim(t: jax.Array, dim: int) -> None:
 
 
 def _combined(method: Any, t: jax.Array, mask: jax.Array) -> jax.Array:
-    """A mask of what ``method`` leaves of what ``mask`` leaves."""
-    kind = method.PRUNING_TYPE
-    if kind == "unstructured":
+    """Combine the mask with that of ``method`` for the remaining elements."""
+    pruning_type = method.PRUNING_TYPE
+    if pruning_type == "unstructured":
         part: Any = np.asarray(mask == 1)
-    elif kind == "structured":
+    elif pruning_type == "structured":
         dim = getattr(method, "dim", None)
         if dim is None:
-            raise AttributeError(f"{type(method).__name__} is structured, and must have the attribute dim; got None")
+            raise AttributeError(f"{type(method).__name__} is structured and must have the attribute dim, got None")
         if not -t.ndim <= dim < t.ndim:
             raise IndexError(
                 f"dim must be from {-t.ndim} to {t.ndim - 1} for a parameter of shape {t.shape}, got {dim}"
             )
         others = tuple(axis for axis in range(t.ndim) if axis != dim % t.ndim)
         part = (*(slice(None),) * (dim % t.ndim), np.asarray(mask.sum(others) != 0))
-    elif kind == "global":
+    elif pruning_type == "global":
         part = ...
     else:
-        raise ValueError(f"PRUNING_TYPE must be 'unstructured', 'structured' or 'global', got {kind!r}")
+        raise ValueError(f"PRUNING_TYPE must be 'unstructured', 'structured' or 'global', got {pruning_type!r}")
     return mask.astype(t.dtype).at[part].set(method.compute_mask(t[part], mask[part]).astype(t.dtype))
 
 
 class PruningContainer(BasePruningMethod):
-    """Several pruning methods of one parameter, of which the last one decides what to prune of what is left.
+    """Several pruning methods of one parameter; each prunes the elements that the previous methods left.
 
     See `torch.nn.utils.prune.PruningContainer
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.prune.PruningContainer.html>`_.
@@ -155,11 +155,11 @@ class PruningContainer(BasePruningMethod):
             self.add_pruning_method(method)
 
     def add_pruning_method(self, method: BasePruningMethod) -> None:
-        """Add a method of the same parameter.
+        """Add a method for the same parameter.
 
         Raises:
-            TypeError: if it is none.
-            ValueError: if it is one of another parameter.
+            TypeError: if ``method`` is not a pruning method.
+            ValueError: if the method belongs to another parameter.
         """
         if not isinstance(method, BasePruningMethod):
             raise TypeError(f"expected a BasePruningMethod, got {type(method).__name__}")
@@ -177,12 +177,12 @@ class PruningContainer(BasePruningMethod):
         return self._pruning_methods[idx]
 
     def compute_mask(self, t: jax.Array, default_mask: jax.Array) -> jax.Array:
-        """Return the mask of what the last method leaves of what ``default_mask`` leaves."""
+        """Return the mask after the last method, applied to the elements that ``default_mask`` keeps."""
         return _combined(self._pruning_methods[-1], t, default_mask)
 
 
 class Identity(BasePruningMethod):
-    """Prune nothing, and make a mask of ones.
+    """Prune nothing, and create a mask of ones.
 
     >>> from flaxnets import nn
     >>> layer = nn.Linear(1, 1, rngs=nnx.Rngs(0))
@@ -193,30 +193,32 @@ class Identity(BasePruningMethod):
     PRUNING_TYPE = "unstructured"
 
     def compute_mask(self, t: jax.Array, default_mask: jax.Array) -> jax.Array:
-        """Return the mask that is in force."""
+        """Return the current mask."""
         return default_mask
 
 
 class _Amount(BasePruningMethod):
-    """A method that prunes a number of elements, or a fraction of them."""
+    """Method that prunes a number or a fraction of elements."""
 
     def __init__(self, amount: float):
         if not isinstance(amount, numbers.Real):
             raise TypeError(f"amount must be an int or a float, got {amount!r}")
         if amount < 0 or (not isinstance(amount, numbers.Integral) and amount > 1):
-            raise ValueError(f"amount must be a float from 0 to 1 or an int that is not negative, got {amount}")
+            raise ValueError(f"amount must be a float from 0 to 1 or a non-negative int, got {amount}")
         self.amount = amount
 
     def _count(self, size: int) -> int:
         if not isinstance(self.amount, numbers.Integral):
             return round(float(self.amount) * size)
         if self.amount > size:
-            raise ValueError(f"amount must be at most {size}, the number of what can be pruned, got {self.amount}")
+            raise ValueError(
+                f"amount must be at most {size}, the number of prunable elements or slices, got {self.amount}"
+            )
         return int(self.amount)
 
 
 class _Unstructured(_Amount):
-    """A method that prunes the elements with the smallest scores."""
+    """Method that prunes the elements with the smallest scores."""
 
     PRUNING_TYPE = "unstructured"
 
@@ -233,8 +235,8 @@ class RandomUnstructured(_Unstructured):
     """Prune elements at random.
 
     Args:
-        amount: how many, or, as a float, which fraction.
-        rngs: the source of the random numbers.
+        amount: number of elements, or, as a float, fraction of elements.
+        rngs: random number generators for the choice.
 
     >>> method = RandomUnstructured(amount=0.5, rngs=nnx.Rngs(0))
     >>> float(method.prune(jnp.ones(8)).sum())
@@ -250,10 +252,10 @@ class RandomUnstructured(_Unstructured):
 
 
 class L1Unstructured(_Unstructured):
-    """Prune the elements of the smallest magnitude.
+    """Prune the elements of smallest magnitude.
 
     Args:
-        amount: how many, or, as a float, which fraction.
+        amount: number of elements, or, as a float, fraction of elements.
 
     >>> L1Unstructured(amount=1).prune(jnp.array([3.0, -1.0, 2.0])).tolist()
     [3.0, -0.0, 2.0]
@@ -264,7 +266,7 @@ class L1Unstructured(_Unstructured):
 
 
 class _Structured(_Amount):
-    """A method that prunes the slices of an axis with the smallest scores."""
+    """Method that prunes the slices of an axis with the smallest scores."""
 
     PRUNING_TYPE = "structured"
 
@@ -278,7 +280,7 @@ class _Structured(_Amount):
     def compute_mask(self, t: jax.Array, default_mask: jax.Array) -> jax.Array:
         """Return the mask without the slices to prune."""
         if t.ndim <= 1:
-            raise ValueError(f"structured pruning needs at least two axes, got a parameter of shape {t.shape}")
+            raise ValueError(f"structured pruning requires at least two axes, got a parameter of shape {t.shape}")
         if not -t.ndim <= self.dim < t.ndim:
             raise IndexError(
                 f"dim must be from {-t.ndim} to {t.ndim - 1} for a parameter of shape {t.shape}, got {self.dim}"
@@ -291,9 +293,9 @@ class RandomStructured(_Structured):
     """Prune slices of an axis at random.
 
     Args:
-        amount: how many, or, as a float, which fraction.
+        amount: number of slices, or, as a float, fraction of slices.
         dim: the axis.
-        rngs: the source of the random numbers.
+        rngs: random number generators for the choice.
 
     >>> RandomStructured(amount=1, dim=1, rngs=nnx.Rngs(0)).prune(jnp.ones((2, 3))).sum(0).sort().tolist()
     [0.0, 2.0, 2.0]
@@ -308,10 +310,10 @@ class RandomStructured(_Structured):
 
 
 class LnStructured(_Structured):
-    """Prune the slices of an axis that have the smallest norm.
+    """Prune the slices of an axis with the smallest norm.
 
     Args:
-        amount: how many, or, as a float, which fraction.
+        amount: number of slices, or, as a float, fraction of slices.
         n: the order of the norm: a number, ``inf``, ``-inf``, ``"fro"`` or, for three axes, ``"nuc"``.
         dim: the axis.
 
@@ -332,7 +334,7 @@ class LnStructured(_Structured):
 
 
 class CustomFromMask(BasePruningMethod):
-    """Prune what a mask says.
+    """Prune with a predefined mask.
 
     Args:
         mask: zeros and ones, of the parameter's shape.
@@ -347,14 +349,14 @@ class CustomFromMask(BasePruningMethod):
         self.mask = jnp.asarray(mask)
 
     def compute_mask(self, t: jax.Array, default_mask: jax.Array) -> jax.Array:
-        """Return the mask that is in force times this one."""
+        """Return the product of the current mask and the predefined mask."""
         if default_mask.shape != self.mask.shape:
             raise AssertionError(f"expected a mask of shape {default_mask.shape}, got {self.mask.shape}")
         return default_mask * self.mask.astype(default_mask.dtype)
 
 
 def identity(module: M, name: str) -> M:
-    """Make a parameter a pruned one of which nothing is pruned; returns the module, which is changed.
+    """Make a parameter a pruned parameter without pruning any element; return the module, changed in place.
 
     See `torch.nn.utils.prune.identity
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.prune.identity.html>`_.
@@ -370,7 +372,7 @@ def identity(module: M, name: str) -> M:
 def random_unstructured(module: M, name: str, amount: float, *, rngs: nnx.Rngs) -> M:
     """Prune elements of a parameter at random; arguments are those of :class:`RandomUnstructured`.
 
-    Returns the module, which is changed.
+    Returns the module, changed in place.
 
     See `torch.nn.utils.prune.random_unstructured
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.prune.random_unstructured.html>`_.
@@ -385,9 +387,9 @@ def random_unstructured(module: M, name: str, amount: float, *, rngs: nnx.Rngs) 
 
 
 def l1_unstructured(module: M, name: str, amount: float, importance_scores: jax.Array | None = None) -> M:
-    """Prune the elements of a parameter that have the smallest magnitude, or the smallest scores.
+    """Prune the elements of a parameter with the smallest magnitude, or the smallest scores.
 
-    Returns the module, which is changed. Raises TypeError or ValueError for an impossible ``amount``.
+    Returns the module, changed in place. Raises TypeError or ValueError for an invalid ``amount``.
 
     See `torch.nn.utils.prune.l1_unstructured
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.prune.l1_unstructured.html>`_.
@@ -404,7 +406,7 @@ def l1_unstructured(module: M, name: str, amount: float, importance_scores: jax.
 def random_structured(module: M, name: str, amount: float, dim: int, *, rngs: nnx.Rngs) -> M:
     """Prune slices of a parameter at random; arguments are those of :class:`RandomStructured`.
 
-    Returns the module, which is changed.
+    Returns the module, changed in place.
 
     See `torch.nn.utils.prune.random_structured
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.prune.random_structured.html>`_.
@@ -421,9 +423,9 @@ def random_structured(module: M, name: str, amount: float, dim: int, *, rngs: nn
 def ln_structured(
     module: M, name: str, amount: float, n: float | str, dim: int, importance_scores: jax.Array | None = None
 ) -> M:
-    """Prune the slices of a parameter that have the smallest norm; arguments are those of :class:`LnStructured`.
+    """Prune the slices of a parameter with the smallest norm; arguments are those of :class:`LnStructured`.
 
-    Returns the module, which is changed.
+    Returns the module, changed in place.
 
     See `torch.nn.utils.prune.ln_structured
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.prune.ln_structured.html>`_.
@@ -443,16 +445,16 @@ def global_unstructured(
     importance_scores: Mapping[tuple[nnx.Module, str], jax.Array] | None = None,
     **kwargs: Any,
 ) -> None:
-    """Prune several parameters at once, as if they were one.
+    """Prune several parameters together, as if they were one parameter.
 
     Args:
-        parameters: modules and the names of their parameters.
-        pruning_method: an unstructured method, e.g. :class:`L1Unstructured`.
-        importance_scores: by module and name; the parameters themselves if not given.
+        parameters: pairs of a module and the name of its parameter.
+        pruning_method: an unstructured method, for example :class:`L1Unstructured`.
+        importance_scores: scores by module and name. Default: the parameters themselves.
         **kwargs: arguments of the method.
 
     Raises:
-        TypeError: for parameters that are no iterable, scores that are no dict, or a method that is not unstructured.
+        TypeError: for non-iterable parameters, scores that are not a dict, or a method that is not unstructured.
 
     See `torch.nn.utils.prune.global_unstructured
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.prune.global_unstructured.html>`_.
@@ -487,11 +489,11 @@ def global_unstructured(
 
 
 def custom_from_mask(module: M, name: str, mask: jax.Array) -> M:
-    """Prune the elements of a parameter that a mask has zeros for; returns the module, which is changed.
+    """Prune the elements of a parameter where a mask is zero; return the module, changed in place.
 
     Raises:
-        AttributeError: if there is no such parameter.
-        AssertionError: for a mask of another shape.
+        AttributeError: for an unknown parameter.
+        AssertionError: for a mask of the wrong shape.
 
     See `torch.nn.utils.prune.custom_from_mask
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.prune.custom_from_mask.html>`_.
@@ -506,10 +508,10 @@ def custom_from_mask(module: M, name: str, mask: jax.Array) -> M:
 
 
 def remove(module: M, name: str) -> M:
-    """Make a pruned parameter an ordinary one with its zeros; returns the module, which is changed.
+    """Turn a pruned parameter into an ordinary parameter, with its zeros; return the module, changed in place.
 
     Raises:
-        ValueError: if it is not pruned.
+        ValueError: if the parameter is not pruned.
 
     See `torch.nn.utils.prune.remove <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.prune.remove.html>`_.
 
@@ -523,7 +525,7 @@ def remove(module: M, name: str) -> M:
 
 
 def is_pruned(module: nnx.Module) -> bool:
-    """Return whether a parameter of the module, or of a module below it, is pruned.
+    """Return whether any parameter of the module or of its submodules is pruned.
 
     See `torch.nn.utils.prune.is_pruned
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.prune.is_pruned.html>`_.

@@ -1,4 +1,4 @@
-"""Sequences of several lengths: padded ones with their lengths, and back."""
+"""Padding and packing of sequences of different lengths."""
 
 import operator
 from collections.abc import Iterable, Sequence
@@ -17,16 +17,16 @@ def pad_sequence(
     padding_value: float = 0.0,
     padding_side: str = "right",
 ) -> Shaped[Array, "..."]:
-    """Stack arrays ``(L, *)`` of several lengths along a new axis, padded to the longest one.
+    """Stack arrays ``(L, *)`` of different lengths along a new axis, padded to the longest length.
 
     Args:
-        sequences: the arrays; all but the first axis must be the same.
-        batch_first: whether the output is ``(N, L, *)``; otherwise it is ``(L, N, *)``.
-        padding_value: what the padding is.
-        padding_side: whether the padding is to the ``"right"`` or to the ``"left"`` of a sequence.
+        sequences: the arrays; all axes but the first must be equal.
+        batch_first: whether the output is ``(N, L, *)`` instead of ``(L, N, *)``.
+        padding_value: value of the padding.
+        padding_side: side of the padding: ``"right"`` or ``"left"``.
 
     Raises:
-        RuntimeError: if there are no sequences, they are no iterable, the side is another, or shapes do not fit.
+        RuntimeError: without sequences, for a non-iterable, an unknown side, or incompatible shapes.
 
     See `torch.nn.utils.rnn.pad_sequence
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.rnn.pad_sequence.html>`_.
@@ -43,9 +43,9 @@ def pad_sequence(
         raise RuntimeError(f"pad_sequence: padding_side must be 'left' or 'right', got {padding_side!r}")
     if any(array.ndim == 0 or array.shape[1:] != arrays[0].shape[1:] for array in arrays):
         shapes = [array.shape for array in arrays]
-        raise RuntimeError(f"pad_sequence: expected shapes (L, *) that differ in L alone, got {shapes}")
+        raise RuntimeError(f"pad_sequence: expected shapes (L, *) that differ only in L, got {shapes}")
     length = max(len(array) for array in arrays)
-    # As in torch, the first sequence decides the dtype.
+    # As in torch, the first sequence determines the dtype.
     padded = [_padded(array.astype(arrays[0].dtype), length, padding_value, padding_side) for array in arrays]
     return jnp.stack(padded, axis=0 if batch_first else 1)
 
@@ -64,11 +64,11 @@ def unpad_sequence(
 
     Args:
         padded_sequences: an array ``(L, N, *)``.
-        lengths: of the sequences; not traced by jit, as shapes depend on them.
+        lengths: lengths of the sequences. They determine shapes, so jit must not trace them.
         batch_first: whether the array is ``(N, L, *)``.
 
     Raises:
-        ValueError: if there are not as many lengths as sequences.
+        ValueError: if the number of lengths is not the number of sequences.
 
     See `torch.nn.utils.rnn.unpad_sequence
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.rnn.unpad_sequence.html>`_.
@@ -83,7 +83,7 @@ def unpad_sequence(
 
 
 def invert_permutation(permutation: Int[Array, " n"] | None) -> Int[Array, " n"] | None:
-    """Return the permutation that undoes one; None for None.
+    """Return the inverse permutation; None for None.
 
     See `its source <https://github.com/pytorch/pytorch/blob/main/torch/nn/utils/rnn.py>`_.
 
@@ -100,11 +100,11 @@ Lengths = tuple[int, ...] | Int[Array, " n"]
 
 
 class PaddedSequence(NamedTuple):
-    """Padded sequences and their lengths, in the place of a ``torch.nn.utils.rnn.PackedSequence``.
+    """Padded sequences with their lengths; replaces ``torch.nn.utils.rnn.PackedSequence``.
 
     Attributes:
-        data: the sequences ``(T, N, *)``, time first; what is behind the end of one has no meaning.
-        lengths: of each of them.
+        data: the sequences ``(T, N, *)``, time first. Elements after the end of a sequence have no meaning.
+        lengths: length of each sequence.
 
     >>> PaddedSequence(jnp.zeros((2, 3)), (2, 1, 1)).mask.sum(0).tolist()
     [2, 1, 1]
@@ -115,11 +115,11 @@ class PaddedSequence(NamedTuple):
 
     @property
     def mask(self) -> Bool[Array, "t n"]:
-        """Which steps are inside of their sequence."""
+        """Mask of the steps within their sequence."""
         return jnp.arange(self.data.shape[0])[:, None] < jnp.asarray(self.lengths)[None]
 
     def reversed(self) -> "PaddedSequence":
-        """Each sequence from its end to its beginning."""
+        """The sequences in reverse order of their steps."""
         steps = jnp.arange(self.data.shape[0])[:, None]
         index = jnp.where(self.mask, jnp.asarray(self.lengths)[None] - 1 - steps, steps)
         index = index.reshape(index.shape + (1,) * (self.data.ndim - 2))
@@ -132,16 +132,16 @@ def pack_padded_sequence(
     batch_first: bool = False,
     enforce_sorted: bool = True,
 ) -> PaddedSequence:
-    """Say how long the sequences in a padded array are.
+    """Combine a padded array with the lengths of its sequences.
 
     Args:
         input: ``(T, N, *)``, or ``(N, T, *)`` with ``batch_first``.
-        lengths: numbers; or an array, with which only :func:`pad_packed_sequence` with ``total_length`` works.
-        batch_first: whether the batch's axis is the first.
-        enforce_sorted: whether the lengths must not increase.
+        lengths: Python numbers, or an array. An array only works with ``total_length`` of :func:`pad_packed_sequence`.
+        batch_first: whether the batch is the first axis.
+        enforce_sorted: whether the lengths must be in non-increasing order.
 
     Raises:
-        RuntimeError: for lengths that increase, or are not between 1 and ``T``; if they are numbers.
+        RuntimeError: for Python lengths that increase, or are not between 1 and ``T``.
 
     See `torch.nn.utils.rnn.pack_padded_sequence
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.rnn.pack_padded_sequence.html>`_.
@@ -159,18 +159,18 @@ def pack_padded_sequence(
         )
     if enforce_sorted and list(lengths) != sorted(lengths, reverse=True):
         raise RuntimeError(
-            f"pack_padded_sequence: expected lengths that do not increase, got {list(lengths)}. "
+            f"pack_padded_sequence: expected lengths in non-increasing order, got {list(lengths)}. "
             "Fix: enforce_sorted=False"
         )
     return PaddedSequence(data[: max(lengths)], lengths)
 
 
 def pack_sequence(sequences: Sequence[Shaped[Array, "..."]], enforce_sorted: bool = True) -> PaddedSequence:
-    """Pad sequences ``(L, *)`` and note their lengths.
+    """Pad sequences ``(L, *)`` and combine them with their lengths.
 
     Args:
-        sequences: arrays that differ in the first axis alone.
-        enforce_sorted: whether the lengths must not increase.
+        sequences: arrays that differ only in the first axis.
+        enforce_sorted: whether the lengths must be in non-increasing order.
 
     See `torch.nn.utils.rnn.pack_sequence
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.rnn.pack_sequence.html>`_.
@@ -184,17 +184,17 @@ def pack_sequence(sequences: Sequence[Shaped[Array, "..."]], enforce_sorted: boo
 def pad_packed_sequence(
     sequence: PaddedSequence, batch_first: bool = False, padding_value: float = 0.0, total_length: int | None = None
 ) -> tuple[Shaped[Array, "..."], Int[Array, " n"]]:
-    """Return a padded array and the lengths.
+    """Return the padded array and the lengths.
 
     Args:
-        sequence: from :func:`pack_padded_sequence`, or a recurrent layer's output for it.
-        batch_first: whether the result is ``(N, T, *)`` and not ``(T, N, *)``.
-        padding_value: what is behind the end of a sequence.
-        total_length: ``T``; the longest sequence's length if not given.
+        sequence: output of :func:`pack_padded_sequence`, or of a recurrent layer for such an input.
+        batch_first: whether the result is ``(N, T, *)`` instead of ``(T, N, *)``.
+        padding_value: value after the end of each sequence.
+        total_length: the length ``T`` of the result. Default: the longest sequence's length.
 
     Raises:
-        ValueError: without ``total_length``, for lengths that are an array, on whose values the shape would depend; and
-            for a ``total_length`` that is too short.
+        ValueError: for lengths that are an array, without ``total_length``, because the shape would depend on their
+            values; and for a ``total_length`` that is too short.
 
     See `torch.nn.utils.rnn.pad_packed_sequence
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.rnn.pad_packed_sequence.html>`_.
@@ -206,8 +206,8 @@ def pad_packed_sequence(
     data, lengths = sequence
     if isinstance(lengths, jax.Array) and total_length is None:
         raise ValueError(
-            "pad_packed_sequence: the length of the result depends on the values of lengths. Expected numbers, or "
-            "total_length. Fix: pass total_length, such as the padded input's length"
+            "pad_packed_sequence: the length of the result depends on the values of lengths. Expected Python numbers, "
+            "or total_length. Fix: pass total_length, for example the padded input's length"
         )
     longest = data.shape[0]
     if total_length is not None and total_length < longest and not isinstance(lengths, jax.Array):
@@ -224,10 +224,10 @@ def unpack_sequence(packed_sequences: PaddedSequence) -> list[Shaped[Array, "...
     """Return the sequences ``(L, *)``.
 
     Args:
-        packed_sequences: from :func:`pack_sequence`, or a recurrent layer's output for it.
+        packed_sequences: output of :func:`pack_sequence`, or of a recurrent layer for such an input.
 
     Raises:
-        ValueError: for lengths that are an array, on whose values the shapes would depend.
+        ValueError: for lengths that are an array, because the shapes would depend on their values.
 
     See `torch.nn.utils.rnn.unpack_sequence
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.rnn.unpack_sequence.html>`_.
@@ -238,14 +238,14 @@ def unpack_sequence(packed_sequences: PaddedSequence) -> list[Shaped[Array, "...
     data, lengths = packed_sequences
     if isinstance(lengths, jax.Array):
         raise ValueError(
-            "unpack_sequence: the shapes of the result depend on the values of lengths. Expected numbers. Fix: use "
-            "pad_packed_sequence with total_length"
+            "unpack_sequence: the shapes of the result depend on the values of lengths. Expected Python numbers. Fix: "
+            "use pad_packed_sequence with total_length"
         )
     return [data[:length, i] for i, length in enumerate(lengths)]
 
 
 PackedSequence: Any = _refused.refused(
     "PackedSequence",
-    "XLA compiles programs for arrays of fixed shapes, and a packed sequence has another shape for other lengths. Fix: "
-    "nn.utils.rnn.pack_padded_sequence, whose result holds the padded array and the lengths",
+    "XLA compiles programs for fixed shapes, but the shape of a packed sequence depends on the lengths. Fix: "
+    "nn.utils.rnn.pack_padded_sequence, which returns the padded array and the lengths",
 )

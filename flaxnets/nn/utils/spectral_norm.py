@@ -1,4 +1,4 @@
-"""Spectral normalisation under the names of ``torch.nn.utils.spectral_norm``."""
+"""Spectral normalisation with the interface of ``torch.nn.utils.spectral_norm``."""
 
 import dataclasses
 from collections.abc import Mapping, MutableMapping
@@ -18,7 +18,7 @@ M = TypeVar("M", bound=nnx.Module)
 
 @dataclasses.dataclass(frozen=True)
 class SpectralNorm(Computation):
-    """A weight divided by its largest singular value."""
+    """Weight divided by its largest singular value."""
 
     n_power_iterations: int
     eps: float
@@ -33,7 +33,7 @@ class SpectralNorm(Computation):
         return weight / jnp.dot(u, as_matrix(weight, self.dim) @ v)
 
     def before_call(self, layer: Any) -> None:
-        """Take steps of the power method in training mode."""
+        """Run steps of the power method in training mode."""
         if not layer.training:
             return
         weight, left, right = self._parts(layer)
@@ -51,7 +51,7 @@ class SpectralNorm(Computation):
         local_metadata: Mapping[str, Any],
         missing_keys: list[str],
     ) -> None:
-        """Solve for ``v``, which state dicts of torch before 1.0 lack; these have the normalised weight instead."""
+        """Solve for ``v``, which state dicts of torch before 1.0 lack; they contain the normalised weight instead."""
         version = local_metadata.get("spectral_norm", {}).get(f"{self.name}.version")
         key = prefix + self.name
         is_new = (
@@ -73,7 +73,7 @@ class SpectralNorm(Computation):
 def _is_convertible(value: Any) -> bool:
     try:
         check_convertible(value)
-    except TypeError:  # the load itself names the key and the reason
+    except TypeError:  # the load reports the key and the reason
         return False
     return True
 
@@ -90,23 +90,23 @@ def spectral_norm(
     """Divide a weight by its largest singular value, which the power method estimates.
 
     The parameter is ``weight_orig``; the buffers ``weight_u`` and ``weight_v`` are the singular vectors. Every call in
-    training mode takes ``n_power_iterations`` steps. This is the form of ``torch.nn.utils.spectral_norm``;
-    :func:`flaxnets.nn.utils.parametrizations.spectral_norm` has other names, and takes steps at each access.
+    training mode runs ``n_power_iterations`` steps. This function follows ``torch.nn.utils.spectral_norm``.
+    :func:`flaxnets.nn.utils.parametrizations.spectral_norm` uses other names, and runs steps on each read.
 
     Args:
-        module: the layer; it is changed.
-        name: of the parameter.
-        n_power_iterations: steps of the power method at each call.
-        eps: the least norm that vectors are divided by.
-        dim: the axis of the outputs; 1 for transposed convolutions, else 0, if not given.
-        rngs: the source of the first vectors.
+        module: the layer; changed in place.
+        name: name of the parameter.
+        n_power_iterations: number of steps of the power method per call.
+        eps: the smallest norm that vectors are divided by.
+        dim: the axis of the outputs. Default: 1 for transposed convolutions, else 0.
+        rngs: random number generators for the initial vectors.
 
     Returns:
         The layer.
 
     Raises:
-        ValueError: if there is no such parameter, it is uninitialized, or the number of steps is not positive.
-        RuntimeError: if it is computed already.
+        ValueError: for an unknown or uninitialized parameter, or a number of steps that is not positive.
+        RuntimeError: if the parameter is already computed.
 
     See `torch.nn.utils.spectral_norm
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.spectral_norm.html>`_ and arXiv:1802.05957.
@@ -128,10 +128,10 @@ def spectral_norm(
 
 
 def remove_spectral_norm(module: M, name: str = "weight") -> M:
-    """Make a weight of :func:`spectral_norm` an ordinary parameter with the value that it has.
+    """Turn a weight of :func:`spectral_norm` into an ordinary parameter with its current value.
 
     Raises:
-        ValueError: if the weight is not one of :func:`spectral_norm`.
+        ValueError: if the weight has no :func:`spectral_norm`.
 
     See `torch.nn.utils.remove_spectral_norm
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.remove_spectral_norm.html>`_.

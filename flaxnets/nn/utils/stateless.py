@@ -1,4 +1,4 @@
-"""Call of a module with other parameters and buffers than its own."""
+"""Functional calls of a module with other parameters and buffers."""
 
 from collections import defaultdict
 from collections.abc import Mapping, MutableMapping
@@ -25,8 +25,8 @@ def _check(module: nnx.Module, values: Mapping[str, Any], tie_weights: bool, str
             present = [name for name in group if name in values]
             if len({id(values[name]) for name in present}) > 1:
                 raise ValueError(
-                    f"functional_call: {present} are one variable, and got different values. Fix: give one of them, "
-                    "or tie_weights=False"
+                    f"functional_call: {present} are one variable, but got different values. Fix: pass only one of "
+                    "them, or tie_weights=False"
                 )
     if strict:
         expected = dict.fromkeys(name for name, _ in state.named_variables(module))
@@ -35,13 +35,13 @@ def _check(module: nnx.Module, values: Mapping[str, Any], tie_weights: bool, str
         missing = [group[0] for group in needed if not any(name in values for name in group)]
         if unexpected or missing:
             raise RuntimeError(
-                f"functional_call: the values do not fit {type(module).__name__}: missing keys: {missing}, unexpected "
-                f"keys: {unexpected}"
+                f"functional_call: the values do not match {type(module).__name__}: missing keys: {missing}, "
+                f"unexpected keys: {unexpected}"
             )
 
 
 def _set(module: nnx.Module, name: str, value: Any, tie_weights: bool) -> None:
-    """Set a variable of the module, for itself alone unless ``tie_weights``."""
+    """Set a variable of the module; unless ``tie_weights``, only under this name."""
     path, _, attribute = name.rpartition(".")
     owner = dict(state.named_modules(module, remove_duplicate=False)).get(path)
     if owner is None:
@@ -50,7 +50,7 @@ def _set(module: nnx.Module, name: str, value: Any, tie_weights: bool) -> None:
         )
     variable = dict(state.own_variables(owner)).get(attribute)
     if variable is None:
-        return  # as in torch, names that a module does not have are no error unless strict
+        return  # as in torch, unknown names are ignored unless strict
     if tie_weights:
         variable.set_value(value)
     else:
@@ -66,30 +66,30 @@ def functional_call(
     tie_weights: bool = True,
     strict: bool = False,
 ) -> Any:
-    """Call a module with other parameters and buffers, which jit and grad may trace; the module keeps its own.
+    """Call a module with other parameters and buffers, which jit and grad may trace; the module stays unchanged.
 
-    Where the call changes buffers, as batch normalisation does in training mode, ``parameters_and_buffers`` has the
-    new ones afterwards; those that are not in it change in the module.
+    If the call changes buffers, as batch normalisation does in training mode, the new values are stored in
+    ``parameters_and_buffers``. Buffers that it lacks change in the module.
 
     Args:
         module: the module.
-        parameters_and_buffers: arrays by name; those that are not in it are the module's own.
-        args: the arguments of the call, a tuple, or the only one.
+        parameters_and_buffers: arrays by name. Missing names use the module's variables.
+        args: the arguments of the call: a tuple, or a single argument.
         kwargs: the keyword arguments of the call.
-        tie_weights: whether an array for one name of a shared parameter is for all of its names.
-        strict: whether names that are missing or unexpected are errors.
+        tie_weights: whether an array for one name of a shared parameter applies to all of its names.
+        strict: whether to raise for missing or unexpected names.
 
     Returns:
         What the module returns.
 
     Raises:
-        ValueError: for different arrays for names of one shared parameter, unless ``tie_weights=False``.
-        RuntimeError: for names that are missing or unexpected, if ``strict``.
-        AttributeError: for names of modules that there are not.
+        ValueError: for different arrays for the names of a shared parameter, unless ``tie_weights=False``.
+        RuntimeError: for missing or unexpected names, if ``strict``.
+        AttributeError: for names of unknown modules.
 
     See `torch.func.functional_call
-    <https://docs.pytorch.org/docs/stable/generated/torch.func.functional_call.html>`_, which
-    ``torch.nn.utils.stateless.functional_call`` is the older name of.
+    <https://docs.pytorch.org/docs/stable/generated/torch.func.functional_call.html>`_,
+    whose older name is ``torch.nn.utils.stateless.functional_call``.
 
     >>> import jax.numpy as jnp
     >>> from flaxnets import nn
@@ -99,8 +99,8 @@ def functional_call(
     [[1.0, 1.0]]
     """
     _check(module, parameters_and_buffers, tie_weights, strict)
-    graphdef, own = nnx.split(module)
-    copy: Any = nnx.merge(graphdef, own, copy=True)
+    graphdef, own_state = nnx.split(module)
+    copy: Any = nnx.merge(graphdef, own_state, copy=True)
     for name, value in parameters_and_buffers.items():
         _set(copy, name, value, tie_weights)
     started = {name: variable.get_raw_value() for name, variable in state.named_variables(copy)}

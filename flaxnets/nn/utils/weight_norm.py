@@ -1,4 +1,4 @@
-"""Weight normalisation under the names of ``torch.nn.utils.weight_norm``."""
+"""Weight normalisation with the interface of ``torch.nn.utils.weight_norm``."""
 
 import dataclasses
 from collections.abc import Mapping, MutableMapping
@@ -15,7 +15,7 @@ M = TypeVar("M", bound=nnx.Module)
 
 @dataclasses.dataclass(frozen=True)
 class WeightNorm(Computation):
-    """A weight of its magnitude ``weight_g`` and its direction ``weight_v``."""
+    """Weight from its magnitude ``weight_g`` and its direction ``weight_v``."""
 
     dim: int
 
@@ -32,29 +32,29 @@ class WeightNorm(Computation):
         local_metadata: Mapping[str, Any],
         missing_keys: list[str],
     ) -> None:
-        """Rename what the newer weight norm has."""
+        """Rename the entries of the newer parametrised weight norm."""
         new = f"{prefix}parametrizations.{self.name}.original"
         rename(state_dict, {f"{new}0": f"{prefix}{self.name}_g", f"{new}1": f"{prefix}{self.name}_v"})
 
 
 def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
-    """Split a weight into a magnitude ``weight_g`` and a direction ``weight_v``: it is ``g * v / |v|`` from then on.
+    """Split a weight into a magnitude ``weight_g`` and a direction ``weight_v``, so that it equals ``g * v / |v|``.
 
-    ``module.weight`` is computed whenever it is read. This is the form of ``torch.nn.utils.weight_norm``, for which
-    torch recommends :func:`flaxnets.nn.utils.parametrizations.weight_norm` today; state dicts of either load into both.
+    ``module.weight`` is computed on every read. This function follows ``torch.nn.utils.weight_norm``; torch recommends
+    :func:`flaxnets.nn.utils.parametrizations.weight_norm` instead. State dicts of either load into both.
 
     Args:
-        module: the layer; it is changed.
-        name: of the parameter.
-        dim: the axis that keeps a magnitude for each index; None (or -1, as in torch) for one of the whole weight.
+        module: the layer; changed in place.
+        name: name of the parameter.
+        dim: the axis with one magnitude per index. None (or -1, as in torch) means one magnitude for the whole weight.
 
     Returns:
         The layer.
 
     Raises:
-        ValueError: if there is no such parameter, or it is uninitialized.
-        RuntimeError: if it is computed already.
-        IndexError: if it has no such axis.
+        ValueError: for an unknown or uninitialized parameter.
+        RuntimeError: if the parameter is already computed.
+        IndexError: if the parameter lacks the axis.
 
     See `torch.nn.utils.weight_norm <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.weight_norm.html>`_
     and arXiv:1602.07868.
@@ -70,10 +70,10 @@ def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
 
 
 def remove_weight_norm(module: M, name: str = "weight") -> M:
-    """Make a weight of :func:`weight_norm` an ordinary parameter with the value that it has.
+    """Turn a weight of :func:`weight_norm` into an ordinary parameter with its current value.
 
     Raises:
-        ValueError: if the weight is not one of :func:`weight_norm`.
+        ValueError: if the weight has no :func:`weight_norm`.
 
     See `torch.nn.utils.remove_weight_norm
     <https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.remove_weight_norm.html>`_.

@@ -111,7 +111,7 @@ def multi_margin_loss(
         reduction: ``"none"`` (one loss per target), ``"mean"`` or ``"sum"``.
 
     Raises:
-        ValueError: for another ``p``, a weight that has not exactly one axis, or an unknown reduction.
+        ValueError: for another ``p``, a weight of other than one axis, or an unknown reduction.
         RuntimeError: for incompatible shapes, or a known target that is out of range. Unknown targets out of range
             (under jit) give NaN.
 
