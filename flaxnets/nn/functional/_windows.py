@@ -132,7 +132,7 @@ def added(total: Arrays, other: Arrays, first: jax.Array | None) -> Arrays:
     return (total[0] + other[0],)
 
 
-def places(input: jax.Array, n: int) -> jax.Array:
+def flat_indices(input: jax.Array, n: int) -> jax.Array:
     """The number of each element within its own volume of ``n`` axes, in reading order."""
     size = input.shape[input.ndim - n :]
     return jnp.broadcast_to(jnp.arange(int(np.prod(size))).reshape(size), input.shape)

@@ -10,7 +10,7 @@ from flaxnets import kernels
 from flaxnets.autocast import cast_operands
 from flaxnets.kernels.convolution_nd import Window
 from flaxnets.nn._arguments import as_float_like, to_sizes
-from flaxnets.nn.functional.conv import Size, check_operands, check_window, has_no_images
+from flaxnets.nn.functional.conv import Size, check_operands, check_window, is_empty
 
 
 def conv_transpose_nd(
@@ -34,7 +34,7 @@ def conv_transpose_nd(
     convert = functools.partial(to_sizes, n=n, name=name, broadcast=True)
     stride, dilation = convert(stride, what="stride"), convert(dilation, what="dilation")
     padding, extra = convert(padding, what="padding"), convert(output_padding, what="output_padding")
-    empty = has_no_images(input, n)
+    empty = is_empty(input, n)
     check_window(stride, padding, dilation, empty, name)
     if min(extra) < 0 or (not empty and any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True))):
         raise RuntimeError(

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from flaxnets.kernels._primitives import materialized
 from flaxnets.kernels.windows import Arrays, larger
 from flaxnets.nn._arguments import check_ndim, per_axis, to_sizes
-from flaxnets.nn.functional._windows import Size, check_dtype, check_filled, places
+from flaxnets.nn.functional._windows import Size, check_dtype, check_filled, flat_indices
 
 Ratio = int | float | Sequence[int | float]
 
@@ -76,7 +76,7 @@ def _maxima(
     x: jax.Array, samples: jax.Array, kernel: tuple[int, ...], output: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
     """The maxima of ``(N, C, *spatial)`` and their places, as one axis."""
-    n, arrays = len(kernel), (jax.lax.stop_gradient(x), places(x, len(kernel)))
+    n, arrays = len(kernel), (jax.lax.stop_gradient(x), flat_indices(x, len(kernel)))
     for axis in reversed(range(2, n + 2)):
         k, out = kernel[axis - 2], output[axis - 2]
         starts = _starts(samples[..., axis - 2], x.shape[axis], k, out)

@@ -32,11 +32,11 @@ def check_vectors(name: str, input: jax.Array, shape: tuple[int, ...], vectors: 
             raise RuntimeError(
                 f"{name}: {what} has the shape {vector.shape}, but an input of shape {input.shape} needs {shape}"
             )
-    dtypes = list(dict.fromkeys(jnp.dtype(vector.dtype) for vector in given.values()))
+    dtypes = list(dict.fromkeys(jnp.dtype(vector.dtype) for vector in present.values()))
     is_half = input.dtype in (jnp.float16, jnp.bfloat16)
     if any(dtype != input.dtype for dtype in dtypes) and not (is_half and dtypes == [jnp.dtype(jnp.float32)]):
         raise RuntimeError(
-            f"{name}: got an input of dtype {input.dtype} and {', '.join(given)} of {', '.join(map(str, dtypes))}; "
+            f"{name}: got an input of dtype {input.dtype} and {', '.join(present)} of {', '.join(map(str, dtypes))}; "
             "expected one dtype, or a half-precision input and all else in float32"
         )
 

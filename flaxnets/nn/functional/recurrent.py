@@ -127,9 +127,11 @@ def _scan_time_first(
         for reverse, direction_weights in enumerate(directions):
             first = tuple(array[len(finals)] for array in state)
             if lengths is None:
-                output, final = _run_direction(recurrence, input, first, own, bool(reverse))
+                output, final = _run_direction(recurrence, input, first, direction_weights, bool(reverse))
             else:
-                output, final = _run_padded(recurrence, PaddedSequence(input, lengths), first, own, bool(reverse))
+                output, final = _run_padded(
+                    recurrence, PaddedSequence(input, lengths), first, direction_weights, bool(reverse)
+                )
             outputs.append(output)
             finals.append(final)
         input = jnp.concatenate(outputs, axis=-1)
