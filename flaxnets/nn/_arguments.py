@@ -41,7 +41,7 @@ def to_sizes(
     if broadcast and len(sizes) == 1:
         sizes *= n
     if len(sizes) != n:
-        raise error(f"{name}: {what} must be one int or {n} of them, got {value!r}")
+        raise error(f"{name}: {what} must be one int or {n} ints, got {value!r}")
     return sizes
 
 

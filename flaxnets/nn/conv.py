@@ -108,7 +108,7 @@ class _Conv(ConvBase):
         if isinstance(padding, str) and padding not in ("valid", "same"):
             raise ValueError(f"{name}: padding must be 'valid', 'same' or sizes, got {padding!r}")
         if padding == "same" and any(size != 1 for size in self.stride):
-            raise ValueError(f"{name}: padding='same' needs stride 1, got stride={stride!r}")
+            raise ValueError(f"{name}: padding='same' requires stride 1, got stride={stride!r}")
         self.padding = padding if isinstance(padding, str) else per_axis(padding, self.spatial_axes)
         self.padding_mode = padding_mode
         self.output_padding = (0,) * self.spatial_axes
