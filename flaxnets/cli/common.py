@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import io
 import os
 import shlex
@@ -16,7 +15,7 @@ import tyro
 
 from flaxnets._startup import EXIT_STATUS as SIGNALS
 from flaxnets._suggestions import suggest
-from flaxnets.cli.help import choices, field_docs, format_help, is_positional, metavar
+from flaxnets.cli.help import choices, field_docs, flag_of, format_help, is_positional, metavar
 from flaxnets.run_config import DatasetName as DatasetName
 from flaxnets.run_config import Device as Device
 from flaxnets.run_config import File as File
@@ -93,7 +92,6 @@ def _values(options: Any) -> dict[str, Any]:
     return {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
 
 
-@functools.cache
 def with_tyro_markers(kind: Any) -> Any:
     """Return a dataclass of options in which tyro's markers stand for ours, so that tyro parses and completes them."""
     hints, docs = typing.get_type_hints(kind, include_extras=True), field_docs(kind)
@@ -177,7 +175,7 @@ class _CommandLine:
                 found.append(word)
                 continue
             name, equals, value = word.partition("=")
-            name = self._known_name(f"--{name.removeprefix('--').replace('_', '-')}")
+            name = self._known_name(flag_of(name.removeprefix("--")))
             given.add(name)
             values = [value] if equals else self._values_after(name, words)
             self._check(name, values, equals)
@@ -200,7 +198,9 @@ class _CommandLine:
         if field is None or self._types[field.name] is bool:
             return []
         hint, values = self._hints[field.name], []
-        several = typing.get_origin(self._types[field.name]) is tuple and REPEATED not in hint.__metadata__
+        several = typing.get_origin(self._types[field.name]) is tuple and REPEATED not in getattr(
+            hint, "__metadata__", ()
+        )
         while words and not words[-1].startswith("--") and (several or not values):
             values.append(words.pop())
         if not values:
@@ -215,7 +215,8 @@ class _CommandLine:
                 raise UsageError(f"{name} takes no value, got {values[0]!r}")
             return
         assert field is not None
-        known = choices(self._hints[field.name])
+        hint = self._hints[field.name]
+        known = choices(hint)
         for value in values:
             if known and value and value not in known:
                 raise UsageError(f"unknown {name} {value!r}; {suggest(value, known)}")
@@ -223,7 +224,7 @@ class _CommandLine:
                 try:
                     kind(value)
                 except ValueError as error:
-                    raise UsageError(f"Error parsing {name}: {error}") from error
+                    raise UsageError(f"Error parsing {name}: {error}. Expected {metavar(hint)}") from error
 
     def _check_complete(self, positional: Sequence[str], given: set[str]) -> None:
         fields, docs = self._positional, field_docs(self._kind)
@@ -237,15 +238,6 @@ class _CommandLine:
                 missing.append(f"{name} {metavar(self._hints[field.name])} {docs.get(field.name, '')}")
         if missing:
             raise UsageError(f"Missing from {self._prog}: {'; '.join(missing)}")
-
-
-def flag_of(name: str) -> str:
-    """Return the option of a field.
-
-    >>> flag_of("batch_size")
-    '--batch-size'
-    """
-    return f"--{name.replace('_', '-')}"
 
 
 def expand_paths(options: Options) -> Options:

@@ -63,6 +63,15 @@ def format_help(kind: Any, prog: str, columns: int | None = None) -> str:
     return "\n".join([*lines, "", EXIT_STATUS])
 
 
+def flag_of(name: str) -> str:
+    """Return the option of a field.
+
+    >>> flag_of("batch_size")
+    '--batch-size'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
 def is_positional(hint: Any) -> bool:
     """Return whether a field is an argument and not an option.
 
@@ -137,7 +146,7 @@ def _description(text: str, columns: int) -> Iterator[str]:
 
 
 def _option(field: "dataclasses.Field[Any]", hint: Any, doc: str, columns: int) -> Iterator[str]:
-    flag, shown = f"--{field.name.replace('_', '-')}", metavar(hint)
+    flag, shown = flag_of(field.name), metavar(hint)
     for marker in getattr(hint, "__metadata__", ()):
         if isinstance(marker, OneOf) and marker.describe is not None:
             doc = f"{doc} {marker.describe()}"

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from flaxnets.cli.common import UsageError, check_values, expand_paths, expand_user, flag_of, parse
+from flaxnets.cli.common import UsageError, check_values, expand_paths, expand_user, parse
+from flaxnets.cli.help import flag_of
 from flaxnets.run_config import RunOptions
 from flaxnets.settings import find_out_of_range
 

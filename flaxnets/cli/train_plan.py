@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flaxnets.cli.common import UsageError, flag_of
+from flaxnets.cli.common import UsageError
+from flaxnets.cli.help import flag_of
 from flaxnets.run_config import Phase, RunConfig, RunOptions, absolute_dataset, resume_rules, with_absolute_paths
 from flaxnets.settings import IMAGES_ONLY, OnResume, fields_with
 

@@ -28,8 +28,8 @@ class Task:
         metrics: the names of the metrics.
         score: the metric that says how good a network is.
         transform: converts stored inputs, with the shape of an example as ``input_shape``, to inputs of the network.
-        draw: draws stored or transformed inputs at random: from a generator, their number, the shape of an example and
-            the options of the network.
+        draw: draws inputs of the network at random: from a generator, the number of examples, the shape of an example
+            and the options of the network.
         batch_axis: the axis of the batch in the inputs of the network.
         dtype: the dtype of the inputs of the network.
         of_images: whether the examples are images. Then the transform resizes them to fit the network, and the network

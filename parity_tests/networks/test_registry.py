@@ -1,5 +1,7 @@
 """Networks, optimizers and schedules by name."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 
 import flaxnets
 from flaxnets import nn, optim
+from flaxnets.cli.help import format_help
+from flaxnets.cli.train_options import Options, parse_options
 from flaxnets.data import DATASETS, Dataset, Split, load, map_path, register_dataset, task_of
 from flaxnets.optim import register_optimizer
 from flaxnets.registry import Recipe, register
@@ -83,6 +87,9 @@ def test_users_add_optimizers_and_schedules_by_name():
     updates, _ = optimizer.update({"w": jnp.array([4.0])}, optimizer.init({"w": jnp.ones(1)}), {"w": jnp.ones(1)})
     np.testing.assert_allclose(updates["w"], [-0.05], rtol=1e-6)
     assert learning_rate(optimizer, 3) == pytest.approx(0.8)
+    options = parse_options(["--optimizer", "halving", "--schedule", "doubling"], "train.py")
+    assert (options.optimizer, options.schedule) == ("halving", "doubling")
+    assert "adamw,asgd,halving,nadam" in format_help(Options, "train.py", columns=200)
     with pytest.raises(ValueError, match=r"'sgd' is already registered by flaxnets\.optim\.sgd\.SGD"):
         register_optimizer("sgd")(Halving)
     OPTIMIZERS.remove("halving")
@@ -106,6 +113,8 @@ def test_users_add_datasets_by_name_and_with_a_path(tmp_path):
     data = load(f"numbers:{tmp_path}/values.txt")
     np.testing.assert_array_equal(data.train.targets, [[2.0], [4.0]])
     assert task_of("numbers:anything") == "regression"
+    assert "numbers:FILE" in format_help(Options, "train.py")
+    assert parse_options(["--dataset", "numbers:~/x"], "train.py").dataset == f"numbers:{Path.home()}/x"
     assert map_path("numbers:x", str.upper) == "numbers:X"
     with pytest.raises(ValueError, match="unknown dataset 'nubmers:x'; did you mean 'numbers:FILE'"):
         load("nubmers:x")
