@@ -155,12 +155,13 @@ class Translator(InPlace, Refusing, Statements, Calls, Memos, cst.CSTTransformer
     def _variable_names(self) -> set[str]:
         """Loop variables that stand for parameters of a container."""
         names: set[str] = set()
+        site = self.site
 
         class Loops(cst.CSTVisitor):
-            def visit_CompFor(visitor, node: Any) -> None:
+            def visit_CompFor(self, node: Any) -> None:
                 target = node.target
                 parts = [e.value for e in target.elements] if isinstance(target, cst.Tuple) else [target]
-                for kinds in self.site("iterate", node.iter).arguments:
+                for kinds in site("iterate", node.iter).arguments:
                     for part, what in zip(parts, kinds, strict=False):
                         if what == "parameter" and isinstance(part, cst.Name):
                             names.add(part.value)

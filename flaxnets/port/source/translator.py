@@ -89,14 +89,15 @@ class SourceTranslator(BuildingCalls, Translator):
     def _parameter_names(self) -> set[str]:
         """Local names that stood for parameters."""
         names: set[str] = set()
+        site = self.site
 
         class Uses(cst.CSTVisitor):
-            def visit_Attribute(visitor, node: Any) -> None:
-                if isinstance(node.value, cst.Name) and self.site("attribute", node).parameters:
+            def visit_Attribute(self, node: Any) -> None:
+                if isinstance(node.value, cst.Name) and site("attribute", node).parameters:
                     names.add(node.value.value)
 
-            def visit_Call(visitor, node: Any) -> None:
-                parameters = self.site("call", node).parameters
+            def visit_Call(self, node: Any) -> None:
+                parameters = site("call", node).parameters
                 for position, argument in enumerate(node.args):
                     key = argument.keyword.value if argument.keyword else position
                     if isinstance(argument.value, cst.Name) and key in parameters:
