@@ -1,4 +1,4 @@
-"""Parameters that training leaves as they are."""
+"""Freezing parameters, so that training does not update them."""
 
 import fnmatch
 from collections.abc import Sequence
@@ -16,14 +16,16 @@ def freeze(model: nnx.Module, patterns: Sequence[str]) -> list[str]:
     training, as in torch, where only ``eval()`` stops that.
 
     Args:
-        model: the module, changed in place.
-        patterns: as a shell matches names of files; each of the name of a parameter, or of a module that holds it.
+        model: The module, changed in place.
+        patterns: Shell patterns, such as ``features.*``. A pattern matches the name of a parameter, or of a module
+            that contains the parameter.
 
     Returns:
-        The names of the parameters that are frozen now.
+        The names of the frozen parameters.
 
     Raises:
-        ValueError: for a pattern that nothing matches, or if no parameter is left to train; nothing is frozen then.
+        ValueError: If a pattern matches no name, or if no parameter would remain to train. No parameter is frozen
+            after this error.
 
     >>> import flaxnets
     >>> freeze(flaxnets.create_model("mlp"), ["1"])

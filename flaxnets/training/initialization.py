@@ -1,4 +1,4 @@
-"""Initial weights other than the layers' own, by name or by a function, for all modules or for some."""
+"""Initialization of a model's parameters by a named distribution or a function."""
 
 import functools
 from collections.abc import Callable
@@ -35,22 +35,22 @@ def initialize(
     bias: float | None = None,
     **options: Any,
 ) -> None:
-    """Gives the parameters of a model other values, in place, as ``net.apply(init_weights)`` does in torch.
+    """Initialize the parameters of a model in place, like ``net.apply(init_weights)`` in torch.
 
     Args:
-        model: the module to change. Where an error is raised, nothing has changed.
-        initializer: the name of a function of :mod:`flaxnets.nn.init`, which draws every parameter of two or more
-            axes (``normal`` with a deviation of 0.01, ``kaiming_*`` for ReLU, ``uniform`` between -0.1 and 0.1 if the
-            options say nothing else); or a function of a parameter's name, a random key and its present value, which
-            is called for every parameter and returns its new value.
-        key: the random key; every parameter gets another one.
-        where: whether the module of this name, itself, has its parameters changed.
-        bias: if given, what parameters called ``bias`` are filled with, beside an initializer by name.
-        **options: of the function of that name, such as ``std``, ``gain`` or ``val``.
+        model: The module to change. If an error is raised, all parameters keep their values.
+        initializer: Name of a function of :mod:`flaxnets.nn.init`, or a function. A named function draws every
+            parameter of two or more axes; the defaults are ``std=0.01`` for ``normal``, ReLU for ``kaiming_*``, and
+            -0.1 to 0.1 for ``uniform``. A function maps a parameter's name, a random key and the current value to the
+            new value, for every parameter.
+        key: Random key, which is split for the parameters.
+        where: Predicate of a module's name and the module. Only direct parameters of matching modules change.
+        bias: Value of all parameters named ``bias``; only with a named initializer.
+        **options: Options of the named function, such as ``std``, ``gain`` or ``val``.
 
     Raises:
-        ValueError: for an unknown name, or a value of another shape.
-        TypeError: for an option that the function does not have.
+        ValueError: For an unknown name, or if the function returns another shape.
+        TypeError: For an unknown option, or for options of an initializer that is not a name.
 
     See `torch.nn.Module.apply <https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html>`_.
 
@@ -63,7 +63,7 @@ def initialize(
     """
     function = _by_name(initializer, bias, options) if isinstance(initializer, str) else initializer
     if options and function is initializer:
-        raise TypeError(f"options belong to an initializer by name, got {', '.join(options)} beside a function")
+        raise TypeError(f"options belong to an initializer by name, got {', '.join(options)} with a function")
     chosen = {
         id(variable)
         for name, module in state.named_modules(model)
@@ -72,8 +72,8 @@ def initialize(
     }
     parameters = [(name, p) for name, p in state.named_parameters(model) if id(p) in chosen]
     values = []
-    for (name, parameter), own_key in zip(parameters, jax.random.split(key, len(parameters)), strict=True):
-        value = function(name, own_key, parameter[...])
+    for (name, parameter), parameter_key in zip(parameters, jax.random.split(key, len(parameters)), strict=True):
+        value = function(name, parameter_key, parameter[...])
         if value.shape != parameter.shape:
             raise ValueError(f"{name}: expected a value of shape {parameter.shape}, got {value.shape}")
         values.append(value.astype(parameter.dtype))

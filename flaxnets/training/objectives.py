@@ -1,4 +1,4 @@
-"""What is minimised and what is reported, as sums over the examples of a batch."""
+"""Training objectives and metrics, as weighted sums over the examples of a batch."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -27,13 +27,14 @@ def classification(
     *,
     label_smoothing: float = 0.0,
 ) -> Metrics:
-    """Cross-entropy of the logits, and how many examples have their largest logit at the target.
+    """Compute the cross-entropy and the number of correct predictions.
 
     Args:
-        outputs: logits.
-        targets: the right class of each example, or the probability of each class; then the most probable is right.
-        weights: how much each example counts; 0 for one that only fills up a batch.
-        label_smoothing: the part of the target that is spread over all classes.
+        outputs: Logits.
+        targets: Class of each example, or the probabilities of all classes. Of probabilities, the largest is the
+            correct class.
+        weights: Weight of each example; 0 for examples that only fill a batch.
+        label_smoothing: Share of the target that is spread over all classes.
 
     Returns:
         The weighted sums ``loss`` (in nats) and ``correct``, and ``count``, the sum of the weights.
@@ -50,15 +51,15 @@ def classification(
 def language(
     outputs: tuple[Float[Array, "tn vocab"], Any], targets: Int[Array, "n t"], weights: Float[Array, " n"]
 ) -> Metrics:
-    """Cross-entropy of each character, given those before it.
+    """Compute the cross-entropy and the perplexity of a language model.
 
     Args:
-        outputs: logits of all windows' first characters, then of their second ones, ...; and the state, not used.
-        targets: the right characters of each window.
-        weights: how much each window counts.
+        outputs: Logits in time-major order, and the model's state, which is not used.
+        targets: Target tokens of each window.
+        weights: Weight of each window.
 
     Returns:
-        As :func:`classification`, with characters for examples; and ``log_perplexity``, which is ``loss`` again.
+        The sums of :func:`classification` over all tokens, and ``log_perplexity``, which equals ``loss``.
 
     >>> sums = language((jnp.zeros((6, 4)), None), jnp.ones((2, 3), int), jnp.ones(2))
     >>> int(sums["count"]), float(jnp.exp(sums["log_perplexity"] / sums["count"]).round(3))
@@ -70,18 +71,18 @@ def language(
 
 
 def regression(outputs: Float[Array, "n ..."], targets: Float[Array, "n ..."], weights: Float[Array, " n"]) -> Metrics:
-    """Squared error, a mean over the values of each example.
+    """Compute the mean squared error of each example.
 
     Args:
-        outputs: predictions.
-        targets: the right values, in the same shape.
-        weights: how much each example counts.
+        outputs: Predictions.
+        targets: Target values, of the same shape.
+        weights: Weight of each example.
 
     Returns:
         The weighted sum ``loss``, and ``count``, the sum of the weights.
 
     Raises:
-        ValueError: for outputs and targets of different shapes.
+        ValueError: If outputs and targets have different shapes.
 
     >>> sums = regression(jnp.array([[1.0], [5.0]]), jnp.array([[1.0], [2.0]]), jnp.ones(2))
     >>> float(sums["loss"]), float(sums["count"])
@@ -94,16 +95,16 @@ def regression(outputs: Float[Array, "n ..."], targets: Float[Array, "n ..."], w
 
 
 def as_objective(objective: Objective | nn.Module) -> Objective:
-    """Returns the objective that a loss of :mod:`flaxnets.nn` of two arguments is; an objective as it is.
+    """Convert a loss module of :mod:`flaxnets.nn` to an objective.
 
-    ``loss / count`` is torch's mean: with weights of classes, ``count`` is the sum of those of the targets, and what
-    ``ignore_index`` names does not count. Where targets are classes, ``correct`` is weighed as the loss is.
+    ``loss / count`` is torch's mean: ``count`` sums the class weights of the targets, and targets equal to
+    ``ignore_index`` do not count. If targets are classes, ``correct`` has the same weights as the loss.
 
     Args:
-        objective: an objective, or such a layer.
+        objective: A loss module of two arguments, or an objective, which is returned unchanged.
 
     Raises:
-        ValueError: for a layer that has no reduction, or whose reduction is no mean.
+        ValueError: If the reduction of the module is not a mean.
 
     >>> objective = as_objective(nn.CrossEntropyLoss(ignore_index=2))
     >>> sums = objective(jnp.zeros((3, 4)), jnp.array([0, 1, 2]), jnp.ones(3))
@@ -115,8 +116,8 @@ def as_objective(objective: Objective | nn.Module) -> Objective:
     reduction = getattr(objective, "reduction", None)
     if reduction not in ("mean", "batchmean"):
         raise ValueError(
-            f"{type(objective).__name__} has the reduction {reduction!r}; what is minimised is a mean over the batch, "
-            "so that a loss to train with needs 'mean'"
+            f"{type(objective).__name__} has the reduction {reduction!r}. Training minimises a mean over the batch. "
+            "Expected 'mean' or 'batchmean'. Fix: pass reduction='mean'"
         )
     every: Any = nnx.clone(objective)
     every.reduction = "none"
@@ -129,11 +130,11 @@ def as_objective(objective: Objective | nn.Module) -> Objective:
             known = targets != every.ignore_index
             shares = known * (1.0 if every.weight is None else every.weight[...][jnp.where(known, targets, 0)])
         weights = weights.reshape(-1, *[1] * (losses.ndim - 1))
-        values = losses.size // len(losses) if reduction == "mean" else 1  # of each example
-        found = {"loss": losses, "count": shares}
+        values_per_example = losses.size // len(losses) if reduction == "mean" else 1
+        metrics = {"loss": losses, "count": shares}
         if classes:
-            found["correct"] = (outputs.argmax(1) == targets) * shares
-        return {name: (array * weights).sum() / values for name, array in found.items()} | (
+            metrics["correct"] = (outputs.argmax(1) == targets) * shares
+        return {name: (array * weights).sum() / values_per_example for name, array in metrics.items()} | (
             {"count": weights.sum()} if reduction == "batchmean" else {}
         )
 
@@ -143,13 +144,13 @@ def as_objective(objective: Objective | nn.Module) -> Objective:
 def l2_penalty(
     scale: float, where: Callable[[str], bool] = lambda name: True
 ) -> Callable[[nnx.State], Float[Array, ""]]:
-    """Returns the function of a model's parameters ``scale / 2 * (sum of their squares)``, to add to a loss.
+    """Create an L2 penalty: a function from a model's parameters to ``scale / 2 * (sum of their squares)``.
 
-    Its gradient is that of the ``weight_decay`` of all optimizers here but AdamW. Frozen parameters do not count.
+    The gradient equals the ``weight_decay`` of all optimizers here except AdamW. Frozen parameters are skipped.
 
     Args:
-        scale: the factor, 0 or more.
-        where: which parameters count, by their names.
+        scale: Non-negative factor.
+        where: Predicate of a parameter's name; only matching parameters are penalized.
 
     >>> penalty = l2_penalty(0.1, where=lambda name: name.endswith("weight"))
     >>> float(penalty({"weight": jnp.array([3.0, 4.0]), "bias": jnp.ones(2)}).round(3))
@@ -168,12 +169,12 @@ def l2_penalty(
 
 
 def means(sums: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    """From an objective's sums to what is reported: ``loss``, and ``accuracy`` and ``perplexity`` where it gives them.
+    """Convert an objective's sums to the reported means: ``loss``, and ``accuracy`` and ``perplexity`` if available.
 
     >>> means({"loss": 2.0, "correct": 3.0, "count": 4.0}, "test")
     {'test_loss': 0.5, 'test_accuracy': 0.75}
     """
-    count = float(sums["count"]) or math.nan  # nothing is left of a batch that was skipped
+    count = float(sums["count"]) or math.nan  # a skipped batch has a count of 0
     mean = {name: float(value) / count for name, value in sums.items()}
     reported = {"loss": mean["loss"]}
     if "correct" in mean:

@@ -1,6 +1,6 @@
-"""Pictures of a run: curves over the epochs, and which classes are taken for which.
+"""Plots of a run: metrics over the epochs, the confusion matrix, filters and activations.
 
-Drawn on figures of their own, without the global state of pyplot, so that any thread may draw.
+Each plot is a separate figure without the global state of pyplot, so that any thread may draw.
 """
 
 import math
@@ -18,18 +18,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 _TRAIN, _TEST, _RATE = "tab:blue", "tab:orange", "tab:green"
-_COUNTS = 20  # classes up to which the counts can be read in their cells
+_COUNTS = 20  # with more classes, the counts are too small to read
 _LABELS = 100  # labels that fit on an axis
-_FILTERS, _CHANNELS = 256, 16  # how many are drawn
+_FILTERS, _CHANNELS = 256, 16  # largest numbers of filters and channels that are drawn
 Records = Sequence[Mapping[str, Any]]
 
 
 def _save(figure: Figure, path: str | os.PathLike) -> None:
-    """Writes a PNG, as a whole or not at all."""
+    """Write a PNG file atomically."""
     partial = Path(f"{path}.partial")
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph")  # the names of classes may have letters that the font lacks
+            warnings.filterwarnings("ignore", "Glyph")  # the font may lack letters of the class names
             figure.savefig(partial, format="png", dpi=120)
         partial.replace(path)
     finally:
@@ -37,18 +37,18 @@ def _save(figure: Figure, path: str | os.PathLike) -> None:
 
 
 def plot_curves(records: Records, path: str | os.PathLike, reference: Records | None = None) -> Figure:
-    """Draws loss, accuracy or perplexity, and learning rate over the epochs, and marks the best epoch.
+    """Plot loss, accuracy or perplexity, and learning rate over the epochs, and mark the best epoch.
 
     Args:
-        records: one an epoch, as :func:`flaxnets.training.fit` returns them.
-        path: the PNG to write.
-        reference: records of the PyTorch twin's run, drawn dashed.
+        records: The records of all epochs, which :func:`flaxnets.training.fit` returns.
+        path: The PNG file to write.
+        reference: Records of the same run in PyTorch, drawn as dashed lines.
 
     Returns:
-        The figure that was written.
+        The figure.
 
     Raises:
-        ValueError: if there is no record.
+        ValueError: If ``records`` is empty.
 
     >>> import tempfile
     >>> records = [{"epoch": n, "train_loss": 1 / n, "test_loss": 1.1 / n} for n in (1, 2, 3)]
@@ -58,9 +58,10 @@ def plot_curves(records: Records, path: str | os.PathLike, reference: Records | 
     ['loss: best in test 0.3667, epoch 3']
     """
     if not records:
-        raise ValueError("no curves without a record; expected one an epoch, got none")
+        raise ValueError("no records to plot. Expected one record for each epoch. Fix: train for at least one epoch")
     names = [name for name in ("loss", "accuracy", "perplexity") if f"test_{name}" in records[0]]
-    names = [name for name in names if (name, "perplexity") != ("accuracy", names[-1])]  # a text's score is the latter
+    # Language models are scored by perplexity, so their accuracy is not drawn.
+    names = [name for name in names if (name, "perplexity") != ("accuracy", names[-1])]
     best = _best(records, names[-1])
     panels = [*names, *(["learning_rate"] if "learning_rate" in records[0] else [])]
     figure = Figure(figsize=(4.6 * len(panels), 3.6), layout="constrained")
@@ -93,14 +94,14 @@ _COLORS = {"train": _TRAIN, "test": _TEST}
 
 
 def _best(records: Records, score: str) -> Mapping[str, Any] | None:
-    """The record with the best test score; none if no score is a finite number."""
+    """Return the record with the best test score, or None if no score is finite."""
     known = [record for record in records if math.isfinite(record[f"test_{score}"])]
     sign = -1 if score == "accuracy" else 1
     return min(known, key=lambda record: sign * record[f"test_{score}"], default=None)
 
 
 def _line(axes: Axes, records: Records, name: str, color: str, **style: Any) -> tuple[float, float, str]:
-    """Draws a metric over the epochs; returns where its line ends, and its color."""
+    """Draw a metric over the epochs, and return the end of the line and its color."""
     xs = [record["epoch"] for record in records]
     ys = [value if math.isfinite(value) else math.nan for value in (record[name] for record in records)]
     marker = "o" if len(records) == 1 else None
@@ -110,7 +111,7 @@ def _line(axes: Axes, records: Records, name: str, color: str, **style: Any) -> 
 
 
 def _label_ends(axes: Axes, ends: Mapping[str, tuple[float, float, str]]) -> None:
-    """Writes the names of lines at their right ends, apart from each other."""
+    """Label two lines at their right ends, and move the labels apart if the ends are close."""
     known = {name: end for name, end in ends.items() if not math.isnan(end[1])}
     heights = [end[1] for end in known.values()]
     low, high = axes.get_ylim()
@@ -123,12 +124,15 @@ def _label_ends(axes: Axes, ends: Mapping[str, tuple[float, float, str]]) -> Non
 
 
 def confusion_matrix(predictions: np.ndarray, targets: np.ndarray, num_classes: int) -> np.ndarray:
-    """Counts how often examples of each class (rows) were taken for each class (columns).
+    """Count the examples of each true class (rows) by their predicted class (columns).
 
     Args:
-        predictions: classes, of shape ``(n,)``.
-        targets: the right ones, of that shape.
-        num_classes: how many there are.
+        predictions: Predicted classes, of shape ``(n,)``.
+        targets: True classes, of shape ``(n,)``.
+        num_classes: Number of classes.
+
+    Returns:
+        Counts of shape ``(num_classes, num_classes)``.
 
     >>> confusion_matrix(np.array([0, 1, 1]), np.array([0, 0, 1]), 2)
     array([[1, 1],
@@ -139,15 +143,15 @@ def confusion_matrix(predictions: np.ndarray, targets: np.ndarray, num_classes: 
 
 
 def plot_confusion(matrix: np.ndarray, classes: Sequence[str], path: str | os.PathLike) -> Figure:
-    """Draws a confusion matrix: each row's shares as colors, and up to 20 classes the counts as numbers.
+    """Plot a confusion matrix. The colors show each row's shares; up to 20 classes, the cells show the counts.
 
     Args:
-        matrix: counts by true class (rows) and predicted class (columns).
-        classes: their names.
-        path: the PNG to write.
+        matrix: Counts by true class (rows) and predicted class (columns).
+        classes: Names of the classes.
+        path: The PNG file to write.
 
     Returns:
-        The figure that was written.
+        The figure.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -160,7 +164,8 @@ def plot_confusion(matrix: np.ndarray, classes: Sequence[str], path: str | os.Pa
     size = min(max(0.55 * count + 1.6, 4.2), 15)
     figure = Figure(figsize=(size + 0.9, size + 0.2), layout="compressed")
     axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))  # a share of 1 % can be seen
+    # A linear scale would hide shares of about 1 %.
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
     ticks = (0, 0.01, 0.1, 0.5, 1)
     bar = figure.colorbar(image, label="share of the true class", ticks=ticks, shrink=0.7, aspect=30, pad=0.01)
     bar.ax.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
@@ -172,7 +177,7 @@ def plot_confusion(matrix: np.ndarray, classes: Sequence[str], path: str | os.Pa
     names = [textwrap.shorten(name, 20, placeholder="…") for name in classes[::every]]
     long = max(map(len, names)) > 3
     font = min(10, 50 * (size - 2) / count * every)
-    # A dollar sign in a name begins no formula.
+    # Without parse_math=False, a dollar sign in a class name would begin a formula.
     axes.set_xticks(range(0, count, every), names, rotation=90 if long else 0, fontsize=font, parse_math=False)
     axes.set_yticks(range(0, count, every), names, fontsize=font, parse_math=False)
     if count <= _COUNTS:
@@ -185,14 +190,16 @@ def plot_confusion(matrix: np.ndarray, classes: Sequence[str], path: str | os.Pa
 
 
 def plot_filters(weights: np.ndarray, path: str | os.PathLike) -> Figure:
-    """Draws filters as a grid of images; three channels as a color image, others by their mean, from blue to red.
+    """Plot convolution filters as a grid of images.
+
+    Filters of three channels are color images. Other filters show the mean over their channels, from blue to red.
 
     Args:
-        weights: ``(filters, channels, height, width)``; the first 256 filters are drawn.
-        path: the PNG to write.
+        weights: Weights of shape ``(filters, channels, height, width)``. The first 256 filters are drawn.
+        path: The PNG file to write.
 
     Returns:
-        The figure that was written.
+        The figure.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -218,15 +225,17 @@ def plot_filters(weights: np.ndarray, path: str | os.PathLike) -> Figure:
 
 
 def plot_activations(image: np.ndarray, outputs: Mapping[str, np.ndarray], path: str | os.PathLike) -> Figure:
-    """Draws what layers give for one image, a row each: up to 16 channels as images, or a vector as a strip.
+    """Plot the outputs of layers for one example, one row for each layer.
+
+    The first 16 channels of an image are drawn side by side. A vector is drawn as a strip.
 
     Args:
-        image: ``(channels, height, width)`` or ``(features,)``, what the network was given.
-        outputs: by the layers' names, each without the batch's axis.
-        path: the PNG to write.
+        image: Input of the network, of shape ``(channels, height, width)`` or ``(features,)``.
+        outputs: Outputs by layer name, without the batch axis.
+        path: The PNG file to write.
 
     Returns:
-        The figure that was written.
+        The figure.
 
     >>> import tempfile
     >>> outputs = {"0 Conv2d": np.ones((6, 24, 24)), "1 Linear": np.arange(10.0)}
@@ -255,14 +264,14 @@ def plot_activations(image: np.ndarray, outputs: Mapping[str, np.ndarray], path:
 
 
 def _channels(array: np.ndarray) -> np.ndarray:
-    """The first channels side by side, each from its smallest to its largest value, always as wide as 16 of them."""
+    """Return the first 16 channels side by side, each scaled to its range, padded to the width of 16 channels."""
     shown = array[:_CHANNELS, :, :, None]
     low, high = (bound((1, 2), keepdims=True) for bound in (shown.min, shown.max))
     return _tiles((shown - low) / np.where(high > low, high - low, 1), _CHANNELS)[..., 0]
 
 
 def _tiles(images: np.ndarray, columns: int) -> np.ndarray:
-    """Images ``(n, height, width, channels)`` in a row that has room for so many, with gaps that are NaN."""
+    """Arrange images ``(n, height, width, channels)`` in a row of ``columns`` cells, with NaN in the gaps."""
     count, height, width, channels = images.shape
     gap = max(width // 12, 1)
     row = np.full((columns, height + gap, width + gap, channels), np.nan)

@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on."""
+"""The progress bar of a run."""
 
 import time
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from rich.progress import Progress as Bar
 
 from flaxnets.training.objectives import Metrics, means
 
-# Seconds between two looks at the metrics, each of which waits for the device: for a bar, and for lines.
+# Reading the metrics blocks on the device, so they are read at intervals of this many seconds: for a bar, for lines.
 _EVERY, _EVERY_LINE = 0.2, 15.0
 _FORMATS = {"loss": ".4g", "perplexity": ".4g", "accuracy": ".2%"}
 
 
 def describe(record: Mapping[str, Any], part: str, *names: str) -> str:
-    """Returns metrics of a part in words: those named, or all that the record has.
+    """Format the metrics of a part (``train`` or ``test``): the named metrics, or all metrics of the record.
 
     >>> describe({"test_loss": 0.25, "test_accuracy": 0.9, "train_loss": 0.5}, "test")
     'test loss 0.25  accuracy 90.00%'
@@ -27,13 +27,14 @@ def describe(record: Mapping[str, Any], part: str, *names: str) -> str:
 
 
 class Progress:
-    """A progress bar with loss, accuracy, speed and time left, and a line for every epoch; lines alone outside a
-    terminal.
+    """A progress bar with loss, accuracy, speed and remaining time, and one line for each epoch.
+
+    Outside of a terminal, only lines are printed.
 
     Args:
-        epochs: how many there will be.
-        steps: steps in each.
-        unit: what the objective counts.
+        epochs: Number of epochs.
+        steps: Steps of an epoch.
+        unit: Unit of the objective's count, such as ``images``.
 
     >>> with Progress(epochs=1, steps=10) as progress:
     ...     progress.step(1, 1, {"loss": 64.0, "correct": 16.0, "count": 32.0})
@@ -50,7 +51,7 @@ class Progress:
         self._task = self._bar.add_task("compiling", total=steps, state="")
         self._steps = steps
         self._epoch, self._first, self._looked, self._started = 0, 0, 0.0, 0.0
-        self._began: tuple[int, float] | None = None  # steps of all epochs that were done, and when
+        self._began: tuple[int, float] | None = None  # completed steps of all epochs at the first call, and its time
 
     def start(self) -> None:
         """Show the bar."""
@@ -68,15 +69,15 @@ class Progress:
         self.stop()
 
     def resume(self, epoch: int, step: int) -> None:
-        """Says where a run goes on."""
+        """Print where a resumed run continues."""
         self._print(f"resumed in epoch {epoch} after step {step}")
 
     def step(self, epoch: int, step: int, metrics: Metrics) -> None:
-        """Shows where the run is; looks at the metrics only now and then."""
+        """Show the progress. The metrics are read only at intervals."""
         now, terminal = time.perf_counter(), not self._bar.disable
         if epoch != self._epoch:
             self._epoch, self._first, self._started = epoch, step, now
-            self._looked = now if not terminal else 0.0  # a line for a short epoch would only repeat what follows it
+            self._looked = now if not terminal else 0.0  # a line for a short epoch would repeat the epoch's line
         self._began = self._began or ((epoch - 1) * self._steps + step, now)
         if now - self._looked < (_EVERY if terminal else _EVERY_LINE) and (step < self._steps or not terminal):
             return
@@ -93,19 +94,19 @@ class Progress:
             self._print(f"{where}  step {step}/{self._steps}  {state}")
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """Prints an epoch's record as a line that stays."""
+        """Print an epoch's record as a permanent line."""
         words = [f"{record['epoch']}/{self._epochs}", describe(record, "train"), describe(record, "test")]
         words.append(f"{record[f'{self._unit}_per_second']:.0f} {self._unit}/s")
         self._print("  ".join(words))
 
     def _left(self, epoch: int, step: int) -> str:
-        """The time left for all epochs, with their tests; nothing before there is anything to measure."""
+        """Format the remaining time of all epochs with their tests; empty before the first measurement."""
         assert self._began is not None
-        place = (epoch - 1) * self._steps + step
-        done, seconds = place - self._began[0], time.perf_counter() - self._began[1]
+        position = (epoch - 1) * self._steps + step
+        done, seconds = position - self._began[0], time.perf_counter() - self._began[1]
         if not done:
             return ""
-        left = round(seconds / done * (self._epochs * self._steps - place))
+        left = round(seconds / done * (self._epochs * self._steps - position))
         hours, minutes = divmod(left // 60, 60)
         return f"  {hours}:{minutes:02}:{left % 60:02} left" if hours else f"  {minutes}:{left % 60:02} left"
 

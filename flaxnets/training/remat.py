@@ -1,4 +1,4 @@
-"""Gradient checkpointing: chosen modules are computed again in the backward pass instead of being remembered."""
+"""Gradient checkpointing: recompute modules in the backward pass instead of storing their activations."""
 
 import functools
 from collections.abc import Callable
@@ -13,18 +13,18 @@ Blocks = bool | Callable[[str, nnx.Module], bool]
 
 
 def checkpoint(model: nnx.Module, blocks: Blocks = True) -> None:
-    """Makes modules keep only their inputs for the backward pass, and compute the rest again there.
+    """Checkpoint the gradients of modules: store only their inputs, and recompute the rest in the backward pass.
 
-    The results stay the same; memory falls to the inputs of all blocks and the inside of one, for the time of another
-    forward pass. See arXiv:1604.06174 and ``jax.checkpoint``.
+    The results stay the same. Memory falls to the inputs of all blocks plus the activations of one block; the cost is
+    a second forward pass. See arXiv:1604.06174 and ``jax.checkpoint``.
 
     Args:
-        model: the module to change, in place: the class of its blocks becomes one of the same name.
-        blocks: which ones, by their name and by themselves; True: the model's children, or, as long as it has only
-            one, the children of that.
+        model: The module to change in place. Each block gets a subclass of the same name.
+        blocks: Predicate of a module's name and the module, or True for the model's children. While there is only one
+            child, True descends to its children.
 
     Raises:
-        ValueError: if no module is chosen.
+        ValueError: If no module matches.
 
     >>> import flaxnets, jax.numpy as jnp
     >>> model = flaxnets.create_model("lenet")
@@ -47,18 +47,19 @@ def checkpoint(model: nnx.Module, blocks: Blocks = True) -> None:
 
 
 @functools.cache
-def _checkpointed(kind: type[nnx.Module]) -> type[nnx.Module]:
-    """A subclass whose call is checkpointed. What is no array, such as a flag, stays what it is."""
+def _checkpointed(module_class: type[nnx.Module]) -> type[nnx.Module]:
+    """Return a subclass whose call is checkpointed. Arguments other than arrays, such as flags, stay static."""
 
     def call(self: nnx.Module, *args: Any, **kwargs: Any) -> Any:
         leaves, structure = jax.tree.flatten((args, kwargs))
         arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
 
         def inner(module: nnx.Module, arrays: list[jax.Array]) -> Any:
-            given = iter(arrays)
-            args, kwargs = structure.unflatten([next(given) if isinstance(x, jax.Array) else x for x in leaves])
-            return kind.__call__(module, *args, **kwargs)  # type: ignore[operator]
+            remaining = iter(arrays)
+            args, kwargs = structure.unflatten([next(remaining) if isinstance(x, jax.Array) else x for x in leaves])
+            return module_class.__call__(module, *args, **kwargs)  # type: ignore[operator]
 
         return nnx.remat(inner)(self, arrays)
 
-    return type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__, "__doc__": kind.__doc__})
+    attributes = {"__call__": call, "__module__": module_class.__module__, "__doc__": module_class.__doc__}
+    return type(module_class.__name__, (module_class,), attributes)

@@ -1,4 +1,4 @@
-"""The folder of a run: what was asked for, what came of it, and the weights."""
+"""The folder of a training run: configuration, metrics, result and weights."""
 
 import contextlib
 import csv
@@ -23,10 +23,10 @@ METRICS, TABLE, CONFIG, RESULT = "metrics.jsonl", "metrics.csv", "config.json", 
 
 
 class Run:
-    """The folder of a run, in which are ``config.json``, the metrics of every epoch, weights and checkpoints.
+    """The folder of a run, with ``config.json``, the metrics of all epochs, weights and checkpoints.
 
     Args:
-        path: a folder that is there; :meth:`create` makes one.
+        path: An existing folder. :meth:`create` creates a new one.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as out:
@@ -41,15 +41,15 @@ class Run:
 
     @classmethod
     def create(cls, out: str | os.PathLike, arch: str, config: Mapping[str, Any]) -> Self:
-        """Makes a new folder ``<arch>-<time>``.
+        """Create a new folder ``<arch>-<time>``.
 
         Args:
-            out: the folder that runs are kept in; made if it is not there.
-            arch: the network's name.
-            config: what the run was asked to do.
+            out: Parent folder of all runs; created if it is missing.
+            arch: Name of the network.
+            config: Configuration of the run.
 
         Raises:
-            OSError: if the folder cannot be made or written to; nothing is left behind then.
+            OSError: If the folder cannot be created or written. No files remain after this error.
         """
         run = cls.plan(out, arch)
         run.begin(config)
@@ -57,24 +57,24 @@ class Run:
 
     @classmethod
     def plan(cls, out: str | os.PathLike, arch: str) -> Self:
-        """Chooses a new folder ``<arch>-<time>``, which :meth:`begin` makes: until then there is none.
+        """Choose the name ``<arch>-<time>`` of a new folder, which :meth:`begin` creates.
 
         Args:
-            out: the folder that runs are kept in; made by :meth:`begin` if it is not there.
-            arch: the network's name.
+            out: Parent folder of all runs; :meth:`begin` creates it if it is missing.
+            arch: Name of the network.
 
         Raises:
-            OSError: if no folder can be made there.
+            OSError: If no folder can be created in ``out``.
         """
         _try_folder(Path(out))
         name = f"{arch}-{time.strftime('%Y%m%d-%H%M%S')}"
         return cls(next(path for path in _candidates(Path(out) / name) if not path.exists()))
 
     def begin(self, config: Mapping[str, Any]) -> None:
-        """Makes the folder, under another name if somebody else was faster, and writes ``config.json``.
+        """Create the folder and write ``config.json``. If another process has taken the name, add a number to it.
 
         Raises:
-            OSError: if the folder cannot be made or written to; nothing is left behind then.
+            OSError: If the folder cannot be created or written. No files remain after this error.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         for path in _candidates(self.path):
@@ -91,25 +91,25 @@ class Run:
             raise
 
     def has_begun(self) -> bool:
-        """Whether there is a folder."""
+        """Return whether the folder exists."""
         return self.path.is_dir()
 
     def configure(self, config: Mapping[str, Any]) -> None:
-        """Writes ``config.json``."""
+        """Write ``config.json``."""
         _write(self.path / CONFIG, json.dumps(config, indent=2) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
-        """Returns the records of the epochs."""
+        """Return the records of all epochs."""
         path = self.path / METRICS
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def log(self, record: Mapping[str, Any], of: str = "") -> None:
-        """Appends an epoch's record to ``metrics.jsonl`` and ``metrics.csv``, before whose names ``of`` is put."""
+        """Append an epoch's record to ``metrics.jsonl`` and ``metrics.csv``; ``of`` is a prefix of the file names."""
         with (self.path / f"{of}{METRICS}").open("a") as file:
             file.write(json.dumps(record) + "\n")
         table = self.path / f"{of}{TABLE}"
         columns = list(record)
-        if table.exists():  # a record of a resumed run has its names in another order
+        if table.exists():  # the record of a resumed run may have its names in another order
             with table.open(newline="") as file:
                 columns = next(csv.reader(file), columns)
         new = not table.exists()
@@ -120,26 +120,26 @@ class Run:
             writer.writerow(record)
 
     def log_all(self, records: Sequence[Mapping[str, Any]], of: str = "") -> None:
-        """Makes ``records`` all that is logged: a resumed run has forgotten what came after its checkpoint."""
+        """Replace the log by ``records``. A resumed run drops the records after its checkpoint."""
         for name in (METRICS, TABLE):
             (self.path / f"{of}{name}").unlink(missing_ok=True)
         for record in records:
             self.log(record, of)
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Writes ``result.json``, which says that there is nothing left to do, and what came of it."""
+        """Write ``result.json``, which marks the run as finished."""
         _write(self.path / RESULT, json.dumps(result, indent=2) + "\n")
 
     def reopen(self) -> None:
-        """Removes ``result.json``: there is more to do."""
+        """Remove ``result.json``, so that the run is no longer marked as finished."""
         (self.path / RESULT).unlink(missing_ok=True)
 
     def is_finished(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Return whether the run is marked as finished."""
         return (self.path / RESULT).exists()
 
     def save(self, model: nnx.Module, name: str) -> None:
-        """Writes ``<name>.safetensors``, as a whole or not at all."""
+        """Write ``<name>.safetensors`` atomically."""
         save_weights(model, self.path / f"{name}.safetensors")
 
 
@@ -155,11 +155,11 @@ def _write(path: Path, text: str) -> None:
 def _candidates(path: Path) -> Iterator[Path]:
     yield path
     yield from (path.with_name(f"{path.name}-{i}") for i in range(2, 1000))
-    raise FileExistsError(f"{path.parent} holds a thousand runs named {path.name} already")
+    raise FileExistsError(f"{path.parent} already has 1000 runs named {path.name}. Fix: use another folder")
 
 
 def _try_folder(out: Path) -> None:
-    """Makes a folder in ``out`` and removes it, with all that had to be made for it; OSError if that fails."""
+    """Check that a folder can be created in ``out``; raise OSError otherwise. All test folders are removed."""
     missing = [path for path in (out, *out.parents) if not path.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -171,7 +171,7 @@ def _try_folder(out: Path) -> None:
 
 
 class RunError(ValueError):
-    """The folder of a run cannot be used. The message names the file and the reason.
+    """Raised when the folder of a run cannot be used. The message names the file and the reason.
 
     >>> load_run("nowhere")
     Traceback (most recent call last):
@@ -184,9 +184,9 @@ class LoadedRun:
     """A trained network and its configuration.
 
     Attributes:
-        path: the folder of the run.
-        config: the configuration of the run.
-        model: the trained network, in evaluation mode.
+        path: Folder of the run.
+        config: Configuration of the run.
+        model: The trained network, in evaluation mode.
     """
 
     path: Path
@@ -199,14 +199,14 @@ class LoadedRun:
 
 
 def load_run(path: str | os.PathLike, weights: Literal["best", "last"] = "best") -> LoadedRun:
-    """Load the network that a run has trained.
+    """Load the trained network of a run.
 
     Args:
-        path: the folder of the run.
-        weights: the weights of the epoch with the best test score, or the weights at the end.
+        path: Folder of the run.
+        weights: Weights of the epoch with the best test score, or of the last epoch.
 
     Raises:
-        RunError: if the folder or one of its files is missing or damaged, or the files do not fit each other.
+        RunError: If the folder or one of its files is missing or damaged, or the files do not match.
 
     >>> import flaxnets, tempfile, numpy as np
     >>> config = {"arch": "mlp", "task": "classification", "input_shape": [1, 28, 28], "model_options": {}}
@@ -221,8 +221,8 @@ def load_run(path: str | os.PathLike, weights: Literal["best", "last"] = "best")
     config = read_config(folder)
     file = folder / f"{weights}.safetensors"
     if not file.is_file():
-        found = ", ".join(sorted(other.name for other in folder.glob("*.safetensors"))) or "no weights at all"
-        raise RunError(f"no weights {file}: the folder has {found}")
+        others = ", ".join(sorted(other.name for other in folder.glob("*.safetensors"))) or "no weights at all"
+        raise RunError(f"no weights {file}: the folder has {others}")
     try:
         model = create_model(config.arch, **config.model_options)
     except (TypeError, ValueError) as error:
@@ -239,10 +239,10 @@ def read_config(path: str | os.PathLike) -> RunConfig:
     """Read the configuration of a run.
 
     Args:
-        path: the folder of the run.
+        path: Folder of the run.
 
     Raises:
-        RunError: if ``config.json`` cannot be read, lacks a value, or has a value of another type.
+        RunError: If ``config.json`` cannot be read, lacks a value, or has a value of another type.
 
     >>> read_config("nowhere")
     Traceback (most recent call last):
@@ -258,10 +258,10 @@ def read_config(path: str | os.PathLike) -> RunConfig:
         raise RunError(f"no run at {folder}: config.json: {error.strerror}") from error
     except ValueError as error:
         raise RunError(f"{file} is no JSON: {error}") from error
-    needed = ("arch", "task", "input_shape", "model_options")
-    lacking = [name for name in needed if name not in document] if isinstance(document, dict) else needed
-    if lacking:
-        raise RunError(f"{file} lacks {', '.join(lacking)}; expected the config.json of a run")
+    required = ("arch", "task", "input_shape", "model_options")
+    missing = [name for name in required if name not in document] if isinstance(document, dict) else required
+    if missing:
+        raise RunError(f"{file} lacks {', '.join(missing)}; expected the config.json of a run")
     if document["task"] not in TASKS:
         raise RunError(f"{file}: unknown task {document['task']!r}; {suggest(str(document['task']), [*TASKS])}")
     try:

@@ -1,4 +1,4 @@
-"""Text from a trained language model."""
+"""Sampling text from a trained language model."""
 
 import functools
 from collections.abc import Sequence
@@ -12,21 +12,21 @@ from flax import nnx
 def generate(
     model: nnx.Module, prefix_ids: Sequence[int] | np.ndarray, length: int, *, key: jax.Array, temperature: float = 1.0
 ) -> np.ndarray:
-    """Draws the characters that follow a prefix, one by one, each given all before it.
+    """Sample the continuation of a prefix from a recurrent language model, one token after the other.
 
     Args:
-        model: maps ids ``(T, N)``, and the state before them if any, to logits ``(T * N, vocab_size)`` and the state
-            after them; used in evaluation mode, whatever mode it is in.
-        prefix_ids: what to continue; at least one id.
-        length: how many to draw.
-        key: decides what is drawn.
-        temperature: divides the logits: below 1 the likely is drawn more often, above 1 less.
+        model: Function from ids ``(T, N)`` and an optional state to logits ``(T * N, vocab_size)`` and the next state.
+            Sampling uses a copy in evaluation mode.
+        prefix_ids: The ids to continue, at least one.
+        length: Number of tokens to sample.
+        key: Random key.
+        temperature: Divisor of the logits. Values below 1 favor likely tokens, values above 1 unlikely tokens.
 
     Returns:
-        The drawn ids, without the prefix.
+        The sampled ids without the prefix, of shape ``(length,)``.
 
     Raises:
-        ValueError: for an empty prefix, a length that is not positive, or a temperature that is not.
+        ValueError: If the prefix is empty, or if ``length`` or ``temperature`` is not positive.
 
     >>> import flaxnets
     >>> model = flaxnets.create_model("rnn_lm", vocab_size=28, num_hiddens=8)
@@ -35,7 +35,7 @@ def generate(
     """
     prefix = jnp.asarray(prefix_ids, jnp.int32)
     if prefix.ndim != 1 or prefix.size == 0:
-        raise ValueError(f"prefix_ids must be a sequence of at least one id, got the shape {prefix.shape}")
+        raise ValueError(f"prefix_ids must be a sequence of at least one id, got shape {prefix.shape}")
     if length < 1:
         raise ValueError(f"length must be positive, got {length}")
     if not temperature > 0:
