@@ -21,7 +21,7 @@ from flaxnets.run_config import Device as Device
 from flaxnets.run_config import File as File
 from flaxnets.run_config import Folder as Folder
 from flaxnets.settings import IS_PATH as IS_PATH
-from flaxnets.settings import REPEATED, Aliases, Metavar, OneOf, fields_with, find_out_of_range, plain_hints
+from flaxnets.settings import REPEATED, SEED, Aliases, Metavar, OneOf, fields_with, find_out_of_range, plain_hints
 
 if TYPE_CHECKING:
     from flaxnets.data import Dataset, Split
@@ -261,26 +261,33 @@ def check_values(options: Any) -> None:
     Raises:
         UsageError: for text that cannot be a value, a number out of range, or a name that no registry has.
     """
-    kind = type(options)
-    hints = typing.get_type_hints(kind, include_extras=True)
+    hints = typing.get_type_hints(type(options), include_extras=True)
+    shown = {name: metavar(hint) if is_positional(hint) else flag_of(name) for name, hint in hints.items()}
     for name, value in _values(options).items():
-        hint = hints[name]
-        shown = metavar(hint) if is_positional(hint) else flag_of(name)
-        words = [value] if isinstance(value, str) else value if isinstance(value, tuple) else []
-        if any(not word or "\0" in word for word in words):
-            raise UsageError(f"{shown} must be a text without NUL, got {value!r}")
-        for marker in getattr(hint, "__metadata__", ()):
-            if isinstance(marker, OneOf) and value is not None and not (marker.with_path and ":" in value):
-                known = [*marker.names()]
-                if value not in known:
-                    raise UsageError(f"unknown {shown} {value!r}; {suggest(str(value), known)}")
-    wrong = find_out_of_range(kind, options)
+        _check_text(shown[name], value)
+        for marker in getattr(hints[name], "__metadata__", ()):
+            if isinstance(marker, OneOf):
+                _check_name(shown[name], value, marker)
+    wrong = find_out_of_range(type(options), options)
     if wrong:
-        shown = metavar(hints[wrong.name]) if is_positional(hints[wrong.name]) else flag_of(wrong.name)
-        raise UsageError(f"{shown} must be {wrong.expected}, got {wrong.value}")
+        raise UsageError(f"{shown[wrong.name]} must be {wrong.expected}, got {wrong.value}")
     for name, value in _values(options).items():
-        if type(value) is int and abs(value) >= _LARGEST and name != "seed":
-            raise UsageError(f"{flag_of(name)} must be below {_LARGEST}, got {value}")
+        if type(value) is int and abs(value) >= _LARGEST and SEED not in getattr(hints[name], "__metadata__", ()):
+            raise UsageError(f"{shown[name]} must be below {_LARGEST}, got {value}")
+
+
+def _check_text(shown: str, value: Any) -> None:
+    words = [value] if isinstance(value, str) else value if isinstance(value, tuple) else []
+    if any(not word or "\0" in word for word in words):
+        raise UsageError(f"{shown} must be a text without NUL, got {value!r}")
+
+
+def _check_name(shown: str, value: Any, one_of: OneOf) -> None:
+    if value is None or (one_of.with_path and ":" in value):
+        return
+    known = [*one_of.names()]
+    if value not in known:
+        raise UsageError(f"unknown {shown} {value!r}; {suggest(value, known)}")
 
 
 def expand_user(path: str) -> str:
