@@ -1,6 +1,6 @@
-"""Torch's functions and tensor methods that ``jax.numpy`` says otherwise, under torch's names and arguments.
+"""Torch's functions and tensor methods that differ from ``jax.numpy``, with torch's names and arguments.
 
-What ``jnp`` says in the same way is not here. Without ``jax_enable_x64``, int64 is int32 and float64 is float32.
+Functions that are the same in ``jnp`` are not here. Without ``jax_enable_x64``, int64 means int32 and float64 float32.
 
 >>> import jax.numpy as jnp
 >>> values, indices = topk(jnp.array([1.0, 3.0, 2.0]), k=2)

@@ -1,4 +1,4 @@
-"""Axes as torch names them: one, several, or none for all."""
+"""Axis arguments as in torch: one axis, several, or None for all."""
 
 import operator
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ Dim = int | Sequence[int] | None
 
 
 class ValuesIndices(NamedTuple):
-    """Elements, and the index of each along the axis.
+    """Elements and the index of each element along the axis.
 
     >>> import jax.numpy as jnp
     >>> values, indices = ValuesIndices(jnp.ones(1), jnp.zeros(1, int))
@@ -21,7 +21,7 @@ class ValuesIndices(NamedTuple):
 
 
 def resolve(dim: int, ndim: int, name: str) -> int:
-    """The axis counted from the front; an array without axes has one axis, as in torch."""
+    """Return the axis as a non-negative number; as in torch, an array without axes counts as having one axis."""
     axis, axes = operator.index(dim), max(ndim, 1)
     if not -axes <= axis < axes:
         raise IndexError(f"{name}: got dim={dim}. Expected an axis from {-axes} to {axes - 1}")
@@ -29,14 +29,14 @@ def resolve(dim: int, ndim: int, name: str) -> int:
 
 
 def resolve_all(dim: Dim, ndim: int, name: str) -> tuple[int, ...]:
-    """The axes counted from the front; None and () are all axes."""
+    """Return the axes as non-negative numbers; None and () mean all axes."""
     dims = tuple(dim) if isinstance(dim, Iterable) else () if dim is None else (dim,)
     axes = tuple(resolve(each, ndim, name) for each in dims)
     if len(set(axes)) < len(axes):
-        raise RuntimeError(f"{name}: got dim={dim}, which names an axis twice. Expected each axis once")
+        raise RuntimeError(f"{name}: got dim={dim}, which repeats an axis. Expected different axes")
     return axes[:ndim] or tuple(range(ndim))
 
 
 def unpacked(values: tuple) -> tuple:
-    """The values of ``f(2, 3)`` or of ``f((2, 3))``."""
+    """Return the values of ``f(2, 3)`` or of ``f((2, 3))`` as a tuple."""
     return tuple(values[0]) if len(values) == 1 and isinstance(values[0], (tuple, list)) else values

@@ -1,4 +1,4 @@
-"""Arithmetic with torch's type promotion, rounding modes and gradients at the bounds."""
+"""Arithmetic with torch's type promotion, rounding modes and gradients at bounds."""
 
 from typing import Literal, NamedTuple
 
@@ -58,12 +58,12 @@ def mul(input: ArrayLike, other: ArrayLike) -> jax.Array:
 
 
 def div(input: ArrayLike, other: ArrayLike, *, rounding_mode: Rounding = None) -> jax.Array:
-    """Return ``input / other``; without a rounding mode, integers divide to float32.
+    """Return ``input / other``; without a rounding mode, integers are divided in float32.
 
     Args:
         input: the dividend.
-        other: the divisor, of a shape that broadcasts.
-        rounding_mode: ``"floor"`` rounds down, ``"trunc"`` towards zero; both keep integers. Their gradient is zero.
+        other: the divisor; broadcasts with the input.
+        rounding_mode: ``"floor"`` rounds down, ``"trunc"`` towards zero. Both keep integer dtypes, with gradient zero.
 
     Raises:
         RuntimeError: for another rounding mode.
@@ -77,7 +77,7 @@ def div(input: ArrayLike, other: ArrayLike, *, rounding_mode: Rounding = None) -
     if rounding_mode is None:
         return floating(left) / floating(right)
     if rounding_mode == "floor":
-        # The gradient of a step function is zero, but JAX differentiates the remainder inside this one.
+        # The gradient of a step function is zero, but JAX would differentiate the remainder inside floor_divide.
         return jnp.floor_divide(jax.lax.stop_gradient(left), jax.lax.stop_gradient(right))
     if rounding_mode != "trunc":
         raise RuntimeError(f"div: got rounding_mode={rounding_mode!r}. Expected None, 'trunc' or 'floor'")
@@ -132,7 +132,7 @@ def pow(input: ArrayLike, exponent: ArrayLike) -> jax.Array:
         return jnp.asarray(input).astype(dtype) ** exponent
     base, power = promote(input, exponent)
     if jnp.issubdtype(dtype, jnp.inexact):
-        # Neither zero of 0 ** 0 has a gradient.
+        # 0 ** 0 has gradient zero for both arguments.
         base = jnp.where((base == 0) & (power == 0), 1, base)
     return jnp.power(base, power)
 
@@ -186,15 +186,15 @@ def lerp(input: ArrayLike, end: ArrayLike, weight: ArrayLike) -> jax.Array:
 
 
 def clamp(input: ArrayLike, min: ArrayLike | None = None, max: ArrayLike | None = None) -> jax.Array:
-    """Limit the elements to a range; an element on a bound keeps its whole gradient, which ``jnp.clip`` halves.
+    """Clamp the elements to a range; an element on a bound gets its whole gradient, which ``jnp.clip`` halves.
 
     Args:
         input: of any shape.
-        min: the lower bound, a number or an array of a shape that broadcasts; None for no bound.
-        max: the upper bound in the same way. Where it is below ``min``, the result is ``max``.
+        min: the lower bound, a number or an array that broadcasts. None means no bound.
+        max: the upper bound, likewise. Where ``max`` is below ``min``, the result is ``max``.
 
     Raises:
-        ValueError: for neither bound.
+        ValueError: without any bound.
 
     See `torch.clamp <https://docs.pytorch.org/docs/stable/generated/torch.clamp.html>`_.
 
@@ -206,13 +206,13 @@ def clamp(input: ArrayLike, min: ArrayLike | None = None, max: ArrayLike | None 
     bounds = [bound for bound in (min, max) if bound is not None]
     result, *bounds = promote(input, *bounds)
     for bound, compare in zip(bounds, [jnp.less] * (min is not None) + [jnp.greater], strict=False):
-        # A bound that is NaN makes the result NaN.
+        # A NaN bound makes the result NaN.
         result = jnp.where(compare(result, bound) | jnp.isnan(bound), bound, result)
     return result
 
 
 def frac(input: jax.Array) -> jax.Array:
-    """Return the part behind the decimal point, with the sign of the input.
+    """Return the fractional part, with the sign of the input.
 
     See `torch.frac <https://docs.pytorch.org/docs/stable/generated/torch.frac.html>`_.
 
@@ -223,7 +223,7 @@ def frac(input: jax.Array) -> jax.Array:
 
 
 class Frexp(NamedTuple):
-    """Mantissa and exponent of :func:`frexp`.
+    """Mantissa and exponent from :func:`frexp`.
 
     >>> frexp(jnp.array([6.0])).exponent.tolist()
     [3]
@@ -234,7 +234,7 @@ class Frexp(NamedTuple):
 
 
 def frexp(input: jax.Array) -> Frexp:
-    """Split numbers into a mantissa of 0.5 to 1 and a power of two.
+    """Split numbers into a mantissa in ``[0.5, 1)`` and a power of two.
 
     See `torch.frexp <https://docs.pytorch.org/docs/stable/generated/torch.frexp.html>`_.
 
@@ -256,7 +256,7 @@ def ldexp(input: ArrayLike, other: ArrayLike) -> jax.Array:
 
 
 def logit(input: ArrayLike, eps: float | None = None) -> jax.Array:
-    """Return ``log(input / (1 - input))``, the input limited to ``eps`` and ``1 - eps`` first.
+    """Return ``log(input / (1 - input))``, after clamping the input to ``[eps, 1 - eps]``.
 
     See `torch.logit <https://docs.pytorch.org/docs/stable/generated/torch.logit.html>`_.
 
@@ -296,7 +296,7 @@ def atan2(input: ArrayLike, other: ArrayLike) -> jax.Array:
 
 
 def fmax(input: ArrayLike, other: ArrayLike) -> jax.Array:
-    """Return the larger elements; a number counts before NaN, and the first of two equal elements gets the gradient.
+    """Return the larger elements, ignoring NaN where possible; of equal elements, the first gets the gradient.
 
     See `torch.fmax <https://docs.pytorch.org/docs/stable/generated/torch.fmax.html>`_.
 
@@ -308,7 +308,7 @@ def fmax(input: ArrayLike, other: ArrayLike) -> jax.Array:
 
 
 def fmin(input: ArrayLike, other: ArrayLike) -> jax.Array:
-    """Return the smaller elements; a number counts before NaN, and the first of two equal elements gets the gradient.
+    """Return the smaller elements, ignoring NaN where possible; of equal elements, the first gets the gradient.
 
     See `torch.fmin <https://docs.pytorch.org/docs/stable/generated/torch.fmin.html>`_.
 

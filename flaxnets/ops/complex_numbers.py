@@ -1,4 +1,4 @@
-"""Complex numbers: their parts, absolute values and angles."""
+"""Complex numbers: parts, absolute values and angles."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from flaxnets.ops.promotion import floating
 
 
 def view_as_complex(input: jax.Array) -> jax.Array:
-    """Make complex numbers of the last axis, which has the real and the imaginary part.
+    """Combine real and imaginary parts along the last axis into complex numbers.
 
     See `torch.view_as_complex <https://docs.pytorch.org/docs/stable/generated/torch.view_as_complex.html>`_.
 
@@ -21,7 +21,7 @@ def view_as_complex(input: jax.Array) -> jax.Array:
 
 
 def view_as_real(input: jax.Array) -> jax.Array:
-    """Put the real and the imaginary part of complex numbers into a new last axis.
+    """Split complex numbers into real and imaginary parts along a new last axis.
 
     See `torch.view_as_real <https://docs.pytorch.org/docs/stable/generated/torch.view_as_real.html>`_.
 
@@ -34,19 +34,19 @@ def view_as_real(input: jax.Array) -> jax.Array:
 
 
 def polar(abs: jax.Array, angle: jax.Array) -> jax.Array:
-    """Make complex numbers of their absolute values and angles.
+    """Return complex numbers with these absolute values and angles.
 
     See `torch.polar <https://docs.pytorch.org/docs/stable/generated/torch.polar.html>`_.
 
     >>> polar(jnp.array([2.0]), jnp.array([0.0])).tolist()
     [(2+0j)]
     """
-    size = jnp.where(abs == 0, 0, abs)  # without a gradient at zero
+    size = jnp.where(abs == 0, 0, abs)  # blocks the gradient at zero
     return jax.lax.complex(*jnp.broadcast_arrays(size * jnp.cos(angle), size * jnp.sin(angle)))
 
 
 def abs(input: ArrayLike) -> jax.Array:
-    """Return absolute values; the gradient at zero is zero, where that of ``jnp.abs`` is one.
+    """Return absolute values; the gradient at zero is zero (``jnp.abs``: one).
 
     See `torch.abs <https://docs.pytorch.org/docs/stable/generated/torch.abs.html>`_.
 
@@ -58,7 +58,7 @@ def abs(input: ArrayLike) -> jax.Array:
 
 
 def sgn(input: ArrayLike) -> jax.Array:
-    """Return ``input / abs(input)``, and zero for zero; real numbers give their signs.
+    """Return ``input / abs(input)``, and zero for zero; for real numbers, the sign.
 
     See `torch.sgn <https://docs.pytorch.org/docs/stable/generated/torch.sgn.html>`_.
 
@@ -73,7 +73,7 @@ def sgn(input: ArrayLike) -> jax.Array:
 
 
 def angle(input: ArrayLike) -> jax.Array:
-    """Return the angles of complex numbers; of real numbers 0, or pi for those below zero (but not for -0.0).
+    """Return the angles of complex numbers; for real numbers pi if negative (-0.0 excluded), else 0.
 
     See `torch.angle <https://docs.pytorch.org/docs/stable/generated/torch.angle.html>`_.
 

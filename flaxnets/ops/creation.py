@@ -1,6 +1,6 @@
-"""New arrays with torch's default dtypes: float32 for floats whatever ``jax_enable_x64`` says, int64 for integers.
+"""Array creation with torch's default dtypes: float32 (even with ``jax_enable_x64``) and int64.
 
-Without ``jax_enable_x64``, int64 is int32.
+Without ``jax_enable_x64``, int64 means int32.
 """
 
 import math
@@ -16,11 +16,12 @@ from flaxnets.ops.promotion import python_dtype
 
 
 def tensor(data: Any, *, dtype: DTypeLike | None = None) -> jax.Array:
-    """Make an array of a number, of nested lists, or of an array.
+    """Create an array from a number, nested lists, or an array.
 
     Args:
-        data: numbers in lists; arrays among them count as their elements. An array keeps its dtype.
-        dtype: of the result; by default float32, int64 (int32 without x64), bool or complex64, after the numbers.
+        data: numbers in nested lists, which may contain arrays. An array keeps its dtype.
+        dtype: dtype of the result. Default: float32, int64 (int32 without x64), bool or complex64, depending on the
+            numbers.
 
     See `torch.tensor <https://docs.pytorch.org/docs/stable/generated/torch.tensor.html>`_.
 
@@ -44,7 +45,7 @@ def _holds_arrays(data: Any) -> bool:
 
 
 def full(size: int | Sequence[int], fill_value: ArrayLike, *, dtype: DTypeLike | None = None) -> jax.Array:
-    """Make an array of one value; without a dtype, the value decides: float32, int64 (int32 without x64) or bool.
+    """Create an array of one value. Default dtype: that of the value: float32, int64 (int32 without x64) or bool.
 
     See `torch.full <https://docs.pytorch.org/docs/stable/generated/torch.full.html>`_.
 
@@ -63,14 +64,14 @@ def _step_count(start: float, end: float, step: float, name: str) -> int:
 
 
 def arange(*bounds: float, dtype: DTypeLike | None = None) -> jax.Array:
-    """Make the numbers ``start``, ``start + step``, ... below ``end``.
+    """Return the numbers ``start``, ``start + step``, ... below ``end``.
 
     Args:
         bounds: ``end``, or ``start, end``, or ``start, end, step``.
-        dtype: of the result; by default int64 (int32 without x64) for integers, otherwise float32.
+        dtype: dtype of the result. Default: int64 (int32 without x64) for integers, otherwise float32.
 
     Raises:
-        RuntimeError: for a step of zero or one that leads away from the end.
+        RuntimeError: for a step of zero, or a step away from the end.
 
     See `torch.arange <https://docs.pytorch.org/docs/stable/generated/torch.arange.html>`_.
 
@@ -83,12 +84,12 @@ def arange(*bounds: float, dtype: DTypeLike | None = None) -> jax.Array:
     start, end, step = (0, *bounds, 1) if len(bounds) == 1 else (*bounds, 1)[:3]
     if dtype is None:
         dtype = np.float32 if any(isinstance(bound, float) for bound in bounds) else python_dtype(0)
-    # Rounded once; the last bits of torch's float32 depend on the width of the processor's vectors.
+    # Rounded once; the last bits of torch's float32 results depend on the CPU's vector width.
     return jnp.asarray(np.asarray(start + step * np.arange(_step_count(start, end, step, "arange"))).astype(dtype))
 
 
 def range(start: float, end: float, step: float = 1, *, dtype: DTypeLike = jnp.float32) -> jax.Array:
-    """Make the numbers ``start``, ``start + step``, ... with the end included, as ``torch.range`` does.
+    """Return the numbers ``start``, ``start + step``, ... including the end, like ``torch.range``.
 
     See `torch.range <https://docs.pytorch.org/docs/stable/generated/torch.range.html>`_.
 
@@ -100,9 +101,9 @@ def range(start: float, end: float, step: float = 1, *, dtype: DTypeLike = jnp.f
 
 
 def linspace(start: ArrayLike, end: ArrayLike, steps: int, *, dtype: DTypeLike | None = None) -> jax.Array:
-    """Make ``steps`` numbers at equal distances from ``start`` to ``end``, in float32 by default.
+    """Return ``steps`` evenly spaced numbers from ``start`` to ``end``. Default dtype: float32.
 
-    The second half is computed from the end, as in torch, which makes the numbers symmetric.
+    The second half is computed from the end, as in torch, so that the numbers are symmetric.
 
     See `torch.linspace <https://docs.pytorch.org/docs/stable/generated/torch.linspace.html>`_.
 
@@ -129,7 +130,7 @@ def _bounds_dtype(start: ArrayLike, end: ArrayLike) -> np.dtype:
 
 
 def concrete(compute: Callable[..., Any], *arguments: Any) -> Any:
-    """Compute arrays of constants alone, as NumPy arrays: their values can be read also while JAX traces.
+    """Compute arrays of constants as NumPy arrays, whose values are available even while JAX traces.
 
     >>> concrete(linspace, 0, 1, 3).tolist()
     [0.0, 0.5, 1.0]
@@ -144,7 +145,7 @@ def concrete(compute: Callable[..., Any], *arguments: Any) -> Any:
 def logspace(
     start: ArrayLike, end: ArrayLike, steps: int, base: float = 10.0, *, dtype: DTypeLike = jnp.float32
 ) -> jax.Array:
-    """Make ``steps`` powers of ``base``, the exponents at equal distances from ``start`` to ``end``.
+    """Return ``steps`` powers of ``base`` with evenly spaced exponents from ``start`` to ``end``.
 
     See `torch.logspace <https://docs.pytorch.org/docs/stable/generated/torch.logspace.html>`_.
 
@@ -155,7 +156,7 @@ def logspace(
 
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DTypeLike | None = None) -> jax.Array:
-    """Return the row and the column of each element of the lower triangle, as an array of shape ``(2, n)``.
+    """Return row and column of each element of the lower triangle, as an array of shape ``(2, n)``.
 
     See `torch.tril_indices <https://docs.pytorch.org/docs/stable/generated/torch.tril_indices.html>`_.
 
@@ -166,7 +167,7 @@ def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DTypeLike | None
 
 
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DTypeLike | None = None) -> jax.Array:
-    """Return the row and the column of each element of the upper triangle, as an array of shape ``(2, n)``.
+    """Return row and column of each element of the upper triangle, as an array of shape ``(2, n)``.
 
     See `torch.triu_indices <https://docs.pytorch.org/docs/stable/generated/torch.triu_indices.html>`_.
 

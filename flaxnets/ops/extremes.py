@@ -1,4 +1,4 @@
-"""Largest and smallest elements, with their indices; only the chosen element of an axis gets a gradient."""
+"""Largest and smallest elements with their indices; only the selected element of an axis gets a gradient."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ Finder = Callable[..., jax.Array]
 
 
 def picked(input: jax.Array, indices: jax.Array, axis: int, keepdim: bool) -> ValuesIndices:
-    """The elements that ``indices`` name, one for each line along the axis, which ``indices`` has with size 1."""
+    """Return the elements at ``indices``, one per line along the axis, where ``indices`` has size 1."""
     values = jnp.take_along_axis(input, indices, axis=axis)
     return ValuesIndices(values, indices) if keepdim else ValuesIndices(values.squeeze(axis), indices.squeeze(axis))
 
@@ -31,20 +31,20 @@ def _extreme(
 
 
 def _axes(dim: Dim) -> int | tuple[int, ...] | None:
-    """The axes for JAX: an empty sequence stands for all, as in torch."""
+    """Return the axes for JAX; as in torch, an empty sequence means all axes."""
     return dim if dim is None or isinstance(dim, int) else tuple(dim) or None
 
 
 def amax(input: jax.Array, dim: Dim = None, keepdim: bool = False) -> jax.Array:
-    """Return the largest elements along axes; equal ones share the gradient.
+    """Return the largest elements along axes; tied elements share the gradient.
 
-    For the gradient of ``jnp.max`` XLA may compute the operand again with other rounding, so that no element equals the
-    maximum. Here the operand is computed once.
+    For the gradient of ``jnp.max``, XLA may recompute the operand with different rounding, so that no element equals
+    the maximum. Here the operand is computed only once.
 
     Args:
         input: of any shape.
-        dim: the axes; all by default.
-        keepdim: whether they stay, with size 1.
+        dim: the axes. Default: all.
+        keepdim: whether to keep the axes, with size 1.
 
     See `torch.amax <https://docs.pytorch.org/docs/stable/generated/torch.amax.html>`_.
 
@@ -55,7 +55,7 @@ def amax(input: jax.Array, dim: Dim = None, keepdim: bool = False) -> jax.Array:
 
 
 def amin(input: jax.Array, dim: Dim = None, keepdim: bool = False) -> jax.Array:
-    """Return the smallest elements along axes; equal ones share the gradient.
+    """Return the smallest elements along axes; tied elements share the gradient.
 
     Arguments and result are those of :func:`amax`.
 
@@ -68,15 +68,15 @@ def amin(input: jax.Array, dim: Dim = None, keepdim: bool = False) -> jax.Array:
 
 
 def max(input: jax.Array, dim: int | jax.Array, keepdim: bool = False) -> ValuesIndices | jax.Array:
-    """Return the largest element of each line along an axis, and the first index that has it.
+    """Return the largest element of each line along an axis, and its first index.
 
     Args:
         input: of any shape.
-        dim: the axis; an array in its place is compared element by element, as ``jnp.maximum`` does.
-        keepdim: whether the axis stays, with size 1.
+        dim: the axis. If an array instead, the result is the elementwise maximum, as in ``jnp.maximum``.
+        keepdim: whether to keep the axis, with size 1.
 
     Returns:
-        ``(values, indices)``, a named tuple; an array where ``dim`` is an array.
+        The named tuple ``(values, indices)``, or an array if ``dim`` is an array.
 
     See `torch.max <https://docs.pytorch.org/docs/stable/generated/torch.max.html>`_.
 
@@ -88,7 +88,7 @@ def max(input: jax.Array, dim: int | jax.Array, keepdim: bool = False) -> Values
 
 
 def min(input: jax.Array, dim: int | jax.Array, keepdim: bool = False) -> ValuesIndices | jax.Array:
-    """Return the smallest element of each line along an axis, and the first index that has it.
+    """Return the smallest element of each line along an axis, and its first index.
 
     Arguments and result are those of :func:`max`.
 
@@ -101,7 +101,7 @@ def min(input: jax.Array, dim: int | jax.Array, keepdim: bool = False) -> Values
 
 
 class MinMax(NamedTuple):
-    """The two results of :func:`aminmax`.
+    """Minimum and maximum from :func:`aminmax`.
 
     >>> aminmax(jnp.arange(3)).max.item()
     2
@@ -112,7 +112,7 @@ class MinMax(NamedTuple):
 
 
 def aminmax(input: jax.Array, *, dim: int | None = None, keepdim: bool = False) -> MinMax:
-    """Return the smallest and the largest element, of all or along an axis.
+    """Return the smallest and the largest element, over all elements or along an axis.
 
     See `torch.aminmax <https://docs.pytorch.org/docs/stable/generated/torch.aminmax.html>`_.
 
@@ -130,13 +130,13 @@ def _running(input: jax.Array, dim: int, name: str, accumulate: Finder) -> Value
         return ValuesIndices(input, jnp.zeros((), int))
     extremes = accumulate(jax.lax.stop_gradient(input), axis=axis)
     positions = jax.lax.broadcasted_iota(int, input.shape, axis)
-    # The last element that is the extreme so far; a NaN is the extreme from there on.
+    # Index of the last element that attains the running extreme; after a NaN, NaN is the extreme.
     indices = jax.lax.cummax(jnp.where((input == extremes) | jnp.isnan(input), positions, 0), axis=axis)
     return ValuesIndices(jnp.take_along_axis(input, indices, axis=axis), indices)
 
 
 def cummax(input: jax.Array, dim: int) -> ValuesIndices:
-    """Return the largest element so far along an axis, and the last index that has it.
+    """Return the running maximum along an axis, and its last index.
 
     See `torch.cummax <https://docs.pytorch.org/docs/stable/generated/torch.cummax.html>`_.
 
@@ -147,7 +147,7 @@ def cummax(input: jax.Array, dim: int) -> ValuesIndices:
 
 
 def cummin(input: jax.Array, dim: int) -> ValuesIndices:
-    """Return the smallest element so far along an axis, and the last index that has it.
+    """Return the running minimum along an axis, and its last index.
 
     See `torch.cummin <https://docs.pytorch.org/docs/stable/generated/torch.cummin.html>`_.
 

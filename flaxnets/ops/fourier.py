@@ -1,4 +1,4 @@
-"""Fourier transforms that jnp lacks, and windows."""
+"""Fourier transforms that ``jnp`` lacks, and window functions."""
 
 import math
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from jax.typing import DTypeLike
 from flaxnets.ops.promotion import floating
 
 Sizes = Sequence[int] | None
-# A Hermitian transform is a real one of the conjugate in the other direction.
+# A Hermitian transform equals a real transform of the conjugate in the other direction.
 _OPPOSITE = {None: "forward", "backward": "forward", "forward": "backward", "ortho": "ortho"}
 
 
 def hfftn(input: jax.Array, s: Sizes = None, dim: Sizes = None, norm: str | None = None) -> jax.Array:
-    """Return the discrete Fourier transform of a Hermitian signal in several axes, which is real.
+    """Return the discrete Fourier transform of a Hermitian signal over several axes; the result is real.
 
     See `torch.fft.hfftn <https://docs.pytorch.org/docs/stable/generated/torch.fft.hfftn.html>`_.
 
@@ -38,9 +38,9 @@ def ihfftn(input: jax.Array, s: Sizes = None, dim: Sizes = None, norm: str | Non
 
 
 def _cosines(length: int, periodic: bool, weights: Sequence[float], dtype: DTypeLike | None) -> jax.Array:
-    """A window that is a sum of cosines; a periodic one is that of one element more, without the last."""
+    """Return a window that is a sum of cosines; a periodic window is one element longer, without the last element."""
     if length < 0:
-        raise RuntimeError(f"window: got a length of {length}. Expected none below zero")
+        raise RuntimeError(f"window: got a length of {length}. Expected a non-negative length")
     if length == 1:
         return jnp.ones(1, dtype or jnp.float32)
     angles = 2 * np.pi * np.arange(length) / (length if periodic else length - 1)
@@ -49,7 +49,7 @@ def _cosines(length: int, periodic: bool, weights: Sequence[float], dtype: DType
 
 
 def hann_window(window_length: int, periodic: bool = True, *, dtype: DTypeLike | None = None) -> jax.Array:
-    """Return a Hann window, by default float32.
+    """Return a Hann window. Default dtype: float32.
 
     See `torch.hann_window <https://docs.pytorch.org/docs/stable/generated/torch.hann_window.html>`_.
 
@@ -67,7 +67,7 @@ def hamming_window(
     *,
     dtype: DTypeLike | None = None,
 ) -> jax.Array:
-    """Return a Hamming window ``alpha - beta * cos``, by default float32.
+    """Return a Hamming window ``alpha - beta * cos``. Default dtype: float32.
 
     See `torch.hamming_window <https://docs.pytorch.org/docs/stable/generated/torch.hamming_window.html>`_.
 
@@ -78,7 +78,7 @@ def hamming_window(
 
 
 def blackman_window(window_length: int, periodic: bool = True, *, dtype: DTypeLike | None = None) -> jax.Array:
-    """Return a Blackman window, by default float32.
+    """Return a Blackman window. Default dtype: float32.
 
     See `torch.blackman_window <https://docs.pytorch.org/docs/stable/generated/torch.blackman_window.html>`_.
 
@@ -89,7 +89,7 @@ def blackman_window(window_length: int, periodic: bool = True, *, dtype: DTypeLi
 
 
 def bartlett_window(window_length: int, periodic: bool = True, *, dtype: DTypeLike | None = None) -> jax.Array:
-    """Return a Bartlett (triangular) window, by default float32.
+    """Return a Bartlett (triangular) window. Default dtype: float32.
 
     See `torch.bartlett_window <https://docs.pytorch.org/docs/stable/generated/torch.bartlett_window.html>`_.
 
@@ -103,7 +103,7 @@ def bartlett_window(window_length: int, periodic: bool = True, *, dtype: DTypeLi
 def kaiser_window(
     window_length: int, periodic: bool = True, beta: float = 12.0, *, dtype: DTypeLike | None = None
 ) -> jax.Array:
-    """Return a Kaiser window, by default float32.
+    """Return a Kaiser window. Default dtype: float32.
 
     See `torch.kaiser_window <https://docs.pytorch.org/docs/stable/generated/torch.kaiser_window.html>`_.
 
@@ -115,7 +115,7 @@ def kaiser_window(
 
 
 def _full_window(window: jax.Array | None, win_length: int, n_fft: int, dtype: DTypeLike) -> jax.Array:
-    """The window in the middle of ``n_fft`` elements; ones for none."""
+    """Centre the window in ``n_fft`` elements; None means ones."""
     window = jnp.ones(win_length, dtype) if window is None else window
     if window.shape != (win_length,) or win_length > n_fft:
         raise RuntimeError(f"stft: got a window of shape {window.shape}. Expected ({win_length},), at most {n_fft}")
@@ -135,19 +135,19 @@ def stft(
     onesided: bool | None = None,
     return_complex: bool | None = None,
 ) -> jax.Array:
-    """Return the Fourier transforms of windows of a signal.
+    """Short-time Fourier transform: return the Fourier transforms of windows of a signal.
 
     Args:
         input: of shape ``(time,)`` or ``(batch, time)``.
-        n_fft: how many elements are transformed at a time.
-        hop_length: how far the windows are apart, by default a quarter of ``n_fft``.
-        win_length: the size of the window, by default ``n_fft``.
-        window: a vector of that size, by default ones.
-        center: whether the signal is padded, so that the first window has its middle at the first element.
-        pad_mode: how, as for ``torch.nn.functional.pad``.
-        normalized: whether the result is divided by the root of ``n_fft``.
-        onesided: whether only the first half of the frequencies is returned, by default for real signals.
-        return_complex: False for real and imaginary parts in a last axis of their own.
+        n_fft: number of elements per transform.
+        hop_length: distance between windows. Default: a quarter of ``n_fft``.
+        win_length: size of the window. Default: ``n_fft``.
+        window: vector of that size. Default: ones.
+        center: whether to pad the signal so that the first window is centred on the first element.
+        pad_mode: padding mode of ``torch.nn.functional.pad``.
+        normalized: whether to divide the result by the square root of ``n_fft``.
+        onesided: whether to return only the first half of the frequencies. Default: True for real signals.
+        return_complex: whether to return complex numbers, instead of real and imaginary parts in a new last axis.
 
     Returns:
         The transforms, of shape ``(batch, frequencies, windows)``.
@@ -185,18 +185,18 @@ def istft(
     length: int | None = None,
     return_complex: bool = False,
 ) -> jax.Array:
-    """Return the signal that :func:`stft` transformed; the arguments are the same.
+    """Inverse short-time Fourier transform: return the signal that :func:`stft` transformed.
 
     Args:
         input: of shape ``(frequencies, windows)`` or ``(batch, frequencies, windows)``.
-        n_fft: how many elements were transformed at a time.
-        hop_length: how far the windows are apart.
-        win_length: the size of the window.
-        window: a vector of that size.
+        n_fft: number of elements per transform.
+        hop_length: distance between windows.
+        win_length: size of the window.
+        window: vector of that size.
         center: whether the signal was padded.
-        normalized: whether the transforms were divided by the root of ``n_fft``.
-        onesided: whether only the first half of the frequencies is there.
-        length: the size of the result, by default all that the windows cover.
+        normalized: whether the transforms were divided by the square root of ``n_fft``.
+        onesided: whether the input has only the first half of the frequencies.
+        length: size of the result. Default: all elements that the windows cover.
         return_complex: whether the signal is complex.
 
     See `torch.istft <https://docs.pytorch.org/docs/stable/generated/torch.istft.html>`_.
@@ -211,10 +211,10 @@ def istft(
     frames = jnp.fft.irfft(spectra, n=n_fft) if onesided else jnp.fft.ifft(spectra)
     frames = frames if return_complex or onesided else frames.real
     weights = _full_window(window, size, n_fft, frames.real.dtype)
-    places = (np.arange(frames.shape[1]) * hop)[:, None] + np.arange(n_fft)
-    total = int(places[-1, -1]) + 1
-    signal = jnp.zeros((frames.shape[0], total), frames.dtype).at[:, places].add(frames * weights[None, None])
-    envelope = jnp.zeros(total, weights.dtype).at[places].add(jnp.broadcast_to(jnp.square(weights), places.shape))
+    positions = (np.arange(frames.shape[1]) * hop)[:, None] + np.arange(n_fft)
+    total = int(positions[-1, -1]) + 1
+    signal = jnp.zeros((frames.shape[0], total), frames.dtype).at[:, positions].add(frames * weights[None, None])
+    envelope = jnp.zeros(total, weights.dtype).at[positions].add(jnp.broadcast_to(jnp.square(weights), positions.shape))
     start = n_fft // 2 if center else 0
     stop = start + length if length is not None else total - start
     missing = max(stop - total, 0)

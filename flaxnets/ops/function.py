@@ -1,4 +1,4 @@
-"""``torch.autograd.Function`` as ``jax.custom_vjp``: a forward computation with a gradient of its own."""
+"""``torch.autograd.Function`` as ``jax.custom_vjp``: a forward computation with a custom gradient."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,11 +9,11 @@ import numpy as np
 
 
 class Context:
-    """What a function's forward leaves for its backward.
+    """Values that a function's forward saves for its backward.
 
     Attributes:
-        saved_tensors: what was saved.
-        needs_input_grad: for each argument whether it can have a gradient.
+        saved_tensors: the saved arrays.
+        needs_input_grad: for each argument, whether it can have a gradient.
 
     >>> context = Context((True,))
     >>> context.save_for_backward(jnp.ones(2))
@@ -33,14 +33,14 @@ class Context:
         def __setattr__(self, name: str, value: Any) -> None: ...
 
     def save_for_backward(self, *tensors: Any) -> None:
-        """Keep arrays for backward."""
+        """Save arrays for backward."""
         self.saved_tensors = tensors
 
     def save_for_forward(self, *tensors: Any) -> None:
-        """Do nothing: JAX has no forward mode of a function with a gradient of its own."""
+        """Do nothing: JAX has no forward mode for functions with a custom gradient."""
 
     def mark_non_differentiable(self, *tensors: Any) -> None:
-        """Give outputs no gradient."""
+        """Mark outputs as having no gradient."""
         self.non_differentiable = tensors
 
     def set_materialize_grads(self, value: bool) -> None:
@@ -48,11 +48,11 @@ class Context:
 
 
 class Function:
-    """A base class for functions with a gradient of their own.
+    """Base class of functions with a custom gradient.
 
     A subclass has the static methods ``forward(ctx, *args)`` and ``backward(ctx, *gradients)``, or ``forward(*args)``
-    with ``setup_context(ctx, inputs, output)``. Gradients flow to the arguments that are arrays, not to arrays in lists
-    or other objects.
+    with ``setup_context(ctx, inputs, output)``. Gradients flow to array arguments, not to arrays in lists or other
+    objects.
 
     See `torch.autograd.Function <https://docs.pytorch.org/docs/stable/autograd.html#function>`_.
 
@@ -69,16 +69,16 @@ class Function:
 
     @staticmethod
     def forward(*args: Any) -> Any:
-        """Compute the output; a subclass defines it."""
+        """Compute the output; defined by the subclass."""
         raise NotImplementedError("forward: not defined. Expected a static method. Fix: define it in the subclass")
 
     @staticmethod
     def setup_context(ctx: Context, inputs: tuple[Any, ...], output: Any) -> None:
-        """Save what backward needs, if forward has no context."""
+        """Save values for backward, if forward has no context."""
 
     @staticmethod
     def backward(ctx: Context, *gradients: Any) -> Any:
-        """Compute the gradients of the arguments; a subclass defines it."""
+        """Compute the gradients of the arguments; defined by the subclass."""
         raise NotImplementedError("backward: not defined. Expected a static method. Fix: define it in the subclass")
 
     @classmethod
@@ -86,7 +86,7 @@ class Function:
         """Call the function.
 
         Args:
-            *args: arrays, and other objects, which have no gradient.
+            *args: arrays, and other objects without gradients.
         """
         return _Call(cls, args)()
 
@@ -95,8 +95,8 @@ class _Call:
     """One call of a function.
 
     Args:
-        function: the class.
-        args: the arguments.
+        function: the subclass of :class:`Function`.
+        args: the arguments of the call.
     """
 
     def __init__(self, function: type[Function], args: Sequence[Any]):
@@ -116,7 +116,7 @@ class _Call:
         return tuple(filled) if self.is_tuple else filled[0]
 
     def run(self, arrays: Sequence[jax.Array]) -> tuple[list[jax.Array], Context]:
-        """The outputs that are arrays, and the context."""
+        """Run forward; return the array outputs and the context."""
         context, args = Context(self.needs), list(self.args)
         for position, array in zip(self.positions, arrays, strict=True):
             args[position] = array
@@ -128,12 +128,12 @@ class _Call:
         self.is_tuple = isinstance(output, tuple)
         outputs = list(output) if isinstance(output, tuple) else [output]
         self.rest = [(True, None) if isinstance(o, jax.Array) else (False, o) for o in outputs]
-        found = [o for o in outputs if isinstance(o, jax.Array)]
-        self.stopped = {i for i, o in enumerate(found) if any(o is each for each in context.non_differentiable)}
-        return found, context
+        array_outputs = [o for o in outputs if isinstance(o, jax.Array)]
+        self.stopped = {i for i, o in enumerate(array_outputs) if any(o is each for each in context.non_differentiable)}
+        return array_outputs, context
 
     def forward(self, *arrays: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
-        """The outputs, and the arrays of the context."""
+        """Run forward; return the array outputs and the arrays of the context."""
         outputs, context = self.run(arrays)
         context.non_differentiable = ()
         leaves, self.structure = jax.tree.flatten(vars(context))
@@ -143,32 +143,32 @@ class _Call:
         return outputs, [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
 
     def backward(self, residuals: list[jax.Array], cotangents: list[jax.Array]) -> tuple[Any, ...]:
-        """The cotangents of the arrays."""
+        """Run backward; return the cotangents of the array arguments."""
         remaining = iter(residuals)
         leaves = [next(remaining) if a else c for a, c in zip(self.is_array, self.constants, strict=True)]
         context = Context(())
         vars(context).update(jax.tree.unflatten(self.structure, leaves))
         arrays = iter([_as_gradient(c, dtype) for c, dtype in zip(cotangents, self.dtypes, strict=True)])
-        given = [next(arrays) if is_array else None for is_array, _ in self.rest]
-        gradients = self.function.backward(context, *given)
+        output_gradients = [next(arrays) if is_array else None for is_array, _ in self.rest]
+        gradients = self.function.backward(context, *output_gradients)
         gradients = gradients if isinstance(gradients, tuple) else (gradients,)
         return tuple(_fitted(gradients[i], array) for i, array in zip(self.positions, self.arrays, strict=True))
 
 
 def _constant(value: Any) -> Any:
-    """An argument without a gradient."""
+    """Return an argument without a gradient."""
     return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if isinstance(leaf, jax.Array) else leaf, value)
 
 
 def _as_gradient(cotangent: Any, dtype: Any) -> jax.Array:
-    """A cotangent as torch has it: conjugate, and zeros for integers."""
+    """Convert a cotangent to torch's convention: conjugate, and zeros for integers."""
     if cotangent.dtype == jax.dtypes.float0:
         return jnp.zeros(cotangent.shape, dtype)
     return jnp.conj(cotangent)
 
 
 def _fitted(gradient: jax.Array | None, array: jax.Array) -> jax.Array | None:
-    """A gradient as the cotangent of an array, summed over axes that were broadcast."""
+    """Convert a gradient to the cotangent of an array: sum over broadcast axes."""
     if gradient is None or not jnp.issubdtype(array.dtype, jnp.inexact):
         return None
     if gradient.shape != array.shape:

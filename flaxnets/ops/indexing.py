@@ -11,18 +11,18 @@ from jax.typing import ArrayLike
 from flaxnets.ops._axes import resolve
 
 Reduce = Literal["sum", "prod", "mean", "amax", "amin"]
-Places = tuple[jax.Array | slice, ...]
+Positions = tuple[jax.Array | slice, ...]
 
 
-def _places(index: jax.Array, axis: int) -> tuple[jax.Array, ...]:
-    """An index for each axis: the given one along ``axis``, the position along the others."""
-    places = list(jnp.indices(index.shape, sparse=True))
-    places[axis] = index
-    return tuple(places)
+def _positions(index: jax.Array, axis: int) -> tuple[jax.Array, ...]:
+    """Return one index array per axis: ``index`` along ``axis``, and the position along all others."""
+    positions = list(jnp.indices(index.shape, sparse=True))
+    positions[axis] = index
+    return tuple(positions)
 
 
 def gather(input: jax.Array, dim: int, index: jax.Array) -> jax.Array:
-    """Take the elements along an axis that ``index`` names; the other axes of ``index`` may be shorter.
+    """Gather the elements at ``index`` along an axis; the other axes of ``index`` may be shorter than the input's.
 
     See `torch.gather <https://docs.pytorch.org/docs/stable/generated/torch.gather.html>`_.
 
@@ -39,7 +39,7 @@ def gather(input: jax.Array, dim: int, index: jax.Array) -> jax.Array:
 
 
 def take_along_dim(input: jax.Array, indices: jax.Array, dim: int | None = None) -> jax.Array:
-    """Take the elements along an axis that ``indices`` names, the other axes broadcast; without ``dim``, of all.
+    """Take the elements at ``indices`` along an axis; the other axes broadcast. Without ``dim``, flatten the input.
 
     See `torch.take_along_dim <https://docs.pytorch.org/docs/stable/generated/torch.take_along_dim.html>`_.
 
@@ -54,14 +54,14 @@ def take_along_dim(input: jax.Array, indices: jax.Array, dim: int | None = None)
 def scatter(
     input: jax.Array, dim: int, index: jax.Array, src: ArrayLike, *, reduce: Literal["add", "multiply"] | None = None
 ) -> jax.Array:
-    """Write the elements of ``src`` to the places along an axis that ``index`` names.
+    """Write the elements of ``src`` to the positions ``index`` along an axis.
 
     Args:
-        input: what is written into.
+        input: the array to write to.
         dim: the axis.
-        index: the places; its axes may be shorter than those of ``input`` and ``src``.
+        index: the positions; its axes may be shorter than those of ``input`` and ``src``.
         src: an array, or one number.
-        reduce: whether the elements are added or multiplied instead.
+        reduce: ``"add"`` or ``"multiply"`` combines the elements instead of overwriting.
 
     See `torch.scatter <https://docs.pytorch.org/docs/stable/generated/torch.scatter.html>`_.
 
@@ -70,7 +70,7 @@ def scatter(
     """
     if input.ndim == 0:
         return scatter(input[None], 0, jnp.atleast_1d(index), jnp.atleast_1d(src), reduce=reduce)[0]
-    target = input.at[_places(index, resolve(dim, input.ndim, "scatter"))]
+    target = input.at[_positions(index, resolve(dim, input.ndim, "scatter"))]
     values = _cropped(src, index).astype(input.dtype)
     if reduce not in (None, "add", "multiply"):
         raise RuntimeError(f"scatter: got {reduce=}. Expected None, 'add' or 'multiply'")
@@ -83,7 +83,7 @@ def _cropped(src: ArrayLike, index: jax.Array) -> jax.Array:
 
 
 def scatter_add(input: jax.Array, dim: int, index: jax.Array, src: jax.Array) -> jax.Array:
-    """Add the elements of ``src`` at the places along an axis that ``index`` names.
+    """Add the elements of ``src`` at the positions ``index`` along an axis.
 
     See `torch.scatter_add <https://docs.pytorch.org/docs/stable/generated/torch.scatter_add.html>`_.
 
@@ -96,15 +96,15 @@ def scatter_add(input: jax.Array, dim: int, index: jax.Array, src: jax.Array) ->
 def scatter_reduce(
     input: jax.Array, dim: int, index: jax.Array, src: jax.Array, reduce: Reduce, *, include_self: bool = True
 ) -> jax.Array:
-    """Reduce the elements of ``src`` into the places along an axis that ``index`` names.
+    """Reduce the elements of ``src`` into the positions ``index`` along an axis.
 
     Args:
-        input: what is reduced into.
+        input: the array to reduce into.
         dim: the axis.
-        index: the places; its axes may be shorter than those of ``input`` and ``src``.
+        index: the positions; its axes may be shorter than those of ``input`` and ``src``.
         src: the elements.
         reduce: ``"sum"``, ``"prod"``, ``"mean"``, ``"amax"`` or ``"amin"``.
-        include_self: whether the elements of ``input`` take part at the places that are reduced into.
+        include_self: whether the reduction includes the elements of ``input`` at the positions.
 
     Raises:
         RuntimeError: for another reduction.
@@ -117,27 +117,29 @@ def scatter_reduce(
     if input.ndim == 0:
         ones = jnp.atleast_1d(index), jnp.atleast_1d(src)
         return scatter_reduce(input[None], 0, *ones, reduce, include_self=include_self)[0]
-    places = _places(index, resolve(dim, input.ndim, "scatter_reduce"))
-    return _reduced(input, places, _cropped(src, index), reduce, include_self)
+    positions = _positions(index, resolve(dim, input.ndim, "scatter_reduce"))
+    return _reduced(input, positions, _cropped(src, index), reduce, include_self)
 
 
-def _reduced(input: jax.Array, places: Places, values: jax.Array, reduce: Reduce, include_self: bool) -> jax.Array:
+def _reduced(
+    input: jax.Array, positions: Positions, values: jax.Array, reduce: Reduce, include_self: bool
+) -> jax.Array:
     if reduce not in ("sum", "prod", "mean", "amax", "amin"):
         raise RuntimeError(f"scatter_reduce: got {reduce=}. Expected 'sum', 'prod', 'mean', 'amax' or 'amin'")
-    counts = jnp.zeros(input.shape, int).at[places].add(1)
+    counts = jnp.zeros(input.shape, int).at[positions].add(1)
     is_reached = counts > 0
     start = {"sum": 0, "mean": 0, "prod": 1, "amax": _limit(input, -1), "amin": _limit(input, 1)}[reduce]
     base = input if include_self else jnp.where(is_reached, jnp.asarray(start, input.dtype), input)
     if reduce in ("sum", "mean"):
-        total = base.at[places].add(values)
+        total = base.at[positions].add(values)
         if reduce == "sum":
             return total
         shares = jnp.where(is_reached, counts + include_self, 1)
         is_float = jnp.issubdtype(input.dtype, jnp.inexact)
         return total / shares.astype(input.dtype) if is_float else total // shares.astype(input.dtype)
     if reduce == "prod":
-        return _product(base, places, values)
-    return _extreme(base, places, values, reduce == "amax", is_reached & (not include_self))
+        return _product(base, positions, values)
+    return _extreme(base, positions, values, reduce == "amax", is_reached & (not include_self))
 
 
 def _limit(input: jax.Array, sign: int) -> ArrayLike:
@@ -149,38 +151,42 @@ def _limit(input: jax.Array, sign: int) -> ArrayLike:
 
 
 def _change(array: jax.Array) -> jax.Array:
-    """Zeros with the gradient of the array."""
+    """Return zeros that carry the gradient of the array."""
     return jnp.where(jnp.isfinite(array), array - jax.lax.stop_gradient(array), 0)
 
 
-def _extreme(base: jax.Array, places: Places, values: jax.Array, largest: bool, without_self: jax.Array) -> jax.Array:
-    """Elements that tie share the gradient, as in torch; JAX has none for this scatter."""
+def _extreme(
+    base: jax.Array, positions: Positions, values: jax.Array, largest: bool, without_self: jax.Array
+) -> jax.Array:
+    """Scatter the extreme values; as in torch, tied elements share the gradient, which JAX does not define."""
     fixed, fixed_values = jax.lax.stop_gradient(base), jax.lax.stop_gradient(values)
-    result = (fixed.at[places].max if largest else fixed.at[places].min)(fixed_values)
+    result = (fixed.at[positions].max if largest else fixed.at[positions].min)(fixed_values)
     if not jnp.issubdtype(base.dtype, jnp.floating):
         return result
-    is_chosen = fixed_values == result[places]
+    is_chosen = fixed_values == result[positions]
     is_kept = (fixed == result) & ~without_self
-    ties = is_kept.astype(base.dtype).at[places].add(is_chosen.astype(base.dtype))
-    shared = jnp.where(is_kept, _change(base), 0).at[places].add(jnp.where(is_chosen, _change(values), 0))
+    ties = is_kept.astype(base.dtype).at[positions].add(is_chosen.astype(base.dtype))
+    shared = jnp.where(is_kept, _change(base), 0).at[positions].add(jnp.where(is_chosen, _change(values), 0))
     return result + shared / jnp.maximum(ties, 1)
 
 
-def _product(base: jax.Array, places: Places, values: jax.Array) -> jax.Array:
-    """An element's gradient is the product of the others, also beside zeros; JAX has none for this scatter."""
+def _product(base: jax.Array, positions: Positions, values: jax.Array) -> jax.Array:
+    """Scatter products; an element's gradient is the product of the others, even with zeros (undefined in JAX)."""
     fixed, fixed_values = jax.lax.stop_gradient(base), jax.lax.stop_gradient(values)
-    result = fixed.at[places].multiply(fixed_values)
+    result = fixed.at[positions].multiply(fixed_values)
     if not jnp.issubdtype(base.dtype, jnp.inexact):
         return result
-    zeros = (fixed == 0).astype(int).at[places].add((fixed_values == 0).astype(int))
-    nonzero = jnp.where(fixed == 0, 1, fixed).at[places].multiply(jnp.where(fixed_values == 0, 1, fixed_values))
+    zeros = (fixed == 0).astype(int).at[positions].add((fixed_values == 0).astype(int))
+    nonzero = jnp.where(fixed == 0, 1, fixed).at[positions].multiply(jnp.where(fixed_values == 0, 1, fixed_values))
 
     def others(element: jax.Array, product: jax.Array, zero_count: jax.Array) -> jax.Array:
         is_zero = element == 0
         return jnp.where(zero_count == is_zero, product / jnp.where(is_zero, 1, element), 0)
 
     change = _change(base) * others(fixed, nonzero, zeros)
-    return result + change.at[places].add(_change(values) * others(fixed_values, nonzero[places], zeros[places]))
+    return result + change.at[positions].add(
+        _change(values) * others(fixed_values, nonzero[positions], zeros[positions])
+    )
 
 
 def _along(index: jax.Array, axis: int) -> tuple[slice | jax.Array, ...]:
@@ -188,7 +194,7 @@ def _along(index: jax.Array, axis: int) -> tuple[slice | jax.Array, ...]:
 
 
 def index_select(input: jax.Array, dim: int, index: jax.Array) -> jax.Array:
-    """Take the elements of an axis that a vector names; the axis stays.
+    """Select the elements of an axis at the indices of a vector; the axis is kept.
 
     See `torch.index_select <https://docs.pytorch.org/docs/stable/generated/torch.index_select.html>`_.
 
@@ -201,7 +207,7 @@ def index_select(input: jax.Array, dim: int, index: jax.Array) -> jax.Array:
 
 
 def index_add(input: jax.Array, dim: int, index: jax.Array, source: jax.Array, *, alpha: complex = 1) -> jax.Array:
-    """Add ``alpha * source`` to the elements of an axis that a vector names.
+    """Add ``alpha * source`` to the elements of an axis at the indices of a vector.
 
     See `torch.index_add <https://docs.pytorch.org/docs/stable/generated/torch.index_add.html>`_.
 
@@ -215,7 +221,7 @@ def index_add(input: jax.Array, dim: int, index: jax.Array, source: jax.Array, *
 
 
 def index_copy(input: jax.Array, dim: int, index: jax.Array, source: jax.Array) -> jax.Array:
-    """Write ``source`` to the elements of an axis that a vector names.
+    """Write ``source`` to the elements of an axis at the indices of a vector.
 
     See `torch.index_copy <https://docs.pytorch.org/docs/stable/generated/torch.index_copy.html>`_.
 
@@ -228,7 +234,7 @@ def index_copy(input: jax.Array, dim: int, index: jax.Array, source: jax.Array) 
 
 
 def index_fill(input: jax.Array, dim: int, index: jax.Array, value: ArrayLike) -> jax.Array:
-    """Write one value to the elements of an axis that a vector names.
+    """Write one value to the elements of an axis at the indices of a vector.
 
     See `torch.Tensor.index_fill
     <https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_fill.html>`_.
@@ -244,9 +250,9 @@ def index_fill(input: jax.Array, dim: int, index: jax.Array, value: ArrayLike) -
 def index_reduce(
     input: jax.Array, dim: int, index: jax.Array, source: jax.Array, reduce: Reduce, *, include_self: bool = True
 ) -> jax.Array:
-    """Reduce ``source`` into the elements of an axis that a vector names.
+    """Reduce ``source`` into the elements of an axis at the indices of a vector.
 
-    The arguments are those of :func:`scatter_reduce`, the index a vector.
+    Arguments are those of :func:`scatter_reduce`, with a vector as index.
 
     See `torch.Tensor.index_reduce
     <https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_reduce.html>`_.
@@ -262,9 +268,10 @@ def index_reduce(
 def index_put(
     input: jax.Array, indices: Sequence[jax.Array | None], values: ArrayLike, accumulate: bool = False
 ) -> jax.Array:
-    """Write (or add) values at the places that a tuple of indices names, None for a whole axis.
+    """Write (or add) values at a tuple of indices; None means a whole axis.
 
-    A single mask is an index, too: one value is written wherever it is true, several one after the other.
+    A single mask is an index as well: one value is written wherever the mask is true; several values are written in
+    order.
 
     See `torch.Tensor.index_put_
     <https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_put_.html>`_.
@@ -276,7 +283,7 @@ def index_put(
     mask = indices[0]
     if len(indices) == 1 and mask is not None and jnp.issubdtype(mask.dtype, jnp.bool):
         rest = input.ndim - mask.ndim
-        if new.ndim == rest + 1:  # a value for each place where the mask is true
+        if new.ndim == rest + 1:  # one value per true element of the mask
             order = jnp.cumsum(mask.reshape(-1)).reshape(mask.shape) - 1
             new = jnp.take(new, order, axis=0, mode="clip")
         mask = mask.reshape(*mask.shape, *[1] * rest)
@@ -286,7 +293,7 @@ def index_put(
 
 
 def masked_fill(input: jax.Array, mask: jax.Array, value: ArrayLike) -> jax.Array:
-    """Write one value where the mask is true; the dtype is that of the input, whatever the value's.
+    """Write one value where the mask is true; the result has the input's dtype.
 
     See `torch.Tensor.masked_fill
     <https://docs.pytorch.org/docs/stable/generated/torch.Tensor.masked_fill.html>`_.
@@ -298,7 +305,7 @@ def masked_fill(input: jax.Array, mask: jax.Array, value: ArrayLike) -> jax.Arra
 
 
 def masked_scatter(input: jax.Array, mask: jax.Array, source: jax.Array) -> jax.Array:
-    """Write the elements of ``source``, one after the other, where the mask is true.
+    """Write the elements of ``source``, in order, where the mask is true.
 
     See `torch.Tensor.masked_scatter
     <https://docs.pytorch.org/docs/stable/generated/torch.Tensor.masked_scatter.html>`_.
@@ -313,7 +320,7 @@ def masked_scatter(input: jax.Array, mask: jax.Array, source: jax.Array) -> jax.
 
 
 def put(input: jax.Array, index: jax.Array, source: jax.Array, accumulate: bool = False) -> jax.Array:
-    """Write (or add) elements at places in the flattened input.
+    """Write (or add) elements at indices into the flattened input.
 
     See `torch.Tensor.put_ <https://docs.pytorch.org/docs/stable/generated/torch.Tensor.put_.html>`_.
 
@@ -368,7 +375,7 @@ def diagonal_scatter(input: jax.Array, src: jax.Array, offset: int = 0, dim1: in
 
 
 def diag_embed(input: jax.Array, offset: int = 0, dim1: int = -2, dim2: int = -1) -> jax.Array:
-    """Make matrices with the last axis as their diagonal.
+    """Return matrices with the last axis as their diagonal.
 
     See `torch.diag_embed <https://docs.pytorch.org/docs/stable/generated/torch.diag_embed.html>`_.
 
@@ -382,7 +389,7 @@ def diag_embed(input: jax.Array, offset: int = 0, dim1: int = -2, dim2: int = -1
 
 
 def fill_diagonal(input: jax.Array, fill_value: ArrayLike, wrap: bool = False) -> jax.Array:
-    """Write one value to the main diagonal, as ``Tensor.fill_diagonal_`` does.
+    """Write one value to the main diagonal, like ``Tensor.fill_diagonal_``.
 
     See `torch.Tensor.fill_diagonal_
     <https://docs.pytorch.org/docs/stable/generated/torch.Tensor.fill_diagonal_.html>`_.

@@ -1,4 +1,4 @@
-"""Products and decompositions of matrices that jnp says otherwise."""
+"""Products and decompositions of matrices that differ from ``jnp``."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from flaxnets.ops._axes import resolve
 
 
 def _weighted(input: jax.Array, product: jax.Array, beta: complex, alpha: complex) -> jax.Array:
-    """``beta * input + alpha * product``; with ``beta=0`` the input's NaN and infinities do not count."""
+    """Return ``beta * input + alpha * product``; with ``beta=0``, NaN and infinities of the input are ignored."""
     product = product if alpha == 1 else product * jnp.asarray(alpha, product.dtype)
     if isinstance(beta, (int, float)) and beta == 0:
         return product
@@ -54,7 +54,7 @@ def addr(input: jax.Array, vec1: jax.Array, vec2: jax.Array, *, beta: complex = 
 def baddbmm(
     input: jax.Array, batch1: jax.Array, batch2: jax.Array, *, beta: complex = 1, alpha: complex = 1
 ) -> jax.Array:
-    """Return ``beta * input + alpha * (batch1 @ batch2)``, for batches of matrices.
+    """Return ``beta * input + alpha * (batch1 @ batch2)`` for batches of matrices.
 
     See `torch.baddbmm <https://docs.pytorch.org/docs/stable/generated/torch.baddbmm.html>`_.
 
@@ -78,7 +78,7 @@ def addbmm(
 
 
 def cross(input: jax.Array, other: jax.Array, dim: int | None = None) -> jax.Array:
-    """Return the cross product of vectors of three elements, without ``dim`` along the first axis of size 3.
+    """Return the cross product of vectors of three elements. Default ``dim``: the first axis of size 3.
 
     See `torch.cross <https://docs.pytorch.org/docs/stable/generated/torch.cross.html>`_.
 
@@ -108,7 +108,7 @@ def tensordot(a: jax.Array, b: jax.Array, dims: int | Sequence[Sequence[int]] = 
 
 
 def solve(A: jax.Array, B: jax.Array, *, left: bool = True) -> jax.Array:
-    """Solve ``A @ X = B``, or ``X @ A = B``; ``B`` may be vectors, of the shape of ``A`` less one axis.
+    """Solve ``A @ X = B`` or ``X @ A = B``; ``B`` may be vectors, whose shape is that of ``A`` without one axis.
 
     See `torch.linalg.solve <https://docs.pytorch.org/docs/stable/generated/torch.linalg.solve.html>`_.
 
@@ -128,7 +128,7 @@ def solve(A: jax.Array, B: jax.Array, *, left: bool = True) -> jax.Array:
 def solve_triangular(
     A: jax.Array, B: jax.Array, *, upper: bool, left: bool = True, unitriangular: bool = False
 ) -> jax.Array:
-    """Solve ``A @ X = B``, or ``X @ A = B``, with triangular matrices ``A``.
+    """Solve ``A @ X = B`` or ``X @ A = B`` with triangular matrices ``A``.
 
     See `torch.linalg.solve_triangular
     <https://docs.pytorch.org/docs/stable/generated/torch.linalg.solve_triangular.html>`_.
@@ -155,7 +155,7 @@ def cholesky_solve(B: jax.Array, L: jax.Array, upper: bool = False) -> jax.Array
 
 
 def cholesky_inverse(L: jax.Array, upper: bool = False) -> jax.Array:
-    """Return the inverse of ``A``, made from its Cholesky factor.
+    """Return the inverse of ``A`` from its Cholesky factor.
 
     See `torch.cholesky_inverse <https://docs.pytorch.org/docs/stable/generated/torch.cholesky_inverse.html>`_.
 
@@ -166,7 +166,7 @@ def cholesky_inverse(L: jax.Array, upper: bool = False) -> jax.Array:
 
 
 def logdet(input: jax.Array) -> jax.Array:
-    """Return the logarithm of the determinant; NaN where this is negative.
+    """Return the logarithm of the determinant; NaN if the determinant is negative.
 
     See `torch.logdet <https://docs.pytorch.org/docs/stable/generated/torch.logdet.html>`_.
 
@@ -180,7 +180,7 @@ def logdet(input: jax.Array) -> jax.Array:
 
 
 class SVD(NamedTuple):
-    """The three factors of :func:`svd`.
+    """The three factors from :func:`svd`.
 
     >>> svd(jnp.eye(2)).S.tolist()
     [1.0, 1.0]
@@ -192,7 +192,7 @@ class SVD(NamedTuple):
 
 
 def svd(input: jax.Array, some: bool = True) -> SVD:
-    """Return the singular value decomposition as ``torch.svd`` does: ``U``, ``S`` and ``V``, which is not transposed.
+    """Return the singular value decomposition like ``torch.svd``: ``U``, ``S`` and ``V`` (not transposed).
 
     See `torch.svd <https://docs.pytorch.org/docs/stable/generated/torch.svd.html>`_.
 
@@ -204,7 +204,7 @@ def svd(input: jax.Array, some: bool = True) -> SVD:
 
 
 def vander(x: jax.Array, *, N: int | None = None) -> jax.Array:
-    """Return matrices whose columns are the powers of a vector, from 0 on.
+    """Return matrices whose columns are the powers of a vector, starting with 0.
 
     See `torch.linalg.vander <https://docs.pytorch.org/docs/stable/generated/torch.linalg.vander.html>`_.
 

@@ -1,4 +1,4 @@
-"""Norms and distances; where a norm is zero, its gradient is zero, as torch defines it."""
+"""Norms and distances; where a norm is zero, its gradient is zero, as in torch."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from flaxnets.ops.statistics import root
 def vector_norm(
     x: jax.Array, ord: float = 2, dim: Dim = None, keepdim: bool = False, *, dtype: DTypeLike | None = None
 ) -> jax.Array:
-    """Return the norm of order ``ord`` (any number, or an infinity) of all elements or along axes.
+    """Return the norm of order ``ord`` (any number or infinity) of all elements or along axes.
 
     See `torch.linalg.vector_norm
     <https://docs.pytorch.org/docs/stable/generated/torch.linalg.vector_norm.html>`_.
@@ -38,7 +38,7 @@ def vector_norm(
     if ord in (float("inf"), -float("inf")):
         return (size.max if ord > 0 else size.min)(axis=axes, keepdims=keepdim)
     is_zero = size == 0
-    # At zero the power has no gradient for orders below 1, and the root none at all.
+    # At zero, the power has no gradient for orders below 1, and the root has none at all.
     powers = jnp.where(is_zero, 0.0 if ord > 0 else jnp.inf, jnp.where(is_zero, 1, size) ** ord)
     sums = total(powers)
     return jnp.where(sums == 0, 0, jnp.where(sums == 0, 1, sums) ** (1 / ord))
@@ -55,11 +55,11 @@ def matrix_norm(
     """Return the norm of matrices.
 
     Args:
-        A: matrices in two of the axes.
-        ord: ``"fro"``, ``"nuc"``, an infinity, 1, 2 or their negatives.
+        A: array with matrices in two of its axes.
+        ord: ``"fro"``, ``"nuc"``, an infinity, 1, 2, -1 or -2.
         dim: the axes of rows and columns.
-        keepdim: whether the axes stay, with size 1.
-        dtype: what the matrices are cast to first.
+        keepdim: whether to keep the axes, with size 1.
+        dtype: dtype that the matrices are cast to first.
 
     Raises:
         RuntimeError: for another order.
@@ -93,7 +93,7 @@ def linalg_norm(
     *,
     dtype: DTypeLike | None = None,
 ) -> jax.Array:
-    """Return a vector's or a matrix's norm, as ``torch.linalg.norm`` chooses: two axes and an order are a matrix.
+    """Return a vector or matrix norm, chosen as in ``torch.linalg.norm``: two axes with an order mean a matrix.
 
     See `torch.linalg.norm <https://docs.pytorch.org/docs/stable/generated/torch.linalg.norm.html>`_.
 
@@ -118,7 +118,7 @@ def norm(
     keepdim: bool = False,
     dtype: DTypeLike | None = None,
 ) -> jax.Array:
-    """Return the norm of all elements or along axes; a number ``p`` is always a vector's norm, unlike in jnp.
+    """Return the norm of all elements or along axes; a number ``p`` always means a vector norm, unlike in ``jnp``.
 
     See `torch.norm <https://docs.pytorch.org/docs/stable/generated/torch.norm.html>`_.
 
@@ -144,7 +144,7 @@ def dist(input: jax.Array, other: jax.Array, p: float = 2) -> jax.Array:
     return vector_norm(input - other, p)
 
 
-# torch computes distances of more vectors than this by a matrix product.
+# With more vectors than this, torch computes distances by a matrix product.
 _PRODUCT_FROM = 25
 
 
@@ -157,8 +157,8 @@ def cdist(
         x1: of shape ``(..., n, d)``.
         x2: of shape ``(..., m, d)``.
         p: the order of the norm.
-        compute_mode: whether Euclidean distances are computed by a matrix product, which is faster and less exact:
-            ``"use_mm_for_euclid_dist"``, ``"donot_use_mm_for_euclid_dist"``, or by default for more than 25 rows.
+        compute_mode: whether to compute Euclidean distances by a matrix product, which is faster and less exact:
+            ``"use_mm_for_euclid_dist"``, ``"donot_use_mm_for_euclid_dist"``. Default: only for more than 25 rows.
 
     Returns:
         The distances, of shape ``(..., n, m)``.
@@ -179,7 +179,7 @@ def cdist(
 
 
 def renorm(input: jax.Array, p: float, dim: int, maxnorm: float) -> jax.Array:
-    """Scale the slices along an axis whose norm is above ``maxnorm`` down to it.
+    """Scale slices along an axis down to the norm ``maxnorm``, if their norm is larger.
 
     See `torch.renorm <https://docs.pytorch.org/docs/stable/generated/torch.renorm.html>`_.
 

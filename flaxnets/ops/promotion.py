@@ -1,4 +1,4 @@
-"""Type promotion as torch does it: arrays with axes count before arrays without axes, these before Python numbers."""
+"""Torch's type promotion: arrays with axes have precedence over arrays without axes, and these over Python numbers."""
 
 import functools
 from typing import Any
@@ -23,7 +23,7 @@ def python_dtype(number: Any) -> np.dtype:
 
 
 def _combine(stronger: np.dtype | None, weaker: np.dtype | None) -> np.dtype | None:
-    """The stronger group's dtype, unless the weaker group is of a higher category."""
+    """Return the stronger group's dtype, unless the weaker group has a higher category."""
     if stronger is None or weaker is None:
         return weaker if stronger is None else stronger
     if jnp.issubdtype(stronger, jnp.complexfloating):
@@ -37,10 +37,10 @@ def _combine(stronger: np.dtype | None, weaker: np.dtype | None) -> np.dtype | N
 
 
 def result_type(*tensors: ArrayLike) -> np.dtype:
-    """Return the dtype that torch computes with, for arrays and Python numbers.
+    """Return the dtype in which torch computes with these arrays and Python numbers.
 
-    An array without axes does not widen an array with axes of the same category; a Python float is float32 beside
-    integers, whatever ``jax_enable_x64`` says.
+    An array without axes does not widen an array with axes of the same category. A Python float combined with integers
+    gives float32, even with ``jax_enable_x64``.
 
     See `torch.result_type <https://docs.pytorch.org/docs/stable/generated/torch.result_type.html>`_.
 
@@ -66,7 +66,7 @@ def _all(dtypes: list[np.dtype]) -> np.dtype | None:
 
 
 def promote(*tensors: ArrayLike) -> list[jax.Array]:
-    """Cast arrays and Python numbers to the dtype that torch computes with (:func:`result_type`).
+    """Cast arrays and Python numbers to the dtype in which torch computes (:func:`result_type`).
 
     >>> [array.dtype.name for array in promote(jnp.ones(3, jnp.float16), jnp.float32(2.0))]
     ['float16', 'float16']
@@ -76,7 +76,7 @@ def promote(*tensors: ArrayLike) -> list[jax.Array]:
 
 
 def floating(input: ArrayLike) -> jax.Array:
-    """Cast integers and booleans to float32, as torch does before ``exp``, ``sqrt``, ``/`` and the like.
+    """Cast integers and booleans to float32, as torch does before ``exp``, ``sqrt``, ``/`` and similar functions.
 
     >>> floating(jnp.arange(2)).dtype.name
     'float32'

@@ -1,4 +1,4 @@
-"""``torch.utils.checkpoint``: values that the backward pass computes again instead of keeping them."""
+"""``torch.utils.checkpoint``: values that the backward pass recomputes instead of storing them."""
 
 import functools
 import types
@@ -10,14 +10,14 @@ from flax import nnx
 
 
 def checkpoint(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function, and compute its inner values again in the backward pass.
+    """Call a function and recompute its intermediate values in the backward pass.
 
-    Modules are updated as without it: those that are called, and those that a closure or a method refers to.
+    Modules are updated as in a plain call, including those that a closure or a method refers to.
 
     Args:
         function: a module, a method, or a function.
-        *args: its arguments; those that are not arrays are constants.
-        **kwargs: its keyword arguments.
+        *args: arguments of the function; non-arrays are constants.
+        **kwargs: keyword arguments of the function.
 
     See `torch.utils.checkpoint.checkpoint <https://docs.pytorch.org/docs/stable/checkpoint.html>`_.
 
@@ -38,12 +38,12 @@ def checkpoint(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def checkpoint_sequential(functions: Iterable[Callable[..., Any]], segments: int, input: Any) -> Any:
-    """Call functions one after the other, with checkpoints between segments of them; the last one keeps its values.
+    """Call functions in sequence, with a checkpoint for each segment but the last, which stores its values.
 
     Args:
         functions: an ``nn.Sequential``, or a list of modules or functions.
-        segments: how many.
-        input: of the first function.
+        segments: number of segments.
+        input: input of the first function.
 
     See `torch.utils.checkpoint.checkpoint_sequential <https://docs.pytorch.org/docs/stable/checkpoint.html>`_.
 
@@ -77,7 +77,7 @@ def _holds_modules(value: Any) -> bool:
 
 
 def _modules(function: Any) -> list[Any]:
-    """The modules that a function refers to, in the order in which :func:`_with_modules` takes them."""
+    """Return the modules that a function refers to, in the order that :func:`_with_modules` expects."""
     if isinstance(function, nnx.Module):
         return [function]
     if isinstance(function, types.MethodType):
@@ -97,7 +97,7 @@ def _in_cell(value: Any) -> list[Any]:
 
 
 def _with_modules(function: Any, modules: Any) -> Any:
-    """The function with other modules in place of those that it refers to."""
+    """Return the function with its modules replaced."""
     if isinstance(function, nnx.Module):
         return next(modules)
     if isinstance(function, types.MethodType):

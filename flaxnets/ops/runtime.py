@@ -1,4 +1,4 @@
-"""What a port of a torch model does about code that did not run, and about assertions on values."""
+"""Runtime support of ported torch models: code that was not recorded, and assertions on values."""
 
 from typing import Any, NoReturn
 
@@ -7,7 +7,7 @@ from jax.core import Tracer
 
 
 def unreached(text: str) -> NoReturn:
-    """Raise an error in the place of code that did not run when a model was ported.
+    """Raise an error in place of code that did not run when the model was ported.
 
     Args:
         text: the original source.
@@ -23,7 +23,7 @@ def unreached(text: str) -> NoReturn:
 
 
 def type_of(value: Any) -> type:
-    """Return the class of an object, which is the same for all arrays.
+    """Return the class of an object; all arrays have the same class.
 
     >>> import jax.numpy as jnp
     >>> type_of(jnp.ones(2)) is Array, type_of(3)
@@ -33,7 +33,7 @@ def type_of(value: Any) -> type:
 
 
 def text_of(value: Any) -> str:
-    """Return the text of an object, for the class of arrays the one that torch has.
+    """Return the text of an object; for the class of arrays, torch's text.
 
     >>> text_of(Array), text_of(3)
     ("<class 'torch.Tensor'>", '3')
@@ -42,11 +42,11 @@ def text_of(value: Any) -> str:
 
 
 def assert_values(condition: Any, message: Any = None) -> None:
-    """Assert that a condition on values holds, where they are known; a compiled program cannot raise.
+    """Assert a condition on values, if the values are known; a compiled program cannot raise.
 
     Args:
-        condition: a truth value; under ``jax.jit`` and other transformations it is not looked at.
-        message: of the error.
+        condition: a boolean; ignored under ``jax.jit`` and other transformations.
+        message: message of the error.
 
     Raises:
         AssertionError: if the condition is known to be false.

@@ -1,4 +1,4 @@
-"""Shapes: expanding, flattening, squeezing, windows, repeating."""
+"""Shapes: expand, flatten, squeeze, windows, repetition."""
 
 import operator
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from flaxnets.ops._axes import Dim, resolve, unpacked
 
 
 def expand(input: jax.Array, *size: int | Sequence[int]) -> jax.Array:
-    """Repeat axes of size 1 without a copy, and add axes in front; -1 keeps the size of an axis.
+    """Broadcast axes of size 1 and add leading axes; -1 keeps the size of an axis.
 
     Raises:
         RuntimeError: for fewer sizes than axes, or -1 for a new axis.
-        ValueError: for a size that an axis of another size than 1 does not have.
+        ValueError: for a size that differs from an axis of size other than 1.
 
     See `torch.Tensor.expand <https://docs.pytorch.org/docs/stable/generated/torch.Tensor.expand.html>`_.
 
@@ -27,16 +27,16 @@ def expand(input: jax.Array, *size: int | Sequence[int]) -> jax.Array:
     sizes = unpacked(size)
     new = len(sizes) - input.ndim
     if new < 0 or any(each == -1 for each in sizes[:new]):
-        raise RuntimeError(f"expand: got sizes {sizes} for shape {input.shape}. Expected -1 for existing axes alone")
-    kept = [input.shape[i - new] if isinstance(n, int) and n == -1 else n for i, n in enumerate(sizes)]
-    return jnp.broadcast_to(input, kept)
+        raise RuntimeError(f"expand: got sizes {sizes} for shape {input.shape}. Expected -1 for existing axes only")
+    shape = [input.shape[i - new] if isinstance(n, int) and n == -1 else n for i, n in enumerate(sizes)]
+    return jnp.broadcast_to(input, shape)
 
 
 def flatten(input: jax.Array, start_dim: int = 0, end_dim: int = -1) -> jax.Array:
     """Merge the axes from ``start_dim`` to ``end_dim`` into one.
 
     Raises:
-        RuntimeError: for a ``start_dim`` behind ``end_dim``.
+        RuntimeError: for a ``start_dim`` after ``end_dim``.
 
     See `torch.flatten <https://docs.pytorch.org/docs/stable/generated/torch.flatten.html>`_.
 
@@ -45,12 +45,12 @@ def flatten(input: jax.Array, start_dim: int = 0, end_dim: int = -1) -> jax.Arra
     """
     start, end = resolve(start_dim, input.ndim, "flatten"), resolve(end_dim, input.ndim, "flatten")
     if start > end:
-        raise RuntimeError(f"flatten: got {start_dim=} behind {end_dim=}. Expected it before")
+        raise RuntimeError(f"flatten: got {start_dim=} after {end_dim=}. Expected start_dim <= end_dim")
     return input.reshape(*input.shape[:start], prod(input.shape[start : end + 1]), *input.shape[end + 1 :])
 
 
 def unflatten(input: jax.Array, dim: int, sizes: Sequence[int]) -> jax.Array:
-    """Split one axis into several; one of the sizes may be -1.
+    """Split one axis into several; one size may be -1.
 
     See `torch.unflatten <https://docs.pytorch.org/docs/stable/generated/torch.unflatten.html>`_.
 
@@ -66,7 +66,7 @@ def unflatten(input: jax.Array, dim: int, sizes: Sequence[int]) -> jax.Array:
 
 
 def squeeze(input: jax.Array, dim: Dim = None) -> jax.Array:
-    """Remove axes of size 1: all, or those of ``dim``; an axis of another size stays.
+    """Remove axes of size 1: all, or those of ``dim``; axes of other sizes are kept.
 
     See `torch.squeeze <https://docs.pytorch.org/docs/stable/generated/torch.squeeze.html>`_.
 
@@ -81,10 +81,10 @@ def squeeze(input: jax.Array, dim: Dim = None) -> jax.Array:
 
 
 def unfold(input: jax.Array, dimension: int, size: int, step: int) -> jax.Array:
-    """Take windows of ``size`` elements along an axis, every ``step`` elements; the windows are the new last axis.
+    """Return windows of ``size`` elements along an axis, every ``step`` elements, in a new last axis.
 
     Raises:
-        RuntimeError: for windows that are larger than the axis, and for steps that are not positive.
+        RuntimeError: for windows larger than the axis, and for a step that is not positive.
 
     See `torch.Tensor.unfold <https://docs.pytorch.org/docs/stable/generated/torch.Tensor.unfold.html>`_.
 
@@ -101,7 +101,7 @@ def unfold(input: jax.Array, dimension: int, size: int, step: int) -> jax.Array:
 
 
 def meshgrid(*tensors: jax.Array | Sequence[jax.Array], indexing: str = "ij") -> tuple[jax.Array, ...]:
-    """Return the coordinates of a grid, one array an axis; the first input varies along the first axis.
+    """Return the coordinates of a grid, one array per axis; the first input varies along the first axis.
 
     See `torch.meshgrid <https://docs.pytorch.org/docs/stable/generated/torch.meshgrid.html>`_.
 
@@ -112,7 +112,7 @@ def meshgrid(*tensors: jax.Array | Sequence[jax.Array], indexing: str = "ij") ->
 
 
 def cartesian_prod(*tensors: jax.Array) -> jax.Array:
-    """Return all combinations of elements of vectors, one a row.
+    """Return all combinations of elements of vectors, one per row.
 
     See `torch.cartesian_prod <https://docs.pytorch.org/docs/stable/generated/torch.cartesian_prod.html>`_.
 
@@ -125,7 +125,7 @@ def cartesian_prod(*tensors: jax.Array) -> jax.Array:
 
 
 def combinations(input: jax.Array, r: int = 2, with_replacement: bool = False) -> jax.Array:
-    """Return the combinations of ``r`` elements of a vector, one a row.
+    """Return the combinations of ``r`` elements of a vector, one per row.
 
     See `torch.combinations <https://docs.pytorch.org/docs/stable/generated/torch.combinations.html>`_.
 
@@ -139,7 +139,7 @@ def combinations(input: jax.Array, r: int = 2, with_replacement: bool = False) -
 
 
 def atleast(ndim: int, *tensors: ArrayLike | Sequence[ArrayLike]) -> jax.Array | tuple[jax.Array, ...]:
-    """Add axes of size 1 where an array has fewer than ``ndim`` (1, 2 or 3), as ``torch.atleast_1d`` to ``_3d`` do.
+    """Add axes of size 1 up to ``ndim`` (1, 2 or 3) axes, like ``torch.atleast_1d`` to ``atleast_3d``.
 
     >>> atleast(2, jnp.ones(3)).shape
     (1, 3)
@@ -150,7 +150,7 @@ def atleast(ndim: int, *tensors: ArrayLike | Sequence[ArrayLike]) -> jax.Array |
 
 
 def cat(tensors: Sequence[jax.Array], dim: int = 0) -> jax.Array:
-    """Join arrays along an axis, as ``jnp.concatenate``; empty vectors are left out, as in torch.
+    """Concatenate arrays along an axis, like ``jnp.concatenate``; as in torch, empty vectors are ignored.
 
     See `torch.cat <https://docs.pytorch.org/docs/stable/generated/torch.cat.html>`_.
 
@@ -163,7 +163,7 @@ def cat(tensors: Sequence[jax.Array], dim: int = 0) -> jax.Array:
 
 
 def to(input: jax.Array, *target: jax.Array | DTypeLike | None, dtype: DTypeLike | None = None) -> jax.Array:
-    """Cast to a dtype or to the dtype of another array; other targets (None, a device's name) change nothing.
+    """Cast to a dtype or to the dtype of another array; other targets (None, a device's name) have no effect.
 
     See `torch.Tensor.to <https://docs.pytorch.org/docs/stable/generated/torch.Tensor.to.html>`_.
 
@@ -179,10 +179,10 @@ def to(input: jax.Array, *target: jax.Array | DTypeLike | None, dtype: DTypeLike
 
 
 def narrow(input: jax.Array, dim: int, start: int | jax.Array, length: int) -> jax.Array:
-    """Take ``length`` elements of an axis from ``start`` on; ``start`` may be a traced number.
+    """Return ``length`` elements of an axis from ``start`` on; ``start`` may be traced.
 
     Raises:
-        RuntimeError: for a range that leaves the axis.
+        RuntimeError: for a range outside the axis.
 
     See `torch.narrow <https://docs.pytorch.org/docs/stable/generated/torch.narrow.html>`_.
 
@@ -200,10 +200,10 @@ def narrow(input: jax.Array, dim: int, start: int | jax.Array, length: int) -> j
 
 
 def select(input: jax.Array, dim: int, index: int | jax.Array) -> jax.Array:
-    """Take one element of an axis, and remove the axis.
+    """Select one element of an axis, and remove the axis.
 
     Raises:
-        IndexError: for an index that the axis does not have.
+        IndexError: for an index out of range.
 
     See `torch.select <https://docs.pytorch.org/docs/stable/generated/torch.select.html>`_.
 

@@ -1,4 +1,4 @@
-"""Sorting and what needs sorted elements; NaN is larger than every number, equal elements keep their order."""
+"""Sorting and related functions; NaN is larger than every number, and equal elements keep their order."""
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,8 @@ def argsort(input: jax.Array, dim: int = -1, descending: bool = False, stable: b
     Args:
         input: of any shape.
         dim: the axis.
-        descending: whether the largest element comes first (NaN before it).
-        stable: ignored, since the order of equal elements is always kept.
+        descending: whether to sort in descending order (NaN first).
+        stable: no effect; sorting is always stable.
 
     See `torch.argsort <https://docs.pytorch.org/docs/stable/generated/torch.argsort.html>`_.
 
@@ -27,13 +27,13 @@ def argsort(input: jax.Array, dim: int = -1, descending: bool = False, stable: b
         return jnp.zeros((), int)
     if not descending:
         return jnp.argsort(input, axis=axis, stable=True).astype(int)
-    # Reversed before and after: NaN comes first, and equal elements keep their order.
+    # Reversing before and after sorts NaN first and keeps the order of equal elements.
     reversed_order = jnp.argsort(jnp.flip(input, axis), axis=axis, stable=True).astype(int)
     return input.shape[axis] - 1 - jnp.flip(reversed_order, axis)
 
 
 def sort(input: jax.Array, dim: int = -1, descending: bool = False, stable: bool = True) -> ValuesIndices:
-    """Sort an axis; returns ``(values, indices)``. The arguments are those of :func:`argsort`.
+    """Sort an axis and return ``(values, indices)``. Arguments are those of :func:`argsort`.
 
     See `torch.sort <https://docs.pytorch.org/docs/stable/generated/torch.sort.html>`_.
 
@@ -50,7 +50,7 @@ def _along(input: jax.Array, indices: jax.Array, dim: int) -> ValuesIndices:
 
 
 def _axis_of(name: str, input: jax.Array, dim: int, k: int, lowest: int) -> int:
-    """The axis, counted from the front; raises RuntimeError for a ``k`` below ``lowest`` or above the axis's size."""
+    """Return the axis as a non-negative number; raise RuntimeError for a ``k`` out of range."""
     axis = resolve(dim, input.ndim, name)
     size = input.shape[axis] if input.ndim else 1
     if not lowest <= k <= size:
@@ -63,10 +63,10 @@ def topk(input: jax.Array, k: int, dim: int = -1, largest: bool = True, sorted: 
 
     Args:
         input: of any shape.
-        k: how many.
+        k: number of elements.
         dim: the axis.
-        largest: whether the largest elements are taken.
-        sorted: ignored, since the result is always sorted.
+        largest: whether to return the largest elements instead of the smallest.
+        sorted: no effect; the result is always sorted.
 
     Raises:
         RuntimeError: for a ``k`` larger than the axis.
@@ -91,7 +91,7 @@ def kthvalue(input: jax.Array, k: int, dim: int = -1, keepdim: bool = False) -> 
     """Return the ``k``-th smallest element along an axis, counted from 1, and its index.
 
     Raises:
-        RuntimeError: for a ``k`` that is not from 1 to the size of the axis.
+        RuntimeError: for a ``k`` that is not between 1 and the size of the axis.
 
     See `torch.kthvalue <https://docs.pytorch.org/docs/stable/generated/torch.kthvalue.html>`_.
 
@@ -105,7 +105,7 @@ def kthvalue(input: jax.Array, k: int, dim: int = -1, keepdim: bool = False) -> 
 
 
 def _shared(input: jax.Array, chosen: jax.Array) -> jax.Array:
-    """The element that was chosen, all equal to it with an equal share of its gradient."""
+    """Return the selected element; all equal elements share its gradient."""
     if not jnp.issubdtype(input.dtype, jnp.floating):
         return chosen
     fixed = jax.lax.stop_gradient
@@ -132,7 +132,7 @@ def _median(input: jax.Array, dim: int | None, keepdim: bool, ignore_nan: bool) 
 
 
 def median(input: jax.Array, dim: int | None = None, keepdim: bool = False) -> jax.Array | ValuesIndices:
-    """Return the lower median of all elements, or ``(values, indices)`` along an axis; with a NaN, NaN.
+    """Return the lower median of all elements, or ``(values, indices)`` along an axis; NaN if any element is NaN.
 
     See `torch.median <https://docs.pytorch.org/docs/stable/generated/torch.median.html>`_.
 
@@ -143,7 +143,7 @@ def median(input: jax.Array, dim: int | None = None, keepdim: bool = False) -> j
 
 
 def nanmedian(input: jax.Array, dim: int | None = None, keepdim: bool = False) -> jax.Array | ValuesIndices:
-    """Return the lower median as :func:`median` does, but of the elements that are not NaN.
+    """Return the lower median of the elements that are not NaN; otherwise like :func:`median`.
 
     See `torch.nanmedian <https://docs.pytorch.org/docs/stable/generated/torch.nanmedian.html>`_.
 
@@ -154,7 +154,7 @@ def nanmedian(input: jax.Array, dim: int | None = None, keepdim: bool = False) -
 
 
 def mode(input: jax.Array, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
-    """Return the most frequent element along an axis, the smallest of several, and its last index.
+    """Return the most frequent element along an axis (the smallest if tied), and its last index.
 
     See `torch.mode <https://docs.pytorch.org/docs/stable/generated/torch.mode.html>`_.
 
@@ -166,7 +166,7 @@ def mode(input: jax.Array, dim: int = -1, keepdim: bool = False) -> ValuesIndice
         return ValuesIndices(input, jnp.zeros((), int))
     order = argsort(input, axis)
     values = jnp.take_along_axis(input, order, axis=axis)
-    # How long the run of equal elements is that ends at each place; the longest run ends at the mode's last index.
+    # Length of the run of equal elements that ends at each position; the longest run ends at the mode's last index.
     starts = jnp.ones_like(values, bool)
     before = jax.lax.slice_in_dim(values, 0, values.shape[axis] - 1, axis=axis)
     after = jax.lax.slice_in_dim(values, 1, None, axis=axis)
@@ -186,15 +186,15 @@ def searchsorted(
     side: str | None = None,
     sorter: jax.Array | None = None,
 ) -> jax.Array:
-    """Return where each element belongs in a sorted sequence.
+    """Return the insertion index of each element in a sorted sequence.
 
     Args:
         sorted_sequence: a vector, or rows of sequences with the leading axes of ``input``.
         input: the elements, or one number.
         out_int32: whether the result is int32 instead of int64.
-        right: whether an element comes behind those equal to it.
-        side: ``"left"`` or ``"right"``, in place of ``right``.
-        sorter: the indices that sort ``sorted_sequence``, if it is not sorted.
+        right: whether to insert after equal elements.
+        side: ``"left"`` or ``"right"``, instead of ``right``.
+        sorter: the indices that sort ``sorted_sequence``, if unsorted.
 
     See `torch.searchsorted <https://docs.pytorch.org/docs/stable/generated/torch.searchsorted.html>`_.
 
@@ -209,12 +209,12 @@ def searchsorted(
     if sorted_sequence.ndim == 1:
         return jnp.searchsorted(sorted_sequence, values, side=side).astype(dtype)
     rows, elements = (array.reshape(-1, array.shape[-1]) for array in (sorted_sequence, values))
-    found = jax.vmap(lambda row, each: jnp.searchsorted(row, each, side=side))(rows, elements)
-    return found.reshape(values.shape).astype(dtype)
+    insertion = jax.vmap(lambda row, each: jnp.searchsorted(row, each, side=side))(rows, elements)
+    return insertion.reshape(values.shape).astype(dtype)
 
 
 def bucketize(input: ArrayLike, boundaries: jax.Array, *, out_int32: bool = False, right: bool = False) -> jax.Array:
-    """Return in which bucket between sorted boundaries each element is.
+    """Return the index of the bucket between sorted boundaries for each element.
 
     See `torch.bucketize <https://docs.pytorch.org/docs/stable/generated/torch.bucketize.html>`_.
 

@@ -10,7 +10,7 @@ from flaxnets.ops._axes import resolve
 
 
 def split(tensor: jax.Array, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[jax.Array, ...]:
-    """Split into parts of one size, the last one smaller, or into parts of the given sizes.
+    """Split into parts of one size, with a smaller last part, or into parts of explicit sizes.
 
     Raises:
         RuntimeError: for a size that is not positive, or sizes that do not sum to the axis.
@@ -36,10 +36,10 @@ def split(tensor: jax.Array, split_size_or_sections: int | Sequence[int], dim: i
 
 
 def chunk(input: jax.Array, chunks: int, dim: int = 0) -> tuple[jax.Array, ...]:
-    """Split into at most ``chunks`` parts of equal size, the last one smaller.
+    """Split into at most ``chunks`` parts of equal size, with a smaller last part.
 
     Raises:
-        RuntimeError: for less than one part.
+        RuntimeError: for fewer than one part.
 
     See `torch.chunk <https://docs.pytorch.org/docs/stable/generated/torch.chunk.html>`_.
 

@@ -1,4 +1,4 @@
-"""Variance and its kin with torch's correction, running sums, histograms."""
+"""Variance and standard deviation with torch's correction, running sums, histograms."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from flaxnets.ops.promotion import floating
 def _variance(
     input: jax.Array, dim: Dim | bool, unbiased: bool, keepdim: bool, correction: float | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Variance and mean; torch's ``var(x, False)`` names no axis but says ``unbiased``."""
+    """Return variance and mean; in torch's ``var(x, False)`` the second argument is ``unbiased``, not an axis."""
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     axes = resolve_all(dim, input.ndim, "var")
@@ -29,7 +29,7 @@ def _variance(
 
 
 def root(squares: jax.Array) -> jax.Array:
-    """The square root, with a gradient of zero at zero, as torch defines that of norms and standard deviations.
+    """Return the square root with gradient zero at zero, as in torch's norms and standard deviations.
 
     >>> jax.grad(root)(0.0).item()
     0.0
@@ -41,14 +41,14 @@ def root(squares: jax.Array) -> jax.Array:
 def var(
     input: jax.Array, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
 ) -> jax.Array:
-    """Return the variance, of all elements or along axes.
+    """Return the variance of all elements or along axes.
 
     Args:
         input: of any shape, floating-point or complex.
-        dim: the axis or axes; None and () are all. A bool here is ``unbiased``, as in torch.
-        unbiased: whether the sum of squares is divided by ``n - 1`` instead of ``n``.
-        keepdim: whether the axes stay, with size 1.
-        correction: what ``n`` is reduced by, in place of ``unbiased``.
+        dim: the axis or axes. None and () mean all. A bool here means ``unbiased``, as in torch.
+        unbiased: whether to divide the sum of squares by ``n - 1`` instead of ``n``.
+        keepdim: whether to keep the axes, with size 1.
+        correction: number subtracted from ``n``, instead of ``unbiased``.
 
     See `torch.var <https://docs.pytorch.org/docs/stable/generated/torch.var.html>`_.
 
@@ -61,7 +61,7 @@ def var(
 def std(
     input: jax.Array, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
 ) -> jax.Array:
-    """Return the standard deviation; where it is zero, so is its gradient. The arguments are those of :func:`var`.
+    """Return the standard deviation; where it is zero, its gradient is zero. Arguments are those of :func:`var`.
 
     See `torch.std <https://docs.pytorch.org/docs/stable/generated/torch.std.html>`_.
 
@@ -74,7 +74,7 @@ def std(
 def var_mean(
     input: jax.Array, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Return variance and mean. The arguments are those of :func:`var`.
+    """Return variance and mean. Arguments are those of :func:`var`.
 
     See `torch.var_mean <https://docs.pytorch.org/docs/stable/generated/torch.var_mean.html>`_.
 
@@ -87,7 +87,7 @@ def var_mean(
 def std_mean(
     input: jax.Array, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Return standard deviation and mean. The arguments are those of :func:`var`.
+    """Return standard deviation and mean. Arguments are those of :func:`var`.
 
     See `torch.std_mean <https://docs.pytorch.org/docs/stable/generated/torch.std_mean.html>`_.
 
@@ -99,7 +99,7 @@ def std_mean(
 
 
 def cumsum(input: jax.Array, dim: int, *, dtype: DTypeLike | None = None) -> jax.Array:
-    """Return running sums along an axis; those of integers and booleans are int64 (without x64: int32).
+    """Return running sums along an axis; integers and booleans give int64 (without x64: int32).
 
     See `torch.cumsum <https://docs.pytorch.org/docs/stable/generated/torch.cumsum.html>`_.
 
@@ -111,7 +111,7 @@ def cumsum(input: jax.Array, dim: int, *, dtype: DTypeLike | None = None) -> jax
 
 
 def cumprod(input: jax.Array, dim: int, *, dtype: DTypeLike | None = None) -> jax.Array:
-    """Return running products along an axis; those of integers and booleans are int64 (without x64: int32).
+    """Return running products along an axis; integers and booleans give int64 (without x64: int32).
 
     See `torch.cumprod <https://docs.pytorch.org/docs/stable/generated/torch.cumprod.html>`_.
 
@@ -144,7 +144,7 @@ def logcumsumexp(input: jax.Array, dim: int) -> jax.Array:
 
 
 def cumulative_trapezoid(y: jax.Array, x: jax.Array | None = None, *, dx: float = 1, dim: int = -1) -> jax.Array:
-    """Return running integrals by the trapezoidal rule along an axis.
+    """Return running integrals along an axis by the trapezoidal rule.
 
     See `torch.cumulative_trapezoid
     <https://docs.pytorch.org/docs/stable/generated/torch.cumulative_trapezoid.html>`_.
@@ -159,7 +159,7 @@ def cumulative_trapezoid(y: jax.Array, x: jax.Array | None = None, *, dx: float 
 
 
 def histc(input: jax.Array, bins: int = 100, min: float = 0, max: float = 0) -> jax.Array:
-    """Count the elements in equal bins from ``min`` to ``max``; where these are equal, from the data's own range.
+    """Count the elements in equal bins from ``min`` to ``max``; if both are equal, over the range of the data.
 
     See `torch.histc <https://docs.pytorch.org/docs/stable/generated/torch.histc.html>`_.
 
@@ -170,21 +170,21 @@ def histc(input: jax.Array, bins: int = 100, min: float = 0, max: float = 0) -> 
     if min == max:
         equal = low == high
         low, high = jnp.where(equal, low - 1, low), jnp.where(equal, high + 1, high)
-    place = jnp.floor((input.reshape(-1) - low) * (bins / (high - low))).astype(int)
+    bin_indices = jnp.floor((input.reshape(-1) - low) * (bins / (high - low))).astype(int)
     inside = (input.reshape(-1) >= low) & (input.reshape(-1) <= high)
-    return jnp.zeros(bins, input.dtype).at[jnp.clip(place, 0, bins - 1)].add(inside.astype(input.dtype))
+    return jnp.zeros(bins, input.dtype).at[jnp.clip(bin_indices, 0, bins - 1)].add(inside.astype(input.dtype))
 
 
 def bincount(input: jax.Array, weights: jax.Array | None = None, minlength: int = 0) -> jax.Array:
     """Count how often each integer occurs, or sum its weights.
 
     Args:
-        input: a vector of integers that are not negative.
-        weights: what each counts, by default 1.
-        minlength: the least size of the result. Under jit, it is the size of the result: larger numbers are left out.
+        input: a vector of non-negative integers.
+        weights: weight of each element. Default: 1.
+        minlength: smallest size of the result. Under ``jax.jit`` the size of the result: larger integers are ignored.
 
     Raises:
-        RuntimeError: under jit without ``minlength``, since the size depends on the values.
+        RuntimeError: under ``jax.jit`` without ``minlength``, because the size depends on the values.
 
     See `torch.bincount <https://docs.pytorch.org/docs/stable/generated/torch.bincount.html>`_.
 
@@ -194,14 +194,14 @@ def bincount(input: jax.Array, weights: jax.Array | None = None, minlength: int 
     length = None
     if isinstance(input, Tracer):
         if minlength == 0:
-            raise RuntimeError("bincount: got minlength=0 under jit. Expected the number of bins. Fix: give minlength")
+            raise RuntimeError("bincount: got minlength=0 under jit. Expected the number of bins. Fix: pass minlength")
         length = minlength
     counts = jnp.bincount(input, weights=weights, minlength=minlength, length=length)
     return counts.astype(int) if weights is None else counts
 
 
 class Histogram(NamedTuple):
-    """Counts and edges of :func:`histogram`.
+    """Counts and bin edges from :func:`histogram`.
 
     >>> histogram(jnp.arange(4.0), 2).bin_edges.tolist()
     [0.0, 1.5, 3.0]
@@ -219,7 +219,7 @@ def histogram(
     weight: jax.Array | None = None,
     density: bool = False,
 ) -> Histogram:
-    """Count the elements in bins; returns the counts in the input's dtype, and the edges of the bins.
+    """Count the elements in bins; return the counts in the input's dtype, and the bin edges.
 
     See `torch.histogram <https://docs.pytorch.org/docs/stable/generated/torch.histogram.html>`_.
 

@@ -384,7 +384,7 @@ def test_without_x64_dtypes_are_narrower_and_nothing_warns(family):
 # Calls of flaxnets.ops that torch refuses, too: the exception and its message.
 REFUSED_ARGUMENTS: dict[str, tuple[type[Exception], str]] = {
     "ops.expand(a, 4)": (RuntimeError, r"sizes \(4,\) for shape \(3, 4\)"),
-    "ops.flatten(a, 1, 0)": (RuntimeError, r"start_dim=1 behind end_dim=0"),
+    "ops.flatten(a, 1, 0)": (RuntimeError, r"start_dim=1 after end_dim=0"),
     "ops.flatten(a, 2)": (IndexError, r"dim=2. Expected an axis from -2 to 1"),
     "ops.unflatten(a, 1, (3, -1))": (RuntimeError, r"sizes \(3, -1\). Expected a product of 4"),
     "ops.split(a, [1, 1])": (RuntimeError, r"sizes \[1, 1\]. Expected a sum of 3"),
@@ -401,7 +401,7 @@ REFUSED_ARGUMENTS: dict[str, tuple[type[Exception], str]] = {
     "ops.gather(a, 1, jnp.zeros((4, 1), int))": (RuntimeError, r"index of shape \(4, 1\)"),
     "ops.scatter(a, 1, along, b, reduce='max')": (RuntimeError, r"reduce='max'"),
     "ops.scatter_reduce(a, 1, along, b, 'max')": (RuntimeError, r"reduce='max'"),
-    "ops.var(a, (0, 0))": (RuntimeError, r"dim=\(0, 0\), which names an axis twice"),
+    "ops.var(a, (0, 0))": (RuntimeError, r"dim=\(0, 0\), which repeats an axis"),
     "ops.norm(a, 'two')": (RuntimeError, r"p='two'"),
     "ops.matrix_norm(a, 3)": (RuntimeError, r"ord=3"),
     "ops.linalg_norm(x, 2)": (RuntimeError, r"ord=2 for axes \(0, 1, 2\)"),
