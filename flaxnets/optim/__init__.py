@@ -1,4 +1,4 @@
-"""``torch.optim`` as optax transformations: torch's names, arguments, arithmetic and slots."""
+"""``torch.optim`` as optax transformations, with torch's names, arguments, arithmetic and slots."""
 
 from typing import NoReturn as _NoReturn
 

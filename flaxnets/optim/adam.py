@@ -1,4 +1,4 @@
-"""Adam and its relatives."""
+"""Adam and its variants."""
 
 import jax
 import jax.numpy as jnp
@@ -39,20 +39,20 @@ def Adam(
     decoupled_weight_decay: bool = False,
     groups: Groups | None = None,
 ) -> Optimizer:
-    """Adam.
+    """Adam optimizer.
 
     Args:
         lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
-        betas: how much of the averages of gradients and of their squares is kept.
-        eps: added to what the step is divided by.
-        amsgrad: whether to divide by the largest variance so far.
-        decoupled_weight_decay: whether the decay stays out of the gradient's averages, as in :func:`AdamW`.
-        weight_decay: the L2 penalty.
+        betas: decay rates of the running averages of the gradients and of their squares.
+        eps: added to the denominator of the step.
+        amsgrad: whether to divide by the largest second moment so far.
+        decoupled_weight_decay: whether to keep the weight decay out of the gradient's averages, as in :func:`AdamW`.
+        weight_decay: L2 penalty.
         maximize, groups: as in :func:`SGD`.
 
     Raises:
-        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
-        ValueError: for a setting that torch rejects, or that a group cannot have.
+        TypeError: for a non-numeric setting, and for parameters as the first argument; pass these to ``init``.
+        ValueError: for a setting that torch rejects, or an unknown setting of a group.
 
     See arXiv:1412.6980 and `torch.optim.Adam
     <https://docs.pytorch.org/docs/stable/generated/torch.optim.Adam.html>`_.
@@ -85,19 +85,19 @@ def AdamW(
     maximize: bool = False,
     groups: Groups | None = None,
 ) -> Optimizer:
-    """Adam whose weight decay stays out of the gradient's averages.
+    """AdamW optimizer: Adam with weight decay decoupled from the gradient's averages.
 
     Args:
         lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
-        betas: how much of the averages of gradients and of their squares is kept.
-        eps: added to what the step is divided by.
-        amsgrad: whether to divide by the largest variance so far.
-        weight_decay: what every step takes off the parameters, times ``lr``.
+        betas: decay rates of the running averages of the gradients and of their squares.
+        eps: added to the denominator of the step.
+        amsgrad: whether to divide by the largest second moment so far.
+        weight_decay: fraction of the parameters that each step subtracts, times ``lr``.
         maximize, groups: as in :func:`SGD`.
 
     Raises:
-        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
-        ValueError: for a setting that torch rejects, or that a group cannot have.
+        TypeError: for a non-numeric setting, and for parameters as the first argument; pass these to ``init``.
+        ValueError: for a setting that torch rejects, or an unknown setting of a group.
 
     See arXiv:1711.05101 and `torch.optim.AdamW
     <https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html>`_.
@@ -129,18 +129,18 @@ def Adamax(
     maximize: bool = False,
     groups: Groups | None = None,
 ) -> Optimizer:
-    """Adamax: Adam with the largest gradient so far for the variance.
+    """Adamax optimizer: Adam with a running maximum of the gradients instead of their second moment.
 
     Args:
         lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
-        betas: how much of the averages of gradients and of their squares is kept.
-        eps: added to the gradient's size.
-        weight_decay: the L2 penalty.
+        betas: decay rates of the running average of the gradients and of their running maximum.
+        eps: added to the magnitude of the gradient.
+        weight_decay: L2 penalty.
         maximize, groups: as in :func:`SGD`.
 
     Raises:
-        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
-        ValueError: for a setting that torch rejects, or that a group cannot have.
+        TypeError: for a non-numeric setting, and for parameters as the first argument; pass these to ``init``.
+        ValueError: for a setting that torch rejects, or an unknown setting of a group.
 
     See arXiv:1412.6980 and `torch.optim.Adamax
     <https://docs.pytorch.org/docs/stable/generated/torch.optim.Adamax.html>`_.
@@ -166,20 +166,20 @@ def NAdam(
     maximize: bool = False,
     groups: Groups | None = None,
 ) -> Optimizer:
-    """NAdam: Adam with Nesterov's momentum.
+    """NAdam optimizer: Adam with Nesterov momentum.
 
     Args:
         lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
-        betas: how much of the averages of gradients and of their squares is kept.
-        eps: added to what the step is divided by.
-        momentum_decay: how fast the momentum grows to ``betas[0]``.
+        betas: decay rates of the running averages of the gradients and of their squares.
+        eps: added to the denominator of the step.
+        momentum_decay: rate at which the momentum approaches ``betas[0]``.
         decoupled_weight_decay: as in :func:`Adam`.
-        weight_decay: the L2 penalty.
+        weight_decay: L2 penalty.
         maximize, groups: as in :func:`SGD`.
 
     Raises:
-        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
-        ValueError: for a setting that torch rejects, or that a group cannot have.
+        TypeError: for a non-numeric setting, and for parameters as the first argument; pass these to ``init``.
+        ValueError: for a setting that torch rejects, or an unknown setting of a group.
 
     See https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ and `torch.optim.NAdam
     <https://docs.pytorch.org/docs/stable/generated/torch.optim.NAdam.html>`_.
@@ -212,19 +212,19 @@ def RAdam(
     maximize: bool = False,
     groups: Groups | None = None,
 ) -> Optimizer:
-    """RAdam: Adam that waits until its variance can be trusted.
+    """RAdam optimizer: rectified Adam, with plain momentum until the second moment is reliable.
 
     Args:
         lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
-        betas: how much of the averages of gradients and of their squares is kept.
-        eps: added to what the step is divided by.
+        betas: decay rates of the running averages of the gradients and of their squares.
+        eps: added to the denominator of the step.
         decoupled_weight_decay: as in :func:`Adam`.
-        weight_decay: the L2 penalty.
+        weight_decay: L2 penalty.
         maximize, groups: as in :func:`SGD`.
 
     Raises:
-        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
-        ValueError: for a setting that torch rejects, or that a group cannot have.
+        TypeError: for a non-numeric setting, and for parameters as the first argument; pass these to ``init``.
+        ValueError: for a setting that torch rejects, or an unknown setting of a group.
 
     See arXiv:1908.03265 and `torch.optim.RAdam
     <https://docs.pytorch.org/docs/stable/generated/torch.optim.RAdam.html>`_.

@@ -1,4 +1,4 @@
-"""Optimizers that divide by the size of the gradients so far."""
+"""Optimizers that divide by the magnitude of past gradients: Adagrad, RMSprop, Adadelta."""
 
 import jax
 import jax.numpy as jnp
@@ -39,19 +39,19 @@ def Adagrad(
     maximize: bool = False,
     groups: Groups | None = None,
 ) -> Optimizer:
-    """Adagrad.
+    """Adagrad optimizer.
 
     Args:
         lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
         lr_decay: the learning rate is divided by ``1 + steps * lr_decay``.
-        initial_accumulator_value: what the sum of squares begins at.
-        eps: added to what the step is divided by.
-        weight_decay: the L2 penalty.
+        initial_accumulator_value: initial value of the sum of squares.
+        eps: added to the denominator of the step.
+        weight_decay: L2 penalty.
         maximize, groups: as in :func:`SGD`.
 
     Raises:
-        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
-        ValueError: for a setting that torch rejects, or that a group cannot have.
+        TypeError: for a non-numeric setting, and for parameters as the first argument; pass these to ``init``.
+        ValueError: for a setting that torch rejects, or an unknown setting of a group.
 
     See https://jmlr.org/papers/v12/duchi11a.html and `torch.optim.Adagrad
     <https://docs.pytorch.org/docs/stable/generated/torch.optim.Adagrad.html>`_.
@@ -84,20 +84,20 @@ def RMSprop(
     maximize: bool = False,
     groups: Groups | None = None,
 ) -> Optimizer:
-    """RMSprop.
+    """RMSprop optimizer.
 
     Args:
         lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
-        alpha: how much of the average of squares is kept.
-        eps: added to what the step is divided by.
-        momentum: how much of the last step is kept.
-        centered: whether to take the squared mean gradient off the squares.
-        weight_decay: the L2 penalty.
+        alpha: decay rate of the running average of squares.
+        eps: added to the denominator of the step.
+        momentum: decay rate of the momentum.
+        centered: whether to subtract the squared mean gradient from the average of squares.
+        weight_decay: L2 penalty.
         maximize, groups: as in :func:`SGD`.
 
     Raises:
-        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
-        ValueError: for a setting that torch rejects, or that a group cannot have.
+        TypeError: for a non-numeric setting, and for parameters as the first argument; pass these to ``init``.
+        ValueError: for a setting that torch rejects, or an unknown setting of a group.
 
     See https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf and `torch.optim.RMSprop
     <https://docs.pytorch.org/docs/stable/generated/torch.optim.RMSprop.html>`_.
@@ -129,18 +129,18 @@ def Adadelta(
     maximize: bool = False,
     groups: Groups | None = None,
 ) -> Optimizer:
-    """Adadelta.
+    """Adadelta optimizer.
 
     Args:
         lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
-        rho: how much of the averages of squares is kept.
-        eps: added to both averages, inside the roots.
-        weight_decay: the L2 penalty.
+        rho: decay rate of the running averages of squares.
+        eps: added to both averages, inside the square roots.
+        weight_decay: L2 penalty.
         maximize, groups: as in :func:`SGD`.
 
     Raises:
-        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
-        ValueError: for a setting that torch rejects, or that a group cannot have.
+        TypeError: for a non-numeric setting, and for parameters as the first argument; pass these to ``init``.
+        ValueError: for a setting that torch rejects, or an unknown setting of a group.
 
     See arXiv:1212.5701 and `torch.optim.Adadelta
     <https://docs.pytorch.org/docs/stable/generated/torch.optim.Adadelta.html>`_.

@@ -1,4 +1,4 @@
-"""Check of what optimizers and schedules are called with."""
+"""Checks of the arguments of optimizers and schedules."""
 
 import functools
 import math
@@ -16,19 +16,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def learning_rate_first(function: F) -> F:
-    """Refuse parameters as the first argument of an optimizer, where torch has them, and says what to write."""
+    """Refuse parameters as the first argument, as in torch, with an error that contains the corrected call."""
 
     @functools.wraps(function)
     def checked(*args: Any, **options: Any) -> Any:
         positional = bool(args) and holds_parameters(args[0])
         if positional or "params" in options:
             parameters = args[0] if positional else options["params"]
-            kept = {name: value for name, value in options.items() if name not in ("params", *_TORCHS_ARGUMENTS)}
-            call = f"optim.{function.__name__}({written(args[positional:], kept)})"
+            settings = {name: value for name, value in options.items() if name not in ("params", *_TORCHS_ARGUMENTS)}
+            call = f"optim.{function.__name__}({written(args[positional:], settings)})"
             several = isinstance(parameters, Sequence) and any(isinstance(each, Mapping) for each in parameters)
             raise TypeError(
                 f"{function.__name__}: an optimizer has no parameters, got {type(parameters).__name__}. Expected the "
-                f"learning rate first; the parameters go to init. Fix: optimizer = {call}; opt_state = "
+                f"learning rate first; init gets the parameters. Fix: optimizer = {call}; opt_state = "
                 "optimizer.init(nnx.state(model, nnx.Param))"
                 + (". Settings of some parameters: groups={'*bias': {'weight_decay': 0.0}}" if several else "")
             )
@@ -37,25 +37,25 @@ def learning_rate_first(function: F) -> F:
     return cast(F, checked)
 
 
-# Torch's arguments that say how an optimizer computes, which is the compiler's business here.
+# Arguments of torch that select an implementation, which is the compiler's choice here.
 _TORCHS_ARGUMENTS = ("foreach", "fused", "capturable", "differentiable")
 
 
 def holds_parameters(value: Any) -> bool:
-    """Return whether this is a model, a parameter, or some of them."""
+    """Return whether the value is a model, a parameter, or a collection of these."""
     if isinstance(value, (nnx.Module, nnx.Variable)) or hasattr(value, "parameters"):
         return True
-    if getattr(value, "__name__", None) in ("parameters", "named_parameters"):  # methods that were not called
+    if getattr(value, "__name__", None) in ("parameters", "named_parameters"):  # bound methods, passed without a call
         return True
     return isinstance(value, Iterable) and not isinstance(value, str) and not hasattr(value, "shape")
 
 
 def written(args: Iterable[Any], options: Mapping[str, Any]) -> str:
-    """Return the arguments of a call as they are typed."""
+    """Return the source text of a call's arguments."""
     return ", ".join([*map(repr, args), *(f"{name}={value!r}" for name, value in options.items())])
 
 
-# Smallest and largest value of each setting; the largest itself is allowed only where it is infinite.
+# Smallest and largest value of each setting. The largest value itself is only allowed if infinite.
 _RANGES = {
     "lr": (0, jnp.inf), "momentum": (0, jnp.inf), "weight_decay": (0, jnp.inf), "eps": (0, jnp.inf),
     "betas": (0, 1), "rho": (0, 1), "alpha": (0, jnp.inf), "lr_decay": (0, jnp.inf), "momentum_decay": (0, jnp.inf),
@@ -67,7 +67,7 @@ _FLAGS = ("nesterov", "maximize", "amsgrad", "centered", "decoupled_weight_decay
 
 
 def check_settings(where: str, settings: Settings) -> dict[str, Any]:
-    """The settings as numbers, or pairs of them."""
+    """Return the settings as numbers, or pairs of numbers."""
     checked = {name: value if name in _FLAGS else _setting(where, name, value) for name, value in settings.items()}
     for name, value in checked.items():
         low, high = _RANGES.get(name, (-jnp.inf, jnp.inf))
@@ -77,9 +77,9 @@ def check_settings(where: str, settings: Settings) -> dict[str, Any]:
             if not (low <= number < high or number == high == jnp.inf):
                 raise ValueError(f"{where}: {name} must be at least {low} and below {high}, got {value}")
     if checked.get("nesterov") and (not checked["momentum"] or checked["dampening"]):
-        raise ValueError(f"{where}: nesterov needs a momentum and zero dampening, got {checked}")
+        raise ValueError(f"{where}: nesterov requires a momentum and zero dampening, got {checked}")
     if "etas" in checked and not 0 < checked["etas"][0] < 1 < checked["etas"][1]:
-        raise ValueError(f"{where}: etas must lie below and above 1, got {checked['etas']}")
+        raise ValueError(f"{where}: etas must be below and above 1, got {checked['etas']}")
     return checked
 
 
@@ -94,11 +94,11 @@ def _setting(where: str, name: str, value: Any) -> Any:
 
 
 def as_number(where: str, name: str, value: Any) -> Any:
-    """Return a number unchanged, or that of an array or tensor of one element.
+    """Return a number unchanged, or the number in an array or tensor of one element.
 
     Raises:
-        TypeError: for what is no number.
-        ValueError: for an array of several.
+        TypeError: for a non-numeric value.
+        ValueError: for an array of several elements.
     """
     if isinstance(value, numbers.Real):
         return value

@@ -1,4 +1,4 @@
-"""Frozen parameters in trees: :class:`optax.MaskedNode` takes the place of what an optimizer must not see."""
+"""Frozen parameters in trees: :class:`optax.MaskedNode` replaces the arrays that an optimizer must not change."""
 
 from typing import Any
 
@@ -10,17 +10,17 @@ from flaxnets.state import is_frozen
 
 
 def is_masked(node: Any) -> bool:
-    """Return whether this is what optax puts in place of an array that is left out."""
+    """Return whether the node is optax's placeholder of an omitted array."""
     return isinstance(node, optax.MaskedNode)
 
 
 def is_node(node: Any) -> bool:
-    """Return whether this is a variable, or a place that is left out: what a tree of parameters is made of."""
+    """Return whether the node is a variable or a placeholder: the leaves of a tree of parameters."""
     return isinstance(node, nnx.Variable) or is_masked(node)
 
 
 def array_of(node: Any) -> Any:
-    """Return the array of a variable, or the array that this is; None where it is left out.
+    """Return the array of a variable, or the array itself; None for a placeholder.
 
     >>> array_of(optax.MaskedNode()), int(array_of(nnx.Param(3)))
     (None, 3)
@@ -30,7 +30,7 @@ def array_of(node: Any) -> Any:
 
 
 def with_array(node: Any, array: Any) -> Any:
-    """Return such a variable, or place, with this array.
+    """Return a copy of the variable, or of the placeholder, with this array.
 
     >>> with_array(nnx.Param(3), 4).get_value()
     4
@@ -39,7 +39,7 @@ def with_array(node: Any, array: Any) -> Any:
 
 
 def mask(tree: Any) -> Any:
-    """Return a tree of variables without the arrays of the frozen ones.
+    """Return a tree of variables, with placeholders for the arrays of frozen variables.
 
     >>> from flaxnets import nn
     >>> frozen = nn.Parameter(jax.numpy.ones(2), requires_grad=False)
@@ -52,7 +52,7 @@ def mask(tree: Any) -> Any:
 
 
 def unmask(masked: Any, tree: Any) -> Any:
-    """Return a tree with the arrays of another one where they were left out.
+    """Return a tree with its placeholders replaced by the arrays of another tree.
 
     >>> unmask({"bias": 3, "weight": optax.MaskedNode()}, {"bias": 1, "weight": 2})
     {'bias': 3, 'weight': 2}

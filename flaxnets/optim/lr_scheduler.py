@@ -1,8 +1,8 @@
-"""The learning-rate schedules of ``torch.optim.lr_scheduler``, as functions of the number of steps taken.
+"""Learning-rate schedules of ``torch.optim.lr_scheduler`` as functions of the step count.
 
-In torch they change an optimizer; here they take the learning rate instead of it, and are given to an optimizer as its
-``lr``. What is no number where one is expected is a TypeError. A step is whatever the optimizer counts: multiply by the
-steps of an epoch to think in epochs.
+In torch, schedulers change an optimizer. Here a schedule gets the learning rate instead of the optimizer, and the
+schedule is passed to an optimizer as its ``lr``. Non-numeric arguments raise TypeError. A step is whatever the
+optimizer counts; multiply by the number of steps per epoch to schedule by epochs.
 """
 
 import dataclasses
@@ -24,28 +24,28 @@ from flaxnets.optim.transformation import Optimizer
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-_STATE = "it is a function of the step count, which the optimizer keeps. Fix: save opt_state"
+_STATE = "a schedule is a function of the step count, which the optimizer stores. Fix: save opt_state"
 
-# What torch's schedulers have, and what there is to write instead.
+# Attributes of torch's schedulers, with their replacements.
 _TORCHS_ATTRIBUTES = {
-    "step": "the optimizer counts the steps. Fix: leave the line out, and give the schedule to the optimizer, such as "
+    "step": "the optimizer counts the steps. Fix: remove the line, and pass the schedule to the optimizer, for example "
     "optim.SGD(schedule)",
-    "get_last_lr": "it is a function of the step count. Fix: schedule(step)",
-    "get_lr": "it is a function of the step count. Fix: schedule(step)",
+    "get_last_lr": "a schedule is a function of the step count. Fix: schedule(step)",
+    "get_lr": "a schedule is a function of the step count. Fix: schedule(step)",
     "last_epoch": "the optimizer counts the steps. Fix: opt_state.step",
-    "optimizer": "an optimizer has a schedule, and no schedule an optimizer. Fix: optim.SGD(schedule)",
-    "base_lrs": "it is a function of the step count. Fix: schedule(0)",
+    "optimizer": "a schedule has no optimizer; an optimizer has a schedule. Fix: optim.SGD(schedule)",
+    "base_lrs": "a schedule is a function of the step count. Fix: schedule(0)",
     "state_dict": _STATE,
     "load_state_dict": _STATE,
 }
 
 
 class Schedule:
-    """A learning rate as a function of the number of steps taken.
+    """Learning rate as a function of the number of steps.
 
     Args:
-        name: of the class in ``torch.optim.lr_scheduler``.
-        function: from the number of steps to the learning rate.
+        name: name of the class in ``torch.optim.lr_scheduler``.
+        function: function from the number of steps to the learning rate.
 
     >>> float(Schedule("Constant", lambda count: 0.1)(3))
     0.1
@@ -60,13 +60,13 @@ class Schedule:
 
     def __getattr__(self, name: str) -> Any:
         if name in _TORCHS_ATTRIBUTES:
-            kind = vars(self).get("name", type(self).__name__)
-            raise AttributeError(f"{kind} has no {name}: {_TORCHS_ATTRIBUTES[name]}", name=name, obj=self)
+            owner = vars(self).get("name", type(self).__name__)
+            raise AttributeError(f"{owner} has no {name}: {_TORCHS_ATTRIBUTES[name]}", name=name, obj=self)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
 
 def _checked(function: F) -> F:
-    """Refuse an optimizer as the first argument, where torch has it, and what is no number where one is expected."""
+    """Refuse an optimizer as the first argument, as in torch, and non-numeric arguments."""
     name, signature = function.__qualname__.split(".")[0], inspect.signature(function)
 
     @functools.wraps(function)
@@ -97,16 +97,16 @@ def _refuse_optimizer(name: str, signature: inspect.Signature, args: tuple, opti
     ours = isinstance(optimizer, Optimizer)
     lr = optimizer.settings["lr"] if ours and not callable(optimizer.settings["lr"]) else 0.1
     rest = [*([lr] if "lr" in signature.parameters else []), *(each for each in args if each is not optimizer)]
-    kept = {key: value for key, value in options.items() if key != "optimizer"}
+    keywords = {key: value for key, value in options.items() if key != "optimizer"}
     raise TypeError(
         f"{name}: a schedule has no optimizer, got {type(optimizer).__name__}. Expected the learning rate first. Fix: "
-        f"schedule = lr_scheduler.{name}({written(rest, kept)}); optimizer = "
+        f"schedule = lr_scheduler.{name}({written(rest, keywords)}); optimizer = "
         f"optim.{optimizer.name if ours else 'SGD'}(schedule)"
     )
 
 
 def _schedule(function: F) -> F:
-    """The schedule that a function returns, with its arguments checked."""
+    """Wrap a function to check its arguments and return a :class:`Schedule`."""
     checked = _checked(function)
 
     @functools.wraps(function)
@@ -128,13 +128,13 @@ def StepLR(lr: float, step_size: int, gamma: float = 0.1) -> optax.Schedule:
 
 @_schedule
 def MultiStepLR(lr: float, milestones: Iterable[int], gamma: float = 0.1) -> optax.Schedule:
-    """Multiply the learning rate by ``gamma`` at every milestone; a milestone given twice counts twice.
+    """Multiply the learning rate by ``gamma`` at every milestone; a repeated milestone counts repeatedly.
 
     >>> [round(float(MultiStepLR(1.0, milestones=[1, 3])(t)), 3) for t in range(5)]
     [1.0, 0.1, 0.1, 0.01, 0.01]
     """
-    given = np.sort(np.asarray(milestones, np.int64))
-    return lambda count: lr * jnp.power(gamma, jnp.searchsorted(given, count, side="right"))
+    sorted_milestones = np.sort(np.asarray(milestones, np.int64))
+    return lambda count: lr * jnp.power(gamma, jnp.searchsorted(sorted_milestones, count, side="right"))
 
 
 @_schedule
@@ -149,7 +149,7 @@ def ExponentialLR(lr: float, gamma: float) -> optax.Schedule:
 
 @_schedule
 def CosineAnnealingLR(lr: float, T_max: int, eta_min: float = 0.0) -> optax.Schedule:
-    """Fall from ``lr`` to ``eta_min`` in ``T_max`` steps along a cosine, and rises again after them.
+    """Anneal from ``lr`` to ``eta_min`` in ``T_max`` steps along a cosine, and back up afterwards.
 
     See "SGDR" (arXiv:1608.03983).
 
@@ -161,7 +161,7 @@ def CosineAnnealingLR(lr: float, T_max: int, eta_min: float = 0.0) -> optax.Sche
 
 @_schedule
 def CosineAnnealingWarmRestarts(lr: float, T_0: int, T_mult: int = 1, eta_min: float = 0.0) -> optax.Schedule:
-    """Fall from ``lr`` to ``eta_min`` along a cosine and starts again, each cycle ``T_mult`` times as long.
+    """Anneal from ``lr`` to ``eta_min`` along a cosine and restart; each cycle is ``T_mult`` times as long.
 
     Raises:
         ValueError: if ``T_0`` or ``T_mult`` is not a positive int.
@@ -191,7 +191,7 @@ def CosineAnnealingWarmRestarts(lr: float, T_0: int, T_mult: int = 1, eta_min: f
 
 @_schedule
 def LinearLR(lr: float, start_factor: float = 1.0 / 3, end_factor: float = 1.0, total_iters: int = 5) -> optax.Schedule:
-    """Go from ``lr * start_factor`` to ``lr * end_factor`` in ``total_iters`` steps, in equal parts.
+    """Change linearly from ``lr * start_factor`` to ``lr * end_factor`` in ``total_iters`` steps.
 
     Raises:
         ValueError: for factors that torch rejects.
@@ -208,7 +208,7 @@ def LinearLR(lr: float, start_factor: float = 1.0 / 3, end_factor: float = 1.0, 
 
 @_schedule
 def PolynomialLR(lr: float, total_iters: int = 5, power: float = 1.0) -> optax.Schedule:
-    """Fall to 0 in ``total_iters`` steps, as a power of the steps left.
+    """Decay to 0 in ``total_iters`` steps, as a power of the remaining steps.
 
     >>> [float(PolynomialLR(1.0, total_iters=2, power=2.0)(t)) for t in range(4)]
     [1.0, 0.25, 0.0, 0.0]
@@ -218,7 +218,7 @@ def PolynomialLR(lr: float, total_iters: int = 5, power: float = 1.0) -> optax.S
 
 @_schedule
 def LambdaLR(lr: float, lr_lambda: Callable[[jax.Array], ArrayLike]) -> optax.Schedule:
-    """Multiply the learning rate by a function of the number of steps; it is traced, so it computes with JAX.
+    """Multiply the learning rate by a function of the step count; JAX traces the function.
 
     >>> float(LambdaLR(1.0, lambda t: 1 / (1 + t))(3))
     0.25
@@ -230,10 +230,10 @@ def LambdaLR(lr: float, lr_lambda: Callable[[jax.Array], ArrayLike]) -> optax.Sc
 
 @_schedule
 def SequentialLR(schedulers: Sequence[optax.Schedule], milestones: Iterable[int]) -> optax.Schedule:
-    """Take one schedule after the other, each from its own beginning at its milestone.
+    """Run schedules in sequence; each schedule starts at its milestone with step 0.
 
     Raises:
-        ValueError: unless there is one milestone fewer than there are schedules.
+        ValueError: unless there is one milestone less than schedules.
 
     >>> warm = SequentialLR([LinearLR(1.0, 0.5, total_iters=2), ExponentialLR(1.0, 0.5)], milestones=[2])
     >>> [round(float(warm(t)), 3) for t in range(5)]
@@ -245,33 +245,33 @@ def SequentialLR(schedulers: Sequence[optax.Schedule], milestones: Iterable[int]
             raise TypeError(f"SequentialLR: schedulers must be schedules, got {schedule!r}")
     if len(milestones) != len(schedulers) - 1:
         raise ValueError(
-            f"SequentialLR: {len(schedulers)} schedules need {len(schedulers) - 1} milestones, got {milestones}"
+            f"SequentialLR: {len(schedulers)} schedules require {len(schedulers) - 1} milestones, got {milestones}"
         )
     return optax.join_schedules(schedulers, milestones)
 
 
 @dataclasses.dataclass(frozen=True, init=False)
 class OneCycleLR(Schedule):
-    """Rise from ``max_lr / div_factor`` to ``max_lr`` and falls far below; the momentum does the opposite.
+    """One-cycle policy: rise from ``max_lr / div_factor`` to ``max_lr``, then fall; the momentum does the opposite.
 
-    An optimizer that gets this as its ``lr`` takes its momentum, or its first beta, from :meth:`momentum`.
+    An optimizer with this schedule as its ``lr`` reads its momentum, or its first beta, from :meth:`momentum`.
 
     Args:
         max_lr: the largest learning rate.
-        total_steps: the length of the cycle; or it is ``epochs * steps_per_epoch``.
-        epochs: of the cycle.
-        steps_per_epoch: of the cycle.
-        pct_start: the fraction of the cycle in which the learning rate rises.
+        total_steps: length of the cycle. Default: ``epochs * steps_per_epoch``.
+        epochs: number of epochs of the cycle.
+        steps_per_epoch: number of steps per epoch.
+        pct_start: fraction of the cycle in which the learning rate rises.
         anneal_strategy: ``"cos"`` or ``"linear"``.
-        cycle_momentum: whether the momentum moves too.
+        cycle_momentum: whether the momentum changes as well.
         base_momentum: the smallest momentum.
-        max_momentum: the largest.
+        max_momentum: the largest momentum.
         div_factor: ``max_lr`` divided by the first learning rate.
         final_div_factor: the first learning rate divided by the last.
-        three_phase: whether it falls as it rose before it goes below.
+        three_phase: whether to return to the first learning rate before the final decay.
 
     Raises:
-        ValueError: for a cycle of no length, or arguments that torch rejects.
+        ValueError: for an empty cycle, or arguments that torch rejects.
 
     See "Super-convergence" (arXiv:1708.07120).
 
@@ -294,7 +294,10 @@ class OneCycleLR(Schedule):
     ):  # fmt: skip
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
-                raise ValueError("OneCycleLR: give total_steps, or both epochs and steps_per_epoch")
+                raise ValueError(
+                    "OneCycleLR: expected total_steps, or both epochs and steps_per_epoch, got "
+                    f"{total_steps=}, {epochs=} and {steps_per_epoch=}"
+                )
             total_steps = epochs * steps_per_epoch
         if total_steps <= 0:
             raise ValueError(f"OneCycleLR: the cycle must have at least one step, got {total_steps}")
@@ -317,7 +320,7 @@ class OneCycleLR(Schedule):
 
     @property
     def momentum(self) -> optax.Schedule | None:
-        """The momentum as a schedule; None if it does not move."""
+        """The momentum as a schedule; None if the momentum is constant."""
         momenta = self.momenta
         return None if momenta is None else lambda count: self._at(count, momenta)
 

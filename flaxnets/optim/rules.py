@@ -1,7 +1,7 @@
-"""What each optimizer does to one parameter, in torch's arithmetic and with torch's names for what it keeps.
+"""Update rules of the optimizers for one parameter, in torch's arithmetic and with torch's slot names.
 
-A rule gets the gradient ``g``, the parameter ``p``, the slots kept for it, ``t``, the number of this step counted
-from 1, and the settings ``h``; it returns what is added to the parameter, and the slots after the step.
+A rule gets the gradient ``g``, the parameter ``p``, its slots, the number ``t`` of this step (counted from 1) and the
+settings ``h``. It returns the number to add to the parameter, and the slots after the step.
 """
 
 import math
@@ -17,17 +17,17 @@ Result = tuple[jax.Array, Slots]
 
 
 def zeros_like(p: jax.Array, *names: str) -> Slots:
-    """Slots of these names that begin at zero."""
+    """Return slots of these names, filled with zeros."""
     return {name: jnp.zeros_like(p) for name in names}
 
 
 def is_used(setting: Any) -> bool:
-    """Whether a setting is anything but a plain zero; what a schedule makes of it is."""
+    """Return whether a setting is anything but a plain zero; the value of a schedule counts as used."""
     return isinstance(setting, jax.Array) or bool(setting)
 
 
 def _decayed(g: jax.Array, p: jax.Array, h: Settings) -> jax.Array:
-    """L2 penalty: the weight decay that goes through the optimizer."""
+    """Add the L2 penalty to the gradient."""
     return g + h["weight_decay"] * p if is_used(h["weight_decay"]) else g
 
 
@@ -36,21 +36,21 @@ def _lerp(old: jax.Array, new: jax.Array, weight: Any) -> jax.Array:
 
 
 def _correction(beta: Any, t: jax.Array) -> jax.Array:
-    """``1 - beta**t``, to the last digit also where ``beta`` is nearly 1 and the precision single."""
+    """Return ``1 - beta**t``, accurate to the last digit even for ``beta`` near 1 in single precision."""
     if isinstance(beta, (int, float)):
         return -jnp.expm1(t * math.log(beta)) if beta else jnp.ones_like(t)
     return -jnp.expm1(t * jnp.log(beta))
 
 
 def _decay(g: jax.Array, p: jax.Array, h: Settings) -> tuple[jax.Array, Any]:
-    """The gradient, and what the parameter moves by itself: weight decay is in either the one or the other."""
+    """Return the gradient and the decoupled decay of the parameter; weight decay is in one of them."""
     if h.get("decoupled_weight_decay"):
         return g, -h["lr"] * h["weight_decay"] * p
     return _decayed(g, p, h), 0
 
 
 def sgd(g: jax.Array, p: jax.Array, slots: Slots, t: jax.Array, h: Settings) -> Result:
-    """Stochastic gradient descent; the first momentum is the first gradient, not dampened."""
+    """Stochastic gradient descent; the first momentum is the first gradient, without dampening."""
     g, momentum = _decayed(g, p, h), h["momentum"]
     if "momentum_buffer" not in slots:
         return -h["lr"] * g, slots
@@ -79,7 +79,7 @@ def adagrad(g: jax.Array, p: jax.Array, slots: Slots, t: jax.Array, h: Settings)
 
 
 def rmsprop(g: jax.Array, p: jax.Array, slots: Slots, t: jax.Array, h: Settings) -> Result:
-    """RMSprop, centered or not, with or without momentum."""
+    """RMSprop, optionally centered and with momentum."""
     g, alpha = _decayed(g, p, h), h["alpha"]
     square = alpha * slots["square_avg"] + (1 - alpha) * g * g
     new, variance = {"square_avg": square}, square
@@ -124,7 +124,7 @@ def nadam(g: jax.Array, p: jax.Array, slots: Slots, t: jax.Array, h: Settings) -
 
 
 def radam(g: jax.Array, p: jax.Array, slots: Slots, t: jax.Array, h: Settings) -> Result:
-    """RAdam: plain momentum until the variance is known well enough."""
+    """RAdam: plain momentum until the second moment is reliable."""
     beta1, beta2 = h["betas"]
     g, shrunk = _decay(g, p, h)
     mean = _lerp(slots["exp_avg"], g, 1 - beta1)
@@ -132,7 +132,7 @@ def radam(g: jax.Array, p: jax.Array, slots: Slots, t: jax.Array, h: Settings) -
     correction = _correction(beta2, t)
     longest = 2 / (1 - beta2) - 1
     length = longest - 2 * t * (1 - correction) / correction
-    safe = jnp.maximum(length, 5.0)  # keeps the branch that is not taken finite
+    safe = jnp.maximum(length, 5.0)  # keeps the unused branch finite
     rectified = jnp.sqrt((safe - 4) * (safe - 2) * longest / ((longest - 4) * (longest - 2) * safe))
     adaptive = rectified * jnp.sqrt(correction) / (jnp.sqrt(square) + h["eps"])
     step = jnp.where(length > 5.0, adaptive, jnp.ones_like(adaptive))
@@ -140,7 +140,7 @@ def radam(g: jax.Array, p: jax.Array, slots: Slots, t: jax.Array, h: Settings) -
 
 
 def asgd(g: jax.Array, p: jax.Array, slots: Slots, t: jax.Array, h: Settings) -> Result:
-    """Averaged stochastic gradient descent; ``ax`` is the average, and the parameter goes its own way."""
+    """Averaged stochastic gradient descent; ``ax`` is the average, which does not affect the parameter."""
     g, lambd, lr = _decayed(g, p, h), h["lambd"], h["lr"]
     eta = slots["eta"]
     update = -lambd * eta * p - eta * g
@@ -150,7 +150,7 @@ def asgd(g: jax.Array, p: jax.Array, slots: Slots, t: jax.Array, h: Settings) ->
 
 
 def rprop(g: jax.Array, p: jax.Array, slots: Slots, t: jax.Array, h: Settings) -> Result:
-    """Resilient backpropagation: only signs count, and a changed sign skips a step."""
+    """Resilient backpropagation: uses only the signs of the gradient; a changed sign skips a step."""
     (shrink, grow), (smallest, largest) = h["etas"], h["step_sizes"]
     agreement = g * slots["prev"]
     factor = jnp.where(agreement > 0, grow, jnp.where(agreement < 0, shrink, 1.0)).astype(p.dtype)

@@ -1,4 +1,4 @@
-"""Optimizers that follow the gradient itself: SGD, its average, and Rprop."""
+"""SGD, averaged SGD and Rprop optimizers."""
 
 import jax
 import jax.numpy as jnp
@@ -34,22 +34,22 @@ def SGD(
     maximize: bool = False,
     groups: Groups | None = None,
 ) -> Optimizer:
-    """Stochastic gradient descent, with momentum if that is not 0.
+    """Stochastic gradient descent, optionally with momentum.
 
     Args:
         lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
-        momentum: how much of the last step's direction is kept.
-        dampening: how much of the gradient is kept out of the momentum; not in the first step.
-        nesterov: whether to look ahead along the momentum.
-        weight_decay: the L2 penalty.
-        maximize: whether to go up instead of down.
-        groups: settings for the parameters whose names match a shell-style pattern, or a function, such as
-            ``{"*.bias": {"weight_decay": 0}}``. The first group that matches a parameter counts, others do not. A
-            group that matches no parameter is an error at ``init``.
+        momentum: decay rate of the momentum.
+        dampening: fraction of the gradient that is kept out of the momentum, except in the first step.
+        nesterov: whether to use Nesterov momentum.
+        weight_decay: L2 penalty.
+        maximize: whether to maximize the objective instead of minimizing.
+        groups: settings for parameters whose names match a shell-style pattern or a function, for example
+            ``{"*.bias": {"weight_decay": 0}}``. Only the first matching group applies to a parameter. ``init`` raises
+            for a group without parameters.
 
     Raises:
-        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
-        ValueError: for a setting that torch rejects, or that a group cannot have.
+        TypeError: for a non-numeric setting, and for parameters as the first argument; pass these to ``init``.
+        ValueError: for a setting that torch rejects, or an unknown setting of a group.
 
     See https://proceedings.mlr.press/v28/sutskever13.html and `torch.optim.SGD
     <https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html>`_.
@@ -85,15 +85,15 @@ def ASGD(
 
     Args:
         lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
-        lambd: the decay of weights and of the learning rate.
-        alpha: the power of the learning rate's decay.
-        t0: the step at which averaging begins.
-        weight_decay: the L2 penalty.
+        lambd: decay of the weights and of the learning rate.
+        alpha: exponent of the learning rate's decay.
+        t0: the step at which averaging starts.
+        weight_decay: L2 penalty.
         maximize, groups: as in :func:`SGD`.
 
     Raises:
-        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
-        ValueError: for a setting that torch rejects, or that a group cannot have.
+        TypeError: for a non-numeric setting, and for parameters as the first argument; pass these to ``init``.
+        ValueError: for a setting that torch rejects, or an unknown setting of a group.
 
     See https://doi.org/10.1137/0330046 and `torch.optim.ASGD
     <https://docs.pytorch.org/docs/stable/generated/torch.optim.ASGD.html>`_.
@@ -116,17 +116,17 @@ def Rprop(
     maximize: bool = False,
     groups: Groups | None = None,
 ) -> Optimizer:
-    """Rprop: step sizes grow while a gradient keeps its sign.
+    """Rprop optimizer: the step size grows while the gradient keeps its sign.
 
     Args:
         lr: the learning rate, or a schedule of :mod:`flaxnets.optim.lr_scheduler` or optax.
-        etas: what a step size is multiplied by after a change of sign, and without one.
-        step_sizes: the smallest and the largest.
+        etas: factors of the step size after a changed and after an unchanged sign.
+        step_sizes: the smallest and the largest step size.
         maximize, groups: as in :func:`SGD`.
 
     Raises:
-        TypeError: for a setting that is no number, and for parameters: those go to ``init``.
-        ValueError: for a setting that torch rejects, or that a group cannot have.
+        TypeError: for a non-numeric setting, and for parameters as the first argument; pass these to ``init``.
+        ValueError: for a setting that torch rejects, or an unknown setting of a group.
 
     See https://doi.org/10.1109/ICNN.1993.298623 and `torch.optim.Rprop
     <https://docs.pytorch.org/docs/stable/generated/torch.optim.Rprop.html>`_.

@@ -1,4 +1,4 @@
-"""An optimizer's state to and from the form that ``torch.optim`` saves, so that a run moves over in its middle."""
+"""Conversion of optimizer states from and to ``torch.optim``, to continue a run in the other framework."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,24 +12,25 @@ from flaxnets import state
 from flaxnets.optim.frozen import array_of, with_array
 from flaxnets.optim.transformation import Optimizer, OptimizerState, named_nodes
 
-# Kept by torch beside every parameter as the number of its steps, but for SGD, which does not count.
+# Torch stores the step count with every parameter, except for SGD, which does not count steps.
 _COUNTS = "step"
 
-# Torch's optimizers that have a state of each parameter before its first step.
+# Torch's optimizers with a state for each parameter before the first step.
 _BEFORE_STEPS = ("Adagrad",)
 
 
 def to_torch(optimizer: Optimizer, opt_state: Any, model: nnx.Module) -> dict[str, Any]:
-    """Return what ``load_state_dict`` of torch's optimizer of the same name takes. Needs torch.
+    """Return the state for ``load_state_dict`` of torch's optimizer of the same name. Requires torch.
 
     Args:
-        optimizer: one of :mod:`flaxnets.optim`.
+        optimizer: an optimizer of :mod:`flaxnets.optim`.
         opt_state: its state, alone or inside the state of an optax chain.
-        model: whose parameters it belongs to; torch counts them in the order of ``model.named_parameters()``.
+        model: the model of the parameters; torch counts them in the order of ``model.named_parameters()``.
 
     Returns:
-        ``{"state": ..., "param_groups": ...}``, the groups in the order of ``optimizer.groups`` after the group of all
-        other parameters, as when torch is given them so. Parameters that were always frozen have no state, as in torch.
+        ``{"state": ..., "param_groups": ...}``. The groups have the order of ``optimizer.groups``, after the group of
+        all other parameters; torch's optimizer must have the same groups. Parameters that were always frozen have no
+        state, as in torch.
 
     >>> from flaxnets import nn, optim
     >>> model, optimizer = nn.Linear(3, 2, rngs=nnx.Rngs(0)), optim.SGD(0.1, momentum=0.9)
@@ -39,17 +40,18 @@ def to_torch(optimizer: Optimizer, opt_state: Any, model: nnx.Module) -> dict[st
     """
     import torch
 
-    found, parameters = _found(opt_state), _Parameters(optimizer, model)
-    slots = {slot: _by_name(tree) for slot, tree in found.slots.items()}
-    step, saved = int(found.step), {}
+    optimizer_state, parameters = _find_state(opt_state), _Parameters(optimizer, model)
+    slots = {slot: _by_name(tree) for slot, tree in optimizer_state.slots.items()}
+    step, saved = int(optimizer_state.step), {}
     for path, number in parameters.numbers.items():
-        taken, kept = step - int(found.missed.get(path, 0)), optimizer.fresh_slots(path, parameters.arrays[path])
-        own = kept if not taken else {slot: arrays[path] for slot, arrays in slots.items() if slot in kept}
-        own = {slot: torch.from_numpy(np.array(array)) for slot, array in own.items()}
+        taken = step - int(optimizer_state.missed.get(path, 0))
+        fresh = optimizer.fresh_slots(path, parameters.arrays[path])
+        entry = fresh if not taken else {slot: arrays[path] for slot, arrays in slots.items() if slot in fresh}
+        entry = {slot: torch.from_numpy(np.array(array)) for slot, array in entry.items()}
         if optimizer.name != "SGD":
-            own[_COUNTS] = torch.tensor(float(taken))
-        if own and (taken or optimizer.name in _BEFORE_STEPS):
-            saved[number] = own
+            entry[_COUNTS] = torch.tensor(float(taken))
+        if entry and (taken or optimizer.name in _BEFORE_STEPS):
+            saved[number] = entry
     groups = []
     for group, members in enumerate(parameters.groups):
         settings = optimizer.settings_of(group)
@@ -62,21 +64,21 @@ def to_torch(optimizer: Optimizer, opt_state: Any, model: nnx.Module) -> dict[st
 def from_torch(
     optimizer: Optimizer, state_dict: Mapping[str, Any], model: nnx.Module, step: int | None = None
 ) -> OptimizerState:
-    """Return the state that continues where torch's optimizer of the same name stood.
+    """Return the state that continues from the state of torch's optimizer of the same name.
 
     Args:
-        optimizer: one of :mod:`flaxnets.optim`, with torch's settings.
-        state_dict: what ``optimizer.state_dict()`` of torch gave.
-        model: whose parameters it belongs to.
-        step: how many steps were taken; needed for SGD, which does not count them, and where no parameter took part in
-            all of them.
+        optimizer: an optimizer of :mod:`flaxnets.optim`, with torch's settings.
+        state_dict: the result of ``optimizer.state_dict()`` in torch.
+        model: the model of the parameters.
+        step: number of steps so far; required for SGD, which does not count steps, and if no parameter took part in all
+            steps.
 
-    A parameter without a state in torch's, such as a frozen one, begins at its first step here too. Torch's optimizer
-    may have all parameters of the model, or those alone that are not frozen.
+    A parameter without a state in torch, for example a frozen one, starts at its first step. Torch's optimizer may have
+    all parameters of the model, or only those that are not frozen.
 
     Raises:
-        ValueError: if the number of parameters differs, a slot is missing, has another shape or was not expected, or
-            nothing says how many steps were taken.
+        ValueError: if the number of parameters differs, a slot is missing, unexpected or of the wrong shape, or the
+            number of steps is unknown.
 
     >>> import torch
     >>> from flaxnets import nn, optim
@@ -97,7 +99,7 @@ def from_torch(
         )
     step = _steps(optimizer, saved, step)
     fresh = optimizer.init(parameters.tree)
-    unknown = {slot for own in saved.values() for slot, value in own.items() if value is not None}
+    unknown = {slot for entry in saved.values() for slot, value in entry.items() if value is not None}
     unknown -= {*fresh.slots, _COUNTS}
     if unknown:
         raise ValueError(
@@ -109,12 +111,14 @@ def from_torch(
     missed = dict(fresh.missed)
     for i, (path, array) in enumerate(parameters.arrays.items()):
         expected = optimizer.fresh_slots(path, array)
-        own = {slot: value for slot, value in saved.get(parameters.numbers.get(path), {}).items() if value is not None}
-        own = own if own.get(_COUNTS) != 0 else {}
-        for slot in expected if own else ():
-            value = _checked(f"{optimizer.name}: {slot} of {path}", own.get(slot), expected[slot])
+        entry = {
+            slot: value for slot, value in saved.get(parameters.numbers.get(path), {}).items() if value is not None
+        }
+        entry = entry if entry.get(_COUNTS) != 0 else {}
+        for slot in expected if entry else ():
+            value = _checked(f"{optimizer.name}: {slot} of {path}", entry.get(slot), expected[slot])
             slots[slot][1][i] = with_array(slots[slot][1][i], value)
-        taken = int(own.get(_COUNTS, step)) if own or not expected else 0
+        taken = int(entry.get(_COUNTS, step)) if entry or not expected else 0
         if taken < step or path in missed:
             missed[path] = jnp.full_like(fresh.step, step - taken)
     trees = {slot: structure.unflatten(nodes) for slot, (_, nodes, structure) in slots.items()}
@@ -123,18 +127,20 @@ def from_torch(
 
 def _checked(what: str, new: Any, expected: jax.Array) -> jax.Array:
     if new is None or tuple(new.shape) != expected.shape:
-        found = "nothing" if new is None else f"the shape {tuple(new.shape)}"
-        raise ValueError(f"{what} must have the shape {expected.shape}, got {found}")
-    return jnp.asarray(new.detach().cpu().numpy().copy(), expected.dtype)  # a copy: torch changes its own in place
+        actual = "nothing" if new is None else f"the shape {tuple(new.shape)}"
+        raise ValueError(f"{what} must have the shape {expected.shape}, got {actual}")
+    return jnp.asarray(
+        new.detach().cpu().numpy().copy(), expected.dtype
+    )  # a copy, because torch changes its tensors in place
 
 
 class _Parameters:
-    """The parameters of a model as torch's optimizer counts them: group by group, each in the model's order.
+    """The parameters of a model in the order of torch's optimizer: group by group, each in the model's order.
 
     Attributes:
-        tree: as optax sees them.
-        arrays: by the path in that tree.
-        numbers: from the path in that tree to torch's number; with ``trainable`` of those that are not frozen alone.
+        tree: the tree that optax gets.
+        arrays: arrays by their path in the tree.
+        numbers: torch's numbers by path in the tree; with ``trainable``, only of parameters that are not frozen.
         groups: the numbers in each group.
     """
 
@@ -154,7 +160,7 @@ class _Parameters:
 
     @property
     def sizes(self) -> list[int]:
-        """How many parameters each group has."""
+        """Number of parameters in each group."""
         return [len(members) for members in self.groups]
 
 
@@ -163,22 +169,22 @@ def _by_name(tree: Any) -> dict[str, Any]:
     return {name: array_of(node) for name, node in zip(names, nodes, strict=True)}
 
 
-def _found(opt_state: Any) -> OptimizerState:
+def _find_state(opt_state: Any) -> OptimizerState:
     def is_ours(node: Any) -> bool:
         return isinstance(node, OptimizerState)
 
-    found = [node for node in jax.tree.leaves(opt_state, is_leaf=is_ours) if is_ours(node)]
-    if len(found) != 1:
-        raise ValueError(f"expected the state of one optimizer of flaxnets.optim, found {len(found)}")
-    return found[0]
+    states = [node for node in jax.tree.leaves(opt_state, is_leaf=is_ours) if is_ours(node)]
+    if len(states) != 1:
+        raise ValueError(f"expected the state of one optimizer of flaxnets.optim, got {len(states)}")
+    return states[0]
 
 
 def _steps(optimizer: Optimizer, saved: Mapping[int, Mapping[str, Any]], step: int | None) -> int:
-    counts = {int(own[_COUNTS]) for own in saved.values() if _COUNTS in own}
+    counts = {int(entry[_COUNTS]) for entry in saved.values() if _COUNTS in entry}
     if step is None and saved and not counts:
-        raise ValueError(f"{optimizer.name}: torch does not count the steps here; say how many were taken: step=...")
+        raise ValueError(f"{optimizer.name}: torch does not count the steps here, got step=None. Fix: pass step")
     last = max(counts, default=0)
     step = last if step is None else step
-    if step < last:  # it may be more: no parameter need have taken part in all steps
+    if step < last:  # a larger step is valid: no parameter need take part in all steps
         raise ValueError(f"{optimizer.name}: torch counts {sorted(counts)} steps, expected {step}")
     return step

@@ -1,4 +1,4 @@
-"""From a rule for one parameter to an optax transformation of all, with groups of settings chosen by name."""
+"""Optax transformations from per-parameter update rules, with groups of settings that are selected by name."""
 
 import dataclasses
 import difflib
@@ -24,14 +24,14 @@ LearningRate = float | optax.Schedule
 
 
 class OptimizerState(NamedTuple):
-    """What an optimizer keeps.
+    """State of an optimizer.
 
     Attributes:
-        step: how many steps were taken.
-        slots: by torch's name of the slot (``exp_avg``, ...), a tree as that of the parameters; the slots of a
+        step: number of steps so far.
+        slots: by torch's name of the slot (``exp_avg``, ...), a tree like that of the parameters. The slots of a
             parameter that was always frozen are empty.
-        missed: by name, how many of the steps a parameter took no part in; of those that were frozen at the beginning,
-            or later if they have slots.
+        missed: by name, the number of steps that a parameter missed because it was frozen, or had no gradient. Has
+            entries for parameters that were frozen initially, or later if they have slots.
     """
 
     step: jax.Array
@@ -40,19 +40,19 @@ class OptimizerState(NamedTuple):
 
 
 _UPDATE = "updates, opt_state = optimizer.update(gradients, opt_state, params)"
-_STATE = "the state is a value of its own. Fix: opt_state = optimizer.init(nnx.state(model, nnx.Param))"
+_STATE = "the state is a separate value. Fix: opt_state = optimizer.init(nnx.state(model, nnx.Param))"
 
-# What torch's optimizers have, and what there is to write instead.
+# Attributes of torch's optimizers, with their replacements.
 _TORCHS_ATTRIBUTES = {
-    "zero_grad": "gradients are values that every step computes anew. Fix: leave the line out",
+    "zero_grad": "gradients are values that every step computes anew. Fix: remove the line",
     "step": f"an optimizer changes nothing in place. Fix: {_UPDATE}; params = optax.apply_updates(params, updates); or "
     "flaxnets.training.make_train_step",
-    "param_groups": "it does not hold parameters. Fix: read optimizer.settings and optimizer.groups; for a learning "
-    "rate that changes, give a schedule of flaxnets.optim.lr_scheduler as lr",
-    "add_param_group": "it does not hold parameters. Fix: give groups={'*bias': {'lr': 0.01}} when it is made",
+    "param_groups": "an optimizer stores no parameters. Fix: read optimizer.settings and optimizer.groups; for a "
+    "learning rate that changes, pass a schedule of flaxnets.optim.lr_scheduler as lr",
+    "add_param_group": "an optimizer stores no parameters. Fix: pass groups={'*bias': {'lr': 0.01}} to the constructor",
     "state": _STATE,
     "state_dict": f"{_STATE}, and flaxnets.optim.to_torch(optimizer, opt_state, model)",
-    "load_state_dict": "the state is a value of its own. Fix: opt_state = flaxnets.optim.from_torch(optimizer, "
+    "load_state_dict": "the state is a separate value. Fix: opt_state = flaxnets.optim.from_torch(optimizer, "
     "state_dict, model)",
     "defaults": "its settings have another name. Fix: optimizer.settings",
 }
@@ -60,14 +60,14 @@ _TORCHS_ATTRIBUTES = {
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """One of torch's optimizers as an ``optax.GradientTransformation``: it has ``init`` and ``update``.
+    """Optimizer of torch as an ``optax.GradientTransformation``, with the methods ``init`` and ``update``.
 
     Attributes:
-        name: of the class in ``torch.optim``.
+        name: name of the class in ``torch.optim``.
         settings: torch's arguments.
-        groups: names of parameters, and settings that differ for them; the first that matches counts.
-        rule: what is done to one parameter.
-        slots_of: from a parameter and its settings to its slots before the first step.
+        groups: patterns of parameter names, and their settings; only the first match applies.
+        rule: update rule of one parameter.
+        slots_of: function from a parameter and its settings to its initial slots.
     """
 
     name: str
@@ -78,45 +78,47 @@ class Optimizer:
 
     def __getattr__(self, name: str) -> Any:
         if name in _TORCHS_ATTRIBUTES:
-            kind = vars(self).get("name", "Optimizer")
-            raise AttributeError(f"{kind} has no {name}: {_TORCHS_ATTRIBUTES[name]}", name=name, obj=self)
+            owner = vars(self).get("name", "Optimizer")
+            raise AttributeError(f"{owner} has no {name}: {_TORCHS_ATTRIBUTES[name]}", name=name, obj=self)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def group_of(self, name: str) -> int:
-        """Return which group a parameter is in; 0 is that of no filter."""
+        """Return the number of a parameter's group; 0 is the default group."""
         for number, (matches, _) in enumerate(self.groups, start=1):
             if _matches(matches, name):
                 return number
         return 0
 
     def settings_of(self, group: int) -> dict[str, Any]:
-        """Return all settings of a group, learning rates as they were given."""
+        """Return all settings of a group; learning rates may be schedules."""
         return {**self.settings, **(self.groups[group - 1][1] if group else {})}
 
     def fresh_slots(self, name: str, parameter: jax.Array) -> Slots:
-        """Return what is kept for the parameter of this name before its first step."""
+        """Return the initial slots of the parameter ``name``."""
         return self.slots_of(parameter, self._settings_at(jnp.zeros((), int))[self.group_of(name)])
 
     def init(self, params: optax.Params) -> OptimizerState:
-        """Return the state before the first step.
+        """Return the initial state.
 
         Raises:
-            ValueError: for a group that no parameter's name matches.
+            ValueError: for a group that matches no parameter.
         """
         names, nodes, structure = named_nodes(params)
         self._check_groups(names)
-        step, missed, kept = jnp.zeros((), int), {}, []
+        step, missed, initial = jnp.zeros((), int), {}, []
         settings = self._settings_at(step)
         for name, node in zip(names, nodes, strict=True):
-            own, array = settings[self.group_of(name)], array_of(node)
+            h, array = settings[self.group_of(name)], array_of(node)
             if array is None or is_frozen(node):
                 missed[name] = jnp.zeros_like(step)
-                kept.append(self._empty_slots(own))
+                initial.append(self._empty_slots(h))
             else:
-                kept.append(self.slots_of(array, own))
-        slots = dict.fromkeys(slot for own in kept for slot in own)
+                initial.append(self.slots_of(array, h))
+        slots = dict.fromkeys(slot for parameter_slots in initial for slot in parameter_slots)
         trees = {
-            slot: structure.unflatten(_with_slot(node, own, slot) for node, own in zip(nodes, kept, strict=True))
+            slot: structure.unflatten(
+                _with_slot(node, values, slot) for node, values in zip(nodes, initial, strict=True)
+            )
             for slot in slots
         }
         return OptimizerState(step, trees, missed)
@@ -124,17 +126,17 @@ class Optimizer:
     def update(
         self, updates: optax.Updates, state: OptimizerState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, OptimizerState]:
-        """Return what to add to the parameters, and the state after the step.
+        """Return the updates to add to the parameters, and the state after the step.
 
-        A parameter that is frozen, or has no gradient, stays unchanged, and its slots too: what is added is zero. A
-        parameter that is no longer frozen begins as at its first step, or goes on where it was frozen. Plain arrays
-        do not say whether they are frozen: of those the parameters stay that were frozen at :meth:`init`.
+        A parameter that is frozen or has no gradient stays unchanged, and so do its slots; the update is zero. A
+        parameter that is no longer frozen starts at its first step, or continues from the step at which it was frozen.
+        Plain arrays have no frozen flag: those that were frozen at :meth:`init` stay frozen.
 
         Raises:
-            ValueError: without the parameters: weight decay needs them.
+            ValueError: without ``params``, which weight decay needs.
         """
         if params is None:
-            raise ValueError(f"{self.name}: update(gradients, state, params) needs the parameters, got None")
+            raise ValueError(f"{self.name}: update(gradients, state, params) requires the parameters, got None")
         names, nodes, structure = named_nodes(params)
         gradients = structure.flatten_up_to(updates)
         slots = {slot: structure.flatten_up_to(tree) for slot, tree in state.slots.items()}
@@ -142,26 +144,28 @@ class Optimizer:
         steps = []
         for i, (name, node) in enumerate(zip(names, nodes, strict=True)):
             p, g, h = array_of(node), array_of(gradients[i]), settings[self.group_of(name)]
-            kept = {slot: array_of(trees[i]) for slot, trees in slots.items()}
-            own = {slot: array for slot, array in kept.items() if p is not None and (array.size or not p.size)}
-            # Variables say whether they are frozen now; an array does so by having no slots yet.
-            always_frozen = name in missed and not own and not isinstance(node, nnx.Variable)
+            arrays = {slot: array_of(trees[i]) for slot, trees in slots.items()}
+            p_slots = {slot: array for slot, array in arrays.items() if p is not None and (array.size or not p.size)}
+            # A variable has a frozen flag. An array without slots was frozen at init.
+            always_frozen = name in missed and not p_slots and not isinstance(node, nnx.Variable)
             if p is None or g is None or is_frozen(node) or always_frozen:
-                if own or name in missed:
+                if p_slots or name in missed:
                     missed[name] = missed.get(name, jnp.zeros_like(state.step)) + 1
                 steps.append(node if p is None else with_array(node, jnp.zeros_like(p)))
                 continue
             t = (state.step + 1 - missed.get(name, 0)).astype(jnp.finfo(p.dtype).dtype)
-            own = own or self.slots_of(p, h)
-            step, new = self.rule(-g if h["maximize"] else g, p, own, t, h)
+            p_slots = p_slots or self.slots_of(p, h)
+            step, new = self.rule(-g if h["maximize"] else g, p, p_slots, t, h)
             steps.append(with_array(node, step.astype(p.dtype)))
             for slot, array in new.items():
-                slots[slot][i] = with_array(node, array.astype(own[slot].dtype))
+                slots[slot][i] = with_array(node, array.astype(p_slots[slot].dtype))
         trees = {slot: structure.unflatten(nodes) for slot, nodes in slots.items()}
         return structure.unflatten(steps), OptimizerState(state.step + 1, trees, missed)
 
     def _empty_slots(self, settings: Settings) -> Slots:
-        return {slot: jnp.zeros(0) for slot in self.slots_of(jnp.zeros(1), settings)}  # steps donate each array
+        return {
+            slot: jnp.zeros(0) for slot in self.slots_of(jnp.zeros(1), settings)
+        }  # separate arrays, because steps donate them
 
     def _check_groups(self, names: Sequence[str]) -> None:
         for matches, _ in self.groups:
@@ -169,18 +173,18 @@ class Optimizer:
                 shown = repr(matches) if isinstance(matches, str) else getattr(matches, "__qualname__", repr(matches))
                 raise ValueError(
                     f"{self.name}, group {shown}: matches none of the {len(names)} parameters. Expected a pattern or "
-                    f"function of their names, such as {_near(matches, names)}. A shared parameter has one name"
+                    f"function of their names, for example {_near(matches, names)}. A shared parameter has one name"
                 )
 
     def _settings_at(self, step: jax.Array) -> list[dict[str, Any]]:
-        """The settings of each group at a step: schedules have become numbers."""
+        """Return the settings of each group at a step, with the schedules evaluated."""
         groups = [self.settings_of(group) for group in range(len(self.groups) + 1)]
         for settings in groups:
             lr = settings["lr"]
             if not callable(lr):
                 continue
             settings["lr"] = lr(step)
-            momentum = getattr(lr, "momentum", None)  # a one-cycle schedule moves this too
+            momentum = getattr(lr, "momentum", None)  # a one-cycle schedule also changes the momentum
             if momentum is not None and "betas" in settings:
                 settings["betas"] = (momentum(step), settings["betas"][1])
             elif momentum is not None and "momentum" in settings:
@@ -240,15 +244,15 @@ def _matches(matches: Filter, name: str) -> bool:
 
 
 def _near(matches: Filter, names: Sequence[str]) -> str:
-    """The names that a filter may have meant: those with a part like it, else the first ones."""
-    wanted = matches.strip("*.?") if isinstance(matches, str) else ""
+    """Suggest names that a filter may have meant: close matches of name parts, otherwise the first names."""
+    pattern = matches.strip("*.?") if isinstance(matches, str) else ""
     parts = {part: name for name in reversed(names) for part in (name, *name.split("."), name.rpartition(".")[0])}
-    near = [parts[part] for part in difflib.get_close_matches(wanted, parts, n=3, cutoff=0.5)] or names[:3]
+    near = [parts[part] for part in difflib.get_close_matches(pattern, parts, n=3, cutoff=0.5)] or names[:3]
     return ", ".join(map(repr, dict.fromkeys(near))) or "those of parameters, of which there are none"
 
 
 def named_nodes(tree: Any) -> tuple[list[str], list[Any], Any]:
-    """Return the variables of a tree of parameters, or its arrays, with torch's names for them, and its structure.
+    """Return the names (as in torch) and the variables or arrays of a tree of parameters, and the tree's structure.
 
     >>> import jax.numpy as jnp
     >>> named_nodes({"conv": {"weight": jnp.ones(2)}})[0]
@@ -259,9 +263,9 @@ def named_nodes(tree: Any) -> tuple[list[str], list[Any], Any]:
     return names, [node for _, node in paths], structure
 
 
-def _with_slot(node: Any, own: Slots, slot: str) -> Any:
-    """A parameter's slot in place of the parameter; an empty array if its group has no such slot."""
-    return with_array(node, own[slot] if slot in own else jnp.zeros(0, getattr(array_of(node), "dtype", None)))
+def _with_slot(node: Any, slots: Slots, slot: str) -> Any:
+    """Return a parameter's slot in place of the parameter; an empty array if its group has no such slot."""
+    return with_array(node, slots[slot] if slot in slots else jnp.zeros(0, getattr(array_of(node), "dtype", None)))
 
 
 def make(
@@ -271,32 +275,32 @@ def make(
     slots_of: Callable[[jax.Array, Settings], Slots],
     groups: Groups | None,
 ) -> Optimizer:
-    """Return an optimizer, with its settings checked as torch checks them.
+    """Create an optimizer and check its settings as torch does.
 
     Raises:
-        TypeError: for a setting that is no number, or not as many as there must be.
-        ValueError: for a setting out of its range, or a setting in a group that the optimizer does not have.
+        TypeError: for a non-numeric setting, or the wrong number of numbers.
+        ValueError: for a setting out of range, or a setting in a group that the optimizer does not have.
     """
     groups = {} if groups is None else groups
-    if not isinstance(groups, Mapping) or not all(isinstance(given, Mapping) for given in groups.values()):
+    if not isinstance(groups, Mapping) or not all(isinstance(overrides, Mapping) for overrides in groups.values()):
         raise TypeError(
-            f"{name}: groups must map patterns to settings, such as {{'*bias': {{'lr': 0.1}}}}, got {groups!r}"
+            f"{name}: groups must map patterns to settings, for example {{'*bias': {{'lr': 0.1}}}}, got {groups!r}"
         )
     chosen = []
-    for key, given in [(None, {}), *groups.items()]:
+    for key, overrides in [(None, {}), *groups.items()]:
         where = name if key is None else f"{name}, group {key!r}"
-        unknown = sorted(set(given) - set(settings))
+        unknown = sorted(set(overrides) - set(settings))
         if unknown:
             raise ValueError(f"{where}: unknown setting {', '.join(map(repr, unknown))}; known: {', '.join(settings)}")
-        checked = check_settings(where, {**settings, **given})
-        chosen.append(checked if key is None else {option: checked[option] for option in given})
+        checked = check_settings(where, {**settings, **overrides})
+        chosen.append(checked if key is None else {option: checked[option] for option in overrides})
     return Optimizer(name, chosen[0], tuple(zip(groups, chosen[1:], strict=True)), rule, slots_of)
 
 
 def clip_grad_norm(max_norm: float) -> optax.GradientTransformation:
-    """Scale gradients down to a norm over all of them, by :func:`flaxnets.nn.utils.clip_grad_norm`.
+    """Clip gradients by their global norm, with :func:`flaxnets.nn.utils.clip_grad_norm`.
 
-    Frozen parameters do not count, as in torch. To be chained before an optimizer.
+    As in torch, frozen parameters are ignored. Chain this transformation before an optimizer.
 
     Args:
         max_norm: the largest norm that is left unchanged.

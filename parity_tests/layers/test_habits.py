@@ -75,7 +75,7 @@ def test_the_line_to_write_works(model: nn.Linear):
 @pytest.mark.parametrize(
     ("attribute", "message"),
     [
-        ("zero_grad", "leave the line out"),
+        ("zero_grad", "remove the line"),
         ("step", r"updates, opt_state = optimizer\.update\(gradients, opt_state, params\)"),
         ("param_groups", r"optimizer\.settings and optimizer\.groups"),
         ("add_param_group", "groups="),

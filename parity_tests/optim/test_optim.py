@@ -320,7 +320,7 @@ REJECTED = [
     ("SGD", {"lr": -1.0}, "lr must be at least 0 .*got -1.0"),
     ("SGD", {"momentum": -0.5}, "momentum .*got -0.5"),
     ("SGD", {"weight_decay": -0.1}, "weight_decay .*got -0.1"),
-    ("SGD", {"nesterov": True}, "nesterov needs a momentum"),
+    ("SGD", {"nesterov": True}, "nesterov requires a momentum"),
     ("Adam", {"betas": (1.0, 0.9)}, r"betas .*got \(1.0, 0.9\)"),
     ("Adam", {"eps": -1e-8}, "eps .*got -1e-08"),
     ("Adagrad", {"lr_decay": -1.0}, "lr_decay .*got -1.0"),
@@ -401,7 +401,7 @@ def test_states_that_do_not_fit_are_refused():
     theirs = torch.optim.SGD(twin.parameters(), momentum=0.9)
     twin.double()(torch.ones(1, 784)).sum().backward()
     theirs.step()
-    with pytest.raises(ValueError, match="say how many were taken"):
+    with pytest.raises(ValueError, match="does not count the steps here, got step=None"):
         optim.from_torch(optim.SGD(momentum=0.9), theirs.state_dict(), model)
     with pytest.raises(ValueError, match=r"SGD has no slots \['momentum_buffer'\] with these settings"):
         optim.from_torch(optim.SGD(), theirs.state_dict(), model, step=1)
@@ -425,5 +425,5 @@ def test_optimizers_are_optax_transformations():
     opt_state = chained.init(params)
     updates, _ = jax.jit(chained.update)(params, opt_state, params)
     assert updates["weight"].shape == (3,)
-    with pytest.raises(ValueError, match="needs the parameters, got None"):
+    with pytest.raises(ValueError, match="requires the parameters, got None"):
         optim.Adam().update(params, optim.Adam().init(params))
