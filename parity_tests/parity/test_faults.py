@@ -207,3 +207,59 @@ def test_the_modules_that_are_compared_do_not_change():
         np.testing.assert_array_equal(array, before[name])
         assert (torch_module.state_dict()[name] == before[name]).all()
     assert not jax.config.jax_enable_x64
+
+
+class Positive(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 4)
+
+    def forward(self, x):
+        return torch.relu(self.linear(x))
+
+
+class Linear(nn.Module):
+    def __init__(self, *, rngs):
+        self.linear = nn.Linear(4, 4, rngs=rngs)
+
+    def __call__(self, x):
+        return self.linear(x)
+
+
+def test_the_first_of_two_modules_with_one_fault_is_named_even_if_its_inputs_hide_the_fault():
+    theirs = torch.nn.Sequential(Positive(), Positive())
+    with torch.no_grad():
+        for parameter in theirs[0].parameters():
+            parameter.abs_()
+        theirs[1].linear.bias.sub_(0.5)
+    ours = nn.Sequential(Linear(rngs=nnx.Rngs(0)), Linear(rngs=nnx.Rngs(1)))
+    images = np.abs(np.random.default_rng(0).normal(size=(3, 4)))
+    report = check(theirs, ours, images, weights="torch", **QUICK)
+    assert report.location.torch_name == "0"
+    assert report.location.cause.name == "activation-missing"
+
+
+class Masked(torch.nn.Module):
+    """Calls an attention that drops what a mask marks."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = torch.nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x, mask):
+        return self.attention(x, x, x, key_padding_mask=mask)[0]
+
+
+class MaskedTheOtherWay(nn.Module):
+    def __init__(self, *, rngs):
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True, rngs=rngs)
+
+    def __call__(self, x, mask):
+        return self.attention(x, x, x, key_padding_mask=~mask)[0]
+
+
+def test_a_module_that_is_right_is_not_blamed_for_the_mask_it_is_called_on():
+    inputs = np.random.default_rng(0).normal(size=(2, 5, 4)), np.arange(5) >= np.array([[2], [3]])
+    report = check(Masked(), MaskedTheOtherWay(rngs=nnx.Rngs(0)), *inputs, **QUICK)
+    assert report.location.torch_name == ""
+    assert report.location.cause.name == "mask-polarity"
