@@ -16,6 +16,8 @@ PARAMETERS = {
     "a lambda": ("act=lambda x: x", "", "act: Callable[..., Any] = lambda x: x"),
     "a class of the file": ("block=A", "class A(nn.Module): pass", "block: Callable[..., Any] = A"),
     "a module as the annotation of a class": ("act: nn.Module = nn.GELU", "", "act: Callable[..., Any] = nn.GELU"),
+    "None that nothing tests": ("act: A | None = nn.ReLU", "", "act: Callable[..., Any] = nn.ReLU"),
+    "None in a variable": ("x: jax.Array", "A = f(y)\n    y = None", "x: Any"),
     "None for a number": ("width: int = None", "", "width: Any = None"),
     "None among the types": ("width: int | None = None", "", "width: int | None = None"),
     "an optional": ("width: Optional[int] = None", "", "width: Optional[int] = None"),

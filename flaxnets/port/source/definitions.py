@@ -410,7 +410,9 @@ class ClassWriter:
         body = statement.body.body
         if isinstance(statement.body, cst.SimpleStatementSuite):
             return [cst.SimpleStatementLine([small]) for small in body if not isinstance(small, cst.Pass)]
-        return list(body)
+        last = {each.name.value: each for each in body if isinstance(each, cst.FunctionDef)}
+        # Of overloads only the last definition is called; the setter of a property has decorators of its own.
+        return [each for each in body if not _is_overload(each) or last[each.name.value] is each]
 
     def _footer(self) -> list[Any]:
         if not self.left_out:
@@ -548,6 +550,12 @@ def _all_names(node: Any) -> Iterator[Any]:
 def _locals(statement: Any) -> frozenset[str]:
     names = {p.name.value for p in [*statement.params.params, *statement.params.kwonly_params]}
     return frozenset(names | {"self", "cls"})
+
+
+def _is_overload(statement: Any) -> bool:
+    """Return whether a statement is a definition for type checkers: of ``typing`` or of ``torch.jit``."""
+    decorators = statement.decorators if isinstance(statement, cst.FunctionDef) else ()
+    return any(ex.code(each.decorator).rpartition(".")[2] in ("overload", "_overload_method") for each in decorators)
 
 
 def _is_docstring(statement: Any) -> bool:

@@ -61,6 +61,11 @@ class _Function:
         named = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
         self.defaults: dict[str, ast.expr] = defaults | {p.arg: d for p, d in named if d is not None}
         self.tested = {text for test in _tests(node) for text in _paths(test)}
+        self.optional = {
+            target.id
+            for target, value in _assignments(ast.walk(node))
+            if isinstance(target, ast.Name) and _may_be_none(value)
+        }
         self.assigned = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
         self.met: dict[str, set[str]] = {}  # types of the arguments of calls in the file, by parameter
 
@@ -111,6 +116,8 @@ class _Hints:
         match node:
             case ast.Name(id=name) if function is not None and name in function.parameters:
                 return self._parameter_kind(function, name)
+            case ast.Name(id=name) if function is not None and name in function.optional - function.tested:
+                return "none"
             case ast.Name(id=name):
                 return _CALLABLE if name in self.classes or name in self.top else ""
             case ast.UnaryOp(op=ast.USub(), operand=operand):
@@ -227,6 +234,8 @@ class _Hints:
             if is_tested and all(_takes(text, each) for each in kinds):
                 return f"{text} | None"
             return "Any"
+        if kind == _CALLABLE and _takes(text, "none") and "none" not in kinds and name not in function.tested:
+            return _callable(function.node, name) if "Any" not in text else None
         wrong = {each for each in kinds | {kind} if each and not _takes(text, each)}
         if not wrong:
             return None
