@@ -68,7 +68,7 @@ def _restored(restore: Callable[[], Any]) -> str:
             return "noticed"
     if found is None or not same(found.state, state_of(found.step)) or found.progress != {"step": found.step}:
         return "silent"
-    return "noticed" if any("trying the one before" in str(warning.message) for warning in caught) else "harmless"
+    return "noticed" if any("trying the previous" in str(warning.message) for warning in caught) else "harmless"
 
 
 def _files(folder: Path) -> list[Path]:
@@ -163,7 +163,7 @@ def _unsaved(checkpoints: Checkpoints) -> str:
         checkpoints.save(2, state_of(2), {"step": 2})
     except CheckpointError as error:
         whole = _restored(lambda: checkpoints.restore(state_of(3), 1)) == "harmless"
-        told = "earlier checkpoints are as they were (1)" in str(error)
+        told = "earlier checkpoints are unchanged (1)" in str(error)
         return "noticed" if whole and told and checkpoints.steps() == [1] else "silent"
     outcome = _restored(lambda: checkpoints.restore(state_of(3), 2))
     shutil.rmtree(checkpoints.directory / "00000002")

@@ -20,38 +20,38 @@ _MANIFEST = "manifest.json"
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be written or used; the message names the file, the cause, and what to do."""
+    """Raised when a checkpoint cannot be written or used. The message names the file, the cause and the fix."""
 
 
 def write_files(folder: Path, arrays: Mapping[str, np.ndarray], manifest: dict[str, Any]) -> None:
-    """Writes a checkpoint; it is whole when this returns.
+    """Write a checkpoint; it is complete when the function returns.
 
     Args:
-        folder: which is not there.
-        arrays: by name.
-        manifest: what else to keep; ``arrays`` in it describes each.
+        folder: A folder that does not exist.
+        arrays: Arrays by name.
+        manifest: JSON values to save. The entry ``arrays`` describes each array.
     """
-    with _quiet():  # Orbax refuses arrays without elements; what they are is in the manifest
+    with _quiet():  # Orbax rejects arrays without elements; the manifest has their shapes and dtypes
         _orbax().save(folder, {name: array for name, array in arrays.items() if array.size})
     _write_manifest(folder, manifest)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Returns what a checkpoint consists of, and what was saved beside its arrays."""
+    """Read the manifest of a checkpoint, and verify its SHA-256."""
     path = folder / _MANIFEST
     try:
-        found = json.loads(path.read_bytes())
-        if found["sha256"] == _digest_of(found["manifest"]):
-            return found["manifest"]
+        document = json.loads(path.read_bytes())
+        if document["sha256"] == _digest_of(document["manifest"]):
+            return document["manifest"]
     except OSError as error:
         raise CheckpointError(f"{path}: no checkpoint of flaxnets: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged: {first_line(error)}") from error
-    raise CheckpointError(f"{path}: damaged, it is not what was saved")
+    raise CheckpointError(f"{path}: damaged, it differs from what was saved")
 
 
 def read_arrays(path: Path, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Reads the arrays of a checkpoint; nothing is given to Orbax, which checks little, that is not as it was saved."""
+    """Read the arrays of a checkpoint. Files are verified before Orbax reads them, because Orbax checks little."""
     _check_files(path, manifest["files"])
     described = manifest["arrays"]
     abstract = {
@@ -61,57 +61,57 @@ def read_arrays(path: Path, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
     }
     try:
         with _quiet():
-            found = _orbax().load(path, abstract)
-    except Exception as error:  # Orbax's own errors are of many kinds
+            arrays = _orbax().load(path, abstract)
+    except Exception as error:  # Orbax raises many types of errors
         raise CheckpointError(f"{path}: cannot be read: {first_line(error)}") from error
-    for name, array in found.items():
+    for name, array in arrays.items():
         if digest(array) != described[name]["sha256"]:
-            raise CheckpointError(f"{path}: {name} is not what was saved, though the files are")
-    return found
+            raise CheckpointError(f"{path}: {name} differs from what was saved, although the files do not")
+    return arrays
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without the pages that may follow."""
+    """Return the first line of an error's message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _orbax() -> Any:
-    from orbax.checkpoint import v1  # imported late: it takes a second
+    from orbax.checkpoint import v1  # imported late, because the import costs a second
 
     return v1
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps Orbax from writing pages about what is an error of ours in one line.
+    """Silence the log of Orbax, whose errors are raised as :class:`CheckpointError`.
 
-    Where one of its writes fails it forgets the others; each of them ends with a complaint of its own, sooner or later.
+    After a failed write, Orbax abandons its other writes, and each of them later logs another error.
     """
     logger, hook = logging.getLogger("absl"), sys.unraisablehook
     level = logger.level
 
-    def without_forgotten_writes(unraisable: Any) -> None:
+    def ignore_abandoned_writes(unraisable: Any) -> None:
         if "Event loop is closed" not in str(unraisable.exc_value):
             hook(unraisable)
 
     logger.setLevel(logging.CRITICAL)
-    sys.unraisablehook = without_forgotten_writes
+    sys.unraisablehook = ignore_abandoned_writes
     try:
         yield
         sys.unraisablehook = hook
     except Exception:
-        logging.getLogger("asyncio").addFilter(_is_no_forgotten_write)
+        logging.getLogger("asyncio").addFilter(_is_not_abandoned_write)
         raise
     finally:
         logger.setLevel(level)
 
 
-def _is_no_forgotten_write(record: logging.LogRecord) -> bool:
+def _is_not_abandoned_write(record: logging.LogRecord) -> bool:
     return "exception was never retrieved" not in record.getMessage()
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Writes what is in a folder, with the SHA-256 of every file, after the system has been told to write them."""
+    """Flush all files of a folder to disk, and write the manifest with their SHA-256."""
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as file:
@@ -132,8 +132,8 @@ def _check_files(folder: Path, files: Mapping[str, str]) -> None:
     for name, expected in files.items():
         try:
             with (folder / name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+                actual = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise CheckpointError(f"{folder / name}: cannot be read: {error.strerror}") from error
-        if found != expected:
-            raise CheckpointError(f"{folder / name}: damaged, it is not what was saved")
+        if actual != expected:
+            raise CheckpointError(f"{folder / name}: damaged, it differs from what was saved")

@@ -16,12 +16,12 @@ Augment = Callable[[Any, Any, jax.Array], tuple[Any, Any]]
 
 EVALUATION_BATCH = 250
 
-# The largest number of steps of an execution, and the seconds below which an execution may take twice as many steps.
+# The largest number of steps of an execution. An execution shorter than this many seconds doubles its steps.
 _SEVERAL, _SHORT = 32, 0.01
 
 
 class Stream(Protocol):
-    """Examples that are made when they are needed, such as :class:`flaxnets.data.ImageFiles`."""
+    """Examples that the host computes on demand, such as :class:`flaxnets.data.ImageFiles`."""
 
     def __len__(self) -> int: ...
 
@@ -33,7 +33,7 @@ class Stream(Protocol):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass
 class Selection:
-    """Arrays from which a step makes its batch; see :class:`flaxnets.training.LazyBatch`.
+    """Arrays from which a step computes its batch; see :class:`flaxnets.training.LazyBatch`.
 
     Attributes:
         arrays: The stored dataset with the indices and weights of the examples, or decoded examples with weights.
@@ -54,8 +54,8 @@ class Several:
     """The batches of several steps, for one execution.
 
     Attributes:
-        shared: Arrays that each step sees.
-        each: Arrays whose first axis is the axis of steps. A step sees ``(*shared, *each)`` at its index.
+        shared: Arrays for all steps.
+        each: Arrays whose first axis is the axis of steps. A step uses ``shared`` and its index of ``each``.
         count: Number of steps to take, at most the length of that axis.
         function: Function of the arrays of a step and a key that returns its batch.
     """
@@ -76,7 +76,7 @@ class Pace:
     Args:
         steps: The number, or ``"auto"``: begin with one step, and double the number while an execution takes less
             than 10 milliseconds.
-        every: No execution goes beyond a multiple of this number of steps.
+        every: Executions end at every multiple of this number of steps.
 
     Raises:
         ValueError: For less than one step.
@@ -111,12 +111,12 @@ class Pace:
 class Batches:
     """Batches of one size, for :func:`flaxnets.training.fit` and :class:`flaxnets.training.Engine`.
 
-    The arrays of a :class:`flaxnets.data.Split` stay on the device, and the compiled step picks its examples there. A
-    :class:`Stream` makes its examples on the host.
+    The arrays of a :class:`flaxnets.data.Split` stay on the device, and the compiled step indexes them there. A
+    :class:`Stream` computes its examples on the host.
 
     Args:
         source: The examples.
-        batch_size: Examples of a batch; at most all of ``source`` are used.
+        batch_size: Number of examples of a batch; a larger number than ``len(source)`` is reduced to it.
         transform: Function from stored inputs to the model's inputs; runs inside the step.
         augment: Function from stored inputs, targets and a random key to the model's inputs and targets; runs inside
             the training step, and replaces ``transform`` there.
@@ -151,14 +151,14 @@ class Batches:
     def epoch(self, seed: int, epoch: int, start: int = 0, pace: Pace | None = None) -> Iterator[Any]:
         """Yield the argument of each execution of an epoch, in an order that differs from epoch to epoch.
 
-        The few examples that do not fill a last batch are left out; every epoch leaves out other ones.
+        Examples that do not fill the last batch are skipped; each epoch skips different examples.
 
         Args:
             seed: Seed of the orders of all epochs.
             epoch: Number of the epoch.
             start: First step.
-            pace: Number of steps of each execution, whose argument is then a :class:`Several`; only for a
-                :class:`flaxnets.data.Split`. Without a pace, each execution takes one step.
+            pace: Number of steps of each execution, which then receives a :class:`Several`; only for a
+                :class:`flaxnets.data.Split`. Without a pace, each execution is one step.
         """
         order = self._order(seed, epoch)
         if pace is None:
@@ -174,7 +174,7 @@ class Batches:
             start += count
 
     def all(self) -> Iterator[Selection]:
-        """Yield all examples in their order; examples of weight 0 fill up the last batch."""
+        """Yield all examples in order. Examples of weight 0 fill the last batch."""
         yield from self._selections(np.arange(len(self._source), dtype=np.int32), None)
 
     def example(self) -> Selection:

@@ -1,4 +1,4 @@
-"""Callbacks of :func:`flaxnets.training.fit`: the protocol, and those that most runs need."""
+"""Callbacks of :func:`flaxnets.training.fit`: the base class and the common callbacks."""
 
 import math
 import os
@@ -45,7 +45,7 @@ class Callback:
         """Called before the step is compiled. ``loop.epoch`` and ``loop.step`` tell where a resumed run continues."""
 
     def on_step(self, loop: "Loop") -> None:
-        """Called after every execution. ``loop.metrics`` are still on the device: reading them waits for it."""
+        """Called after every execution. ``loop.metrics`` are still on the device; reading them blocks."""
 
     def on_epoch(self, loop: "Loop", record: dict[str, Any]) -> None:
         """Called after every epoch and its evaluation; the model holds the state. ``record`` may be changed."""
@@ -64,7 +64,7 @@ class Checkpointing(Callback):
 
     Args:
         checkpoints: The checkpoints.
-        every: Also save after so many steps of an epoch.
+        every: Also save after every multiple of this number of steps within an epoch.
         score: Score of an epoch's record, for the best checkpoints; the higher, the better.
         resume: Continue from the last checkpoint if there is one. The run then ends with the same bits as an
             uninterrupted one.
@@ -82,9 +82,9 @@ class Checkpointing(Callback):
 
     def restore(self, loop: "Loop") -> None:
         """Restore the last checkpoint."""
-        found = self.checkpoints.restore_latest(loop.state) if self._resume else None
-        if found is not None:
-            loop.restore(found.state, found.progress)
+        checkpoint = self.checkpoints.restore_latest(loop.state) if self._resume else None
+        if checkpoint is not None:
+            loop.restore(checkpoint.state, checkpoint.progress)
 
     def on_step(self, loop: "Loop") -> None:
         """Save a checkpoint if one is due within the epoch."""
@@ -149,10 +149,10 @@ class EarlyStopping(Callback):
 
 
 class TimeLimit(Callback):
-    """End the run after a time, with the step that is going on.
+    """Stop the run after a time limit, at the end of the current step.
 
     Args:
-        seconds: The time, counted from the construction of this object.
+        seconds: The limit, counted from the construction of this object.
 
     >>> TimeLimit(3600.0).is_over
     False
@@ -163,21 +163,21 @@ class TimeLimit(Callback):
 
     @property
     def is_over(self) -> bool:
-        """Whether the time is over."""
+        """Whether the time limit is reached."""
         return time.monotonic() > self._deadline
 
     def on_step(self, loop: "Loop") -> None:
-        """Stop the run if its time is over."""
+        """Stop the run if the time limit is reached."""
         if self.is_over:
             loop.stop("the time limit was reached")
 
     def on_epoch(self, loop: "Loop", record: dict[str, Any]) -> None:
-        """Stop the run if its time is over."""
+        """Stop the run if the time limit is reached."""
         self.on_step(loop)
 
 
 class ProgressBar(Callback):
-    """Show a progress bar with metrics, speed and time left, and print a line for every epoch.
+    """Show a progress bar with metrics, speed and remaining time, and print a line for every epoch.
 
     Outside a terminal only lines are printed. Call ``on_start`` early to show that the step is being compiled.
     """
@@ -214,7 +214,7 @@ class TensorBoard(Callback):
     """Write the records for TensorBoard; needs tensorboardX.
 
     Args:
-        folder: Folder of the event files; made with the first record.
+        folder: Folder of the event files; created with the first record.
     """
 
     def __init__(self, folder: str | os.PathLike):
@@ -241,7 +241,7 @@ class PlotCurves(Callback):
     """Draw loss, and accuracy or perplexity, over the epochs when the run ends; needs matplotlib.
 
     Args:
-        path: File of the picture, such as ``curves.png``.
+        path: The PNG file to write, such as ``curves.png``.
     """
 
     def __init__(self, path: str | os.PathLike):

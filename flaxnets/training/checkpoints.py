@@ -1,4 +1,4 @@
-"""The state of a run on disk: whole or not there, verified when it is read."""
+"""Checkpoints of a training run: written atomically, verified when they are read."""
 
 import contextlib
 import copy
@@ -24,18 +24,18 @@ from flaxnets.training._checkpoint_files import first_line, read_arrays, read_ma
 from flaxnets.training.train_state import TrainState
 from flaxnets.weights import digest
 
-# Added to the name of a checkpoint while it is not whole: before its last file is there, and before its first one goes.
+# Suffixes of folders that are not complete checkpoints: while a checkpoint is written, and while one is removed.
 _PARTIAL, _DELETED = ".partial", ".deleted"
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """What :meth:`Checkpoints.restore` gives back.
+    """A restored checkpoint.
 
     Attributes:
-        step: which one it is.
-        state: all that changes from step to step.
-        progress: what was saved beside it.
+        step: The step of the checkpoint.
+        state: The training state.
+        progress: The progress that was passed to :meth:`Checkpoints.save`.
     """
 
     step: int
@@ -44,18 +44,19 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of a run, one folder each, named after the step; written and read by Orbax.
+    """The checkpoints of a run: one folder for each saved step, written and read by Orbax.
 
-    Each holds the whole :class:`TrainState` (random keys as data), what its run was asked for, and how far it had come,
-    with a SHA-256 for every array and every file. A checkpoint appears under its name when it is whole, and nothing is
-    loaded that differs in a bit from what was saved.
+    A checkpoint contains the :class:`TrainState` (random keys as data), the configuration and the progress of the run,
+    and the SHA-256 of every array and every file. A partial checkpoint of a killed process has a temporary name, is
+    never listed, and is removed at the next save. Reading raises an error if any bit differs from the saved bits.
 
     Args:
-        directory: where the folders are; made when the first one is saved.
-        config: what a checkpoint must agree with to be restored, such as the network's name and options.
-        keep: how many of the last ones stay.
-        keep_best: how many of those with the highest scores stay besides.
-        asynchronous: whether :meth:`save` returns while a thread of its own still writes.
+        directory: Folder of the checkpoints; created at the first save.
+        config: Configuration of the run, such as the network's name and options. Restoring a checkpoint with another
+            configuration raises.
+        keep: Number of latest checkpoints to keep.
+        keep_best: Number of checkpoints with the highest scores to keep in addition.
+        asynchronous: Whether :meth:`save` returns while a background thread writes.
 
     >>> import tempfile, flaxnets
     >>> from flaxnets import optim
@@ -85,32 +86,32 @@ class Checkpoints:
         self._pending: Future | None = None
 
     def steps(self) -> list[int]:
-        """Returns the steps that have a checkpoint, the last one at the end."""
+        """Return the steps that have a checkpoint, in ascending order."""
         if not self.directory.is_dir():
             return []
         return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdecimal() and path.is_dir())
 
     @property
     def busy(self) -> bool:
-        """Whether one is being written."""
+        """Whether a checkpoint is being written."""
         return self._pending is not None and not self._pending.done()
 
     def save(self, step: int, state: TrainState, progress: Mapping[str, Any] | None = None, score: float | None = None):
-        """Saves a checkpoint; one of the same step is left as it is.
+        """Save a checkpoint. An existing checkpoint of the same step is not overwritten.
 
-        Copies state and progress before it returns, so that the caller may donate or change them. Waits for a save
-        that has not finished.
+        State and progress are copied before the method returns, so that the caller may donate or change them. Blocks
+        until the previous save has finished.
 
         Args:
-            step: its name.
-            state: what to save.
-            progress: what else, for JSON; numbers and lists of them may be arrays on the device.
-            score: how good it is; the higher the better.
+            step: Step of the checkpoint.
+            state: State to save.
+            progress: Progress to save, as JSON values. Numbers and lists may be arrays on the device.
+            score: Score of the checkpoint; the higher, the better.
 
         Raises:
-            CheckpointError: if this one, or with ``asynchronous`` the one before, could not be saved: a full disk, a
-                missing permission, or parameters that are infinite or NaN and not frozen. Earlier checkpoints are as
-                they were.
+            CheckpointError: If this checkpoint, or the previous asynchronous one, could not be saved: the disk is
+                full, a permission is missing, or a trainable parameter is infinite or NaN. Earlier checkpoints are
+                unchanged.
         """
         self.wait()
         arrays, keys = _arrays(state)
@@ -123,10 +124,10 @@ class Checkpoints:
             self.wait()
 
     def wait(self) -> None:
-        """Waits until what :meth:`save` began is on disk.
+        """Block until the last save is on disk.
 
         Raises:
-            CheckpointError: as :meth:`save`.
+            CheckpointError: As for :meth:`save`.
         """
         pending, self._pending = self._pending, None
         if pending is not None:
@@ -135,43 +136,44 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, exception_type: object, *_: object) -> None:
         try:
             self.wait()
         except CheckpointError:
-            if kind is None:  # else what ended the block is told first
+            if exception_type is None:  # must not replace the exception that ended the block
                 raise
         finally:
             self._thread.shutdown()
 
     def restore(self, like: TrainState, step: int) -> Checkpoint:
-        """Reads a checkpoint.
+        """Read a checkpoint.
 
         Args:
-            like: a state of the same network and optimizer; it gives structure, devices, and arrays without elements.
-            step: one of :meth:`steps`.
+            like: A state of the same network and optimizer, which gives the structure, the devices and the empty
+                arrays.
+            step: One of :meth:`steps`.
 
         Raises:
-            CheckpointError: if it is damaged, or is one of another network, shape or dtype; the message has all
-                differences.
+            CheckpointError: If the checkpoint is damaged, or has another network, shape or dtype. The message lists
+                all differences.
         """
         path = self._path(step)
         manifest = read_manifest(path)
         expected, keys = _arrays(like)
         _check_fits(path, manifest, self._config, expected, keys)
-        found = read_arrays(path, manifest)
+        stored = read_arrays(path, manifest)
         leaves = []
         for name, array in expected.items():
-            value = jax.device_put(found[name], array.sharding, may_alias=False) if name in found else array
+            value = jax.device_put(stored[name], array.sharding, may_alias=False) if name in stored else array
             leaves.append(jax.random.wrap_key_data(value, impl=keys[name]) if name in keys else value)
         state = jax.tree.unflatten(jax.tree.structure(like), leaves)
         return Checkpoint(step, state, manifest["progress"])
 
     def restore_latest(self, like: TrainState) -> Checkpoint | None:
-        """Reads the last checkpoint that is whole, and warns of later ones that are not; None if there are none.
+        """Read the latest valid checkpoint, and warn about later invalid ones; return None if there is no checkpoint.
 
         Raises:
-            CheckpointError: if there are some and none can be used; the message is that of the last one.
+            CheckpointError: If no checkpoint is valid; the message is that of the latest.
         """
         first = None
         for step in reversed(self.steps()):
@@ -179,13 +181,13 @@ class Checkpoints:
                 return self.restore(like, step)
             except CheckpointError as error:
                 first = first or error
-                warnings.warn(f"{error}; trying the one before", stacklevel=2)
+                warnings.warn(f"{error}; trying the previous checkpoint", stacklevel=2)
         if first is not None:
             raise first
         return None
 
     def latest_progress(self) -> dict[str, Any] | None:
-        """Returns what was saved beside the last state whose manifest can be read; None if there is none."""
+        """Return the progress of the latest checkpoint with a readable manifest, or None."""
         for step in reversed(self.steps()):
             with contextlib.suppress(CheckpointError):
                 return read_manifest(self._path(step))["progress"]
@@ -221,15 +223,16 @@ class Checkpoints:
             write_files(partial, host, manifest)
             partial.rename(path)
             self._remove_old()
-        except Exception as error:  # Orbax's own errors are of many kinds
+        except Exception as error:  # Orbax raises many types of errors
             self._remove_unfinished()
             raise CheckpointError(
-                f"{path}: could not be saved: {first_line(error)}; earlier checkpoints are as they were "
-                f"({', '.join(map(str, self.steps())) or 'none'}). Free some space or mend the permissions, and resume"
+                f"{path}: could not be saved: {first_line(error)}; earlier checkpoints are unchanged "
+                f"({', '.join(map(str, self.steps())) or 'none'}). Fix: free some space or correct the permissions, "
+                "and resume"
             ) from error
 
     def _remove_unfinished(self) -> None:
-        """Removes what a save or removal that was cut off has left."""
+        """Remove the folders of interrupted saves and removals."""
         for path in self.directory.glob("*"):
             if not path.name.isdecimal() and path.name[:8].isdecimal():
                 shutil.rmtree(path, ignore_errors=True)
@@ -244,12 +247,12 @@ class Checkpoints:
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What JSON makes of it, so that what was saved equals what is asked for."""
+    """Return a copy after a round trip through JSON, so that it compares equal to a saved configuration."""
     return json.loads(json.dumps(dict(config)))
 
 
 def _arrays(state: TrainState) -> tuple[dict[str, jax.Array], dict[str, str]]:
-    """Returns the arrays of a state by their paths, random keys as data, and the kinds of these keys."""
+    """Return the arrays of a state by path, with random keys as data, and the implementations of these keys."""
     arrays, keys = {}, {}
     for path, leaf in tree_flatten_with_path(state)[0]:
         name = keystr(path, simple=True, separator="/").removesuffix("/value")
@@ -263,7 +266,7 @@ def _check_finite(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         if not np.isfinite(array.astype(np.float64)).all():
             raise CheckpointError(
-                f"{path}: not saved: {name} is infinite or NaN; earlier checkpoints are as they were. Lower the "
+                f"{path}: not saved: {name} is infinite or NaN; earlier checkpoints are unchanged. Fix: lower the "
                 "learning rate, or clip the gradients"
             )
 
@@ -281,17 +284,19 @@ def _check_fits(
 ) -> None:
     saved, stored = manifest["config"], manifest["arrays"]
     problems = [
-        f"{name} is {saved.get(name)!r} there and {config.get(name)!r} here"
+        f"{name} is {saved.get(name)!r} in the checkpoint and {config.get(name)!r} in this run"
         for name in [*config, *(name for name in saved if name not in config)]
         if saved.get(name) != config.get(name)
     ]
-    problems += [f"{name} is missing there" for name in expected if name not in stored]
-    problems += [f"{name} is unknown here" for name in stored if name not in expected]
+    problems += [f"{name} is missing in the checkpoint" for name in expected if name not in stored]
+    problems += [f"{name} is unknown in this run" for name in stored if name not in expected]
     for name in (name for name in expected if name in stored):
-        found = (tuple(stored[name]["shape"]), stored[name]["dtype"], stored[name]["key"])
-        wanted = (expected[name].shape, str(expected[name].dtype), keys.get(name))
-        if found != wanted:
-            shown = [f"{dtype}{list(shape)}{f' key {key}' if key else ''}" for shape, dtype, key in (found, wanted)]
-            problems.append(f"{name} is {shown[0]} there and {shown[1]} here")
+        types = [
+            (tuple(stored[name]["shape"]), stored[name]["dtype"], stored[name]["key"]),
+            (expected[name].shape, str(expected[name].dtype), keys.get(name)),
+        ]
+        if types[0] != types[1]:
+            texts = [f"{dtype}{list(shape)}{f' key {key}' if key else ''}" for shape, dtype, key in types]
+            problems.append(f"{name} is {texts[0]} in the checkpoint and {texts[1]} in this run")
     if problems:
-        raise CheckpointError(f"{path}: a checkpoint of something else: {'; '.join(problems)}")
+        raise CheckpointError(f"{path}: a checkpoint of another run: {'; '.join(problems)}")

@@ -17,20 +17,20 @@ from flaxnets.training.objectives import Metrics, columns, means, total
 from flaxnets.training.optimizers import learning_rate
 from flaxnets.training.train_state import TrainState
 
-# The loop looks for a loss that is not finite so many executions behind the last one, so that the device never waits.
+# The loop checks the metrics of this many executions before the last one, so that the device never waits for the host.
 _LAG = 3
 
 
 class Loop:
-    """The progress of a run, which :func:`fit` gives to its callbacks.
+    """The progress of a run, which :func:`fit` passes to its callbacks.
 
     Attributes:
         engine: The engine.
         epochs: Number of epochs of the run.
         steps: Number of steps of an epoch.
-        unit: What the objective counts, such as ``images``.
-        epoch: Number of the current epoch, from 1. In ``on_epoch``, the next one.
-        step: Number of steps of this epoch that are done.
+        unit: Unit of the objective's count, such as ``images``.
+        epoch: Number of the current epoch, from 1. In ``on_epoch``, the number of the next epoch.
+        step: Number of completed steps of this epoch.
         metrics: Sums of the metrics of the last execution, still on the device. After an execution of several steps
             they have an axis of steps, with 0 after the last step.
         records: Records of the finished epochs.
@@ -47,14 +47,14 @@ class Loop:
 
     @property
     def state(self) -> TrainState:
-        """The state with names and logical shapes, in arrays that later steps leave alone."""
+        """The state with names and logical shapes. Later steps do not change its arrays."""
         if self._train_state is None:
             self._train_state = self.engine.train_state(self._state)
         return self._train_state
 
     @property
     def updates(self) -> int:
-        """Number of steps of all epochs that are done."""
+        """Number of completed steps of all epochs."""
         return (self.epoch - 1) * self.steps + self.step
 
     def stop(self, reason: str) -> None:
@@ -87,14 +87,14 @@ class Loop:
         self.records.append(record)
 
     def _was_not_finite(self) -> bool:
-        """Look at an execution that has long finished."""
+        """Check an earlier execution, whose metrics are available without waiting."""
         return len(self.sums) > _LAG and bool(np.any(jax.device_get(self.sums[-1 - _LAG][1]["nonfinite"])))
 
     def _not_finite(self) -> FloatingPointError:
         step = next(i for i, value in enumerate(columns(self.sums)["nonfinite"], start=1) if value)
         return FloatingPointError(
             f"the loss or a gradient became infinite or NaN at step {step} of epoch {self.epoch}; the model keeps the "
-            "last finite state. Lower the learning rate, clip the gradients, or leave such batches out with "
+            "last finite state. Fix: lower the learning rate, clip the gradients, or skip these batches with "
             "nonfinite='skip'"
         )
 
@@ -112,26 +112,26 @@ def fit(
 ) -> list[Record]:
     """Train the model of an engine in place.
 
-    Every epoch visits the examples in a new order, in batches of one size. The few examples that do not fill a last
-    batch are left out; every epoch leaves out other ones.
+    Every epoch visits the examples in a new order, in batches of one size. Examples that do not fill the last batch
+    are skipped; each epoch skips different examples.
 
     Args:
-        engine: The engine, whose model holds the trained state when the call returns, and in ``on_epoch``.
-        train: Batches to learn from.
-        test: Batches to evaluate on after every epoch.
+        engine: The engine. Its model has the trained state when the call returns, and in ``on_epoch``.
+        train: Training batches.
+        test: Batches for the evaluation after every epoch.
         epochs: Number of passes through ``train``.
         seed: Seed of the order of examples and of the random keys of the batches.
         callbacks: See :class:`flaxnets.training.Callback`.
         steps_per_execution: Number of steps of an execution of the device, for a :class:`flaxnets.data.Split` in
             ``train``. ``"auto"`` batches steps until one execution takes about 10 ms. Results are bit-identical for
             every value except 1.
-        unit: What the objective counts.
+        unit: Unit of the objective's count.
 
     Returns:
-        One record an epoch: ``epoch``, ``train_loss``, ``train_accuracy`` (both in training mode, along the way),
+        One record for each epoch: ``epoch``, ``train_loss``, ``train_accuracy`` (means over the training steps),
         ``test_loss``, ``test_accuracy``, ``images_per_second`` (of training, without compilation), and the
-        ``learning_rate`` of the last update for an optimizer of :mod:`flaxnets.optim`. There is an accuracy or
-        perplexity if the objective counts ``correct`` or ``log_perplexity``.
+        ``learning_rate`` of the last update for an optimizer of :mod:`flaxnets.optim`. Accuracy or perplexity are
+        present if the objective returns ``correct`` or ``log_perplexity``.
 
     Raises:
         FloatingPointError: With ``nonfinite="stop"``; the model then holds the last finite state.
@@ -197,7 +197,7 @@ def _train_epoch(
             callback.on_step(loop)
         if loop.stop_reason is not None:
             break
-    sums = total(loop.sums)  # waits for the last step
+    sums = total(loop.sums)  # blocks on the last step
     if stops and sums["nonfinite"]:
         loop.engine.update_model(loop.state)
         raise loop._not_finite()

@@ -60,7 +60,7 @@ def make_optimizer(
         name: a registered name, such as ``adamw``. ``sgd`` has the momentum 0.9 by default.
         lr: the largest learning rate.
         total_steps: the length of the run.
-        clip_norm: the norm over all parameters to which larger gradients are scaled down. ``None`` leaves them.
+        clip_norm: Scale gradients down to this norm over all parameters; None for no clipping.
         schedule: as in :func:`make_schedule`.
         warmup_steps: as in :func:`make_schedule`.
         start: as in :func:`make_schedule`.
@@ -93,7 +93,7 @@ def learning_rate(optimizer: Any, step: Any) -> Any:
         step: the number of steps taken.
 
     Returns:
-        The rate for parameters of no group, or ``None`` for an optimizer that does not tell its rate, such as an
+        The rate for parameters of no group, or None for an optimizer without a readable rate, such as an
         ``optax.chain``.
 
     >>> learning_rate(optim.chain(optim.clip_grad_norm(1.0), optim.SGD(0.1)), step=3)

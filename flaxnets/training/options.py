@@ -28,15 +28,15 @@ class StepOptions:
         nonfinite: What a step does if the loss or a gradient is infinite or NaN. ``"skip"`` and ``"stop"`` leave the
             state unchanged and report the metric ``nonfinite``, with all other metrics 0;
             :func:`flaxnets.training.fit` raises for ``"stop"``. ``"ignore"`` updates the state.
-        remat: Modules that are computed again in the backward pass, which saves memory: a predicate of name and
-            module, or True for the model's children. See :func:`flaxnets.training.checkpoint`.
+        remat: Modules to recompute in the backward pass, which saves memory: a predicate of name and module, or True
+            for the model's children. See :func:`flaxnets.training.checkpoint`.
         compute_dtype: Dtype of the layers within :func:`flaxnets.autocast`, such as ``jnp.bfloat16``. Parameters,
             their updates and the loss stay in float32.
         penalty: Function of the parameters that is added to the minimised loss, but not to the metrics, such as
             :func:`flaxnets.training.l2_penalty`.
         backend: Implementations of the layers: ``"plain"`` (default XLA), ``"xla"`` (XLA tuned for CPUs),
-            ``"onednn"`` (CPU), ``"cudnn"`` (GPU), or ``"auto"`` for the fastest that works here. The attribute of a
-            checked instance is never ``"auto"``.
+            ``"onednn"`` (CPU), ``"cudnn"`` (GPU), or ``"auto"`` for the fastest that works on this machine. The
+            constructor replaces ``"auto"`` by its choice.
 
     Raises:
         ValueError: If an option has an unknown or impossible value.

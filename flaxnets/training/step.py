@@ -20,8 +20,8 @@ from flaxnets.training.remat import Blocks, checkpoint
 from flaxnets.training.train_state import Batch, TrainState, accumulated, as_batch
 from flaxnets.xla import compiler_options
 
-# XLA's CPU backend gives convolutions and matrix products to YNNPACK. YNNPACK's convolutions are slower. Its products
-# are slower by a factor of a hundred for some weights if they are fused with their neighbours.
+# XLA's CPU compiler calls YNNPACK for convolutions and matrix products. Convolutions of YNNPACK are slower. Fused
+# products of YNNPACK are up to 100 times slower for some weights. This option leaves only products that are not fused.
 _COMPILER_OPTIONS = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}}
 
 Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
@@ -148,16 +148,16 @@ def make_train_step(
     Args:
         model: Module that gives the structure; neither changed nor used for its values.
         optimizer: One of :mod:`flaxnets.optim`, or any optax transformation.
-        objective: Function from outputs, targets and weights to sums, of which ``loss / count`` is minimised; or a
-            loss of :mod:`flaxnets.nn`, such as ``nn.CrossEntropyLoss()``.
-        transform: Function of the argument ``batch`` and a random key, new at every step, that returns a
-            :class:`Batch`; runs first, inside the step.
-        **options: Fields of :class:`flaxnets.training.StepOptions`. Unlike there, ``nonfinite`` is ``"ignore"`` by
-            default, because only ``fit`` looks at the metric ``nonfinite``.
+        objective: Function from outputs, targets and weights to sums; the step minimises ``loss / count``. Or a loss
+            of :mod:`flaxnets.nn`, such as ``nn.CrossEntropyLoss()``.
+        transform: Function from ``batch`` and a random key of this step to a :class:`Batch`; runs first, inside the
+            step.
+        **options: Fields of :class:`flaxnets.training.StepOptions`. The default of ``nonfinite`` is ``"ignore"`` here,
+            because only ``fit`` reads the metric ``nonfinite``.
 
     Raises:
         TypeError: For an unknown option.
-        ValueError: For an option out of range, a ``remat`` that chooses no module, or a loss whose reduction is not
+        ValueError: For an option out of range, a ``remat`` that matches no module, or a loss whose reduction is not
             a mean.
         RuntimeError: For a ``backend`` that does not work on this machine.
 
@@ -188,8 +188,7 @@ def make_eval_step(
     Args:
         model: Module that gives the structure.
         objective: Objective, as in :func:`make_train_step`.
-        transform: Function of ``batch`` and None (there is no random key in evaluation) that returns a
-            :class:`Batch`.
+        transform: Function from ``batch`` and None to a :class:`Batch`. Evaluation has no random key.
         backend: As in :class:`flaxnets.training.StepOptions`.
         compute_dtype: As in :class:`flaxnets.training.StepOptions`.
 
@@ -245,7 +244,7 @@ def _call(merged: nnx.Module, inputs: Any, backend: Any, dtype: DTypeLike | None
 def _moved(average: jax.Array, new: jax.Array, rate: jax.Array) -> jax.Array:
     if not jnp.issubdtype(new.dtype, jnp.inexact):
         return new
-    # Where nothing has moved, the average keeps every bit; the difference of two infinities would be NaN.
+    # An unchanged parameter keeps every bit of the average, and the difference of two infinities would be NaN.
     return average + jnp.where(new == average, 0, rate * (new - average))
 
 
@@ -261,7 +260,7 @@ def _all_finite(tree: Any) -> jax.Array:
 
 
 def _is_finite(array: jax.Array) -> jax.Array:
-    # 0 times infinity or NaN is NaN. Sums and a product take a fifth of the time of isfinite.
+    # 0 times infinity or NaN is NaN. Sums and a product are five times faster than isfinite.
     if array.ndim == 2:
         return (array @ jnp.zeros(array.shape[1], array.dtype) == 0).all()
     if array.ndim > 2:  # a convolution's weight, whose first axis is innermost between the steps

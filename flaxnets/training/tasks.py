@@ -1,4 +1,4 @@
-"""Tasks: everything in which training, evaluation and export differ between images, text and points."""
+"""Tasks: the parts of training, evaluation and export that depend on the data (images, text or points)."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ from flaxnets.training.objectives import Objective, classification, language, re
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A kind of task.
+    """A task, such as classification.
 
     Attributes:
         objective: the loss and the metrics of a batch.

@@ -18,7 +18,7 @@ class Batch(NamedTuple):
     Attributes:
         inputs: Inputs of the model, whose first axis is usually the batch axis.
         targets: Targets, as the objective expects them.
-        weights: Weight of each example, of shape (n,); 0 for an example that only fills up the batch.
+        weights: Weight of each example, of shape (n,); 0 for an example that only fills the batch.
     """
 
     inputs: Any
@@ -63,16 +63,16 @@ def as_batch(batch: Any, key: jax.Array | None = None) -> Batch:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """All that changes from step to step, as a pytree: to continue a run takes this and its data.
+    """The complete state between two steps, as a pytree. A run continues from this state and the data.
 
     Attributes:
-        params: the ``nnx.Param`` state of the model.
-        model_state: its other state: batch statistics, buffers, random streams.
-        opt_state: the optimizer's state.
-        step: how many times the parameters were updated.
-        position: how many batches were drawn, over all epochs; more than ``step`` where gradients are accumulated.
-        key: what the randomness of the batches is derived from, with ``position``.
-        ema_params: the moving average of the parameters; None without one.
+        params: The ``nnx.Param`` state of the model.
+        model_state: The other state of the model: batch statistics, buffers, random streams.
+        opt_state: The optimizer's state.
+        step: Number of parameter updates.
+        position: Number of batches over all epochs; larger than ``step`` if gradients are accumulated.
+        key: Random key, from which each step derives the key of its batch by ``position``.
+        ema_params: Moving average of the parameters, or None.
     """
 
     params: nnx.State
@@ -93,14 +93,14 @@ class TrainState:
         ema: bool = False,
         seed: int = 0,
     ) -> Self:
-        """Returns the state before the first step, in arrays of its own: a step gives its old state away.
+        """Create the state before the first step. The arrays are copies, because a step donates its state.
 
         Args:
-            model: whose state it begins with.
-            optimizer: that of the step.
-            accumulate: as that of the step.
-            ema: whether the step has an ``ema_decay``.
-            seed: of ``key``.
+            model: The module whose state is copied.
+            optimizer: The optimizer of the step.
+            accumulate: ``accumulate`` of the step.
+            ema: Whether the step has an ``ema_decay``.
+            seed: Seed of ``key``.
         """
         _, params, model_state = jax.tree.map(jnp.copy, nnx.split(model, nnx.Param, ...))
         opt_state = accumulated(optimizer, accumulate).init(mask(params))
@@ -110,38 +110,38 @@ class TrainState:
 
     @property
     def eval_params(self) -> nnx.State:
-        """The parameters to evaluate and to keep: the moving average if there is one."""
+        """The parameters for evaluation: the moving average if there is one, otherwise ``params``."""
         return self.params if self.ema_params is None else self.ema_params
 
     def refrozen(self, optimizer: optax.GradientTransformation) -> Self:
-        """Returns the state with slots for the parameters that are trainable now.
+        """Return the state with optimizer slots for the parameters that are currently trainable.
 
         Args:
-            optimizer: that of the step, as :func:`accumulated` returns it.
+            optimizer: The optimizer of the step, after :func:`accumulated`.
         """
         opt_state, ema_params = self.opt_state, self.ema_params
         fresh = jax.eval_shape(optimizer.init, mask(self.params))
         if jax.tree.structure(fresh) != jax.tree.structure(opt_state):
             opt_state = _carried_over(opt_state, optimizer.init(mask(self.params)))
-        if ema_params is not None:  # variables that may be frozen where those of the parameters are not
+        if ema_params is not None:  # its variables may be frozen where those of the parameters are not
             ema_params = jax.tree.unflatten(jax.tree.structure(self.params), jax.tree.leaves(ema_params))
         return dataclasses.replace(self, opt_state=opt_state, ema_params=ema_params)
 
     def update_model(self, model: nnx.Module) -> None:
-        """Copies the parameters (the moving average of them, if there is one) and the other state into ``model``."""
+        """Copy the parameters (their moving average if there is one) and the other state into ``model``."""
         nnx.update(model, *jax.tree.map(jnp.copy, (self.eval_params, self.model_state)))
 
 
 def _carried_over(old: Any, fresh: Any) -> Any:
-    """A fresh optimizer's state with what an old one has kept; of :mod:`flaxnets.optim` also what frozen ones have."""
+    """Copy slots from an old optimizer state into a fresh one. Optimizers here also keep slots of frozen parameters."""
 
     def flat(tree: Any) -> tuple[list[tuple[Any, Any]], Any]:
         return jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda node: isinstance(node, OptimizerState))
 
-    kept = dict(flat(old)[0])
+    old_leaves = dict(flat(old)[0])
 
     def choose(path: Any, new: Any) -> Any:
-        before = kept.get(path, new)
+        before = old_leaves.get(path, new)
         if isinstance(new, OptimizerState):
             slots = {name: _carried_over(before.slots[name], tree) for name, tree in new.slots.items()}
             return OptimizerState(before.step, slots, {**new.missed, **before.missed})
@@ -152,10 +152,10 @@ def _carried_over(old: Any, fresh: Any) -> Any:
 
 
 def accumulated(optimizer: optax.GradientTransformation, batches: int) -> optax.GradientTransformation:
-    """Returns ``optimizer`` so that it updates with the mean gradient of so many batches.
+    """Wrap an optimizer to update with the mean gradient of several batches.
 
     Raises:
-        ValueError: for less than one batch.
+        ValueError: If ``batches`` is less than 1.
 
     >>> params = {"weight": jnp.zeros(2)}
     >>> type(accumulated(optax.sgd(0.1), 2).init(params)).__name__
@@ -165,6 +165,6 @@ def accumulated(optimizer: optax.GradientTransformation, batches: int) -> optax.
         raise ValueError(f"accumulate must be at least 1, got {batches}")
     if batches == 1:
         return optimizer
-    # None is the precision of the gradients, though the annotation leaves it out; optax would take float32.
+    # None keeps the precision of the gradients, although the annotation lacks None; the default of optax is float32.
     steps = optax.MultiSteps(optimizer, batches, accumulator_dtype=None)  # pyright: ignore[reportArgumentType]
     return steps.gradient_transformation()

@@ -212,8 +212,8 @@ def test_letters_are_drawn_as_often_as_the_temperature_says(temperature):
 @pytest.mark.parametrize(
     ("prefix", "length", "temperature", "message"),
     [
-        ([], 3, 1.0, r"prefix_ids must be a sequence of at least one id, got the shape \(0,\)"),
-        ([[1]], 3, 1.0, r"at least one id, got the shape \(1, 1\)"),
+        ([], 3, 1.0, r"prefix_ids must be a sequence of at least one id, got shape \(0,\)"),
+        ([[1]], 3, 1.0, r"at least one id, got shape \(1, 1\)"),
         ([1], 0, 1.0, "length must be positive, got 0"),
         ([1], 3, 0.0, "temperature must be positive, got 0.0"),
         ([1], 3, math.nan, "temperature must be positive, got nan"),

@@ -162,20 +162,20 @@ def test_a_run_of_several_steps_an_execution_resumes_where_it_was_saved(rng, tmp
 
 
 DIFFERENT = {
-    "another network": ("lenet", {}, 1, "arch is 'mlp_dropout' there and 'lenet' here; "),
-    "another width": ("mlp_dropout", {"num_hiddens": 9}, 1, "params/1/bias is float32[8] there and float32[9] here"),
-    "other classes": ("mlp_dropout", {"num_classes": 3}, 1, "params/7/bias is float32[10] there and float32[3] here"),
-    "no dropout": ("mlp", {}, 1, "model_state/3/rngs/count is unknown here"),
-    "an average": ("mlp_dropout", {"ema": True}, 1, "ema_params/1/bias is missing there"),
-    "accumulated gradients": ("mlp_dropout", {"accumulate": 2}, 1, "opt_state/mini_step is missing there"),
+    "another network": ("lenet", {}, 1, "arch is 'mlp_dropout' in the checkpoint and 'lenet' in this run; "),
+    "another width": ("mlp_dropout", {"num_hiddens": 9}, 1, "float32[8] in the checkpoint and float32[9] in"),
+    "other classes": ("mlp_dropout", {"num_classes": 3}, 1, "float32[10] in the checkpoint and float32[3] in"),
+    "no dropout": ("mlp", {}, 1, "model_state/3/rngs/count is unknown in this run"),
+    "an average": ("mlp_dropout", {"ema": True}, 1, "ema_params/1/bias is missing in the checkpoint"),
+    "accumulated gradients": ("mlp_dropout", {"accumulate": 2}, 1, "opt_state/mini_step is missing in the checkpoint"),
     "another optimizer": ("mlp_dropout", {"optimizer": optim.SGD(0.1, momentum=0.9)}, 1,
-                          "opt_state/slots/momentum_buffer/1/bias is missing there"),
+                          "opt_state/slots/momentum_buffer/1/bias is missing in the checkpoint"),
     "further slots": ("mlp_dropout", {"optimizer": optim.Adam(0.1, amsgrad=True)}, 1,
-                      "opt_state/slots/max_exp_avg_sq/1/bias is missing there"),
+                      "opt_state/slots/max_exp_avg_sq/1/bias is missing in the checkpoint"),
     "another dtype": ("mlp_dropout", {"dtype": jnp.bfloat16}, 1,
-                      "params/1/bias is float32[8] there and bfloat16[8] here"),
+                      "params/1/bias is float32[8] in the checkpoint and bfloat16[8] in this run"),
     "another kind of keys": ("mlp_dropout", {"impl": "rbg"}, 1,
-                             "key is uint32[2] key threefry2x32 there and uint32[4] key rbg here"),
+                             "key is uint32[2] key threefry2x32 in the checkpoint and uint32[4] key rbg in this run"),
     "no such step": ("mlp_dropout", {}, 7, "00000007/manifest.json: no checkpoint of flaxnets: No such file"),
 }  # fmt: skip
 
@@ -196,7 +196,7 @@ def test_a_checkpoint_of_something_else_is_refused(arch, options, step, message,
         like = jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype == jnp.float32 else leaf, like)
     if impl is not None:
         like.__dict__["key"] = jax.random.key(0, impl=impl)
-    with pytest.raises(CheckpointError, match=r"something else|no checkpoint") as caught:
+    with pytest.raises(CheckpointError, match=r"another run|no checkpoint") as caught:
         Checkpoints(tmp_path, config={**config, "arch": arch}).restore(like, step)
     assert message in str(caught.value)
     assert str(tmp_path / f"{step:08d}") in str(caught.value)
@@ -261,7 +261,7 @@ def test_a_checkpoint_outlives_what_it_was_made_of(tmp_path, release):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(CheckpointError, match=r"file/00000001: could not be saved: .*File exists.*mend"):
+    with pytest.raises(CheckpointError, match=r"file/00000001: could not be saved: .*File exists.*correct the perm"):
         Checkpoints(tmp_path / "file", asynchronous=False).save(1, state_of(1))
     assert (tmp_path / "file").read_text() == "no folder"
 

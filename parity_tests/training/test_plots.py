@@ -86,7 +86,7 @@ def test_infinite_values_leave_a_gap(tmp_path):
 
 
 def test_no_record_no_curves(tmp_path):
-    with pytest.raises(ValueError, match="expected one an epoch, got none"):
+    with pytest.raises(ValueError, match=r"no records to plot\. Expected one record"):
         plot_curves([], tmp_path / "curves.png")
     assert list(tmp_path.iterdir()) == []
 

@@ -533,7 +533,7 @@ def test_a_loss_is_an_objective_whose_mean_is_torchs(name: str, options: Any, sh
 
 @pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(reduction="sum"), nn.ReLU()])
 def test_what_is_no_mean_is_refused_as_an_objective(loss: nn.Module):
-    with pytest.raises(ValueError, match=f"{type(loss).__name__} has the reduction .* needs 'mean'"):
+    with pytest.raises(ValueError, match=f"{type(loss).__name__} has the reduction .* Expected 'mean'"):
         make_train_step(small_net(nnx.Rngs(0)), optim.SGD(0.1), loss)
 
 
