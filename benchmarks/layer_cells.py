@@ -200,7 +200,7 @@ def _compile_physical(function: Callable[..., Any], arguments: tuple[Any, ...]) 
     def record(*leaves: Any) -> None:
         values = [Value(leaf) for leaf in leaves]
         run(values)
-        orders[:] = [value.wanted for value in values]
+        orders[:] = [value.requested for value in values]
 
     jax.eval_shape(record, *leaves)
     physical = jax.jit(lambda *leaves: arrays_of([Value(leaf) for leaf in leaves], orders))(*leaves)

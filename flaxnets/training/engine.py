@@ -13,7 +13,7 @@ from jax.extend.core import jaxprs_in_params
 
 from flaxnets import nn
 from flaxnets.training.batches import Batches, Several
-from flaxnets.training.layout import PhysicalStep, hold_physical, make_physical_step
+from flaxnets.training.layout import PhysicalStep, bind_physical, make_physical_step
 from flaxnets.training.objectives import Metrics, Objective, means, total
 from flaxnets.training.options import Backend, StepOptions
 from flaxnets.training.step import PredictStep, Step, eval_function, jit_options, predict_function, train_function
@@ -219,8 +219,8 @@ def compile_predict_step(
     if backend in _LOGICAL:
         compiled = jax.jit(step, **jit_options())
         return lambda batch: compiled(params, model_state, batch)
-    return hold_physical(
-        lambda held, batch: step(held[0], held[1], batch), (params, model_state), batch, **jit_options()
+    return bind_physical(
+        lambda weights, batch: step(weights[0], weights[1], batch), (params, model_state), batch, **jit_options()
     )
 
 

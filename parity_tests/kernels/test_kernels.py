@@ -443,7 +443,7 @@ def test_a_norm_of_images_asks_for_image_and_gradient_channels_last(rng):
     def run(*arrays: Any) -> None:
         values = [Value(array) for array in arrays]
         outputs = evaluate(closed.jaxpr, closed.consts, values)
-        found.extend([*(value.wanted for value in values), *(value.order for value in outputs)])
+        found.extend([*(value.requested for value in values), *(value.order for value in outputs)])
 
     jax.eval_shape(run, x, cotangent)
     assert found == [(0, 3, 1, 2)] * 3

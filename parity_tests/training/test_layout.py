@@ -22,7 +22,7 @@ import flaxnets
 from flaxnets import nn, state
 from flaxnets.training import Batch, StepOptions, TrainState
 from flaxnets.training.engine import compile_predict_step
-from flaxnets.training.layout import _interpreter, hold_physical, make_physical_step, sink_transposes
+from flaxnets.training.layout import _interpreter, bind_physical, make_physical_step, sink_transposes
 from flaxnets.training.layout._interpreter import evaluate
 from flaxnets.training.layout._rules import Rule
 from flaxnets.training.layout._values import Value
@@ -453,7 +453,7 @@ def test_held_weights_lie_as_kernels_want_them():
     model = nn.Sequential(nn.Conv2d(3, 4, 3, rngs=nnx.Rngs(0)), nn.ReLU(), nn.Conv2d(4, 5, 3, rngs=nnx.Rngs(1)))
     _, params, model_state = nnx.split(model, nnx.Param, ...)
     step = predict_function(model, backend="xla", compute_dtype=None)
-    held = hold_physical(lambda held, batch: step(*held, batch), (params, model_state), images(2))
+    held = bind_physical(lambda held, batch: step(*held, batch), (params, model_state), images(2))
     assert (transposes(step, params, model_state, images(2)), transposes(held, images(2))) == (6, 2)
     assert held(images(3)).shape == (3, 5, 4, 4)
 
@@ -488,5 +488,5 @@ def test_physical_step_takes_batches_of_other_sizes(convolutions):
 
 
 def test_step_that_changes_the_states_structure_is_refused():
-    with pytest.raises(ValueError, match=r"another structure: .*'b'.*, and was given .*'a'"):
+    with pytest.raises(ValueError, match=r"another structure: .*'b'.*, Expected .*'a'"):
         make_physical_step(lambda state, batch: ({"b": state["a"]}, batch), {"a": jnp.ones(2)}, jnp.ones(1))

@@ -1,4 +1,4 @@
-"""A traced function evaluated on arrays whose axes lie in another order, the bodies of its equations too."""
+"""Interpreter of the layout pass: evaluate a jaxpr and its inner jaxprs on arrays in other axis orders."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -16,12 +16,12 @@ _LOGGER = logging.getLogger(__name__)
 
 Body = Callable[[Sequence[Value]], list[Value]]
 
-# How often what goes round is traced to find orders that stay as they are.
+# Number of traces of a loop body in search of axis orders that are a fixed point.
 _ROUNDS = 3
 
 
 def evaluate(jaxpr: jex.Jaxpr, consts: Sequence[Any], inputs: Sequence[Value]) -> list[Value]:
-    """The outputs of a traced function."""
+    """Evaluate a jaxpr, and return its outputs."""
     values = dict(zip(jaxpr.constvars, map(Value, consts), strict=True))
     values.update(zip(jaxpr.invars, inputs, strict=True))
 
@@ -36,7 +36,7 @@ def evaluate(jaxpr: jex.Jaxpr, consts: Sequence[Any], inputs: Sequence[Value]) -
 
 
 def _apply(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
-    """Apply the rule of an equation, or the equation itself where no rule fits this version of JAX."""
+    """Apply the rule of an equation. Without a rule for this version of JAX, apply the equation in logical order."""
     rule = _RULES.get(eqn.primitive.name)
     if rule is not None and rule.holds(eqn.params) and not _is_sharded(eqn):
         try:
@@ -44,7 +44,7 @@ def _apply(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
             if _have_types(outputs, eqn.outvars):
                 return outputs
             _LOGGER.warning("layout: rule of %s gives other types with JAX %s", eqn.primitive, jax.__version__)
-        except Exception:  # parameters of another meaning fail in any way; the equation itself is always right
+        except Exception:  # parameters with another meaning may raise any error, and the equation itself is correct
             _LOGGER.warning("layout: rule of %s fails with JAX %s", eqn.primitive, jax.__version__, exc_info=True)
     return apply_logical(eqn, inputs)
 
@@ -70,11 +70,11 @@ def _is_sharded(eqn: Any) -> bool:
 
 
 def settled_orders(outcome: Callable[[list[Order]], list[Order]], orders: list[Order]) -> list[Order]:
-    """Orders for what goes round: those in which it comes back, and the logical one for what comes back otherwise.
+    """Return axis orders for loop carries: a fixed point if there is one, otherwise the logical order.
 
     Args:
-        outcome: gives the orders of what comes out from those of what goes in.
-        orders: to begin with.
+        outcome: Function from the orders of a body's inputs to the orders of its outputs.
+        orders: Initial orders.
     """
     before = orders
     for _ in range(_ROUNDS):
@@ -85,33 +85,33 @@ def settled_orders(outcome: Callable[[list[Order]], list[Order]], orders: list[O
 
 
 def orders_of(function: Callable[..., list[Value]], *arrays: Any) -> list[Order]:
-    """The orders that the results of ``function`` have, which is traced and no more."""
-    found: list[Order] = []
+    """Return the axis orders of the results of ``function``, which is traced but not executed."""
+    orders: list[Order] = []
 
     def record(*arrays: Any) -> None:
-        found[:] = [value.order for value in function(*arrays)]
+        orders[:] = [value.order for value in function(*arrays)]
 
     jax.eval_shape(record, *arrays)
-    return found
+    return orders
 
 
 def values_of(arrays: Sequence[Any], orders: Sequence[Order]) -> list[Value]:
-    """One value for each physical array."""
+    """Wrap physical arrays as values."""
     return [Value(array, order) for array, order in zip(arrays, orders, strict=True)]
 
 
 def arrays_of(values: Sequence[Value], orders: Sequence[Order]) -> list[Any]:
-    """The physical arrays in these orders."""
+    """Return the physical arrays of values in the given orders."""
     return [value.physical(order) for value, order in zip(values, orders, strict=True)]
 
 
 def physical_shape(aval: Any, order: Order) -> jax.ShapeDtypeStruct:
-    """What an array looks like that has this logical shape and lies in this order."""
+    """Return the physical shape and dtype of an array with this logical type and axis order."""
     return jax.ShapeDtypeStruct([aval.shape[i] for i in inverse(order)], aval.dtype, weak_type=aval.weak_type)
 
 
 def _bodies(jaxpr: jex.ClosedJaxpr, consts: Sequence[Value]) -> Body:
-    """A body whose first arguments are ``consts``; each trace of it needs values of its own."""
+    """Return a body whose first arguments are ``consts``, wrapped anew for each trace."""
     arrays, orders = [value.native for value in consts], [value.order for value in consts]
     return lambda inputs: evaluate(jaxpr.jaxpr, jaxpr.consts, [*values_of(arrays, orders), *inputs])
 
@@ -122,18 +122,18 @@ def _inline(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
 
 
 def _checkpoint(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
-    """Keeps the equation, and with it the barrier before what is computed again."""
+    """Keep the checkpoint equation, and with it the barrier before the recomputation."""
     orders, params = [value.order for value in inputs], eqn.params
-    found: list[Order] = []
+    output_orders: list[Order] = []
 
     def body(*arrays: Any) -> list[Any]:
         outputs = evaluate(params["jaxpr"], (), values_of(arrays, orders))
-        found[:] = [value.order for value in outputs]
+        output_orders[:] = [value.order for value in outputs]
         return [value.native for value in outputs]
 
     arrays = [value.native for value in inputs]
     closed = jax.make_jaxpr(body)(*arrays)
-    if closed.consts:  # the equation takes none: they become its first arguments
+    if closed.consts:  # the equation cannot have constants, so they become its first arguments
         count = len(closed.consts)
         arrays = [*closed.consts, *arrays]
         hoisted = jax.make_jaxpr(
@@ -142,48 +142,47 @@ def _checkpoint(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
         if isinstance(params["prevent_cse"], tuple):
             params = {**params, "prevent_cse": (False,) * count + params["prevent_cse"]}
         closed = hoisted(*arrays)
-    return values_of(bind(eqn, arrays, **{**params, "jaxpr": closed.jaxpr}), found)
+    return values_of(bind(eqn, arrays, **{**params, "jaxpr": closed.jaxpr}), output_orders)
 
 
 def _carry_orders(body: Body, carry: Sequence[Value], avals: Sequence[Any], others: Sequence[Any] = ()) -> list[Order]:
-    """Orders for the carry of a loop; ``others`` are the shapes and orders of what else its body is given."""
+    """Return axis orders for the carry of a loop; ``others`` are the shapes and orders of the body's other inputs."""
 
     def outcome(orders: list[Order]) -> list[Order]:
-        given = [*orders, *(order for _, order in others)]
+        input_orders = [*orders, *(order for _, order in others)]
         shapes = [*map(physical_shape, avals, orders), *(shape for shape, _ in others)]
-        return orders_of(lambda *arrays: body(values_of(arrays, given))[: len(carry)], *shapes)
+        return orders_of(lambda *arrays: body(values_of(arrays, input_orders))[: len(carry)], *shapes)
 
     return settled_orders(outcome, [value.order for value in carry])
 
 
 def _scan(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
     params = eqn.params
-    # Which inputs are constants, carried and scanned shows in their shapes; the parameters that say so differ between
-    # versions of JAX.
+    # The shapes tell constants, carry and scanned inputs apart. The parameters for this differ between versions of JAX.
     avals = params["jaxpr"].in_avals
     last = sum(len(v.aval.shape) == len(a.shape) for v, a in zip(eqn.invars, avals, strict=True))
     first = last - sum(
         len(v.aval.shape) == len(a.shape) for v, a in zip(eqn.outvars, params["jaxpr"].out_avals, strict=True)
     )
     body, carry, xs = _bodies(params["jaxpr"], inputs[:first]), inputs[first:last], inputs[last:]
-    slices = [ranks(value.order[1:]) for value in xs]  # the axis that is scanned comes first
-    stacked = arrays_of(xs, [_behind_first(order) for order in slices])
+    slices = [ranks(value.order[1:]) for value in xs]  # the scanned axis must come first
+    stacked = arrays_of(xs, [_after_first(order) for order in slices])
     others = [(physical_shape(aval, order), order) for aval, order in zip(avals[last:], slices, strict=True)]
     orders = _carry_orders(body, carry, avals[first:last], others)
-    found: list[Order] = []
+    stacked_orders: list[Order] = []
 
     def step(carry: Sequence[Any], xs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         outputs = body(values_of([*carry, *xs], [*orders, *slices]))
         ys = outputs[len(orders) :]
-        found[:] = [_behind_first(value.order) for value in ys]
+        stacked_orders[:] = [_after_first(value.order) for value in ys]
         return arrays_of(outputs[: len(orders)], orders), [value.native for value in ys]
 
     options = {name: params[name] for name in ("length", "reverse", "unroll")}
     last_carry, ys = lax.scan(step, arrays_of(carry, orders), stacked, **options)
-    return [*values_of(last_carry, orders), *values_of(ys, found)]
+    return [*values_of(last_carry, orders), *values_of(ys, stacked_orders)]
 
 
-def _behind_first(order: Order) -> Order:
+def _after_first(order: Order) -> Order:
     return (0, *(position + 1 for position in order))
 
 
@@ -202,14 +201,14 @@ def _while(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
 
 
 def _cond(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
-    """Branches agree on the first order that is not the logical one."""
-    given, operands = [value.order for value in inputs[1:]], [value.native for value in inputs[1:]]
+    """Apply a conditional. Each output has the first non-logical order of any branch."""
+    input_orders, operands = [value.order for value in inputs[1:]], [value.native for value in inputs[1:]]
 
     def outputs(branch: jex.ClosedJaxpr, arrays: Sequence[Any]) -> list[Value]:
-        return evaluate(branch.jaxpr, branch.consts, values_of(arrays, given))
+        return evaluate(branch.jaxpr, branch.consts, values_of(arrays, input_orders))
 
-    found = [orders_of(lambda *a, b=branch: outputs(b, a), *operands) for branch in eqn.params["branches"]]
-    orders = [max(each, key=lambda order: order != identity(len(order))) for each in zip(*found, strict=True)]
+    by_branch = [orders_of(lambda *a, b=branch: outputs(b, a), *operands) for branch in eqn.params["branches"]]
+    orders = [max(each, key=lambda order: order != identity(len(order))) for each in zip(*by_branch, strict=True)]
     branches = [lambda *a, b=branch: arrays_of(outputs(b, a), orders) for branch in eqn.params["branches"]]
     return values_of(lax.switch(inputs[0].logical, branches, *operands), orders)
 

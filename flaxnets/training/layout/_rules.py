@@ -1,4 +1,4 @@
-"""How single primitives work on arrays whose axes lie in another order."""
+"""Rules of the layout pass: apply one primitive to arrays in other axis orders."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +17,12 @@ _NEUTRAL = frozenset({
 
 
 class Rule(NamedTuple):
-    """How one primitive works on arrays whose axes are in another order.
+    """The rule of one primitive.
 
     Attributes:
-        apply: takes the equation and its input values, and returns its output values.
-        reads: the parameters that ``apply`` needs.
-        ignores: the other parameters that the equation may have. They do not refer to axes.
+        apply: Function from the equation and its input values to its output values.
+        reads: Parameters that ``apply`` reads.
+        ignores: Other parameters that the equation may have. They do not refer to axes.
     """
 
     apply: Callable[[Any, Sequence[Value]], list[Value]]
@@ -49,7 +49,7 @@ _ELEMENTWISE = [
     "sub", "tan", "tanh", "xor",
 ]  # fmt: skip
 
-# The parameters that speak of axes: one axis, several, or one entry for each.
+# The parameters that refer to axes: "one" axis, "several" axes, or one entry for "each" axis.
 _WINDOW = {name: "each" for name in ("window_dimensions", "window_strides", "padding")}
 _DILATED_WINDOW = {**_WINDOW, "base_dilation": "each", "window_dilation": "each"}
 _AXES = {
@@ -67,18 +67,18 @@ _EXACT_REDUCTIONS = ("reduce_max", "reduce_min", "reduce_and", "reduce_or", "red
 
 
 def _moved(entries: Sequence[Any], order: Order) -> tuple[Any, ...]:
-    """One entry for each logical axis, as entries for each physical one."""
+    """Reorder entries for the logical axes into entries for the physical axes."""
     return tuple(entries[i] for i in inverse(order))
 
 
 def _ascending(axes: Sequence[int], order: Order) -> bool:
-    """Whether axes lie one after the other as they are named: else windows and sums would run in another order."""
+    """Return whether axes keep their logical sequence. Otherwise, windows and sums would accumulate in another order."""
     positions = [order[axis] for axis in sorted(axes)]
     return positions == sorted(positions)
 
 
 def _axiswise(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
-    """Results lie as the operands do; numbers are operands without axes."""
+    """Apply the primitive in the common order of its operands. Scalars have no axes and fit every order."""
     ndim = max(value.ndim for value in inputs)
     order = common_order([value for value in inputs if value.ndim == ndim])
     window = eqn.params.get("window_dimensions")
@@ -120,17 +120,17 @@ def _squeeze(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
 def _broadcast_in_dim(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
     value, shape, axes = inputs[0], eqn.params["shape"], eqn.params["broadcast_dimensions"]
     if len(inputs) > 1:
-        return apply_logical(eqn, inputs)  # a shape that is not known when traced
+        return apply_logical(eqn, inputs)  # the shape is unknown at trace time
 
     def make(permutation: Order) -> Any:
-        places = [permutation.index(axis) for axis in axes]
-        operand = value.physical(ranks(places))
-        return lax.broadcast_in_dim(operand, [shape[axis] for axis in permutation], sorted(places))
+        positions = [permutation.index(axis) for axis in axes]
+        operand = value.physical(ranks(positions))
+        return lax.broadcast_in_dim(operand, [shape[axis] for axis in permutation], sorted(positions))
 
     order = list(range(len(shape)))
     for axis, position in zip(axes, value.order, strict=True):
         order[axis] = axes[position]
-    return [Value.made(make, tuple(order))]
+    return [Value.deferred(make, tuple(order))]
 
 
 def _stack(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
@@ -154,7 +154,7 @@ def _optimization_barrier(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
 
 
 def _groups(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """The axes longer than 1 that a reshape makes of which: the finest division of both."""
+    """Return the finest groups of input and output axes, longer than 1, that a reshape maps to each other."""
     groups = []
     left, right = ([axis for axis, size in enumerate(shape) if size > 1] for shape in (before, after))
     while left:
@@ -166,7 +166,7 @@ def _groups(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int]
 
 
 def _reshape(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
-    """Works where axes that become one, or that are one's parts, lie one after the other."""
+    """Reshape in physical order if merged and split axes are adjacent there; otherwise reshape in logical order."""
     value, before, after = inputs[0], eqn.invars[0].aval.shape, eqn.params["new_sizes"]
     if len(inputs) > 1 or eqn.params["dimensions"] is not None or value.is_logical or 0 in before:
         return apply_logical(eqn, inputs)
@@ -175,9 +175,9 @@ def _reshape(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
     groups.sort(key=lambda group: long.index(group[0][0]))
     if [axis for old, _ in groups for axis in old] != long:
         return apply_logical(eqn, inputs)
-    # Axes of length 1 stay at the places that their names give them; the others take the rest.
-    lying = iter([axis for _, new in groups for axis in new])
-    order = inverse([axis if size == 1 else next(lying) for axis, size in enumerate(after)])
+    # Axes of length 1 keep their logical positions. The other axes fill the remaining positions.
+    remaining = iter([axis for _, new in groups for axis in new])
+    order = inverse([axis if size == 1 else next(remaining) for axis, size in enumerate(after)])
     return [Value(lax.reshape(value.native, _moved(after, order)), order)]
 
 

@@ -1,4 +1,4 @@
-"""Steps whose states lie, from step to step, as the step leaves them; calls whose weights lie as it wants them."""
+"""Compiled steps that keep state, and compiled calls that keep weights, in the backend's preferred axis order."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -23,14 +23,15 @@ PhysicalState = tuple[jax.Array, ...]
 
 
 def sink_transposes(function: Callable[..., Results]) -> Callable[..., Results]:
-    """Returns ``function`` with transposes moved towards its outputs, where pairs of them cancel.
+    """Move transposes towards the outputs of a function, where pairs of transposes cancel.
 
-    The arithmetic stays the same, on arrays whose axes lie in another order. Transposes move through element-wise
-    operations, reductions, concatenation, padding, slices, broadcasts, windows, reshapes that keep axes together, and
-    into the bodies of loops, branches and checkpoints; all else is given arrays that lie as they are named.
+    The arithmetic stays the same on arrays in another axis order. Transposes move through element-wise operations,
+    reductions, concatenation, padding, slices, broadcasts, windows, reshapes that keep axes together, and into the
+    bodies of loops, branches and checkpoints. All other operations receive arrays in logical order.
 
     Args:
-        function: of arrays and trees of them, with gradients taken inside: custom derivatives are lost on the way.
+        function: Function of pytrees of arrays. It must compute its gradients inside, because the result loses custom
+            derivatives.
 
     >>> def double(x):  # as a kernel for another layout
     ...     return jnp.moveaxis(2 * jnp.moveaxis(x, 1, -1), -1, 1)
@@ -47,19 +48,19 @@ def sink_transposes(function: Callable[..., Results]) -> Callable[..., Results]:
 
 
 def _results(function: Callable[..., Results], inputs: Sequence[Value], *args: Any, **kwargs: Any) -> Results:
-    """Those of ``function``, traced with examples of its arguments, for these values of their arrays."""
+    """Trace ``function`` with example arguments, and evaluate the trace on these input values."""
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args, **kwargs)
     outputs = evaluate(closed.jaxpr, closed.consts, inputs)
     return jax.tree.unflatten(jax.tree.structure(shapes), [value.logical for value in outputs])
 
 
 class PhysicalStep(NamedTuple, Generic[State]):
-    """A compiled step on a state whose arrays lie as the step leaves them, and the ways there and back.
+    """A compiled step on a state in physical axis order, and the conversions of states.
 
     Attributes:
-        step: from a physical state, which is donated, and a batch to the next one and the metrics.
-        to_physical: makes a physical state of a state, in arrays of its own.
-        to_logical: makes a state of a physical one, in arrays of its own.
+        step: Function from a physical state, which is donated, and a batch to the next physical state and the metrics.
+        to_physical: Copy a state into a physical state.
+        to_logical: Copy a physical state into a state.
     """
 
     step: Callable[[PhysicalState, Any], tuple[PhysicalState, Any]]
@@ -70,19 +71,19 @@ class PhysicalStep(NamedTuple, Generic[State]):
 def make_physical_step(
     step: Callable[[State, Any], tuple[State, Any]], state: State, batch: Any, **options: Any
 ) -> PhysicalStep[State]:
-    """Returns ``step``, compiled, on a state that needs no transposes at the start or at the end of it.
+    """Compile a step so that its state needs no transposes at the start or the end of the step.
 
-    Each array of the state is kept in the order that its successor has when :func:`sink_transposes` is done. A
-    physical state is a tuple of arrays, so that nothing takes it for the state itself.
+    Each array of the state keeps the axis order that the step produces after :func:`sink_transposes`. A physical state
+    is a tuple of arrays, so that it cannot be mistaken for the state.
 
     Args:
-        step: a function, not yet compiled, from a state and a batch to a state of the same structure, and metrics.
-        state: an example; only shapes and dtypes count.
-        batch: an example.
-        options: of :func:`jax.jit`, for the step.
+        step: Function, not compiled, from a state and a batch to a state of the same structure and metrics.
+        state: An example; only shapes and dtypes count.
+        batch: An example.
+        options: Options of :func:`jax.jit` for the step.
 
     Raises:
-        ValueError: if the state that comes out has another structure than the one that goes in.
+        ValueError: If the step returns a state of another structure.
 
     >>> def step(weight, x):  # a kernel that wants the weight transposed
     ...     return (weight.T - 0.1 * x.T @ x).T, (x**2).sum()
@@ -102,8 +103,8 @@ def make_physical_step(
             for aval, each in zip(avals, types, strict=True)
         ]
         closed, (after, metrics) = jax.make_jaxpr(step, return_shape=True)(structure.unflatten(shapes), batch)
-        if (found := jax.tree.structure(after)) != structure:
-            raise ValueError(f"the step returns a state of another structure: {found}, and was given {structure}")
+        if (returned := jax.tree.structure(after)) != structure:
+            raise ValueError(f"the step returns a state of another structure: {returned}. Expected {structure}")
         return closed, jax.tree.structure(metrics)
 
     def outputs(closed: ClosedJaxpr, leaves: Sequence[Any], orders: list[Order], batch: Any) -> list[Value]:
@@ -134,34 +135,34 @@ def make_physical_step(
     return PhysicalStep(jax.jit(physical_step, donate_argnums=0, **options), jax.jit(to_physical), jax.jit(to_logical))
 
 
-def hold_physical(function: Callable[..., Results], held: Any, *args: Any, **options: Any) -> Callable[..., Results]:
-    """Returns ``function``, compiled, without its first argument: ``held``, which lies as the function wants it.
+def bind_physical(function: Callable[..., Results], bound: Any, *args: Any, **options: Any) -> Callable[..., Results]:
+    """Compile a function with a bound first argument, whose arrays are stored in the preferred axis order.
 
-    Each array is kept in the first order that :func:`sink_transposes` brings it into.
+    Each array is stored in the first order that :func:`sink_transposes` requests.
 
     Args:
-        function: not yet compiled, of ``held`` and what else it takes.
-        held: arrays, and trees of them.
-        args: examples of what else it takes; only shapes and dtypes count.
-        options: of :func:`jax.jit`.
+        function: Function, not compiled, of ``bound`` and ``args``.
+        bound: A pytree of arrays, such as the weights of a model.
+        args: Examples of the other arguments; only shapes and dtypes count.
+        options: Options of :func:`jax.jit`.
 
     >>> def product(weight, x):  # a kernel that wants the weight transposed
     ...     return x @ weight.T
-    >>> hold_physical(product, jnp.ones((2, 3)), jnp.ones((1, 3)))(jnp.ones((4, 3))).shape
+    >>> bind_physical(product, jnp.ones((2, 3)), jnp.ones((1, 3)))(jnp.ones((4, 3))).shape
     (4, 2)
     """
 
     def call(values: Sequence[Value], args: Sequence[Any]) -> Results:
         return _results(function, [*values, *map(Value, jax.tree.leaves(args))], example, *args)
 
-    def wanted(leaves: Sequence[Any], args: Sequence[Any]) -> None:
+    def record_orders(leaves: Sequence[Any], args: Sequence[Any]) -> None:
         values = [Value(leaf) for leaf in leaves]
         call(values, args)
-        orders[:] = [value.wanted for value in values]
+        orders[:] = [value.requested for value in values]
 
     orders: list[Order] = []
-    example, leaves = jax.eval_shape(lambda held: held, held), jax.tree.leaves(held)
-    jax.eval_shape(wanted, leaves, args)
+    example, leaves = jax.eval_shape(lambda bound: bound, bound), jax.tree.leaves(bound)
+    jax.eval_shape(record_orders, leaves, args)
     physical = jax.jit(lambda leaves: arrays_of([Value(leaf) for leaf in leaves], orders))(leaves)
     compiled = jax.jit(lambda leaves, args: call(values_of(leaves, orders), args), **options)
     return lambda *args: compiled(physical, args)
