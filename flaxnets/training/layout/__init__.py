@@ -1,4 +1,4 @@
-"""The layout pass: change the physical axis order of arrays within a step. Logical names, shapes and axes do not change.
+"""The layout pass: change the physical axis order of arrays within a step. Names and logical shapes do not change.
 
 The pass keeps every operation and its operands. The last bits can differ, because XLA may fuse float operations, round
 once instead of twice, or sum in another order for another layout. In float64, all networks agree to 1e-12 after three

@@ -72,7 +72,7 @@ def _moved(entries: Sequence[Any], order: Order) -> tuple[Any, ...]:
 
 
 def _ascending(axes: Sequence[int], order: Order) -> bool:
-    """Return whether axes keep their logical sequence. Otherwise, windows and sums would accumulate in another order."""
+    """Return whether axes keep their logical sequence. Otherwise, sums would accumulate in another order."""
     positions = [order[axis] for axis in sorted(axes)]
     return positions == sorted(positions)
 
