@@ -39,6 +39,10 @@ from flaxnets.training.run import RunError as RunError
 from flaxnets.training.run import load_run as load_run
 from flaxnets.training.run import read_config as read_config
 from flaxnets.training.sampling import generate as generate
+from flaxnets.training.sharding import RULES as RULES
+from flaxnets.training.sharding import Rule as Rule
+from flaxnets.training.sharding import Sharding as Sharding
+from flaxnets.training.sharding import make_mesh as make_mesh
 from flaxnets.training.step import make_eval_step as make_eval_step
 from flaxnets.training.step import make_predict_step as make_predict_step
 from flaxnets.training.step import make_train_step as make_train_step

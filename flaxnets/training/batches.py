@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxnets.data import Split
+from flaxnets.training.sharding import Sharding
 from flaxnets.training.train_state import Batch
 
 Augment = Callable[[Any, Any, jax.Array], tuple[Any, Any]]
@@ -120,6 +121,7 @@ class Batches:
         transform: Function from stored inputs to the model's inputs; runs inside the step.
         augment: Function from stored inputs, targets and a random key to the model's inputs and targets; runs inside
             the training step, and replaces ``transform`` there.
+        sharding: Mesh that each batch is placed on; see :meth:`placed`.
 
     >>> from flaxnets.data import Split
     >>> batches = Batches(Split(np.zeros((10, 3)), np.arange(10)), 4)
@@ -133,11 +135,34 @@ class Batches:
         batch_size: int = EVALUATION_BATCH,
         transform: Callable[[Any], Any] = lambda inputs: inputs,
         augment: Augment | None = None,
+        sharding: Sharding | None = None,
     ):
         self.size = min(batch_size, len(source))
         self.steps = len(source) // self.size
-        self._source, self._transform, self._augment = source, transform, augment
-        self._stored = jax.device_put((source.inputs, source.targets)) if isinstance(source, Split) else None
+        self._source, self._transform, self._augment, self._sharding = source, transform, augment, sharding
+        self._stored: tuple[Any, Any] | None = None
+        if sharding is None and isinstance(source, Split):
+            self._stored = jax.device_put((source.inputs, source.targets))
+
+    def placed(self, sharding: Sharding | None, fill: bool = False) -> "Batches":
+        """Return batches of the same examples that are placed on a mesh; without a mesh, these batches.
+
+        Args:
+            sharding: The mesh.
+            fill: Whether batches grow to the next size that the mesh divides; only for evaluation, where examples of
+                weight 0 fill up the last batch.
+
+        Raises:
+            ValueError: If the mesh does not divide the size of a batch.
+        """
+        if sharding is self._sharding:
+            return self
+        batches = Batches(self._source, self.size, self._transform, self._augment, sharding)
+        if sharding is not None and fill:
+            batches.size = -(-self.size // sharding.mesh.shape["data"]) * sharding.mesh.shape["data"]
+        elif sharding is not None:
+            sharding.check(self.size)
+        return batches
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -146,7 +171,7 @@ class Batches:
     @property
     def is_stored(self) -> bool:
         """Whether the examples are on the device, so that one execution can take several steps."""
-        return self._stored is not None
+        return isinstance(self._source, Split)
 
     def epoch(self, seed: int, epoch: int, start: int = 0, pace: Pace | None = None) -> Iterator[Any]:
         """Yield the argument of each execution of an epoch, in an order that differs from epoch to epoch.
@@ -164,13 +189,15 @@ class Batches:
         if pace is None:
             yield from self._selections(order[start * self.size :], (seed, epoch))
             return
-        assert self._stored is not None
         order, weights = order.reshape(self.steps, self.size), np.ones((pace.limit, self.size), np.float32)
         while start < self.steps:
             count = min(pace(start), self.steps - start)
             indices = np.zeros((pace.limit, self.size), np.int32)
             indices[:count] = order[start : start + count]
-            yield Several(self._stored, (indices, weights), np.int32(count), self._make)
+            if self._stored is not None:
+                yield Several(self._stored, (indices, weights), np.int32(count), self._make)
+            else:
+                yield Several((), self._placed_steps(indices, weights), np.int32(count), self._make)
             start += count
 
     def all(self) -> Iterator[Selection]:
@@ -202,10 +229,36 @@ class Batches:
                 chosen = jnp.asarray(_filled(indices, self.size)), _weights(len(indices), self.size)
                 yield Selection((*self._stored, *chosen), self._make)
             return
+        if self._sharding is not None:
+            yield from self._placed_selections(order, seed)
+            return
         assert not isinstance(self._source, Split)
         for inputs, targets in self._source.batches(order, self.size, seed=seed):
             weights = _weights(len(targets), self.size)
             yield Selection((_filled(inputs, self.size), _filled(targets, self.size), weights), self._make)
+
+    def _placed_selections(self, order: np.ndarray, seed: tuple[int, ...] | None) -> Iterator[Selection]:
+        """Yield batches on the mesh, to which each process contributes its own rows."""
+        assert self._sharding is not None
+        steps = -(-len(order) // self.size)
+        rows = self._sharding.local_rows(self.size)
+        local = _filled(order, steps * self.size).reshape(steps, self.size)[:, rows]
+        weights = _weights(len(order), steps * self.size).reshape(steps, self.size)[:, rows]
+        if isinstance(self._source, Split):
+            examples = ((self._source.inputs[indices], self._source.targets[indices]) for indices in local)
+        else:
+            examples = self._source.batches(local.ravel(), local.shape[1], seed=seed)
+        for (inputs, targets), weight in zip(examples, weights, strict=True):
+            yield Selection(self._sharding.batch((inputs, targets, weight), self.size), self._make)
+
+    def _placed_steps(self, indices: np.ndarray, weights: np.ndarray) -> tuple[Any, ...]:
+        """Return the batches of several steps on the mesh."""
+        assert self._sharding is not None
+        assert isinstance(self._source, Split)
+        rows = self._sharding.local_rows(self.size)
+        local = indices[:, rows]
+        arrays = self._source.inputs[local], self._source.targets[local], weights[:, rows]
+        return self._sharding.batch(arrays, self.size, axis=1)
 
 
 def _filled(array: np.ndarray, size: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from flaxnets.training.batches import Batches, Several
 from flaxnets.training.layout import PhysicalStep, bind_physical, make_physical_step
 from flaxnets.training.objectives import Metrics, Objective, means, total
 from flaxnets.training.options import Backend, StepOptions
+from flaxnets.training.sharding import Sharding
 from flaxnets.training.step import PredictStep, Step, eval_function, jit_options, predict_function, train_function
 from flaxnets.training.train_state import TrainState
 
@@ -23,6 +24,8 @@ Record = dict[str, Any]
 
 # These backends keep arrays in their logical axis order.
 _LOGICAL = ("plain", "cudnn")
+# These backends call libraries for whole arrays on one device.
+_SINGLE = ("onednn", "cudnn")
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -49,6 +52,7 @@ class Engine:
         optimizer: One of :mod:`flaxnets.optim`, or any optax transformation.
         objective: Such as :func:`flaxnets.training.classification`, or a loss such as ``nn.CrossEntropyLoss()``.
         options: Options of the training step.
+        sharding: Places states and batches on a mesh of devices; one device by default.
 
     Raises:
         ValueError: For a ``remat`` that matches no module, or a loss whose reduction is not a mean.
@@ -68,8 +72,15 @@ class Engine:
         optimizer: optax.GradientTransformation,
         objective: Objective | nn.Module,
         options: StepOptions | None = None,
+        sharding: Sharding | None = None,
     ):
         self.model, self.optimizer, self.options = model, optimizer, options or StepOptions()
+        self.sharding = sharding
+        if sharding is not None and sharding.mesh.size > 1 and self.options.backend in _SINGLE:
+            raise ValueError(
+                f"backend={self.options.backend!r} on a mesh. Expected 'auto', 'plain' or 'xla': calls of libraries "
+                "are not sharded. Fix: StepOptions(backend='xla')"
+            )
         backend, compute_dtype = self.options.backend, self.options.compute_dtype
         self._train = train_function(model, optimizer, objective, self.options)
         evaluate = eval_function(model, objective, backend=backend, compute_dtype=compute_dtype)
@@ -83,8 +94,18 @@ class Engine:
         Args:
             seed: Seed of the random keys of the batches.
         """
-        ema, accumulate = self.options.ema_decay is not None, self.options.accumulate
-        return TrainState.create(self.model, self.optimizer, accumulate=accumulate, ema=ema, seed=seed)
+        options = {"accumulate": self.options.accumulate, "ema": self.options.ema_decay is not None, "seed": seed}
+        if self.sharding is None:
+            return TrainState.create(self.model, self.optimizer, **options)
+
+        def create(params: nnx.State, model_state: nnx.State) -> TrainState:
+            return TrainState.of(params, model_state, self.optimizer, **options)
+
+        _, params, model_state = nnx.split(self.model, nnx.Param, ...)
+        shardings = self.sharding.state(jax.eval_shape(create, params, model_state))
+        # Each device receives its shards only, and makes its part of the optimizer's slots.
+        placed = jax.device_put((params, model_state), (shardings.params, shardings.model_state))
+        return jax.jit(create, out_shardings=shardings)(*placed)
 
     def compile(self, state: TrainState, batch: Any) -> PhysicalStep[TrainState]:
         """Compile the training step for batches like this one; :meth:`step` does so when needed.
@@ -97,7 +118,7 @@ class Engine:
         key = jax.tree.structure(state), structure, tuple(leaves)
         if key not in self._steps:
             step: Step = _take_several(self._train) if isinstance(batch, Several) else self._train
-            self._steps[key] = _compile(step, state, batch, self.options.backend)
+            self._steps[key] = _compile(step, state, batch, self.options.backend, self.sharding)
         return self._steps[key]
 
     def step(self, state: TrainState | EngineState, batch: Any) -> tuple[EngineState, Metrics]:
@@ -130,7 +151,7 @@ class Engine:
             state: The state, whose moving average is evaluated if there is one.
             batches: The examples.
         """
-        state = self.train_state(state)
+        state, batches = self.train_state(state), batches.placed(self.sharding, fill=True)
         params, model_state = state.eval_params, state.model_state
         return means(total([(1, self._evaluate(params, model_state, batch)) for batch in batches.all()]), "test")
 
@@ -141,7 +162,7 @@ class Engine:
             state: The state, whose moving average is used if there is one.
             batches: The examples.
         """
-        state = self.train_state(state)
+        state, batches = self.train_state(state), batches.placed(self.sharding, fill=True)
         return predict_batches(self._predict, state.eval_params, state.model_state, batches, self.options.backend)
 
     def update_model(self, state: TrainState | EngineState) -> None:
@@ -166,9 +187,16 @@ def _signature(batch: Any) -> Any:
     return structure, [(leaf.shape, leaf.dtype) if hasattr(leaf, "dtype") else type(leaf) for leaf in leaves]
 
 
-def _compile(step: Step, state: TrainState, batch: Any, backend: Backend) -> PhysicalStep[TrainState]:
+def _compile(
+    step: Step, state: TrainState, batch: Any, backend: Backend, sharding: Sharding | None
+) -> PhysicalStep[TrainState]:
+    if sharding is not None:
+        shardings = sharding.state(state)
+        copy: Any = jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=shardings)
+        compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, sharding.replicated), **jit_options())
+        return PhysicalStep(compiled.lower(state, batch).compile(), copy, copy)
     if backend in _LOGICAL:
-        copy: Any = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
+        copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
         physical: PhysicalStep[TrainState] = PhysicalStep(jax.jit(step, donate_argnums=0, **jit_options()), copy, copy)
     else:
         physical = make_physical_step(step, state, batch, **jit_options())

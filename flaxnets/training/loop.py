@@ -148,7 +148,8 @@ def fit(
     >>> fit(engine, train, test, epochs=1)[0]["test_accuracy"] > 0.5
     True
     """
-    callbacks = list(callbacks)
+    callbacks, train = list(callbacks), train.placed(engine.sharding)
+    test = test.placed(engine.sharding, fill=True)
     loop = Loop(engine, engine.init(seed), epochs, train.steps, unit)
     with contextlib.ExitStack() as stack:
         for callback in callbacks:

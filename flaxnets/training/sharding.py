@@ -1,0 +1,185 @@
+"""The devices of a run: a mesh, and the rules that place states and batches on it."""
+
+import dataclasses
+import fnmatch
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXES = ("data", "model")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """How the arrays of parameters are sharded over the axis ``model``.
+
+    Attributes:
+        pattern: Shell pattern of parameter names, such as ``*.weight``.
+        least: Arrays with fewer elements are replicated.
+        axis: Array axis to shard; None for the longest axis that the mesh axis divides.
+
+    >>> Rule("*", least=1024).axis is None
+    True
+    """
+
+    pattern: str
+    least: int = 0
+    axis: int | None = None
+
+
+# The first rule that matches a name decides. Small arrays, such as biases, cost more to gather than to store.
+RULES: tuple[Rule, ...] = (Rule("*", least=2**12),)
+
+
+def parse_mesh(text: str) -> dict[str, int]:
+    """Return the sizes of the axes that a text names.
+
+    Args:
+        text: Such as ``data=4,model=2``.
+
+    Raises:
+        ValueError: For an unknown or repeated axis, or a size that is not a positive integer.
+
+    >>> parse_mesh("data=4,model=2")
+    {'data': 4, 'model': 2}
+    """
+    sizes: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, size = part.partition("=")
+        if name not in AXES or name in sizes or not size.isdecimal() or int(size) < 1:
+            raise ValueError(
+                f"mesh {text!r}: {part!r}. Expected sizes of the axes data and model. Fix: data=8 or data=4,model=2"
+            )
+        sizes[name] = int(size)
+    return sizes
+
+
+def make_mesh(sizes: Mapping[str, int] | str, devices: Sequence[Any] | None = None) -> Mesh:
+    """Return a mesh with the axes ``data`` and ``model``.
+
+    Args:
+        sizes: Sizes of the axes, or a text as in :func:`parse_mesh`; an axis that is left out has size 1.
+        devices: The devices; all devices by default.
+
+    Raises:
+        ValueError: If the sizes do not multiply to the number of devices.
+
+    >>> make_mesh({"data": 1}).shape
+    OrderedDict({'data': 1, 'model': 1})
+    """
+    named = parse_mesh(sizes) if isinstance(sizes, str) else dict(sizes)
+    shape = tuple(named.get(axis, 1) for axis in AXES)
+    devices = jax.devices() if devices is None else list(devices)
+    if math.prod(shape) != len(devices):
+        words = ",".join(f"{axis}={size}" for axis, size in named.items())
+        raise ValueError(
+            f"mesh {words}: {math.prod(shape)} devices. Expected {len(devices)}, the number of devices here. "
+            f"Fix: data={len(devices)}"
+        )
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+class Sharding:
+    """Place states and batches on a mesh.
+
+    The first axis of a batch is sharded over ``data``. Parameters, their optimizer slots and their moving averages are
+    sharded over ``model`` as the rules say. All else is replicated.
+
+    Args:
+        mesh: A mesh of :func:`make_mesh`.
+        rules: Rules for parameters; the first that matches a name decides, and a name without a rule is replicated.
+
+    >>> Sharding(make_mesh({"data": 1})).spec("fc.weight", (64, 128))
+    PartitionSpec()
+    """
+
+    def __init__(self, mesh: Mesh, rules: Sequence[Rule] = RULES):
+        self.mesh, self.rules = mesh, tuple(rules)
+        self.replicated = NamedSharding(mesh, PartitionSpec())
+
+    def spec(self, name: str, shape: Sequence[int]) -> PartitionSpec:
+        """Return how the parameter of this name and shape is sharded."""
+        size = self.mesh.shape["model"]
+        rule = next((rule for rule in self.rules if fnmatch.fnmatchcase(name, rule.pattern)), None)
+        if rule is None or size == 1 or math.prod(shape) < rule.least:
+            return PartitionSpec()
+        axes = range(len(shape)) if rule.axis is None else [rule.axis]
+        fitting = [axis for axis in axes if axis < len(shape) and shape[axis] % size == 0]
+        if not fitting:
+            return PartitionSpec()
+        longest = max(fitting, key=lambda axis: shape[axis])
+        return PartitionSpec(*[None] * longest, "model")
+
+    def state(self, state: Any) -> Any:
+        """Return the shardings of a :class:`flaxnets.training.TrainState`.
+
+        Args:
+            state: The state, or its shapes.
+        """
+        parameters = {
+            path: self.spec(_name(path), leaf.shape)
+            for path, leaf in jax.tree_util.tree_flatten_with_path(state.params)[0]
+        }
+        shapes = {path: leaf.shape for path, leaf in jax.tree_util.tree_flatten_with_path(state.params)[0]}
+
+        def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+            # The path of a slot or an average ends with the path of its parameter.
+            for start in range(len(path)):
+                tail = path[start:]
+                if tail in parameters and leaf.shape == shapes[tail]:
+                    return NamedSharding(self.mesh, parameters[tail])
+            return self.replicated
+
+        return jax.tree_util.tree_map_with_path(sharding, state)
+
+    def local_rows(self, size: int) -> slice:
+        """Return the rows of a batch that this process computes.
+
+        Args:
+            size: Number of examples of the whole batch.
+
+        Raises:
+            ValueError: If the axis ``data`` does not divide it.
+        """
+        self.check(size)
+        sharding = NamedSharding(self.mesh, PartitionSpec("data"))
+        rows = [index[0].indices(size) for index in sharding.addressable_devices_indices_map((size,)).values() if index]
+        return slice(min(start for start, _, _ in rows), max(stop for _, stop, _ in rows))
+
+    def batch(self, arrays: Any, size: int, axis: int = 0) -> Any:
+        """Place the arrays of a batch.
+
+        Args:
+            arrays: The rows of this process, as arrays on the host.
+            size: Number of examples of the whole batch.
+            axis: Position of the batch axis.
+        """
+        sharding = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, "data"))
+
+        def place(array: Any) -> jax.Array:
+            shape = (*array.shape[:axis], size, *array.shape[axis + 1 :])
+            return jax.make_array_from_process_local_data(sharding, np.asarray(array), shape)
+
+        return jax.tree.map(place, arrays)
+
+    def check(self, size: int) -> None:
+        """Check that a batch of this size can be sharded.
+
+        Raises:
+            ValueError: If the axis ``data`` does not divide it.
+        """
+        count = self.mesh.shape["data"]
+        if size % count:
+            raise ValueError(
+                f"a batch of {size} examples on a mesh with data={count}. Expected a multiple of {count}. "
+                f"Fix: a batch of {max(size // count, 1) * count}"
+            )
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    name = jax.tree_util.keystr(path, simple=True, separator=".")
+    return name.removesuffix(".value")
