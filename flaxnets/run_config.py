@@ -161,6 +161,8 @@ class RunOptions:
     """Compute blocks again in the backward pass, which saves memory."""
     device: Annotated[Device, OnResume.FREE] = "auto"
     """Where to compute: cpu, gpu, tpu, cuda:1 or a number."""
+    mesh: Annotated[str | None, Metavar("data=N,model=M"), OnResume.FREE] = None
+    """Compute on N x M devices. Batches are sharded over data; parameters, slots and averages over model."""
     cache_dir: Annotated[Folder, OnResume.FREE] = None
     """The folder of compiled steps. The default is in the user's cache folder."""
     out: Annotated[str, Metavar("FOLDER"), IS_PATH, OnResume.FREE] = "runs"

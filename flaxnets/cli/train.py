@@ -47,6 +47,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
         return 0
     from flaxnets.cli.stopping import Stopping
 
+    plan.sharding()  # a mesh that does not fit is an error before anything is compiled
     with Stopping() as stopping:
         stopping.started = False
         return _train(plan, run, stopping, device, prog)
@@ -259,7 +260,7 @@ def fit_model(plan: Plan, model: "nnx.Module", stopping: "Stopping", run: "Run |
             # The folder is opened before a checkpoint is written into it. A checkpoint has the complete records.
             callbacks = [*folder, *callbacks, checkpointing]
         return fit(
-            Engine(model, plan.optimizer(), plan.objective(), options),
+            Engine(model, plan.optimizer(), plan.objective(), options, plan.sharding()),
             Batches(train, config.batch_size, plan.transform(), plan.augment()),
             Batches(test, transform=plan.transform()),
             epochs=config.epochs,

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
     from flaxnets.data import Augmentation, Dataset
     from flaxnets.registry import Entry
-    from flaxnets.training import Task
+    from flaxnets.training import Sharding, Task
 
 # Examples per step of a dry run: the largest networks take seconds for more.
 _DRY_BATCH = 8
+# These backends compute whole arrays on one device.
+_SINGLE_DEVICE = ("onednn", "cudnn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +72,27 @@ class Plan:
     def phases(self) -> Sequence[Phase]:
         """The phases of the run, none if its settings never changed."""
         return self.config.phases
+
+    def sharding(self) -> "Sharding | None":
+        """Return the placement on the devices of ``--mesh``; None for one device.
+
+        Raises:
+            UsageError: if the mesh fits neither the devices nor the batch.
+        """
+        from flaxnets.training import Sharding, make_mesh
+
+        if self.config.mesh is None:
+            return None
+        try:
+            sharding = Sharding(make_mesh(self.config.mesh))
+            sharding.check(self.batch_size)
+        except ValueError as error:
+            raise UsageError(f"--mesh: {error}") from error
+        if self.config.backend in _SINGLE_DEVICE:
+            raise UsageError(
+                f"--backend {self.config.backend} is for one device. Fix: use --backend xla or auto with --mesh"
+            )
+        return sharding
 
     @property
     def phase_start(self) -> int:

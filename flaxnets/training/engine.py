@@ -166,8 +166,15 @@ class Engine:
         return predict_batches(self._predict, state.eval_params, state.model_state, batches, self.options.backend)
 
     def update_model(self, state: TrainState | EngineState) -> None:
-        """Copy the parameters (their moving average if there is one) and the other state into the model."""
-        self.train_state(state).update_model(self.model)
+        """Copy the parameters (their moving average if there is one) and the other state into the model.
+
+        With a mesh, the model gets whole arrays on the default device.
+        """
+        state = self.train_state(state)
+        if self.sharding is None:
+            state.update_model(self.model)
+        else:
+            nnx.update(self.model, *jax.tree.map(jnp.asarray, jax.device_get((state.eval_params, state.model_state))))
 
     def is_fast_in_loops(self, state: TrainState, batch: Any) -> bool:
         """Return whether a step is as fast in a loop on the device as alone.

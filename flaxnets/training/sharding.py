@@ -68,8 +68,8 @@ def make_mesh(sizes: Mapping[str, int] | str, devices: Sequence[Any] | None = No
     Raises:
         ValueError: If the sizes do not multiply to the number of devices.
 
-    >>> make_mesh({"data": 1}).shape
-    OrderedDict({'data': 1, 'model': 1})
+    >>> dict(make_mesh({"data": 1}, jax.devices()[:1]).shape)
+    {'data': 1, 'model': 1}
     """
     named = parse_mesh(sizes) if isinstance(sizes, str) else dict(sizes)
     shape = tuple(named.get(axis, 1) for axis in AXES)
@@ -93,7 +93,7 @@ class Sharding:
         mesh: A mesh of :func:`make_mesh`.
         rules: Rules for parameters; the first that matches a name decides, and a name without a rule is replicated.
 
-    >>> Sharding(make_mesh({"data": 1})).spec("fc.weight", (64, 128))
+    >>> Sharding(make_mesh({"data": 1}, jax.devices()[:1])).spec("fc.weight", (64, 128))
     PartitionSpec()
     """
 

@@ -1,0 +1,133 @@
+"""Trains small networks on meshes of 1 to 8 devices, in a process with 8 devices, and saves the parameters.
+
+Run as ``python mesh_runs.py FILE [--long]``. The tests of ``test_mesh.py`` compare the saved runs; ``--long`` runs all
+networks on all meshes, in float32, too.
+"""
+
+import json
+import os
+import re
+import sys
+import tempfile
+from typing import Any
+
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+
+import jax
+import numpy as np
+from flax import nnx
+
+import flaxnets
+from flaxnets import optim
+from flaxnets.data import Split
+from flaxnets.training import (
+    TASKS,
+    Batches,
+    Checkpointing,
+    Checkpoints,
+    Engine,
+    Rule,
+    Sharding,
+    StepOptions,
+    fit,
+    make_mesh,
+)
+
+RULES = (Rule("*", least=64),)
+MESHES = ({"data": 1}, {"data": 2}, {"data": 4}, {"data": 8}, {"data": 2, "model": 2}, {"data": 2, "model": 4})
+BATCH, STEPS = 8, 10
+
+# By name: options of the network, the shape of an example, options of the step, and the meshes of the short form.
+RUNS = {
+    "lenet_batchnorm": ({}, (1, 28, 28), {"ema_decay": 0.9}, MESHES[2:5:2]),
+    "mlp_dropout": ({"num_hiddens": 16}, (1, 28, 28), {"accumulate": 2, "nonfinite": "skip"}, MESHES[1:5]),
+    "gru_lm": ({"vocab_size": 8, "num_hiddens": 8, "num_layers": 2, "dropout": 0.5}, (6,), {}, MESHES[3:4]),
+    "densenet": (
+        {"num_channels": 8, "growth_rate": 4, "num_convs_in_dense_blocks": (2, 2), "num_classes": 10}, (1, 32, 32),
+        {"remat": True}, MESHES[4:5],
+    ),
+}  # fmt: skip
+
+
+def run(name: str, mesh: dict[str, int] | None, dtype: str, **options: Any) -> tuple[dict[str, np.ndarray], Engine]:
+    """Train for ten steps; return the parameters and the engine."""
+    sizes, shape, step_options, _ = RUNS[name]
+    rng, task = np.random.default_rng(0), TASKS[flaxnets.registry.get_entry(name).task]
+    if len(shape) == 1:
+        split = Split(*rng.integers(0, 8, (2, BATCH * STEPS, *shape)).astype(np.int32))
+    else:
+        split = Split(rng.normal(size=(BATCH * STEPS, *shape)), rng.integers(0, 10, BATCH * STEPS))
+    model = flaxnets.create_model(name, **sizes, rngs=nnx.Rngs(0))
+    if dtype == "float64":
+        model.double()
+    elif len(shape) > 1:
+        split = Split(split.inputs.astype(np.float32), split.targets)
+    transform = (lambda ids: ids.swapaxes(0, 1)) if len(shape) == 1 else (lambda images: images)
+    devices = jax.devices()[: int(np.prod([*mesh.values()]))] if mesh else None
+    sharding = Sharding(make_mesh(mesh, devices), RULES) if mesh else None
+    step_options = StepOptions(backend="xla", **step_options)
+    engine = Engine(model, optim.SGD(0.05, momentum=0.9), task.objective, step_options, sharding)
+    batches = Batches(split, BATCH, transform)
+    fit(engine, batches, Batches(split, 12, transform), **{"epochs": 1, **options})
+    return {name: np.asarray(array) for name, array in model.state_dict().items()}, engine
+
+
+def collectives(engine: Engine) -> dict[str, int]:
+    """Return how many collectives of each type the compiled step has."""
+    (compiled,) = engine._steps.values()
+    text = compiled.step.as_text()
+    names = re.findall(r" (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all)(?:-start)?\(", text)
+    return {name: names.count(name) for name in set(names)}
+
+
+def whole_arrays(engine: Engine) -> list[str]:
+    """Return the sharded parameters, slots and averages that a device has whole."""
+    state = engine.init()
+    shardings = engine.sharding.state(state)
+    leaves = zip(jax.tree_util.tree_flatten_with_path(state)[0], jax.tree.leaves(shardings), strict=True)
+    return [
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for (path, leaf), sharding in leaves
+        if any(sharding.spec) and any(shard.data.size == leaf.size for shard in leaf.addressable_shards)
+    ]
+
+
+def resumed(folder: str) -> dict[str, np.ndarray]:
+    """Train one epoch on 8 devices, and a second one on 2 devices from the checkpoint."""
+    for epochs, mesh in ((1, {"data": 8}), (2, {"data": 2})):
+        with Checkpoints(folder) as checkpoints:
+            callbacks = [Checkpointing(checkpoints, resume=True)]
+            arrays, _ = run("mlp_dropout", mesh, "float64", epochs=epochs, callbacks=callbacks)
+    return arrays
+
+
+def main(path: str, long: bool) -> None:
+    """Save the parameters of all runs, and facts about their compiled steps."""
+    found, facts = {}, {}
+
+    def add(name: str, arrays: dict[str, np.ndarray]) -> None:
+        found.update({f"{name}/{key}": array for key, array in arrays.items()})
+
+    for dtype in ("float32", "float64") if long else ("float64",):
+        with jax.enable_x64(dtype == "float64"):
+            for name, (*_, meshes) in RUNS.items():
+                for mesh in (None, *(MESHES if long else meshes)):
+                    arrays, engine = run(name, mesh, dtype)
+                    words = f"{dtype}/{name}/{','.join(f'{axis}={size}' for axis, size in (mesh or {}).items())}"
+                    add(words, arrays)
+                    if mesh:
+                        facts[words] = {
+                            "collectives": collectives(engine),
+                            "whole": whole_arrays(engine),
+                            "compiled": len(engine._steps),
+                        }
+    with jax.enable_x64(True), tempfile.TemporaryDirectory() as folder:
+        add("float64/mlp_dropout twice/", run("mlp_dropout", None, "float64", epochs=2)[0])
+        add("float64/mlp_dropout twice/resumed", resumed(folder))
+        add("float64/mlp_dropout several/", run("mlp_dropout", None, "float64", steps_per_execution=5)[0])
+        add("float64/mlp_dropout several/data=4", run("mlp_dropout", {"data": 4}, "float64", steps_per_execution=5)[0])
+    np.savez(path, facts=json.dumps(facts), **found)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], long="--long" in sys.argv)

@@ -1,0 +1,103 @@
+"""Training on a mesh of devices gives what one device gives."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from flaxnets.training import Rule, Sharding, make_mesh
+from flaxnets.training.sharding import parse_mesh
+
+ROOT = Path(__file__).parents[2]
+GATES = {"float32": 1e-5, "float64": 1e-10}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Parameters by dtype, network and mesh, and facts about the compiled steps, of a process with 8 devices."""
+    path = tmp_path_factory.mktemp("mesh") / "runs.npz"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("mesh_runs.py")), str(path)]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+    with np.load(path) as file:
+        facts = json.loads(str(file["facts"]))
+        for key in file.files:
+            if key != "facts":
+                dtype, network, mesh, name = key.split("/")
+                found.setdefault(f"{dtype}/{network}", {}).setdefault(mesh, {})[name] = file[key]
+    return found, facts
+
+
+def test_ten_steps_on_a_mesh_give_the_parameters_of_one_device(runs):
+    errors = {}
+    for run, meshes in runs[0].items():
+        expected = meshes.pop("")
+        assert meshes, run
+        for mesh, arrays in meshes.items():
+            assert arrays.keys() == expected.keys()
+            worst = max(
+                np.abs(arrays[name] - array).max() / max(np.abs(array).max(), 1e-3)
+                for name, array in expected.items()
+                if array.size
+            )
+            if worst > GATES[run.partition("/")[0]]:
+                errors[run, mesh] = worst
+    assert errors == {}
+
+
+def test_no_device_has_a_sharded_array_whole_and_each_step_compiles_once(runs):
+    for run, facts in runs[1].items():
+        assert (facts["whole"], facts["compiled"]) == ([], 1), run
+
+
+def test_data_parallel_steps_reduce_gradients_and_statistics_and_move_nothing_else(runs):
+    for run, facts in runs[1].items():
+        if "model" not in run and "gru" not in run:
+            assert facts["collectives"].keys() == {"all-reduce"}, run
+
+
+def on_devices(data: int, model: int, rules: tuple[Rule, ...] = ()) -> Sharding:
+    """The placement on a mesh of more devices than there are in this process."""
+    sharding = Sharding.__new__(Sharding)
+    sharding.mesh, sharding.rules = cast(Any, SimpleNamespace(shape={"data": data, "model": model})), rules
+    return sharding
+
+
+MISREAD = {"data": "'data'", "data=0": "'data=0'", "rows=2": "'rows=2'", "data=2,data=2": "'data=2'"}
+
+
+@pytest.mark.parametrize(("text", "part"), MISREAD.items())
+def test_a_mesh_that_cannot_be_read_is_refused(text, part):
+    with pytest.raises(ValueError, match=f"mesh '{text}': {part}. Expected sizes of the axes data and model"):
+        parse_mesh(text)
+
+
+def test_a_mesh_of_other_devices_and_a_batch_that_it_does_not_divide_are_refused():
+    with pytest.raises(ValueError, match=r"mesh data=4096: 4096 devices. Expected \d+, the number of devices here"):
+        make_mesh("data=4096")
+    with pytest.raises(ValueError, match=r"a batch of 8 examples on a mesh with data=3\. Expected a multiple of 3"):
+        on_devices(3, 1).check(8)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("fc.weight", (10, 64), (None, "model")),
+        ("fc.weight", (64, 64), ("model",)),
+        ("fc.bias", (64,), ()),
+        ("embedding.weight", (8, 64), ("model",)),
+        ("odd.weight", (65, 63), ()),
+        ("frozen.weight", (64, 64), ()),
+    ],
+)
+def test_rules_choose_the_axis_of_a_parameter(name, shape, expected):
+    rules = (Rule("embedding.*", axis=0), Rule("frozen.*", least=10**9), Rule("*", least=128))
+    assert tuple(on_devices(1, 2, rules).spec(name, shape)) == expected
