@@ -93,8 +93,8 @@ class Sharding:
         mesh: A mesh of :func:`make_mesh`.
         rules: Rules for parameters; the first that matches a name decides, and a name without a rule is replicated.
 
-    >>> Sharding(make_mesh({"data": 1}, jax.devices()[:1])).spec("fc.weight", (64, 128))
-    PartitionSpec()
+    >>> Sharding(make_mesh({"data": 1}, jax.devices()[:1])).spec("fc.weight", (64, 128)) == PartitionSpec()
+    True
     """
 
     def __init__(self, mesh: Mesh, rules: Sequence[Rule] = RULES):
