@@ -218,7 +218,7 @@ def _compare(title: str, pair: Pair, call: Call, options: CheckOptions) -> Repor
                 found = pair.run_flax(call, cotangents, run == "jit", options.compiler_options)
                 problems += _structure_problems(expected, found, setting)
                 differences += [
-                    Difference(kind, name, setting, error, gate)
+                    Difference(kind, name, mode, dtype, run, error, gate)
                     for kind, name, error, gate in outcome_errors(expected, found, options.gates[dtype], truth)
                 ]
     return Report(title, tuple(problems), tuple(differences))
@@ -235,5 +235,5 @@ def _structure_problems(expected: Outcome, found: Outcome, setting: str) -> list
 
 def _failing_call(report: Report, call: Call, options: CheckOptions) -> Call:
     """Return the call in the mode whose difference is the largest, in float64."""
-    mode = report.failures[0].setting.split()[0] if report.failures else options.modes[0]
+    mode = report.failures[0].mode if report.failures else options.modes[0]
     return dataclasses.replace(call, training=mode == "train", dtype="float64")

@@ -21,21 +21,30 @@ _SHOWN = 20  # arrays and modules that a text lists
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """How far one array of the Flax module is off.
+    """The error of one array of the Flax module.
 
     Attributes:
         kind: ``"output"``, ``"input gradient"``, ``"parameter gradient"`` or ``"buffer"``.
-        name: which one: a position, or the name of a parameter or buffer.
-        setting: mode, precision and form of the run, e.g. ``"train float64 jit"``.
-        error: the largest deviation, relative to the scale of its kind.
-        gate: the largest error that passes.
+        name: Position of the array, or name of the parameter or buffer.
+        mode: ``"train"`` or ``"eval"``.
+        dtype: ``"float64"`` or ``"float32"``.
+        run: ``"eager"`` or ``"jit"``.
+        error: Largest deviation, relative to the scale of its kind.
+        gate: Largest error that passes.
     """
 
     kind: str
     name: str
-    setting: str
+    mode: str
+    dtype: str
+    run: str
     error: float
     gate: float
+
+    @property
+    def setting(self) -> str:
+        """Mode, dtype and run in words, such as ``"train float64 jit"``."""
+        return f"{self.mode} {self.dtype} {self.run}"
 
     @property
     def passed(self) -> bool:
@@ -109,7 +118,8 @@ class Report:
         modules: all pairs of modules in order of execution.
         seconds: the time that the comparison took.
 
-    >>> Report("Net / Net", differences=(Difference("output", "0", "eval float64 jit", 2e-16, 1e-12),)).passed
+    >>> difference = Difference("output", "0", "eval", "float64", "jit", error=2e-16, gate=1e-12)
+    >>> Report("Net / Net", differences=(difference,)).passed
     True
     """
 
@@ -157,14 +167,14 @@ class Report:
     def compared(self) -> str:
         """What was compared, in words.
 
-        >>> Report("Net", differences=(Difference("output", "0", "eval float64 jit", 0.0, 1e-12),)).compared()
+        >>> Report("Net", differences=(Difference("output", "0", "eval", "float64", "jit", 0.0, 1e-12),)).compared()
         '1 output; eval; float64; jit'
         """
         if not self.differences:
             return "nothing"
         counts = {kind: len({d.name for d in self.differences if d.kind == kind}) for kind in self.kinds}
         parts = [", ".join(f"{count} {kind}{'s' if count != 1 else ''}" for kind, count in counts.items())]
-        columns = zip(*(setting.split() for setting in self.settings), strict=False)
+        columns = zip(*((d.mode, d.dtype, d.run) for d in self.differences), strict=True)
         parts += [" and ".join(dict.fromkeys(column)) for column in columns]
         return "; ".join(parts)
 

@@ -21,7 +21,7 @@ from flaxnets.parity.training.report import StepRow, TrainingReport
 from flaxnets.training import load_run
 
 CASES = cases()
-EQUAL = Report("Net / Net", differences=(Difference("output", "0", "eval float64 jit", 0.0, 1e-12),))
+EQUAL = Report("Net / Net", differences=(Difference("output", "0", "eval", "float64", "jit", 0.0, 1e-12),))
 TRAINED = TrainingReport("Net / Net", (StepRow(1, 0.5, 0.5, "loss", 0.0, 1e-9),))
 
 

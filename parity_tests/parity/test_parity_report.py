@@ -31,9 +31,9 @@ ROWS = (
     ModuleRow("unused", "unused", "Linear / Linear", None, "not compared"),
 )
 DIFFERENCES = (
-    Difference("output", "0", "eval float64 jit", 3e-4, 1e-12),
-    Difference("output", "0", "train float64 jit", float("inf"), 1e-12),
-    Difference("parameter gradient", "fc.weight", "eval float64 jit", 1e-14, 1e-10),
+    Difference("output", "0", "eval", "float64", "jit", 3e-4, 1e-12),
+    Difference("output", "0", "train", "float64", "jit", float("inf"), 1e-12),
+    Difference("parameter gradient", "fc.weight", "eval", "float64", "jit", 1e-14, 1e-10),
 )
 BAD = Report(
     "Net<&> / Net", ("outputs: one & <two>",), DIFFERENCES, WRONG, MATCHING, ("Input 0: NCHW in torch.",), ROWS, 1.5
