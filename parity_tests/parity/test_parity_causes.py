@@ -1089,6 +1089,16 @@ row(
     nhwc=True,
 )
 row(
+    "scores without a mask",
+    "mask-missing",
+    lambda: blocks(
+        lambda m, x: (m.first(x) @ x.mT).masked_fill(torch.ones(5, 5).triu(1) == 1, float("-inf")).softmax(-1) @ x,
+        lambda m, x: nnx.softmax(m.first(x) @ x.swapaxes(1, 2)) @ x,
+        *linears("first"),
+    ),
+    TOKENS,
+)
+row(
     "one more than a weight",
     "scale-plus-one",
     lambda: blocks(

@@ -24,7 +24,7 @@ from flaxnets.parity.causes import (
     training,
     unknowns,
 )
-from flaxnets.parity.causes.sites import Described, Key, Site, Watched
+from flaxnets.parity.causes.sites import Described, Key, Note, Site, Watched
 from flaxnets.parity.causes.suspects import suspicious
 from flaxnets.parity.causes.variants import (
     COMMON,
@@ -134,7 +134,7 @@ class _Search:
             # A gradient that is stopped explains no output.
             variants = [v for v in variants if not v.name.startswith("stop-gradient")]
         suspects = self._suspects(sites)
-        self.variants = sorted(variants, key=lambda v: v.rank + _FAR * suspects.isdisjoint(v.plan))
+        self.variants = sorted(variants, key=lambda v: v.rank + _FAR * suspects.isdisjoint(_changed(v)))
         self.unknowns.sort(key=lambda u: suspects.isdisjoint(u.variant(u.start).plan))
         self.improving: list[tuple[float, Variant]] = []
         # Flax's gradients are of torch's cotangent, which has the shapes of torch's outputs.
@@ -308,6 +308,11 @@ class _Search:
             if remaining is not None:
                 return self._reduced(fewer, remaining)
         return variant, error
+
+
+def _changed(variant: Variant) -> list[Key]:
+    """Return the calls that a mistake changes."""
+    return [key for key, change in variant.plan.items() if not isinstance(change, Note)]
 
 
 def _proposals(sites: Sequence[Site], hints: Hints) -> Iterator[Variant | Unknown]:

@@ -39,6 +39,29 @@ class Original:
 
 
 Change = Callable[[Original, tuple, dict], Any]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Note:
+    """A change that makes the unchanged call and keeps what the call returns, or what it is called on.
+
+    Attributes:
+        memory: the list that gets the array.
+        is_input: whether the first argument is kept.
+    """
+
+    memory: list[torch.Tensor]
+    is_input: bool = False
+
+    def __call__(self, original: Original, args: tuple, kwargs: dict) -> Any:
+        """Make the call."""
+        if self.is_input:  # calls within this call may need the array
+            self.memory[:] = args[:1]
+            return original(*args, **kwargs)
+        self.memory[:] = [original(*args, **kwargs)]
+        return self.memory[0]
+
+
 Plan = Mapping[Key, Change]
 
 

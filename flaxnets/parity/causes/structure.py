@@ -8,7 +8,7 @@ from torch.utils import _pytree as pytree
 
 from flaxnets.parity._torch import torch
 from flaxnets.parity.causes.activations import ACTIVATIONS, NAMES
-from flaxnets.parity.causes.sites import Change, Described, Original, Plan, Site, submodule_call
+from flaxnets.parity.causes.sites import Change, Described, Note, Original, Plan, Site, submodule_call
 from flaxnets.parity.causes.variants import (
     COMMON,
     ODD,
@@ -358,7 +358,7 @@ def residuals(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
                     if source.result.token == described.token:
                         continue
                     memory: list[torch.Tensor] = []
-                    plan = {source.key: _remembering(memory), add.key: _recalling(memory, position)}
+                    plan = {source.key: Note(memory), add.key: _recalling(memory, position)}
                     text = f"Flax adds what {words_for(source)} returned; torch adds another array in {add.where}."
                     fix = "add the same array as torch"
                     yield Variant("residual-source", text, fix, plan, min(RARE + add.depth - 1, ODD))
@@ -387,32 +387,18 @@ def _other_inputs(sites: Sequence[Site]) -> Iterator[Variant]:
                 continue
             known.add(value.token)
             memory: list[torch.Tensor] = []
-            note = _noting_input(memory) if source is root else _remembering(memory)
-            name = "residual-source" if {taker.input.token, value.token} & around else "input-source"
+            note = Note(memory, is_input=source is root)
+            is_residual = bool({taker.input.token, value.token} & around)
+            # A call between the two arrays that is left out is the likelier mistake.
+            name, rank = ("residual-source", RARE) if is_residual else ("input-source", ODD)
             words = "its own input" if source is root else f"what {words_for(source)} returned"
             text = f"Flax calls {words_for(taker)} on {words}; torch calls it on another array."
             plan = {source.key: note, taker.key: _recalling(memory, 0)}
-            yield Variant(name, text, f"call {words_for(taker)} on the same array as torch", plan, RARE)
+            yield Variant(name, text, f"call {words_for(taker)} on the same array as torch", plan, rank)
 
 
 def _tokens(tree: Any) -> set[int]:
     return {leaf.token for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Described)}
-
-
-def _noting_input(memory: list[torch.Tensor]) -> Change:
-    def change(original: Original, args: tuple, kwargs: dict) -> Any:
-        memory[:] = [args[0]]
-        return original(*args, **kwargs)
-
-    return change
-
-
-def _remembering(memory: list[torch.Tensor]) -> Change:
-    def change(original: Original, args: tuple, kwargs: dict) -> Any:
-        memory[:] = [original(*args, **kwargs)]
-        return memory[0]
-
-    return change
 
 
 def _recalling(memory: list[torch.Tensor], position: int) -> Change:
