@@ -32,8 +32,8 @@ def page(known: Mapping[str, Rows]) -> str:
 def _environment(row: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in row["versions"].items())
     return (
-        f"Machine: {row['processor']}, {row['cores']} cores. Versions: {versions}. Seconds are those of a machine that "
-        "did other work, too."
+        f"Machine: {row['processor']}, {row['cores']} cores. Versions: {versions}. Each row is the last run of "
+        "its fault, on a machine that did other work, too: the seconds are no measurement."
     )
 
 
