@@ -33,47 +33,53 @@ BUSY = 0.1  # processors that others may use without a word
 
 _INTRODUCTION = """# Speed
 
-Every number is the median over fresh processes, one for each form in each round, in an order that turns; brackets hold
-the least and the largest of the rounds. All forms have the same data, batch, threads and allocator settings, float32,
-SGD with momentum 0.9. *torch* is eager PyTorch in its default memory format, and *best torch* the fastest of its three
-forms; *plain NNX* is the network in Flax's own layers with `nnx.jit`, as Flax's documentation writes it
-(`benchmarks/plain_nnx.py`, `small_nnx.py`); *flaxnets* is the step of `flaxnets.training.fit`. Ratios above 1 mean that
-flaxnets is faster; they are formed in each round, so that what slows a whole round down does not count.
-[layers_speed.md](layers_speed.md) has single layers.
+Every number is the median over several rounds. Each round starts a fresh process for each variant, in rotating order.
+Brackets show the minimum and the maximum over the rounds. All variants use the same data, batch size, threads and
+allocator settings, float32, and SGD with momentum 0.9.
+
+- *torch* is eager PyTorch in its default memory format. *Best torch* is the fastest of PyTorch's three variants.
+- *plain NNX* is the network in Flax's own layers with `nnx.jit`, in the style of Flax's documentation
+  (`benchmarks/plain_nnx.py`, `small_nnx.py`).
+- *flaxnets* is the step of `flaxnets.training.fit`.
+
+Ratios above 1 mean that flaxnets is faster. Ratios are computed within each round, so that a slow round does not change
+them. [layers_speed.md](layers_speed.md) lists single layers.
 
 Made by `python -m benchmarks.training`, `.versions`, `.inference`, `.scaling`, `.dispatch` and `.startup`."""
 
 _TRAINING = """## Training
 
-Examples (images; windows of 35 characters) a second. Names with `bfloat16` are computed in bfloat16, PyTorch's with
-`torch.autocast`. `mobilenet`, `resnext`, `convnext`, `unet`, `video_cnn` and `tcn` are small networks of other kinds of
-convolutions, written for this benchmark (`benchmarks/small_flaxnets.py`)."""
+Examples (images, or windows of 35 characters) per second. Rows with `bfloat16` compute in bfloat16, in PyTorch with
+`torch.autocast`. `mobilenet`, `resnext`, `convnext`, `unet`, `video_cnn` and `tcn` are small networks with other types
+of convolutions, written for this benchmark (`benchmarks/small_flaxnets.py`)."""
 
 _COST = """\
-The GEMM ceiling is the fastest float32 matrix product of numpy, torch and XLA in the same rounds. A training step is
-taken for three times the multiply-adds of `flaxnets.summary` (forward, gradients of inputs, gradients of weights),
-each two operations; that counts a gradient of the images which nothing computes. Compile time is what the first step
-takes longer than the others, caches empty; peak memory that of the whole process, libraries included."""
+The GEMM ceiling is the fastest float32 matrix product of numpy, torch and XLA in the same rounds. A training step counts
+as three times the multiply-adds of `flaxnets.summary` (forward, gradients of inputs, gradients of weights), with two
+operations for each. This count includes a gradient of the images, which no variant computes. Compile time is the
+difference between the first step and the later steps, with empty caches. Peak memory includes the whole process with
+all libraries."""
 
 _VERSIONS = """## Versions of JAX
 
-Milliseconds a training step of flaxnets, one column for each environment, and of the faster of PyTorch's two eager
-forms. The ratio is formed in each round and is above 1 where the last environment is faster than the first."""
+Milliseconds per training step of flaxnets, with one column for each environment, and of the faster of PyTorch's two
+eager variants. A ratio above 1 means that the last environment is faster than the first. Ratios are computed within
+each round."""
 
 _INFERENCE = """## Inference
 
-Milliseconds of one forward pass in evaluation mode, each waited for."""
+Milliseconds per forward pass in evaluation mode. Every pass is waited for."""
 
 _SCALING = """## Scaling
 
-Milliseconds a training step. The exponent is the slope between logarithms (1: proportional); the last column is the
-largest relative distance from the best straight line a + b n (0 %: linear)."""
+Milliseconds per training step. The exponent is the slope in a log-log plot; 1 means proportional. The last column is the
+largest relative distance from the best line a + b n; 0 % means linear."""
 
 _DISPATCH = """## Dispatch
 
-Microseconds a training step of networks of next to no arithmetic: `mlp` with one unit, whose whole step is overhead,
-and `resnet18` with one channel, where passing many arrays and starting many operations is nearly all. `fit` is the loop
-around the step of flaxnets, with its choice of examples and its check of the loss."""
+Microseconds per training step of networks with almost no arithmetic. For `mlp` with one unit, the whole step is
+overhead. For `resnet18` with one channel, most of the step passes arrays and starts operations. `fit` is the loop around
+the step of flaxnets, which also selects the examples and checks the loss."""
 
 _STARTUP = """## Start
 
@@ -81,17 +87,17 @@ Seconds from the start of a process to its end."""
 
 _FIRST_STEP = """## First step
 
-Seconds that the first training step takes longer than the others, in a fresh process: tracing, compiling and the
-conversion of the state. *Cold*: the folder for compiled programs is empty. *Again*: the same program has run before."""
+Difference in seconds between the first training step and the later steps, in a fresh process: tracing, compiling, and
+converting the state. *Cold*: the compilation cache is empty. *Again*: the same program has run before."""
 
 _COMPILING = """## Compiling
 
-XLA compiles each distinct loop of a program by itself, in 10 to 20 ms of processor time, on all cores. The step of
+XLA compiles each distinct loop of a program separately, in 10 to 20 ms of processor time, on all cores. The step of
 `densenet` has about 380 distinct loops, the step of `googlenet` about 410.
 
 JAX keeps compiled programs in a folder, except programs with oneDNN calls: XLA has no serialized format for these
-calls. So the training step of a convolutional network with `--kernels auto` is compiled in every process where oneDNN
-is used. The many small programs around the step are kept. `--kernels xla` has no such calls: in the next process the
+calls. So the training step of a convolutional network with `--backend auto` is compiled in every process where oneDNN
+is used. The many small programs around the step are kept. `--backend xla` has no such calls: in the next process the
 first step takes about a fifth of the time.
 
 These alternatives were measured and do not pay:
