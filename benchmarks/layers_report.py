@@ -18,20 +18,21 @@ _OURS = [form for form, framework in FORMS.items() if framework == "jax"]
 
 _INTRODUCTION = """# Speed of layers
 
-Every class of `torch.nn` that computes, and the functions of `torch.nn.functional` without a class. *torch* is
-the milliseconds of eager PyTorch, for images and volumes in the faster of its two memory formats. *plain* and *engine*
-are ratios: how many times faster flaxnets is. Above 1 flaxnets is faster.
+The tables contain every class of `torch.nn` that computes, and the functions of `torch.nn.functional` without a class.
 
-- *plain*: the layer under `jax.jit`, without a context, images `(N, C, H, W)`, as a user has it.
-- *engine*: the layer as `flaxnets.training.fit` compiles it: `kernels.use(kernels.choose())`, with arrays in the
-  layout that its kernels prefer.
+- *torch*: milliseconds of eager PyTorch. Images and volumes use the faster of PyTorch's two memory formats.
+- *plain*: ratio for the layer under `jax.jit` with default settings and images `(N, C, H, W)`.
+- *engine*: ratio for the layer compiled by `flaxnets.training.fit`: within `kernels.use(kernels.choose())`, with arrays
+  in the preferred layout of the backend.
 
-*Forward* is one call without gradients, in evaluation mode (dropout: in training mode). *Forward + backward* is in
-training mode, with the gradients of all inputs and parameters for a random cotangent. Everything is float32; every
-call is waited for. *Compile* is the seconds of compiling the plain forward + backward, caches empty.
+Ratios above 1 mean that flaxnets is faster than PyTorch.
 
-All cells of a row are timed one after the other, in several turns; times and ratios are medians over the turns, and a
-ratio is formed within a turn. The row with the lowest ratio comes first; a dash: there is nothing to measure.
+*Forward* is one call without gradients in evaluation mode (dropout: in training mode). *Forward + backward* computes the
+gradients of all inputs and parameters for a random cotangent, in training mode. All arrays are float32. Every call is
+waited for. *Compile* is the compile time of the plain forward + backward in seconds, with empty caches.
+
+All cells of a row are timed one after the other, in several turns. Times and ratios are medians over the turns. Each
+ratio is computed within one turn. Rows are sorted by their lowest ratio. A dash means that there is nothing to measure.
 
 Made by `python -m benchmarks.layers --write`."""
 

@@ -5,10 +5,11 @@ from typing import Any
 
 HEADER = """# Layers
 
-Every class and function of `flaxnets.nn` that computes, held against its namesake in PyTorch {torch}: how many
-combinations of arguments and shapes, which options they set, and the worst errors measured in float64, over training
-and evaluation mode, eager and jit. Errors of outputs and buffers are relative to the largest value, those of gradients
-to the norm of all gradients of their kind.
+The tests compare every class and function of `flaxnets.nn` that computes with PyTorch {torch}. *Cases* is the number of
+tested combinations of arguments and shapes. *Options* are the arguments that the cases set. The other columns are the
+largest errors in float64, over training and evaluation mode, eager and jit. Errors of outputs and buffers are relative
+to the largest value. Errors of gradients are relative to the norm of all gradients of inputs, or of all gradients of
+parameters.
 
 Made by `pytest parity_tests/layers/test_layers.py --eager --layers-report docs/layers.md`.
 
