@@ -1,7 +1,7 @@
-"""Trains networks with their defaults, and their PyTorch twins from the same weights on the same batches.
+"""Train networks with their default settings in flaxnets and in PyTorch, from the same weights on the same batches.
 
-``python -m benchmarks.accuracy lenet densenet`` trains these two; without names, all that have a dataset. Each result
-goes into ``docs/accuracy.json`` as it comes, and ``docs/accuracy.md`` is the table of all of them.
+``python -m benchmarks.accuracy lenet densenet`` trains these two networks; without names, all networks with a dataset.
+Each result is written to ``docs/accuracy.json`` at once, and ``docs/accuracy.md`` is the table of all results.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from flaxnets.registry import get_entry
 
 DOCS = Path(__file__).parents[1] / "docs"
 
-# At full width an epoch of VGG-11 takes ten minutes on two cores: a quarter of it is trained here.
+# At full width, an epoch of VGG-11 needs ten minutes on two cores.
 QUARTER = (16, 32, 64, 128, 128)
 OPTIONS: dict[str, dict[str, Any]] = {
     "vgg11": {"conv_arch": tuple(zip((1, 1, 2, 2, 2), QUARTER, strict=True)), "num_hiddens": 1024},
@@ -32,7 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def compare(name: str) -> dict[str, Any]:
-    """Trains a network and its twin; returns what came of both."""
+    """Train a network in both frameworks, and return the results."""
     plan = make_plan(Options(arch=name))
     options = {**plan.config.model_options, **OPTIONS.get(name, {})}
     plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, model_options=options))
@@ -50,7 +50,7 @@ def compare(name: str) -> dict[str, Any]:
 
 
 def write_table(results: dict[str, dict[str, Any]]) -> None:
-    """Writes ``docs/accuracy.md``."""
+    """Write ``docs/accuracy.md``."""
 
     def shown(value: float, score: str) -> str:
         return f"{value:.2%}" if score == "accuracy" else f"{value:.4g}"
@@ -58,9 +58,10 @@ def write_table(results: dict[str, dict[str, Any]]) -> None:
     lines = [
         "# Trained side by side",
         "",
-        "Every network with its defaults, and its PyTorch twin by a plain loop from the same initial weights on the",
-        "same batches (dropout masks differ). Test accuracy on 1,000 MNIST images after training on 4,000, test",
-        "perplexity a character, or test loss. VGG-11 has a quarter of its width.",
+        "Every network was trained with its default settings in flaxnets, and by a plain loop in PyTorch, from the same",
+        "initial weights on the same batches. Dropout masks differ. The measure is the test accuracy on 1,000 MNIST",
+        "images after training on 4,000, the test perplexity per character, or the test loss. VGG-11 has a quarter of",
+        "its width.",
         "",
         "Made by `python -m benchmarks.accuracy`.",
         "",
@@ -75,7 +76,7 @@ def write_table(results: dict[str, dict[str, Any]]) -> None:
 
 
 def main(names: list[str]) -> None:
-    """Trains the named networks, or all."""
+    """Train the named networks, or all networks."""
     path = DOCS / "accuracy.json"
     for name in names or [name for name in flaxnets.list_models() if get_entry(name).dataset]:
         result = compare(name)
