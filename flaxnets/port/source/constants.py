@@ -87,7 +87,8 @@ def _is_plain_call(call: Any) -> bool:
     """Whether a call is one of ``ops`` with arguments that compute nothing."""
     parts = (cst.Name, cst.Integer, cst.Float, cst.Attribute)
     is_simple = all(isinstance(a.value, parts) and not a.keyword and a.star != "**" for a in call.args)
-    return is_simple and ex.code(call.func).startswith("ops.")
+    is_path = isinstance(call.func, cst.Attribute) and isinstance(call.func.value, cst.Name)
+    return is_path and is_simple and bool(call.args) and ex.code(call.func.value) == "ops"
 
 
 class _ToNumPy(cst.CSTTransformer):
