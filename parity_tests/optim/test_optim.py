@@ -346,11 +346,11 @@ def test_a_group_rejects_what_the_optimizer_does_not_have():
 
 
 UNMATCHED = [
-    ("nosuch*", r"group 'nosuch\*': matches none of the 4 parameters.*such as '0\.bias', '0\.weight', '2\.bias'"),
-    ("0.wieght", r"group '0\.wieght': matches none.*such as '0\.weight'"),
-    ("*.weigth", r"group '\*\.weigth': matches none.*such as '0\.weight'"),
-    ("weight", r"group 'weight': matches none.*such as '0\.weight'"),
-    ("2.*.weight", r"group '2\.\*\.weight': matches none.*such as '2\.weight'"),
+    ("nosuch*", r"group 'nosuch\*': matches none of the 4 parameters.*for example '0\.bias', '0\.weight', '2\.bias'"),
+    ("0.wieght", r"group '0\.wieght': matches none.*for example '0\.weight'"),
+    ("*.weigth", r"group '\*\.weigth': matches none.*for example '0\.weight'"),
+    ("weight", r"group 'weight': matches none.*for example '0\.weight'"),
+    ("2.*.weight", r"group '2\.\*\.weight': matches none.*for example '2\.weight'"),
     (lambda name: name == "head.weight", r"group .*<lambda>: matches none of the 4 parameters"),
 ]
 
