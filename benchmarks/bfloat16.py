@@ -1,10 +1,10 @@
-"""Measures how far networks in bfloat16 are from float64, beside torch.autocast("cpu", torch.bfloat16).
+"""Measure the errors of networks in bfloat16 against float64, and compare them with those of ``torch.autocast``.
 
-``python -m benchmarks.bfloat16 resnet18 lstm_lm`` prints these two; without names all networks are measured, and
-``docs/bfloat16.md`` is made of them. The networks are as small as the tests have them, in training mode without
-dropout, with random parameters. An error is the norm of the difference from float64, relative to the norm of what
-float64 gives, of all outputs and of all gradients, as the root of the mean square over random draws: many, since where
-a rounding switches a rectifier on or off, the error is ten times as large.
+``python -m benchmarks.bfloat16 resnet18 lstm_lm`` prints these two networks. Without names, all networks are measured
+and ``docs/bfloat16.md`` is written. The networks have the small sizes of the tests, training mode without dropout, and
+random parameters. An error is the norm of the difference from float64 relative to the norm of the float64 result, over
+all outputs or all gradients. Errors are root mean squares over many random draws, because a rounding error that
+switches a ReLU on or off increases the error of a draw tenfold.
 """
 
 import importlib
@@ -25,7 +25,7 @@ from flaxnets.training.step import jit_options
 
 ROOT = Path(__file__).parents[1]
 DRAWS = 25
-KINDS: tuple[kernels.Kind, ...] = ("plain", "onednn")
+BACKENDS: tuple[kernels.Backend, ...] = ("plain", "onednn")
 
 
 class Errors(NamedTuple):
@@ -43,11 +43,11 @@ def networks() -> dict[str, Any]:
     return {case.name: case for case in importlib.import_module("cases").NETWORKS}
 
 
-def measure(case: Any, kinds: Sequence[kernels.Kind] = KINDS, draws: int = DRAWS) -> dict[str, Errors]:
-    """Return the errors of ``"torch"`` and of each kind of kernels, of a network with outputs of floats."""
+def measure(case: Any, backends: Sequence[kernels.Backend] = BACKENDS, draws: int = DRAWS) -> dict[str, Errors]:
+    """Return the errors of ``"torch"`` and of each backend, of a network with outputs of floats."""
     twin, model = case.pair()
     graphdef = _split(model)[0]
-    compiled = {kind: _compiled(graphdef, kind) for kind in kinds}
+    compiled = {backend: _compiled(graphdef, backend) for backend in backends}
     distances: dict[str, list[list[float]]] = {}
     for seed in range(draws):
         rng = np.random.default_rng(seed)
@@ -59,11 +59,11 @@ def measure(case: Any, kinds: Sequence[kernels.Kind] = KINDS, draws: int = DRAWS
         exact = _torch(twin, inputs, torch.float64, cotangents)
         results = {"torch": _torch(twin, inputs, torch.float32, cotangents)}
         _, params, rest = _split(model)
-        for kind in kinds:
+        for backend in backends:
             arrays = [jnp.asarray(x) for x in inputs], [jnp.asarray(x) for x in cotangents]
-            outputs, gradients = compiled[kind](params, rest, *arrays)
+            outputs, gradients = compiled[backend](params, rest, *arrays)
             named = named_parameters(nnx.merge(graphdef, gradients, rest, copy=True))
-            results[kind] = [np.asarray(x) for x in outputs], [np.asarray(x[...]) for _, x in named]
+            results[backend] = [np.asarray(x) for x in outputs], [np.asarray(x[...]) for _, x in named]
         for name, found in results.items():
             errors = [_distance(a, b) for a, b in zip(found, exact, strict=True)]
             distances.setdefault(name, []).append(errors)
@@ -110,19 +110,19 @@ def _split(model: nnx.Module) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
     return graphdef, params, rest
 
 
-def _compiled(graphdef: nnx.GraphDef, kind: kernels.Kind) -> Callable[..., Any]:
+def _compiled(graphdef: nnx.GraphDef, backend: kernels.Backend) -> Callable[..., Any]:
     """Outputs and gradients within autocast, of parameters, other state, inputs and cotangents."""
 
     def both(params: nnx.State, rest: nnx.State, inputs: list[jax.Array], cotangents: list[jax.Array]) -> Any:
         def forward(params: nnx.State) -> list[jax.Array]:
-            with kernels.use(kind), autocast(jnp.bfloat16):
+            with kernels.use(backend), autocast(jnp.bfloat16):
                 outputs = nnx.merge(graphdef, params, rest, copy=True)(*inputs)
             return [x.astype(jnp.float32) for x in jax.tree.leaves(outputs)]
 
         outputs, back = jax.vjp(forward, params)
         return outputs, back(cotangents)[0]
 
-    return jax.jit(both, **({} if kind == "plain" else jit_options()))
+    return jax.jit(both, **({} if backend == "plain" else jit_options()))
 
 
 def write_table(results: dict[str, dict[str, Errors]]) -> None:
@@ -130,11 +130,13 @@ def write_table(results: dict[str, dict[str, Errors]]) -> None:
     lines = [
         "# Accuracy of bfloat16",
         "",
-        'Errors against float64 of `--precision bfloat16`, beside those of `torch.autocast("cpu", torch.bfloat16)`:',
-        "the norm of the difference relative to the norm of the exact numbers, of all outputs and of all gradients.",
-        "*plain* is the default computation, *engine* that of `flaxnets.training`; both are ratios to torch's error.",
-        "Networks are as small as the tests have them, in training mode without dropout, with random parameters;",
-        f"root mean squares of {DRAWS} draws. Networks whose error is zero on all sides are left out.",
+        'This page compares the errors of `--precision bfloat16` and `torch.autocast("cpu", torch.bfloat16)` against',
+        "float64. An error is the norm of the difference relative to the norm of the float64 result, over all",
+        "outputs or over all gradients. The columns *torch* are PyTorch's errors. *plain* (default XLA) and *engine*",
+        "(the backend of `flaxnets.training`) are ratios to PyTorch's error.",
+        "",
+        "Networks have the small sizes of the tests, training mode without dropout, and random parameters. Errors are",
+        f"root mean squares of {DRAWS} draws. Networks without any error are omitted.",
         "",
         "Made by `python -m benchmarks.bfloat16`.",
         "",
@@ -143,7 +145,7 @@ def write_table(results: dict[str, dict[str, Errors]]) -> None:
     ]
     for name, errors in sorted(results.items()):
         cells = []
-        for theirs, *ours in zip(errors["torch"], *(errors[kind] for kind in KINDS), strict=True):
+        for theirs, *ours in zip(errors["torch"], *(errors[backend] for backend in BACKENDS), strict=True):
             cells += [f"{theirs:.2e}", *(f"{each / theirs:.2f}" if theirs else f"{each:.2e}" for each in ours)]
         if any(any(each) for each in errors.values()):
             lines.append(f"| `{name}` | {' | '.join(cells)} |")
@@ -156,7 +158,7 @@ def main(names: Sequence[str]) -> None:
     results = {}
     for name in names or cases:
         results[name] = measure(cases[name])
-        print(name, *(f"{kind} {e.outputs:.2e} {e.gradients:.2e}" for kind, e in results[name].items()), flush=True)
+        print(name, *(f"{each} {e.outputs:.2e} {e.gradients:.2e}" for each, e in results[name].items()), flush=True)
     if not names:
         write_table(results)
 

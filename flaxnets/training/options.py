@@ -12,7 +12,7 @@ from flaxnets import kernels
 from flaxnets.training.remat import Blocks
 
 NonFinite = Literal["ignore", "skip", "stop"]
-Backend = Literal["auto"] | kernels.Kind
+Backend = Literal["auto"] | kernels.Backend
 
 _NONFINITE = ("ignore", "skip", "stop")
 

@@ -211,7 +211,7 @@ def draw(rng: np.random.Generator, shapes: Any, dtype: Any) -> list[jax.Array]:
     return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
 
 
-def results(kind: kernels.Kind, function: Any, arrays: list[jax.Array], cotangent: Any = None) -> tuple[Any, Any]:
+def results(kind: kernels.Backend, function: Any, arrays: list[jax.Array], cotangent: Any = None) -> tuple[Any, Any]:
     """Output and gradients of a random cotangent, traced within ``use(kind)``."""
 
     def both(arrays: list[jax.Array], cotangent: Any) -> Any:
@@ -498,11 +498,11 @@ def test_recurrent_layers_with_gates_take_halves_of_large_even_batches(mode, bat
     function, shapes = recurrent_case(mode, batch=batch)
     arrays = draw(rng, shapes, jnp.float32)
 
-    def chosen(kind: kernels.Kind, *arrays: Any) -> Any:
+    def chosen(kind: kernels.Backend, *arrays: Any) -> Any:
         with kernels.use(kind):
             return function(*arrays)
 
-    def count(kind: kernels.Kind, transformed: Any) -> int:
+    def count(kind: kernels.Backend, transformed: Any) -> int:
         text = jax.jit(transformed(functools.partial(chosen, kind))).lower(*arrays).as_text()
         return sum("dot_general" in line and f"tensor<{batch // 2}x" in line for line in text.splitlines())
 
@@ -711,7 +711,7 @@ def test_a_train_step_uses_what_is_chosen_and_takes_no_unknown_kind(monkeypatch)
     assert "__onednn$convolution" in step.lower(state, batch).as_text()
     monkeypatch.setattr(jax, "device_count", lambda: 2)
     assert "onednn" not in make_train_step(model, optimizer, classification).lower(state, batch).as_text()
-    with pytest.raises(ValueError, match="kernels must be auto, plain, xla, onednn or cudnn, got 'mkl'"):
+    with pytest.raises(ValueError, match="backend must be auto, plain, xla, onednn or cudnn, got 'mkl'"):
         make_train_step(model, optimizer, classification, backend="mkl")
     monkeypatch.setattr(probe, "passes", lambda: False)
     with pytest.raises(RuntimeError, match=rf"onednn.*does not work.*jaxlib {onednn.JAXLIB}"):

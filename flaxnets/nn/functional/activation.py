@@ -18,7 +18,7 @@ def sigmoid(input: Shaped[Array, "*shape"]) -> Inexact[Array, "*shape"]:
     >>> sigmoid(jnp.array([0.0])).tolist()
     [0.5]
     """
-    implementation = kernels.sigmoid_form(input) or jax.nn.sigmoid
+    implementation = kernels.sigmoid_implementation(input) or jax.nn.sigmoid
     return implementation(input)
 
 

@@ -177,7 +177,7 @@ def attention_scores(
     size = query.shape[-1]
     scale = 1 / math.sqrt(max(size, 1)) if scale is None else scale
     dtype = jnp.promote_types(query.dtype, jnp.float32)
-    implementation = kernels.product_form(query, key, query.dtype)
+    implementation = kernels.product_implementation(query, key, query.dtype)
     if implementation is None:
         scores = jnp.matmul(query.astype(dtype) * scale, jnp.swapaxes(key, -1, -2).astype(dtype))
     else:
@@ -208,7 +208,7 @@ def _reduce(x: jax.Array, reduce: Callable[..., jax.Array], combine: Any) -> jax
 
 
 def _operations(weights: jax.Array, value: jax.Array) -> _Operations:
-    implementation = kernels.product_form(weights, value, value.dtype)
+    implementation = kernels.product_implementation(weights, value, value.dtype)
     if implementation is None:
         return _Operations(jnp.matmul, _reduce)
     return _Operations(implementation, kernels.over_last_axis)

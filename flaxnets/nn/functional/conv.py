@@ -118,7 +118,7 @@ def conv_nd(
         return _empty_output(input, weight, stride, pads, dilation)
     x = input if input.ndim == n + 2 else input[None]
     window = Window(x.shape[2:], kernel_size, stride, tuple(pads), dilation, groups, channels_last=False)
-    output = kernels.convolution_form(x, weight, window)(x, weight, bias)
+    output = kernels.convolution_implementation(x, weight, window)(x, weight, bias)
     return output if input.ndim == n + 2 else output[0]
 
 

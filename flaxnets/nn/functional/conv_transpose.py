@@ -59,7 +59,7 @@ def conv_transpose_nd(
     # The transposed convolution is the gradient of the convolution that maps the output back to the input's size.
     pads = tuple((p, p - e) for p, e in zip(padding, extra, strict=True))
     window = Window(tuple(output_size), weight.shape[2:], stride, pads, dilation, groups, channels_last=False)
-    output = kernels.convolution_form(x, weight, window, "input")(x, weight, bias)
+    output = kernels.convolution_implementation(x, weight, window, "input")(x, weight, bias)
     return output if input.ndim == n + 2 else output[0]
 
 

@@ -39,7 +39,7 @@ def linear(
             f"linear: the last axis of the input must have {weight.shape[-1]} features, got an input of shape "
             f"{input.shape} for a weight of shape {weight.shape}"
         )
-    implementation = kernels.linear_form(input, weight)
+    implementation = kernels.linear_implementation(input, weight)
     if implementation is None:
         output = jax.lax.dot_general(input, weight, (((input.ndim - 1,), (weight.ndim - 1,)), ((), ())))
     else:

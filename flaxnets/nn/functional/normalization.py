@@ -170,7 +170,7 @@ def batch_norm(
     vectors = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
     check_vectors("batch_norm", input, input.shape[1:2], vectors)
     x = as_wide(input)
-    implementation, output = kernels.batch_norm_form(x, weight, bias, axis_name), None
+    implementation, output = kernels.batch_norm_implementation(x, weight, bias, axis_name), None
     if training:
         if implementation:
             output, mean, var = implementation(x, weight, bias, eps)

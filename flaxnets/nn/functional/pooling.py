@@ -17,13 +17,13 @@ from flaxnets.nn.functional._windows import Size, added, flat_indices, lowest, r
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 @functools.partial(jax.jit, static_argnums=1)  # see _windows.reduce_windows
 def _maxima(x: jax.Array, windows: Windows) -> jax.Array:
-    implementation = kernels.default_max_pool_form(x, windows, is_differentiated=False)
+    implementation = kernels.default_max_pool_implementation(x, windows, is_differentiated=False)
     return implementation(x) if implementation else _reduced(x, windows)
 
 
 @_maxima.defjvp
 def _maxima_jvp(windows: Windows, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    implementation = kernels.default_max_pool_form(primals[0], windows, is_differentiated=True)
+    implementation = kernels.default_max_pool_implementation(primals[0], windows, is_differentiated=True)
     return jax.jvp(implementation or functools.partial(_reduced, windows=windows), primals, tangents)
 
 
@@ -38,7 +38,7 @@ def _max_pool(
     input = jnp.asarray(input)
     windows = windows_of(input, n, f"max_pool{n}d", kernel_size, stride, padding, dilation, ceil_mode)
     fill = lowest(input.dtype)
-    implementation = kernels.max_pool_form(input, windows)
+    implementation = kernels.max_pool_implementation(input, windows)
     if implementation is not None:
         return implementation(input, return_indices=return_indices)
     if not return_indices:
@@ -194,7 +194,7 @@ def _avg_pool(
     divisor = windows.counts(count_include_pad) if divisor_override is None else divisor_override
     wide = jnp.promote_types(input.dtype, jnp.float32) if jnp.issubdtype(input.dtype, jnp.floating) else input.dtype
     x = input.astype(wide)
-    implementation = kernels.sum_pool_form(x, windows)
+    implementation = kernels.sum_pool_implementation(x, windows)
     total = implementation(x) if implementation else reduce_windows((x,), windows, (0,), added)[0]
     return jax.lax.div(total, jnp.broadcast_to(jnp.asarray(divisor, wide), total.shape)).astype(input.dtype)
 

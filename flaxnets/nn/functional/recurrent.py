@@ -141,12 +141,12 @@ def _scan_time_first(
 def _run_direction(
     recurrence: Recurrence, input: jax.Array, state: State, weights: LayerWeights, reverse: bool
 ) -> tuple[jax.Array, State]:
-    given = recurrence.cell, input, weights.weight_hh, weights.weight_hr is not None
+    case = recurrence.cell, input, weights.weight_hh, weights.weight_hr is not None
     weight_ih, weight_hh, *biases, _ = weights
-    if form := kernels.lstm_form(*given):
-        return form(input, state, weight_ih, weight_hh, tuple(biases), reverse)
-    if form := kernels.recurrence_form(*given):
-        return form(linear(input, weight_ih), state, weight_hh, tuple(biases), reverse)
+    if implementation := kernels.lstm_implementation(*case):
+        return implementation(input, state, weight_ih, weight_hh, tuple(biases), reverse)
+    if implementation := kernels.recurrence_implementation(*case):
+        return implementation(linear(input, weight_ih), state, weight_hh, tuple(biases), reverse)
     return scan_layer(recurrence, input, state, weights, reverse=reverse)
 
 

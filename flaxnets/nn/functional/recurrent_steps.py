@@ -63,8 +63,9 @@ class Recurrence(NamedTuple):
         gates: number of gates, each ``hidden_size`` rows of the weights.
         advance: the step without its products, which JAX differentiates to any order and in any dtype.
         states: names of the arrays of the state.
-        cell: the same step with its gradient, for :func:`flaxnets.kernels.recurrence_form`. The forward formulas differ
-            on purpose: a kernel computes in float32 at least, so that its LSTM may take ``tanh`` from ``sigmoid``.
+        cell: the same step with its gradient, for :func:`flaxnets.kernels.recurrence_implementation`. The forward
+            formulas differ on purpose: the kernel computes in at least float32, so that its LSTM can compute ``tanh``
+            by ``sigmoid``.
     """
 
     gates: int

@@ -23,7 +23,7 @@ def _normalized(input: jax.Array, dim: int, dtype: DTypeLike | None, log: bool, 
     axis = resolve_dim(dim, array.ndim, name)
     # Torch sums half precision in float32.
     wide = jnp.atleast_1d(array.astype(jnp.promote_types(array.dtype, jnp.float32)))
-    implementation = kernels.softmax_form(wide, axis, log)
+    implementation = kernels.softmax_implementation(wide, axis, log)
     output = implementation(wide) if implementation else (jax.nn.log_softmax if log else jax.nn.softmax)(wide, axis)
     return output.reshape(array.shape).astype(array.dtype)
 

@@ -59,7 +59,7 @@ def reduced(loss: jax.Array, reduction: str, name: str) -> jax.Array:
     reduction = current_reduction(reduction, name)
     if reduction == "none":
         return loss
-    implementation = kernels.sum_form(loss)
+    implementation = kernels.sum_implementation(loss)
     if reduction == "sum":
         return implementation(loss) if implementation else loss.sum()
     if not jnp.issubdtype(loss.dtype, jnp.inexact):

@@ -180,7 +180,7 @@ def _log_softmax(input: jax.Array) -> jax.Array:
     if input.ndim == 0:
         return input
     wide, axis = input.astype(jnp.promote_types(input.dtype, jnp.float32)), min(input.ndim - 1, 1)
-    implementation = kernels.softmax_form(wide, axis, log=True)
+    implementation = kernels.softmax_implementation(wide, axis, log=True)
     return (implementation(wide) if implementation else jax.nn.log_softmax(wide, axis)).astype(input.dtype)
 
 
