@@ -54,9 +54,9 @@ Examples (images, or windows of 35 characters) per second. Rows with `bfloat16` 
 of convolutions, written for this benchmark (`benchmarks/small_flaxnets.py`)."""
 
 _COST = """\
-The GEMM ceiling is the fastest float32 matrix product of numpy, torch and XLA in the same rounds. A training step counts
-as three times the multiply-adds of `flaxnets.summary` (forward, gradients of inputs, gradients of weights), with two
-operations for each. This count includes a gradient of the images, which no variant computes. Compile time is the
+The GEMM ceiling is the fastest float32 matrix product of numpy, torch and XLA in the same rounds. A training step
+counts as three times the multiply-adds of `flaxnets.summary` (forward, gradients of inputs, gradients of weights), with
+two operations for each. This count includes a gradient of the images, which no variant computes. Compile time is the
 difference between the first step and the later steps, with empty caches. Peak memory includes the whole process with
 all libraries."""
 
@@ -72,14 +72,14 @@ Milliseconds per forward pass in evaluation mode. Every pass is waited for."""
 
 _SCALING = """## Scaling
 
-Milliseconds per training step. The exponent is the slope in a log-log plot; 1 means proportional. The last column is the
-largest relative distance from the best line a + b n; 0 % means linear."""
+Milliseconds per training step. The exponent is the slope in a log-log plot; 1 means proportional. The last column is
+the largest relative distance from the best line a + b n; 0 % means linear."""
 
 _DISPATCH = """## Dispatch
 
 Microseconds per training step of networks with almost no arithmetic. For `mlp` with one unit, the whole step is
-overhead. For `resnet18` with one channel, most of the step passes arrays and starts operations. `fit` is the loop around
-the step of flaxnets, which also selects the examples and checks the loss."""
+overhead. For `resnet18` with one channel, most of the step passes arrays and starts operations. `fit` is the loop
+around the step of flaxnets, which also selects the examples and checks the loss."""
 
 _STARTUP = """## Start
 
