@@ -1,4 +1,4 @@
-"""Operations that are opaque to autodiff, and linear in an operand whose transposes are given."""
+"""JAX primitives with explicit derivatives and separate lowerings for CPUs."""
 
 import functools
 from collections.abc import Callable
@@ -17,18 +17,18 @@ Result = Literal["output", "input", "weight"]
 
 
 def primitive(name: str, compute: Compute, on_cpu: Compute | None = None) -> Primitive:
-    """Returns a primitive that computes as ``compute`` does, or on CPUs as ``on_cpu``; mapped over, as ``compute``.
+    """Create a primitive from a function, with another lowering for CPUs. ``jax.vmap`` maps ``compute``.
 
-    Derivatives are for the caller to add, with :mod:`jax.interpreters.ad`. A primitive, unlike ``jax.custom_vjp``, has
-    them in forward mode and of any order, too.
+    The caller adds derivatives with :mod:`jax.interpreters.ad`. Unlike ``jax.custom_vjp``, a primitive can have
+    forward-mode derivatives and derivatives of any order.
     """
     new = Primitive(name)
 
     def abstract(*operands: Any, **params: Any) -> Any:
-        # With the axes of a mesh that an array is divided along, or varies along within ``jax.shard_map``.
-        placed = {"sharding", "manual_axis_type"}
+        # The types include the sharding, and the axes that an array varies along within ``jax.shard_map``.
+        attributes = ("sharding", "manual_axis_type")
         shapes = [
-            jax.ShapeDtypeStruct(x.shape, x.dtype, **{what: getattr(x, what) for what in placed}) for x in operands
+            jax.ShapeDtypeStruct(x.shape, x.dtype, **{name: getattr(x, name) for name in attributes}) for x in operands
         ]
         return jax.make_jaxpr(functools.partial(compute, **params))(*shapes).out_avals[0]
 
@@ -40,7 +40,7 @@ def primitive(name: str, compute: Compute, on_cpu: Compute | None = None) -> Pri
         return jax.jit(functools.partial(new.bind, **params))
 
     def evaluate(*operands: Any, **params: Any) -> jax.Array:
-        # The compiled form would then call itself.
+        # With disabled jit, the compiled function would call itself.
         without_jit = jax.config.jax_disable_jit  # type: ignore[attr-defined]
         return compute(*operands, **params) if without_jit else compiled(**params)(*operands)
 
@@ -54,7 +54,7 @@ def primitive(name: str, compute: Compute, on_cpu: Compute | None = None) -> Pri
 
 
 def batch_in_front(new: Primitive) -> None:
-    """Lets a primitive whose parameters count axes from the end map itself, so that its derivatives remain its own."""
+    """Batch a primitive by itself, which keeps its derivatives. Its parameters must count axes from the end."""
 
     def batched(operands: Any, dims: Any, **params: Any) -> tuple[jax.Array, int]:
         size = next(x.shape[dim] for x, dim in zip(operands, dims, strict=True) if dim is not None)
@@ -68,21 +68,28 @@ def batch_in_front(new: Primitive) -> None:
 
 
 def transposes_to(forward: Primitive, back: Primitive) -> None:
-    """Sets derivatives of a primitive that is linear in its first operand, and has the same parameters as ``back``."""
+    """Set ``back`` as the transpose of a primitive that is linear in its first operand, with the same parameters."""
 
-    def transpose(ct: Any, x: Any, places: jax.Array, **params: Any) -> tuple[Any, None]:
-        return (ad.Zero(x.aval.to_ct_aval()) if type(ct) is ad.Zero else back.bind(ct, places, **params)), None
+    def transpose(ct: Any, x: Any, indices: jax.Array, **params: Any) -> tuple[Any, None]:
+        return (ad.Zero(x.aval.to_ct_aval()) if type(ct) is ad.Zero else back.bind(ct, indices, **params)), None
 
-    ad.defjvp(forward, lambda t, x, places, **params: forward.bind(t, places, **params), None)
+    ad.defjvp(forward, lambda t, x, indices, **params: forward.bind(t, indices, **params), None)
     ad.primitive_transposes[forward] = transpose
 
 
 def trilinear(name: str, compute: Compute, on_cpu: Compute, batched: Callable[..., Any] | None = None) -> Primitive:
-    """Returns a primitive of two operands, whose parameter ``result`` says which of three arrays it gives.
+    """Create a primitive for a bilinear map and both of its gradients. The parameter ``result`` selects one of them.
 
-    They are a map's output, and the gradients of its input and of its weight. Operands are input and weight; the
-    output's gradient and the weight; the input and the output's gradient. Each of the three is linear in both, and its
-    transposes are the two others. ``batched`` is a rule of :mod:`jax.interpreters.batching`, if there is a better one.
+    ========== ===================== ===================
+    result     first operand         second operand
+    ========== ===================== ===================
+    output     input                 weight
+    input      gradient of output    weight
+    weight     input                 gradient of output
+    ========== ===================== ===================
+
+    Each result is linear in both operands, and its transposes are the two other results. ``batched`` is a rule of
+    :mod:`jax.interpreters.batching` that replaces the default.
     """
     new = primitive(name, compute, on_cpu)
     if batched is not None:
@@ -120,36 +127,36 @@ ad.deflinear2(_in_order, lambda ct, x: [_in_order.bind(ct)])
 
 
 def in_order(x: jax.Array) -> jax.Array:
-    """Return ``x``; XLA on CPUs stores the result in row-major order, also if ``x`` is a transposed array.
+    """Return ``x``, stored in row-major order on CPUs, also if ``x`` is a transposed array.
 
-    The same holds for the derivative. No effect in programs of ``jax.export``, and with several devices.
+    The derivative is stored in row-major order, too. No effect in programs of ``jax.export``, and on several devices.
     """
     return _in_order.bind(x)
 
 
-def _call_of_its_own(x: jax.Array) -> jax.Array:
+def _separate_call(x: jax.Array) -> jax.Array:
     # XLA may keep a transposed array in its old layout, and loops over the array then stride through memory.
     x = in_order(x)
     with set_xla_metadata(inlineable="false"):
         return jax.jit(lambda x: x)(x)
 
 
-_materialized = primitive("materialized", lambda x: x, _call_of_its_own)
+_materialized = primitive("materialized", lambda x: x, _separate_call)
 ad.deflinear2(_materialized, lambda ct, x: [_materialized.bind(ct)])
 
 
 def materialized(x: jax.Array) -> jax.Array:
-    """Returns ``x``, which XLA on CPUs then computes once, and not again within each computation that takes it.
+    """Return ``x``, computed once on CPUs. Otherwise, XLA may compute ``x`` again in every consumer.
 
-    Unlike ``lax.optimization_barrier``, which XLA removes before it decides what to fuse, this is a call of a function
-    that does nothing and must not be inlined. The same holds for its derivative.
+    XLA removes ``lax.optimization_barrier`` before fusion. This function is an identity call that XLA must not inline.
+    The derivative is computed once, too.
     """
     return _materialized.bind(x)
 
 
 @jax.custom_jvp
 def with_materialized_gradient(x: jax.Array) -> jax.Array:
-    """Returns ``x``; its derivative is computed once."""
+    """Return ``x``, whose derivative is computed once; see :func:`materialized`."""
     return x
 
 

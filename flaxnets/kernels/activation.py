@@ -1,4 +1,4 @@
-"""The sigmoid of images with few channels; inside, they are NHWC."""
+"""The sigmoid of images with few channels, computed in NHWC."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from flaxnets.kernels._primitives import materialized
 
 @jax.custom_jvp
 def _sigmoid(x: jax.Array) -> jax.Array:
-    # A row of the image as one axis: XLA's loop over the channels alone would be too short for vectors. The calls keep
-    # XLA from taking the reshapes out again.
+    # XLA's loop over the channels alone would be too short for SIMD vectors, so the image becomes one axis. The calls
+    # of `materialized` keep XLA from removing the reshapes.
     rows = materialized(x).reshape(len(x), -1)
     return materialized(jax.nn.sigmoid(rows)).reshape(x.shape)
 
@@ -23,7 +23,7 @@ def _sigmoid_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
 
 
 def sigmoid(x: jax.Array) -> jax.Array:
-    """Returns ``1 / (1 + exp(-x))`` for images ``(N, C, H, W)`` of floating-point numbers.
+    """Compute ``1 / (1 + exp(-x))`` for floating-point images ``(N, C, H, W)``.
 
     >>> import jax.numpy as jnp
     >>> sigmoid(jnp.zeros((1, 1, 1, 2))).tolist()

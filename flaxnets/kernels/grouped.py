@@ -1,4 +1,4 @@
-"""Convolutions with groups as one product of all windows: a small program, whose compilation takes little time."""
+"""Grouped convolutions as one product of all windows: a small program that compiles fast."""
 
 import itertools
 import math
@@ -9,17 +9,17 @@ from jax import lax
 
 from flaxnets.kernels.convolution_nd import Window, add_bias
 
-MOST = 100_000_000  # elements of all windows
+MOST = 100_000_000  # largest number of elements of all windows
 
 
 def is_small(x: jax.Array, window: Window) -> bool:
-    """Whether a convolution has groups of several channels, and windows that fit into memory."""
+    """Return whether a convolution has groups of several channels, and windows that fit into memory."""
     windows = math.prod((x.shape[0], x.shape[1], *window.output, *window.kernel))
     return 1 < window.groups < x.shape[1] and math.prod(window.kernel) <= 64 and windows <= MOST
 
 
 def grouped_convolution(x: jax.Array, weight: jax.Array, bias: jax.Array | None, *, window: Window) -> jax.Array:
-    """The output of a convolution, with input and weight as torch has them.
+    """Compute a convolution, with input and weight in torch's layout.
 
     >>> x, weight = jnp.ones((1, 4, 4)), jnp.ones((2, 2, 3))
     >>> window = Window((4,), (3,), (1,), ((0, 0),), (1,), groups=2, channels_last=False)

@@ -1,4 +1,4 @@
-"""Normalisation by a batch's statistics with a gradient of two sums; inside, images are NHWC."""
+"""Batch normalization whose gradient needs two sums over the batch, computed in NHWC."""
 
 import functools
 from typing import Any
@@ -17,7 +17,7 @@ def _row(vector: jax.Array) -> jax.Array:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
 def _normalize(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The normalised images, mean and biased variance."""
+    """Return the normalised images, and the mean and biased variance of each channel."""
     count = x.size // x.shape[3]
     mean = total(x) / count
     var = total(jnp.square(x - _row(mean))) / count
@@ -28,21 +28,21 @@ def _normalize(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> 
 @_normalize.defjvp
 def _normalize_jvp(eps: float, primals: Any, tangents: Any) -> Any:
     (x, weight, _), (dx, dweight, dbias) = primals, tangents
-    dx = materialized(dx)  # else all that adds to the input's gradient computes it once more
+    dx = materialized(dx)  # otherwise every consumer computes the tangent again
     y, mean, var = _normalize(*primals, eps)
     count = x.size // x.shape[3]
     rate = lax.rsqrt(var + eps)
     centred, scale = x - _row(mean), weight * rate
     dmean, half_dvar = total(dx) / count, total(dx * centred) / count
-    # The transpose of these two vectors' spreading are the two sums over the batch.
+    # The transposes of the two `spread` calls are the two sums over the batch.
     slope, shift = dweight * rate - scale * jnp.square(rate) * half_dvar, dbias - scale * dmean
     return (y, mean, var), (dx * _row(scale) + centred * spread(slope, x) + spread(shift, x), dmean, 2 * half_dvar)
 
 
-# Compiled as a whole also where the caller is not, as torch's is one operation.
+# Compiled also in eager mode, because torch's batch normalization is one operation.
 @functools.partial(jax.jit, static_argnums=3)
 def batch_norm(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns normalised images ``(N, C, H, W)`` or vectors ``(N, C)``, and each channel's mean and biased variance.
+    """Normalise images ``(N, C, H, W)`` or vectors ``(N, C)``; also return each channel's mean and biased variance.
 
     >>> y, mean, var = batch_norm(jnp.array([[[[1.0, 3.0]]]]), jnp.ones(1), jnp.zeros(1), 0.0)
     >>> y.ravel().tolist(), mean.tolist(), var.tolist()
@@ -51,6 +51,6 @@ def batch_norm(x: jax.Array, weight: jax.Array, bias: jax.Array, eps: float) -> 
     if x.ndim == 2:
         y, mean, var = _normalize(x[:, None, None], weight, bias, eps)
         return with_materialized_gradient(y.reshape(x.shape)), mean, var
-    # Otherwise loops over the image and its gradient run in the order in which either of them is stored.
+    # Without `in_order`, loops over the image and its gradient may stride through memory.
     y, mean, var = _normalize(in_order(lax.transpose(x, (0, 2, 3, 1))), weight, bias, eps)
     return lax.transpose(with_materialized_gradient(y), (0, 3, 1, 2)), mean, var

@@ -1,4 +1,4 @@
-"""Products of stacks of matrices, as attention has: those that oneDNN is faster at than XLA."""
+"""Products of stacks of matrices, as in attention, by oneDNN if oneDNN is faster than XLA."""
 
 import math
 
@@ -21,7 +21,7 @@ def _compute(a: jax.Array, b: jax.Array, *, result: Result, dtype: DTypeLike) ->
 
 
 def _compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, dtype: DTypeLike) -> jax.Array:
-    # XLA is slow with products of bfloat16, and with those of a transposed matrix.
+    # XLA's products are slow for bfloat16 and for transposed matrices.
     if dtype == jnp.bfloat16 or (result == "weight" and math.prod(a.shape) * b.shape[-1] >= 2**20):
         left, right = (b, a) if result == "weight" else (a, b)
         options = {"transpose_a": result == "weight", "transpose_b": result == "output"}
@@ -33,13 +33,14 @@ _product = trilinear("product", _compute, _compute_on_cpu)
 
 
 def product(a: jax.Array, b: jax.Array, dtype: DTypeLike, *, transpose_b: bool = False) -> jax.Array:
-    """Returns ``a @ b`` or ``a @ b.T`` of float32, for stacks of matrices whose leading axes are the same.
+    """Compute ``a @ b`` or ``a @ b.T`` in float32, for stacks of matrices with equal leading axes.
 
     Args:
-        a: of float32.
-        b: of float32.
-        dtype: what the operands are rounded to, float32 or bfloat16, here and in the derivatives; sums are of float32.
-        transpose_b: whether the last two axes of ``b`` change places before.
+        a: Stack of float32 matrices.
+        b: Stack of float32 matrices.
+        dtype: Dtype to which operands are rounded, here and in the derivatives: float32 or bfloat16. Sums are
+            accumulated in float32.
+        transpose_b: Whether to transpose the matrices of ``b``.
 
     >>> import jax.numpy as jnp
     >>> product(jnp.ones((2, 1, 3)), jnp.ones((2, 4, 3)), jnp.bfloat16, transpose_b=True)[0].tolist()

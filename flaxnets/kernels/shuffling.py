@@ -1,4 +1,4 @@
-"""Channel shuffles: the exchange of two axes whose elements are long rows, and channels-last a gather."""
+"""Channel shuffles: a swap of two axes with long rows, or a gather in channels-last layout."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from jax.interpreters import ad
 
 from flaxnets.kernels._primitives import batch_in_front, primitive
 
-PARTS = 32  # so many slices at most are stacked, which bounds the compile time
+PARTS = 32  # largest number of stacked slices, which bounds the compile time
 
 
 def _exchanged(x: jax.Array) -> jax.Array:
@@ -17,7 +17,7 @@ def _exchanged(x: jax.Array) -> jax.Array:
 
 
 def _stacked(x: jax.Array) -> jax.Array:
-    """XLA copies what is stacked a row at a time, and the elements of a transposed array one by one."""
+    """Swap the axes by stacking. XLA copies stacked arrays row by row, and transposed arrays element by element."""
     groups, each, _ = x.shape[-3:]
     if not 0 < min(groups, each) <= PARTS:
         return _exchanged(x)
@@ -45,10 +45,10 @@ def _interleaved(x: Any, *, groups: int) -> Any:
 
 
 def _gathered(x: jax.Array, *, groups: int) -> jax.Array:
-    """XLA is up to 20 times slower with the transposed array, whose rows are short."""
-    places = _interleaved(np.arange(x.shape[-1]), groups=groups)
-    # Mapped over rows: XLA would gather the columns of a whole array as rows, and transpose the result.
-    return jax.vmap(lambda row: row.at[places].get(mode="clip"))(x.reshape(-1, x.shape[-1])).reshape(x.shape)
+    """Interleave by a gather. The rows of the transposed array are short, which makes XLA up to 20 times slower."""
+    indices = _interleaved(np.arange(x.shape[-1]), groups=groups)
+    # Without vmap, XLA would gather the columns of the whole array as rows, and transpose the result.
+    return jax.vmap(lambda row: row.at[indices].get(mode="clip"))(x.reshape(-1, x.shape[-1])).reshape(x.shape)
 
 
 _interleaved_p = primitive("interleaved_groups", _interleaved, _gathered)
