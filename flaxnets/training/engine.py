@@ -82,10 +82,10 @@ class Engine:
                 "are not sharded. Fix: StepOptions(backend='xla')"
             )
         backend, compute_dtype = self.options.backend, self.options.compute_dtype
-        self._train = train_function(model, optimizer, objective, self.options)
-        evaluate = eval_function(model, objective, backend=backend, compute_dtype=compute_dtype)
+        self._train = train_function(model, optimizer, objective, self.options, sharding=sharding)
+        evaluate = eval_function(model, objective, backend=backend, compute_dtype=compute_dtype, sharding=sharding)
         self._evaluate = jax.jit(evaluate, **jit_options())
-        self._predict = predict_function(model, backend=backend, compute_dtype=compute_dtype)
+        self._predict = predict_function(model, backend=backend, compute_dtype=compute_dtype, sharding=sharding)
         self._steps: dict[Any, PhysicalStep[TrainState]] = {}
 
     def init(self, seed: int = 0) -> TrainState:

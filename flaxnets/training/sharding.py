@@ -86,8 +86,10 @@ def make_mesh(sizes: Mapping[str, int] | str, devices: Sequence[Any] | None = No
 class Sharding:
     """Place states and batches on a mesh.
 
-    The first axis of a batch is sharded over ``data``. Parameters, their optimizer slots and their moving averages are
-    sharded over ``model`` as the rules say. All else is replicated.
+    Parameters, their optimizer slots and their moving averages are sharded over ``model`` as the rules say. The first
+    axis of a batch is sharded over all devices if their number divides the batch, and over ``data`` otherwise. All
+    else is replicated. A step gathers each parameter where it is used, and reduces each gradient to the parameter's
+    shards (FSDP).
 
     Args:
         mesh: A mesh of :func:`make_mesh`.
@@ -100,6 +102,23 @@ class Sharding:
     def __init__(self, mesh: Mesh, rules: Sequence[Rule] = RULES):
         self.mesh, self.rules = mesh, tuple(rules)
         self.replicated = NamedSharding(mesh, PartitionSpec())
+
+    def batch_axes(self, size: int) -> tuple[str, ...]:
+        """Return the axes of the mesh that a batch of this size is sharded over."""
+        return AXES if size % self.mesh.size == 0 else AXES[:1]
+
+    def gather(self, params: Any) -> Any:
+        """Return parameters inside a compiled step that are whole on each device; each is gathered where it is used."""
+        return jax.lax.with_sharding_constraint(params, self.replicated)
+
+    def scatter(self, tree: Any) -> Any:
+        """Return parameters or gradients inside a compiled step in the shards of the parameters."""
+
+        def place(path: tuple[Any, ...], leaf: Any) -> jax.Array:
+            sharding = NamedSharding(self.mesh, self.spec(_name(path), leaf.shape))
+            return jax.lax.with_sharding_constraint(leaf, sharding)
+
+        return jax.tree_util.tree_map_with_path(place, tree)
 
     def spec(self, name: str, shape: Sequence[int]) -> PartitionSpec:
         """Return how the parameter of this name and shape is sharded."""
@@ -120,18 +139,15 @@ class Sharding:
         Args:
             state: The state, or its shapes.
         """
-        parameters = {
-            path: self.spec(_name(path), leaf.shape)
-            for path, leaf in jax.tree_util.tree_flatten_with_path(state.params)[0]
-        }
-        shapes = {path: leaf.shape for path, leaf in jax.tree_util.tree_flatten_with_path(state.params)[0]}
+        flat, _ = jax.tree_util.tree_flatten_with_path(state.params)
+        parameters = {path: (leaf.shape, self.spec(_name(path), leaf.shape)) for path, leaf in flat}
 
         def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
             # The path of a slot or an average ends with the path of its parameter.
             for start in range(len(path)):
-                tail = path[start:]
-                if tail in parameters and leaf.shape == shapes[tail]:
-                    return NamedSharding(self.mesh, parameters[tail])
+                shape, spec = parameters.get(path[start:], (None, None))
+                if spec is not None and leaf.shape == shape:
+                    return NamedSharding(self.mesh, spec)
             return self.replicated
 
         return jax.tree_util.tree_map_with_path(sharding, state)
@@ -146,7 +162,7 @@ class Sharding:
             ValueError: If the axis ``data`` does not divide it.
         """
         self.check(size)
-        sharding = NamedSharding(self.mesh, PartitionSpec("data"))
+        sharding = NamedSharding(self.mesh, PartitionSpec(self.batch_axes(size)))
         rows = [index[0].indices(size) for index in sharding.addressable_devices_indices_map((size,)).values() if index]
         return slice(min(start for start, _, _ in rows), max(stop for _, stop, _ in rows))
 
@@ -158,7 +174,7 @@ class Sharding:
             size: Number of examples of the whole batch.
             axis: Position of the batch axis.
         """
-        sharding = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, "data"))
+        sharding = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, self.batch_axes(size)))
 
         def place(array: Any) -> jax.Array:
             shape = (*array.shape[:axis], size, *array.shape[axis + 1 :])

@@ -17,6 +17,7 @@ from flaxnets.optim.frozen import mask, unmask
 from flaxnets.training.objectives import Metrics, Objective, as_objective
 from flaxnets.training.options import Backend, StepOptions
 from flaxnets.training.remat import Blocks, checkpoint
+from flaxnets.training.sharding import Sharding
 from flaxnets.training.train_state import Batch, TrainState, accumulated, as_batch
 from flaxnets.xla import compiler_options
 
@@ -45,10 +46,14 @@ def train_function(
     objective: Objective | nn.Module,
     options: StepOptions,
     transform: Transform = as_batch,
+    sharding: Sharding | None = None,
 ) -> Step:
     """Return the training step as a pure function that is not compiled.
 
-    The arguments are those of :func:`make_train_step`.
+    The other arguments are those of :func:`make_train_step`.
+
+    Args:
+        sharding: The mesh that the state is on. The step gathers parameters and reduces gradients as its rules say.
     """
     graphdef, transformation = _graphdef(model, True, options.remat), accumulated(optimizer, options.accumulate)
     measure = as_objective(objective)
@@ -58,15 +63,23 @@ def train_function(
         inputs, targets, weights = transform(batch, jax.random.fold_in(state.key, state.position))
 
         def mean_loss(trainable: nnx.State) -> tuple[jax.Array, tuple[Metrics, nnx.State, nnx.State]]:
-            params = unmask(trainable, state.params)
+            params = unmask(trainable, whole)
             merged = nnx.merge(graphdef, params, state.model_state, copy=True)
             outputs = _call(merged, inputs, options.backend, options.compute_dtype)
             metrics = measure(outputs, targets, weights)
             loss = metrics["loss"] / metrics["count"] + (options.penalty(params) if options.penalty is not None else 0)
             _, after, model_state = nnx.split(merged, nnx.Param, ...)  # a call may change parameters, too
+            if sharding is not None:  # a parameter that the call leaves unchanged keeps its shards
+                after = jax.tree.map(
+                    lambda new, whole, shard: shard if new is whole else new, after, params, state.params
+                )
             return loss, (metrics, after, model_state)
 
-        gradients, (metrics, params, model_state) = jax.grad(mean_loss, has_aux=True)(mask(state.params))
+        whole = state.params if sharding is None else sharding.gather(state.params)
+        gradients, (metrics, params, model_state) = jax.grad(mean_loss, has_aux=True)(mask(whole))
+        if sharding is not None:
+            # Without the first placement, XLA would shard layers as it shards the gradients of their weights.
+            gradients, params = sharding.scatter((sharding.gather(gradients), params))
         position = state.position + 1
 
         def advance(gradients: Any, params: Any, model_state: nnx.State) -> TrainState:
@@ -85,7 +98,7 @@ def train_function(
 
         if options.nonfinite == "ignore":
             return advance(gradients, params, model_state), metrics
-        finite = _all_finite((metrics["loss"], gradients))
+        finite = _all_finite((metrics["loss"], gradients), is_sharded=sharding is not None)
         old = dataclasses.replace(state, position=position)
         new = _advance_if(finite, advance, old, gradients, params, model_state)
         metrics = {name: jnp.where(finite, value, 0) for name, value in metrics.items()}
@@ -96,16 +109,22 @@ def train_function(
 
 
 def predict_function(
-    model: nnx.Module, transform: Transform = as_batch, *, backend: Backend, compute_dtype: DTypeLike | None
+    model: nnx.Module,
+    transform: Transform = as_batch,
+    *,
+    backend: Backend,
+    compute_dtype: DTypeLike | None,
+    sharding: Sharding | None = None,
 ) -> PredictStep:
     """Return ``step(params, model_state, batch)``, not compiled, that gives the outputs in evaluation mode.
 
-    The arguments are those of :func:`make_predict_step`.
+    The arguments are those of :func:`make_predict_step`, and the ``sharding`` of :func:`train_function`.
     """
     graphdef, backend = _graphdef(model, training=False), kernels.choose(backend)
 
     def step(params: nnx.State, model_state: nnx.State, batch: Any) -> Any:
-        merged = nnx.merge(graphdef, params, model_state, copy=True)
+        whole = params if sharding is None else sharding.gather(params)
+        merged = nnx.merge(graphdef, whole, model_state, copy=True)
         return _call(merged, transform(batch, None).inputs, backend, compute_dtype)
 
     return step
@@ -118,12 +137,13 @@ def eval_function(
     *,
     backend: Backend,
     compute_dtype: DTypeLike | None,
+    sharding: Sharding | None = None,
 ) -> EvalStep:
     """Return ``step(params, model_state, batch)``, not compiled, that gives the metrics' sums in evaluation mode.
 
-    The arguments are those of :func:`make_eval_step`.
+    The arguments are those of :func:`make_eval_step`, and the ``sharding`` of :func:`train_function`.
     """
-    predict = predict_function(model, backend=backend, compute_dtype=compute_dtype)
+    predict = predict_function(model, backend=backend, compute_dtype=compute_dtype, sharding=sharding)
     measure = as_objective(objective)
 
     def step(params: nnx.State, model_state: nnx.State, batch: Any) -> Metrics:
@@ -255,8 +275,10 @@ def _advance_if(finite: jax.Array, advance: Callable[..., TrainState], old: Trai
     return jax.tree.map(lambda a, b: jnp.where(finite, a, b), advance(*operands), old)
 
 
-def _all_finite(tree: Any) -> jax.Array:
-    return jnp.stack([_is_finite(leaf) for leaf in jax.tree.leaves(tree)]).all()
+def _all_finite(tree: Any, is_sharded: bool) -> jax.Array:
+    # Devices then exchange one truth value for an array, and not a sum for each row.
+    check = (lambda array: jnp.isfinite(array).all()) if is_sharded else _is_finite
+    return jnp.stack([check(leaf) for leaf in jax.tree.leaves(tree)]).all()
 
 
 def _is_finite(array: jax.Array) -> jax.Array:
