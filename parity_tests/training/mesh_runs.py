@@ -6,7 +6,6 @@ networks on all meshes, in float32, too.
 
 import json
 import os
-import re
 import sys
 import tempfile
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from flax import nnx
 
 import flaxnets
+from benchmarks.scaling_model import collectives
 from flaxnets import optim
 from flaxnets.data import Split
 from flaxnets.training import (
@@ -72,12 +72,13 @@ def run(name: str, mesh: dict[str, int] | None, dtype: str, **options: Any) -> t
     return {name: np.asarray(array) for name, array in model.state_dict().items()}, engine
 
 
-def collectives(engine: Engine) -> dict[str, int]:
-    """Return how many collectives of each type the compiled step has."""
-    (compiled,) = engine._steps.values()
-    text = compiled.step.as_text()
-    names = re.findall(r" (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all)(?:-start)?\(", text)
-    return {name: names.count(name) for name in set(names)}
+def bytes_of_parameters(engine: Engine) -> list[int]:
+    """Return the size of each parameter that the mesh shards, and of no other."""
+    params = engine.init().params
+    specs = jax.tree.leaves(
+        jax.tree.map(lambda sharding: any(sharding.spec), engine.sharding.state(engine.init()).params)
+    )
+    return sorted(leaf.nbytes for leaf, sharded in zip(jax.tree.leaves(params), specs, strict=True) if sharded)
 
 
 def whole_arrays(engine: Engine) -> list[str]:
@@ -117,7 +118,8 @@ def main(path: str, long: bool) -> None:
                     add(words, arrays)
                     if mesh:
                         facts[words] = {
-                            "collectives": collectives(engine),
+                            "collectives": collectives(next(iter(engine._steps.values())).step.as_text()),
+                            "sharded": bytes_of_parameters(engine),
                             "whole": whole_arrays(engine),
                             "compiled": len(engine._steps),
                         }

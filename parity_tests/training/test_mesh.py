@@ -64,6 +64,14 @@ def test_data_parallel_steps_reduce_gradients_and_statistics_and_move_nothing_el
             assert facts["collectives"].keys() == {"all-reduce"}, run
 
 
+def test_steps_on_sharded_parameters_gather_each_of_them_once_and_move_no_batch(runs):
+    sharded = {run: facts for run, facts in runs[1].items() if "model" in run}
+    assert len(sharded) >= 2
+    for run, facts in sharded.items():
+        assert facts["collectives"].keys() == {"all-reduce", "all-gather"}, run
+        assert sorted(facts["collectives"]["all-gather"]) == facts["sharded"], run
+
+
 def on_devices(data: int, model: int, rules: tuple[Rule, ...] = ()) -> Sharding:
     """The placement on a mesh of more devices than there are in this process."""
     sharding = Sharding.__new__(Sharding)
