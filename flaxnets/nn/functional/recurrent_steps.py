@@ -133,11 +133,11 @@ def step_once(
         state = tuple(map(jnp.asarray, hx))
         for array in state:
             check_ndim(array, (1, 2), f"{layer}, state", ValueError)
-        found = [(array.shape, array.dtype) for array in state]
-        if found != [(shape, input.dtype)] * len(recurrence.states):
+        actual = [(array.shape, array.dtype) for array in state]
+        if actual != [(shape, input.dtype)] * len(recurrence.states):
             raise RuntimeError(
                 f"{layer}: for an input of shape {input.shape} the state must be {' and '.join(recurrence.states)}, "
                 f"each of shape {shape} and dtype {input.dtype}, got "
-                f"{' and '.join(f'{s} of dtype {d}' for s, d in found)}"
+                f"{' and '.join(f'{s} of dtype {d}' for s, d in actual)}"
             )
     return recurrence.step(linear(input, weights.weight_ih, weights.bias_ih), state, weights)
