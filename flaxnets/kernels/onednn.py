@@ -1,7 +1,7 @@
-"""Convolutions and matrix products of the oneDNN library that jaxlib's CPU backend carries.
+"""Convolutions and matrix products of the oneDNN library in jaxlib's CPU backend.
 
-Its custom calls are neither documented nor stable, and one that does not fit ends the process: so only versions of
-jaxlib count that they were tested with, and every call is checked before it is made.
+The custom calls are neither documented nor stable, and an invalid call ends the process. Therefore, only tested
+versions of jaxlib are supported, and the arguments of every call are checked.
 """
 
 import functools
@@ -19,7 +19,7 @@ from jax.typing import DTypeLike
 from flaxnets._warnings import add_ignore_filter
 from flaxnets.xla import JAXLIB
 
-# The dtypes of the calls; sums are of float32 in both.
+# The dtypes of the calls. Sums are accumulated in float32 for both.
 DTYPES = (jnp.float32, jnp.bfloat16)
 # The versions of jaxlib with which these calls were tested.
 VERSIONS = ("0.10.2", "0.11.2", "0.12.0.1")
@@ -29,12 +29,12 @@ Pads = Sequence[tuple[int, int]]
 
 
 def is_supported() -> bool:
-    """Whether this jaxlib is one whose calls are known. Whether they work, :mod:`flaxnets.kernels.probe` knows."""
+    """Return whether this version of jaxlib is supported. :mod:`flaxnets.kernels.probe` tests whether calls work."""
     return JAXLIB in VERSIONS and platform.machine() == "x86_64"
 
 
 def processor() -> dict[str, str]:
-    """What Linux says of the first processor, such as ``model name`` and ``flags``; nothing on other systems."""
+    """Return Linux's fields of the first processor, such as ``model name`` and ``flags``; empty on other systems."""
     try:
         text = CPUINFO.read_text().split("\n\n")[0]
     except OSError:
@@ -44,7 +44,7 @@ def processor() -> dict[str, str]:
 
 @functools.cache
 def has_bfloat16() -> bool:
-    """Whether the processor has instructions for bfloat16. On others, oneDNN is faster with float32.
+    """Return whether the processor has bfloat16 instructions. Without them, oneDNN is faster with float32.
 
     >>> has_bfloat16() in (True, False)
     True
@@ -97,17 +97,17 @@ def convolution(
     """Cross-correlate.
 
     Args:
-        x: of float32 or bfloat16, as all arrays.
-        kernel: of as many axes.
-        stride: of the window, along each spatial axis, as the following ones.
-        pads: zeros before and behind, none negative.
-        dilation: distance between the window's elements.
-        data_axes: batch, channels and space of ``x``, and of the result.
-        kernel_axes: input channels of one group, output channels of all groups, and space.
-        groups: number of blocks that the channels are divided into.
+        x: Input. All arrays are float32 or bfloat16.
+        kernel: Kernel, with the same number of axes.
+        stride: Stride along each spatial axis.
+        pads: Padding before and after each spatial axis, not negative.
+        dilation: Dilation along each spatial axis.
+        data_axes: Axes of batch, channels and space in ``x`` and in the result.
+        kernel_axes: Axes of the input channels of one group, the output channels of all groups, and space.
+        groups: Number of groups.
 
     Raises:
-        ValueError: for what would end the process.
+        ValueError: For arguments that would end the process.
 
     >>> convolution(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), stride=(1, 1), pads=((0, 0), (0, 0)),
     ...     dilation=(1, 1), data_axes=(0, 3, 1, 2), kernel_axes=(2, 3, 0, 1)).ravel().tolist()
@@ -154,13 +154,13 @@ def matmul(
     transpose_b: bool = False,
     dtype: DTypeLike | None = None,
 ) -> jax.Array:
-    """Returns ``a @ b`` for matrices of float32 or bfloat16, either of which may be transposed before.
+    """Compute ``a @ b`` for matrices of float32 or bfloat16, with optional transposes.
 
-    Stacks of matrices must have the same leading axes. The result is of ``dtype``, or of that of the operands: float32
-    may be the result of bfloat16.
+    Stacks of matrices must have the same leading axes. ``dtype`` is the dtype of the result, by default that of the
+    operands. Operands of bfloat16 may have a result of float32.
 
     Raises:
-        ValueError: for what would end the process.
+        ValueError: For arguments that would end the process.
 
     >>> matmul(jnp.ones((3, 2)), jnp.ones((3, 2)), transpose_a=True).tolist()
     [[3.0, 3.0], [3.0, 3.0]]

@@ -1,8 +1,7 @@
-"""Maxima and sums of the windows of axes, as rows that are compared or added one after the other.
+"""Max and sum pooling by comparing or adding rows of windows one after the other.
 
-XLA vectorizes the axes behind a pooled axis, and reads the elements of the pooled axis row by row, by a constant index.
-XLA compiles padding, strides and interleaved results to a branch for each element, so none of them occurs here.
-Gradients need no scatter.
+XLA vectorizes the axes after a pooled axis, and reads the rows of the pooled axis by a constant index. Padding, strides
+and interleaved results are avoided, because XLA compiles them to a branch for each element. Gradients need no scatter.
 """
 
 import functools
@@ -28,16 +27,16 @@ from flaxnets.kernels._primitives import (
 from flaxnets.kernels.resampling import along
 from flaxnets.kernels.windows import Taps
 
-SHORT = 32  # elements of windows at equal distances; longer windows share what they have in common
-UNROLLED = 80  # elements of a window that are taken one after the other; more are a reduction
-TOGETHER = 27  # elements of windows that are pooled along all axes at once
-REUSED = 4  # windows that an element of the input is in on average, beyond which axes are pooled one by one
+SHORT = 32  # largest window along an axis; longer windows share partial results in another implementation
+UNROLLED = 80  # up to this many elements of a window are unrolled; longer windows are a reduction
+TOGETHER = 27  # up to this many elements of a window, all axes are pooled at once
+REUSED = 4  # if an element is in more windows on average, axes are pooled one by one
 
-Group = tuple[Taps, ...]  # of consecutive axes that are pooled at once
+Group = tuple[Taps, ...]  # taps of consecutive axes that are pooled at once
 
 
 def _rows(x: jax.Array, axis: int, indices: Sequence[np.ndarray], dtype: Any = np.int32) -> jax.Array:
-    """Takes elements of consecutive axes, the first of which is the negative ``axis``, by an index for each."""
+    """Index consecutive axes, the first of which is the negative ``axis``, with one index for each."""
     first = x.ndim + axis
     axes = range(first, first + len(indices))
     steps = [np.unique(np.diff(index)) if len(index) > 1 else np.array([1]) for index in indices]
@@ -60,12 +59,12 @@ def _sizes(group: Group) -> tuple[int, ...]:
 
 
 def _flat(indices: Sequence[np.ndarray], sizes: Sequence[int]) -> np.ndarray:
-    """The number of each combination of indices, in reading order."""
+    """Return the flat index of each combination of indices, in row-major order."""
     return np.ravel_multi_index(np.meshgrid(*indices, indexing="ij"), sizes, mode="clip").astype(np.int32)
 
 
 def _first_maxima(x: jax.Array, group: Group, axis: int, dtype: Any) -> tuple[jax.Array, jax.Array]:
-    """The maxima of windows and their places: the first of equal ones, the last NaN."""
+    """Return the maxima of windows and their flat indices: the first of equal maxima, and the last NaN."""
 
     def element(indices: Sequence[np.ndarray]) -> tuple[jax.Array, jax.Array]:
         value = _rows(x, axis, indices, dtype)
@@ -79,7 +78,7 @@ def _first_maxima(x: jax.Array, group: Group, axis: int, dtype: Any) -> tuple[ja
 
 
 def _blocks(x: jax.Array, axis: int, index: np.ndarray) -> jax.Array:
-    """The axis as two, windows and their elements."""
+    """Split an axis into windows and their elements."""
     last = x.ndim + axis
     taken = _rows(x, axis, [index.ravel()])
     return taken.reshape(*x.shape[:last], *index.shape, *x.shape[last + 1 :])
@@ -92,15 +91,15 @@ def _is_long(group: Group) -> bool:
 def _values(x: jax.Array, *, group: Group, axis: int) -> jax.Array:
     if _is_long(group):
         blocks = _blocks(x, axis, group[0].index)
-        # XLA's maximum of an axis may leave out NaN.
+        # XLA's maximum of an axis may ignore NaN.
         return jnp.where(jnp.isnan(blocks).any(axis), jnp.nan, blocks.max(axis))
     return in_order(_first_maxima(x, group, axis, np.int32)[0])
 
 
 def _places(x: jax.Array, *, group: Group, axis: int) -> jax.Array:
-    """The number of each window's maximum among the elements of the group's axes, in reading order."""
+    """Return the flat index of each window's maximum within the group's axes, in row-major order."""
     if not _is_long(group):
-        # Of another dtype than for the values: XLA would store what two loops take by one index.
+        # The index has another dtype than for the values. XLA would store rows that two loops read by the same index.
         return in_order(_first_maxima(x, group, axis, np.uint32)[1])
     blocks = _blocks(x, axis, group[0].index)
     values = jnp.expand_dims(materialized(blocks.max(axis)), axis)
@@ -113,13 +112,13 @@ def _places(x: jax.Array, *, group: Group, axis: int) -> jax.Array:
 
 
 def _merged(x: jax.Array, group: Group, axis: int) -> jax.Array:
-    """The axes of the group as one."""
+    """Merge the axes of the group."""
     first = x.ndim + axis
     return x.reshape(*x.shape[:first], math.prod(x.shape[first : first + len(group)]), *x.shape[first + len(group) :])
 
 
 def _take(x: jax.Array, places: jax.Array, *, group: Group, axis: int) -> jax.Array:
-    """The element of each window at its place."""
+    """Return the element of each window at its index."""
     taken = jnp.take_along_axis(
         _merged(x, group, axis), _merged(places, group, axis), x.ndim + axis, mode="promise_in_bounds"
     )
@@ -127,13 +126,14 @@ def _take(x: jax.Array, places: jax.Array, *, group: Group, axis: int) -> jax.Ar
 
 
 def _give(g: jax.Array, places: jax.Array, *, group: Group, axis: int) -> jax.Array:
-    """The transpose of :func:`_take`: each element asks the windows that it is in whether it is their place."""
-    own = _flat([np.arange(size) for size in _sizes(group)], _sizes(group))
+    """Compute the transpose of :func:`_take`: each element compares its index with those of the windows around it."""
+    own_index = _flat([np.arange(size) for size in _sizes(group)], _sizes(group))
     total = jnp.zeros((), g.dtype)
     for windows in itertools.product(*(taps.containing for taps in group)):
         is_window = np.stack(np.meshgrid(*windows, indexing="ij")).min(0) >= 0
         inside = [np.maximum(index, 0) for index in windows]
-        hit = _rows(places, axis, inside) == along(np.where(is_window, own, -1), g.ndim, axis + len(group) - 1)
+        own = along(np.where(is_window, own_index, -1), g.ndim, axis + len(group) - 1)
+        hit = _rows(places, axis, inside) == own
         total = total + jnp.where(hit, _rows(g, axis, inside), 0)
     return in_order(total)
 
@@ -166,7 +166,7 @@ def _added(x: jax.Array, *, taps: Taps, axis: int) -> jax.Array:
 
 
 def _spread(g: jax.Array, *, taps: Taps, axis: int) -> jax.Array:
-    """The transpose of :func:`_added`."""
+    """Compute the transpose of :func:`_added`."""
     total = jnp.zeros((), g.dtype)
     for windows in taps.containing:
         value, is_window = _rows(g, axis, [np.maximum(windows, 0)]), windows >= 0
@@ -195,13 +195,13 @@ def _channels_first(x: jax.Array, n: int) -> jax.Array:
 def max_pool(x: jax.Array, axes: Sequence[Taps], channels_last: bool, return_indices: bool = False) -> Any:
     """Return the maxima of windows of the last axes, and with ``return_indices`` their flat indices.
 
-    The first of equal maxima gets the whole gradient, and so does the last of several NaN.
+    The first of equal maxima, or the last NaN, gets the whole gradient.
 
     Args:
-        x: floating-point numbers ``(..., C, *spatial)``.
-        axes: the windows of each spatial axis.
-        channels_last: whether the layers around store the channels last, so that the transposes cost nothing.
-        return_indices: whether indices are returned, too.
+        x: Floating-point array ``(..., C, *spatial)``.
+        axes: Windows of each spatial axis.
+        channels_last: Whether the neighboring layers store arrays channels-last, so that the transposes cost nothing.
+        return_indices: Whether to return the indices, too.
 
     >>> from flaxnets.kernels.windows import strided
     >>> windows = strided(size=2, kernel=2, stride=2, padding=0, dilation=1, output=1)
@@ -213,7 +213,7 @@ def max_pool(x: jax.Array, axes: Sequence[Taps], channels_last: bool, return_ind
     elements = math.prod(taps.index.shape[1] for taps in axes)
     is_small = elements <= TOGETHER and math.prod(taps.index.size / taps.size for taps in axes) <= REUSED
     x = _channels_last(x, n) if channels_last else materialized(_channels_last(with_materialized_gradient(x), n))
-    # The last axis first: rows are read before columns, which decides whose a tie is.
+    # The last axis comes first, so that ties are resolved in row-major order.
     groups = [(-1 - n, tuple(axes))] if is_small else [(i - n - 1, (axes[i],)) for i in reversed(range(n))]
     for axis, group in groups:
         if return_indices:
@@ -236,7 +236,7 @@ def max_pool(x: jax.Array, axes: Sequence[Taps], channels_last: bool, return_ind
 def sum_pool(x: jax.Array, axes: Sequence[Taps], channels_last: bool) -> jax.Array:
     """Return the sums of windows of the last axes of ``(..., C, *spatial)``.
 
-    ``channels_last`` says whether the sums are computed with channels last.
+    ``channels_last`` selects a channels-last computation.
 
     >>> from flaxnets.kernels.windows import strided
     >>> rows, columns = (strided(size=n, kernel=2, stride=2, padding=0, dilation=1, output=2) for n in (4, 5))
@@ -245,7 +245,7 @@ def sum_pool(x: jax.Array, axes: Sequence[Taps], channels_last: bool) -> jax.Arr
     """
     n = len(axes)
     x = _channels_last(x, n) if channels_last else x
-    # The first axis first, whose elements are rows: the last one is then shorter.
+    # The first axis comes first, because its elements are whole rows, and the last axis is shorter afterwards.
     for i, taps in enumerate(axes):
         x = _added_p.bind(materialized(x) if i else x, taps=taps, axis=i - n - channels_last)
     return _channels_first(x, n) if channels_last else x

@@ -1,4 +1,4 @@
-"""Whether oneDNN's calls work with this jaxlib on this processor: tried once, in a process of its own."""
+"""Test oneDNN's calls for this jaxlib and processor, once, in a separate process."""
 
 import contextlib
 import functools
@@ -25,9 +25,9 @@ from flaxnets.kernels.products import product
 from flaxnets.xla import compiler_options
 
 Shape = tuple[int, ...]
-Form = Callable[[jax.Array, jax.Array], jax.Array]
+Implementation = Callable[[jax.Array, jax.Array], jax.Array]
 
-# What the other process runs: it may crash without harm.
+# The program of the separate process, which may crash without harm.
 PROGRAM = "from flaxnets.kernels import probe; probe.compare()"
 _SECONDS = 180
 _TOLERANCES = {"float32": 1e-4, "bfloat16": 3e-2}  # relative to the largest number
@@ -44,8 +44,8 @@ _CONVOLUTIONS = (
     ((1, 1, 28, 28), (6, 1, 5, 5), (1, 1), ((2, 2), (2, 2)), (1, 1)),
     ((4, 64, 6, 6), (64, 64, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)),
 )
-# Input, weight and sizes of other convolutions: of sequences, with groups, with as many groups as channels, and with
-# windows side by side. Those of volumes and transposed ones are made of the same calls.
+# Input, weight and sizes of other convolutions: of sequences, grouped, depthwise, and with windows side by side.
+# Transposed convolutions and convolutions of volumes use the same calls.
 _FAMILIES = (
     ((2, 6, 9), (5, 6, 3), Window((9,), (3,), (2,), ((1, 0),), (1,))),
     ((2, 32, 8, 7), (32, 4, 3, 3), Window((8, 7), (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), groups=8)),
@@ -53,26 +53,26 @@ _FAMILIES = (
     ((2, 17, 9, 9), (17, 1, 3, 3), Window((9, 9), (3, 3), (1, 1), ((2, 2), (0, 0)), (2, 3), groups=17)),
     ((2, 3, 12, 8), (10, 3, 4, 4), Window((12, 8), (4, 4), (4, 4), ((0, 0), (0, 0)), (1, 1))),
 )
-# Input and weight: large enough that oneDNN takes the gradient of the weight, and all three.
+# Input and weight: the first pair uses oneDNN for the gradient of the weight, the second pair for all three products.
 _PRODUCTS = (((65, 200), (121, 200)), ((2, 2048), (2050, 2048)))
-# Stacks of matrices, of attention: bfloat16 gives results of float32.
+# Stacks of matrices, as in attention: operands of bfloat16 have results of float32.
 _STACKS = ((2, 3, 70, 40), (2, 3, 90, 40))
-# The files whose code is tried.
-_TRIED = ("onednn.py", "_primitives.py", "convolution.py", "convolution_nd.py", "linear.py", "products.py", "probe.py")
+# The files with the tested code.
+_TESTED = ("onednn.py", "_primitives.py", "convolution.py", "convolution_nd.py", "linear.py", "products.py", "probe.py")
 
 
-def _cases() -> Iterator[tuple[tuple[Shape, Shape], DTypeLike, Form, Form]]:
-    """Shapes of both operands, the dtype in which oneDNN computes, and oneDNN's form and XLA's."""
+def _cases() -> Iterator[tuple[tuple[Shape, Shape], DTypeLike, Implementation, Implementation]]:
+    """Yield the shapes of both operands, the dtype for oneDNN, and the implementations of oneDNN and XLA."""
     for i, (x, weight, stride, pads, dilation) in enumerate(_CONVOLUTIONS):
-        form = functools.partial(convolution, bias=None, stride=stride, pads=pads, dilation=dilation)
+        call = functools.partial(convolution, bias=None, stride=stride, pads=pads, dilation=dilation)
         for dtype in _dtypes(i):
-            yield (x, weight), dtype, functools.partial(form, library="onednn"), functools.partial(form, library="xla")
+            yield (x, weight), dtype, functools.partial(call, library="onednn"), functools.partial(call, library="xla")
     for i, (x, weight, window) in enumerate(_FAMILIES):
-        ours = functools.partial(convolution_nd, window=window._replace(library="onednn"))
-        xlas = functools.partial(native_convolution, window=window._replace(channels_last=False))
-        onednns, xlas = (functools.partial(form, bias=None, result="output") for form in (ours, xlas))
+        by_onednn = functools.partial(convolution_nd, window=window._replace(library="onednn"))
+        by_xla = functools.partial(native_convolution, window=window._replace(channels_last=False))
+        by_onednn, by_xla = (functools.partial(each, bias=None, result="output") for each in (by_onednn, by_xla))
         for dtype in _dtypes(i):
-            yield (x, weight), dtype, onednns, xlas
+            yield (x, weight), dtype, by_onednn, by_xla
     for i, shapes in enumerate(_PRODUCTS):
         for dtype in _dtypes(i):
             yield shapes, dtype, linear, lambda x, weight: x @ weight.T
@@ -85,12 +85,12 @@ def _scores(a: jax.Array, b: jax.Array, dtype: DTypeLike) -> jax.Array:
 
 
 def _dtypes(case: int) -> list[DTypeLike]:
-    """Every other case is also computed in bfloat16, if the processor has it, which bounds the time."""
+    """Return the dtypes of a case. To bound the time, only every other case includes bfloat16, if supported."""
     return [jnp.float32, jnp.bfloat16] if case % 2 and onednn.has_bfloat16() else [jnp.float32]
 
 
 def compare() -> None:
-    """Ends the process with a message, and status 1, where oneDNN's numbers differ from XLA's.
+    """Exit with a message and status 1 if oneDNN's results differ from XLA's.
 
     >>> if onednn.is_supported():
     ...     compare()
@@ -100,17 +100,17 @@ def compare() -> None:
     operands = [[jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes] for shapes, dtype, *_ in cases]
 
     def results(operands: list[list[jax.Array]]) -> list[list[list[jax.Array]]]:
-        """Outputs, and gradients of the sum of their squares by both operands, of all cases in one program."""
+        """Compute the outputs, and the gradients of the sum of their squares, of all cases in one program."""
         pairs = []
-        for arrays, (_, _, onednns, xlas) in zip(operands, cases, strict=True):
+        for arrays, (_, _, by_onednn, by_xla) in zip(operands, cases, strict=True):
             both = []
-            for form, dtype in ((onednns, arrays[0].dtype), (xlas, jnp.float32)):
-                y, back = jax.vjp(form, *(array.astype(dtype) for array in arrays))
+            for implementation, dtype in ((by_onednn, arrays[0].dtype), (by_xla, jnp.float32)):
+                y, back = jax.vjp(implementation, *(array.astype(dtype) for array in arrays))
                 both.append([y, *back(y)])
             pairs.append(both)
         return pairs
 
-    # XLA compiles little here, and its optimizations do not reach into oneDNN's calls.
+    # XLA's optimizations have no effect on oneDNN's calls, and would only cost compile time.
     options = compiler_options({"xla_backend_optimization_level": 0})
     for (_, dtype, *_), both in zip(cases, jax.jit(results, compiler_options=options)(operands), strict=True):
         for got, expected in zip(*both, strict=True):
@@ -121,18 +121,18 @@ def compare() -> None:
 
 
 def _calls() -> str:
-    """A digest of the code that is tried."""
+    """Return a digest of the tested code."""
     digest = hashlib.sha256()
-    for name in _TRIED:
+    for name in _TESTED:
         digest.update((Path(__file__).parent / name).read_bytes())
     return digest.hexdigest()[:12]
 
 
 def _processor() -> str:
-    """The processor's name, and a digest of what it can do."""
-    found = onednn.processor()
-    about = [found.get(key, "") for key in ("model name", "cpu family", "model", "stepping", "flags")]
-    return f"{about[0]} {hashlib.sha256(' '.join(about).encode()).hexdigest()[:12]}"
+    """Return the processor's name, and a digest of its model and instructions."""
+    processor = onednn.processor()
+    fields = [processor.get(key, "") for key in ("model name", "cpu family", "model", "stepping", "flags")]
+    return f"{fields[0]} {hashlib.sha256(' '.join(fields).encode()).hexdigest()[:12]}"
 
 
 def _cache_file() -> Path:
@@ -148,7 +148,7 @@ def _read(path: Path) -> dict[str, bool]:
 
 
 def _write(path: Path, verdicts: dict[str, bool]) -> None:
-    # Without a folder to write to, the next process asks again.
+    # If the folder is not writable, the next process tests again.
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
@@ -157,7 +157,7 @@ def _write(path: Path, verdicts: dict[str, bool]) -> None:
 
 
 def _try() -> bool | None:
-    """Whether the other process ends well; None if that took too long to know."""
+    """Run the separate process, and return whether it succeeds; None after a timeout."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-c", PROGRAM]
     try:
@@ -169,11 +169,11 @@ def _try() -> bool | None:
 
 @functools.cache
 def passes() -> bool:
-    """Whether oneDNN's calls give XLA's numbers here.
+    """Return whether oneDNN's calls work on this machine and agree with XLA.
 
-    The answer is kept in ``$XDG_CACHE_HOME/flaxnets/onednn.json``, for each version of jaxlib, each processor
-    and each version of the code that makes the calls. A process that crashes, or differs, is a no; one that takes too
-    long is one for now.
+    The result is cached in ``$XDG_CACHE_HOME/flaxnets/onednn.json`` for each version of jaxlib, processor and version
+    of the calling code. If the test process crashes or its results differ, the result is False. After a timeout the
+    result is False, too, but is not cached.
 
     >>> passes() in (True, False)
     True

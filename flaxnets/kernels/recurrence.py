@@ -1,7 +1,7 @@
-"""Recurrent layers whose gradient is written out: only what each step has to wait for is done step by step.
+"""Recurrent layers with explicit gradients, which compute as little as possible in the sequential loop.
 
-JAX would add up the gradient of the weights from step to step, and keep every intermediate of a step. Here the factors
-of all steps' gradients are computed at once, and the weights' gradients are one product each.
+JAX's gradient of a scan accumulates the gradients of the weights in every step, and stores every intermediate result.
+Here, the factors of all steps are computed at once, and each weight's gradient is one product.
 """
 
 import functools
@@ -22,18 +22,19 @@ Pass = Literal["prediction", "forward", "backward"]
 
 
 class Cell(NamedTuple):
-    """What one step does besides the products, and the derivative of that.
+    """The elementwise part of one step of a recurrent layer, and its derivative.
 
     Attributes:
-        forward: from the projected input, the product with the state, and the state before: the state after, and what
-            is kept for the gradient. The first array of a state is also the output.
-        factors: of all steps at once, from what was kept, and the states before and after.
-        backward: from one step's factors and the gradient of the state after: the gradient of the product and what
-            else :attr:`projected` takes, and the gradient of the state before as far as it does not come through the
-            product.
-        projected: of all steps at once, from what ``backward`` found: the gradient of the projected input.
-        halved: which passes are faster with the halves of a batch one after the other, so that one half's product runs
-            beside the other's gates: ``"prediction"``, ``"forward"``, ``"backward"``.
+        forward: Function from the projected input, the product with the state, and the previous state to the next state
+            and the residuals. The first array of a state is also the output.
+        factors: Function from the residuals, the previous states and the next states of all steps to the factors of
+            their gradients.
+        backward: Function from the factors of one step and the gradient of the next state to two tuples. The first has
+            the gradient of the product, and further arguments of :attr:`projected`. The second has the gradient of the
+            previous state, without the part through the product.
+        projected: Function from the first results of ``backward`` for all steps to the gradient of the projected input.
+        halved: The passes that are faster with the halves of a batch one after the other, because the product of one
+            half overlaps with the gates of the other.
     """
 
     forward: Callable[[jax.Array, jax.Array, Arrays], tuple[Arrays, Arrays]]
@@ -60,7 +61,7 @@ RNN_RELU = Cell(
 
 
 def _gru_forward(projected: jax.Array, product: jax.Array, state: Arrays) -> tuple[Arrays, Arrays]:
-    reset, update, _ = jnp.split(jax.nn.sigmoid(projected + product), 3, -1)  # of whole rows it is faster than of parts
+    reset, update, _ = jnp.split(jax.nn.sigmoid(projected + product), 3, -1)  # whole rows are faster than parts
     new_product = jnp.split(product, 3, -1)[2]
     new = jnp.tanh(jnp.split(projected, 3, -1)[2] + reset * new_product)
     return ((1 - update) * new + update * state[0],), (jnp.concatenate([reset, update, new], -1), new_product)
@@ -78,16 +79,16 @@ def _gru_backward(factors: Arrays, gradient: Arrays) -> tuple[Arrays, tuple[Any,
     return (jnp.tile(h, 3) * of_product, h * of_new), (h * update,)
 
 
-def _gru_projected(found: Arrays) -> jax.Array:
-    reset, update, _ = jnp.split(found[0], 3, -1)
-    return jnp.concatenate([reset, update, found[1]], -1)
+def _gru_projected(gradients: Arrays) -> jax.Array:
+    reset, update, _ = jnp.split(gradients[0], 3, -1)
+    return jnp.concatenate([reset, update, gradients[1]], -1)
 
 
 GRU = Cell(_gru_forward, _gru_factors, _gru_backward, _gru_projected, ("prediction", "forward"))
 
 
 def _lstm_forward(projected: jax.Array, product: jax.Array, state: Arrays) -> tuple[Arrays, Arrays]:
-    # tanh(x) is 2 sigmoid(2 x) - 1: so all gates are one array, computed at once.
+    # tanh(x) is 2 sigmoid(2 x) - 1, so that all gates are one array and one operation.
     scale = jnp.repeat(jnp.array([[1, 1, 2, 1]]), product.shape[1] // 4, 1)
     gates = jax.nn.sigmoid((projected + product) * scale)
     input, forget, cell, output = jnp.split(gates, 4, -1)
@@ -116,9 +117,9 @@ LSTM = Cell(_lstm_forward, _lstm_factors, _lstm_backward, halved=("forward", "ba
 def _scan(
     step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inputs: Any, reverse: bool, halved: bool
 ) -> tuple[Any, Any]:
-    """``lax.scan`` over ``(T, N, size)``, but that outputs are written in the place of inputs that are as large.
+    """Scan over ``(T, N, size)`` like ``lax.scan``, but reuse the buffers of inputs for outputs of the same size.
 
-    If halved, each step takes the halves of the batch one after the other.
+    If ``halved``, each step computes the halves of the batch one after the other.
     """
     inputs, structure = jax.tree.flatten(inputs)
     length, batch = inputs[0].shape[:2]
@@ -161,16 +162,16 @@ def _plus(x: jax.Array, bias: jax.Array | None) -> jax.Array:
 
 
 def _times_transposed(weight: jax.Array, rows: int) -> Callable[[jax.Array], jax.Array]:
-    """``x @ weight.T`` for so many rows, to be taken many times: it is faster with a weight that lies transposed."""
+    """Return a function ``x @ weight.T`` for repeated calls with ``rows`` rows, which stores the transposed weight."""
     if rows == 1:
         return lambda x: times_transposed(x, weight)
     transposed = materialized(weight.T)
     return lambda x: x @ transposed
 
 
-def _halved(cell: Cell, library: Library, own: Pass, rows: int, weight: jax.Array) -> bool:
-    """Not where a batch may be divided over devices; and larger weights would come from memory twice."""
-    return library == "onednn" and own in cell.halved and rows >= 32 and rows % 2 == 0 and weight.size <= 2**20
+def _halved(cell: Cell, library: Library, direction: Pass, rows: int, weight: jax.Array) -> bool:
+    """Return whether to halve the batch: not if it may be sharded, and not if large weights would be read twice."""
+    return library == "onednn" and direction in cell.halved and rows >= 32 and rows % 2 == 0 and weight.size <= 2**20
 
 
 Biases = tuple[jax.Array | None, jax.Array | None]
@@ -216,13 +217,13 @@ def _run_backward(cell: Cell, library: Library, reverse: bool, residuals: Any, g
     )
 
     def retreat(of_after: Arrays, step: tuple[Arrays, jax.Array]) -> tuple[Arrays, Arrays]:
-        own, of_output = step
-        found, (h, *rest) = cell.backward(own, (of_after[0] + of_output, *of_after[1:]))
-        return (found[0] @ weight + h, *rest), found
+        factors, of_output = step
+        gradients, (h, *rest) = cell.backward(factors, (of_after[0] + of_output, *of_after[1:]))
+        return (gradients[0] @ weight + h, *rest), gradients
 
     halved = _halved(cell, library, "backward", len(first[0]), weight)
-    of_first, found = _scan(retreat, of_last, (cell.factors(kept, before, after), of_outputs), not reverse, halved)
-    of_product, of_projected = found[0], cell.projected(found)
+    of_first, of_steps = _scan(retreat, of_last, (cell.factors(kept, before, after), of_outputs), not reverse, halved)
+    of_product, of_projected = of_steps[0], cell.projected(of_steps)
     rows = before[0].reshape(-1, weight.shape[1]), of_product.reshape(-1, len(weight))
     of_weight = weight_gradient(*rows, library)
     of_biases = tuple(
@@ -245,19 +246,19 @@ def recurrence(
     biases: Biases,
     reverse: bool,
 ) -> tuple[jax.Array, Arrays]:
-    """Runs one direction of one layer over all time steps; it has no forward-mode derivative.
+    """Run one direction of one recurrent layer over all time steps. Forward-mode derivatives are not supported.
 
     Args:
-        cell: such as ``LSTM``.
-        library: what computes the gradient of the weight on CPUs; ``"onednn"`` is for one device alone.
-        projected: the input's products with its weights, ``(T, N, gates)``; half precision is computed in float32.
-        state: before the first step, each array ``(N, hidden)``.
-        weight: of the state, ``(gates, hidden)``.
-        biases: of the input and of the state, ``(gates,)`` or None.
-        reverse: whether to go from the last step to the first.
+        cell: The cell, such as ``LSTM``.
+        library: Library for the gradient of the weight on CPUs. ``"onednn"`` requires a single device.
+        projected: Products of the input and its weights, ``(T, N, gates)``. Half precision is computed in float32.
+        state: Initial state, each array ``(N, hidden)``.
+        weight: Weight of the state, ``(gates, hidden)``.
+        biases: Biases of the input and of the state, ``(gates,)`` or None.
+        reverse: Whether to run from the last step to the first.
 
     Returns:
-        The outputs ``(T, N, hidden)``, and the state after the last step taken.
+        The outputs ``(T, N, hidden)``, and the final state.
 
     >>> one = jnp.ones((1, 1))
     >>> output, _ = recurrence(RNN_RELU, "xla", jnp.ones((3, 1, 1)), (0 * one,), one, (None, None), reverse=False)

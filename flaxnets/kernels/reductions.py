@@ -14,14 +14,14 @@ from jax.interpreters import ad
 
 from flaxnets.kernels._primitives import batch_in_front, primitive
 
-SHORT = 16  # rows of fewer elements are summed up as XLA does
-# Of so many elements at least, parts are added before the product. XLA computes the elements of up to 15 slices within
-# the loop that adds them; those of more it would store first.
+SHORT = 16  # shorter rows use XLA's sum
+# With at least LONG elements, PARTS slices are added before the product. XLA fuses up to 15 slices into the loop that
+# adds them, and stores more slices first.
 LONG, PARTS = 256, 8
 
 
 def _parts(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array | None]:
-    """The sum of the ``PARTS`` equal parts of an axis, and the elements that remain, if there are some."""
+    """Return the sum of ``PARTS`` equal parts of an axis, and the remaining elements or None."""
     size = x.shape[axis]
     width = size // PARTS
     parts = [jax.lax.slice_in_dim(x, i * width, (i + 1) * width, axis=axis) for i in range(PARTS)]
@@ -30,7 +30,7 @@ def _parts(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array | None]:
 
 
 def _columns_total(x: jax.Array) -> jax.Array:
-    # Devices divide the rows, and would exchange what they add.
+    # On several devices, the rows are sharded, and adding parts would need communication.
     if len(x) < LONG or jax.device_count() > 1:
         return _ones_times_columns(x)
     parts, rest = _parts(x, 0)
@@ -39,7 +39,7 @@ def _columns_total(x: jax.Array) -> jax.Array:
 
 
 def _ones_times_columns(x: jax.Array) -> jax.Array:
-    # Two rows of ones, of which one counts: XLA compiles each product with a single row, and calls a library for more.
+    # Two rows of ones, because XLA compiles each product with a single row, and calls a library for more rows.
     return (jnp.ones((2, len(x)), x.dtype) @ x)[0]
 
 
@@ -54,7 +54,7 @@ ad.deflinear2(_rows_p, lambda ct, vector, count: [_total_p.bind(ct)])
 
 
 def total(x: jax.Array) -> jax.Array:
-    """Sums ``(N, H, W, C)`` over all axes but the channels.
+    """Sum ``(N, H, W, C)`` over all axes but the channels.
 
     >>> total(jnp.ones((2, 3, 4, 1))).tolist()
     [24.0]
