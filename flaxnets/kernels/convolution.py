@@ -1,7 +1,8 @@
-"""Convolutions of images whose gradients are convolutions in the forms that CPUs run fast.
+"""Convolutions of images whose gradients are convolutions that CPUs run fast.
 
-Inside, images are NHWC and kernels HWIO. XLA writes the gradients of a convolution in other forms, which are quick
-only once it has rewritten them, and within ``lax.scan`` it does not; here they are in the form it would make of them.
+Images are NHWC and kernels HWIO inside of this module. JAX writes the gradients of a convolution as convolutions that
+are slow on CPUs unless XLA rewrites them, and XLA does not rewrite them within ``lax.scan``. Here, the gradients are
+written in the fast layout.
 """
 
 import functools
@@ -25,7 +26,7 @@ DATA_AXES, KERNEL_AXES = (0, 3, 1, 2), (2, 3, 0, 1)
 
 
 class Convolution(NamedTuple):
-    """One convolution: what must be known to compute any two of its three arrays' products."""
+    """The sizes of a convolution, from which the output and both gradients can be computed."""
 
     x: Shape
     kernel: Shape
@@ -44,27 +45,27 @@ class Convolution(NamedTuple):
 
     @property
     def is_product(self) -> bool:
-        """Whether each pixel is on its own: a product of matrices."""
+        """Whether the convolution is a product of matrices: each output pixel depends on one input pixel."""
         return self.kernel[:2] == (1, 1) and self.stride == (1, 1) and self.pads == ((0, 0), (0, 0))
 
     @property
     def is_stem(self) -> bool:
-        """Whether it has one to three channels, as the images of a dataset have, and small windows."""
+        """Whether the input has one to three channels, as images of a dataset, and the windows are small."""
         return self.kernel[2] < 4 and math.prod(self.kernel[:2]) <= 64 and self.dilation == (1, 1)
 
     @property
     def is_narrow(self) -> bool:
-        """Whether it makes few channels of one, by small windows."""
+        """Whether the input has one channel, the output has few channels, and the windows are small."""
         return self.is_stem and self.kernel[2] == 1 and self.kernel[3] <= 16
 
     @property
     def is_heavy(self) -> bool:
-        """Whether it has many weights for few pixels: to bring 4 MB of them into another order takes time."""
+        """Whether there are many weights for few pixels, so that reordering the weights (4 MB or more) is expensive."""
         weights = math.prod(self.kernel)
         return weights >= 2**20 and math.prod(self.x) <= weights / 8
 
     def input_pads(self) -> list[Pair]:
-        """What pads the output's gradient, itself spread by the stride, for the input's."""
+        """Return the padding of the output's gradient, dilated by the stride, for the input's gradient."""
         pads = []
         for i, (before, _) in enumerate(self.pads):
             reach = self.dilation[i] * (self.kernel[i] - 1)
@@ -72,7 +73,7 @@ class Convolution(NamedTuple):
         return pads
 
     def kernel_pads(self) -> list[Pair]:
-        """What pads the input for the kernel's gradient."""
+        """Return the padding of the input for the kernel's gradient."""
         pads = []
         for i, (before, _) in enumerate(self.pads):
             reach = self.dilation[i] * (self.kernel[i] - 1) + self.stride[i] * (self.size[i] - 1)
@@ -87,7 +88,7 @@ def _output(x: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
 
 
 def _shifted(x: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
-    """Of one channel: the sum of the shifted image's products with the kernel's elements."""
+    """Convolve images of one channel: sum the products of shifted images and the elements of the kernel."""
     x, kernel = jnp.pad(x, ((0, 0), *conv.pads, (0, 0))), materialized(kernel)
     (height, width), (down, right) = conv.size, conv.stride
     total = jnp.zeros((), x.dtype)
@@ -106,14 +107,14 @@ def _input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.A
 def _kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> jax.Array:
     if conv.is_product:
         return (x.reshape(-1, x.shape[3]).T @ g.reshape(-1, g.shape[3])).reshape(conv.kernel)
-    # The barriers keep XLA from merging the transposes into the convolution, whose form would be lost.
+    # Without the barriers, XLA merges the transposes into the convolution, which then has a slow layout.
     images, kernel = lax.optimization_barrier((x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)))
     out = lax.conv_general_dilated(images, kernel, conv.dilation, conv.kernel_pads(), None, conv.stride, AXES)
     return lax.optimization_barrier(out).transpose(1, 2, 0, 3)
 
 
 def trimmed(x: jax.Array, pads: Sequence[Pair]) -> tuple[jax.Array, list[Pair]]:
-    """Slice off what negative padding removes; returns the rest and the padding that remains."""
+    """Slice off the elements that negative padding removes, and return the rest with the remaining padding."""
     for i, (before, after) in enumerate(pads):
         x = lax.slice_in_dim(x, max(-before, 0), x.shape[1 + i] - max(-after, 0), axis=1 + i)
     return x, [(max(before, 0), max(after, 0)) for before, after in pads]
@@ -132,13 +133,13 @@ def _onednn_output(x: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Ar
 
 def _onednn_input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
     strided = conv.stride != (1, 1)
-    # Of larger windows the product would be many times as large as the image.
+    # For larger windows, the product would be many times as large as the image.
     if conv.is_heavy or (strided and math.prod(conv.kernel[:2]) <= 9):
         return _scattered_input_gradient(g, kernel, conv)
     if strided:
         return _input_gradient(g, kernel, conv)
     g, pads = trimmed(g, conv.input_pads())
-    # So many neighbours in a row as fill a vector with their channels are one pixel of the result.
+    # Treat adjacent pixels as one, so that their channels fill a SIMD vector.
     channels, width = kernel.shape[2], conv.x[2]
     pixels = 16 // channels if 2 < channels <= 8 and conv.dilation == (1, 1) else 1
     flipped = lax.rev(kernel, (0, 1))
@@ -153,12 +154,15 @@ def _onednn_input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution) -
 
 
 def _scattered_input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution) -> jax.Array:
-    """One product with all weights as they lie, and its results for each element of the window put where it was."""
+    """Compute the input's gradient as one product with all weights, whose results are added at their window positions.
+
+    The weights keep their order in memory.
+    """
     (kh, kw, channels, _), zero = conv.kernel, jnp.zeros((), g.dtype)
     product = onednn.matmul(g.reshape(-1, g.shape[3]), kernel.reshape(-1, g.shape[3]), transpose_b=True)
     parts = product.reshape(*g.shape[:3], kh, kw, channels)
 
-    def placed(*element: int) -> jax.Array:
+    def padded(*element: int) -> jax.Array:
         pads = []
         for i in (0, 1):
             before = conv.dilation[i] * element[i] - conv.pads[i][0]
@@ -166,14 +170,14 @@ def _scattered_input_gradient(g: jax.Array, kernel: jax.Array, conv: Convolution
             pads.append((before, conv.x[1 + i] - before - length, conv.stride[i] - 1))
         return lax.pad(parts[:, :, :, *element], zero, [(0, 0, 0), *pads, (0, 0, 0)])
 
-    return functools.reduce(operator.add, [placed(i, j) for i in range(kh) for j in range(kw)])
+    return functools.reduce(operator.add, [padded(i, j) for i in range(kh) for j in range(kw)])
 
 
 def _onednn_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> jax.Array:
     channels, out = conv.kernel[2:]
     if conv.is_product:
         x, g = x.reshape(-1, channels), g.reshape(-1, out)
-        # It is faster with the fewer channels as the rows of the product.
+        # The product is faster if its rows are the smaller number of channels.
         product = onednn.matmul(g, x, transpose_a=True).T if out < channels else onednn.matmul(x, g, transpose_a=True)
         return product.reshape(conv.kernel)
     if conv.is_stem:
@@ -181,24 +185,24 @@ def _onednn_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> ja
     if channels < 4:
         return _kernel_gradient(x, g, conv)
     if out < channels and conv.stride == (1, 1):
-        # The gradient's images under a window as large as the input, which finds the last element first.
+        # Correlate the gradient with the input as window. The result is reversed, because the last element comes first.
         product = _correlated(g, conv.input_pads(), x, conv.dilation, (1, 1))
         return lax.rev(product, (0, 1)).transpose(0, 1, 3, 2)
     return _correlated(x, conv.kernel_pads(), g, conv.dilation, conv.stride)
 
 
 def _correlated(x: jax.Array, pads: list[Pair], window: jax.Array, stride: Pair, dilation: Pair) -> jax.Array:
-    """Cross-correlates every channel of ``x`` with every one of ``window``, summed over the images.
+    """Cross-correlate every channel of ``x`` with every channel of ``window``, summed over the images.
 
-    In three dimensions, the last of them the channels of ``x``, which is brought into another order for that: so it
-    should have the fewer of them.
+    The computation is a three-dimensional convolution whose third dimension is the channels of ``x``. ``x`` is
+    transposed for it, so ``x`` should be the array with fewer channels.
 
     Args:
-        x: NHWC.
-        pads: of ``x``, as the rest of a convolution's; a negative one cuts.
-        window: NHWC.
-        stride: of the window.
-        dilation: distance between the window's elements.
+        x: Array NHWC.
+        pads: Padding of ``x``; negative padding removes elements.
+        window: Array NHWC.
+        stride: Stride of the window.
+        dilation: Dilation of the window.
 
     Returns:
         ``(height, width, channels of x, channels of window)``.
@@ -220,26 +224,26 @@ def _elements(x: jax.Array, count: int, size: int, stride: int) -> jax.Array:
 
 
 def _stem_kernel_gradient(x: jax.Array, g: jax.Array, conv: Convolution) -> jax.Array:
-    """A product of shifted images with the output's gradient.
+    """Compute the kernel's gradient as a product of shifted images with the output's gradient.
 
-    With one pixel's few channels a row it would have too few columns to be fast, so a row is four pixels then; of their
-    products with the images under the four pixels' windows, those that lie outside of their own window are left out.
+    With few output channels, the product would have too few columns to be fast. Then four pixels are one row of the
+    gradient. Products of a pixel with inputs outside of its window are dropped.
     """
     (kh, kw, channels, out), (height, width), (down, right) = conv.kernel, conv.size, conv.stride
     pixels = 4 if out <= 16 else 1
-    rows, reach = -(-width // pixels), (pixels - 1) * right + kw  # reach: how wide the four windows are together
+    rows, reach = -(-width // pixels), (pixels - 1) * right + kw  # reach: joint width of the windows of a row
     last = ((height - 1) * down + kh, (rows - 1) * pixels * right + reach)
     pads = [
         (before, end - size - before, 0) for (before, _), end, size in zip(conv.pads, last, x.shape[1:3], strict=True)
     ]
     x = lax.pad(x.transpose(3, 0, 1, 2), jnp.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), *pads])
     g = jnp.pad(g, ((0, 0), (0, 0), (0, rows * pixels - width), (0, 0)))
-    # XLA compiles every slice: rows and columns one after the other are 14 of them for a 7x7 window, not 49.
+    # Compile time grows with the number of slices. A 7x7 window needs 14 slices by rows and columns, instead of 49.
     images = _elements(_elements(x, rows, reach, pixels * right), height, kh, down)
     stacked = lax.optimization_barrier(images).reshape(kh * reach * channels, -1)
     products = onednn.matmul(stacked, g.reshape(-1, pixels * out)).reshape(kh, reach, channels, pixels, out)
-    own = [products[:, right * pixel : right * pixel + kw, :, pixel] for pixel in range(pixels)]
-    return sum(own[1:], own[0])
+    parts = [products[:, right * pixel : right * pixel + kw, :, pixel] for pixel in range(pixels)]
+    return sum(parts[1:], parts[0])
 
 
 _XLA = {"output": _output, "input": _input_gradient, "weight": _kernel_gradient}
@@ -254,20 +258,20 @@ def compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, conv: Convolut
     """Compute an output or a gradient of NHWC images and an HWIO kernel with the library.
 
     Args:
-        a: the input, or for ``result="input"`` the output's gradient.
-        b: the kernel, or for ``result="weight"`` the output's gradient.
+        a: The input, or for ``result="input"`` the output's gradient.
+        b: The kernel, or for ``result="weight"`` the output's gradient.
         result: ``"output"``, or the gradient of the ``"input"`` or the ``"weight"``.
-        conv: the sizes.
+        conv: Sizes of the convolution.
         library: ``"xla"`` or ``"onednn"``.
     """
     compute, dtype = (_ONEDNN if library == "onednn" else _XLA)[result], a.dtype
-    if dtype == jnp.bfloat16 and not _is_onednns_alone(result, conv):
+    if dtype == jnp.bfloat16 and not _is_single_onednn_call(result, conv):
         a, b = a.astype(jnp.float32), b.astype(jnp.float32)
     return compute(a, b, conv).astype(dtype)
 
 
-def _is_onednns_alone(result: Result, conv: Convolution) -> bool:
-    """Whether oneDNN computes the result in one call. XLA is slow with bfloat16, and its sums of it are not exact."""
+def _is_single_onednn_call(result: Result, conv: Convolution) -> bool:
+    """Return whether one call of oneDNN computes the result. XLA's bfloat16 is slow, and its sums are less exact."""
     if conv.is_narrow or conv.is_heavy:
         return False
     if result == "input":
@@ -276,7 +280,7 @@ def _is_onednns_alone(result: Result, conv: Convolution) -> bool:
 
 
 def with_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
-    """Add a vector to the channels of ``(N, H, W, C)``, and sum its gradient, in float32 or more."""
+    """Add a bias to the channels of ``(N, H, W, C)``; its gradient is summed in float32 or more."""
     wide = jnp.promote_types(y.dtype, jnp.float32)
     total = y.astype(wide) + spread(bias.astype(wide), y)
     return with_materialized_gradient(total.astype(y.dtype))
@@ -294,16 +298,16 @@ def convolution(
     dilation: Pair,
     library: Library,
 ) -> jax.Array:
-    """Cross-correlates images ``(N, C_in, H, W)`` with a weight ``(C_out, C_in, kh, kw)``.
+    """Cross-correlate images ``(N, C_in, H, W)`` with a weight ``(C_out, C_in, kh, kw)``.
 
     Args:
-        x: of float32, float64 or bfloat16.
-        weight: of the same dtype.
-        bias: ``(C_out,)``.
-        stride: along height and width.
-        pads: zeros before and behind, for height and width.
-        dilation: distance between the window's elements.
-        library: what computes it on CPUs.
+        x: Images of float32, float64 or bfloat16.
+        weight: Weight of the same dtype.
+        bias: Bias ``(C_out,)`` or None.
+        stride: Stride along height and width.
+        pads: Padding before and after, for height and width.
+        dilation: Dilation along height and width.
+        library: Library for the computation on CPUs.
 
     >>> x, weight = jnp.ones((1, 1, 4, 4)), jnp.ones((1, 1, 3, 3))
     >>> convolution(x, weight, None, (1, 1), ((0, 0), (0, 0)), (1, 1), "xla").ravel().tolist()

@@ -1,20 +1,23 @@
-"""Convolutions with groups, of volumes, with windows side by side, and transposed ones: implementations for CPUs.
+"""CPU implementations of grouped, three-dimensional, patchifying and transposed convolutions.
 
-XLA's CPU backend runs these convolutions, or their gradients, 10 to 1,000 times slower than a one-group convolution of
-images. One primitive computes the output and both gradients. On GPU and TPU the primitive is
-``lax.conv_general_dilated``; on CPUs it is made of dense convolutions, matrix products and sums of shifted products:
+XLA's CPU compiler runs these convolutions, or their gradients, 10 to 1,000 times slower than a one-group convolution of
+images. One primitive computes the output and both gradients. On GPU and TPU, the primitive is
+``lax.conv_general_dilated``. On CPUs, the primitive consists of dense convolutions, matrix products and sums of shifted
+products:
 
-- A convolution with as many groups as channels is a sum of shifted products; so is one of stride 1 with groups of few
-  channels, which needs no other layout than torch's.
+- A depthwise convolution is a sum of shifted products. A convolution of stride 1 with groups of few channels is a sum
+  of shifted products in torch's layout.
 - Other groups are merged into dense convolutions of about ``WIDTH`` channels, with zeros between the groups.
-- The depth of a kernel of three axes becomes channels of a two-dimensional convolution.
+- The depth of a three-dimensional kernel becomes channels of a two-dimensional convolution.
 - Windows that do not overlap are rows of a matrix.
-- The input's gradient, which is also a transposed convolution, is a convolution of stride 1 that computes as many
-  channels as the stride has positions; their pixels are then interleaved.
+- The input's gradient, which is also a transposed convolution, is a convolution of stride 1 with one block of channels
+  for each position of the stride. The pixels of the blocks are then interleaved.
 
-Dense convolutions and products are XLA's, or in training oneDNN's, which also computes all groups of an image at once.
+XLA computes dense convolutions and products. In training, oneDNN computes them, and also all groups of an image at
+once.
 
-Inside, data is ``(N, *spatial, C)`` and kernels are ``(*spatial, C_in / groups, C_out)``, apart from small groups.
+Data is ``(N, *spatial, C)`` and kernels are ``(*spatial, C_in / groups, C_out)`` inside of this module, except for
+small groups.
 """
 
 import functools
@@ -39,27 +42,27 @@ Element = TypeVar("Element")
 Tap = Any  # one position in the kernel: a tuple of ints, or an array inside a loop
 
 WIDTH = 16  # channels of a dense convolution that groups are merged into
-ROWS, TAPS = 14, 5  # rows and taps that one loop of a kernel's gradient adds; XLA is slow with more
-SMALL = 4  # channels of a group up to which shifted products are faster than dense convolutions
-JOINED, VECTOR = 16, 8  # with small groups, rows are joined from so many taps on, unless they are whole vectors
-REGISTERS, LOOPS = 25, 4  # with small groups, taps of one loop, and the most loops that are written out
-UNROLLED = 36  # so many taps or convolutions at most are written out; more are a loop, which bounds the compile time
+ROWS, TAPS = 14, 5  # rows and taps that one loop of a kernel's gradient adds; more are slow in XLA
+SMALL = 4  # up to this many channels of a group, shifted products are faster than dense convolutions
+JOINED, VECTOR = 16, 8  # small groups: join rows from this many taps, unless rows are multiples of a SIMD vector
+REGISTERS, LOOPS = 25, 4  # small groups: taps of one loop, and largest number of unrolled loops
+UNROLLED = 36  # largest number of unrolled taps or convolutions, which bounds the compile time; more are a loop
 
 
 class Window(NamedTuple):
-    """The sizes of a convolution, apart from batch and channels; hashable.
+    """The sizes and options of a convolution, without batch and channels. Hashable.
 
     Attributes:
-        size: spatial shape of the input.
-        kernel: spatial shape of the kernel.
-        stride: step of the kernel.
-        pads: zeros before and after each axis of the input; negative ones remove elements.
-        dilation: distance between the kernel's elements.
-        groups: number of blocks that the channels are divided into.
-        channels_last: whether operands and result are channels-last, instead of as torch has them.
-        precision: of the products, as ``jax.default_matmul_precision`` names it.
-        is_fast: whether XLA is fast with this convolution on CPUs, too, unless it is mapped over both operands.
-        library: the library that computes dense convolutions and products on CPUs.
+        size: Spatial shape of the input.
+        kernel: Spatial shape of the kernel.
+        stride: Stride along each spatial axis.
+        pads: Padding before and after each spatial axis; negative padding removes elements.
+        dilation: Dilation along each spatial axis.
+        groups: Number of groups.
+        channels_last: Whether operands and result are channels-last instead of in torch's layout.
+        precision: Precision of the products, with the names of ``jax.default_matmul_precision``.
+        is_fast: Whether XLA's convolution is fast on CPUs, unless ``jax.vmap`` maps both operands.
+        library: Library for dense convolutions and products on CPUs.
     """
 
     size: Shape
@@ -81,18 +84,18 @@ class Window(NamedTuple):
 
     @property
     def is_blocks(self) -> bool:
-        """Whether no two windows overlap, and each is a block of neighbours."""
+        """Whether windows are contiguous blocks that do not overlap."""
         sizes = zip(self.kernel, self.stride, self.dilation, strict=True)
         return all(k <= s and (k == 1 or d == 1) for k, s, d in sizes)
 
     def padding(self) -> list[tuple[int, int, int]]:
-        """Argument of ``lax.pad`` that leaves exactly the input's elements that the windows cover."""
+        """Argument of ``lax.pad`` for exactly the elements that the windows cover."""
         sizes = zip(self.size, self.kernel, self.stride, self.pads, self.dilation, self.output, strict=True)
         pads = [(before, (o - 1) * s + d * (k - 1) + 1 - size - before, 0) for size, k, s, (before, _), d, o in sizes]
         return [(0, 0, 0), *pads, (0, 0, 0)]
 
     def slice(self, x: jax.Array, tap: Tap) -> jax.Array:
-        """The padded input's elements that one element of the kernel is multiplied with, in the output's shape."""
+        """Return the elements of the padded input that one kernel element multiplies, in the output's shape."""
         lengths = [(o - 1) * s + 1 for o, s in zip(self.output, self.stride, strict=True)]
         starts = [tap[axis] * d for axis, d in enumerate(self.dilation)]
         x = lax.dynamic_slice(x, (0, *starts, 0), (x.shape[0], *lengths, x.shape[-1]))
@@ -108,7 +111,7 @@ def _pad(x: jax.Array, padding: Sequence[tuple[int, int, int]]) -> jax.Array:
 
 
 def _sum(term: Callable[[Tap], jax.Array], taps: list[tuple[int, ...]]) -> jax.Array:
-    """Adds a term for each tap."""
+    """Add a term for each tap."""
 
     def added(taps: Any) -> jax.Array:
         return functools.reduce(operator.add, map(term, taps))
@@ -122,7 +125,7 @@ def _sum(term: Callable[[Tap], jax.Array], taps: list[tuple[int, ...]]) -> jax.A
 
 
 def _partial_sums(term: Callable[[Tap], jax.Array], taps: list[tuple[int, ...]]) -> jax.Array:
-    """Adds a term for each tap, in loops whose weights fit into a processor's registers."""
+    """Add a term for each tap, in loops whose weights fit into the processor's registers."""
     count = -(-len(taps) // REGISTERS)
     if count > LOOPS:
         return _sum(term, taps)
@@ -132,12 +135,12 @@ def _partial_sums(term: Callable[[Tap], jax.Array], taps: list[tuple[int, ...]])
 
 
 def _stack(term: Callable[[Tap], jax.Array], taps: list[tuple[int, ...]]) -> jax.Array:
-    """Stacks a term for each tap along the first axis."""
+    """Stack a term for each tap along the first axis."""
     return jnp.stack([*map(term, taps)]) if len(taps) <= UNROLLED else lax.map(term, jnp.asarray(taps))
 
 
 def _blocks(x: jax.Array, window: Window, channels_last: bool = True) -> jax.Array:
-    """The windows as rows: ``(N * outputs, kernel * C)``, or ``(N * outputs, C * kernel)`` of channels-first arrays."""
+    """Return windows as rows: ``(N * outputs, kernel * C)``, or ``(N * outputs, C * kernel)`` for channels-first."""
     axes, kernel, stride, output = range(len(window.size)), window.kernel, window.stride, window.output
     first = 1 if channels_last else 2
     lead, rest = x.shape[:first], x.shape[first + len(axes) :]
@@ -152,7 +155,7 @@ def _blocks(x: jax.Array, window: Window, channels_last: bool = True) -> jax.Arr
 
 
 def _interleaved(y: jax.Array, stride: Shape, groups: int) -> jax.Array:
-    """Channels ``(groups, *stride, rest)`` as pixels: the spatial axes become ``stride`` times as long."""
+    """Move channels ``(groups, *stride, rest)`` to pixels: the spatial axes become ``stride`` times as long."""
     (n, *sizes, _), axes = y.shape, range(len(stride))
     y = y.reshape(n, *sizes, groups, *stride, y.shape[-1] // (groups * math.prod(stride)))
     pairs = itertools.chain(*((1 + i, 2 + len(sizes) + i) for i in axes))
@@ -161,7 +164,7 @@ def _interleaved(y: jax.Array, stride: Shape, groups: int) -> jax.Array:
 
 
 def _folded(x: jax.Array, window: Window) -> tuple[jax.Array, Window]:
-    """A volume as images, one for each depth of the output, that have all of the kernel's depths as channels."""
+    """Convert a volume to images, one for each output depth, with the depths of the kernel as channels."""
     n, _, *size, channels = x.shape
     depth, kernel = window.output[0], window.kernel[0]
     along = Window(window.size[:1], (kernel,), window.stride[:1], window.pads[:1], window.dilation[:1])
@@ -186,16 +189,16 @@ def _pair(values: Sequence[Element]) -> tuple[Element, Element]:
 
 
 def _as_image(x: jax.Array, kernel: Shape, window: Window) -> tuple[jax.Array, Convolution]:
-    """A sequence or an image, without the elements that negative padding removes, and its convolution in two axes."""
+    """Return a sequence or image as image, without the elements that negative padding removes, and its convolution."""
     x, pads = trimmed(x, window.pads)
     stride, dilation = window.stride, window.dilation
-    if x.ndim == 3:  # an image of one row
+    if x.ndim == 3:  # a sequence becomes an image of one row
         x, kernel, stride, dilation, pads = x[:, None], (1, *kernel), (1, *stride), (1, *dilation), [(0, 0), *pads]
     return x, Convolution(x.shape, kernel, _pair(stride), _pair(pads), _pair(dilation))
 
 
 def _dense(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """The output for one group."""
+    """Compute the output for one group."""
     shape = (x.shape[0], *window.output, kernel.shape[-1])
     if window.is_blocks:
         return _product(_blocks(x, window), kernel.reshape(-1, shape[-1]), window).reshape(shape)
@@ -206,14 +209,14 @@ def _dense(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
         x, conv = _as_image(x, kernel.shape, window)
         kernel = kernel.reshape(conv.kernel)
         return compute_on_cpu(x, kernel, result="output", conv=conv, library="onednn").reshape(shape)
-    if x.dtype == jnp.float64:  # XLA has no fast convolution of float64
+    if x.dtype == jnp.float64:  # XLA's convolutions of float64 are slow
         x = _pad(x, window.padding())
         return _sum(lambda tap: window.slice(x, tap) @ _element(kernel, tap), window.taps())
     return _convolve(x, kernel, window.stride, window.dilation, window)
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, stride: Shape, dilation: Shape, window: Window) -> jax.Array:
-    """XLA's convolution of what the windows cover. It is fast for channels-last operands and padding of at least 0."""
+    """Apply XLA's convolution to the covered elements, which is fast for channels-last and non-negative padding."""
     x, pads = trimmed(x, [(before, after) for before, after, _ in window.padding()[1:-1]])
     spatial = "DHW"[5 - x.ndim :]
     axes = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
@@ -221,14 +224,14 @@ def _convolve(x: jax.Array, kernel: jax.Array, stride: Shape, dilation: Shape, w
 
 
 def _element(kernel: jax.Array, tap: Tap) -> jax.Array:
-    """The kernel's matrix at one tap."""
+    """Return the kernel's matrix at one tap."""
     matrix = kernel.shape[-2:]
     starts = (*(tap[axis] for axis in range(kernel.ndim - 2)), 0, 0)
     return lax.dynamic_slice(kernel, starts, (1,) * (kernel.ndim - 2) + matrix).reshape(matrix)
 
 
 def _dense_kernel(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
-    """The kernel's gradient for one group."""
+    """Compute the kernel's gradient for one group."""
     channels, outputs = x.shape[-1], g.shape[-1]
     shape = (*window.kernel, channels, outputs)
     if window.is_blocks:
@@ -244,17 +247,17 @@ def _dense_kernel(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     if x.dtype == jnp.float64:
         x, matrix = materialized(_pad(x, window.padding())), g.reshape(-1, outputs)
         return _stack(lambda tap: window.slice(x, tap).reshape(-1, channels).T @ matrix, window.taps()).reshape(shape)
-    # The channels are images, and the batch is their channels. The barriers keep XLA from merging the transposes into
-    # the convolution, which then is a slow one.
+    # Channels and batch are exchanged. Without the barriers, XLA merges the transposes into the convolution, which then
+    # is slow.
     images, kernel = lax.optimization_barrier((jnp.moveaxis(x, (0, -1), (-1, 0)), jnp.moveaxis(g, 0, -2)))
     out = _convolve(images, kernel, window.dilation, window.stride, window)
     return jnp.moveaxis(lax.optimization_barrier(out), 0, -2)
 
 
 def _shifted(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """The output for as many groups as channels: a sum of shifted products."""
+    """Compute a depthwise convolution: a sum of shifted products."""
     channels, shape = x.shape[-1], (x.shape[0], *window.output, kernel.shape[-1])
-    # The channels are the innermost axis also where each has several outputs, so that a vector holds neighbours.
+    # Channels stay the innermost axis, also with several outputs for each, so that SIMD vectors hold adjacent elements.
     kernel = materialized(kernel.reshape(*window.kernel, channels, -1).swapaxes(-1, -2))
     x = materialized(_pad(x, window.padding()))
     ones = (1,) * (x.ndim - 1)
@@ -266,7 +269,7 @@ def _shifted(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
 
 
 def _grouped(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """The output of a sequence or an image, all groups in one call of oneDNN."""
+    """Compute the output of a sequence or image, with all groups in one call of oneDNN."""
     shape = (x.shape[0], *window.output, kernel.shape[-1])
     x, conv = _as_image(x, kernel.shape, window)
     return onednn.convolution(
@@ -276,10 +279,10 @@ def _grouped(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
 
 
 def _tall_kernel(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
-    """The kernel's gradient of images for as many groups as channels, by oneDNN.
+    """Compute the kernel's gradient of a depthwise convolution of images, by oneDNN.
 
-    All images, one above the other, are one image, and all gradients are its kernel. Both have as many rows for each
-    image, so that a row of a gradient never meets the pixels of another image.
+    The images are stacked vertically to one image, and their gradients to its kernel. Both have the same number of rows
+    for each image, so that a gradient never multiplies pixels of another image.
     """
     (n, height, width, outputs), stride = g.shape, window.stride
     down, step = window.stride[0], window.dilation[0]
@@ -298,11 +301,10 @@ def _tall_kernel(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
 
 
 def _shifted_kernel(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
-    """The kernel's gradient for as many groups as channels.
+    """Compute the kernel's gradient of a depthwise convolution.
 
-    Products of some rows of pixels are added one by one, and the sums over the rest are a product with ones: a sum
-    over all pixels is not vectorized by XLA. One loop computes several taps, so that it reads the gradient once for
-    all of them.
+    The products of some rows of pixels are added one by one, and the remaining sums are a product with ones, because
+    XLA does not vectorize a sum over all pixels. One loop computes several taps, so that it reads the gradient once.
     """
     n, rows, *rest, outputs = g.shape
     blocks = -(-rows // ROWS)
@@ -326,14 +328,14 @@ def _shifted_kernel(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
 
 
 def _joined_sums(sums: Callable[..., jax.Array], taps: list[tuple[int, ...]], count: int) -> jax.Array:
-    """One row for each tap, of which one loop computes ``count``."""
+    """Return one row for each tap; one loop computes ``count`` taps."""
     if len(taps) > UNROLLED:
         return lax.map(sums, jnp.asarray(taps))
     return jnp.concatenate([sums(*taps[i : i + count]) for i in range(0, len(taps), count)])
 
 
 def _has_small_groups(a: jax.Array, b: jax.Array, result: Result, window: Window) -> bool:
-    """Whether torch's layout is the fastest one for sequences or images and their gradients."""
+    """Return whether torch's layout is the fastest for sequences or images and their gradients."""
     groups = window.groups
     inputs, outputs = (a.shape[1] // groups, b.shape[1]) if result == "weight" else (b.shape[1], b.shape[0])
     is_small = groups > 1 and len(window.kernel) < 3 and max(inputs, outputs // groups) <= SMALL
@@ -343,24 +345,24 @@ def _has_small_groups(a: jax.Array, b: jax.Array, result: Result, window: Window
 
 
 def _steps(window: Window, joins_rows: bool) -> Shape:
-    """Along each axis, the distance of the elements that :func:`_padded_groups` puts into one array.
+    """Return the distance, along each axis, of elements that :func:`_padded_groups` stores in one array.
 
-    XLA reads neighbours faster than every second or third element of a row.
+    XLA reads adjacent elements faster than every second or third element of a row.
     """
     return window.stride if joins_rows else (*(1 for _ in window.stride[1:]), window.stride[-1])
 
 
 def _lengths(window: Window, steps: Shape) -> list[int]:
-    """The shape of one of these arrays."""
+    """Return the spatial shape of an array of :func:`_padded_groups`."""
     sizes = zip(window.output, window.kernel, window.dilation, window.stride, steps, strict=True)
     return [((o - 1) * s + d * (k - 1)) // step + 1 for o, k, d, s, step in sizes]
 
 
 def _padded_groups(x: jax.Array, window: Window, joins_rows: bool = False) -> list[jax.Array]:
-    """``(N, groups, C / groups, *spatial)`` with the padding, in several arrays; ``joins_rows`` makes them one row."""
+    """Return padded arrays ``(N, groups, C / groups, *spatial)``; ``joins_rows`` merges the spatial axes."""
     steps = _steps(window, joins_rows)
     lengths = _lengths(window, steps)
-    lengths[0] += joins_rows  # Joined rows of results are as long as padded rows: the last one ends in another row.
+    lengths[0] += joins_rows  # joined rows of results are as long as padded rows, so the last one needs another row
     pads = [
         (before, length * step - size - before, 0)
         for size, (before, _), length, step in zip(window.size, window.pads, lengths, steps, strict=True)
@@ -373,9 +375,9 @@ def _padded_groups(x: jax.Array, window: Window, joins_rows: bool = False) -> li
 
 
 def _elements(parts: list[jax.Array], tap: Tap, window: Window, joins_rows: bool = False) -> jax.Array:
-    """The elements of one channel of each group that one element of the kernel is multiplied with.
+    """Return the elements of one channel of each group that one kernel element multiplies.
 
-    The tap of a strided convolution is known when it is compiled.
+    For strided convolutions, the tap must be known at compile time.
     """
     starts = [place * d for place, d in zip(tap[1:], window.dilation, strict=True)]
     steps, number = _steps(window, joins_rows), 0
@@ -392,12 +394,12 @@ def _elements(parts: list[jax.Array], tap: Tap, window: Window, joins_rows: bool
 
 
 def _small_taps(inputs: int, window: Window) -> list[tuple[int, ...]]:
-    """The positions in the kernel of a group: channel and place."""
+    """Return the positions in the kernel of a group: channel and spatial position."""
     return [(channel, *tap) for channel in range(inputs) for tap in window.taps()]
 
 
 def _small_output(x: jax.Array, weight: jax.Array, window: Window) -> jax.Array:
-    """The output for groups of few channels, all as torch has them."""
+    """Compute the output for groups of few channels, in torch's layout."""
     taps = _small_taps(weight.shape[1], window)
     # XLA computes the end of each row element by element, which costs more than another copy of the output.
     joins_rows = x.ndim == 4 and len(taps) >= JOINED and window.output[1] % VECTOR > 0
@@ -428,7 +430,7 @@ def _small_input_gradient(g: jax.Array, weight: jax.Array, window: Window) -> ja
 
 
 def _small_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
-    """The weight's gradient for groups of few channels, all as torch has them; see :func:`_shifted_kernel`."""
+    """Compute the weight's gradient for groups of few channels, in torch's layout; see :func:`_shifted_kernel`."""
     n, outputs, rows, *rest = g.shape
     each = -(-rows // -(-rows // ROWS))
     block = -(-rows // each)
@@ -446,7 +448,7 @@ def _small_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Ar
         return functools.reduce(operator.add, [a * b for a, b in parts])
 
     def sums(*taps: Tap) -> jax.Array:
-        # The batch stays the first axis, along which devices divide the images.
+        # The batch stays the first axis, which may be sharded over devices.
         terms = materialized(jnp.stack([*map(product, taps)], 1))
         return (terms.reshape(-1, len(ones)) @ ones).reshape(n, len(taps), outputs).sum(0)
 
@@ -455,14 +457,14 @@ def _small_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Ar
 
 
 def _has_large_groups(x: jax.Array, weight: jax.Array, window: Window) -> bool:
-    """Whether XLA is fast with each group of images."""
+    """Return whether XLA's convolution is fast for each group of images."""
     is_dense = x.ndim == 4 and max(window.dilation) == 1 and not window.is_blocks and x.dtype != jnp.float64
     channels = min(weight.shape[1], weight.shape[0] // window.groups)
     return is_dense and not window.channels_last and 1 < window.groups <= UNROLLED and channels >= WIDTH
 
 
 def _large_output(x: jax.Array, weight: jax.Array, window: Window) -> jax.Array:
-    """The output for groups of many channels, of which each is a convolution of its own, all as torch has them."""
+    """Compute the output for groups of many channels by one convolution for each group, in torch's layout."""
     one, groups = window._replace(groups=1), window.groups
     parts = zip(jnp.split(x, groups, 1), jnp.split(weight, groups), strict=True)
     return jnp.concatenate(
@@ -471,38 +473,38 @@ def _large_output(x: jax.Array, weight: jax.Array, window: Window) -> jax.Array:
 
 
 def _block_output(x: jax.Array, weight: jax.Array, window: Window) -> jax.Array:
-    """The output for one group and windows that do not overlap, all as torch has them."""
+    """Compute the output for one group and windows that do not overlap, in torch's layout."""
     blocks = _blocks(x, window, channels_last=False).reshape(len(x), -1, math.prod(weight.shape[1:]))
     y = jnp.einsum("of,npf->nop", weight.reshape(len(weight), -1), blocks)
     return y.reshape(*y.shape[:2], *window.output)
 
 
 def _block_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
-    """The weight's gradient for one group and windows that do not overlap, all as torch has them."""
+    """Compute the weight's gradient for one group and windows that do not overlap, in torch's layout."""
     blocks = _blocks(x, window, channels_last=False)
     g = materialized(jnp.moveaxis(g, 1, 0)).reshape(g.shape[1], -1)
     return (g @ blocks).reshape(len(g), x.shape[1], *window.kernel)
 
 
 def _merged(groups: int, channels: int) -> int:
-    """How many groups are computed as one."""
+    """Return the number of groups that are merged into one dense convolution."""
     return max(count for count in range(1, max(1, WIDTH // channels) + 1) if groups % count == 0)
 
 
 def _split(x: jax.Array, chunks: int) -> jax.Array:
-    """Chunks of channels, along a new first axis."""
+    """Split channels into chunks along a new first axis."""
     return materialized(jnp.moveaxis(x.reshape(*x.shape[:-1], chunks, -1), -2, 0))
 
 
 def _each(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
-    """Maps over the first axis."""
+    """Map a function over the first axis."""
     if len(arrays[0]) > UNROLLED:
         return lax.map(lambda arrays: function(*arrays), arrays)
     return jnp.stack([function(*slices) for slices in zip(*arrays, strict=True)])
 
 
 def _in_float32(compute: Callable[..., jax.Array], a: jax.Array, b: jax.Array, window: Window) -> jax.Array:
-    """Compute in float32 or more: sums of half precision are not exact."""
+    """Compute in float32 or more, because sums in half precision are inexact."""
     wide = jnp.promote_types(a.dtype, jnp.float32)
     return compute(a.astype(wide), b.astype(wide), window).astype(a.dtype)
 
@@ -513,7 +515,7 @@ def _output(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
         return _dense(x, kernel, window)
     if inputs == 1 and window.library == "onednn" and x.ndim == 4 and outputs == groups:
         return _grouped(x, kernel, window)
-    if inputs == 1:  # also where oneDNN is slow: with several outputs for each channel
+    if inputs == 1:  # oneDNN is slow with several outputs for each channel
         return _in_float32(_shifted, x, kernel, window)
     merged = _merged(groups, max(inputs, outputs // groups))
     chunks, one = groups // merged, window._replace(groups=1)
@@ -555,7 +557,7 @@ def _input_gradient(g: jax.Array, kernel: jax.Array, window: Window) -> jax.Arra
     order = (*(2 * i for i in axes), -1, -2, *(1 + 2 * i for i in axes), -3)
     kernel = lax.rev(kernel.transpose(*(axis % kernel.ndim for axis in order)), tuple(axes))
     kernel = materialized(kernel.reshape(*taps, kernel.shape[len(taps)], -1))
-    # Blocks of `stride` pixels, from the first to the last that the input has a pixel of.
+    # Blocks of `stride` pixels, from the first to the last block that overlaps the input.
     first = [before // s for (before, _), s in zip(window.pads, stride, strict=True)]
     last = [-(-(size + p[0]) // s) for size, p, s in zip(window.size, window.pads, stride, strict=True)]
     pads = tuple(
@@ -587,7 +589,7 @@ def _compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, window: Windo
         compute = functools.partial(_in_float32, compute)
     if not window.channels_last:
         a, b = jnp.moveaxis(a, 1, -1), jnp.moveaxis(b, 1, -1) if result == "weight" else _moved_last(b)
-    # Otherwise XLA computes operands anew for each tap, and in another order one element at a time.
+    # Without this, XLA computes the operands again for each tap, and one element at a time in another axis order.
     y = materialized(compute(materialized(a), materialized(b), window))
     if window.channels_last:
         return y
@@ -595,7 +597,7 @@ def _compute_on_cpu(a: jax.Array, b: jax.Array, *, result: Result, window: Windo
 
 
 def _moved_last(weight: jax.Array) -> jax.Array:
-    """``(C_out, C_in, *spatial)`` to ``(*spatial, C_in, C_out)``."""
+    """Transpose ``(C_out, C_in, *spatial)`` to ``(*spatial, C_in, C_out)``."""
     return jnp.moveaxis(weight, (0, 1), (-1, -2))
 
 
@@ -604,13 +606,13 @@ def _moved_first(kernel: jax.Array) -> jax.Array:
 
 
 def native(a: jax.Array, b: jax.Array, *, result: Result, window: Window) -> jax.Array:
-    """Compute an output, or a gradient, with ``lax.conv_general_dilated``, of any dtype.
+    """Compute an output or a gradient with ``lax.conv_general_dilated``, for any dtype.
 
     Args:
-        a: the input, or for ``result="input"`` the output's gradient.
-        b: the weight, or for ``result="weight"``, of floating-point numbers alone, the output's gradient.
+        a: The input, or for ``result="input"`` the output's gradient.
+        b: The weight, or for ``result="weight"`` the output's gradient, which must be floating-point.
         result: ``"output"``, or the gradient of the ``"input"`` or the ``"weight"``.
-        window: the sizes.
+        window: Sizes of the convolution.
     """
     spatial = "DHW"[-len(window.size) :]
     data = f"N{spatial}C" if window.channels_last else f"NC{spatial}"
@@ -641,13 +643,13 @@ def native(a: jax.Array, b: jax.Array, *, result: Result, window: Window) -> jax
 
 
 def _exchanged(weight: jax.Array, groups: int) -> jax.Array:
-    """The weight ``(in, out, *kernel)`` of the convolution over the spread output that is the input's gradient."""
+    """Return the weight ``(in, out, *kernel)`` of the convolution that computes the input's gradient."""
     outputs, inputs, *kernel = weight.shape
     weight = jnp.moveaxis(weight.reshape(groups, outputs // groups, inputs, *kernel), 0, 1) if groups > 1 else weight
     return lax.rev(weight.reshape(outputs // groups, groups * inputs, *kernel), tuple(range(2, 2 + len(kernel))))
 
 
-# Of each array: the axes of batch, input channels and output channels, channels-last and as torch has them.
+# The axes of batch, input channels and output channels of each array, channels-last and in torch's layout.
 _AXES: dict[bool, dict[str, dict[str, int]]] = {
     True: {"x": {"n": 0, "i": -1}, "w": {"i": -2, "o": -1}, "y": {"n": 0, "o": -1}},
     False: {"x": {"n": 0, "i": 1}, "w": {"i": 1, "o": 0}, "y": {"n": 0, "o": 1}},
@@ -660,10 +662,10 @@ _ARRAYS: dict[Result, tuple[str, str, str]] = {
 def _batched(
     operands: Sequence[jax.Array], dims: Sequence[int | None], *, result: Result, window: Window
 ) -> tuple[jax.Array, int]:
-    """Maps by one larger convolution.
+    """Batch by one larger convolution.
 
-    The mapped axis of one operand joins the batch or the channels, whichever this operand shares with the result. A
-    mapped axis of both operands is more groups.
+    The mapped axis of one operand is merged into the batch or the channels, depending on the axis that this operand
+    shares with the result. A mapped axis of both operands becomes additional groups.
     """
     names, axes = _ARRAYS[result], _AXES[window.channels_last]
     count = next(x.shape[dim] for x, dim in zip(operands, dims, strict=True) if dim is not None)
@@ -678,7 +680,7 @@ def _batched(
     larger = larger._replace(library="xla")
 
     def place(name: str) -> tuple[int, int]:
-        """The axis to join, and how many blocks of it: the input channels of a weight are those of one group."""
+        """Return the axis to merge into, and its number of blocks. A weight has the input channels of one group."""
         letter = letters[name]
         return axes[name][letter], blocks if letter == "o" or (name, letter) == ("x", "i") else 1
 
@@ -694,7 +696,7 @@ def _batched(
 
 
 def _joined(x: jax.Array, dim: int, axis: int, blocks: int) -> jax.Array:
-    """``x`` with the axis ``dim`` inside another one, between its blocks and their elements."""
+    """Merge the axis ``dim`` into another axis, between its blocks and their elements."""
     x = jnp.moveaxis(x, dim, 0)
     count, axis = x.shape[0], axis % (x.ndim - 1)
     shape = x.shape[1:]
@@ -706,7 +708,7 @@ _conv = trilinear("convolution_nd", native, _compute_on_cpu, _batched)
 
 
 def add_bias(output: jax.Array, bias: jax.Array | None, axis: int) -> jax.Array:
-    """Adds along ``axis``; half precision in float32, in which the bias's gradient, a long sum, is then taken too."""
+    """Add a bias along ``axis``. Half precision is added in float32, so that the bias's gradient is a float32 sum."""
     if bias is None:
         return output
     is_float = jnp.issubdtype(output.dtype, jnp.floating)
@@ -718,14 +720,15 @@ def add_bias(output: jax.Array, bias: jax.Array | None, axis: int) -> jax.Array:
 def convolution_nd(
     a: jax.Array, weight: jax.Array, bias: jax.Array | None, *, result: Literal["output", "input"], window: Window
 ) -> jax.Array:
-    """Cross-correlates ``(N, C_in, *spatial)`` with a weight ``(C_out, C_in / groups, *kernel)``, or the transpose.
+    """Cross-correlate ``(N, C_in, *spatial)`` with a weight ``(C_out, C_in / groups, *kernel)``, or transpose this map.
 
     Args:
-        a: of float16, bfloat16, float32 or float64; for ``result="input"`` ``(N, C_out, *spatial)``.
-        weight: of the same dtype.
-        bias: a vector for the channels of the result.
+        a: Input of float16, bfloat16, float32 or float64; ``(N, C_out, *spatial)`` for ``result="input"``.
+        weight: Weight of the same dtype.
+        bias: Bias for the channels of the result, or None.
         result: ``"output"``, or ``"input"`` for the transposed convolution.
-        window: the sizes. Operands are as torch has them; ``channels_last`` says in which order to compute.
+        window: Sizes of the convolution. Operands have torch's layout; ``channels_last`` selects the layout of the
+            computation.
 
     >>> x, weight = jnp.ones((1, 2, 4)), jnp.ones((2, 1, 3))
     >>> window = Window((4,), (3,), (1,), ((0, 0),), (1,), groups=2)
@@ -743,7 +746,7 @@ def convolution_nd(
 def native_convolution(
     a: jax.Array, weight: jax.Array, bias: jax.Array | None, *, result: Literal["output", "input"], window: Window
 ) -> jax.Array:
-    """The same by ``lax.conv_general_dilated`` on every backend, of any dtype.
+    """Compute :func:`convolution_nd` with ``lax.conv_general_dilated`` on every platform, for any dtype.
 
     >>> x, weight = jnp.ones((1, 2, 4), int), jnp.ones((2, 1, 3), int)
     >>> window = Window((4,), (3,), (1,), ((0, 0),), (1,), groups=2, channels_last=False)

@@ -1,4 +1,4 @@
-"""Weighted sums of the elements along axes, whose gradients are such sums too and need no scatter."""
+"""Sparse linear maps along axes, such as interpolation. Their gradients are sparse linear maps, and need no scatter."""
 
 import dataclasses
 import functools
@@ -13,22 +13,22 @@ from jax.interpreters import ad
 
 from flaxnets.kernels._primitives import batch_in_front, in_order, materialized, primitive
 
-SLICES = 24  # so many strided slices at most are added up; more are gathers, which bounds the compile time
-BLOCKS = 8  # fewer elements in a strided slice than these are slower than a gather
-LONG = 128  # XLA copies joined arrays row by row, which is fast for rows of so many elements
-GATHERS = 32  # so many gathers at most are added up; more are one gather and a reduction
+SLICES = 24  # largest number of added strided slices, which bounds the compile time; otherwise gathers are used
+BLOCKS = 8  # strided slices of fewer elements are slower than a gather
+LONG = 128  # XLA copies concatenated arrays row by row, which is fast for rows of at least this many elements
+GATHERS = 32  # largest number of added gathers; more are one gather and a reduction
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AxisMap:
-    """A sparse matrix that maps an axis of ``size`` to one of ``output`` elements; equal only to itself.
+    """A sparse matrix that maps an axis of ``size`` to an axis of ``output`` elements. Compares by identity.
 
     Attributes:
-        size: elements of the axis.
-        output: elements of the result's axis.
-        rows: which element of the result each entry adds to.
-        columns: which element of the axis the entry multiplies.
-        weights: of the entries; None if all are 1.
+        size: Number of elements of the axis.
+        output: Number of elements of the result's axis.
+        rows: Index of the result's element to which each entry adds.
+        columns: Index of the axis's element that each entry multiplies.
+        weights: Weights of the entries; None if all weights are 1.
     """
 
     size: int
@@ -39,7 +39,7 @@ class AxisMap:
 
     @classmethod
     def of_taps(cls, size: int, index: np.ndarray, weight: np.ndarray | None = None) -> "AxisMap":
-        """Returns the map of an index and weights ``(output, count)``; out of range is zero."""
+        """Create the map of an index and weights ``(output, count)``. Entries out of range count as zero."""
         output, count = index.shape
         inside = index.ravel() < size
         rows = np.repeat(np.arange(output), count)[inside]
@@ -56,12 +56,12 @@ class AxisMap:
 
     @functools.cached_property
     def is_selection(self) -> bool:
-        """Whether each element of the result is one of the axis."""
+        """Whether each element of the result equals one element of the axis."""
         return self.weights is None and np.array_equal(self.rows, np.arange(self.output))
 
     @functools.cached_property
     def shifted(self) -> tuple[int, int, int]:
-        """The bounds of the longest run of elements that are some of the axis in order, and the shift between them."""
+        """Start, stop and shift of the longest run of the result that copies a run of the axis."""
         if self.weights is not None:
             return 0, 0, 0
         shifts = np.zeros(self.output, int)
@@ -73,21 +73,21 @@ class AxisMap:
         return (first, stop, int(shifts[first])) if single[first] else (0, 0, 0)
 
     def part(self, start: int, stop: int) -> "AxisMap":
-        """The map to some elements of the result; of a map without weights."""
+        """Return the map to a range of the result; only for maps without weights."""
         inside = (start <= self.rows) & (self.rows < stop)
         return AxisMap(self.size, stop - start, self.rows[inside] - start, self.columns[inside])
 
     @functools.cached_property
     def uses_once(self) -> bool:
-        """Whether no element of the axis is in two entries."""
+        """Whether each element of the axis is in at most one entry."""
         return len(np.unique(self.columns)) == len(self.columns)
 
     @functools.cached_property
     def slices(self) -> dict[tuple[int, ...], np.ndarray] | None:
-        """Entries by phase of the result, phase and shift of the axis, as indices; None if there are too many.
+        """Indices of entries by phase of the result, phase of the axis, shift and repetition; None if too many.
 
-        Where input and output consist of ``n`` blocks each, the result's elements at one place in their blocks are
-        a sum of strided slices of the axis. The last number tells entries apart that differ in nothing else.
+        If input and output consist of ``n`` blocks each, the result's elements at one position in their blocks are a
+        sum of strided slices of the axis. The repetition numbers entries that are otherwise equal.
         """
         blocks = math.gcd(self.size, self.output)
         row, phase = np.divmod(self.rows, self.output // blocks)
@@ -104,7 +104,7 @@ Axes = list[tuple[int, AxisMap]]
 
 
 def along(values: np.ndarray, ndim: int, axis: int) -> np.ndarray:
-    """Reshape values to broadcast with an array of ``ndim`` axes; their last axis becomes the negative ``axis``.
+    """Reshape values to broadcast with an array of ``ndim`` axes. Their last axis becomes the negative ``axis``.
 
     >>> along(np.ones((2, 3)), 4, -2).shape
     (1, 2, 3, 1)
@@ -114,7 +114,7 @@ def along(values: np.ndarray, ndim: int, axis: int) -> np.ndarray:
 
 
 def _sliced(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
-    """Adds strided slices up for each phase of the result, and interleaves the phases."""
+    """Add strided slices for each phase of the result, and interleave the phases."""
     blocks, entries = math.gcd(m.size, m.output), m.slices
     assert entries is not None
     step, phases, last = m.size // blocks, m.output // blocks, x.ndim + axis
@@ -132,7 +132,7 @@ def _sliced(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
             weights = np.zeros(blocks, m.weights.dtype)
             weights[row] = m.weights[at]
             part = part * jnp.asarray(along(weights, x.ndim, axis), x.dtype)
-        if len(at) < blocks - abs(shift):  # zero times what is not finite would not be zero
+        if len(at) < blocks - abs(shift):  # a weight of zero would not mask infinity and NaN
             mask = np.zeros(blocks, bool)
             mask[row] = True
             part = jnp.where(along(mask, x.ndim, axis), part, 0)
@@ -143,12 +143,13 @@ def _sliced(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
 
 
 def _take(x: jax.Array, axis: int, *indices: np.ndarray) -> jax.Array:
-    """The elements at the indices of the axis and of those behind it.
+    """Index an axis and the following axes.
 
-    As elements or rows of a matrix: gathers of several axes have another order in memory, and XLA would copy them.
+    The gather takes elements or rows of a matrix, because XLA would store a gather of several axes in another axis
+    order, and copy the result.
     """
     last = x.ndim + axis
-    is_known = all(isinstance(size, int) for size in x.shape)  # jax.export may leave sizes open
+    is_known = all(isinstance(size, int) for size in x.shape)  # sizes may be symbolic in jax.export
     if not is_known or not 0 < x.size <= np.iinfo(np.int32).max or jax.device_count() > 1:
         for number, index in enumerate(indices, last):
             x = jnp.take(x, index, number, mode="clip")
@@ -159,14 +160,14 @@ def _take(x: jax.Array, axis: int, *indices: np.ndarray) -> jax.Array:
         first = lax.iota(jnp.int32, math.prod(lead)) * math.prod(sizes)
         rows = x.reshape(-1, math.prod(rest))
         taken = rows.at[jnp.add.outer(first, places)].get(mode="promise_in_bounds")
-    else:  # XLA then computes the index of each element once for all rows
+    else:  # with vmap, XLA computes the index of each element once for all rows
         rows = x.reshape(math.prod(lead), math.prod(sizes))
         taken = jax.vmap(lambda row: row.at[places].get(mode="promise_in_bounds"))(rows)
     return taken.reshape(*lead, *map(len, indices), *rest)
 
 
 def _gathered(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
-    """Adds one gather for each entry of the result's elements up; shorter sums are filled with zeros."""
+    """Add one gather for each entry of the result's elements. Shorter sums are filled with zeros."""
     counts = np.bincount(m.rows, minlength=m.output)
     starts, count = np.cumsum(counts) - counts, int(counts.max(initial=1))
     place = np.arange(len(m.rows)) - starts[m.rows]
@@ -187,7 +188,7 @@ def _gathered(x: jax.Array, axis: int, m: AxisMap) -> jax.Array:
 
 
 def _joined(x: jax.Array, m: AxisMap) -> jax.Array:
-    """The elements that the map selects of the last axis: most of them in one run, and both ends."""
+    """Select elements of the last axis: one long slice, and a gather at each end."""
     first, stop, shift = m.shifted
     inner = lax.slice_in_dim(x, first + shift, stop + shift, axis=-1)
     ends = [materialized(_take(x, -1, columns)) for columns in (m.columns[:first], m.columns[stop:])]
@@ -195,7 +196,7 @@ def _joined(x: jax.Array, m: AxisMap) -> jax.Array:
 
 
 def _spliced(x: jax.Array, axes: Axes) -> jax.Array:
-    """Copies what all maps shift, and then writes the ends of each axis."""
+    """Copy the part that all maps shift, and then write the ends of each axis."""
     pads, inner = [(0, 0, 0)] * x.ndim, x
     for axis, m in axes:
         first, stop, shift = m.shifted
@@ -218,7 +219,7 @@ def _spliced(x: jax.Array, axes: Axes) -> jax.Array:
 
 
 def _resample(x: jax.Array, *, maps: tuple[AxisMap | None, ...]) -> jax.Array:
-    """Reads the last axis element by element, when the array is small, and other axes row by row."""
+    """Apply the maps axis by axis. The last axis, read element by element, is mapped while the array is small."""
     axes = [(axis, m) for axis, m in enumerate(maps, -len(maps)) if m is not None]
     last = maps[-1]
     is_sliced = last is not None and math.gcd(last.size, last.output) >= BLOCKS and last.slices is not None
@@ -235,7 +236,7 @@ def _resample(x: jax.Array, *, maps: tuple[AxisMap | None, ...]) -> jax.Array:
     is_sum = False
     for axis, m in axes:
         slices = is_sliced and axis == -1
-        if is_sum and not (slices and m.uses_once):  # else XLA computes a sum again for each of its uses
+        if is_sum and not (slices and m.uses_once):  # otherwise XLA computes a sum again for each of its uses
             x = materialized(x)
         x = (_sliced if slices else _gathered)(x, axis, m)
         is_sum = len(m.rows) > m.output
@@ -253,7 +254,7 @@ batch_in_front(_resample_p)
 
 
 def resample(x: jax.Array, maps: tuple[AxisMap | None, ...]) -> jax.Array:
-    """Maps the last axes, each by its own map or, for None, not at all.
+    """Map each of the last axes with its map. None leaves an axis unchanged.
 
     >>> import numpy as np
     >>> pairs = AxisMap.of_taps(3, np.array([[0, 1], [1, 2]]))
