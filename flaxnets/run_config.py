@@ -163,6 +163,8 @@ class RunOptions:
     """Where to compute: cpu, gpu, tpu, cuda:1 or a number."""
     mesh: Annotated[str | None, Metavar("data=N,model=M"), OnResume.FREE] = None
     """Compute on N x M devices. Batches are sharded over data; parameters, slots and averages over model."""
+    batch_statistics: Annotated[Literal["global", "device"], OnResume.NEW_PHASE] = "global"
+    """Batch normalisation on a mesh: statistics of the whole batch, or of the examples of each device."""
     cache_dir: Annotated[Folder, OnResume.FREE] = None
     """The folder of compiled steps. The default is in the user's cache folder."""
     out: Annotated[str, Metavar("FOLDER"), IS_PATH, OnResume.FREE] = "runs"

@@ -84,7 +84,7 @@ class Plan:
         if self.config.mesh is None:
             return None
         try:
-            sharding = Sharding(make_mesh(self.config.mesh))
+            sharding = Sharding(make_mesh(self.config.mesh), batch_statistics=self.config.batch_statistics)
             sharding.check(self.batch_size)
         except ValueError as error:
             raise UsageError(f"--mesh: {error}") from error

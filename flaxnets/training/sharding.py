@@ -4,13 +4,15 @@ import dataclasses
 import fnmatch
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ("data", "model")
+
+Statistics = Literal["global", "device"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,18 +96,32 @@ class Sharding:
     Args:
         mesh: A mesh of :func:`make_mesh`.
         rules: Rules for parameters; the first that matches a name decides, and a name without a rule is replicated.
+        batch_statistics: Examples over which batch normalisation computes its statistics in training: ``"global"`` for
+            the whole batch, as torch's ``SyncBatchNorm``; ``"device"`` for the examples of each device, as torch's
+            ``DistributedDataParallel`` without it. Running statistics then follow the mean over the devices.
+
+    Raises:
+        ValueError: For other ``batch_statistics``.
 
     >>> Sharding(make_mesh({"data": 1}, jax.devices()[:1])).spec("fc.weight", (64, 128)) == PartitionSpec()
     True
     """
 
-    def __init__(self, mesh: Mesh, rules: Sequence[Rule] = RULES):
-        self.mesh, self.rules = mesh, tuple(rules)
+    def __init__(self, mesh: Mesh, rules: Sequence[Rule] = RULES, batch_statistics: Statistics = "global"):
+        if batch_statistics not in get_args(Statistics):
+            raise ValueError(f"batch_statistics={batch_statistics!r}. Expected 'global' or 'device'")
+        self.mesh, self.rules, self.batch_statistics = mesh, tuple(rules), batch_statistics
         self.replicated = NamedSharding(mesh, PartitionSpec())
 
     def batch_axes(self, size: int) -> tuple[str, ...]:
         """Return the axes of the mesh that a batch of this size is sharded over."""
         return AXES if size % self.mesh.size == 0 else AXES[:1]
+
+    def parts(self, size: int) -> int:
+        """Return the number of parts of a batch that batch normalisation normalises each by its own statistics."""
+        if self.batch_statistics == "global":
+            return 1
+        return math.prod(self.mesh.shape[axis] for axis in self.batch_axes(size))
 
     def gather(self, params: Any) -> Any:
         """Return parameters inside a compiled step that are whole on each device; each is gathered where it is used."""

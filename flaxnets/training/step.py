@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 
 from flaxnets import kernels, nn
 from flaxnets.autocast import autocast
+from flaxnets.nn.functional.normalization import statistics_of_parts
 from flaxnets.optim.frozen import mask, unmask
 from flaxnets.training.objectives import Metrics, Objective, as_objective
 from flaxnets.training.options import Backend, StepOptions
@@ -65,7 +66,8 @@ def train_function(
         def mean_loss(trainable: nnx.State) -> tuple[jax.Array, tuple[Metrics, nnx.State, nnx.State]]:
             params = unmask(trainable, whole)
             merged = nnx.merge(graphdef, params, state.model_state, copy=True)
-            outputs = _call(merged, inputs, options.backend, options.compute_dtype)
+            with statistics_of_parts(1 if sharding is None else sharding.parts(len(weights))):
+                outputs = _call(merged, inputs, options.backend, options.compute_dtype)
             metrics = measure(outputs, targets, weights)
             loss = metrics["loss"] / metrics["count"] + (options.penalty(params) if options.penalty is not None else 0)
             _, after, model_state = nnx.split(merged, nnx.Param, ...)  # a call may change parameters, too

@@ -49,7 +49,9 @@ RUNS = {
 }  # fmt: skip
 
 
-def run(name: str, mesh: dict[str, int] | None, dtype: str, **options: Any) -> tuple[dict[str, np.ndarray], Engine]:
+def run(
+    name: str, mesh: dict[str, int] | None, dtype: str, sharding: Sharding | None = None, **options: Any
+) -> tuple[dict[str, np.ndarray], Engine]:
     """Train for ten steps; return the parameters and the engine."""
     sizes, shape, step_options, _ = RUNS[name]
     rng, task = np.random.default_rng(0), TASKS[flaxnets.registry.get_entry(name).task]
@@ -63,8 +65,8 @@ def run(name: str, mesh: dict[str, int] | None, dtype: str, **options: Any) -> t
     elif len(shape) > 1:
         split = Split(split.inputs.astype(np.float32), split.targets)
     transform = (lambda ids: ids.swapaxes(0, 1)) if len(shape) == 1 else (lambda images: images)
-    devices = jax.devices()[: int(np.prod([*mesh.values()]))] if mesh else None
-    sharding = Sharding(make_mesh(mesh, devices), RULES) if mesh else None
+    if mesh:
+        sharding = Sharding(make_mesh(mesh, jax.devices()[: int(np.prod([*mesh.values()]))]), RULES)
     step_options = StepOptions(backend="xla", **step_options)
     engine = Engine(model, optim.SGD(0.05, momentum=0.9), task.objective, step_options, sharding)
     batches = Batches(split, BATCH, transform)
@@ -91,6 +93,21 @@ def whole_arrays(engine: Engine) -> list[str]:
         for (path, leaf), sharding in leaves
         if any(sharding.spec) and any(shard.data.size == leaf.size for shard in leaf.addressable_shards)
     ]
+
+
+class TwoParts(Sharding):
+    """One device that computes the batch statistics of two."""
+
+    def parts(self, size: int) -> int:
+        """Return the number of parts of a batch."""
+        return 2
+
+
+def statistics_of_devices() -> dict[str, dict[str, np.ndarray]]:
+    """Train with the batch statistics of each of two devices, on one device and on two."""
+    ours = Sharding(make_mesh("data=2", jax.devices()[:2]), RULES, batch_statistics="device")
+    placements = {"": TwoParts(make_mesh("data=1", jax.devices()[:1])), "data=2": ours}
+    return {mesh: run("lenet_batchnorm", None, "float64", sharding=each)[0] for mesh, each in placements.items()}
 
 
 def resumed(folder: str) -> dict[str, np.ndarray]:
@@ -124,6 +141,8 @@ def main(path: str, long: bool) -> None:
                             "compiled": len(engine._steps),
                         }
     with jax.enable_x64(True), tempfile.TemporaryDirectory() as folder:
+        for mesh, arrays in statistics_of_devices().items():
+            add(f"float64/lenet_batchnorm per device/{mesh}", arrays)
         add("float64/mlp_dropout twice/", run("mlp_dropout", None, "float64", epochs=2)[0])
         add("float64/mlp_dropout twice/resumed", resumed(folder))
         add("float64/mlp_dropout several/", run("mlp_dropout", None, "float64", steps_per_execution=5)[0])

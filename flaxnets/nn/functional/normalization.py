@@ -1,8 +1,10 @@
 """Batch and instance normalisation, and the checks of all normalisations."""
 
+import contextlib
+import contextvars
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,26 @@ from flaxnets.kernels.reductions import row_totals, spread_rows
 from flaxnets.nn._arguments import along
 
 Stat = nnx.Variable | jax.Array | None
+
+_parts: contextvars.ContextVar[int] = contextvars.ContextVar("parts", default=1)
+
+
+@contextlib.contextmanager
+def statistics_of_parts(count: int) -> Iterator[None]:
+    """Context in which :func:`batch_norm` normalises each of ``count`` equal parts of a batch by its own statistics.
+
+    Running statistics move towards the mean of the statistics of the parts. The context matters while a function is
+    traced.
+
+    >>> with statistics_of_parts(2):
+    ...     batch_norm(jnp.array([[1.0], [3.0], [5.0], [9.0]]), None, None, training=True, eps=1e-9).ravel().tolist()
+    [-1.0, 1.0, -1.0, 1.0]
+    """
+    token = _parts.set(count)
+    try:
+        yield
+    finally:
+        _parts.reset(token)
 
 
 def check_floating(name: str, input: jax.Array) -> None:
@@ -160,7 +182,10 @@ def batch_norm(
     if input.ndim < 2 or input.shape[1] == 0:
         raise IndexError(f"batch_norm: expected at least one channel on axis 1, got an input of shape {input.shape}")
     check_floating("batch_norm", input)
-    count = input.size // input.shape[1] * (1 if axis_name is None else jax.lax.psum(1, axis_name))
+    parts = _parts.get() if training and axis_name is None else 1
+    if len(input) % parts:
+        raise ValueError(f"batch_norm: expected a batch that {parts} divides, got an input of shape {input.shape}")
+    count = input.size // input.shape[1] // parts * (1 if axis_name is None else jax.lax.psum(1, axis_name))
     if training and count == 1:
         raise ValueError(
             f"batch_norm: expected more than 1 value per channel when training, got an input of shape {input.shape}"
@@ -172,7 +197,9 @@ def batch_norm(
     x = as_wide(input)
     implementation, output = kernels.batch_norm_implementation(x, weight, bias, axis_name), None
     if training:
-        if implementation:
+        if parts > 1:
+            output, mean, var = _normalize_parts(x, weight, bias, eps, parts)
+        elif implementation:
             output, mean, var = implementation(x, weight, bias, eps)
         elif axis_name is None:
             rows = x.reshape(*x.shape[:2], 1, math.prod(x.shape[2:]))
@@ -190,6 +217,16 @@ def batch_norm(
     if output is None:
         output = _normalize(x, mean, var, weight, bias, eps)
     return output.astype(input.dtype)
+
+
+def _normalize_parts(
+    x: jax.Array, weight: jax.Array | None, bias: jax.Array | None, eps: float, parts: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Normalise each part of a batch, and return the means of their means and biased variances."""
+    rows = x.reshape(parts, -1, x.shape[1], 1, math.prod(x.shape[2:]))
+    output, mean, var = jax.vmap(lambda rows: normalize_rows(rows, weight, bias, (0, 3), eps))(rows)
+    output = with_materialized_gradient(output.reshape(x.shape))
+    return output, mean.reshape(parts, -1).mean(0), var.reshape(parts, -1).mean(0)
 
 
 def _statistics_along(x: jax.Array, axis_name: str) -> tuple[jax.Array, jax.Array]:
