@@ -56,9 +56,15 @@ class Hardware:
     latency: float
 
     def all_reduce(self, size: float, devices: int) -> float:
-        """Return the seconds of an all-reduce: a ring for the bytes, a tree for the latency."""
-        bandwidth = self.bandwidth if devices <= self.group else self.outside
-        return 2 * (devices - 1) / devices * size / bandwidth + 2 * math.ceil(math.log2(devices)) * self.latency
+        """Return the seconds of an all-reduce: rings for the bytes, a tree for the latency.
+
+        Beyond a group, each device reduces its share of the bytes over the groups.
+        """
+        inside = min(devices, self.group)
+        groups = devices / inside
+        seconds = 2 * (inside - 1) / inside * size / self.bandwidth
+        seconds += 2 * (groups - 1) / groups * size / inside / self.outside
+        return seconds + 2 * math.ceil(math.log2(devices)) * self.latency
 
 
 # H100 SXM: NVLink 450 GB/s in each direction among 8, one 400 Gbit/s card for each beyond. TPU v5p: one axis of its
@@ -212,17 +218,16 @@ def check(name: str, mesh: str, batch: int = 16) -> tuple[Volume, dict[str, int]
     return predict_volume(model, 3, sharding), {name: sum(sizes) for name, sizes in found.items()}
 
 
-def check_rows() -> list[str]:
-    """Return the lines of a table of predicted and compiled bytes.
+def check_rows(names: Sequence[str]) -> list[str]:
+    """Return the lines of a table of predicted and compiled bytes of small networks.
 
     Raises:
         AssertionError: If a prediction is not exact.
     """
-    lines = [
-        "| network | mesh | all-reduce: gradients | statistics | metrics | compiled | all-gather | compiled |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name in CHECKED:
+    columns = ["network, mesh", "gradients", "statistics", "metrics", "all-reduce, compiled"]
+    columns += ["sharded parameters", "all-gather, compiled"]
+    rows = []
+    for name in names:
         for mesh in MESHES:
             volume, found = check(name, mesh)
             if mesh == "data=1":
@@ -230,45 +235,56 @@ def check_rows() -> list[str]:
                 continue
             reduced, gathered = found.pop("all-reduce"), found.pop("all-gather", 0)
             cells = volume.gradients, volume.statistics, volume.metrics, reduced, volume.gathered, gathered
-            lines.append(f"| `{name}` | `{mesh}` | {' | '.join(f'{cell:,}' for cell in cells)} |")
-            print(lines[-1], flush=True)
+            rows.append([f"`{name}`, `{mesh}`", *(f"{cell:,}" for cell in cells)])
             assert (reduced, gathered, found) == (volume.reduced, volume.gathered, {}), (name, mesh)
-    return lines
+    return table(columns, rows)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table whose first column is text and whose others are numbers."""
+    lines = [f"| {' | '.join(columns)} |", f"|---{'|---:' * (len(columns) - 1)}|"]
+    return lines + [f"| {' | '.join(row)} |" for row in rows]
+
+
+def number(value: float) -> str:
+    """Return a number with three digits.
+
+    >>> number(1234.5), number(0.012345)
+    ('1,234', '0.0123')
+    """
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def cost_rows(names: Sequence[str]) -> list[str]:
-    """Return the lines of a table of predicted costs."""
-    columns = ["network", "batch a device", "GFLOP a step", "all-reduce, MB", "input on 1,024, GB/s"]
-    for hardware in HARDWARE:
-        columns += [
-            f"{hardware}: compute, ms",
-            *(f"on {devices:,}, ms" for devices in DEVICES),
-            "efficiency on 1,024",
-            "batch for 90 %",
-        ]
-    lines = [f"| {' | '.join(columns)} |", "|---" + "|---:" * (len(columns) - 1) + "|"]
+    """Return the lines of tables of predicted costs: of networks, and of their times on each hardware."""
     costs: dict[Cost, str] = {}
     for name in names:
         costs.setdefault(predict_cost(name), name)  # some networks are others with other names of their layers
+    columns = ["network", "batch", "GFLOP", "gradients, MB", "statistics, KB", "messages of statistics", "input, MB"]
+    rows = []
     for cost, name in costs.items():
-        hardware = HARDWARE["H100"]
-        seconds = cost.compute(hardware) + cost.communicate(hardware, DEVICES[-1])
-        rate = DEVICES[-1] * cost.batch * cost.example / seconds / 1e9
-        cells = [
-            f"`{name}`",
-            f"{cost.batch}",
-            f"{cost.flops / 1e9:,.3g}",
-            f"{cost.volume.reduced / 1e6:,.3g}",
-            f"{rate:,.3g}",
-        ]
-        for hardware in HARDWARE.values():
-            cells.append(f"{1e3 * cost.compute(hardware):,.3g}")
-            cells += [f"{1e3 * cost.communicate(hardware, devices):,.3g}" for devices in DEVICES]
-            cells.append(f"{cost.efficiency(hardware, DEVICES[-1]):.0%}")
-            cells.append(f"{cost.batch_for(hardware, DEVICES[-1]):,}")
-        lines.append(f"| {' | '.join(cells)} |")
-        print(lines[-1], flush=True)
+        volume, sizes = cost.volume, (cost.flops / 1e9, cost.volume.gradients / 1e6, cost.volume.statistics / 1e3)
+        cells = [*(number(size) for size in sizes), f"{3 * volume.normalizations}"]
+        rows.append([f"`{name}`", f"{cost.batch}", *cells, number(cost.batch * cost.example / 1e6)])
+    lines = ["A step on each device:", "", *table(columns, rows)]
+    for words, hardware in HARDWARE.items():
+        columns = ["network", "computation", *(f"communication on {devices:,}" for devices in DEVICES)]
+        columns += [*(f"efficiency on {devices:,}" for devices in DEVICES), "batch for 90 %", "input, GB/s"]
+        rows = [[f"`{name}`", *_times(cost, hardware)] for cost, name in costs.items()]
+        lines += ["", f"{words}, times in ms:", "", *table(columns, rows)]
     return lines
+
+
+def _times(cost: Cost, hardware: Hardware) -> list[str]:
+    most = DEVICES[-1]
+    seconds = cost.compute(hardware) + cost.communicate(hardware, most)
+    return [
+        number(1e3 * cost.compute(hardware)),
+        *(number(1e3 * cost.communicate(hardware, devices)) for devices in DEVICES),
+        *(f"{cost.efficiency(hardware, devices):.0%}" for devices in DEVICES),
+        f"{cost.batch_for(hardware, most):,}",
+        number(most * cost.batch * cost.example / seconds / 1e9),
+    ]
 
 
 def write(page: Path, section: str, lines: Sequence[str]) -> None:
@@ -284,13 +300,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables, or write them into the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling_model", description=__doc__)
     parser.add_argument("what", nargs="?", choices=("costs", "check"), help="both if not given")
+    parser.add_argument("networks", nargs="*", help="all if not given")
     parser.add_argument("--out", type=Path, help="folder of scaling.md, into which the tables are written")
     options = parser.parse_args(arguments)
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    networks = [name for name in list_models() if get_entry(name).task in TASKS]
-    for section, rows in (("costs", lambda: cost_rows(networks)), ("check", check_rows)):
+    trained = [name for name in list_models() if get_entry(name).task in TASKS]
+    for section, rows, known in (("costs", cost_rows, trained), ("check", check_rows, list(CHECKED))):
         if options.what in (None, section):
-            lines = rows()
+            lines = rows(options.networks or known)
+            print(*lines, sep="\n", flush=True)
             if options.out:
                 write(options.out / "scaling.md", section, lines)
 

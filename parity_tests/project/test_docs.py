@@ -12,7 +12,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize(
-    ("page", "last"), [("porting.md", "records"), ("parity.md", "Small"), ("training.md", "records")]
+    ("page", "last"),
+    [("porting.md", "records"), ("parity.md", "Small"), ("training.md", "records"), ("scaling.md", "records")],
 )
 def test_the_code_blocks_of_a_page_are_a_program_that_runs(page, last, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
