@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -31,8 +32,13 @@ def write_files(folder: Path, arrays: Mapping[str, np.ndarray], manifest: dict[s
         arrays: Arrays by name.
         manifest: JSON values to save. The entry ``arrays`` describes each array.
     """
-    with _quiet():  # Orbax rejects arrays without elements; the manifest has their shapes and dtypes
-        _orbax().save(folder, {name: array for name, array in arrays.items() if array.size})
+    # Orbax rejects arrays without elements; the manifest has their shapes and dtypes.
+    arrays = {name: array for name, array in arrays.items() if array.size}
+    with _quiet():
+        if jax.process_count() == 1:
+            _orbax().save(folder, arrays)
+        else:
+            _save_alone(folder, arrays)
     _write_manifest(folder, manifest)
 
 
@@ -60,7 +66,7 @@ def read_arrays(path: Path, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
         if math.prod(entry["shape"])
     }
     try:
-        with _quiet():
+        with _quiet(), _reading_alone():
             arrays = _orbax().load(path, abstract)
     except Exception as error:  # Orbax raises many types of errors
         raise CheckpointError(f"{path}: cannot be read: {first_line(error)}") from error
@@ -79,6 +85,32 @@ def _orbax() -> Any:
     from orbax.checkpoint import v1  # imported late, because the import costs a second
 
     return v1
+
+
+def _save_alone(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write the same files without waiting for other processes, which the newer interface of Orbax always does."""
+    import orbax.checkpoint as v0
+
+    options = v0.options.MultiprocessingOptions(**_alone())
+    handler = v0.PyTreeCheckpointHandler(multiprocessing_options=options)
+    with v0.Checkpointer(handler, multiprocessing_options=options) as checkpointer:
+        checkpointer.save(folder, v0.args.PyTreeSave({**arrays}))
+
+
+def _reading_alone() -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which Orbax reads without waiting for other processes."""
+    if jax.process_count() == 1:
+        return contextlib.nullcontext()
+    return _orbax().Context(multiprocessing_options=_orbax().options.MultiprocessingOptions(**_alone()))
+
+
+def _alone() -> dict[str, Any]:
+    process = jax.process_index()
+    return {
+        "primary_host": process,
+        "active_processes": {process},
+        "barrier_sync_key_prefix": f"process{process}",
+    }
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The batches of a run: examples of equal count, picked on the device or decoded on the host."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
@@ -78,6 +79,7 @@ class Pace:
         steps: The number, or ``"auto"``: begin with one step, and double the number while an execution takes less
             than 10 milliseconds.
         every: Executions end at every multiple of this number of steps.
+        agree: Function that returns the same decision in all processes, whose times differ.
 
     Raises:
         ValueError: For less than one step.
@@ -87,12 +89,12 @@ class Pace:
     (8, 4, 8)
     """
 
-    def __init__(self, steps: int | Literal["auto"], every: int | None = None):
+    def __init__(self, steps: int | Literal["auto"], every: int | None = None, agree: Callable[[bool], bool] = bool):
         if steps != "auto" and steps < 1:
             raise ValueError(f"steps_per_execution must be at least 1 or auto, got {steps}")
         self.limit = _SEVERAL if steps == "auto" else steps
         self._count, self._growing = (1, True) if steps == "auto" else (steps, False)
-        self._every = every
+        self._every, self._agree = every, agree
 
     def __call__(self, step: int) -> int:
         """Return the number of steps of the execution that begins with this step."""
@@ -105,7 +107,8 @@ class Pace:
         """
         if self._growing:
             jax.block_until_ready(metrics)
-            self._growing = time.perf_counter() - started < _SHORT and 2 * self._count <= self.limit
+            is_short = time.perf_counter() - started < _SHORT
+            self._growing = 2 * self._count <= self.limit and self._agree(is_short)
             self._count *= 2 if self._growing else 1
 
 
@@ -140,9 +143,13 @@ class Batches:
         self.size = min(batch_size, len(source))
         self.steps = len(source) // self.size
         self._source, self._transform, self._augment, self._sharding = source, transform, augment, sharding
-        self._stored: tuple[Any, Any] | None = None
-        if sharding is None and isinstance(source, Split):
-            self._stored = jax.device_put((source.inputs, source.targets))
+
+    @functools.cached_property
+    def _stored(self) -> tuple[Any, Any] | None:
+        """The whole dataset on one device; None for a stream, and for a mesh, which receives one batch at a time."""
+        if self._sharding is None and isinstance(self._source, Split):
+            return jax.device_put((self._source.inputs, self._source.targets))
+        return None
 
     def placed(self, sharding: Sharding | None, fill: bool = False) -> "Batches":
         """Return batches of the same examples that are placed on a mesh; without a mesh, these batches.

@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flaxnets.training.checkpoints import CheckpointError, Checkpoints
+from flaxnets.training.checkpoints import Checkpoint, CheckpointError, Checkpoints
+from flaxnets.training.processes import gather_texts
 
 if TYPE_CHECKING:
     from flaxnets.training.loop import Loop
@@ -81,8 +82,29 @@ class Checkpointing(Callback):
         self.checkpoints, self.every, self._score, self._resume = checkpoints, every, score, resume
 
     def restore(self, loop: "Loop") -> None:
-        """Restore the last checkpoint."""
-        checkpoint = self.checkpoints.restore_latest(loop.state) if self._resume else None
+        """Restore the last checkpoint; with many processes, the same checkpoint in all.
+
+        Raises:
+            CheckpointError: If no checkpoint can be used, or the processes do not read the same one.
+        """
+        if not self._resume:
+            return
+        checkpoint: Checkpoint | None = None
+        error = ""
+        try:
+            checkpoint = self.checkpoints.restore_latest(loop.state)
+        except CheckpointError as reason:
+            if not loop.has_many_processes:
+                raise
+            error = str(reason)
+        if loop.has_many_processes:
+            _raise_any(error)
+            steps = gather_texts("none" if checkpoint is None else str(checkpoint.step))
+            if len({*steps}) > 1:
+                raise CheckpointError(
+                    f"{self.checkpoints.directory}: the last checkpoints of the processes are {', '.join(steps)}. "
+                    "Expected one folder for all processes. Fix: use a folder on a shared file system"
+                )
         if checkpoint is not None:
             loop.restore(checkpoint.state, checkpoint.progress)
 
@@ -102,11 +124,21 @@ class Checkpointing(Callback):
         Raises:
             CheckpointError: If it cannot be saved.
         """
-        self._save(loop)
-        self.checkpoints.wait()
+        if not loop.has_many_processes:
+            self._save(loop)
+            self.checkpoints.wait()
+            return
+        error = ""
+        try:
+            self._save(loop)
+            self.checkpoints.wait()
+        except CheckpointError as reason:
+            error = str(reason)
+        _raise_any(error)
 
     def _save_unless_busy(self, loop: "Loop") -> None:
-        if self.checkpoints.busy:
+        # With many processes, all must decide alike, and only process 0 knows whether a save is in progress.
+        if self.checkpoints.busy and not loop.has_many_processes:
             return
         try:
             self._save(loop)
@@ -116,6 +148,12 @@ class Checkpointing(Callback):
     def _save(self, loop: "Loop") -> None:
         score = self._score(loop.records[-1]) if loop.records and not loop.step else None
         self.checkpoints.save(loop.updates, loop.state, loop.progress(), score)
+
+
+def _raise_any(error: str) -> None:
+    """Raise the error of the first process that has one, in all processes."""
+    for text in filter(None, gather_texts(error)):
+        raise CheckpointError(text)
 
 
 class EarlyStopping(Callback):

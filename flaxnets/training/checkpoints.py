@@ -21,6 +21,7 @@ from jax.tree_util import keystr, tree_flatten_with_path
 from flaxnets.optim.frozen import mask
 from flaxnets.training._checkpoint_files import CheckpointError as CheckpointError
 from flaxnets.training._checkpoint_files import first_line, read_arrays, read_manifest, write_files
+from flaxnets.training.processes import place, to_host
 from flaxnets.training.train_state import TrainState
 from flaxnets.weights import digest
 
@@ -49,6 +50,10 @@ class Checkpoints:
     A checkpoint contains the :class:`TrainState` (random keys as data), the configuration and the progress of the run,
     and the SHA-256 of every array and every file. A partial checkpoint of a killed process has a temporary name, is
     never listed, and is removed at the next save. Reading raises an error if any bit differs from the saved bits.
+
+    A state that is sharded over processes is gathered array by array. All processes call :meth:`save`, and process 0
+    writes. All processes read; the folder must be the same for all. A run can continue on another mesh, and with
+    another number of processes.
 
     Args:
         directory: Folder of the checkpoints; created at the first save.
@@ -113,12 +118,20 @@ class Checkpoints:
                 full, a permission is missing, or a trainable parameter is infinite or NaN. Earlier checkpoints are
                 unchanged.
         """
-        self.wait()
         arrays, keys = _arrays(state)
         trainable = dataclasses.replace(state, params=mask(state.params), ema_params=mask(state.ema_params))
         learned = [name for name in _arrays(trainable)[0] if name.startswith(("params/", "ema_params/"))]
-        copies = {name: jnp.copy(array) for name, array in arrays.items()}
-        progress = copy.deepcopy(dict(progress or {}))
+        if all(array.is_fully_addressable for array in arrays.values()):
+            self.wait()
+            copies: dict[str, Any] = {name: jnp.copy(array) for name, array in arrays.items()}
+            progress = copy.deepcopy(dict(progress or {}))
+        else:
+            # Process 0 gathers before it waits: an error of its earlier save must not leave the others waiting.
+            copies = _gathered(arrays)
+            progress = jax.device_get(dict(progress or {}))
+            if jax.process_index() != 0:
+                return
+            self.wait()
         self._pending = self._thread.submit(self._write, step, copies, keys, learned, progress, score)
         if not self._asynchronous:
             self.wait()
@@ -164,7 +177,7 @@ class Checkpoints:
         stored = read_arrays(path, manifest)
         leaves = []
         for name, array in expected.items():
-            value = jax.device_put(stored[name], array.sharding, may_alias=False) if name in stored else array
+            value = place(stored[name], array.sharding) if name in stored else array
             leaves.append(jax.random.wrap_key_data(value, impl=keys[name]) if name in keys else value)
         state = jax.tree.unflatten(jax.tree.structure(like), leaves)
         return Checkpoint(step, state, manifest["progress"])
@@ -199,7 +212,7 @@ class Checkpoints:
     def _write(
         self,
         step: int,
-        arrays: dict[str, jax.Array],
+        arrays: dict[str, Any],
         keys: dict[str, str],
         learned: list[str],
         progress: Any,
@@ -260,6 +273,16 @@ def _arrays(state: TrainState) -> tuple[dict[str, jax.Array], dict[str, str]]:
             keys[name], leaf = str(jax.random.key_impl(leaf)), jax.random.key_data(leaf)
         arrays[name] = leaf
     return arrays, keys
+
+
+def _gathered(arrays: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
+    """Return whole arrays in process 0, and nothing in the others; the devices hold one whole array at a time."""
+    writes, copies = jax.process_index() == 0, {}
+    for name, array in arrays.items():
+        whole = to_host(array)
+        if writes:
+            copies[name] = whole
+    return copies
 
 
 def _check_finite(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -16,6 +16,7 @@ from flaxnets.training.batches import Batches, Several
 from flaxnets.training.layout import PhysicalStep, bind_physical, make_physical_step
 from flaxnets.training.objectives import Metrics, Objective, means, total
 from flaxnets.training.options import Backend, StepOptions
+from flaxnets.training.processes import place, to_device, to_host
 from flaxnets.training.sharding import Sharding
 from flaxnets.training.step import PredictStep, Step, eval_function, jit_options, predict_function, train_function
 from flaxnets.training.train_state import TrainState
@@ -104,7 +105,7 @@ class Engine:
         _, params, model_state = nnx.split(self.model, nnx.Param, ...)
         shardings = self.sharding.state(jax.eval_shape(create, params, model_state))
         # Each device receives its shards only, and makes its part of the optimizer's slots.
-        placed = jax.device_put((params, model_state), (shardings.params, shardings.model_state))
+        placed = place((params, model_state), (shardings.params, shardings.model_state))
         return jax.jit(create, out_shardings=shardings)(*placed)
 
     def compile(self, state: TrainState, batch: Any) -> PhysicalStep[TrainState]:
@@ -168,13 +169,13 @@ class Engine:
     def update_model(self, state: TrainState | EngineState) -> None:
         """Copy the parameters (their moving average if there is one) and the other state into the model.
 
-        With a mesh, the model gets whole arrays on the default device.
+        With a mesh, the model gets whole arrays on the default device; with many processes, in each process.
         """
         state = self.train_state(state)
         if self.sharding is None:
             state.update_model(self.model)
         else:
-            nnx.update(self.model, *jax.tree.map(jnp.asarray, jax.device_get((state.eval_params, state.model_state))))
+            nnx.update(self.model, *jax.tree.map(to_device, (state.eval_params, state.model_state)))
 
     def is_fast_in_loops(self, state: TrainState, batch: Any) -> bool:
         """Return whether a step is as fast in a loop on the device as alone.
@@ -236,7 +237,8 @@ def predict_batches(
     instead of 14.0 ms.
     """
     compiled = compile_predict_step(step, params, model_state, batches.example(), backend)
-    return np.concatenate(jax.device_get([compiled(batch) for batch in batches.all()]))[: len(batches)]
+    outputs = [compiled(batch) for batch in batches.all()]
+    return np.concatenate([to_host(output) for output in outputs])[: len(batches)]
 
 
 def compile_predict_step(

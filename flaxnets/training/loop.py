@@ -15,6 +15,7 @@ from flaxnets.training.callbacks import Callback
 from flaxnets.training.engine import Engine, EngineState, Record
 from flaxnets.training.objectives import Metrics, columns, means, total
 from flaxnets.training.optimizers import learning_rate
+from flaxnets.training.processes import StopFlags, first_process, gather_texts
 from flaxnets.training.train_state import TrainState
 
 # The loop checks the metrics of this many executions before the last one, so that the device never waits for the host.
@@ -35,6 +36,7 @@ class Loop:
             they have an axis of steps, with 0 after the last step.
         records: Records of the finished epochs.
         stop_reason: Why the run ends before its last epoch; None while it goes on.
+        has_many_processes: Whether the run has many processes, which take the same steps.
     """
 
     def __init__(self, engine: Engine, state: TrainState, epochs: int, steps: int, unit: str = "images"):
@@ -42,6 +44,9 @@ class Loop:
         self.epoch, self.step, self.sums, self.records = 1, 0, [], []
         self.metrics: Metrics = {}
         self.stop_reason: str | None = None
+        self.has_many_processes = engine.sharding is not None and engine.sharding.has_many_processes
+        self._request: str | None = None
+        self._flags: StopFlags | None = None
         self._state: TrainState | EngineState = state
         self._train_state: TrainState | None = None
 
@@ -58,8 +63,28 @@ class Loop:
         return (self.epoch - 1) * self.steps + self.step
 
     def stop(self, reason: str) -> None:
-        """End the run after this step. An epoch that is not finished has no record."""
-        self.stop_reason = self.stop_reason or reason
+        """End the run after this step. An epoch that is not finished has no record.
+
+        With many processes, one of them can call this; all of them stop at the same step, a few steps later.
+        """
+        if self.has_many_processes:
+            self._request = self._request or reason
+        else:
+            self.stop_reason = self.stop_reason or reason
+
+    def _agree_after_step(self) -> None:
+        """Stop if any process has requested it some executions ago."""
+        if self.has_many_processes and self.stop_reason is None:
+            assert self.engine.sharding is not None
+            self._flags = self._flags or StopFlags(self.engine.sharding.mesh)
+            if self._flags.exchange(self._request is not None):
+                self._agree()
+
+    def _agree(self) -> None:
+        """Stop if any process has requested it so far. Blocks on all processes."""
+        if self.has_many_processes and self.stop_reason is None:
+            self._flags = None
+            self.stop_reason = next(filter(None, gather_texts(self._request or "")), None)
 
     def progress(self) -> dict[str, Any]:
         """Return the progress for a checkpoint, in values that JSON can store or arrays on the device."""
@@ -158,6 +183,7 @@ def fit(
             callback.restore(loop)
         for callback in callbacks:
             callback.on_start(loop)
+        loop._agree()
         pace = _pace(loop, train, steps_per_execution, callbacks)
         engine.compile(loop.state, train.example() if pace is None else next(train.epoch(seed, 1, pace=pace)))
         while loop.epoch <= epochs and loop.stop_reason is None:
@@ -179,7 +205,8 @@ def _pace(
     if steps_per_execution == "auto" and not loop.engine.is_fast_in_loops(loop.state, train.example()):
         return None
     every = [callback.every for callback in callbacks if callback.every is not None]
-    return Pace(steps_per_execution, math.gcd(*every) if every else None)
+    agree = first_process if loop.has_many_processes else bool
+    return Pace(steps_per_execution, math.gcd(*every) if every else None, agree)
 
 
 def _train_epoch(
@@ -196,6 +223,7 @@ def _train_epoch(
             break
         for callback in callbacks:
             callback.on_step(loop)
+        loop._agree_after_step()
         if loop.stop_reason is not None:
             break
     sums = total(loop.sums)  # blocks on the last step
@@ -221,3 +249,4 @@ def _finish_epoch(loop: Loop, test: Batches, record: Record, callbacks: list[Cal
     loop.engine.update_model(loop.state)
     for callback in callbacks:
         callback.on_epoch(loop, record)
+    loop._agree()

@@ -168,8 +168,8 @@ class Sharding:
 
         return jax.tree_util.tree_map_with_path(sharding, state)
 
-    def local_rows(self, size: int) -> slice:
-        """Return the rows of a batch that this process computes.
+    def local_rows(self, size: int) -> np.ndarray:
+        """Return the indices of the rows of a batch that this process computes, in ascending order.
 
         Args:
             size: Number of examples of the whole batch.

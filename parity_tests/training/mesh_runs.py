@@ -10,7 +10,8 @@ import sys
 import tempfile
 from typing import Any
 
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+COUNT = os.environ.get("MESH_RUNS_DEVICES", "8")
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={COUNT}"
 
 import jax
 import numpy as np
