@@ -41,7 +41,8 @@ def choose_device(device: str) -> str:
         asked = " ".join(f"{name}={os.environ[name]}" for name in _VARIABLES if os.environ.get(name))
         raise UsageError(f"{asked or 'no device'}: {reason}. Fix: unset it, or use --device cpu") from error
     try:
-        devices = every if kind is None or kind == "auto" else jax.devices(kind)
+        # Other processes' devices are not usable as the default device.
+        devices = jax.local_devices(backend=None if kind is None or kind == "auto" else kind)
     except RuntimeError as error:
         present = sorted({found.platform for found in every})
         raise UsageError(f"--device {device}: JAX finds none here, only {', '.join(present)}") from error

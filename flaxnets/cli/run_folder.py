@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import jax
+
 from flaxnets.training import Callback, Checkpointing, Checkpoints, TensorBoard
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ CHECKPOINTS, TENSORBOARD = "checkpoints", "tensorboard"  # folders within that o
 def run_callbacks(plan: "Plan", run: "Run") -> Iterator[tuple[list[Callback], Checkpointing]]:
     """Give the callbacks that write into the folder of a run, and the one that saves its checkpoints.
 
+    With many processes, process 0 writes, and all take part in checkpoints.
+
     Args:
         plan: The plan of the run.
         run: The run.
@@ -24,6 +28,9 @@ def run_callbacks(plan: "Plan", run: "Run") -> Iterator[tuple[list[Callback], Ch
     identity = {name: getattr(plan.config, name) for name in ("arch", "model_options", "optimizer")}
     with Checkpoints(run.path / CHECKPOINTS, config=identity) as checkpoints:
         checkpointing = Checkpointing(checkpoints, every=plan.config.checkpoint_every, score=plan.score, resume=True)
+        if jax.process_index() != 0:
+            yield [], checkpointing
+            return
         tensorboard = TensorBoard(run.path / TENSORBOARD) if plan.config.tensorboard else None
         folder = RunFolder(plan, run, checkpointing, tensorboard)
         yield [folder] if tensorboard is None else [folder, tensorboard], checkpointing

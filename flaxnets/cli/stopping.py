@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flaxnets.training import Loop
 
 SIGNALS = _startup.EXIT_STATUS
+_REASONS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 class Stopping(Callback):
@@ -46,15 +47,17 @@ class Stopping(Callback):
         """Stop the run if a signal has arrived."""
         self.started = True
         if self.signal is not None:
-            loop.stop("interrupted" if self.signal == signal.SIGINT else "terminated")
+            loop.stop(_REASONS[self.signal])
 
     def on_epoch(self, loop: "Loop", record: dict[str, Any]) -> None:
         """Stop the run if a signal has arrived."""
         self.on_step(loop)
 
     def on_end(self, loop: "Loop") -> None:
-        """Remember why the run has ended."""
+        """Remember why the run has ended. The signal may have been that of another process."""
         self.reason = loop.stop_reason
+        names = {reason: number for number, reason in _REASONS.items()}
+        self.signal = self.signal or names.get(self.reason or "")
 
     def __enter__(self) -> "Stopping":
         # Python calls a handler only when the compiler has returned, which can take a minute. The operating system

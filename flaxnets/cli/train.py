@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import json
 import math
 import os
 import shlex
@@ -21,6 +22,7 @@ from flaxnets.cli.train_plan import Plan, make_plan
 if TYPE_CHECKING:
     from flax import nnx
 
+    from flaxnets.cli.processes import Processes
     from flaxnets.cli.stopping import Stopping
     from flaxnets.training import EarlyStopping, Run
 
@@ -33,6 +35,13 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
         print_models()
         return 0
+    from flaxnets.cli.processes import joined
+
+    with joined(options) as processes:
+        return _run(options, processes, prog)
+
+
+def _run(options: Options, processes: "Processes | None", prog: str) -> int:
     from flaxnets.cli.devices import check_compiles, choose_device, keep_compiled
 
     device = choose_device(options.device)
@@ -41,10 +50,14 @@ def main(arguments: Sequence[str], prog: str) -> int:
     if options.dataset and ":" in options.dataset and sys.stdout.isatty():
         print(f"reading {options.dataset}", flush=True)  # every image is decoded once, which can take minutes
     plan = make_plan(options, warn=lambda words: print(words, file=sys.stderr))
-    plan, run = (plan, None) if options.dry_run else _open_run(plan)
+    plan, run = (plan, None) if options.dry_run else _open_run(plan, processes)
     if run and run.is_finished() and not plan.is_new_phase:
         print(f"{run.path} is finished; there is nothing to resume. Fix: use a larger --epochs to continue")
         return 0
+    if processes is not None:
+        _check_same(plan)
+        if run is not None:
+            processes.resume = resume_command(run, prog, options)
     from flaxnets.cli.stopping import Stopping
 
     plan.sharding()  # a mesh that does not fit is an error before anything is compiled
@@ -53,7 +66,36 @@ def main(arguments: Sequence[str], prog: str) -> int:
         return _train(plan, run, stopping, device, prog)
 
 
-def _open_run(plan: Plan) -> "tuple[Plan, Run]":
+def _check_same(plan: Plan) -> None:
+    """Raise a UsageError in all processes if they would train differently."""
+    from flaxnets.cli.processes import same_everywhere
+
+    same_everywhere(f"{len(plan.data.train)} {len(plan.data.test)}", "the number of examples")
+    same_everywhere(json.dumps([plan.config.classes, plan.config.vocabulary]), "the list of classes")
+    settings = {**plan.record(), "out": None, "data_dir": None, "cache_dir": None, "options": None, "workers": None}
+    same_everywhere(json.dumps(settings, default=str, sort_keys=True), "the configuration")
+
+
+def _open_run(plan: Plan, processes: "Processes | None") -> "tuple[Plan, Run]":
+    """Return the run to resume, or a new run, and its plan; process 0 chooses the folder for all processes."""
+    from flaxnets.cli.processes import from_first
+    from flaxnets.training import Run
+
+    if processes is None:
+        return _choose_run(plan)
+    if processes.index == 0:
+        try:
+            plan, run = _choose_run(plan)
+        except UsageError as error:
+            from_first("", error)
+            raise
+        from_first(json.dumps([str(run.path), run.has_begun()]))
+        return plan, run
+    path, has_begun = json.loads(from_first(""))
+    return (_resumed(plan, path) if has_begun else plan), Run(path)
+
+
+def _choose_run(plan: Plan) -> "tuple[Plan, Run]":
     """Return the run to resume, or a new run without a folder yet, and the plan for the run."""
     from flaxnets.training import Run, RunError, read_config
 
@@ -76,6 +118,8 @@ def _open_run(plan: Plan) -> "tuple[Plan, Run]":
 
 def _resumed(plan: Plan, path: str) -> Plan:
     """Return the plan for a resumed run, in a new phase if settings have changed."""
+    import jax
+
     from flaxnets.cli.run_folder import CHECKPOINTS
     from flaxnets.training import Checkpoints, RunError, read_config
 
@@ -96,17 +140,22 @@ def _resumed(plan: Plan, path: str) -> Plan:
         plan = plan.next_phase(config, Checkpoints(Path(path) / CHECKPOINTS).latest_progress())
     except UsageError as error:
         raise UsageError(f"--resume {path}: {error}; {words}") from error
-    print(f"a new phase starts after update {plan.phase_start}: {words}", flush=True)
+    if jax.process_index() == 0:
+        print(f"a new phase starts after update {plan.phase_start}: {words}", flush=True)
     return plan
 
 
 def _train(plan: Plan, run: "Run | None", stopping: "Stopping", device: str, prog: str) -> int:
+    import jax
+
     from flaxnets import kernels
     from flaxnets.training import CheckpointError
     from flaxnets.training.progress import describe
 
     started = time.perf_counter()
     begins = run is None or not run.has_begun()
+    if jax.process_index() != 0:
+        return _take_part(plan, run, stopping, begins)
     model = plan.make_model()
     lines = plan.load_first_weights(model) if begins else []
     if plan.config.precision == "bfloat16" and device.startswith("cpu") and not kernels.has_bfloat16():
@@ -129,7 +178,8 @@ def _train(plan: Plan, run: "Run | None", stopping: "Stopping", device: str, pro
         if run and records:
             _draw(plan, run, records, torch_records)
     done = run is not None and _is_complete(plan, records)
-    resume = f"\nresume with:\n  {resume_command(run, prog)}" if run and (stopping.signal or not done) else ""
+    again = "" if run is None else resume_command(run, prog, plan.config.options)
+    resume = f"\nresume with:\n  {again}" if run and (stopping.signal or not done) else ""
     if stopping.signal is not None:
         print(f"{stopping.reason} after {len(records)} whole epochs; {_where(run)}{resume}")
         return stopping.exit_status
@@ -145,8 +195,20 @@ def _train(plan: Plan, run: "Run | None", stopping: "Stopping", device: str, pro
     return 0
 
 
+def _take_part(plan: Plan, run: "Run | None", stopping: "Stopping", begins: bool) -> int:
+    """Train in a process other than process 0, which writes and prints."""
+    model = plan.make_model()
+    if begins:
+        plan.load_first_weights(model)
+    with _one_line_failures(run):
+        fit_model(plan, model, stopping, run)
+    return stopping.exit_status
+
+
 def _opening(plan: Plan, model: "nnx.Module", device: str, run: "Run | None") -> str:
     """Describe a run in one line, before it starts."""
+    import jax
+
     from flaxnets import named_parameters
 
     config, data = plan.config, plan.data
@@ -157,15 +219,18 @@ def _opening(plan: Plan, model: "nnx.Module", device: str, run: "Run | None") ->
     classes = f", {len(data.classes)} classes" if data.classes else ""
     examples = f"{len(data.train):,} training and {len(data.test):,} test examples{classes}"
     where = f"in {run.path}" if run else "a dry run"
+    if jax.process_count() > 1:
+        device = f"{device} and all other devices of {jax.process_count()} processes"
     return f"{config.arch}: {parameters}; {config.dataset}: {examples}; on {device}; {where}"
 
 
-def resume_command(run: "Run", prog: str) -> str:
+def resume_command(run: "Run", prog: str, options: Options | None = None) -> str:
     """Return the command line that resumes a run, for a shell.
 
     Args:
         run: the run.
         prog: ``train.py`` or ``flaxnets train``.
+        options: options of which those of many processes are repeated.
 
     >>> from flaxnets.training import Run
     >>> resume_command(Run("my runs/mlp-1"), "flaxnets train").partition("train ")[2]
@@ -180,7 +245,11 @@ def resume_command(run: "Run", prog: str) -> str:
         words = ["flaxnets" if on_path and os.path.samefile(on_path, program) else program, "train"]
     else:
         words = [python, "-m", "flaxnets", "train"]
-    return shlex.join([*words, "--resume", str(run.path)])
+    words += ["--resume", str(run.path)]
+    for name in ("distributed", "coordinator", "num_processes", "process_id"):
+        value = None if options is None else getattr(options, name)
+        words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
 
 
 def _is_python(name: str) -> bool:
@@ -239,8 +308,10 @@ def fit_model(plan: Plan, model: "nnx.Module", stopping: "Stopping", run: "Run |
     >>> sorted(records[0])
     ['epoch', 'examples_per_second', 'learning_rate', 'test_loss', 'train_loss']
     """
+    import jax
+
     from flaxnets.cli.run_folder import run_callbacks
-    from flaxnets.training import Batches, Engine, ProgressBar, StepOptions, TimeLimit, fit
+    from flaxnets.training import Batches, Callback, Engine, ProgressBar, StepOptions, TimeLimit, fit
 
     config = plan.config
     train, test = plan.sources()
@@ -253,7 +324,9 @@ def fit_model(plan: Plan, model: "nnx.Module", stopping: "Stopping", run: "Run |
         backend=_backend(plan),
     )
     time_limit = math.inf if plan.config.time_limit is None else plan.config.time_limit
-    callbacks = [stopping, _early_stopping(plan), TimeLimit(time_limit), ProgressBar()]
+    callbacks: list[Callback] = [stopping, _early_stopping(plan), TimeLimit(time_limit)]
+    if jax.process_index() == 0:
+        callbacks.append(ProgressBar())
     with contextlib.ExitStack() as stack:
         if run is not None:
             folder, checkpointing = stack.enter_context(run_callbacks(plan, run))

@@ -76,12 +76,16 @@ class Plan:
     def sharding(self) -> "Sharding | None":
         """Return the placement on the devices of ``--mesh``; None for one device.
 
+        Many processes without ``--mesh`` shard batches over all their devices.
+
         Raises:
             UsageError: if the mesh fits neither the devices nor the batch.
         """
+        import jax
+
         from flaxnets.training import Sharding, make_mesh
 
-        if self.config.mesh is None:
+        if self.config.mesh is None and jax.process_count() == 1:
             return None
         try:
             sharding = Sharding(make_mesh(self.config.mesh), batch_statistics=self.config.batch_statistics)
