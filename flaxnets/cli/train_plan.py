@@ -88,7 +88,8 @@ class Plan:
         if self.config.mesh is None and jax.process_count() == 1:
             return None
         try:
-            sharding = Sharding(make_mesh(self.config.mesh), batch_statistics=self.config.batch_statistics)
+            mesh = make_mesh(self.config.mesh or {"data": jax.device_count()})
+            sharding = Sharding(mesh, batch_statistics=self.config.batch_statistics)
             sharding.check(self.batch_size)
         except ValueError as error:
             raise UsageError(f"--mesh: {error}") from error

@@ -85,7 +85,8 @@ class Engine:
         backend, compute_dtype = self.options.backend, self.options.compute_dtype
         self._train = train_function(model, optimizer, objective, self.options, sharding=sharding)
         evaluate = eval_function(model, objective, backend=backend, compute_dtype=compute_dtype, sharding=sharding)
-        self._evaluate = jax.jit(evaluate, **jit_options())
+        replicated = {} if sharding is None else {"out_shardings": sharding.replicated}
+        self._evaluate = jax.jit(evaluate, **replicated, **jit_options())
         self._predict = predict_function(model, backend=backend, compute_dtype=compute_dtype, sharding=sharding)
         self._steps: dict[Any, PhysicalStep[TrainState]] = {}
 

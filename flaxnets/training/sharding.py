@@ -113,6 +113,11 @@ class Sharding:
         self.mesh, self.rules, self.batch_statistics = mesh, tuple(rules), batch_statistics
         self.replicated = NamedSharding(mesh, PartitionSpec())
 
+    @property
+    def has_many_processes(self) -> bool:
+        """Whether the mesh has devices of other processes, so that every process must take the same steps."""
+        return not self.replicated.is_fully_addressable
+
     def batch_axes(self, size: int) -> tuple[str, ...]:
         """Return the axes of the mesh that a batch of this size is sharded over."""
         return AXES if size % self.mesh.size == 0 else AXES[:1]
@@ -179,8 +184,10 @@ class Sharding:
         """
         self.check(size)
         sharding = NamedSharding(self.mesh, PartitionSpec(self.batch_axes(size)))
-        rows = [index[0].indices(size) for index in sharding.addressable_devices_indices_map((size,)).values() if index]
-        return slice(min(start for start, _, _ in rows), max(stop for _, stop, _ in rows))
+        is_local = np.zeros(size, bool)
+        for index in sharding.addressable_devices_indices_map((size,)).values():
+            is_local[index] = True
+        return np.flatnonzero(is_local)
 
     def batch(self, arrays: Any, size: int, axis: int = 0) -> Any:
         """Place the arrays of a batch.

@@ -10,8 +10,10 @@ import sys
 import tempfile
 from typing import Any
 
-COUNT = os.environ.get("MESH_RUNS_DEVICES", "8")
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={COUNT}"
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} "
+    f"--xla_force_host_platform_device_count={os.environ.get('MESH_RUNS_DEVICES', '8')}"
+)
 
 import jax
 import numpy as np
