@@ -151,8 +151,8 @@ class RunOptions:
     """The probability that a rectangle of an image is erased."""
     mixup: Annotated[float, IMAGES_ONLY, OnResume.NEW_PHASE] = 0.0
     """Mix pairs of images, in a proportion drawn from Beta(mixup, mixup)."""
-    precision: Annotated[Literal["float32", "bfloat16"], OnResume.NEW_PHASE] = "float32"
-    """The dtype in which layers compute. Weights stay in float32."""
+    precision: Annotated[Literal["float32", "bfloat16", "float16"], OnResume.NEW_PHASE] = "float32"
+    """The dtype in which layers compute. Weights stay in float32. float16 scales the loss."""
     backend: Annotated[
         Literal["auto", "plain", "xla", "onednn", "cudnn"], Aliases(("--kernels",)), OnResume.NEW_PHASE
     ] = "auto"

@@ -321,6 +321,7 @@ def fit_model(plan: Plan, model: "nnx.Module", stopping: "Stopping", run: "Run |
         nonfinite=config.nonfinite,
         remat=config.remat,
         compute_dtype=_compute_dtype(plan),
+        loss_scale="dynamic" if config.precision == "float16" else None,
         backend=_backend(plan),
     )
     time_limit = math.inf if plan.config.time_limit is None else plan.config.time_limit
@@ -359,7 +360,7 @@ def _is_complete(plan: Plan, records: list[dict[str, Any]]) -> bool:
 def _compute_dtype(plan: Plan) -> Any:
     import jax.numpy as jnp
 
-    return jnp.bfloat16 if plan.config.precision == "bfloat16" else None
+    return {"float32": None, "bfloat16": jnp.bfloat16, "float16": jnp.float16}[plan.config.precision]
 
 
 def _backend(plan: Plan) -> Any:

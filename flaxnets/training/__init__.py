@@ -50,4 +50,5 @@ from flaxnets.training.tasks import TASKS as TASKS
 from flaxnets.training.tasks import Task as Task
 from flaxnets.training.train_state import Batch as Batch
 from flaxnets.training.train_state import LazyBatch as LazyBatch
+from flaxnets.training.train_state import LossScale as LossScale
 from flaxnets.training.train_state import TrainState as TrainState

@@ -25,6 +25,9 @@ from flaxnets.training.processes import place, to_host
 from flaxnets.training.train_state import TrainState
 from flaxnets.weights import digest
 
+# Only a run in float16 has these arrays.
+_SCALE = ("loss_scale/factor", "loss_scale/finite_steps")
+
 # Suffixes of folders that are not complete checkpoints: while a checkpoint is written, and while one is removed.
 _PARTIAL, _DELETED = ".partial", ".deleted"
 
@@ -311,8 +314,10 @@ def _check_fits(
         for name in [*config, *(name for name in saved if name not in config)]
         if saved.get(name) != config.get(name)
     ]
-    problems += [f"{name} is missing in the checkpoint" for name in expected if name not in stored]
-    problems += [f"{name} is unknown in this run" for name in stored if name not in expected]
+    # A new phase may change the precision, and with it whether the loss is scaled.
+    missing, unknown = ({*names} - {*others} - {*_SCALE} for names, others in ((expected, stored), (stored, expected)))
+    problems += [f"{name} is missing in the checkpoint" for name in expected if name in missing]
+    problems += [f"{name} is unknown in this run" for name in stored if name in unknown]
     for name in (name for name in expected if name in stored):
         types = [
             (tuple(stored[name]["shape"]), stored[name]["dtype"], stored[name]["key"]),

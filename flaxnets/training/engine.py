@@ -96,7 +96,12 @@ class Engine:
         Args:
             seed: Seed of the random keys of the batches.
         """
-        options = {"accumulate": self.options.accumulate, "ema": self.options.ema_decay is not None, "seed": seed}
+        options: dict[str, Any] = {
+            "accumulate": self.options.accumulate,
+            "ema": self.options.ema_decay is not None,
+            "seed": seed,
+            "loss_scale": self.options.loss_scale is not None,
+        }
         if self.sharding is None:
             return TrainState.create(self.model, self.optimizer, **options)
 

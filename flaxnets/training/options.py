@@ -32,6 +32,10 @@ class StepOptions:
             for the model's children. See :func:`flaxnets.training.checkpoint`.
         compute_dtype: Dtype of the layers within :func:`flaxnets.autocast`, such as ``jnp.bfloat16``. Parameters,
             their updates and the loss stay in float32.
+        loss_scale: ``"dynamic"`` for a factor of the loss that keeps gradients within the range of float16, as
+            ``torch.amp.GradScaler``; see :class:`flaxnets.training.LossScale`. A step whose gradients overflow leaves
+            the parameters unchanged and lowers the factor; ``nonfinite`` is then about the loss alone. None for no
+            factor.
         penalty: Function of the parameters that is added to the minimised loss, but not to the metrics, such as
             :func:`flaxnets.training.l2_penalty`.
         backend: Implementations of the layers: ``"plain"`` (default XLA), ``"xla"`` (XLA tuned for CPUs),
@@ -54,6 +58,7 @@ class StepOptions:
     nonfinite: NonFinite = "stop"
     remat: Blocks = False
     compute_dtype: DTypeLike | None = None
+    loss_scale: Literal["dynamic"] | None = None
     penalty: Callable[[nnx.State], jax.Array] | None = None
     backend: Backend = "auto"
 
@@ -64,4 +69,6 @@ class StepOptions:
             raise ValueError(f"ema_decay must be between 0 and 1, got {self.ema_decay}")
         if self.nonfinite not in _NONFINITE:
             raise ValueError(f"nonfinite must be one of {', '.join(_NONFINITE)}, got {self.nonfinite!r}")
+        if self.loss_scale not in (None, "dynamic"):
+            raise ValueError(f"loss_scale must be dynamic or None, got {self.loss_scale!r}")
         object.__setattr__(self, "backend", kernels.choose(self.backend))

@@ -60,7 +60,12 @@ def train_function(
     measure = as_objective(objective)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        state = state.refrozen(transformation)
+        state, scale = state.refrozen(transformation), state.loss_scale
+        if (scale is None) != (options.loss_scale is None):
+            raise ValueError(
+                f"loss_scale={options.loss_scale!r} and a state {'without' if scale is None else 'with'} a loss scale. "
+                "Fix: TrainState.create(..., loss_scale=True) for StepOptions(loss_scale='dynamic')"
+            )
         inputs, targets, weights = transform(batch, jax.random.fold_in(state.key, state.position))
 
         def mean_loss(trainable: nnx.State) -> tuple[jax.Array, tuple[Metrics, nnx.State, nnx.State]]:
@@ -75,13 +80,15 @@ def train_function(
                 after = jax.tree.map(
                     lambda new, whole, shard: shard if new is whole else new, after, params, state.params
                 )
-            return loss, (metrics, after, model_state)
+            return (loss if scale is None else scale.factor * loss), (metrics, after, model_state)
 
         whole = state.params if sharding is None else sharding.gather(state.params)
         gradients, (metrics, params, model_state) = jax.grad(mean_loss, has_aux=True)(mask(whole))
         if sharding is not None:
             # Without the first placement, XLA would shard layers as it shards the gradients of their weights.
             gradients, params = sharding.scatter((sharding.gather(gradients), params))
+        if scale is not None:
+            gradients = jax.tree.map(lambda gradient: gradient / scale.factor, gradients)
         position = state.position + 1
 
         def advance(gradients: Any, params: Any, model_state: nnx.State) -> TrainState:
@@ -98,13 +105,17 @@ def train_function(
                 position=position, ema_params=ema_params,
             )  # fmt: skip
 
-        if options.nonfinite == "ignore":
+        if options.nonfinite == "ignore" and scale is None:
             return advance(gradients, params, model_state), metrics
         finite = _all_finite((metrics["loss"], gradients), is_sharded=sharding is not None)
         old = dataclasses.replace(state, position=position)
         new = _advance_if(finite, advance, old, gradients, params, model_state)
-        metrics = {name: jnp.where(finite, value, 0) for name, value in metrics.items()}
-        metrics["nonfinite"] = 1 - finite.astype(weights.dtype)
+        if scale is not None:  # gradients that overflow are no failure
+            new = dataclasses.replace(new, loss_scale=scale.updated(finite))
+            finite = jnp.isfinite(metrics["loss"])
+        if options.nonfinite != "ignore":
+            metrics = {name: jnp.where(finite, value, 0) for name, value in metrics.items()}
+            metrics["nonfinite"] = 1 - finite.astype(weights.dtype)
         return new, metrics
 
     return step

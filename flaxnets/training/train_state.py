@@ -11,6 +11,8 @@ from flax import nnx
 from flaxnets.optim import OptimizerState
 from flaxnets.optim.frozen import mask
 
+_GROWTH_INTERVAL = 2000  # steps
+
 
 class Batch(NamedTuple):
     """The examples of one step.
@@ -62,6 +64,38 @@ def as_batch(batch: Any, key: jax.Array | None = None) -> Batch:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class LossScale:
+    """The factor of the loss in float16, with the defaults of ``torch.amp.GradScaler``.
+
+    Attributes:
+        factor: Begins with 2**16. A step with an infinite or NaN gradient halves the factor; 2000 finite steps in a row
+            double the factor.
+        finite_steps: Number of finite steps since the last change.
+
+    >>> scale = LossScale.create().updated(jnp.array(False))
+    >>> float(scale.factor), int(scale.finite_steps)
+    (32768.0, 0)
+    """
+
+    factor: jax.Array
+    finite_steps: jax.Array
+
+    @classmethod
+    def create(cls) -> Self:
+        """Return the factor before the first step."""
+        return cls(jnp.float32(2**16), jnp.zeros((), jnp.int32))
+
+    def updated(self, finite: jax.Array) -> Self:
+        """Return the factor after a step with gradients that are finite or not."""
+        steps = jnp.where(finite, self.finite_steps + 1, 0)
+        grows = steps == _GROWTH_INTERVAL
+        grown = jnp.where(jnp.isfinite(2 * self.factor), 2 * self.factor, self.factor)
+        factor = jnp.where(finite, jnp.where(grows, grown, self.factor), self.factor / 2)
+        return dataclasses.replace(self, factor=factor, finite_steps=jnp.where(grows, 0, steps))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class TrainState:
     """The complete state between two steps, as a pytree. A run continues from this state and the data.
 
@@ -73,6 +107,7 @@ class TrainState:
         position: Number of batches over all epochs; larger than ``step`` if gradients are accumulated.
         key: Random key, from which each step derives the key of its batch by ``position``.
         ema_params: Moving average of the parameters, or None.
+        loss_scale: Factor of the loss, or None.
     """
 
     params: nnx.State
@@ -82,6 +117,7 @@ class TrainState:
     position: jax.Array
     key: jax.Array
     ema_params: nnx.State | None = None
+    loss_scale: LossScale | None = None
 
     @classmethod
     def create(
@@ -92,6 +128,7 @@ class TrainState:
         accumulate: int = 1,
         ema: bool = False,
         seed: int = 0,
+        loss_scale: bool = False,
     ) -> Self:
         """Create the state before the first step. The arrays are copies, because a step donates its state.
 
@@ -101,9 +138,10 @@ class TrainState:
             accumulate: ``accumulate`` of the step.
             ema: Whether the step has an ``ema_decay``.
             seed: Seed of ``key``.
+            loss_scale: Whether the step has a ``loss_scale``.
         """
         _, params, model_state = jax.tree.map(jnp.copy, nnx.split(model, nnx.Param, ...))
-        return cls.of(params, model_state, optimizer, accumulate=accumulate, ema=ema, seed=seed)
+        return cls.of(params, model_state, optimizer, accumulate=accumulate, ema=ema, seed=seed, loss_scale=loss_scale)
 
     @classmethod
     def of(
@@ -115,12 +153,14 @@ class TrainState:
         accumulate: int = 1,
         ema: bool = False,
         seed: int = 0,
+        loss_scale: bool = False,
     ) -> Self:
         """Return the state before the first step, as :meth:`create` does, from the state of a model."""
         opt_state = accumulated(optimizer, accumulate).init(mask(params))
         counts = jnp.zeros((), int), jnp.zeros((), int)
         ema_params = jax.tree.map(jnp.copy, params) if ema else None
-        return cls(params, model_state, opt_state, *counts, jax.random.key(seed), ema_params)
+        scale = LossScale.create() if loss_scale else None
+        return cls(params, model_state, opt_state, *counts, jax.random.key(seed), ema_params, scale)
 
     @property
     def eval_params(self) -> nnx.State:
