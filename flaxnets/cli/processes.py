@@ -147,6 +147,8 @@ def joined(options: RunOptions) -> Iterator[Processes | None]:
     import jax
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # JAX would replace the handler of SIGTERM, for a protocol that is not used here.
+    jax.config.update("jax_enable_preemption_service", False)
     processes = None
     try:
         processes = _join_explicit(options) if options.coordinator else _join_detected(options)
@@ -173,7 +175,7 @@ def _join_explicit(options: RunOptions) -> Processes:
     assert options.coordinator is not None
     assert options.num_processes is not None
     assert options.process_id is not None
-    connections = _meet(options.coordinator, options.num_processes, options.process_id, _introduction(options))
+    connections = meet(options.coordinator, options.num_processes, options.process_id, _introduction(options))
     with _deadline("the processes have met, but JAX could not connect them"):
         _initialize(options.coordinator, options.num_processes, options.process_id)
     return Processes(options.process_id, options.num_processes, connections)
@@ -197,7 +199,7 @@ def _join_detected(options: RunOptions) -> Processes:
         server = None if index else _listen(0)
         port = 0 if server is None else server.getsockname()[1]
         address = gather_texts(f"{socket.gethostname()}:{port}")[0]
-    return Processes(index, count, _meet(address, count, index, _introduction(options), server))
+    return Processes(index, count, meet(address, count, index, _introduction(options), server))
 
 
 def _initialize(coordinator: str | None = None, count: int | None = None, index: int | None = None) -> None:
@@ -240,7 +242,7 @@ def _listen(port: int) -> socket.socket:
     return socket.create_server(("", port))
 
 
-def _meet(
+def meet(
     address: str, count: int, index: int, introduction: Mapping[str, Any], server: socket.socket | None = None
 ) -> dict[int, socket.socket]:
     """Return the connections of this process after all processes have met and agree.
