@@ -112,13 +112,11 @@ def _precise(module: torch.nn.Module, port: nnx.Module, double: bool) -> Iterato
 def _transfer(module: torch.nn.Module, port: nnx.Module) -> None:
     """Copy values and precision of a torch module to a port, without compiling programs.
 
-    Parameters share torch's memory: no run leaves them changed, and large models would not fit otherwise.
+    Arrays have memory of their own, because a forward pass may change torch's parameters in place.
     """
     tensors = named_tensors(module)
     for name, variable in state.named_variables(port, remove_duplicate=True):
-        tensor = tensors[name]
-        is_shared = isinstance(tensor, torch.nn.Parameter) and tensor.dtype is torch.float64 and tensor.is_contiguous()
-        value = tensor.detach().numpy() if is_shared else to_numpy(tensor)
+        value = to_numpy(tensors[name])
         is_whole = jnp.issubdtype(variable.dtype, jnp.integer)
         variable.set_value(jax.device_put(value.astype(variable.dtype) if is_whole else value))
 

@@ -4,12 +4,15 @@ import collections
 import contextlib
 import copy
 import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from flaxnets.port._torch import torch
+
+_CONTAINERS = (dict, list, set, collections.OrderedDict)
 
 # While a module is in float64: the values of its parameters and buffers before, by the ids of the tensors.
 _SINGLE: dict[int, torch.Tensor] = {}
@@ -44,6 +47,7 @@ def untouched(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
     What it gives brings back the values of parameters and buffers and the generators, but not other attributes.
     """
     modules = [(m, _shallow(vars(m))) for m in model.modules()]
+    shared = _shared_containers(model)
     plain = [v for m, _ in modules for v in vars(m).values() if isinstance(v, torch.Tensor)]
     registered = {id(t): (t, _value(t)) for t in [*model.parameters(), *model.buffers()]}
     others = {id(t): (t, t.detach().clone()) for t in plain if id(t) not in registered and t.layout is torch.strided}
@@ -64,6 +68,8 @@ def untouched(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
         rewind()
         for module, before in modules:
             _restore(vars(module), before)
+        for container, before in shared:
+            _refill(container, before)
         _write(others.values())
 
 
@@ -84,9 +90,35 @@ def _value(tensor: torch.Tensor) -> torch.Tensor:
 
 def _shallow(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Copy the attributes, and the containers that forward could fill."""
-    return {
-        n: copy.copy(v) if type(v) in (dict, list, set, collections.OrderedDict) else v for n, v in attributes.items()
-    }
+    return {n: copy.copy(v) if type(v) in _CONTAINERS else v for n, v in attributes.items()}
+
+
+def _shared_containers(model: torch.nn.Module) -> list[tuple[Any, Any]]:
+    """Return the containers of the model's classes and of their files, which forward could fill, with copies."""
+    containers = {}
+    classes = {cls for module in model.modules() for cls in type(module).__mro__}
+    for cls in classes:
+        if cls.__module__.partition(".")[0] in ("torch", "builtins", "typing", "abc"):
+            continue
+        for owner in (cls, sys.modules.get(cls.__module__)):
+            for name, value in list(vars(owner).items()) if owner is not None else ():
+                if type(value) in _CONTAINERS and not name.startswith("__"):
+                    containers[id(value)] = value, copy.copy(value)
+    return [*containers.values()]
+
+
+def _refill(container: Any, before: Any) -> None:
+    """Give a container the elements that it had before."""
+    if isinstance(container, dict):
+        if [*map(id, container), *map(id, container.values())] != [*map(id, before), *map(id, before.values())]:
+            container.clear()
+            container.update(before)
+    elif isinstance(container, list):
+        if [*map(id, container)] != [*map(id, before)]:
+            container[:] = before
+    elif container != before:
+        container.clear()
+        container.update(before)
 
 
 def _restore(attributes: dict[str, Any], before: Mapping[str, Any]) -> None:

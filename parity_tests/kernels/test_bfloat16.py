@@ -105,5 +105,5 @@ def test_the_processors_flags_say_whether_it_has_bfloat16(flags, has_bfloat16, m
 @pytest.mark.parametrize("name", ["softmax_regression", "lenet", "resnet18", "gru_lm", "lstm_lm"])
 def test_networks_are_no_further_off_than_twice_torchs_autocast(name):
     errors = bfloat16.measure(bfloat16.networks()[name])
-    for kind in bfloat16.KINDS:
+    for kind in bfloat16.BACKENDS:
         np.testing.assert_array_less(errors[kind], 2 * np.array(errors["torch"]))

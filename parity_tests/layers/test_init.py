@@ -262,7 +262,7 @@ def test_empty_shapes_give_empty_arrays():
 
 WHOLE = ("int32", "bool")
 REJECTED: list[tuple[str, tuple[int, ...], str, dict[str, Any], str]] = [
-    ("constant", (2,), "float32", {"val": 2.7j}, "complex value 2.7j does not fit"),
+    ("constant", (2,), "float32", {"val": 2.7j}, "complex value 2.7j requires a complex dtype"),
     *(("eye", shape, "float32", {}, "two axes, got") for shape in ((), (3,), (2, 2, 2))),
     *(("dirac", shape, "float32", {}, "3, 4 or 5 axes, got") for shape in ((3, 4), (1, 1, 1, 1, 1, 1))),
     ("dirac", (3, 4, 3), "float32", {"groups": 2}, r"groups=2 must divide the first axis of the shape \(3, 4, 3\)"),

@@ -173,9 +173,7 @@ def test_what_cannot_exist_says_why_and_what_to_write(module, name):
 @pytest.mark.parametrize("clip", [nn.utils.clip_grad_norm, nn.utils.clip_grad_value, nn.utils.get_total_norm])
 def test_parameters_in_the_place_of_gradients_are_refused(clip):
     layer = nn.Linear(1, 1, rngs=nnx.Rngs(0))
-    with pytest.raises(
-        TypeError, match=r"got a generator, as model\.parameters\(\) returns\. Fix: gradients = nnx\.grad"
-    ):
+    with pytest.raises(TypeError, match=r"got a generator, as from model\.parameters\(\)\. Fix: gradients = nnx\.grad"):
         clip(layer.parameters(), 1.0)
 
 

@@ -256,7 +256,7 @@ BAD = {
     ),
     "class": (["parity", "torch.nn:Linaer(4, 3)", "x:y", *LINEAR], "torch.nn has no class or function 'Linaer'"),
     "option": (["parity", "a:b", "c:d", "--htm", "x"], "unknown option --htm; did you mean '--html'"),
-    "no Flax model": (["parity", "torch.nn:Linear(4, 3)", *LINEAR], "'2,4' names no model"),
+    "no Flax model": (["parity", "torch.nn:Linear(4, 3)", *LINEAR], "Missing from flaxnets parity: FLAX"),
 }
 BAD_PAIRS = {
     "no input": (["Net", "Net"], "--input is missing"),

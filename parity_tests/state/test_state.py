@@ -217,8 +217,8 @@ def test_module_conveniences_follow_torch():
     ("call", "error", "message"),
     [
         (lambda m: m.add_module("a.b", nn.ReLU()), KeyError, "a.b"),
-        (lambda m: m.add_module("", nn.ReLU()), KeyError, "neither empty"),
-        (lambda m: m.add_module("weight", nn.ReLU()), KeyError, "'weight' already"),
+        (lambda m: m.add_module("", nn.ReLU()), KeyError, "must not be empty"),
+        (lambda m: m.add_module("weight", nn.ReLU()), KeyError, "already has an attribute 'weight'"),
         (lambda m: m.add_module("new", 3), TypeError, "'new' must be a Module or None, got int"),
         (lambda m: m.add_module(3, nn.ReLU()), TypeError, "got 3"),
         (
@@ -226,7 +226,7 @@ def test_module_conveniences_follow_torch():
             TypeError,
             "'new' must be a Parameter, an nnx.Param or None, got int",
         ),
-        (lambda m: m.register_buffer("weight", None), KeyError, "'weight' already"),
+        (lambda m: m.register_buffer("weight", None), KeyError, "already has an attribute 'weight'"),
         (lambda m: m.get_submodule("nowhere"), AttributeError, "no submodule 'nowhere'"),
     ],
 )

@@ -488,5 +488,5 @@ def test_physical_step_takes_batches_of_other_sizes(convolutions):
 
 
 def test_step_that_changes_the_states_structure_is_refused():
-    with pytest.raises(ValueError, match=r"another structure: .*'b'.*, Expected .*'a'"):
+    with pytest.raises(ValueError, match=r"another structure: .*'b'.*Expected .*'a'"):
         make_physical_step(lambda state, batch: ({"b": state["a"]}, batch), {"a": jnp.ones(2)}, jnp.ones(1))
