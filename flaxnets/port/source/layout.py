@@ -29,6 +29,7 @@ class Bracket:
     nodes: list["Node"]
     has_comma: bool = False
     is_tuple: bool = False
+    is_literal: bool = False  # a tuple, list, dict or set, and no arguments or index
 
     @property
     def is_exploded(self) -> bool:
@@ -135,7 +136,9 @@ def _tree(tokens: Sequence[Token], start: int) -> tuple[list[Node], int]:
             inside, i = _tree(tokens, i + 1)
             has_comma = bool(inside) and _text(inside[-1]) == ","
             inside = inside[:-1] if has_comma else inside
-            bracket = Bracket(token.text, token.spaced, inside, has_comma, token.text == "(" and not is_call)
+            bracket = Bracket(
+                token.text, token.spaced, inside, has_comma, token.text == "(" and not is_call, not is_call
+            )
             if inside:
                 inside[0].spaced = False
             nodes.append(bracket)
@@ -293,10 +296,11 @@ def _split(nodes: list[Node], position: int, indent: int) -> list[str]:
 def _body(bracket: Bracket, indent: int, is_def: bool) -> list[str]:
     """The lines between two brackets."""
     nodes, pad = bracket.nodes, " " * indent
-    if not bracket.is_exploded and _fits(nodes, indent):
+    loops = [i for i, node in enumerate(nodes) if _text(node) in ("for", "async") and i]
+    is_collection = bracket.is_literal and not loops and any(_text(node) == "," for node in nodes)
+    if not bracket.is_exploded and not is_collection and _fits(nodes, indent):
         comma = "," if is_def and len(list(_elements(nodes))) == 1 else ""
         return [pad + _flat(nodes) + comma]
-    loops = [i for i, node in enumerate(nodes) if _text(node) in ("for", "async") and i]
     if loops and not any(_text(node) == "," for node in nodes[: loops[0]]):
         return _comprehension(nodes, loops[0], indent)
     elements = list(_elements(nodes))
