@@ -272,18 +272,22 @@ def _receive(server: socket.socket, mine: Mapping[str, Any], count: int, deadlin
     problem = ""
     while len(connections) < count - 1 and not problem:
         server.settimeout(max(deadline - time.monotonic(), 0.001))
+        connection = None
         try:
             connection, _ = server.accept()
             connection.settimeout(5)
             theirs = json.loads(_line(connection))
             peer = int(theirs["index"])
         except TimeoutError:
-            if time.monotonic() < deadline:  # a visitor that says nothing
+            if connection is not None:  # a visitor that says nothing
+                connection.close()
                 continue
             absent = [str(peer) for peer in range(1, count) if peer not in connections]
             problem = f"no sign of process {', '.join(absent)} of {count} within {TIMEOUT} seconds. Fix: start it"
             break
         except (OSError, ValueError, KeyError, TypeError):  # not one of our processes
+            if connection is not None:
+                connection.close()
             continue
         if peer in connections or peer == 0:
             problem = f"two processes have --process-id {peer}. Expected 0 to {count - 1}, each once"
@@ -326,11 +330,13 @@ def _visit(host: str, port: int, mine: Mapping[str, Any], deadline: float) -> so
         connection.settimeout(max(deadline - time.monotonic(), 0) + 5)
         problem = json.loads(_line(connection))["problem"]
     except (OSError, ValueError, KeyError, TypeError) as error:
+        connection.close()
         raise UsageError(
             f"{address}: process 0 gave no answer within {TIMEOUT} seconds: {error}. Fix: start all processes with "
             "this version of flaxnets"
         ) from error
     if problem:
+        connection.close()
         raise UsageError(problem)
     return connection
 
