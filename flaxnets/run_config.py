@@ -165,6 +165,16 @@ class RunOptions:
     """Compute on N x M devices. Batches are sharded over data; parameters, slots and averages over model."""
     batch_statistics: Annotated[Literal["global", "device"], OnResume.NEW_PHASE] = "global"
     """Batch normalisation on a mesh: statistics of the whole batch, or of the examples of each device."""
+    distributed: Annotated[Literal["auto"] | None, OnResume.UNSAVED] = None
+    """Train in many processes that SLURM, MPI, Kubernetes or Cloud TPU has started.
+    All read the same data and --out; each computes its rows of every batch."""
+    coordinator: Annotated[str | None, Metavar("HOST:PORT"), OnResume.UNSAVED] = None
+    """Train in many processes: where process 0 listens.
+    Needs --num-processes and --process-id."""
+    num_processes: Annotated[int | None, POSITIVE, OnResume.UNSAVED] = None
+    """The number of processes."""
+    process_id: Annotated[int | None, at_least(0), OnResume.UNSAVED] = None
+    """The number of this process, from 0."""
     cache_dir: Annotated[Folder, OnResume.FREE] = None
     """The folder of compiled steps. The default is in the user's cache folder."""
     out: Annotated[str, Metavar("FOLDER"), IS_PATH, OnResume.FREE] = "runs"
