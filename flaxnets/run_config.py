@@ -164,10 +164,10 @@ class RunOptions:
     mesh: Annotated[str | None, Metavar("data=N,model=M"), OnResume.FREE] = None
     """Compute on N x M devices. Batches are sharded over data; parameters, slots and averages over model."""
     batch_statistics: Annotated[Literal["global", "device"], OnResume.NEW_PHASE] = "global"
-    """Batch normalisation on a mesh: statistics of the whole batch, or of the examples of each device."""
+    """Normalise by the whole batch, or by the examples of each device."""
     distributed: Annotated[Literal["auto"] | None, OnResume.UNSAVED] = None
-    """Train in many processes that SLURM, MPI, Kubernetes or Cloud TPU has started.
-    All read the same data and --out; each computes its rows of every batch."""
+    """Train in the processes of SLURM, MPI, Kubernetes or Cloud TPU.
+    All processes read the same data and --out."""
     coordinator: Annotated[str | None, Metavar("HOST:PORT"), OnResume.UNSAVED] = None
     """Train in many processes: where process 0 listens.
     Needs --num-processes and --process-id."""

@@ -190,7 +190,8 @@ def test_a_damaged_configuration_is_an_error_with_the_value(tmp_path):
 def test_every_field_says_whether_a_resumed_run_may_change_it():
     rules = resume_rules()
     named = {rule: {name for name, each in rules.items() if each is rule} for rule in OnResume}
-    assert named[OnResume.UNSAVED] == {"config", "resume", "dry_run", "list_archs"}
+    processes = {"distributed", "coordinator", "num_processes", "process_id"}
+    assert named[OnResume.UNSAVED] == {"config", "resume", "dry_run", "list_archs", *processes}
     assert named[OnResume.NEW_PHASE] == {
         "epochs", "lr", "schedule", "warmup_steps", "weight_decay", "label_smoothing", "nonfinite", "crop_area",
         "crop_padding", "flip", "erase", "mixup", "precision", "backend", "remat",
