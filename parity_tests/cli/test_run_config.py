@@ -194,7 +194,7 @@ def test_every_field_says_whether_a_resumed_run_may_change_it():
     assert named[OnResume.UNSAVED] == {"config", "resume", "dry_run", "list_archs", *processes}
     assert named[OnResume.NEW_PHASE] == {
         "epochs", "lr", "schedule", "warmup_steps", "weight_decay", "label_smoothing", "nonfinite", "crop_area",
-        "crop_padding", "flip", "erase", "mixup", "precision", "backend", "remat",
+        "crop_padding", "flip", "erase", "mixup", "precision", "backend", "batch_statistics", "remat",
     }  # fmt: skip
     assert {"batch_size", "optimizer", "seed", "dataset", "input_shape", "mean"} <= named[OnResume.FIXED]
     assert {"out", "device", "patience", "classes", "phases"} <= named[OnResume.FREE]
