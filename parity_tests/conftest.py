@@ -96,6 +96,39 @@ def run_in_package(
         del sys.modules[name]
 
 
+@pytest.fixture
+def here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Return a function that runs ``train.py`` in this process, in an empty folder.
+
+    The function takes the arguments of the command, and returns the exit status and what the command printed.
+    """
+    from flaxnets.cli import command, train
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str]:
+        status = command.run(train.main, [*map(str, arguments)], "train.py")
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    return call
+
+
+@pytest.fixture
+def in_float64() -> Iterator[None]:
+    """Let JAX and torch compute in float64. Torch's default dtype counts because torch keeps some slots in it."""
+    import torch
+
+    torch.set_default_dtype(torch.float64)
+    try:
+        with jax.enable_x64(True):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--layers-report", metavar="FILE", help="write what the layer cases measured to a Markdown table")
     parser.addoption("--eager", action="store_true", help="run every layer case eagerly, too")

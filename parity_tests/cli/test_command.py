@@ -19,7 +19,6 @@ import flaxnets
 import torchref
 from benchmarks.reliability import FAULTS
 from benchmarks.run_faults import ENVIRONMENT, TRAIN, begin, wait_for
-from flaxnets.cli import command
 from flaxnets.cli import train as training
 from flaxnets.cli.train_options import parse_options
 from flaxnets.cli.train_plan import make_plan
@@ -35,19 +34,6 @@ from flaxnets.weights import load_weights
 def train(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     line = [*TRAIN, *map(str, arguments)]
     return subprocess.run(line, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False)
-
-
-@pytest.fixture
-def here(monkeypatch, tmp_path, capsys):
-    """Runs the command in this process, in an empty folder; returns its exit status and what it said."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str]:
-        status = command.run(training.main, [*map(str, arguments)], "train.py")
-        said = capsys.readouterr()
-        return status, said.out + said.err
-
-    return call
 
 
 BAD = {

@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 
 import flaxnets
 from flaxnets.cli import command
-from flaxnets.cli import train as training
 from flaxnets.cli.train_options import Options
 from flaxnets.cli.train_plan import make_plan
 from flaxnets.optim import lr_scheduler
@@ -19,19 +18,6 @@ from flaxnets.training import Run, freeze, make_schedule
 from flaxnets.weights import WeightsError, load_fitting_weights, save_weights
 
 LINE = ["--arch", "linear_regression", "--train-examples", 100, "--batch-size", 10]  # ten steps an epoch
-
-
-@pytest.fixture
-def here(monkeypatch, tmp_path, capsys):
-    """Runs ``train`` in this process, in an empty folder; returns its exit status and what it said."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str]:
-        status = command.run(training.main, [*map(str, arguments)], "train.py")
-        said = capsys.readouterr()
-        return status, said.out + said.err
-
-    return call
 
 
 def records(run):

@@ -9,8 +9,7 @@ import pytest
 import torch
 from test_cli import make_run
 
-from flaxnets.cli import command, main
-from flaxnets.cli import train as training
+from flaxnets.cli import main
 from flaxnets.cli.common import UsageError
 from flaxnets.cli.train_options import Options, parse_options
 from flaxnets.cli.train_plan import make_plan
@@ -38,19 +37,6 @@ VERSION_1 = {
         {"update": 10, "epoch": 2, "step": 0, "epochs": 3, "lr": 0.01, "warmup_steps": 0, "kernels": "plain"},
     ],
 }  # fmt: skip
-
-
-@pytest.fixture
-def here(monkeypatch, tmp_path, capsys):
-    """Run ``train`` in this process, in an empty folder; return its exit status and its output."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str]:
-        status = command.run(training.main, [*map(str, arguments)], "train.py")
-        said = capsys.readouterr()
-        return status, said.out + said.err
-
-    return call
 
 
 def test_a_run_without_a_version_is_loaded_evaluated_exported_and_resumed(here, tmp_path):

@@ -1,7 +1,6 @@
 """No optimizer moves a frozen parameter: compared with torch, whose optimizers skip what has no gradient."""
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -34,15 +33,7 @@ GATE = 1e-12
 LR = 0.01
 
 
-@pytest.fixture(autouse=True)
-def _in_float64() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)  # else torch keeps some slots in float32
-    try:
-        with jax.enable_x64(True):
-            yield
-    finally:
-        torch.set_default_dtype(torch.float32)
-
+pytestmark = pytest.mark.usefixtures("in_float64")
 
 # Each optimizer with all its slots, and with weight decay in each of its forms.
 OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [

@@ -1,7 +1,7 @@
 """Optimizers and schedules take the steps that torch's take, and hand their state over in the middle of a run."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,15 +26,7 @@ STEPS, LR, GATE = 20, 0.002, 1e-10
 NOISE = 1e-7
 
 
-@pytest.fixture(autouse=True)
-def _in_float64() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)  # else torch keeps some slots in float32
-    try:
-        with jax.enable_x64(True):
-            yield
-    finally:
-        torch.set_default_dtype(torch.float32)
-
+pytestmark = pytest.mark.usefixtures("in_float64")
 
 SCHEDULES: dict[str, dict[str, Any]] = {
     "StepLR": {"step_size": 3, "gamma": 0.5},
