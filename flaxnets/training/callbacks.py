@@ -1,13 +1,14 @@
 """Callbacks of :func:`flaxnets.training.fit`: the base class and the common callbacks."""
 
+import contextlib
 import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flaxnets.training.checkpoints import Checkpoint, CheckpointError, Checkpoints
+from flaxnets.training.checkpoints import CheckpointError, Checkpoints
 from flaxnets.training.processes import gather_texts
 
 if TYPE_CHECKING:
@@ -89,16 +90,9 @@ class Checkpointing(Callback):
         """
         if not self._resume:
             return
-        checkpoint: Checkpoint | None = None
-        error = ""
-        try:
+        with _errors_in_all(loop):
             checkpoint = self.checkpoints.restore_latest(loop.state)
-        except CheckpointError as reason:
-            if not loop.has_many_processes:
-                raise
-            error = str(reason)
         if loop.has_many_processes:
-            _raise_any(error)
             steps = gather_texts("none" if checkpoint is None else str(checkpoint.step))
             if len({*steps}) > 1:
                 raise CheckpointError(
@@ -124,17 +118,9 @@ class Checkpointing(Callback):
         Raises:
             CheckpointError: If it cannot be saved.
         """
-        if not loop.has_many_processes:
+        with _errors_in_all(loop):
             self._save(loop)
             self.checkpoints.wait()
-            return
-        error = ""
-        try:
-            self._save(loop)
-            self.checkpoints.wait()
-        except CheckpointError as reason:
-            error = str(reason)
-        _raise_any(error)
 
     def _save_unless_busy(self, loop: "Loop") -> None:
         # With many processes, all must decide alike, and only process 0 knows whether a save is in progress.
@@ -150,10 +136,19 @@ class Checkpointing(Callback):
         self.checkpoints.save(loop.updates, loop.state, loop.progress(), score)
 
 
-def _raise_any(error: str) -> None:
-    """Raise the error of the first process that has one, in all processes."""
-    for text in filter(None, gather_texts(error)):
-        raise CheckpointError(text)
+@contextlib.contextmanager
+def _errors_in_all(loop: "Loop") -> Iterator[None]:
+    """Raise the CheckpointError of the first process that has one in all processes."""
+    error = ""
+    try:
+        yield
+    except CheckpointError as reason:
+        if not loop.has_many_processes:
+            raise
+        error = str(reason)
+    if loop.has_many_processes:
+        for text in filter(None, gather_texts(error)):
+            raise CheckpointError(text)
 
 
 class EarlyStopping(Callback):
@@ -217,7 +212,7 @@ class TimeLimit(Callback):
 class ProgressBar(Callback):
     """Show a progress bar with metrics, speed and remaining time, and print a line for every epoch.
 
-    Outside a terminal only lines are printed. Call ``on_start`` early to show that the step is being compiled.
+    Outside a terminal only lines are printed. The bar shows "compiling" until the first step is done.
     """
 
     def __init__(self) -> None:

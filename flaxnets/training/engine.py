@@ -18,7 +18,15 @@ from flaxnets.training.objectives import Metrics, Objective, means, total
 from flaxnets.training.options import Backend, StepOptions
 from flaxnets.training.processes import place, to_device, to_host
 from flaxnets.training.sharding import Sharding
-from flaxnets.training.step import PredictStep, Step, eval_function, jit_options, predict_function, train_function
+from flaxnets.training.step import (
+    EvalStep,
+    PredictStep,
+    Step,
+    eval_function,
+    jit_options,
+    predict_function,
+    train_function,
+)
 from flaxnets.training.train_state import TrainState
 
 Record = dict[str, Any]
@@ -159,8 +167,7 @@ class Engine:
             batches: The examples.
         """
         state, batches = self.train_state(state), batches.placed(self.sharding, fill=True)
-        params, model_state = state.eval_params, state.model_state
-        return means(total([(1, self._evaluate(params, model_state, batch)) for batch in batches.all()]), "test")
+        return evaluate_batches(self._evaluate, state.eval_params, state.model_state, batches)
 
     def predict(self, state: TrainState | EngineState, batches: Batches) -> np.ndarray:
         """Return the outputs for all examples in evaluation mode, in their order.
@@ -232,6 +239,11 @@ def _take_several(step: Step) -> Callable[[TrainState, Several], tuple[TrainStat
         return jax.lax.fori_loop(0, several.count, body, (state, columns))
 
     return take
+
+
+def evaluate_batches(step: EvalStep, params: nnx.State, model_state: nnx.State, batches: Batches) -> Record:
+    """Return the mean metrics of a compiled evaluation step over all examples of ``batches``."""
+    return means(total([(1, step(params, model_state, batch)) for batch in batches.all()]), "test")
 
 
 def predict_batches(

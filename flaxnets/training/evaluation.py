@@ -10,8 +10,8 @@ from jax.typing import DTypeLike
 from flaxnets import kernels, nn
 from flaxnets.data import Split
 from flaxnets.training.batches import EVALUATION_BATCH, Batches, Stream
-from flaxnets.training.engine import predict_batches
-from flaxnets.training.objectives import Objective, means, total
+from flaxnets.training.engine import evaluate_batches, predict_batches
+from flaxnets.training.objectives import Objective
 from flaxnets.training.options import Backend
 from flaxnets.training.step import make_eval_step, predict_function
 
@@ -47,8 +47,7 @@ def evaluate(
     """
     _, params, model_state = nnx.split(model, nnx.Param, ...)
     step = make_eval_step(model, objective, backend=backend, compute_dtype=compute_dtype)
-    batches = Batches(split, batch_size, transform)
-    return means(total([(1, step(params, model_state, batch)) for batch in batches.all()]), "test")
+    return evaluate_batches(step, params, model_state, Batches(split, batch_size, transform))
 
 
 def predict(
