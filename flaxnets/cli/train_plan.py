@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 # Examples per step of a dry run: the largest networks take seconds for more.
 _DRY_BATCH = 8
-# These backends compute whole arrays on one device.
-_SINGLE_DEVICE = ("onednn", "cudnn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +82,7 @@ class Plan:
         import jax
 
         from flaxnets.training import Sharding, make_mesh
+        from flaxnets.training.sharding import SINGLE_DEVICE_BACKENDS
 
         if self.config.mesh is None and jax.process_count() == 1:
             return None
@@ -93,7 +92,7 @@ class Plan:
             sharding.check(self.batch_size)
         except ValueError as error:
             raise UsageError(f"--mesh: {error}") from error
-        if self.config.backend in _SINGLE_DEVICE:
+        if self.config.backend in SINGLE_DEVICE_BACKENDS:
             raise UsageError(
                 f"--backend {self.config.backend} is for one device. Fix: use --backend xla or auto with --mesh"
             )

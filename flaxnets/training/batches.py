@@ -177,7 +177,7 @@ class Batches:
 
     @property
     def is_stored(self) -> bool:
-        """Whether the examples are on the device, so that one execution can take several steps."""
+        """Whether all examples are arrays in memory, so that one execution can take several steps."""
         return isinstance(self._source, Split)
 
     def epoch(self, seed: int, epoch: int, start: int = 0, pace: Pace | None = None) -> Iterator[Any]:

@@ -17,7 +17,7 @@ from flaxnets.training.layout import PhysicalStep, bind_physical, make_physical_
 from flaxnets.training.objectives import Metrics, Objective, means, total
 from flaxnets.training.options import Backend, StepOptions
 from flaxnets.training.processes import place, to_device, to_host
-from flaxnets.training.sharding import Sharding
+from flaxnets.training.sharding import SINGLE_DEVICE_BACKENDS, Sharding
 from flaxnets.training.step import (
     EvalStep,
     PredictStep,
@@ -33,8 +33,6 @@ Record = dict[str, Any]
 
 # These backends keep arrays in their logical axis order.
 _LOGICAL = ("plain", "cudnn")
-# These backends call libraries for whole arrays on one device.
-_SINGLE = ("onednn", "cudnn")
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -85,7 +83,7 @@ class Engine:
     ):
         self.model, self.optimizer, self.options = model, optimizer, options or StepOptions()
         self.sharding = sharding
-        if sharding is not None and sharding.mesh.size > 1 and self.options.backend in _SINGLE:
+        if sharding is not None and sharding.mesh.size > 1 and self.options.backend in SINGLE_DEVICE_BACKENDS:
             raise ValueError(
                 f"backend={self.options.backend!r} on a mesh. Expected 'auto', 'plain' or 'xla': calls of libraries "
                 "are not sharded. Fix: StepOptions(backend='xla')"
@@ -104,23 +102,29 @@ class Engine:
         Args:
             seed: Seed of the random keys of the batches.
         """
-        options: dict[str, Any] = {
-            "accumulate": self.options.accumulate,
-            "ema": self.options.ema_decay is not None,
-            "seed": seed,
-            "loss_scale": self.options.loss_scale is not None,
-        }
+        options = self.options
+
+        def create(model: nnx.Module) -> TrainState:
+            return TrainState.create(
+                model,
+                self.optimizer,
+                accumulate=options.accumulate,
+                ema=options.ema_decay is not None,
+                seed=seed,
+                loss_scale=options.loss_scale is not None,
+            )
+
         if self.sharding is None:
-            return TrainState.create(self.model, self.optimizer, **options)
+            return create(self.model)
+        graphdef, params, model_state = nnx.split(self.model, nnx.Param, ...)
 
-        def create(params: nnx.State, model_state: nnx.State) -> TrainState:
-            return TrainState.of(params, model_state, self.optimizer, **options)
+        def create_from(params: nnx.State, model_state: nnx.State) -> TrainState:
+            return create(nnx.merge(graphdef, params, model_state))
 
-        _, params, model_state = nnx.split(self.model, nnx.Param, ...)
-        shardings = self.sharding.state(jax.eval_shape(create, params, model_state))
+        shardings = self.sharding.state(jax.eval_shape(create_from, params, model_state))
         # Each device receives its shards only, and makes its part of the optimizer's slots.
         placed = place((params, model_state), (shardings.params, shardings.model_state))
-        return jax.jit(create, out_shardings=shardings)(*placed)
+        return jax.jit(create_from, out_shardings=shardings)(*placed)
 
     def compile(self, state: TrainState, batch: Any) -> PhysicalStep[TrainState]:
         """Compile the training step for batches like this one; :meth:`step` does so when needed.

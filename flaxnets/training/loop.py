@@ -13,7 +13,7 @@ import numpy as np
 from flaxnets.training.batches import Batches, Pace
 from flaxnets.training.callbacks import Callback
 from flaxnets.training.engine import Engine, EngineState, Record
-from flaxnets.training.objectives import Metrics, columns, means, total
+from flaxnets.training.objectives import Metrics, columns, means
 from flaxnets.training.optimizers import learning_rate
 from flaxnets.training.processes import StopFlags, first_process, gather_texts
 from flaxnets.training.train_state import TrainState
@@ -115,8 +115,8 @@ class Loop:
         """Check an earlier execution, whose metrics are available without waiting."""
         return len(self.sums) > _LAG and bool(np.any(jax.device_get(self.sums[-1 - _LAG][1]["nonfinite"])))
 
-    def _not_finite(self) -> FloatingPointError:
-        step = next(i for i, value in enumerate(columns(self.sums)["nonfinite"], start=1) if value)
+    def _not_finite(self, flags: list[float]) -> FloatingPointError:
+        step = next(i for i, value in enumerate(flags, start=1) if value)
         return FloatingPointError(
             f"the loss or a gradient became infinite or NaN at step {step} of epoch {self.epoch}; the model keeps the "
             "last finite state. Fix: lower the learning rate, clip the gradients, or skip these batches with "
@@ -187,10 +187,10 @@ def fit(
         pace = _pace(loop, train, steps_per_execution, callbacks)
         engine.compile(loop.state, train.example() if pace is None else next(train.epoch(seed, 1, pace=pace)))
         while loop.epoch <= epochs and loop.stop_reason is None:
-            record = _train_epoch(loop, train, seed, pace, callbacks)
-            if record is None:
+            trained = _train_epoch(loop, train, seed, pace, callbacks)
+            if trained is None:
                 break
-            _finish_epoch(loop, test, record, callbacks)
+            _finish_epoch(loop, test, *trained, callbacks)
         engine.update_model(loop.state)
         for callback in callbacks:
             callback.on_end(loop)
@@ -211,9 +211,9 @@ def _pace(
 
 def _train_epoch(
     loop: Loop, train: Batches, seed: int, pace: Pace | None, callbacks: list[Callback]
-) -> dict[str, Any] | None:
-    """Train until the epoch ends, and return the record so far; None if the run stops in the middle of it."""
-    started, before, stops = time.perf_counter(), len(loop.sums), loop.engine.options.nonfinite == "stop"
+) -> tuple[Record, float] | None:
+    """Train until the epoch ends; return the mean metrics and the speed, or None if the run stops before."""
+    started, first, stops = time.perf_counter(), loop.step, loop.engine.options.nonfinite == "stop"
     for batch in train.epoch(seed, loop.epoch, loop.step, pace):
         began = time.perf_counter()
         loop._execute(batch, 1 if pace is None else int(batch.count))
@@ -226,21 +226,19 @@ def _train_epoch(
         loop._agree_after_step()
         if loop.stop_reason is not None:
             break
-    sums = total(loop.sums)  # blocks on the last step
-    if stops and sums["nonfinite"]:
+    steps = columns(loop.sums)  # blocks on the last step
+    if stops and any(steps["nonfinite"]):
         loop.engine.update_model(loop.state)
-        raise loop._not_finite()
+        raise loop._not_finite(steps["nonfinite"])
     if loop.step < loop.steps:
         return None
-    count = total(loop.sums[before:])["count"]
-    per_second = round(count / (time.perf_counter() - started), 1)
-    return {"epoch": loop.epoch, **means(sums, "train"), "per_second": per_second}
+    speed = round(sum(steps["count"][first:]) / (time.perf_counter() - started), 1)
+    return means({name: sum(values) for name, values in steps.items()}, "train"), speed
 
 
-def _finish_epoch(loop: Loop, test: Batches, record: Record, callbacks: list[Callback]) -> None:
-    """Evaluate, complete the record of an epoch, and call the callbacks."""
-    speed = record.pop("per_second")
-    record |= loop.engine.evaluate(loop.state, test)
+def _finish_epoch(loop: Loop, test: Batches, trained: Record, speed: float, callbacks: list[Callback]) -> None:
+    """Evaluate, make the record of an epoch, and call the callbacks."""
+    record = {"epoch": loop.epoch, **trained, **loop.engine.evaluate(loop.state, test)}
     record[f"{loop.unit}_per_second"] = speed
     rate = learning_rate(loop.engine.optimizer, jnp.maximum(loop.state.step - 1, 0))
     if rate is not None:

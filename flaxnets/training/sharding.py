@@ -12,6 +12,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ("data", "model")
 
+# These backends call libraries for whole arrays on one device, and do not work on a mesh.
+SINGLE_DEVICE_BACKENDS = ("onednn", "cudnn")
+
 Statistics = Literal["global", "device"]
 
 

@@ -141,21 +141,6 @@ class TrainState:
             loss_scale: Whether the step has a ``loss_scale``.
         """
         _, params, model_state = jax.tree.map(jnp.copy, nnx.split(model, nnx.Param, ...))
-        return cls.of(params, model_state, optimizer, accumulate=accumulate, ema=ema, seed=seed, loss_scale=loss_scale)
-
-    @classmethod
-    def of(
-        cls,
-        params: nnx.State,
-        model_state: nnx.State,
-        optimizer: optax.GradientTransformation,
-        *,
-        accumulate: int = 1,
-        ema: bool = False,
-        seed: int = 0,
-        loss_scale: bool = False,
-    ) -> Self:
-        """Return the state before the first step, as :meth:`create` does, from the state of a model."""
         opt_state = accumulated(optimizer, accumulate).init(mask(params))
         counts = jnp.zeros((), int), jnp.zeros((), int)
         ema_params = jax.tree.map(jnp.copy, params) if ema else None
