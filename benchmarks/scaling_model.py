@@ -8,7 +8,6 @@ program, and compares their bytes with the prediction. ``--out docs`` writes bot
 import argparse
 import dataclasses
 import math
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -303,7 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("networks", nargs="*", help="all if not given")
     parser.add_argument("--out", type=Path, help="folder of scaling.md, into which the tables are written")
     options = parser.parse_args(arguments)
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    jax.config.update("jax_num_cpu_devices", 8)
     trained = [name for name in list_models() if get_entry(name).task in TASKS]
     for section, rows, known in (("costs", cost_rows, trained), ("check", check_rows, list(CHECKED))):
         if options.what in (None, section):

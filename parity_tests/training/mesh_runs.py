@@ -5,15 +5,9 @@ networks on all meshes, in float32, too.
 """
 
 import json
-import os
 import sys
 import tempfile
 from typing import Any
-
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} "
-    f"--xla_force_host_platform_device_count={os.environ.get('MESH_RUNS_DEVICES', '8')}"
-)
 
 import jax
 import numpy as np
@@ -154,4 +148,5 @@ def main(path: str, long: bool) -> None:
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_num_cpu_devices", 8)
     main(sys.argv[1], long="--long" in sys.argv)

@@ -5,13 +5,11 @@ saves everything. The tests of ``test_processes.py`` compare the saved runs.
 """
 
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-os.environ["MESH_RUNS_DEVICES"] = "2"
 sys.path.insert(0, str(Path(__file__).parent))
 
 import jax
@@ -82,5 +80,6 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_num_cpu_devices", 2)
     jax.distributed.initialize(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), cluster_detection_method="deactivate")
     main(sys.argv[4])
