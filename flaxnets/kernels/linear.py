@@ -46,10 +46,14 @@ def linear(x: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def weight_gradient(x: jax.Array, g: jax.Array, library: Library) -> jax.Array:
-    """Compute ``g.T @ x`` for ``x`` ``(rows, in)`` and the output's gradient ``(rows, out)``.
+    """Compute the gradient ``(out, in)`` of a weight from ``x`` ``(..., in)`` and the output's gradient ``(..., out)``.
 
     >>> import jax.numpy as jnp
     >>> weight_gradient(jnp.ones((2, 3)), jnp.ones((2, 1)), "xla").tolist()
     [[2.0, 2.0, 2.0]]
     """
-    return _product.bind(x, g, result="weight") if library == "onednn" else _compute(x, g, result="weight")
+    if library == "onednn":
+        return _product.bind(x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1]), result="weight")
+    # A reshape of (T, N, in) would gather a batch that is sharded over devices.
+    rows = list(range(x.ndim - 1))
+    return jnp.tensordot(g, x, axes=(rows, rows))

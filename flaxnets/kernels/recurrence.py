@@ -185,6 +185,12 @@ def _advance(
     return after, (after, kept)
 
 
+def _sum_of_steps(x: jax.Array) -> jax.Array:
+    """Sum ``(T, N, C)`` over time and batch. A reshape to ``(T * N, C)`` would gather a sharded batch."""
+    _, *row = x.shape
+    return total(total(x.reshape(len(x), 1, 1, -1)).reshape(1, 1, *row))
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _run(
     cell: Cell, library: Library, reverse: bool, projected: jax.Array, state: Arrays, weight: jax.Array, biases: Biases
@@ -224,10 +230,9 @@ def _run_backward(cell: Cell, library: Library, reverse: bool, residuals: Any, g
     halved = _halved(cell, library, "backward", len(first[0]), weight)
     of_first, of_steps = _scan(retreat, of_last, (cell.factors(kept, before, after), of_outputs), not reverse, halved)
     of_product, of_projected = of_steps[0], cell.projected(of_steps)
-    rows = before[0].reshape(-1, weight.shape[1]), of_product.reshape(-1, len(weight))
-    of_weight = weight_gradient(*rows, library)
+    of_weight = weight_gradient(before[0], of_product, library)
     of_biases = tuple(
-        None if bias is None else total(of[:, None])
+        None if bias is None else _sum_of_steps(of)
         for bias, of in zip(biases, (of_projected, of_product), strict=True)
     )
     return of_projected, of_first, of_weight, of_biases

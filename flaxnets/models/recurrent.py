@@ -27,7 +27,8 @@ class LanguageModel(nn.Module):
         """Return the logits of all steps, step by step, and the state after the last step."""
         x = jax.nn.one_hot(inputs, self.vocab_size, dtype=self.dense.weight.dtype)
         y, state = self.rnn(x, state)
-        return self.dense(y.reshape(-1, y.shape[-1])), state
+        # Logits before the reshape: a reshape of the features would gather a batch that is sharded over devices.
+        return self.dense(y).reshape(-1, self.vocab_size), state
 
 
 @register(input_shape=(35,), task="language", dataset="topics", paper="Elman 1990", recipe=RECIPE)

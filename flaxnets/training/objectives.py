@@ -65,8 +65,9 @@ def language(
     >>> int(sums["count"]), float(jnp.exp(sums["log_perplexity"] / sums["count"]).round(3))
     (6, 4.0)
     """
-    logits, _ = outputs
-    sums = classification(logits, targets.T.ravel(), jnp.tile(weights, targets.shape[1]))
+    logits = outputs[0].reshape(*targets.T.shape, -1)
+    steps = jax.vmap(classification, in_axes=(0, 0, None))(logits, targets.T, weights)
+    sums = {name: sums.sum() for name, sums in steps.items()}
     return {**sums, "log_perplexity": sums["loss"]}
 
 

@@ -1,7 +1,7 @@
-"""Trains small networks in one of many processes, and saves the parameters.
+"""Trains small networks in one of 2 or 4 processes with 4 devices together, and saves the parameters.
 
 Run as ``python process_runs.py ADDRESS COUNT INDEX FILE``, in every process. Process 0 also trains on one device, and
-saves everything. The tests of ``test_processes.py`` compare the saved runs.
+saves everything. The tests of ``test_processes.py`` compare the saved runs. Four processes train fewer networks.
 """
 
 import json
@@ -60,9 +60,11 @@ def main(path: str) -> None:
     def add(name: str, arrays: dict[str, np.ndarray]) -> None:
         found.update({f"{name}/{key}": array for key, array in arrays.items()})
 
-    for dtype in ("float64", "float32"):
+    count = jax.process_count()
+    networks = {"float64": tuple(CASES), "float32": ("lenet_batchnorm", "mlp_dropout")}
+    for dtype, names in networks.items() if count == 2 else [("float64", ("lenet_batchnorm",))]:
         with jax.enable_x64(dtype == "float64"):
-            for name in ("lenet_batchnorm", "mlp_dropout") if dtype == "float32" else CASES:
+            for name in names:
                 add(f"{dtype} {name}/processes", run(name, CASES[name], dtype)[0])
                 if jax.process_index() == 0:
                     add(f"{dtype} {name}/one", run(name, None, dtype)[0])
@@ -71,7 +73,8 @@ def main(path: str) -> None:
     folder = gather_texts(tempfile.mkdtemp() if jax.process_index() == 0 else "")[0]
     with jax.enable_x64(True):
         twice = run("mlp_dropout", None, "float64", epochs=2)[0]
-        for title, meshes in {"2 to 1": ({"data": 4}, None), "1 to 2": (None, {"data": 2, "model": 2})}.items():
+        resumes = {f"{count} to 1": ({"data": 4}, None), f"1 to {count}": (None, {"data": 2, "model": 2})}
+        for title, meshes in resumes.items():
             add(f"float64 resumed {title}/processes", resumed(f"{folder}/{title}", meshes))
             add(f"float64 resumed {title}/one", twice)
     if jax.process_index() == 0:
@@ -80,6 +83,6 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_num_cpu_devices", 2)
+    jax.config.update("jax_num_cpu_devices", 4 // int(sys.argv[2]))
     jax.distributed.initialize(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), cluster_detection_method="deactivate")
     main(sys.argv[4])

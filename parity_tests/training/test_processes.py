@@ -25,7 +25,6 @@ ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": str(ROOT),
     "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
 }
 
 
@@ -63,29 +62,37 @@ def worst_error(ours: dict[str, np.ndarray], expected: dict[str, np.ndarray]) ->
     )
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """The folder of the runs of two processes, and parameters by run and topology."""
-    path, port = tmp_path_factory.mktemp("processes") / "runs.npz", free_port()
-    words = [HERE / "process_runs.py", f"127.0.0.1:{port}", 2]
-    for status, _, error in ended(*(start(*words, index, path) for index in (0, 1))):
+def train_in_processes(folder: Path, count: int) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+    """Return parameters by run and topology."""
+    path, port = folder / "runs.npz", free_port()
+    words = [HERE / "process_runs.py", f"127.0.0.1:{port}", count]
+    for status, _, error in ended(*(start(*words, index, path) for index in range(count))):
         assert status == 0, error[-2000:]
     found: dict[str, dict[str, dict[str, np.ndarray]]] = {}
     with np.load(path) as file:
         for key in file.files:
             run, topology, name = key.split("/")
             found.setdefault(run, {}).setdefault(topology, {})[name] = file[key]
-    return path.parent, found
+    return found
 
 
-def test_two_processes_give_the_parameters_of_one_device_also_when_resumed(runs):
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The folder of the runs of two processes, and parameters by run and topology."""
+    folder = tmp_path_factory.mktemp("processes")
+    return folder, train_in_processes(folder, 2)
+
+
+@pytest.mark.parametrize(("count", "number"), [(2, 7), (4, 3)])
+def test_processes_give_the_parameters_of_one_device_also_when_resumed(request, tmp_path, count, number):
+    found = request.getfixturevalue("runs")[1] if count == 2 else train_in_processes(tmp_path, count)
     errors = {
         run: error
-        for run, each in runs[1].items()
+        for run, each in found.items()
         if (error := worst_error(each["processes"], each["one"])) > GATES[run.partition(" ")[0]]
     }
     assert errors == {}
-    assert len(runs[1]) == 7
+    assert len(found) == number
 
 
 @pytest.mark.parametrize("name", ["lenet_batchnorm", "densenet"])
