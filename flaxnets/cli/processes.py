@@ -191,8 +191,9 @@ def _join_detected(options: RunOptions) -> Processes:
         try:
             _initialize()
         except (ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split()).rstrip(".")
             raise UsageError(
-                f"--distributed auto: JAX detects no cluster here: {' '.join(str(error).split())}. Fix: use "
+                f"--distributed auto: JAX detects no cluster here: {reason}. Fix: use "
                 "--coordinator HOST:PORT --num-processes N --process-id I"
             ) from error
         index, count = jax.process_index(), jax.process_count()

@@ -33,10 +33,10 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def start(*words: object) -> subprocess.Popen:
+def start(*words: object, **variables: str) -> subprocess.Popen:
     command = [sys.executable, "-W", "ignore", *map(str, words)]
     return subprocess.Popen(
-        command, env=ENVIRONMENT, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env={**ENVIRONMENT, **variables}, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -107,11 +107,16 @@ def test_two_processes_give_the_parameters_of_distributed_data_parallel(runs, na
     assert worst_error(found[f"float64 {name}"]["processes"], expected) < 1e-9
 
 
-def train(out: Path, count: int = 2, *extra: str) -> list[subprocess.Popen]:
+def train(out: Path, launcher: str | None = None) -> list[subprocess.Popen]:
+    """Start two processes; with ``launcher="slurm"``, set the variables by which JAX detects Slurm."""
     port = free_port()
-    words = ["--arch", "mlp", "--dataset", "digits", "--epochs", "2000", "--batch-size", "64", "--out", out]
-    words += ["--coordinator", f"127.0.0.1:{port}", "--num-processes", count]
-    return [start("train.py", *words, *extra, "--process-id", index) for index in range(count)]
+    words = ["train.py", "--arch", "mlp", "--dataset", "digits", "--epochs", "2000", "--batch-size", "64", "--out", out]
+    if launcher is None:
+        words += ["--coordinator", f"127.0.0.1:{port}", "--num-processes", 2]
+        return [start(*words, "--process-id", index) for index in (0, 1)]
+    job = {"SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    processes = [{"SLURM_PROCID": str(index), "SLURM_LOCALID": str(index)} for index in (0, 1)]
+    return [start(*words, "--distributed", "auto", **job, **variables) for variables in processes]
 
 
 def await_checkpoint(out: Path, running: list[subprocess.Popen]) -> Path:
@@ -142,8 +147,8 @@ def test_the_death_of_a_process_ends_the_others_and_one_process_can_resume(tmp_p
         assert re.search(r"resumed in epoch \d+ after step", output)
 
 
-def test_a_signal_to_one_process_ends_all_with_one_checkpoint_at_the_same_step(tmp_path):
-    running = train(tmp_path)
+def test_a_signal_to_one_of_the_detected_processes_ends_all_with_one_checkpoint_at_the_same_step(tmp_path):
+    running = train(tmp_path, launcher="slurm")
     run = await_checkpoint(tmp_path, running)
     running[1].send_signal(signal.SIGTERM)
     found = ended(*running)
