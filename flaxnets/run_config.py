@@ -47,7 +47,8 @@ def _describe_datasets() -> str:
     return " ".join(f"{title}: {', '.join(each)}." for title, each in names.items() if each)
 
 
-def _optimizers() -> Sequence[str]:
+def optimizer_names() -> Sequence[str]:
+    """Return the names of the registered optimizers."""
     from flaxnets.optim.named import OPTIMIZERS
 
     return [*OPTIMIZERS]
@@ -118,7 +119,7 @@ class RunOptions:
     """Examples per step: images, pieces of text, or points."""
     lr: Annotated[float | None, POSITIVE, OnResume.NEW_PHASE] = None
     """The largest learning rate."""
-    optimizer: Annotated[str | None, OneOf(_optimizers)] = None
+    optimizer: Annotated[str | None, OneOf(optimizer_names)] = None
     """The rule that turns gradients into updates."""
     schedule: Annotated[str | None, OneOf(_schedules), OnResume.NEW_PHASE] = None
     """How the learning rate changes. Cosine and linear fall to 0."""

@@ -8,12 +8,14 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from flaxnets.cli.building import Target, build_torch, call_torch, parse_input, parse_target, read_weights
 from flaxnets.cli.common import Device, File, UsageError, parse
+from flaxnets.run_config import optimizer_names
+from flaxnets.settings import OneOf
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,8 +61,8 @@ class Options:
     """Compare no gradients, which needs less memory and time."""
     steps: int = 0
     """Hold so many training steps of the two against each other."""
-    optimizer: Literal["sgd", "momentum", "adam", "adamw"] = "sgd"
-    """The optimizer of --steps."""
+    optimizer: Annotated[str, OneOf(optimizer_names)] = "sgd"
+    """The optimizer of --steps. sgd has momentum 0.9."""
     lr: float = 0.01
     """The learning rate of --steps."""
     seed: int = 0
@@ -260,21 +262,15 @@ def _train(
 
 
 def _optimizers(options: Options) -> tuple[Any, Any]:
-    """The same optimizer in PyTorch and in optax."""
+    """Return a function from parameters to torch's optimizer, and the same optimizer for Flax."""
     import functools
 
-    import torch
+    from flaxnets.optim.named import OPTIMIZERS
+    from flaxnets.parity.training.fit import torch_optimizer
 
-    from flaxnets import optim
-
-    name, more = {
-        "sgd": ("SGD", {}),
-        "momentum": ("SGD", {"momentum": 0.9}),
-        "adam": ("Adam", {}),
-        "adamw": ("AdamW", {}),
-    }[options.optimizer]
-    arguments = {"lr": options.lr, **more}
-    return functools.partial(getattr(torch.optim, name), **arguments), getattr(optim, name)(**arguments)
+    named = OPTIMIZERS.find(options.optimizer)
+    optimizer = named.make(options.lr, **named.defaults)
+    return functools.partial(torch_optimizer, optimizer), optimizer
 
 
 # What it found.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from flaxnets.data import Augmentation, Dataset
     from flaxnets.registry import Entry
-    from flaxnets.training import Sharding, Task
+    from flaxnets.training import Batches, Sharding, Task
 
 # Examples per step of a dry run: the largest networks take seconds for more.
 _DRY_BATCH = 8
@@ -54,12 +54,18 @@ class Plan:
     @property
     def batch_size(self) -> int:
         """The number of examples per step."""
-        return min(self.config.batch_size, len(self.data.train))
+        return self._batches.size
 
     @property
     def steps(self) -> int:
         """The number of steps of an epoch."""
-        return len(self.data.train) // self.batch_size
+        return self._batches.steps
+
+    @property
+    def _batches(self) -> "Batches":
+        from flaxnets.training import Batches
+
+        return Batches(self.data.train, self.config.batch_size)
 
     @property
     def updates(self) -> int:

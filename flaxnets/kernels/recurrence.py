@@ -232,8 +232,7 @@ def _run_backward(cell: Cell, library: Library, reverse: bool, residuals: Any, g
     of_product, of_projected = of_steps[0], cell.projected(of_steps)
     of_weight = weight_gradient(before[0], of_product, library)
     of_biases = tuple(
-        None if bias is None else _sum_of_steps(of)
-        for bias, of in zip(biases, (of_projected, of_product), strict=True)
+        None if bias is None else _sum_of_steps(of) for bias, of in zip(biases, (of_projected, of_product), strict=True)
     )
     return of_projected, of_first, of_weight, of_biases
 

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 import torchref
-from flaxnets.optim.transformation import Chain
+from flaxnets.optim.transformation import Chain, Optimizer
 from flaxnets.parity._torch import torch
 from flaxnets.run_config import RunConfig
 from flaxnets.state import named_parameters, state_dict
@@ -61,7 +61,7 @@ def fit_torch(
     for name, parameter in named_parameters(model):
         twin.get_parameter(name).requires_grad_(bool(getattr(parameter, "requires_grad", True)))
     averaged = copy.deepcopy(twin)
-    torch_optimizer = _torch_optimizer(optimizer, list(twin.parameters()))
+    twin_optimizer = torch_optimizer(optimizer, list(twin.parameters()))
     make, key, position = jax.jit(as_batch), jax.random.key(config.seed), 0
     records = []
     for epoch in range(1, config.epochs + 1):
@@ -74,7 +74,7 @@ def fit_torch(
             position += 1
             if position % config.accumulate == 0:
                 rate = learning_rate(optimizer, position // config.accumulate - 1)
-                _update(twin, torch_optimizer, config.clip_norm, float(rate))
+                _update(twin, twin_optimizer, config.clip_norm, float(rate))
                 _average(averaged, twin, config.ema_decay)
         total = means(sums, "train") | means(_evaluate(averaged, twin, config, test), "test")
         records.append({"epoch": epoch, **total})
@@ -82,10 +82,24 @@ def fit_torch(
     return records
 
 
-def _torch_optimizer(optimizer: Any, parameters: list[Any]) -> Any:
-    """Return torch's optimizer with the settings of ours, but the learning rate, which every update sets."""
+def torch_optimizer(optimizer: Any, parameters: list[Any]) -> Any:
+    """Return torch's optimizer with the settings of one of :mod:`flaxnets.optim`, without a schedule.
+
+    Args:
+        optimizer: An optimizer, or a chain that ends with one.
+        parameters: The parameters in torch.
+
+    Raises:
+        ValueError: If the optimizer is not of :mod:`flaxnets.optim`.
+
+    >>> from flaxnets import optim
+    >>> type(torch_optimizer(optim.SGD(0.1, momentum=0.9), list(torch.nn.Linear(2, 1).parameters()))).__name__
+    'SGD'
+    """
     ours = optimizer.parts[-1] if isinstance(optimizer, Chain) else optimizer
-    settings = {name: value for name, value in ours.settings.items() if name != "lr"}
+    if not isinstance(ours, Optimizer):
+        raise ValueError(f"torch has no optimizer for {type(ours).__name__}. Expected one of flaxnets.optim")
+    settings = {name: value for name, value in ours.settings.items() if not callable(value)}
     return getattr(torch.optim, ours.name)(parameters, **settings)
 
 
