@@ -31,6 +31,24 @@ def lookups(function: ast.AST) -> Iterator[Lookup]:
                         yield texts(each.slice, each.value)
 
 
+def memo_names(source: str) -> set[str]:
+    """Return the names of the dicts that a function of the source fills with what it does not find in them.
+
+    >>> source = "def f(n):\\n if n not in TABLES: TABLES[n] = n\\n return NAMES[n]"
+    >>> memo_names(source)
+    {'TABLES'}
+    >>> memo_names("def register(name, cls): NAMES[name] = cls")
+    set()
+    """
+    names = set[str]()
+    for function in ast.walk(ast.parse(source)):
+        if isinstance(function, ast.FunctionDef):
+            stores = [each for each in ast.walk(function) if isinstance(each, ast.Subscript)]
+            stored = {texts(each.slice, each.value) for each in stores if isinstance(each.ctx, ast.Store)}
+            names.update(table.rpartition(".")[2] for _, table in stored.intersection(lookups(function)))
+    return names
+
+
 def texts(key: ast.expr, table: ast.expr) -> Lookup:
     """Return a key and a dict as text."""
     return ast.unparse(key), ast.unparse(table)

@@ -11,6 +11,7 @@ from flaxnets.port.errors import PortError
 from flaxnets.port.mirroring import Mirror
 from flaxnets.port.outcomes import Arguments, Setting
 from flaxnets.port.recording import Recorder
+from flaxnets.port.untouched import empty_caches
 from flaxnets.port.wrappers import unwrapped_module, without_compilation
 
 
@@ -46,7 +47,7 @@ def from_torch(
     module = unwrapped_module(module)
     inputs = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
     arguments = Arguments(inputs, dict(kwargs or {}))
-    with without_compilation():
+    with without_compilation(), empty_caches(module):
         recorder = Recorder()
         recorder.run(module, arguments.args, arguments.kwargs)
         mirror = Mirror(recorder, module)

@@ -3,14 +3,18 @@
 import collections
 import contextlib
 import copy
+import functools
+import inspect
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from flaxnets.port._torch import torch
+from flaxnets.port.memos import memo_names
 
 _CONTAINERS = (dict, list, set, collections.OrderedDict)
 
@@ -47,7 +51,7 @@ def untouched(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
     What it gives brings back the values of parameters and buffers and the generators, but not other attributes.
     """
     modules = [(m, _shallow(vars(m))) for m in model.modules()]
-    shared = _shared_containers(model)
+    shared = [(container, copy.copy(container)) for _, container, _ in _shared_containers(model)]
     plain = [v for m, _ in modules for v in vars(m).values() if isinstance(v, torch.Tensor)]
     registered = {id(t): (t, _value(t)) for t in [*model.parameters(), *model.buffers()]}
     others = {id(t): (t, t.detach().clone()) for t in plain if id(t) not in registered and t.layout is torch.strided}
@@ -93,18 +97,40 @@ def _shallow(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {n: copy.copy(v) if type(v) in _CONTAINERS else v for n, v in attributes.items()}
 
 
-def _shared_containers(model: torch.nn.Module) -> list[tuple[Any, Any]]:
-    """Return the containers of the model's classes and of their files, which forward could fill, with copies."""
-    containers = {}
-    classes = {cls for module in model.modules() for cls in type(module).__mro__}
-    for cls in classes:
+@contextlib.contextmanager
+def empty_caches(model: torch.nn.Module) -> Iterator[None]:
+    """Empty the caches of the model's classes and files within this context, so that runs show how they are filled."""
+    containers = list(_shared_containers(model))
+    caches = [(each, dict(each)) for name, each, file in containers if type(each) is dict and name in _memo_names(file)]
+    for cache, _ in caches:
+        cache.clear()
+    try:
+        yield
+    finally:
+        for cache, before in caches:
+            _refill(cache, before)
+
+
+def _shared_containers(model: torch.nn.Module) -> Iterator[tuple[str, Any, ModuleType | None]]:
+    """Yield the containers of the model's classes and of their files, which forward could fill, by name and file."""
+    seen = set()
+    for cls in {cls for module in model.modules() for cls in type(module).__mro__}:
         if cls.__module__.partition(".")[0] in ("torch", "builtins", "typing", "abc"):
             continue
-        for owner in (cls, sys.modules.get(cls.__module__)):
+        file = sys.modules.get(cls.__module__)
+        for owner in (cls, file):
             for name, value in list(vars(owner).items()) if owner is not None else ():
-                if type(value) in _CONTAINERS and not name.startswith("__"):
-                    containers[id(value)] = value, copy.copy(value)
-    return [*containers.values()]
+                if type(value) in _CONTAINERS and not name.startswith("__") and id(value) not in seen:
+                    seen.add(id(value))
+                    yield name, value, file
+
+
+@functools.cache
+def _memo_names(file: ModuleType | None) -> set[str]:
+    try:
+        return set() if file is None else memo_names(inspect.getsource(file))
+    except (OSError, TypeError, SyntaxError):  # a file without source
+        return set()
 
 
 def _refill(container: Any, before: Any) -> None:

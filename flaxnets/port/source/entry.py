@@ -11,6 +11,7 @@ from flaxnets.port.outcomes import Arguments, Setting
 from flaxnets.port.source.building import SourceRecorder, same_random_state
 from flaxnets.port.source.proving import prove
 from flaxnets.port.source.writing import Writer
+from flaxnets.port.untouched import empty_caches
 
 
 def to_source(
@@ -53,20 +54,21 @@ def to_source(
     arguments = Arguments(inputs, dict(kwargs or {}))
     recorder = SourceRecorder()
     model = recorder.build(builder)
-    recorder.run(model, arguments.args, arguments.kwargs)
-    if refusals := recorder.refusals():
-        raise PortError(refusals)
-    writer = Writer(recorder, model, builder)
-    text = writer.write()
-    if check:
-        with same_random_state():
-            reference = builder()
-        if state_dict is not None:
-            reference.load_state_dict(state_dict)
-        modes = (False,) if writer.definitions.has_random_functions() else (True, False)
-        settings = [Setting(training=mode, gradients=recorder.has_functions) for mode in modes]
-        try:
-            prove(text, reference, builder, arguments, settings)
-        finally:
-            recorder.lasting.empty_memos()
+    with empty_caches(model):
+        recorder.run(model, arguments.args, arguments.kwargs)
+        if refusals := recorder.refusals():
+            raise PortError(refusals)
+        writer = Writer(recorder, model, builder)
+        text = writer.write()
+        if check:
+            with same_random_state():
+                reference = builder()
+            if state_dict is not None:
+                reference.load_state_dict(state_dict)
+            modes = (False,) if writer.definitions.has_random_functions() else (True, False)
+            settings = [Setting(training=mode, gradients=recorder.has_functions) for mode in modes]
+            try:
+                prove(text, reference, builder, arguments, settings)
+            finally:
+                recorder.lasting.empty_memos()
     return text
