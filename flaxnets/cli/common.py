@@ -165,6 +165,7 @@ class _CommandLine:
             UsageError: for the first word that is wrong.
         """
         found, positional, given = [], [], set()
+        joined: dict[str, list[str]] = {}
         words = self._words[::-1]
         while words:
             word = words.pop()
@@ -179,10 +180,14 @@ class _CommandLine:
             given.add(name)
             values = [value] if equals else self._values_after(name, words)
             self._check(name, values, equals)
-            found += [f"{name}={value}"] if equals else [name, *values]
+            if self._has_several(name):
+                joined.setdefault(name, []).extend(values)
+            else:
+                found += [f"{name}={value}"] if equals else [name, *values]
         if needs_all:
             self._check_complete(positional, given)
-        return found
+        # "--input A --input B" is "--input A B".
+        return [*found, *(word for name, values in joined.items() for word in (name, *values))]
 
     def _known_name(self, name: str) -> str:
         name = self._aliases.get(name, name)
@@ -192,19 +197,23 @@ class _CommandLine:
             raise UsageError(f"unknown option {name}; {suggest(name, [*self._options, '--help'])}")
         return name
 
+    def _has_several(self, name: str) -> bool:
+        """Return whether an option takes several values at once."""
+        field = self._options.get(name)
+        if field is None or typing.get_origin(self._types[field.name]) is not tuple:
+            return False
+        return REPEATED not in getattr(self._hints[field.name], "__metadata__", ())
+
     def _values_after(self, name: str, words: list[str]) -> list[str]:
         """Take the values of an option from the words that follow, which are in reverse order."""
         field = self._options.get(name)
         if field is None or self._types[field.name] is bool:
             return []
-        hint, values = self._hints[field.name], []
-        several = typing.get_origin(self._types[field.name]) is tuple and REPEATED not in getattr(
-            hint, "__metadata__", ()
-        )
-        while words and not words[-1].startswith("--") and (several or not values):
+        values: list[str] = []
+        while words and not words[-1].startswith("--") and (self._has_several(name) or not values):
             values.append(words.pop())
         if not values:
-            raise UsageError(f"{name} needs a value. Expected {metavar(hint)}")
+            raise UsageError(f"{name} needs a value. Expected {metavar(self._hints[field.name])}")
         return values
 
     def _check(self, name: str, values: Sequence[str], equals: str) -> None:

@@ -169,6 +169,7 @@ EQUAL = {
     "no gradients": (*NET, "--forward"),
     "channels last": ("Picture", "Picture", "--input", "2,3,6,7"),
     "token ids and truth values": ("Words", "Words", "--input", "2,3:int64:9", "2,3:bool"),
+    "repeated --input": ("Words", "Words", "--input", "2,3:int64:9", "--input=2,3:bool"),
     "Linen": ("Net", "LinenNet(width=4)", "--input", "2,4"),
     "training": (*NET, "--train", "--steps", "2", "--optimizer", "adam"),
 }
