@@ -1,4 +1,4 @@
-"""Functions of JAX that compute in float32 whatever the precision of their inputs, in float64 for a proof."""
+"""Functions that compute in float32 whatever the precision of their inputs, in float64 for a proof."""
 
 import contextlib
 import functools
@@ -8,6 +8,8 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
+
+from flaxnets.parity._torch import torch
 
 
 @contextlib.contextmanager
@@ -47,3 +49,49 @@ def _in_float64(original: Any) -> Any:
         return jnp.einsum("bnts,bsnh->btnh", weights, v)
 
     return attention
+
+
+@contextlib.contextmanager
+def exact_constants() -> Iterator[None]:
+    """Within this context PyTorch's gradients of ``hardsigmoid`` and ``celu`` are exact for float64.
+
+    PyTorch rounds their constants, 1 / 6 and 1 / alpha, to float32.
+
+    >>> x = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    >>> with exact_constants():
+    ...     torch.autograd.grad(torch.nn.functional.hardsigmoid(x), x)[0].item() == 1 / 6
+    True
+    """
+    functions = torch._C._nn
+    with (
+        mock.patch.multiple(
+            functions,
+            hardsigmoid=_exact(functions.hardsigmoid, _hardsigmoid),
+            hardsigmoid_=_exact(functions.hardsigmoid_, _hardsigmoid),
+        ),
+        mock.patch.multiple(torch, celu=_exact(torch.celu, _celu), celu_=_exact(torch.celu_, _celu)),
+    ):
+        yield
+
+
+def _hardsigmoid(input: torch.Tensor) -> torch.Tensor:
+    shifted = (input + 3) / 6
+    return torch.where((input > -3) & (input < 3), shifted, shifted.clamp(0, 1).detach())
+
+
+def _celu(input: torch.Tensor, alpha: float = 1.0) -> torch.Tensor:
+    return torch.where(input > 0, input, alpha * torch.expm1(input.clamp(max=0) / alpha))
+
+
+def _exact(original: Any, function: Any) -> Any:
+    @functools.wraps(original)
+    def computed(input: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if torch.overrides.has_torch_function_unary(input):
+            return torch.overrides.handle_torch_function(computed, (input,), input, *args, **kwargs)
+        if input.dtype != torch.float64:
+            return original(input, *args, **kwargs)
+        if original.__name__.endswith("_"):
+            return input.copy_(function(input.clone(), *args, **kwargs))
+        return function(input, *args, **kwargs)
+
+    return computed

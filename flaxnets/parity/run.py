@@ -14,7 +14,7 @@ from flax import nnx
 
 from flaxnets.parity._torch import torch
 from flaxnets.parity.measures import relative_error, scaled_error
-from flaxnets.parity.precision import full_precision
+from flaxnets.parity.precision import exact_constants, full_precision
 from flaxnets.parity.trees import clone, named_modules, named_variables
 
 
@@ -136,7 +136,8 @@ def run_torch(
         with _restored(module.eval()):  # a copy of a large model costs memory
             return _run_torch(module, call, dtype, cotangents, rng)
     module = _cast(copy.deepcopy(module), dtype).train(call.training)
-    return _run_torch(module, call, dtype, cotangents, rng)
+    with exact_constants():
+        return _run_torch(module, call, dtype, cotangents, rng)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from flax import nnx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flaxnets import kernels, state, xla
+from flaxnets.parity.precision import exact_constants
 from flaxnets.parity.run import random_like
 from flaxnets.port._torch import torch
 from flaxnets.port.untouched import as_double, copied, mapped, untouched
@@ -114,7 +115,8 @@ def run_torch(
         inputs.append(tensor.requires_grad_())
         return tensor.clone()  # which the model may change in place
 
-    with untouched(module), torch.set_grad_enabled(setting.gradients), rounding or contextlib.nullcontext():
+    exact = exact_constants() if setting.double else contextlib.nullcontext()
+    with untouched(module), torch.set_grad_enabled(setting.gradients), rounding or contextlib.nullcontext(), exact:
         module.train(setting.training)
         called = example.mapped(own)
         outputs = module(*called.args, **called.kwargs)

@@ -13,7 +13,7 @@ import torch
 from flax import nnx
 
 from flaxnets import nn
-from flaxnets.parity import load_torch_weights, match, randomize
+from flaxnets.parity import check, load_torch_weights, match, randomize
 from flaxnets.parity.layouts import Order, to_torch
 from flaxnets.parity.matching.layers import TABLE
 from flaxnets.parity.matching.transforms import Transform
@@ -447,6 +447,45 @@ def test_steps_of_transforms(text: str, tensors: list, shape: tuple, expected: l
 def test_transforms_that_do_not_fit(text: str, tensors: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Transform(text).apply([np.zeros(size) for size in tensors], (2, 3))
+
+
+F = torch.nn.functional
+ACTIVATIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "relu": (F.relu, jax.nn.relu),
+    "relu6": (F.relu6, jax.nn.relu6),
+    "leaky_relu": (F.leaky_relu, jax.nn.leaky_relu),
+    "elu": (lambda x: F.elu(x, 0.3), lambda x: jax.nn.elu(x, 0.3)),
+    "celu": (lambda x: F.celu(x, 0.3), lambda x: jax.nn.celu(x, 0.3)),
+    "celu in place": (lambda x: torch.celu_(x.clone(), 0.3), lambda x: jax.nn.celu(x, 0.3)),
+    "selu": (F.selu, jax.nn.selu),
+    "gelu": (F.gelu, lambda x: jax.nn.gelu(x, approximate=False)),
+    "tanh-approximated gelu": (lambda x: F.gelu(x, approximate="tanh"), jax.nn.gelu),
+    "silu": (F.silu, jax.nn.silu),
+    "mish": (F.mish, jax.nn.mish),
+    "sigmoid": (torch.sigmoid, jax.nn.sigmoid),
+    "log_sigmoid": (F.logsigmoid, jax.nn.log_sigmoid),
+    "hard_sigmoid": (F.hardsigmoid, jax.nn.hard_sigmoid),
+    "hard_sigmoid in place": (lambda x: F.hardsigmoid(x.clone(), inplace=True), jax.nn.hard_sigmoid),
+    "hard_swish": (F.hardswish, jax.nn.hard_swish),
+    "hard_tanh": (F.hardtanh, jax.nn.hard_tanh),
+    "tanh": (torch.tanh, jnp.tanh),
+    "softplus": (F.softplus, jax.nn.softplus),
+    "soft_sign": (F.softsign, jax.nn.soft_sign),
+    "softmax": (lambda x: F.softmax(x, -1), jax.nn.softmax),
+    "log_softmax": (lambda x: F.log_softmax(x, -1), jax.nn.log_softmax),
+    "glu": (F.glu, jax.nn.glu),
+    "logsumexp": (lambda x: x.logsumexp(-1), lambda x: jax.nn.logsumexp(x, -1)),
+    "erf": (torch.erf, jax.lax.erf),
+    "rsqrt": (lambda x: torch.rsqrt(x.square() + 1), lambda x: jax.lax.rsqrt(jnp.square(x) + 1)),
+}
+
+
+@pytest.mark.parametrize(("of_torch", "of_jax"), ACTIVATIONS.values(), ids=ACTIVATIONS)
+def test_activations_of_jax_are_equal_to_those_of_torch(of_torch: Callable, of_jax: Callable) -> None:
+    theirs = Torch(lambda m, x: of_torch(m.fc(x)), fc=torch.nn.Linear(3, 4))
+    ours = Flax(lambda m, x: of_jax(m.fc(x)), fc=nnx.Linear(3, 4, rngs=nnx.Rngs(0)))
+    report = check(theirs, ours, 3 * np.random.default_rng(0).normal(size=(8, 3)), runs=("eager",))
+    assert report.passed, report
 
 
 def test_modules_are_not_changed_by_matching() -> None:

@@ -1,6 +1,7 @@
 """The training loop of a network's PyTorch twin, on the batches of a run."""
 
 import copy
+import inspect
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -99,8 +100,10 @@ def torch_optimizer(optimizer: Any, parameters: list[Any]) -> Any:
     ours = optimizer.parts[-1] if isinstance(optimizer, Chain) else optimizer
     if not isinstance(ours, Optimizer):
         raise ValueError(f"torch has no optimizer for {type(ours).__name__}. Expected one of flaxnets.optim")
-    settings = {name: value for name, value in ours.settings.items() if not callable(value)}
-    return getattr(torch.optim, ours.name)(parameters, **settings)
+    kind = getattr(torch.optim, ours.name)
+    names = inspect.signature(kind).parameters  # AdamW has no decoupled_weight_decay, which is always on
+    settings = {name: value for name, value in ours.settings.items() if name in names and not callable(value)}
+    return kind(parameters, **settings)
 
 
 def _measure(twin: Any, config: RunConfig, batch: Any) -> tuple[Any, dict[str, float]]:

@@ -16,6 +16,7 @@ from flaxnets import state, xla
 from flaxnets.optim.frozen import mask, unmask
 from flaxnets.parity._torch import torch
 from flaxnets.parity.pairs import Pair
+from flaxnets.parity.precision import exact_constants
 from flaxnets.parity.run import Call, call_flax, mapped_call
 from flaxnets.parity.state import named_tensors
 from flaxnets.parity.trees import named_variables
@@ -174,7 +175,8 @@ def _double_precision() -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        yield
+        with exact_constants():
+            yield
     finally:
         torch.set_default_dtype(before)
 
