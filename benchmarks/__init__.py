@@ -1,1 +1,1 @@
-"""Side-by-side measurements with PyTorch, run by hand."""
+"""Benchmarks against PyTorch and plain Flax NNX, run by hand."""

@@ -52,7 +52,7 @@ def compare(name: str) -> dict[str, Any]:
 def write_table(results: dict[str, dict[str, Any]]) -> None:
     """Write ``docs/accuracy.md``."""
 
-    def shown(value: float, score: str) -> str:
+    def format_score(value: float, score: str) -> str:
         return f"{value:.2%}" if score == "accuracy" else f"{value:.4g}"
 
     lines = [
@@ -70,7 +70,7 @@ def write_table(results: dict[str, dict[str, Any]]) -> None:
     ]
     for name in sorted(results):
         r = results[name]
-        ours, theirs = shown(r["flaxnets"], r["score"]), shown(r["torch"], r["score"])
+        ours, theirs = format_score(r["flaxnets"], r["score"]), format_score(r["torch"], r["score"])
         lines.append(f"| `{name}` | {r['input']} | {r['epochs']} | {r['score']} | {ours} | {theirs} |")
     (DOCS / "accuracy.md").write_text("\n".join(lines) + "\n")
 

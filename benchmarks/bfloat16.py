@@ -44,7 +44,7 @@ def networks() -> dict[str, Any]:
 
 
 def measure(case: Any, backends: Sequence[kernels.Backend] = BACKENDS, draws: int = DRAWS) -> dict[str, Errors]:
-    """Return the errors of ``"torch"`` and of each backend, of a network with outputs of floats."""
+    """Return the errors of ``"torch"`` and of each backend, for a network with floating-point outputs."""
     twin, model = case.pair()
     graphdef = _split(model)[0]
     compiled = {backend: _compiled(graphdef, backend) for backend in backends}
@@ -64,14 +64,14 @@ def measure(case: Any, backends: Sequence[kernels.Backend] = BACKENDS, draws: in
             outputs, gradients = compiled[backend](params, rest, *arrays)
             named = named_parameters(nnx.merge(graphdef, gradients, rest, copy=True))
             results[backend] = [np.asarray(x) for x in outputs], [np.asarray(x[...]) for _, x in named]
-        for name, found in results.items():
-            errors = [_distance(a, b) for a, b in zip(found, exact, strict=True)]
+        for name, result in results.items():
+            errors = [_distance(a, b) for a, b in zip(result, exact, strict=True)]
             distances.setdefault(name, []).append(errors)
     return {name: Errors(*np.sqrt(np.square(each).mean(axis=0)).tolist()) for name, each in distances.items()}
 
 
-def _distance(found: Sequence[np.ndarray], exact: Sequence[np.ndarray]) -> float:
-    pairs = [(np.asarray(a, np.float64), b) for a, b in zip(found, exact, strict=True)]
+def _distance(arrays: Sequence[np.ndarray], exact: Sequence[np.ndarray]) -> float:
+    pairs = [(np.asarray(a, np.float64), b) for a, b in zip(arrays, exact, strict=True)]
     size = sum(np.square(b).sum() for _, b in pairs)
     return float(np.sqrt(sum(np.square(a - b).sum() for a, b in pairs) / size)) if size else 0.0
 
@@ -79,7 +79,10 @@ def _distance(found: Sequence[np.ndarray], exact: Sequence[np.ndarray]) -> float
 def _torch(
     module: torch.nn.Module, inputs: Sequence[np.ndarray], dtype: torch.dtype, cotangents: Sequence[np.ndarray] | None
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Outputs and gradients: of float64 exactly, of float32 within autocast; no gradients without cotangents."""
+    """Return outputs and gradients: float64 without autocast, float32 within autocast.
+
+    Without cotangents, the list of gradients is empty.
+    """
     module = module.to(dtype).train()
     for layer in module.modules():
         if isinstance(layer, torch.nn.modules.dropout._DropoutNd):
@@ -91,17 +94,19 @@ def _torch(
     parameters = list(module.parameters())
     gradients = []
     if cotangents is not None and parameters:
-        given = [torch.from_numpy(x).to(dtype) for x in cotangents]
-        found = torch.autograd.grad(outputs, parameters, given, allow_unused=True)
-        gradients = [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
+        output_gradients = [torch.from_numpy(x).to(dtype) for x in cotangents]
+        parameter_gradients = torch.autograd.grad(outputs, parameters, output_gradients, allow_unused=True)
+        gradients = [
+            torch.zeros_like(p) if g is None else g for g, p in zip(parameter_gradients, parameters, strict=True)
+        ]
     with torch.no_grad():
-        for name, buffer in module.named_buffers():  # the statistics of a batch norm have moved
+        for name, buffer in module.named_buffers():  # undo the update of batch statistics
             buffer.copy_(buffers[name])
     return [x.detach().numpy() for x in outputs], [x.numpy() for x in gradients]
 
 
 def _split(model: nnx.Module) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-    """The model without dropout, its parameters, and its other state."""
+    """Turn dropout off, and split the model into graph definition, parameters and other state."""
     model.train()
     for _, module in nnx.iter_modules(model):
         if "Dropout" in type(module).__name__:
@@ -111,7 +116,10 @@ def _split(model: nnx.Module) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
 
 
 def _compiled(graphdef: nnx.GraphDef, backend: kernels.Backend) -> Callable[..., Any]:
-    """Outputs and gradients within autocast, of parameters, other state, inputs and cotangents."""
+    """Compile a function of parameters, other state, inputs and cotangents.
+
+    The function returns outputs and gradients, computed within autocast.
+    """
 
     def both(params: nnx.State, rest: nnx.State, inputs: list[jax.Array], cotangents: list[jax.Array]) -> Any:
         def forward(params: nnx.State) -> list[jax.Array]:
@@ -153,7 +161,7 @@ def write_table(results: dict[str, dict[str, Errors]]) -> None:
 
 
 def main(names: Sequence[str]) -> None:
-    """Measure the named networks, or all and write their table."""
+    """Measure the named networks. Without names, measure all networks and write the table."""
     cases = networks()
     results = {}
     for name in names or cases:

@@ -1,4 +1,4 @@
-"""Measures how fast a library multiplies float32 matrices: ``python -m benchmarks.ceiling xla``."""
+"""Measure how fast a library multiplies float32 matrices: ``python -m benchmarks.ceiling xla``."""
 
 import argparse
 import json
@@ -13,8 +13,8 @@ SIZE = 2048
 
 
 def product(library: str) -> Callable[[], Any]:
-    """A call that multiplies two matrices of :data:`SIZE` rows and waits for the product."""
-    import numpy as np  # after the number of threads is set
+    """Return a function that multiplies two matrices of :data:`SIZE` rows and waits for the product."""
+    import numpy as np  # NumPy reads the number of threads when it is imported
 
     a, b = np.random.default_rng(0).standard_normal((2, SIZE, SIZE), dtype=np.float32)
     if library == "numpy":
@@ -31,7 +31,7 @@ def product(library: str) -> Callable[[], Any]:
 
 
 def gflops(library: str, seconds: float) -> float:
-    """GFLOP/s of the fastest of the products that fit into so many seconds."""
+    """Return the GFLOP/s of the fastest product; products are repeated for the given number of seconds."""
     multiply = product(library)
     multiply()
     times, until = [], time.perf_counter() + seconds
@@ -43,7 +43,7 @@ def gflops(library: str, seconds: float) -> float:
 
 
 def main() -> None:
-    """Measures what the command line says."""
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ceiling", description=__doc__)
     parser.add_argument("library", choices=["numpy", "torch", "xla"])
     parser.add_argument("--seconds", type=float, default=1.0)

@@ -1,6 +1,6 @@
-"""Checkpoints that are damaged, lost, cut off by the end of their process, or that do not fit on the disk.
+"""Faults of checkpoints: damaged files, lost files, processes that are killed while they save, and full disks.
 
-Each function here plants one fault as often as it is told, in checkpoints of a folder, and counts what comes of it: see
+Each function plants one fault ``attempts`` times, in checkpoints below ``folder``, and counts the outcomes. See
 :mod:`benchmarks.reliability`.
 """
 
@@ -30,7 +30,7 @@ from flaxnets.training import CheckpointError, Checkpoints, TrainState
 
 
 def state_of(step: int, width: int = 4) -> TrainState:
-    """A train state with dropout's keys and two slots, whose numbers and keys are those of a step."""
+    """Create a train state with dropout keys and two optimizer slots. Its values and keys are drawn from ``step``."""
     model = flaxnets.create_model("mlp_dropout", num_inputs=9, num_hiddens=width, rngs=nnx.Rngs(step))
     state = TrainState.create(model, optim.Adam(1e-3), seed=step)
     rng = np.random.default_rng(step)
@@ -42,7 +42,7 @@ def state_of(step: int, width: int = 4) -> TrainState:
 
 
 def same(one: TrainState, other: TrainState) -> bool:
-    """Whether two states have the same bits."""
+    """Return whether two states are bit-identical."""
 
     def data(leaf: jax.Array) -> bytes:
         keys = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
@@ -52,21 +52,26 @@ def same(one: TrainState, other: TrainState) -> bool:
 
 
 def _saved(folder: Path, steps: tuple[int, ...]) -> Checkpoints:
-    checkpoints = Checkpoints(folder / "checkpoints", keep=len(steps) + 1, asynchronous=False)  # and one that may fit
+    # A later save may succeed, and must not remove a checkpoint: keep one more.
+    checkpoints = Checkpoints(folder / "checkpoints", keep=len(steps) + 1, asynchronous=False)
     for step in steps:
         checkpoints.save(step, state_of(step), {"step": step})
     return checkpoints
 
 
 def _restored(restore: Callable[[], Any]) -> str:
-    """Says what came of reading a checkpoint that was damaged."""
+    """Restore a damaged checkpoint, and return the outcome."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            found = restore()
+            checkpoint = restore()
         except CheckpointError:
             return "noticed"
-    if found is None or not same(found.state, state_of(found.step)) or found.progress != {"step": found.step}:
+    if (
+        checkpoint is None
+        or not same(checkpoint.state, state_of(checkpoint.step))
+        or checkpoint.progress != {"step": checkpoint.step}
+    ):
         return "silent"
     return "noticed" if any("trying the previous" in str(warning.message) for warning in caught) else "harmless"
 
@@ -76,7 +81,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def flip_bits(attempts: int, folder: Path) -> Counter[str]:
-    """One flipped bit an attempt, in any file of a checkpoint."""
+    """Flip one bit per attempt, in any file of a checkpoint."""
     checkpoints, like, outcomes = _saved(folder, (1,)), state_of(2), Counter[str]()
     rng, files = np.random.default_rng(0), [path for path in _files(folder) if path.stat().st_size]
     for _ in range(attempts):
@@ -92,7 +97,7 @@ def flip_bits(attempts: int, folder: Path) -> Counter[str]:
 
 
 def lose(attempts: int, folder: Path) -> Counter[str]:
-    """Every file of the last of two checkpoints cut off, emptied and deleted, from the first on, so often in all."""
+    """Damage the files of the last of two checkpoints, one after the other: truncate, empty and delete each."""
     checkpoints, like, outcomes = _saved(folder, (1, 2)), state_of(3), Counter[str]()
     files = _files(checkpoints.directory / "00000002")
     for attempt in range(attempts):
@@ -110,19 +115,19 @@ def lose(attempts: int, folder: Path) -> Counter[str]:
 
 
 def _save_on_and_on(folder: Path, asynchronous: bool, pipe: Connection) -> None:
-    """Saves checkpoints until the process is killed, and says which ones are acknowledged."""
+    """Save checkpoints until the process is killed, and send each step whose checkpoint is complete."""
     checkpoints = Checkpoints(folder, asynchronous=asynchronous)
     step = (checkpoints.steps() or [0])[-1]
     if step:
-        assert same(checkpoints.restore(state_of(1), step).state, state_of(step))  # going on works
+        assert same(checkpoints.restore(state_of(1), step).state, state_of(step))  # a run can resume
     while True:
         step += 1
         checkpoints.save(step, state_of(step), {"step": step})
-        pipe.send(step - asynchronous)  # the one before is whole when the next save begins
+        pipe.send(step - asynchronous)  # an asynchronous save is complete when the next save begins
 
 
 def kill(asynchronous: bool, attempts: int, folder: Path) -> Counter[str]:
-    """``kill -9`` at any time of a process that does nothing but save."""
+    """Kill a process that only saves (``kill -9``), at random times."""
     context, rng, outcomes = multiprocessing.get_context("forkserver"), np.random.default_rng(0), Counter[str]()
     context.set_forkserver_preload(["benchmarks.checkpoint_faults", "orbax.checkpoint.v1"])
     directory, like = folder / "checkpoints", state_of(1)
@@ -141,8 +146,8 @@ def kill(asynchronous: bool, attempts: int, folder: Path) -> Counter[str]:
                 acknowledged = receiving.recv()
         checkpoints = Checkpoints(directory)
         steps = checkpoints.steps()
-        found = [_restored(functools.partial(checkpoints.restore, like, step)) for step in steps]
-        good = (steps or [0])[-1] >= acknowledged and found == ["harmless"] * len(steps)
+        restored = [_restored(functools.partial(checkpoints.restore, like, step)) for step in steps]
+        good = (steps or [0])[-1] >= acknowledged and restored == ["harmless"] * len(steps)
         outcomes["harmless" if good else "silent"] += 1
     return outcomes
 
@@ -158,20 +163,20 @@ def _file_size(limit: int) -> Iterator[None]:
 
 
 def _unsaved(checkpoints: Checkpoints) -> str:
-    """Saves step 2, which cannot be done, and says what came of it."""
+    """Save step 2 where the save should fail, and return the outcome."""
     try:
         checkpoints.save(2, state_of(2), {"step": 2})
     except CheckpointError as error:
-        whole = _restored(lambda: checkpoints.restore(state_of(3), 1)) == "harmless"
-        told = "earlier checkpoints are unchanged (1)" in str(error)
-        return "noticed" if whole and told and checkpoints.steps() == [1] else "silent"
+        is_unchanged = _restored(lambda: checkpoints.restore(state_of(3), 1)) == "harmless"
+        is_reported = "earlier checkpoints are unchanged (1)" in str(error)
+        return "noticed" if is_unchanged and is_reported and checkpoints.steps() == [1] else "silent"
     outcome = _restored(lambda: checkpoints.restore(state_of(3), 2))
     shutil.rmtree(checkpoints.directory / "00000002")
     return outcome
 
 
 def limit_file_size(attempts: int, folder: Path) -> Counter[str]:
-    """Saving where the system allows fewer bytes a file than it takes."""
+    """Save where the system limits files to fewer bytes than the checkpoint needs."""
     checkpoints, outcomes = _saved(folder, (1,)), Counter[str]()
     largest = max(path.stat().st_size for path in _files(folder))
     for limit in np.linspace(0, largest - 1, attempts).astype(int).tolist():
@@ -181,7 +186,7 @@ def limit_file_size(attempts: int, folder: Path) -> Counter[str]:
 
 
 def fill_disk(attempts: int, folder: Path) -> Counter[str]:
-    """Saving on a disk that is full after so many bytes; it is a tmpfs, so this needs the right to mount one."""
+    """Save on an almost full disk, with different amounts of free space. Needs the right to mount a tmpfs."""
     outcomes, disk = Counter[str](), folder / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=True)

@@ -1,8 +1,8 @@
-"""Measures what a training step costs beside its arithmetic, in microseconds, on networks of next to none.
+"""Measure the overhead of a training step in microseconds, on networks with almost no arithmetic.
 
-``python -m benchmarks.dispatch`` times a perceptron of one unit, whose whole step is overhead, and the same in ``fit``,
-the loop around the step; and a ResNet-18 of one channel, which has many arrays and operations.
-Files are those of ``benchmarks.training``.
+``python -m benchmarks.dispatch`` times two networks. For a perceptron of one unit the whole step is overhead; it is
+also timed in ``fit``, the loop around the step. A ResNet-18 with one channel has many arrays and operations. The
+results are written to the files of ``benchmarks.training``.
 """
 
 import json
@@ -18,7 +18,7 @@ NETWORKS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures what the command line says."""
+    """Run the benchmark with the options of the command line."""
     parser = rounds.parser("dispatch", __doc__, list(FORMS))
     parser.add_argument("networks", nargs="*", choices=[[], *NETWORKS])
     options = parser.parse_args(arguments)
@@ -29,9 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         commands = {form: rounds.worker(form, name, options, *NETWORKS[name]) for form in options.forms}
         if name == "mlp":
             commands["fit"] = ["-m", "benchmarks.fit_loop", "--threads", str(options.threads)]
-        found = rounds.measure(commands, options.rounds, options.allocator)
-        rounds.save(options.out, "dispatch", name, {**found, "conditions": conditions})
-        print(json.dumps({form: report.microseconds(row) for form, row in found["forms"].items()}), flush=True)
+        results = rounds.measure(commands, options.rounds, options.allocator)
+        rounds.save(options.out, "dispatch", name, {**results, "conditions": conditions})
+        print(json.dumps({form: report.microseconds(row) for form, row in results["forms"].items()}), flush=True)
         report.write(options.out)
 
 

@@ -1,7 +1,8 @@
-"""Holds the sizes of windows against torch at their edges: shapes, exceptions and values of randomly drawn calls.
+"""Compare edge cases of window functions (convolution, pooling, padding, ...) with torch, on randomly drawn calls.
 
-``python -m benchmarks.edges 2000`` draws 2,000 calls of every function in the table, ``python -m benchmarks.edges 2000
-max_pool2d fold`` of these two, and each call that differs is printed. The short form is ``test_edges.py``.
+Shapes, exceptions and values are compared. ``python -m benchmarks.edges 2000`` draws 2,000 calls of every function in
+the table. ``python -m benchmarks.edges 2000 max_pool2d fold`` draws calls of these two functions. Each call that
+differs is printed. ``test_edges.py`` runs a few of these calls.
 """
 
 import dataclasses
@@ -21,13 +22,13 @@ from flaxnets.nn import functional as F
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """A call of a function of ``torch.nn.functional`` on arrays of these shapes.
+    """A call of a function of ``torch.nn.functional`` on random arrays.
 
     Attributes:
-        name: of the function.
-        shapes: of the positional arrays, the input first; their values are drawn from their shapes.
-        options: the other arguments.
-        indices: for each row of the second array, if that has whole numbers: from how many it is drawn.
+        name: Name of the function.
+        shapes: Shapes of the positional arrays, the input first.
+        options: The other arguments.
+        indices: Number of possible values of the second array, if that array holds indices.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Call:
         return f"{self.name}({shapes}, {', '.join(f'{name}={_shown(value)}' for name, value in self.options.items())})"
 
     def arrays(self) -> list[np.ndarray]:
-        """Returns the arguments."""
+        """Return the positional arrays."""
         rng = np.random.default_rng(0)
         arrays: list[np.ndarray] = [rng.normal(size=shape).astype(np.float32) for shape in self.shapes]
         if self.indices is not None:
@@ -49,7 +50,7 @@ class Call:
         return arrays
 
     def of_torch(self) -> Any:
-        """Returns what torch returns, as numpy arrays, or the exception that it raises."""
+        """Return the results of torch as numpy arrays, or the exception that torch raises."""
         options = dict(self.options)
         if "_random_samples" in options:
             options["_random_samples"] = torch.from_numpy(options["_random_samples"])
@@ -57,12 +58,12 @@ class Call:
             warnings.simplefilter("ignore")
             try:
                 result = getattr(torch.nn.functional, self.name)(*map(torch.from_numpy, self.arrays()), **options)
-            except Exception as error:  # whatever torch raises is what is expected
+            except Exception as error:  # any exception of torch is an expected result
                 return error
         return [each.numpy() for each in result] if isinstance(result, tuple) else [result.numpy()]
 
     def of_flax(self, values: bool) -> Any:
-        """Returns what this package returns, or the exception that it raises; without ``values`` only the shapes."""
+        """Return the results of flaxnets, or the exception that it raises; without ``values`` only the shapes."""
 
         def call(*arrays: Any) -> Any:
             result = getattr(F, self.name)(*arrays, **self.options)
@@ -77,23 +78,23 @@ class Call:
                 return error
 
     def difference(self, values: bool = True) -> str | None:
-        """Returns how the two results differ, or None if they agree."""
-        expected, found = self.of_torch(), self.of_flax(values)
-        if isinstance(expected, Exception) or isinstance(found, Exception):
-            if type(expected) is type(found) or _depends_on_torchs_backend(expected, found):
+        """Return a description of how the two results differ, or None if they agree."""
+        expected, actual = self.of_torch(), self.of_flax(values)
+        if isinstance(expected, Exception) or isinstance(actual, Exception):
+            if type(expected) is type(actual) or _depends_on_torchs_backend(expected, actual):
                 return None
-            return f"torch: {_shown(expected)}; here: {_shown(found)}"
-        for theirs, ours in zip(expected, found, strict=True):
+            return f"torch: {_shown(expected)}; here: {_shown(actual)}"
+        for theirs, ours in zip(expected, actual, strict=True):
             if theirs.shape != ours.shape:
-                return f"torch: {_shown(expected)}; here: {_shown(found)}"
+                return f"torch: {_shown(expected)}; here: {_shown(actual)}"
             if values and not np.allclose(theirs, ours, rtol=1e-4, atol=1e-5, equal_nan=True):
                 return f"values differ by up to {np.nanmax(np.abs(theirs - ours))}"
         return None
 
 
-def _depends_on_torchs_backend(expected: Any, found: Any) -> bool:
-    """An output without elements of a transposed convolution: oneDNN returns it, torch's own implementation raises."""
-    return "Output size is too small" in str(expected) and isinstance(found, list) and 0 in found[0].shape
+def _depends_on_torchs_backend(expected: Any, actual: Any) -> bool:
+    """Whether a transposed convolution has an empty output: oneDNN returns it, torch's native implementation raises."""
+    return "Output size is too small" in str(expected) and isinstance(actual, list) and 0 in actual[0].shape
 
 
 def _shown(result: Any) -> str:
@@ -105,22 +106,22 @@ def _shown(result: Any) -> str:
 
 
 def _some(draw: random.Random, values: Any, n: int) -> Any:
-    """One of the values, or one for each axis."""
+    """Draw one value for all axes, or a value for each axis."""
     return draw.choice(values) if draw.random() < 0.7 else tuple(draw.choice(values) for _ in range(n))
 
 
 def _spatial(draw: random.Random, n: int) -> tuple[int, ...]:
-    """Sizes up to 6; a size of 0 is as likely as in one call of ten."""
+    """Draw sizes up to 6. About one call in ten has a size of 0."""
     return tuple(0 if draw.random() < 0.1 / n else draw.randint(1, 6 if n < 3 else 5) for _ in range(n))
 
 
 def _leading(draw: random.Random, channels: int) -> tuple[int, ...]:
-    """Batch and channels, or channels alone."""
+    """Draw the leading axes: batch and channels, or channels alone."""
     return draw.choice([(2, channels), (1, channels), (channels,), (0, channels)])
 
 
 def _likely(draw: random.Random, usual: Any, rare: Any) -> list[Any]:
-    """The values that an argument is drawn from: mostly usual ones, now and then one that no window has."""
+    """Return the values that an argument is drawn from: in one call of ten, the rare (mostly invalid) values too."""
     return [*usual, *rare] if draw.random() < 0.1 else [*usual]
 
 
@@ -179,7 +180,7 @@ def _adaptive(draw: random.Random, name: str, n: int) -> Call:
 def _fractional(draw: random.Random, name: str, n: int) -> Call:
     shape = (*_leading(draw, draw.choice([1, 2, 0])), *_spatial(draw, n))
     batch, channels = (1, shape[0]) if len(shape) == n + 1 else shape[:2]
-    # Of a window without elements torch takes what lies before the array; here that is an error.
+    # No kernel size of 0: torch reads memory before the array for an empty window, flaxnets raises.
     options: dict[str, Any] = {"kernel_size": _some(draw, _likely(draw, (1, 2, 3), (5,)), n)}
     if draw.random() < 0.5:
         options["output_size"] = _some(draw, _likely(draw, (1, 2, 3), (0, -1, 6)), n)
@@ -222,7 +223,7 @@ def _pad(draw: random.Random, name: str, n: int) -> Call:
     sizes = (0, 1, 2, 3, 5) if draw.random() < 0.7 else (-3, -2, -1, 0, 1, 2)
     mode = draw.choice(["constant", "reflect", "replicate", "circular"])
     pad = [(draw.choice(sizes), draw.choice(sizes)) for _ in range(n)]
-    if mode == "circular":  # torch reads uninitialized memory where it has cropped more than it wraps around
+    if mode == "circular":  # torch reads uninitialized memory if one end is cropped and the other is padded
         pad = [ends if min(ends) >= 0 or max(ends) <= 0 else (0, 1) for ends in pad]
     shape = (*_leading(draw, draw.choice([1, 2, 0])), *_spatial(draw, n))
     return Call(name, (shape,), {"pad": tuple(size for ends in pad for size in ends), "mode": mode})
@@ -249,7 +250,7 @@ def _interpolate(draw: random.Random, name: str, n: int) -> Call:
 
 Draw = Callable[[random.Random, str, int], Call]
 
-# Which function draws the calls of each, and the number of spatial axes.
+# For each function: the function that draws its calls, and the possible numbers of spatial axes.
 FUNCTIONS: dict[str, tuple[Draw, tuple[int, ...]]] = {
     **{f"conv{n}d": (_conv, (n,)) for n in (1, 2, 3)},
     **{f"conv_transpose{n}d": (_conv, (n,)) for n in (1, 2, 3)},
@@ -265,7 +266,7 @@ FUNCTIONS: dict[str, tuple[Draw, tuple[int, ...]]] = {
 
 
 def calls(name: str, count: int) -> Iterator[Call]:
-    """Yields calls of a function; always the same ones."""
+    """Yield ``count`` random calls of a function. The seed is the function's name."""
     draw, axes = FUNCTIONS[name]
     source = random.Random(name)
     for _ in range(count):
@@ -273,19 +274,19 @@ def calls(name: str, count: int) -> Iterator[Call]:
 
 
 def main(arguments: list[str]) -> int:
-    """Prints the calls that differ; returns whether there are any."""
+    """Print the calls that differ. Return 1 if there are any, else 0."""
     count, names = int(arguments[0]) if arguments else 500, arguments[1:] or list(FUNCTIONS)
     failed = 0
     for name in names:
         raised = differing = 0
         for number, call in enumerate(calls(name, count)):
-            # An index that is out of range is seen when there are values.
+            # Shapes are enough for most calls. An index out of range is only noticed with values.
             difference = call.difference(values=number % 10 == 0 or call.indices is not None)
             raised += isinstance(call.of_torch(), Exception)
             if difference is not None:
                 differing += 1
                 print(f"  {call}: {difference}", flush=True)
-        jax.clear_caches()  # of as many programs as calls
+        jax.clear_caches()  # each call compiles a program
         print(f"{name}: {count} calls, torch raises for {raised}, {differing} differ", flush=True)
         failed += differing
     return int(failed > 0)

@@ -1,7 +1,7 @@
-"""Times single convolutions with their gradients: XLA's own, the default of the layers, and PyTorch's.
+"""Time single convolutions with their gradients: XLA's native convolution, the default of the layers, and PyTorch.
 
-``python -m benchmarks.families`` prints a table in milliseconds. Each cell is a fresh process, and the rows are kinds
-of convolutions that XLA's CPU backend is slow with. Nothing is written.
+``python -m benchmarks.families`` prints a table in milliseconds. Each cell runs in a fresh process. The rows are types
+of convolutions that are slow in XLA's CPU backend. No file is written.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from benchmarks.worker import limit_threads
 
 
 class Row(NamedTuple):
-    """A function of torch.nn.functional, the shapes of input and weight, and the other arguments."""
+    """A convolution: the function of ``torch.nn.functional``, shapes of input and weight, and other arguments."""
 
     function: str
     input: tuple[int, ...]
@@ -96,7 +96,7 @@ def _torch(row: Row, form: str) -> Callable[[], Any]:
 
 
 def measure(row: Row, form: str, seconds: float) -> dict[str, Any]:
-    """Seconds of compiling, and of each call, with at least three calls."""
+    """Return the seconds of each call (at least three calls), and the seconds of compiling."""
     started = time.perf_counter()
     call = (_torch if form.startswith("torch") else _jax)(row, form)
     compiling = time.perf_counter() - started
@@ -110,14 +110,14 @@ def measure(row: Row, form: str, seconds: float) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures what the command line says."""
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.families", description=__doc__)
-    parser.add_argument("rows", nargs="*", choices=[[], *ROWS], help="all of them if not given")
+    parser.add_argument("rows", nargs="*", choices=[[], *ROWS], help="convolutions to measure (default: all)")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--seconds", type=float, default=1.0, help="how long each process measures")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--rounds", type=int, default=1, help="fresh processes of each form")
-    parser.add_argument("--here", action="store_true", help="measure one row and one form in this process")
+    parser.add_argument("--rounds", type=int, default=1, help="fresh processes per variant")
+    parser.add_argument("--here", action="store_true", help="measure one row and one variant in this process")
     options = parser.parse_args(arguments)
     if options.here:
         limit_threads(options.threads)

@@ -1,4 +1,4 @@
-"""Times the steps of ``flaxnets.training.fit`` on a perceptron of one unit, and prints them as one line of JSON."""
+"""Time the steps of ``flaxnets.training.fit`` on a perceptron of one unit, and print one line of JSON."""
 
 import argparse
 import itertools
@@ -8,11 +8,11 @@ import time
 
 from benchmarks.worker import limit_threads
 
-STEPS = 200  # timed as one sample
+STEPS = 200  # steps per timed sample
 
 
 def seconds_a_step(samples: int) -> list[float]:
-    """Means over :data:`STEPS` steps of one epoch; the first epoch warms up."""
+    """Return the mean seconds per step of each sample of :data:`STEPS` steps. The first epoch warms up."""
     import jax
     import numpy as np
 
@@ -38,7 +38,7 @@ def seconds_a_step(samples: int) -> list[float]:
 
 
 def main() -> None:
-    """Measures what the command line says."""
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fit_loop", description=__doc__)
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--threads", type=int, default=os.cpu_count())

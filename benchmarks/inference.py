@@ -1,7 +1,8 @@
-"""Times the forward pass in evaluation mode, one at a time, for batches of 1 and 64.
+"""Time the forward pass in evaluation mode, one call at a time, for batches of 1 and 64.
 
-``python -m benchmarks.inference resnet18`` measures this network, ``all`` every one that trains, and without names
-those that speed is judged by. Forms and files are those of ``benchmarks.training``.
+``python -m benchmarks.inference resnet18`` measures this network, ``all`` measures every trainable network, and without
+names the main networks of ``benchmarks/sizes.py`` are measured. Variants and files are those of
+``benchmarks.training``.
 """
 
 import json
@@ -15,9 +16,9 @@ from benchmarks.worker import FORMS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures what the command line says."""
+    """Run the benchmark with the options of the command line."""
     parser = rounds.parser("inference", __doc__, list(FORMS))
-    parser.add_argument("networks", nargs="*", help="names, or all")
+    parser.add_argument("networks", nargs="*", help="names of networks, or all")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 64])
     options = parser.parse_args(arguments)
     rounds.warn_if_busy()
@@ -27,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{name}, {size.shown()}", flush=True)
             more = ("--mode", "inference", "--batch", str(batch))
             commands = {form: rounds.worker(form, name, options, *more) for form in options.forms}
-            found = rounds.measure(commands, options.rounds, options.allocator)
-            record = {"size": size.shown(), "batch": batch, "multiply_adds": multiply_adds(size), **found}
+            results = rounds.measure(commands, options.rounds, options.allocator)
+            record = {"size": size.shown(), "batch": batch, "multiply_adds": multiply_adds(size), **results}
             rounds.save(options.out, "inference", f"{name} {batch}", {**record, "conditions": conditions})
             print(json.dumps(report.ratios(record)), flush=True)
             report.write(options.out)

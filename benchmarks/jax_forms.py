@@ -1,4 +1,4 @@
-"""The networks in JAX: in Flax's own layers with ``nnx.jit``, and as ``flaxnets.training.fit`` runs them."""
+"""The JAX variants of the networks: Flax's layers with ``nnx.jit``, and the steps of ``flaxnets.training.fit``."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from flaxnets.training.step import predict_function
 
 
 def create(size: Size) -> nnx.Module:
-    """The network in layers of flaxnets."""
+    """Create the network from layers of flaxnets."""
     builder = small_flaxnets.NETWORKS.get(size.network)
     if builder is None:
         return flaxnets.create_model(size.network, **size.options)
@@ -28,9 +28,9 @@ def create(size: Size) -> nnx.Module:
 
 
 def plain(size: Size, training: bool, compute_dtype: str | None = None) -> Job:
-    """``benchmarks.plain_nnx`` and ``small_nnx`` with the training step of Flax's documentation."""
+    """Create a job from ``benchmarks.plain_nnx`` or ``small_nnx``, with the training step of Flax's documentation."""
     if compute_dtype is not None:
-        raise Unavailable("measured in float32")
+        raise Unavailable("plain NNX is measured in float32 only")
     if size.network in plain_nnx.WITHOUT:
         raise Unavailable(plain_nnx.WITHOUT[size.network])
     networks = plain_nnx.NETWORKS | small_nnx.NETWORKS
@@ -75,7 +75,7 @@ def _predict(model: Any, inputs: jax.Array) -> jax.Array:
 
 
 def ours(size: Size, training: bool, compute_dtype: str | None = None, backend: Backend = "auto") -> Job:
-    """The compiled steps that ``flaxnets.training.fit`` and ``predict`` make, with the settings of ``fit``."""
+    """Create a job from the compiled step of ``flaxnets.training.fit`` or ``predict``, with the settings of ``fit``."""
     model = create(size)
     inputs, targets = map(jnp.asarray, size.data())
     batch = Batch(inputs, targets.T if size.task == "language" else targets, jnp.ones(size.batch))

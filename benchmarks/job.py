@@ -1,4 +1,4 @@
-"""What every form makes of a network: something to call again and again."""
+"""The job that each variant makes of a network: a step that the benchmark calls repeatedly."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,11 +9,11 @@ LEARNING_RATE, MOMENTUM = 0.01, 0.9
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A step, and how to wait until what it returned is there.
+    """A step, and a function that waits for its result.
 
     Attributes:
-        step: makes one step and returns its loss, or the outputs.
-        wait: returns when they are computed; PyTorch computes them at once.
+        step: Runs one step and returns the loss (training) or the outputs (inference).
+        wait: Blocks until the result of ``step`` is computed. PyTorch on CPUs computes synchronously: no wait.
     """
 
     step: Callable[[], Any]
@@ -21,4 +21,4 @@ class Job:
 
 
 class Unavailable(Exception):
-    """A form that a network does not have, or that cannot run on this machine; the message says why."""
+    """Raised for a variant that does not exist for a network, or cannot run on this machine. The message says why."""

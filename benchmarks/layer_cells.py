@@ -1,7 +1,7 @@
-"""Prepares and times cells of ``benchmarks.layers`` in this process, as the lines that it reads say.
+"""Prepare and time cells of ``benchmarks.layers`` in this process. Requests are read from standard input.
 
-A line is a JSON list: ``["prepare", row, form, direction]`` or ``["time", row, form, direction, seconds, statistic]``.
-Each answer is one line of JSON. No process holds both frameworks.
+A request is one line, a JSON list: ``["prepare", row, form, direction]`` or ``["time", row, form, direction, seconds,
+statistic]``. Each answer is one line of JSON. No process imports both frameworks.
 """
 
 import argparse
@@ -24,19 +24,19 @@ from benchmarks.worker import limit_threads
 Call = Callable[[], Any]
 
 
-# The framework of each form, in whose process it runs.
+# The framework of each variant. Each framework has its own process.
 FORMS = {"torch": "torch", "torch_channels_last": "torch", "plain": "jax", "engine": "jax"}
 DIRECTIONS = ("forward", "both")
 STATISTICS: dict[str, Callable[[list[float]], float]] = {"median": statistics.median, "minimum": min}
 
 
 def is_training(row: Row, direction: str) -> bool:
-    """Whether a layer is in training mode: for gradients, and where evaluation computes nothing."""
+    """Return whether a layer is in training mode: for gradients, and for dropout (the identity in evaluation mode)."""
     return direction == "both" or "Dropout" in row.name
 
 
 def prepare(row: Row, form: str, direction: str) -> Call | None:
-    """Return a function that computes a cell and returns when that is done; None for a cell that does not exist."""
+    """Return a function that computes a cell and waits for the result. None if the cell does not exist."""
     return {"torch": _torch, "jax": _jax}[FORMS[form]](row, form, direction)
 
 
@@ -46,7 +46,7 @@ def _make(row: Row) -> list[np.ndarray]:
 
 
 def _build(row: Row, construct: Callable[..., Any]) -> Any:
-    """The layer of a row, by a function of a name, positional and keyword arguments."""
+    """Build the layer of a row with ``construct(name, args, kwargs)``. Arguments that are rows are built first."""
     args = [_build(arg, construct) if isinstance(arg, Row) else arg for arg in row.args]
     return construct(row.name, args, row.kwargs)
 
@@ -71,7 +71,7 @@ def _torch(row: Row, form: str, direction: str) -> Call | None:
         arrange(torch.from_numpy(value)).requires_grad_(_has_gradient(array, value))
         for array, value in zip(row.arrays(), values, strict=True)
     ]
-    wanted = [tensor for tensor in inputs if tensor.requires_grad]
+    differentiated = [tensor for tensor in inputs if tensor.requires_grad]
     if row.is_function:
         function = functools.partial(getattr(torch.nn.functional, row.name), **row.kwargs)
     else:
@@ -79,7 +79,7 @@ def _torch(row: Row, form: str, direction: str) -> Call | None:
         module.train(is_training(row, direction))
         for parameter in module.parameters():
             parameter.data = arrange(parameter.data)
-        wanted += module.parameters()
+        differentiated += module.parameters()
         function = functools.partial(module, **row.call)
 
     def forward() -> None:
@@ -88,13 +88,13 @@ def _torch(row: Row, form: str, direction: str) -> Call | None:
 
     if direction == "forward":
         return forward
-    outputs = [each for each in _flat(function(*inputs)) if each.requires_grad] if wanted else []
+    outputs = [each for each in _flat(function(*inputs)) if each.requires_grad] if differentiated else []
     cotangents = [torch.randn_like(output) for output in outputs]
 
     def both() -> None:
         outputs = [each for each in _flat(function(*inputs)) if each.requires_grad]
-        # The attention weights that a layer returns depend on a part of its parameters alone.
-        torch.autograd.grad(outputs, wanted, cotangents, allow_unused=True)
+        # Not every output depends on every parameter: attention weights do not depend on the output projection.
+        torch.autograd.grad(outputs, differentiated, cotangents, allow_unused=True)
 
     return both if outputs else None
 
@@ -111,41 +111,41 @@ def _jax(row: Row, form: str, direction: str) -> Call | None:
 
     from flaxnets import kernels
 
-    made = _make(row)
-    values = [jnp.asarray(value, jnp.int32 if value.dtype == np.int64 else None) for value in made]
-    is_wanted = [_has_gradient(array, value) for array, value in zip(row.arrays(), made, strict=True)]
-    wanted = [value for value, has_gradient in zip(values, is_wanted, strict=True) if has_gradient]
-    constant = [value for value, has_gradient in zip(values, is_wanted, strict=True) if not has_gradient]
+    arrays_of_row = _make(row)
+    values = [jnp.asarray(value, jnp.int32 if value.dtype == np.int64 else None) for value in arrays_of_row]
+    is_differentiated = [_has_gradient(array, value) for array, value in zip(row.arrays(), arrays_of_row, strict=True)]
+    differentiated = [value for value, has_gradient in zip(values, is_differentiated, strict=True) if has_gradient]
+    constant = [value for value, has_gradient in zip(values, is_differentiated, strict=True) if not has_gradient]
     apply, params, state = _module(row, direction)
 
-    def forward(params: Any, wanted: list[Any], constant: list[Any], state: Any) -> tuple[Any, Any]:
-        sources = {True: iter(wanted), False: iter(constant)}
-        return apply(params, state, [next(sources[has_gradient]) for has_gradient in is_wanted])
+    def forward(params: Any, differentiated: list[Any], constant: list[Any], state: Any) -> tuple[Any, Any]:
+        sources = {True: iter(differentiated), False: iter(constant)}
+        return apply(params, state, [next(sources[has_gradient]) for has_gradient in is_differentiated])
 
-    def both(cotangents: list[Any], params: Any, wanted: list[Any], constant: list[Any], state: Any) -> Any:
-        def floats(params: Any, wanted: list[Any]) -> tuple[list[Any], Any]:
-            outputs, after = forward(params, wanted, constant, state)
+    def both(cotangents: list[Any], params: Any, differentiated: list[Any], constant: list[Any], state: Any) -> Any:
+        def floats(params: Any, differentiated: list[Any]) -> tuple[list[Any], Any]:
+            outputs, after = forward(params, differentiated, constant, state)
             return [each for each in jax.tree.leaves(outputs) if each.dtype == jnp.float32], (outputs, after)
 
-        _, back, results = jax.vjp(floats, params, wanted, has_aux=True)
+        _, back, results = jax.vjp(floats, params, differentiated, has_aux=True)
         return results, back(cotangents)
 
-    kind = "plain" if form == "plain" else kernels.choose()
-    with kernels.use(kind):
-        function, arguments = forward, (params, wanted, constant, state)
+    backend = "plain" if form == "plain" else kernels.choose()
+    with kernels.use(backend):
+        function, arguments = forward, (params, differentiated, constant, state)
         if direction == "both":
             outputs = [each for each in jax.tree.leaves(jax.eval_shape(forward, *arguments)[0])]
             shapes = [each.shape for each in outputs if each.dtype == jnp.float32]
-            if not shapes or not jax.tree.leaves((params, wanted)):
+            if not shapes or not jax.tree.leaves((params, differentiated)):
                 return None
             cotangents = [jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(shapes)]
             function, arguments = both, (cotangents, *arguments)
-        compiled, arrays = (_compile if kind == "plain" else _compile_physical)(function, arguments)
+        compiled, arrays = (_compile if backend == "plain" else _compile_physical)(function, arguments)
     return lambda: jax.block_until_ready(compiled(*arrays))
 
 
 def _module(row: Row, direction: str) -> tuple[Callable[..., Any], Any, Any]:
-    """A function of parameters, other state and inputs that gives outputs and the state afterwards; and both states."""
+    """Return ``(apply, params, state)``, where ``apply(params, state, inputs)`` returns outputs and the new state."""
     import jax
     from flax import nnx
 
@@ -157,9 +157,9 @@ def _module(row: Row, direction: str) -> tuple[Callable[..., Any], Any, Any]:
         return lambda params, state, inputs: (function(*inputs, **row.kwargs, **state), state), (), state
 
     def construct(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        kind = getattr(nn, name)
-        rngs = {"rngs": nnx.Rngs(0)} if "rngs" in inspect.signature(kind.__init__).parameters else {}
-        return kind(*args, **kwargs, **rngs)
+        layer_class = getattr(nn, name)
+        rngs = {"rngs": nnx.Rngs(0)} if "rngs" in inspect.signature(layer_class.__init__).parameters else {}
+        return layer_class(*args, **kwargs, **rngs)
 
     module = _build(row, construct)
     module.train() if is_training(row, direction) else module.eval()
@@ -174,7 +174,7 @@ def _module(row: Row, direction: str) -> tuple[Callable[..., Any], Any, Any]:
 
 
 def _compile(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Callable[..., Any], list[Any]]:
-    """Compile a function for arguments as ``jax.jit`` does, and return it with its flat arguments."""
+    """Compile a function with plain ``jax.jit``, and return it with its flat arguments."""
     import jax
 
     leaves, structure = jax.tree.flatten(arguments)
@@ -183,7 +183,7 @@ def _compile(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[
 
 
 def _compile_physical(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Callable[..., Any], list[Any]]:
-    """Compile a function as the engine does: arguments lie as the kernels want them, and results as they come."""
+    """Compile a function as the engine does: arguments have the layouts that the kernels prefer, results any layout."""
     import jax
 
     from flaxnets.training.layout._interpreter import arrays_of, evaluate, values_of
@@ -209,7 +209,7 @@ def _compile_physical(function: Callable[..., Any], arguments: tuple[Any, ...]) 
 
 
 def measure(call: Call, seconds: float, statistic: str) -> float:
-    """Return the median or minimum of the seconds of as many calls as fit into a time, at least one."""
+    """Call repeatedly for ``seconds`` (at least once). Return the median or minimum of the seconds per call."""
     times, until = [], time.perf_counter() + seconds
     while not times or time.perf_counter() < until:
         started = time.perf_counter()
@@ -219,7 +219,7 @@ def measure(call: Call, seconds: float, statistic: str) -> float:
 
 
 def answer(calls: dict[tuple[str, str], Call], command: str, row: str, form: str, direction: str, *rest: Any) -> Any:
-    """Do what a line says, with the cells that are prepared."""
+    """Answer one request: prepare a cell and store it in ``calls``, or time a cell of ``calls``."""
     if command == "time":
         return {"seconds": measure(calls[form, direction], *rest)}
     started = time.perf_counter()
@@ -228,18 +228,18 @@ def answer(calls: dict[tuple[str, str], Call], command: str, row: str, form: str
         if call is None:
             return {"absent": True}
         call()
-    except Exception as error:  # any: one cell that fails must not end the others
+    except Exception as error:  # any exception: a cell that fails must not end the other cells
         return {"failed": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
     calls[form, direction] = call
     return {"prepare_seconds": time.perf_counter() - started}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Answer what standard input asks for."""
+    """Answer the requests on standard input."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.layer_cells", description=__doc__)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     limit_threads(parser.parse_args(arguments).threads)
-    warnings.simplefilter("ignore")  # torch warns of its own shapes and deprecations
+    warnings.simplefilter("ignore")  # torch warns about shapes and deprecations
     calls: dict[tuple[str, str], Call] = {}
     last = None
     for line in sys.stdin:

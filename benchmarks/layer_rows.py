@@ -1,6 +1,7 @@
-"""What ``benchmarks.layers`` measures: every class of ``torch.nn`` that computes, and the functions without a class.
+"""The rows of ``benchmarks.layers``: every class of ``torch.nn`` that computes, and the functions without a class.
 
-Knows neither JAX nor torch: a row names a class or function of both libraries, its arguments and its inputs.
+A row names a class or function that both libraries have, its arguments and its inputs. This module imports neither JAX
+nor torch.
 """
 
 from collections.abc import Mapping
@@ -12,15 +13,15 @@ Shape = tuple[int, ...]
 
 
 class Array(NamedTuple):
-    """An input that is drawn at random.
+    """A random input.
 
     Attributes:
-        shape: its axes.
-        draw: ``normal``; ``uniform`` between 0 and 1; ``integers`` below ``high``; ``signs``: 1 or -1; ``full``:
-            ``high`` everywhere; ``corners``: the index of every second element along each axis of an image twice as
-            large, as a pool with windows of 2 may return it.
-        high: see ``draw``.
-        is_constant: whether it has no gradient; arrays of integers never have one.
+        shape: The shape.
+        draw: The distribution. ``normal``; ``uniform`` between 0 and 1; ``integers`` below ``high``; ``signs``: 1 or
+            -1; ``full``: ``high`` everywhere; ``corners``: the index of every second element along each axis of an
+            image twice as large, as a max pool with windows of 2 may return.
+        high: See ``draw``.
+        is_constant: Whether the input has no gradient. Integer arrays never have a gradient.
     """
 
     shape: Shape
@@ -29,7 +30,7 @@ class Array(NamedTuple):
     is_constant: bool = False
 
     def make(self, rng: np.random.Generator) -> np.ndarray:
-        """Return the array, of float32 or int64."""
+        """Draw the array, in float32 or int64."""
         if self.draw == "normal":
             return rng.standard_normal(self.shape, dtype=np.float32)
         if self.draw == "uniform":
@@ -49,11 +50,12 @@ class Row(NamedTuple):
     """A layer or a function in one size.
 
     Attributes:
-        name: of the class in ``torch.nn``, or of the function in ``torch.nn.functional``.
-        args: positional arguments of the constructor; a row stands for its layer; a function has none.
-        kwargs: keyword arguments of the constructor or of the function.
-        inputs: arguments of the call; a tuple of integers is the shape of an array that is drawn and has a gradient.
-        call: keyword arguments of a layer's call.
+        name: Name of the class in ``torch.nn``, or of the function in ``torch.nn.functional``.
+        args: Positional arguments of the constructor, empty for a function. A row as an argument is replaced by its
+            layer.
+        kwargs: Keyword arguments of the constructor or of the function.
+        inputs: Arguments of the call. A tuple of integers is the shape of a normal array with a gradient.
+        call: Keyword arguments of a layer's call.
     """
 
     name: str
@@ -67,7 +69,7 @@ class Row(NamedTuple):
         return self.name[0].islower()
 
     def arrays(self) -> tuple[Array, ...]:
-        """The inputs, each as an :class:`Array`."""
+        """Return the inputs, each as an :class:`Array`."""
         return tuple(each if isinstance(each, Array) else Array(each) for each in self.inputs)
 
     def __str__(self) -> str:
@@ -77,12 +79,12 @@ class Row(NamedTuple):
 
 
 def layer(name: str, *sizes: tuple[Any, ...]) -> list[Row]:
-    """Rows of ``(positional arguments, keyword arguments, *inputs)`` for one class."""
+    """Return the rows of a class. A size is ``(positional arguments, keyword arguments, *inputs)``."""
     return [Row(name, args, kwargs, tuple(inputs)) for args, kwargs, *inputs in sizes]
 
 
 def function(name: str, *sizes: tuple[Any, ...]) -> list[Row]:
-    """Rows of ``(keyword arguments, *inputs)`` for one function."""
+    """Return the rows of a function. A size is ``(keyword arguments, *inputs)``."""
     return [Row(name, (), kwargs, tuple(inputs)) for kwargs, *inputs in sizes]
 
 
@@ -448,7 +450,7 @@ ROWS: dict[str, Row] = {
     for row in rows
 }  # fmt: skip
 
-# Classes that a table of parity has and this one has not, each with the reason.
+# Classes of the parity table (``parity_tests/cases``) that have no row here, each with the reason.
 WITHOUT_ROW = {
     "DataParallel": "calls another module",
     "Flatten": "returns a view",

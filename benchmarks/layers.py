@@ -1,12 +1,12 @@
-"""Times every layer: torch in its best memory format, flaxnets as a plain user has it, and flaxnets in the engine.
+"""Time every layer: torch in its best memory format, flaxnets under plain ``jax.jit``, and flaxnets in the engine.
 
-``python -m benchmarks.layers`` measures all rows of ``benchmarks/layer_rows.py``, ``python -m benchmarks.layers Conv2d
-"*Pool*"`` those whose name matches. ``--json FILE`` merges the results into a file, and ``--write`` into
-``docs/layers_speed.json``, of which it makes ``docs/layers_speed.md``.
+``python -m benchmarks.layers`` measures all rows of ``benchmarks/layer_rows.py``. ``python -m benchmarks.layers Conv2d
+"*Pool*"`` measures the rows whose class name matches. ``--json FILE`` merges the results into a file. ``--write``
+merges the results into ``docs/layers_speed.json`` and writes ``docs/layers_speed.md``.
 
-A round measures the rows in random order. Two processes, one of PyTorch and one of JAX, prepare all cells of a row
-(a form in a direction), and then time one cell after the other, in turns. Each turn times every cell for
-``--seconds``, and ratios are formed within a turn. The processes are replaced after every ``ROWS_A_PROCESS`` rows.
+A round measures the rows in random order. Two processes, one with PyTorch and one with JAX, prepare all cells of a row
+(a variant in a direction), and then time one cell after the other, in turns. Each turn times every cell for
+``--seconds``. Ratios are computed within a turn. The processes are replaced after every ``ROWS_A_PROCESS`` rows.
 """
 
 import argparse
@@ -29,11 +29,11 @@ from benchmarks.layer_rows import ROWS
 
 ROWS_A_PROCESS = 20
 LIMIT = 600  # seconds that one request may take
-SECONDS_A_ROW = 7.0  # of preparing a row and starting processes, for the estimate
+SECONDS_A_ROW = 7.0  # to prepare a row and start processes, for the estimate of the total time
 
 
 class Cell(NamedTuple):
-    """One number of a row: a key of ``FORMS`` and one of ``DIRECTIONS``."""
+    """One number of a row: a variant of ``FORMS`` and a direction of ``DIRECTIONS``."""
 
     form: str
     direction: str
@@ -46,11 +46,11 @@ CELLS = [Cell(form, direction) for direction in DIRECTIONS for form in FORMS]
 
 
 class Lost(Exception):
-    """A process that ended, or did not answer in time."""
+    """Raised if a process ended or did not answer in time."""
 
 
 class Process:
-    """A process of ``benchmarks.layer_cells``, started when it is first asked."""
+    """A process of ``benchmarks.layer_cells``, started at the first request."""
 
     def __init__(self, threads: int, env: Mapping[str, str]):
         self._command = [sys.executable, "-m", "benchmarks.layer_cells", "--threads", str(threads)]
@@ -59,7 +59,7 @@ class Process:
         self._answers: queue.Queue[str] = queue.Queue()
 
     def ask(self, *request: Any) -> dict[str, Any]:
-        """Return the answer to a request; raises Lost."""
+        """Send a request, and return the answer. Raises :class:`Lost` if the process ends or does not answer."""
         process = self._process or self._start()
         try:
             process.stdin.write(json.dumps(request) + "\n")
@@ -71,7 +71,7 @@ class Process:
             return json.loads(answer)
         status = process.poll()
         self.end()
-        raise Lost(f"over {LIMIT} s" if status is None else f"exit status {status}")
+        raise Lost(f"no answer within {LIMIT} s" if status is None else f"exit status {status}")
 
     def _start(self) -> Any:
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -88,7 +88,7 @@ class Process:
         return process
 
     def end(self) -> None:
-        """End the process; the next request starts another one."""
+        """End the process. The next request starts a new process."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -98,7 +98,7 @@ class Process:
 def measure_row(
     name: str, processes: Mapping[str, Process], options: argparse.Namespace, order: random.Random
 ) -> dict[str, Any]:
-    """Return the seconds of each turn and of preparing, for each cell that exists, or why it failed."""
+    """Return the seconds of each turn and of preparation for each cell, and the reasons of the cells that failed."""
     failed: dict[str, str] = {}
     absent: set[Cell] = set()
     while True:
@@ -119,7 +119,7 @@ def measure_row(
                     process = processes[FORMS[cell.form]]
                     answer = process.ask("time", name, *cell, options.seconds, options.statistic)
                     times[cell].append(answer["seconds"])
-        except Lost as error:  # the other cells are prepared again, in a new process
+        except Lost as error:  # prepare the other cells again, in a new process
             failed[str(cell)] = str(error)
             continue
         return {
@@ -130,7 +130,7 @@ def measure_row(
 
 
 def merged(first: Mapping[str, Any] | None, second: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row's results of several rounds: all turns, one after the other; failures stay."""
+    """Merge the results of a row from two rounds: concatenate the turns, and keep all failures."""
     if first is None:
         return dict(second)
     failed = {**first["failed"], **second["failed"]}
@@ -143,18 +143,22 @@ def merged(first: Mapping[str, Any] | None, second: Mapping[str, Any]) -> dict[s
 
 
 def matching(patterns: Iterable[str]) -> list[str]:
-    """The rows whose class, or whole name, matches any of the patterns; raises ValueError for one without a row."""
-    found: dict[str, None] = {}
+    """Return the rows whose class name matches a pattern, or whose full name equals it.
+
+    Raises:
+        ValueError: If a pattern matches no row.
+    """
+    matches: dict[str, None] = {}
     for pattern in patterns:
         names = [key for key, row in ROWS.items() if pattern == key or fnmatch.fnmatchcase(row.name, pattern)]
         if not names:
             raise ValueError(f"no row matches {pattern!r}. Expected names of torch.nn such as Conv2d or '*Pool*'")
-        found |= dict.fromkeys(names)
-    return list(found)
+        matches |= dict.fromkeys(names)
+    return list(matches)
 
 
 def save(path: Path, conditions: str, results: Mapping[str, Any]) -> None:
-    """Replace the results of these rows, for this maker of processors and this version of JAX."""
+    """Replace the results of these rows in a file, for this processor vendor and this version of JAX."""
     stored = layers_report.load(path)
     rows = {name: {**row, "conditions": conditions} for name, row in layers_report.rounded(results).items()}
     stored.setdefault(layers_report.key(), {}).update(rows)
@@ -162,25 +166,25 @@ def save(path: Path, conditions: str, results: Mapping[str, Any]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what the command line says."""
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.layers", description=__doc__)
-    parser.add_argument("patterns", nargs="*", default=["*"], help="of names of classes and functions")
-    parser.add_argument("--rounds", type=int, default=2, help="fresh processes")
-    parser.add_argument("--turns", type=int, default=3, help="in each round")
-    parser.add_argument("--seconds", type=float, default=0.1, help="of each cell in each turn")
+    parser.add_argument("patterns", nargs="*", default=["*"], help="patterns of names of classes and functions")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds, each with fresh processes")
+    parser.add_argument("--turns", type=int, default=3, help="turns in each round")
+    parser.add_argument("--seconds", type=float, default=0.1, help="seconds per cell and turn")
     parser.add_argument("--statistic", choices=STATISTICS, default="median", help="minimum: for busy machines")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--allocator", choices=rounds.ALLOCATORS, default="keep", help="of both frameworks alike")
+    parser.add_argument("--allocator", choices=rounds.ALLOCATORS, default="keep", help="settings of glibc's malloc")
     parser.add_argument("--json", type=Path, metavar="FILE", help="merge the results into this file")
-    parser.add_argument("--missing", action="store_true", help="leave out the rows that FILE, or docs, has")
-    parser.add_argument("--write", action="store_true", help="merge the results into docs, and make the table")
+    parser.add_argument("--missing", action="store_true", help="skip the rows that FILE (or docs) already has")
+    parser.add_argument("--write", action="store_true", help="merge the results into docs, and write the page")
     options = parser.parse_args(arguments)
     busy = ", **on a busy machine**" if rounds.warn_if_busy() else ""
     conditions = f"{rounds.conditions(options)}, {options.turns} turns, {options.statistic} of each turn{busy}"
     names = matching(options.patterns)
     if options.missing:
-        done = layers_report.load(options.json or layers_report.JSON).get(layers_report.key(), {})
-        names = [name for name in names if name not in done]
+        measured = layers_report.load(options.json or layers_report.JSON).get(layers_report.key(), {})
+        names = [name for name in names if name not in measured]
     a_row = SECONDS_A_ROW + 1.1 * options.turns * options.seconds * len(CELLS)
     print(f"{len(names)} rows, about {len(names) * a_row * options.rounds / 60:.0f} minutes", flush=True)
     results: dict[str, Any] = {}
@@ -191,13 +195,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             for i in range(options.rounds):
                 order = random.Random(i)
-                for place, name in enumerate(order.sample(names, len(names))):
-                    if place % ROWS_A_PROCESS == 0:
+                for position, name in enumerate(order.sample(names, len(names))):
+                    if position % ROWS_A_PROCESS == 0:
                         for process in processes.values():
                             process.end()
-                    found = measure_row(name, processes, options, order)
-                    results[name] = merged(results.get(name), found)
-                    print(f"{i + 1}.{place + 1}/{len(names)} {layers_report.shown(name, results[name])}", flush=True)
+                    result = measure_row(name, processes, options, order)
+                    results[name] = merged(results.get(name), result)
+                    print(f"{i + 1}.{position + 1}/{len(names)} {layers_report.shown(name, results[name])}", flush=True)
                     for path in paths:
                         save(path, conditions, {name: results[name]})
         finally:

@@ -1,4 +1,4 @@
-"""Makes ``docs/layers_speed.md`` of ``docs/layers_speed.json``."""
+"""Write ``docs/layers_speed.md`` from ``docs/layers_speed.json``."""
 
 import collections
 import importlib.metadata
@@ -38,18 +38,18 @@ Made by `python -m benchmarks.layers --write`."""
 
 
 def key() -> str:
-    """The maker of this processor and the version of JAX, such as ``Intel, JAX 0.10.2``."""
+    """Return the vendor of this processor and the version of JAX, such as ``Intel, JAX 0.10.2``."""
     vendor = processor("vendor_id")
     return f"{_MAKERS.get(vendor, vendor)}, JAX {importlib.metadata.version('jax')}"
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The results in a file, by :func:`key`; none if there is no file."""
+    """Load the results of a file, by :func:`key`. Returns an empty dictionary if the file does not exist."""
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def rounded(tree: Any) -> Any:
-    """Results with four digits that count."""
+    """Round the floats of nested results to four significant digits."""
     if isinstance(tree, Mapping):
         return {name: rounded(value) for name, value in tree.items()}
     if isinstance(tree, list):
@@ -58,37 +58,37 @@ def rounded(tree: Any) -> Any:
 
 
 def torch_seconds(row: Mapping[str, Any], direction: str) -> list[float] | None:
-    """Seconds of each turn in the memory format with the lower median."""
+    """Return torch's seconds of each turn, in the memory format with the lower median."""
     measured = [row["seconds"].get(f"{form} {direction}") for form in _TORCH]
     return min(filter(None, measured), key=statistics.median, default=None)
 
 
 def ratios(row: Mapping[str, Any]) -> dict[str, float]:
-    """How many times faster than torch each cell of ours is, as a median over turns."""
-    made = {}
+    """Return the speed of each flaxnets cell relative to torch: the median of the ratios of the turns."""
+    result = {}
     for direction in DIRECTIONS:
         theirs = torch_seconds(row, direction)
         for form in _OURS:
             ours = row["seconds"].get(f"{form} {direction}")
             if theirs and ours:
-                made[f"{form} {direction}"] = statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
-    return made
+                result[f"{form} {direction}"] = statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
+    return result
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    made, cells = ratios(row), []
+    speedups, cells = ratios(row), []
     for direction in DIRECTIONS:
         theirs = torch_seconds(row, direction)
         cells.append("-" if theirs is None else f"{statistics.median(theirs) * 1e3:.3g}")
         for form in _OURS:
             cell = f"{form} {direction}"
-            cells.append(f"{made[cell]:.2f}" if cell in made else "failed" if cell in row["failed"] else "-")
+            cells.append(f"{speedups[cell]:.2f}" if cell in speedups else "failed" if cell in row["failed"] else "-")
     seconds = row["prepare_seconds"].get("plain both")
     return [*cells, "-" if seconds is None else f"{seconds:.1f}"]
 
 
 def shown(name: str, row: Mapping[str, Any]) -> str:
-    """One line of a row's results."""
+    """Return the results of a row as one line of text."""
     failures = [f"{cell}: {reason}" for cell, reason in row["failed"].items()]
     return " | ".join([name, *_cells(row), *failures])
 
@@ -100,7 +100,7 @@ def _rank(item: tuple[str, Mapping[str, Any]]) -> tuple[float, str]:
 
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """All rows, the lowest ratio first."""
+    """Return the table of all rows, the lowest ratio first."""
     columns = ("torch ms", *_OURS)
     header = ["layer", *(f"{column}, {what}" for what in ("forward", "forward + backward") for column in columns)]
     lines: list[Sequence[str]] = [[*header, "compile s"], ["---"] * (len(header) + 1)]
@@ -109,7 +109,7 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def write() -> None:
-    """Write the page from what was measured so far."""
+    """Write the page from all stored results."""
     stored = load(JSON)
     parts = [_INTRODUCTION]
     for name, rows in sorted(stored.items()):

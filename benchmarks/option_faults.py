@@ -1,4 +1,4 @@
-"""Options of the commands with what cannot be their values; see :mod:`benchmarks.reliability`."""
+"""Run the commands with invalid values of their options. See :mod:`benchmarks.reliability`."""
 
 import dataclasses
 import importlib
@@ -18,7 +18,7 @@ from flaxnets.cli.help import is_positional, metavar
 from flaxnets.weights import save_weights
 
 HUGE = str(10**30)
-# Values of numbers, words and paths; some of them are good for some options.
+# Mostly invalid values for numbers, words and paths. Some options accept some of these values.
 NUMBERS = ["", "x", "1.5", "nan", "inf", "-1", "0", HUGE]
 WORDS = ["", "x", "[", "caf\udce9", "a" * 5000]
 PATHS = [
@@ -43,29 +43,29 @@ def options_of(command: str) -> type:
 
 
 def cases() -> dict[str, list[str]]:
-    found = {}
+    result = {}
     for command in COMMANDS:
-        kind = options_of(command)
-        hints = typing.get_type_hints(kind, include_extras=True)
-        for field in dataclasses.fields(kind):
+        options_class = options_of(command)
+        hints = typing.get_type_hints(options_class, include_extras=True)
+        for field in dataclasses.fields(options_class):
             hint, flag = hints[field.name], f"--{field.name.replace('_', '-')}"
             path = IS_PATH in getattr(hint, "__metadata__", ())
             number = metavar(hint) in ("N", "NUMBER")
             values = NUMBERS if number else PATHS if path else [] if not metavar(hint) else WORDS
             base = ARGUMENTS[command]
             if is_positional(hint):
-                found |= {f"{command} {field.name}={value[:20]!r}": [command, value, *base[1:]] for value in values}
+                result |= {f"{command} {field.name}={value[:20]!r}": [command, value, *base[1:]] for value in values}
                 continue
-            if flag == "--list-archs":  # no value, and half a minute's work to list them
+            if flag == "--list-archs":  # takes no value, and listing takes half a minute
                 continue
-            found[f"{command} {flag}"] = [command, *base, flag]
-            found[f"{command} {flag} twice"] = [command, *base, flag, "x", flag]
-            found |= {f"{command} {flag}={value[:20]!r}": [command, *base, f"{flag}={value}"] for value in values}
-    return found
+            result[f"{command} {flag}"] = [command, *base, flag]
+            result[f"{command} {flag} twice"] = [command, *base, flag, "x", flag]
+            result |= {f"{command} {flag}={value[:20]!r}": [command, *base, f"{flag}={value}"] for value in values}
+    return result
 
 
 def make_files(folder: Path) -> None:
-    """Makes what the names of paths stand for."""
+    """Create the files and folders that the values of :data:`PATHS` name."""
     (folder / "file").write_text("a file, no folder")
     (folder / "binary").write_bytes(bytes(range(256)))
     (folder / "folder").mkdir()
@@ -73,7 +73,11 @@ def make_files(folder: Path) -> None:
 
 
 def values(attempts: int, folder: Path) -> Counter[str]:
-    """Runs commands as processes, each with a value that is drawn; AssertionError for a traceback or another status."""
+    """Run commands in subprocesses, each with a random option value.
+
+    Raises:
+        AssertionError: If a command prints a traceback, or ends with a status other than 0, 1 and 2.
+    """
     run = folder / "run"
     run.mkdir()
     config = {"arch": "mlp", "task": "classification", "dataset": "digits", "input_shape": [784], "model_options": {}}

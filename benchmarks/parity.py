@@ -1,8 +1,8 @@
-"""Plants faults in networks and counts what a check names; checks right networks; measures the time of large checks.
+"""Measure ``flaxnets.parity``: diagnoses of planted faults, checks of correct networks, and time of large checks.
 
-``python -m benchmarks.parity --out docs`` writes ``docs/parity_catalogue.json`` and, made of this file,
-``docs/parity_catalogue.md``. ``--parts`` chooses what runs, ``--networks 'resnet*'`` for which networks. The faults are
-those of ``parity_tests/parity_faults``.
+``python -m benchmarks.parity --out docs`` writes ``docs/parity_catalogue.json``, and ``docs/parity_catalogue.md`` from
+this file. ``--parts`` selects the parts to run, ``--networks 'resnet*'`` the networks. The faults are defined in
+``parity_tests/parity_faults``.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def _chosen(name: str, patterns: Sequence[str]) -> bool:
 
 
 def plant(patterns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Check each faulty network, and yield what is named."""
+    """Check each faulty network, and yield the module and the cause that the check names."""
     import jax
     from parity_faults import FAULTS
     from parity_faults.judging import judge
@@ -96,9 +96,9 @@ def train(patterns: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def raise_no_alarm(patterns: Sequence[str], seeds: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Check each right network with several seeds, and yield how often the check passes.
+    """Check each correct network with several seeds, and yield how often the check passes.
 
-    Each seed draws other weights and inputs. The modules and their matching are made once.
+    Each seed draws different weights and inputs. The modules are built and matched once.
     """
     import jax
     import numpy as np
@@ -136,7 +136,7 @@ def raise_no_alarm(patterns: Sequence[str], seeds: int) -> Iterator[tuple[str, d
 
 
 def measure(name: str) -> dict[str, Any]:
-    """Check one large network in this process; return seconds and megabytes."""
+    """Check one large network in this process, and return the seconds and megabytes of the check."""
     import resource
 
     import numpy as np
@@ -175,7 +175,7 @@ def _in_fresh_process(name: str) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Return the processor, the number of its cores, and the versions of what is compared."""
+    """Return the processor, the number of cores, and the versions of Python, JAX, Flax and torch."""
     names = ("jax", "flax", "torch")
     return {
         "processor": processor("model name"),
@@ -185,12 +185,12 @@ def environment() -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the chosen parts."""
+    """Run the selected parts."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.parity", description=__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--networks", nargs="+", default=["*"], help="patterns of names of networks or rows")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="how often a right network is checked")
-    parser.add_argument("--out", type=Path, help="where the results are; not written without")
+    parser.add_argument("--networks", nargs="+", default=["*"], help="patterns of names of networks or faults")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="number of checks of each correct network")
+    parser.add_argument("--out", type=Path, help="folder of the results (default: results are only printed)")
     parser.add_argument("--measure", choices=list(LARGE), help="check one large network in this process")
     options = parser.parse_args(arguments)
     sys.path.insert(0, str(ROOT / "parity_tests"))

@@ -1,4 +1,4 @@
-"""Keeps what checks named in ``parity_catalogue.json``, and makes ``parity_catalogue.md`` of this file."""
+"""Store the results of checks in ``parity_catalogue.json``, and write ``parity_catalogue.md`` from this file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +52,7 @@ def _faults(rows: Rows) -> str:
 
 
 def _reports(rows: Rows) -> str:
-    """Return the table of the reports of users that faults rebuild."""
+    """Return the table of the users' bug reports that faults reproduce."""
     lines = "\n".join(
         f"| {row['report']} | {name} | {_fault(row).rpartition(' | ')[0]} |"
         for name, row in sorted(rows.items())

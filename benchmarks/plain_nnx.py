@@ -1,6 +1,7 @@
-"""The networks in Flax NNX's own layers, as one writes them with Flax's documentation: images channels last.
+"""The networks in Flax NNX's own layers, in the style of Flax's documentation: images are channels last.
 
-They have the parameters of the registered networks, but recurrent cells have one bias where torch has two.
+The networks have the parameters of the registered networks, except that recurrent cells have one bias where torch has
+two.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,7 +45,7 @@ def batch_norm(channels: int, *, rngs: nnx.Rngs) -> nnx.BatchNorm:
 
 
 def dense(*widths: int, activation: Callable, rngs: nnx.Rngs) -> list[Any]:
-    """Linear layers with an activation between them."""
+    """Return linear layers with an activation between each two."""
     layers: list[Any] = []
     for c_in, c_out in pairwise(widths):
         layers += [nnx.Linear(c_in, c_out, rngs=rngs), activation]
@@ -52,7 +53,7 @@ def dense(*widths: int, activation: Callable, rngs: nnx.Rngs) -> list[Any]:
 
 
 def dense_head(features: int, hidden: int, classes: int, *, rngs: nnx.Rngs) -> list[Any]:
-    """How AlexNet and VGG end."""
+    """Return the last layers of AlexNet and VGG."""
     first, relu1, second, relu2, last = dense(features, hidden, hidden, classes, activation=nnx.relu, rngs=rngs)
     dropout = partial(nnx.Dropout, 0.5, rngs=rngs)
     return [flatten, first, relu1, dropout(), second, relu2, dropout(), last]
@@ -76,7 +77,7 @@ def lenet(
     *, in_channels: int = 1, padding: int = 0, features: int = 256, activation: Callable = nnx.sigmoid,
     pool: Callable = max_pool, norms: Sequence[str] = (), rngs: nnx.Rngs,
 ) -> nnx.Sequential:  # fmt: skip
-    """All the LeNets; ``norms`` says which layers are normalised: the convolutions (conv), the dense ones (dense)."""
+    """Build a variant of LeNet. ``norms`` lists the layers with batch norm: convolutions (conv), linear (dense)."""
 
     def block(layer: Any, channels: int, kind: str) -> list[Any]:
         return [layer, *([batch_norm(channels, rngs=rngs)] if kind in norms else []), activation]
@@ -226,7 +227,7 @@ def densenet(*, rngs: nnx.Rngs) -> nnx.Sequential:
 
 
 class LanguageModel(nnx.Module):
-    """From ids of shape (batch, characters) to logits of shape (batch, characters, vocabulary)."""
+    """A language model: ids of shape (batch, characters) to logits of shape (batch, characters, vocabulary)."""
 
     def __init__(self, cell: type, *, num_hiddens: int = 256, rngs: nnx.Rngs):
         self.rnn = nnx.RNN(cell(VOCABULARY, num_hiddens, rngs=rngs))

@@ -1,10 +1,10 @@
-"""Ports the models of another library, one process each, and says which of them pass, how fast, and what fails.
+"""Port the models of another library, each in its own process, and report which ports pass, their time and errors.
 
-``python -m benchmarks.port --out docs`` ports torchvision's classification models by ``flaxnets.from_torch``, which
-compares each port with torch in float64, in training and in evaluation mode. The results go into
-``docs/porting.json``, and ``docs/porting_speed.md`` is made of this file. ``--library timm --models 'resnet*'`` takes
-another library: any module that lists its models, or whose public functions build them. Weights are random, and
-nothing is downloaded.
+``python -m benchmarks.port --out docs`` ports torchvision's classification models with ``flaxnets.from_torch``, which
+compares each port with torch in float64, in training and in evaluation mode. The results are written to
+``docs/porting.json``, and ``docs/porting_speed.md`` is generated from this file. ``--library timm --models 'resnet*'``
+selects another library: any module that lists its models, or whose public functions build models. Weights are random,
+and nothing is downloaded.
 """
 
 import argparse
@@ -31,15 +31,15 @@ WAYS = ("from_torch", "to_source")
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What became of one model.
+    """The result of porting one model.
 
     Attributes:
-        passed: whether the port was returned, after it was held against torch.
-        cause: the first lines of the error, if there was one.
-        size: height and width of the images.
-        parameters: how many numbers the model's parameters are.
-        seconds: what the port took, with its check.
-        cpu_seconds: the same in seconds of processors.
+        passed: Whether the port was returned after its comparison with torch.
+        cause: The error, if there was one.
+        size: Height and width of the images.
+        parameters: Number of elements of the model's parameters.
+        seconds: Wall time of the port and its check.
+        cpu_seconds: CPU time of the port and its check.
     """
 
     passed: bool
@@ -51,7 +51,7 @@ class Result:
 
 
 def load(name: str) -> types.ModuleType:
-    """Import a library; torchvision without its compiled operators, which do not load beside a CPU build of torch."""
+    """Import a library. torchvision's compiled operators are skipped: they do not load with a CPU build of torch."""
     import torch
 
     register = torch.library.register_fake
@@ -69,7 +69,7 @@ def load(name: str) -> types.ModuleType:
 
 
 def builders(library: types.ModuleType) -> dict[str, Callable[..., Any]]:
-    """The models of a library: those that it lists, or else its public functions and classes of modules."""
+    """Return the builders of a library's models: of the models that it lists, else its public functions and modules."""
     import torch
 
     if hasattr(library, "list_models"):
@@ -77,16 +77,16 @@ def builders(library: types.ModuleType) -> dict[str, Callable[..., Any]]:
             return {name: library.get_model_builder(name) for name in library.list_models(module=library)}
         return {name: lambda name=name: library.create_model(name) for name in library.list_models()}
     public = getattr(library, "__all__", [name for name in vars(library) if not name.startswith("_")])
-    found = {name: getattr(library, name) for name in public}
+    exported = {name: getattr(library, name) for name in public}
     return {
         name: value
-        for name, value in found.items()
+        for name, value in exported.items()
         if inspect.isfunction(value) or (inspect.isclass(value) and issubclass(value, torch.nn.Module))
     }
 
 
 def smallest_size(model: Any, batch: int, channels: int) -> int:
-    """The smallest height and width of images that a model takes, in training and in evaluation mode."""
+    """Return the smallest image size that a model accepts in training and in evaluation mode."""
     import torch
 
     error: Exception = ValueError("no size")
@@ -96,8 +96,8 @@ def smallest_size(model: Any, batch: int, channels: int) -> int:
                 with torch.no_grad():
                     model.train(training)(torch.zeros(batch, channels, size, size))
             return size
-        except Exception as refused:
-            error = refused
+        except Exception as size_error:
+            error = size_error
     raise error
 
 
@@ -134,9 +134,10 @@ def port(library: str, name: str, way: str, batch: int = 2, channels: int = 3) -
 
 
 def without_drop_paths(model: Any) -> bool:
-    """Set the rates of layers that drop whole paths by functions to zero; return whether there were any.
+    """Set the rates of stochastic-depth layers to zero, and return whether a rate has changed.
 
-    The two sides share the masks of layers only, so that training mode is compared without the others.
+    The check shares the random masks of layers, but not of functions. Stochastic depth draws its masks in a function,
+    so training mode can only be compared without it.
     """
     changed = False
     for module in model.modules():
@@ -154,7 +155,7 @@ def fresh(library: str, name: str, way: str, limit: float) -> Result:
     try:
         done = subprocess.run(command, cwd=rounds.ROOT, capture_output=True, text=True, timeout=limit, env=env)
     except subprocess.TimeoutExpired:
-        return Result(False, f"took more than {limit:.0f} s", seconds=limit)
+        return Result(False, f"not finished after {limit:.0f} s", seconds=limit)
     if done.returncode == 0:
         return Result(**json.loads(done.stdout.splitlines()[-1]))
     lines = [line for line in done.stderr.splitlines() if line.strip()]
@@ -162,18 +163,18 @@ def fresh(library: str, name: str, way: str, limit: float) -> Result:
 
 
 def chosen(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
-    """The names that one of the patterns takes."""
+    """Return the names that match one of the patterns."""
     return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Port what the command line says."""
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.port", description=__doc__)
-    parser.add_argument("--library", default="torchvision.models", help="a module to import")
-    parser.add_argument("--models", nargs="+", default=["*"], help="patterns of names")
+    parser.add_argument("--library", default="torchvision.models", help="module to import")
+    parser.add_argument("--models", nargs="+", default=["*"], help="patterns of model names")
     parser.add_argument("--way", choices=WAYS, default="from_torch")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds that one model may take")
-    parser.add_argument("--out", type=Path, help="where porting.json and porting_speed.md are; not written without")
+    parser.add_argument("--out", type=Path, help="folder of porting.json and porting_speed.md (default: only print)")
     parser.add_argument("--here", action="store_true", help="port one model in this process")
     options = parser.parse_args(arguments)
     if options.here:

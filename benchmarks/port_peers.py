@@ -1,8 +1,9 @@
-"""Times forward and backward of torchvision's models: ported by flaxnets, and run by torchax and by torch2jax.
+"""Time forward and backward of torchvision's models: ported by flaxnets, and run by torchax and torch2jax.
 
-``python -m benchmarks.port_peers resnet18 vit_b_32 --peers .peers/bin/python`` prints milliseconds and puts them into
-``docs/porting.json``. The peers have an environment of their own. All run in evaluation mode, float32, with the same
-batch, weights and threads; each in a fresh process, one after the other, in rounds.
+``python -m benchmarks.port_peers resnet18 vit_b_32 --peers .peers/bin/python --out docs`` prints milliseconds and
+writes them to ``docs/porting.json``. torchax and torch2jax need a separate environment. All variants run in evaluation
+mode, in float32, with the same batch, weights and threads. Each run has a fresh process, one after the other, in
+rounds.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def _flaxnets(model: Any, images: Any) -> Step:
     def loss(params: Any, rest: Any, x: Any) -> Any:
         return jnp.square(nnx.merge(graphdef, params, rest, copy=True)(x)).mean()
 
-    with kernels.use("onednn" if onednn.is_supported() else "xla"):  # as flaxnets.training.fit
+    with kernels.use("onednn" if onednn.is_supported() else "xla"):  # the backend of flaxnets.training.fit
         step = jax.jit(jax.value_and_grad(loss), compiler_options=xla.compiler_options({}))
         arguments = params, rest, jnp.asarray(images.numpy())
         compiled = step.lower(*arguments).compile()
@@ -50,7 +51,7 @@ def _torchax(model: Any, images: Any) -> Step:
     import jax.numpy as jnp
     import torch
 
-    # torchax names overloads for named dimensions, which torch 2.13 does not have any more.
+    # torchax uses operator overloads for named dimensions, which torch 2.13 has removed.
     packet: Any = torch._ops.OpOverloadPacket
     original = packet.__getattr__
 
@@ -89,7 +90,7 @@ def _torch2jax(model: Any, images: Any) -> Step:
 
 
 def measure(form: str, name: str, batch: int, size: int, seconds: float) -> dict[str, Any]:
-    """Seconds of each step in this process."""
+    """Time the steps of one variant in this process, and return the seconds of each step."""
     import torch
 
     torch.manual_seed(0)
@@ -106,21 +107,21 @@ def measure(form: str, name: str, batch: int, size: int, seconds: float) -> dict
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what the command line says."""
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.port_peers", description=__doc__)
     parser.add_argument("models", nargs="+")
-    parser.add_argument("--peers", help="the interpreter of the environment with torchax and torch2jax")
+    parser.add_argument("--peers", help="Python interpreter of the environment with torchax and torch2jax")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="where porting.json and porting_speed.md are; not written without")
-    parser.add_argument("--here", action="store_true", help="measure one form of one model in this process")
+    parser.add_argument("--out", type=Path, help="folder of porting.json and porting_speed.md (default: only print)")
+    parser.add_argument("--here", action="store_true", help="measure one variant of one model in this process")
     options = parser.parse_args(arguments)
     if options.here:
-        found = measure(options.forms[0], options.models[0], options.batch, options.size, options.seconds)
-        print(json.dumps(found))
+        result = measure(options.forms[0], options.models[0], options.batch, options.size, options.seconds)
+        print(json.dumps(result))
         return
     rounds.warn_if_busy()
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "OMP_WAIT_POLICY": "PASSIVE", **rounds.ALLOCATORS["keep"]}
@@ -140,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 times[form].append(statistics.median(result["seconds"]))
                 print(f"{name} {form}: {times[form][-1] * 1e3:.1f} ms, loss {result['loss']:.6g}", flush=True)
         if options.out:
-            row = {form: round(statistics.median(found) * 1e3, 1) for form, found in times.items() if found}
+            row = {form: round(statistics.median(medians) * 1e3, 1) for form, medians in times.items() if medians}
             porting_report.save(options.out, "peers", f"{name}, {options.batch} images of {options.size}", row)
 
 

@@ -1,4 +1,4 @@
-"""Keeps the results of ports in ``porting.json``, and makes ``porting_speed.md`` of this file."""
+"""Store the results of ports in ``porting.json``, and write ``porting_speed.md`` from this file."""
 
 import statistics
 from collections.abc import Mapping

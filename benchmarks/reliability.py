@@ -1,8 +1,9 @@
-"""Plants faults in the files that flaxnets writes and reads, and counts what comes of each.
+"""Plant faults in the files that flaxnets writes and reads, and count the outcomes.
 
-``python -m benchmarks.reliability weights_bit_flip`` runs this one in its long form, ``weights_bit_flip=500`` makes 500
-attempts, and without names all run. Each row goes into ``docs/reliability.json`` and ``docs/reliability.md`` as it
-comes. The short forms are in ``test_weight_faults.py``, ``test_checkpoints.py`` and ``test_command.py``.
+``python -m benchmarks.reliability weights_bit_flip`` plants this fault, as often as its ``long`` count says.
+``weights_bit_flip=500`` makes 500 attempts. Without names, all faults are planted. Each row is written to
+``docs/reliability.json`` and ``docs/reliability.md`` as soon as it is complete. The tests ``test_weight_faults.py``,
+``test_checkpoints.py`` and ``test_command.py`` plant the same faults with the ``short`` counts.
 """
 
 import functools
@@ -22,10 +23,11 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 class Fault(NamedTuple):
-    """A fault, and how often it is planted: in a test, and when this module is run.
+    """A fault, and the number of attempts in a test (``short``) and in a run of this module (``long``).
 
-    ``plant(attempts, folder)`` returns how many attempts were noticed (an error of ours, and all is as it was),
-    harmless (what was loaded is what was saved) and silent (it is something else); other exceptions come through.
+    ``plant(attempts, folder)`` counts the outcomes. *noticed*: flaxnets raised its error and changed nothing.
+    *harmless*: the loaded data equal the saved data. *silent*: the loaded data differ, without an error. Any other
+    exception is raised.
     """
 
     plant: Callable[[int, Path], Counter[str]]
@@ -55,7 +57,7 @@ _COUNTS = "## Counts\n\n"
 
 
 def write_table(docs: Path) -> None:
-    """Puts what ``reliability.json`` has at the end of ``reliability.md``."""
+    """Write the counts of ``reliability.json`` to the end of ``reliability.md``."""
     rows = json.loads((docs / "reliability.json").read_text())
     lines = ["| fault | attempts | noticed | harmless | silent | seconds |", "|---|---|---|---|---|---|"]
     for name in [name for name in FAULTS if name in rows]:
@@ -66,7 +68,7 @@ def write_table(docs: Path) -> None:
 
 
 def main(names: list[str]) -> None:
-    """Plants the named faults, or all, and keeps what came of them."""
+    """Plant the named faults (default: all), and write the outcomes."""
     logging.getLogger("flaxnets.weights").setLevel("ERROR")
     path = DOCS / "reliability.json"
     for argument in names or FAULTS:

@@ -1,4 +1,4 @@
-"""Makes ``speed.md`` and ``speed.png`` of ``speed.json``."""
+"""Write ``speed.md`` and ``speed.png`` from ``speed.json``."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ COLORS = {
 }
 Row = Mapping[str, Any]
 
-BUSY = 0.1  # processors that others may use without a word
+BUSY = 0.1  # CPUs that other processes may use on average before a result is marked
 
 _INTRODUCTION = """# Speed
 
@@ -111,27 +111,27 @@ These alternatives were measured and do not pay:
 
 
 def write(out: Path) -> None:
-    """Writes both files from what was measured so far."""
-    found = rounds.load(out)
+    """Write both files from all stored results."""
+    records = rounds.load(out)
     sections = {"training": _training, "versions": _versions, "inference": _inference, "scaling": _scaling}
     sections |= {"dispatch": _dispatch, "startup": _startup, "first_step": _first_step}
     parts = [_INTRODUCTION]
     for name, section in sections.items():
-        if name in found:
-            parts += [*section(found[name]), _conditions(found[name])]
+        if name in records:
+            parts += [*section(records[name]), _conditions(records[name])]
     parts.append(_COMPILING)
     (out / "speed.md").write_text("\n\n".join(parts) + "\n")
-    if "training" in found:
-        plot(found["training"], out / "speed.png")
+    if "training" in records:
+        plot(records["training"], out / "speed.png")
 
 
 def available(record: Row) -> dict[str, Row]:
-    """The forms that were measured."""
+    """Return the variants that were measured."""
     return {form: row for form, row in record["forms"].items() if "unavailable" not in row}
 
 
 def best_torch(record: Row) -> str | None:
-    """The fastest of PyTorch's forms."""
+    """Return the PyTorch variant with the lowest median, or None if none was measured."""
     forms = available(record)
     return min(
         (form for form in TORCH if form in forms), key=lambda form: forms[form]["seconds"]["median"], default=None
@@ -139,17 +139,17 @@ def best_torch(record: Row) -> str | None:
 
 
 def ratios(record: Row) -> dict[str, dict[str, Any]]:
-    """How many times faster flaxnets is than the best form of PyTorch, and than plain NNX, in each round."""
-    forms, made = available(record), {}
+    """Return the speed of flaxnets relative to the best PyTorch variant and to plain NNX, in each round."""
+    forms, result = available(record), {}
     for name, form in {"torch": best_torch(record), "nnx": "nnx"}.items():
         if form in forms and "flaxnets" in forms:
             theirs, ours = (forms[each]["seconds"]["rounds"] for each in (form, "flaxnets"))
-            made[name] = rounds.spread(a / b for a, b in zip(theirs, ours, strict=True))
-    return made
+            result[name] = rounds.spread(a / b for a, b in zip(theirs, ours, strict=True))
+    return result
 
 
 def microseconds(row: Row) -> str:
-    """A step of one form, with the extremes of the rounds."""
+    """Format the time of a step of one variant: the median, and the minimum and maximum over the rounds."""
     if "unavailable" in row:
         return "n/a"
     median, least, most = (row["seconds"][key] * 1e6 for key in ("median", "min", "max"))
@@ -162,16 +162,16 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cells(record: Row, shown: Callable[[Row], str]) -> list[str]:
-    """One cell a form; a dash where it was not measured."""
+    """Return one cell per variant, a dash for variants that were not measured."""
     rows = record["forms"]
     return ["-" if form not in rows else "n/a" if "unavailable" in rows[form] else shown(rows[form]) for form in FORMS]
 
 
 def _ratio_cells(record: Row) -> list[str]:
-    made = ratios(record)
+    speedups = ratios(record)
     cells = []
     for name in ("torch", "nnx"):
-        ratio = made.get(name)
+        ratio = speedups.get(name)
         cells.append(_spread_cell(ratio) if ratio else "-")
     return cells
 
@@ -181,7 +181,7 @@ def _spread_cell(ratio: Row) -> str:
 
 
 def _reasons(records: Mapping[str, Row]) -> list[str]:
-    """Why forms are not there, each reason once."""
+    """Return one line per reason why variants are not available, with the networks."""
     names: dict[str, list[str]] = {}
     for name, record in records.items():
         for form, row in record["forms"].items():
@@ -191,13 +191,13 @@ def _reasons(records: Mapping[str, Row]) -> list[str]:
 
 
 def _conditions(records: Mapping[str, Row]) -> str:
-    """Where and how, which of the records so, and which while other processes took a part of the machine."""
-    alike: dict[str, list[str]] = {}
+    """Return one line per set of conditions, with its networks. Marks records that were measured on a busy machine."""
+    names_by_conditions: dict[str, list[str]] = {}
     for name, record in records.items():
         others = max(_others(record), default=0.0)
         busy = f" (**worth nothing**: others kept {others:.1f} processors busy)" if others > BUSY else ""
-        alike.setdefault(record["conditions"], []).append(f"`{name}`{busy}")
-    return "\n".join(f"- {what}: {', '.join(names)}." for what, names in alike.items())
+        names_by_conditions.setdefault(record["conditions"], []).append(f"`{name}`{busy}")
+    return "\n".join(f"- {what}: {', '.join(names)}." for what, names in names_by_conditions.items())
 
 
 def _others(tree: Any) -> Iterator[float]:
@@ -206,7 +206,7 @@ def _others(tree: Any) -> Iterator[float]:
 
 
 def _ordered(records: Mapping[str, Row]) -> dict[str, Row]:
-    """Records in the order of the table of sizes, then by batch."""
+    """Sort records by the order of the networks in :data:`SIZES`, then by batch."""
     order = list(SIZES)
     return dict(sorted(records.items(), key=lambda item: (order.index(item[0].split()[0]), item[1].get("batch", 0))))
 
@@ -251,7 +251,7 @@ def _cost_cells(record: Row) -> list[str]:
 
 
 def _significant(value: float) -> str:
-    """Three digits that count, and no exponent."""
+    """Format a number with three significant digits, without an exponent."""
     digits = max(0, 2 - math.floor(math.log10(value)))
     return f"{round(value, 2 - math.floor(math.log10(value))):,.{digits}f}"
 
@@ -304,7 +304,10 @@ def _scaling(records: Mapping[str, Row]) -> list[str]:
 
 
 def _fit(values: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
-    """The exponent of a power law, and the largest relative distance from the best line, relative distances squared."""
+    """Return the exponent of a fitted power law, and the largest relative distance from a fitted line.
+
+    The line minimizes the squares of the relative distances.
+    """
     x, y = np.asarray(values, float), np.asarray(seconds, float)
     line = np.polyfit(x, y, 1, w=1 / y)
     return float(np.polyfit(np.log(x), np.log(y), 1)[0]), float(np.abs(np.polyval(line, x) / y - 1).max())
@@ -333,30 +336,32 @@ def _first_step(records: Mapping[str, Row]) -> list[str]:
 
 
 def _range(record: Row) -> str:
-    taken = record["seconds"]
-    return f"{taken['median']:.2f} ({taken['min']:.2f}-{taken['max']:.2f})"
+    seconds = record["seconds"]
+    return f"{seconds['median']:.2f} ({seconds['min']:.2f}-{seconds['max']:.2f})"
 
 
 def plot(records: Mapping[str, Row], path: Path) -> None:
-    """Draws how fast each form is, the best one of PyTorch being 1; lines are from the slowest round to the fastest."""
+    """Plot the speed of each variant relative to the best PyTorch variant. Error bars: slowest and fastest round."""
     records = {name: record for name, record in _ordered(records).items() if best_torch(record)}
     figure = Figure(figsize=(9, 1.2 + 0.85 * len(records)), layout="constrained")
     axes = figure.add_subplot()
     height = 0.85 / len(FORMS)
     for i, form in enumerate(FORMS):
-        places, speeds, errors = [], [], []
+        positions, speeds, errors = [], [], []
         for place, record in enumerate(records.values()):
             forms = available(record)
             if form in forms:
                 unit = forms[best_torch(record) or form]["seconds"]["median"]
-                taken = forms[form]["seconds"]
-                speed = unit / taken["median"]
-                places.append(place + (i - (len(FORMS) - 1) / 2) * height)
+                seconds = forms[form]["seconds"]
+                speed = unit / seconds["median"]
+                positions.append(place + (i - (len(FORMS) - 1) / 2) * height)
                 speeds.append(speed)
-                errors.append((speed - unit / taken["max"], unit / taken["min"] - speed))
-        axes.barh(places, speeds, height, color=COLORS[form], label=NAMES[form])
-        axes.errorbar(speeds, places, xerr=np.transpose(errors) if errors else None, fmt="none", ecolor="#444", lw=0.8)
-        for place, speed, (_, above) in zip(places, speeds, errors, strict=True):
+                errors.append((speed - unit / seconds["max"], unit / seconds["min"] - speed))
+        axes.barh(positions, speeds, height, color=COLORS[form], label=NAMES[form])
+        axes.errorbar(
+            speeds, positions, xerr=np.transpose(errors) if errors else None, fmt="none", ecolor="#444", lw=0.8
+        )
+        for place, speed, (_, above) in zip(positions, speeds, errors, strict=True):
             axes.annotate(
                 f"{speed:.2f}", (speed + above, place), (3, 0), textcoords="offset points", fontsize=7, va="center"
             )

@@ -1,4 +1,4 @@
-"""Keep the results of a benchmark as JSON, with a page made of them."""
+"""Store the results of a benchmark as JSON, and generate a Markdown page from them."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -11,14 +11,14 @@ Results = Mapping[str, Mapping[str, Any]]
 def save(
     data: Path, page: tuple[Path, Callable[[Results], str]], section: str, name: str, row: Mapping[str, Any]
 ) -> None:
-    """Put one row into a section of the JSON file, and write the page anew.
+    """Store one row in a section of the JSON file, and rewrite the page.
 
     Args:
-        data: the JSON file; rows of earlier runs stay in it.
-        page: the Markdown file, and the function that makes its text of all results.
-        section: of the row.
-        name: of the row.
-        row: the values.
+        data: The JSON file. Other rows in the file stay.
+        page: The Markdown file, and the function that returns its text for all results.
+        section: The section of the row.
+        name: The name of the row.
+        row: The values.
     """
     data.parent.mkdir(parents=True, exist_ok=True)
     known = json.loads(data.read_text()) if data.exists() else {}

@@ -1,4 +1,4 @@
-"""Runs commands in fresh processes under equal conditions, one after the other, over several rounds."""
+"""Run commands in fresh processes under equal conditions, one after the other, in several rounds."""
 
 import argparse
 import datetime
@@ -16,8 +16,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("numpy", "torch", "xla")
 
-# What glibc's malloc does with freed memory. "keep": one heap that nothing is given back from, as the commands have it
-# (flaxnets.cli.memory), so that no form waits for the kernel to hand out pages again. "default": as glibc has it.
+# Settings of glibc's malloc. "keep": one heap whose freed memory stays in the process, as in the commands
+# (flaxnets.cli.memory), so that no variant pays page faults for memory that it had before. "default": glibc's defaults.
 ALLOCATORS: dict[str, dict[str, str]] = {
     "keep": {
         "MALLOC_ARENA_MAX": "1",
@@ -27,35 +27,38 @@ ALLOCATORS: dict[str, dict[str, str]] = {
     },
     "default": {},
 }
-# Settings of the caller that would change what is measured.
+# Environment variables of the caller with these prefixes would change the results, and are removed.
 _UNSET = ("XLA_", "JAX_", "TORCH", "OMP_", "MKL_", "KMP_", "OPENBLAS_", "MALLOC_", "GLIBC_", "LD_PRELOAD", "FLAXNETS_")
 
 
 def parser(name: str, description: str | None, forms: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """The options that all measurements share."""
-    made = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
+    """Create a parser with the options that all benchmarks share."""
+    result = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
     if forms:
-        made.add_argument("--forms", nargs="+", choices=forms, default=list(forms))
-        made.add_argument("--seconds", type=float, default=5.0, help="how long each process measures")
-        made.add_argument("--threads", type=int, default=os.cpu_count())
-    made.add_argument("--rounds", type=int, default=5, help="fresh processes of each form")
-    made.add_argument("--allocator", choices=ALLOCATORS, default="keep", help="of all forms alike")
-    made.add_argument("--out", type=Path, default=ROOT / "docs", help="where speed.json, speed.md and speed.png are")
-    return made
+        result.add_argument("--forms", nargs="+", choices=forms, default=list(forms))
+        result.add_argument("--seconds", type=float, default=5.0, help="how long each process measures")
+        result.add_argument("--threads", type=int, default=os.cpu_count())
+    result.add_argument("--rounds", type=int, default=5, help="rounds: fresh processes per variant")
+    result.add_argument("--allocator", choices=ALLOCATORS, default="keep", help="settings of glibc's malloc")
+    result.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of speed.json, speed.md and speed.png")
+    return result
 
 
 def environment(allocator: str, caches: str) -> dict[str, str]:
-    """What every process gets: the CPU, one allocator, passive waiting, and empty caches in the first round."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_UNSET)}
-    kept |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "XDG_CACHE_HOME": caches}
-    # Spinning threads of OpenMP make torch many times slower wherever something else runs.
-    kept["OMP_WAIT_POLICY"] = "PASSIVE"
-    path = os.pathsep.join([str(ROOT), *filter(None, [kept.get("PYTHONPATH")])])
-    return kept | {"TORCHINDUCTOR_CACHE_DIR": f"{caches}/inductor", "PYTHONPATH": path} | ALLOCATORS[allocator]
+    """Return the environment of each process: CPU only, one allocator, passive waiting, caches in ``caches``."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(_UNSET)}
+    variables |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "XDG_CACHE_HOME": caches}
+    # Spinning OpenMP threads make torch many times slower if another process runs.
+    variables["OMP_WAIT_POLICY"] = "PASSIVE"
+    path = os.pathsep.join([str(ROOT), *filter(None, [variables.get("PYTHONPATH")])])
+    return variables | {"TORCHINDUCTOR_CACHE_DIR": f"{caches}/inductor", "PYTHONPATH": path} | ALLOCATORS[allocator]
 
 
 def fresh(command: Sequence[str], env: Mapping[str, str]) -> dict[str, Any]:
-    """What a new process prints as its last line, or ``unavailable`` with the last line of its error."""
+    """Run a command, and parse the last line of its output as JSON.
+
+    If the command fails, return the last line of its error output as ``unavailable``.
+    """
     done = subprocess.run(command, env=dict(env), cwd=ROOT, capture_output=True, text=True)
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
@@ -64,7 +67,7 @@ def fresh(command: Sequence[str], env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def worker(form: str, network: str, options: argparse.Namespace, *more: str, python: str = sys.executable) -> list[str]:
-    """The command line of a worker."""
+    """Return the command line of a worker."""
     common = ["--seconds", str(options.seconds), "--threads", str(options.threads)]
     return [python, "-m", "benchmarks.worker", form, network, *common, *more]
 
@@ -72,13 +75,13 @@ def worker(form: str, network: str, options: argparse.Namespace, *more: str, pyt
 def measure(
     commands: Mapping[str, Sequence[str]], rounds: int, allocator: str, threads: int | None = None
 ) -> dict[str, Any]:
-    """Runs every command once a round, in an order that turns, and with ``threads`` the matrix products' speed too.
+    """Run every command once per round, in rotating order. With ``threads``, measure matrix products in each round too.
 
     Returns:
-        ``forms``: for each command the median over the rounds, the extremes, and the rest of what was found; and
-        ``ceiling``: GFLOP/s of float32 matrix products, the best library of each round.
+        ``forms``: the summary of each command over the rounds. With ``threads`` also ``ceiling``: the GFLOP/s of
+        float32 matrix products, of the fastest library in each round.
     """
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in commands}
+    results_by_command: dict[str, list[dict[str, Any]]] = {name: [] for name in commands}
     ceilings = []
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as caches:
         env = environment(allocator, caches)
@@ -87,11 +90,11 @@ def measure(
                 ceilings.append(max(_gemm(library, threads, env) for library in LIBRARIES))
             names = list(commands)
             for name in [*names[i % len(names) :], *names[: i % len(names)]]:
-                if not (found[name] and "unavailable" in found[name][-1]):
-                    found[name].append(fresh(commands[name], env))
-                    print(f"  round {i + 1} of {rounds}: {name}: {_shown(found[name][-1])}", flush=True)
+                if not (results_by_command[name] and "unavailable" in results_by_command[name][-1]):
+                    results_by_command[name].append(fresh(commands[name], env))
+                    print(f"  round {i + 1} of {rounds}: {name}: {_shown(results_by_command[name][-1])}", flush=True)
     return {
-        "forms": {name: summarise(results) for name, results in found.items()},
+        "forms": {name: summarise(results) for name, results in results_by_command.items()},
         **({"ceiling": spread(ceilings)} if ceilings else {}),
     }
 
@@ -109,13 +112,13 @@ def _shown(result: Mapping[str, Any]) -> str:
 
 
 def spread(values: Iterable[float]) -> dict[str, Any]:
-    """Median and extremes of the rounds, and all of them."""
+    """Return the median, minimum and maximum of the rounds, and the values of all rounds."""
     values = list(values)
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "rounds": values}
 
 
 def summarise(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of the rounds of one form: seconds a step as :func:`spread` has them, each round's the median of its samples."""
+    """Summarise the rounds of one variant. The seconds of a round are the median of its samples."""
     failed = [result["unavailable"] for result in results if "unavailable" in result]
     if failed:
         return {"unavailable": failed[0]}
@@ -130,12 +133,12 @@ def summarise(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def processor(field: str) -> str:
-    """What Linux says of the first processor, such as its ``model name``."""
+    """Return a field of the first CPU in ``/proc/cpuinfo``, such as ``model name``."""
     return Path("/proc/cpuinfo").read_text().partition(f"{field}\t: ")[2].partition("\n")[0]
 
 
 def conditions(options: argparse.Namespace) -> str:
-    """Where and how something is measured, in words."""
+    """Describe the machine, the versions and the settings of a measurement in one line."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jaxlib", "flax", "torch"))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     return (
@@ -146,22 +149,22 @@ def conditions(options: argparse.Namespace) -> str:
 
 
 def warn_if_busy() -> bool:
-    """Says so, and returns True, if other processes take part of the machine: what is measured then is worth little."""
+    """Print a warning and return True if other processes use the machine, which makes results unreliable."""
     load = os.getloadavg()[0]
     if load > 0.5:
-        print(f"warning: the machine is busy (load {load:.1f}): do not publish this", file=sys.stderr)
+        print(f"warning: the machine is busy (load {load:.1f}): do not publish these results", file=sys.stderr)
     return load > 0.5
 
 
 def load(out: Path) -> dict[str, dict[str, Any]]:
-    """What was measured so far, by section."""
+    """Load all stored results, by section."""
     path = out / "speed.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def save(out: Path, section: str, key: str, record: Mapping[str, Any]) -> None:
-    """Puts a record in the place of the one before it."""
-    found = load(out)
-    found.setdefault(section, {})[key] = record
+    """Store a record in ``speed.json``. An earlier record with the same section and key is replaced."""
+    sections = load(out)
+    sections.setdefault(section, {})[key] = record
     out.mkdir(parents=True, exist_ok=True)
-    (out / "speed.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    (out / "speed.json").write_text(json.dumps(sections, indent=1, sort_keys=True) + "\n")

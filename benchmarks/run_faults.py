@@ -1,4 +1,4 @@
-"""Runs of ``train.py`` that are told to end; see :mod:`benchmarks.reliability`."""
+"""Interrupt runs of ``train.py`` with signals. See :mod:`benchmarks.reliability`."""
 
 import json
 import os
@@ -17,30 +17,34 @@ import torchref
 from flaxnets.training._checkpoint_files import read_arrays, read_manifest
 
 TRAIN = [sys.executable, str(Path(__file__).parents[1] / "train.py")]
-# The command compiles as people compile, not as conftest.py asks for the tests.
+# The command compiles with XLA's default flags, not with the flags that conftest.py sets for the tests.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
 
-# What a run that gets them ends with, and says.
+# Each signal, and the exit status and the word with which a run ends.
 ENDS = ((signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"))
 ENDLESS, STEPS = "--arch mlp --epochs 1000000 --train-examples 64 --batch-size 16", 4  # an epoch
 
 
 def begin(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
-    """Starts a run that goes on beside this process."""
+    """Start a run in the background."""
     line = [*TRAIN, *map(str, arguments)]
     return subprocess.Popen(line, cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(pattern: str, cwd: Path) -> None:
-    """Returns when a file is there."""
+    """Block until a file that matches ``pattern`` exists."""
     deadline = time.monotonic() + 120
     while not list(cwd.glob(pattern)):
-        assert time.monotonic() < deadline, f"{pattern} did not come"
+        assert time.monotonic() < deadline, f"no file {pattern} after 120 s"
         time.sleep(0.02)
 
 
 def signalled(attempts: int, folder: Path) -> Counter[str]:
-    """Ctrl-C and SIGTERM in turn, at any time of a run; AssertionError where it does not end as it should."""
+    """Send SIGINT (Ctrl-C) and SIGTERM in turn, at random times of a run.
+
+    Raises:
+        AssertionError: If a run does not end cleanly, or its files are incomplete.
+    """
     draw = random.Random(0)
     for attempt in range(attempts):
         number, status, word = ENDS[attempt % len(ENDS)]
@@ -66,7 +70,7 @@ def signalled(attempts: int, folder: Path) -> Counter[str]:
 
 
 def signalled_early(attempts: int, folder: Path) -> Counter[str]:
-    """The same before the first step: while Python imports, data is loaded and the step is compiled."""
+    """Send SIGINT and SIGTERM before the first step: during imports, data loading and compilation."""
     draw = random.Random(0)
     for attempt in range(attempts):
         number, status, word = ENDS[attempt % len(ENDS)]
@@ -74,7 +78,7 @@ def signalled_early(attempts: int, folder: Path) -> Counter[str]:
             time.sleep(draw.uniform(0.2, 5))
             process.send_signal(number)
             _, stderr = process.communicate(timeout=60)
-        if list(folder.glob("runs/*")):  # it had done a step
+        if list(folder.glob("runs/*")):  # the signal came after the first step
             shutil.rmtree(folder / "runs")
             continue
         assert (process.returncode, stderr) == (status, f"train.py: {word}\n")

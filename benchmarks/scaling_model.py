@@ -39,11 +39,11 @@ class Hardware:
     """The rates of a device and its network.
 
     Attributes:
-        flops: Operations a second of bfloat16 products, as its maker states it.
-        utilization: Share of them that a convolutional network reaches.
-        bandwidth: Bytes a second that a device sends within a group, in each direction.
-        group: Number of devices of a group.
-        outside: Bytes a second that a device sends to other groups.
+        flops: Operations per second of bfloat16 products, as the vendor states.
+        utilization: Fraction of ``flops`` that a convolutional network reaches.
+        bandwidth: Bytes per second that a device sends within a group, in each direction.
+        group: Number of devices in a group.
+        outside: Bytes per second that a device sends to other groups.
         latency: Seconds of one hop of a small message.
     """
 
@@ -124,24 +124,24 @@ def collectives(text: str) -> dict[str, list[int]]:
     >>> collectives("%a = (f32[2,3]{1,0}, pred[]) all-reduce(%b, %c), channel_id=1")
     {'all-reduce': [24, 1]}
     """
-    found: dict[str, list[int]] = {}
+    sizes_by_type: dict[str, list[int]] = {}
     for shapes, name in _COLLECTIVE.findall(text):
         for dtype, sizes in _SHAPE.findall(shapes):
             bits = _BITS.get(dtype) or int(re.sub(r"\D", "", dtype))
             elements = math.prod(int(size) for size in sizes.split(",")) if sizes else 1
-            found.setdefault(name, []).append(elements * bits // 8)
-    return found
+            sizes_by_type.setdefault(name, []).append(elements * bits // 8)
+    return sizes_by_type
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a training step of a network costs.
+    """The cost of a training step of a network.
 
     Attributes:
-        batch: Examples a step on each device.
+        batch: Examples per step on each device.
         flops: Floating-point operations of the step on each device.
         volume: Bytes that the step communicates.
-        example: Bytes of an example that the host sends to the device.
+        example: Bytes of one example, which the host sends to the device.
     """
 
     batch: int
@@ -162,12 +162,12 @@ class Cost:
         return hardware.all_reduce(volume.gradients + volume.metrics, devices) + statistics
 
     def efficiency(self, hardware: Hardware, devices: int) -> float:
-        """Return the speed of each device, relative to one device alone."""
+        """Return the speed of each device relative to a single device without communication."""
         compute = self.compute(hardware)
         return compute / (compute + self.communicate(hardware, devices))
 
     def batch_for(self, hardware: Hardware, devices: int, efficiency: float = 0.9) -> int:
-        """Return the examples a device with which a step is this efficient."""
+        """Return the batch per device with which a step reaches this efficiency."""
         return math.ceil(
             efficiency / (1 - efficiency) * self.communicate(hardware, devices) * self.batch / self.compute(hardware)
         )
@@ -178,7 +178,7 @@ def predict_cost(name: str, batch: int | None = None) -> Cost:
 
     Args:
         name: The network.
-        batch: Examples a device; the batch of the network's recipe by default.
+        batch: Examples per device. Default: the batch of the network's recipe.
     """
     entry = get_entry(name)
     batch = batch or entry.recipe.batch_size or 128
@@ -188,7 +188,7 @@ def predict_cost(name: str, batch: int | None = None) -> Cost:
     return Cost(batch, PASSES * 2 * table.multiply_adds, volume, 4 * math.prod(entry.input_shape))
 
 
-# By name: options of a small network, and the shape of an example. Compiling them takes seconds.
+# For each network: options that make it small enough to compile in seconds, and the shape of an example.
 CHECKED: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "mlp": ({}, (1, 28, 28)),
     "lenet": ({}, (1, 28, 28)),
@@ -213,8 +213,8 @@ def check(name: str, mesh: str, batch: int = 16) -> tuple[Volume, dict[str, int]
     )  # fmt: skip
     data = Split(np.zeros((batch, *shape), np.float32), np.zeros(batch, np.int32))
     compiled = engine.compile(engine.init(), Batches(data, batch, sharding=sharding).example())
-    found = collectives(compiled.step.as_text())
-    return predict_volume(model, 3, sharding), {name: sum(sizes) for name, sizes in found.items()}
+    bytes_by_type = collectives(compiled.step.as_text())
+    return predict_volume(model, 3, sharding), {name: sum(sizes) for name, sizes in bytes_by_type.items()}
 
 
 def check_rows(names: Sequence[str]) -> list[str]:
@@ -228,14 +228,14 @@ def check_rows(names: Sequence[str]) -> list[str]:
     rows = []
     for name in names:
         for mesh in MESHES:
-            volume, found = check(name, mesh)
+            volume, compiled = check(name, mesh)
             if mesh == "data=1":
-                assert not found, (name, found)
+                assert not compiled, (name, compiled)
                 continue
-            reduced, gathered = found.pop("all-reduce"), found.pop("all-gather", 0)
+            reduced, gathered = compiled.pop("all-reduce"), compiled.pop("all-gather", 0)
             cells = volume.gradients, volume.statistics, volume.metrics, reduced, volume.gathered, gathered
             rows.append([f"`{name}`, `{mesh}`", *(f"{cell:,}" for cell in cells)])
-            assert (reduced, gathered, found) == (volume.reduced, volume.gathered, {}), (name, mesh)
+            assert (reduced, gathered, compiled) == (volume.reduced, volume.gathered, {}), (name, mesh)
     return table(columns, rows)
 
 
@@ -258,7 +258,7 @@ def cost_rows(names: Sequence[str]) -> list[str]:
     """Return the lines of tables of predicted costs: of networks, and of their times on each hardware."""
     costs: dict[Cost, str] = {}
     for name in names:
-        costs.setdefault(predict_cost(name), name)  # some networks are others with other names of their layers
+        costs.setdefault(predict_cost(name), name)  # some networks differ only in the names of their layers
     columns = ["network", "batch", "GFLOP", "gradients, MB", "statistics, KB", "messages of statistics", "input, MB"]
     rows = []
     for cost, name in costs.items():
@@ -298,9 +298,9 @@ def write(page: Path, section: str, lines: Sequence[str]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables, or write them into the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling_model", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("costs", "check"), help="both if not given")
-    parser.add_argument("networks", nargs="*", help="all if not given")
-    parser.add_argument("--out", type=Path, help="folder of scaling.md, into which the tables are written")
+    parser.add_argument("what", nargs="?", choices=("costs", "check"), help="the tables (default: both)")
+    parser.add_argument("networks", nargs="*", help="names of networks (default: all)")
+    parser.add_argument("--out", type=Path, help="folder of scaling.md (default: only print the tables)")
     options = parser.parse_args(arguments)
     jax.config.update("jax_num_cpu_devices", 8)
     trained = [name for name in list_models() if get_entry(name).task in TASKS]

@@ -1,4 +1,7 @@
-"""What is measured: every network that trains, with batch, input and options. Knows neither JAX nor torch."""
+"""The sizes of the benchmarks: batch, input and options of every trainable network.
+
+This module imports neither JAX nor torch.
+"""
 
 import dataclasses
 import difflib
@@ -12,15 +15,15 @@ VOCABULARY = 28
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """A network and what it is given.
+    """A network with its batch, input and options.
 
     Attributes:
-        network: its registered name, or one of ``SMALL``.
-        batch: examples a step.
-        shape: of one example: channels and axes of an image, a video or a sequence; features; or the characters of a
-            window.
-        task: classification, segmentation, language or regression.
-        options: of the network.
+        network: Registered name, or a name in ``SMALL``.
+        batch: Examples per step.
+        shape: Shape of one example: channels and axes of an image, a video or a sequence; number of features; or
+            number of characters of a window.
+        task: ``classification``, ``segmentation``, ``language`` or ``regression``.
+        options: Options of the network.
     """
 
     network: str
@@ -30,7 +33,7 @@ class Size:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and targets, the same in every process; a language's are ids of shape (characters, batch)."""
+        """Draw inputs and targets, the same in every process. For ``language``: ids of shape (characters, batch)."""
         rng = np.random.default_rng(0)
         if self.task == "language":
             ids = rng.integers(0, VOCABULARY, (2, *self.shape, self.batch), dtype=np.int32)
@@ -42,7 +45,7 @@ class Size:
         return inputs, rng.integers(0, 10, (self.batch, *pixels), dtype=np.int32)
 
     def shown(self) -> str:
-        """Batch and shape, such as ``32 x 1x96x96``."""
+        """Format batch and shape, such as ``32 x 1x96x96``."""
         return f"{self.batch} x {'x'.join(map(str, self.shape))}"
 
 
@@ -55,7 +58,7 @@ _SLIM_NAMED = {
     "fc_hidden_units": 1024,
 }
 
-# Those that speed is judged by come first, and are what is measured if nothing else is asked for.
+# The main networks: the benchmarks measure them by default.
 _JUDGED = [
     Size("mlp", 256, (1, 28, 28)),
     Size("lenet", 256, (1, 28, 28)),
@@ -88,8 +91,8 @@ _OTHERS = [
     Size("vgg11_named", 16, (1, 96, 96), options=_SLIM_NAMED),
     Size("nin_avgpool", 8, (1, 224, 224)),
 ]
-# Networks of other kinds of convolutions, which are written for the benchmarks alone: small_flaxnets.py, small_torch.py
-# and small_nnx.py.
+# Networks with other types of convolutions, which exist only for the benchmarks: small_flaxnets.py, small_torch.py and
+# small_nnx.py.
 _SMALL = [
     Size("mobilenet", 16, (3, 64, 64)),
     Size("resnext", 16, (3, 32, 32)),
@@ -103,8 +106,8 @@ SIZES = {size.network: size for size in [*_JUDGED, *_OTHERS, *_SMALL]}
 
 
 def get_size(network: str) -> Size:
-    """The size that a network is measured at; raises ValueError for one that is not in the table."""
+    """Return the size of a network in the benchmarks. Raises ValueError if the network is not in the table."""
     if network not in SIZES:
         near = difflib.get_close_matches(network, SIZES) or list(SIZES)
-        raise ValueError(f"no size to measure {network!r} at in benchmarks/sizes.py; known: {', '.join(near)}")
+        raise ValueError(f"no size of {network!r} in benchmarks/sizes.py. Expected one of: {', '.join(near)}")
     return SIZES[network]

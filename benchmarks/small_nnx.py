@@ -1,6 +1,6 @@
-"""The networks of ``small_flaxnets.py`` in Flax NNX's own layers, as Flax's documentation writes them: channels last.
+"""The networks of ``small_flaxnets.py`` in Flax NNX's own layers, in the style of Flax's documentation.
 
-They have the parameters of their twins, and their inputs and outputs with the channels last.
+Each network has the same number of parameters as in ``small_flaxnets.py``. Inputs and outputs are channels last.
 """
 
 from collections.abc import Callable, Sequence

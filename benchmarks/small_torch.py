@@ -1,4 +1,4 @@
-"""Six small networks of other convolutions than those of ``torchref``, as one writes them in PyTorch."""
+"""Six small networks with types of convolutions that ``torchref`` does not use, in plain PyTorch."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -78,7 +78,7 @@ def resnext(*, channels: Sequence[int] = (128, 256, 512), num_classes: int = 10)
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """Normalises the channels of images."""
+    """Layer norm over the channels of images ``(N, C, H, W)``."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -100,7 +100,7 @@ class ConvNeXtBlock(nn.Module):
 
 
 def convnext(*, channels: Sequence[int] = (48, 96, 192), num_classes: int = 10) -> nn.Sequential:
-    """ConvNeXt blocks behind a convolution of patches."""
+    """ConvNeXt blocks after a patch convolution."""
     layers: list[nn.Module] = [nn.Conv2d(3, channels[0], 4, 4), LayerNorm2d(channels[0], eps=1e-6)]
     c_in = channels[0]
     for width in channels:
@@ -141,7 +141,7 @@ class UNet(nn.Module):
 
 
 def unet(*, channels: Sequence[int] = (16, 32, 64, 128), num_classes: int = 10) -> UNet:
-    """A U-Net with transposed convolutions: logits of every pixel."""
+    """A U-Net with transposed convolutions: logits for every pixel."""
     return UNet(channels, num_classes)
 
 
@@ -182,7 +182,7 @@ class TCN(nn.Module):
 
 
 def tcn(*, channels: Sequence[int] = (64,) * 6, kernel_size: int = 5, num_classes: int = 10) -> TCN:
-    """A temporal network of dilated 1-d convolutions that look back: a class for each sequence."""
+    """A temporal convolutional network: dilated causal 1-d convolutions, and logits for each sequence."""
     return TCN(channels, kernel_size, num_classes)
 
 

@@ -1,4 +1,7 @@
-"""The networks of ``torchref`` as PyTorch's documentation trains them: eager in both memory formats, and compiled."""
+"""The PyTorch variants of the networks: eager in both memory formats, and compiled.
+
+The training step follows PyTorch's documentation.
+"""
 
 import functools
 from collections.abc import Callable
@@ -14,7 +17,7 @@ from benchmarks import small_torch
 from benchmarks.job import LEARNING_RATE, MOMENTUM, Job, Unavailable
 from benchmarks.sizes import Size
 
-# Memory formats with the channels last, by the number of axes.
+# The channels-last memory format for each number of axes.
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -27,7 +30,7 @@ def _loss(size: Size) -> Callable[[Any, torch.Tensor], torch.Tensor]:
 
 
 def create(size: Size) -> nn.Module:
-    """The network in layers of torch."""
+    """Create the network from layers of torch."""
     builder = small_torch.NETWORKS.get(size.network)
     return torchref.create_model(size.network, **size.options) if builder is None else builder(**size.options)
 
@@ -44,7 +47,7 @@ def _job(
         targets = targets.reshape(-1)
     if channels_last:
         if inputs.ndim not in _CHANNELS_LAST:
-            raise Unavailable("the inputs are no images")
+            raise Unavailable("channels last needs inputs with 4 or 5 axes")
         memory_format = _CHANNELS_LAST[inputs.ndim]
         model = model.to(memory_format=memory_format)  # type: ignore[call-overload]
         inputs = inputs.contiguous(memory_format=memory_format)
@@ -88,15 +91,15 @@ def _predict(
 
 
 def contiguous(size: Size, training: bool, compute_dtype: str | None = None) -> Job:
-    """Eager, in PyTorch's default memory format."""
+    """Create an eager job in PyTorch's default memory format."""
     return _job(size, training, compute_dtype)
 
 
 def channels_last(size: Size, training: bool, compute_dtype: str | None = None) -> Job:
-    """Eager, images and convolutions channels last."""
+    """Create an eager job with images and convolutions in channels-last memory format."""
     return _job(size, training, compute_dtype, channels_last=True)
 
 
 def compiled(size: Size, training: bool, compute_dtype: str | None = None) -> Job:
-    """``torch.compile(model)``, which chooses the memory format by itself."""
+    """Create a job with ``torch.compile(model)``, which chooses the memory format."""
     return _job(size, training, compute_dtype, compiled=True)

@@ -1,9 +1,9 @@
-"""Times training steps: torch eager in both memory formats, torch.compile, plain NNX and flaxnets, interleaved.
+"""Time training steps: torch eager in both memory formats, torch.compile, plain NNX and flaxnets, interleaved.
 
-``python -m benchmarks.training resnet18 lenet`` measures these two, ``all`` every network that trains, ``small`` six
-small ones of other kinds of convolutions, and without names those that speed is judged by. ``--compute-dtype bfloat16``
-computes in bfloat16, PyTorch by autocast. What was found goes into ``docs/speed.json`` network by network, and
-``docs/speed.md`` and ``docs/speed.png`` are made of it.
+``python -m benchmarks.training resnet18 lenet`` measures these two networks, ``all`` every trainable network, and
+``small`` the six networks of ``small_flaxnets.py``. Without names, the main networks of ``benchmarks/sizes.py`` are
+measured. ``--compute-dtype bfloat16`` computes in bfloat16, in PyTorch with autocast. The results are written to
+``docs/speed.json`` after each network, and ``docs/speed.md`` and ``docs/speed.png`` are generated from this file.
 """
 
 import json
@@ -16,7 +16,7 @@ from benchmarks.worker import FORMS
 
 
 def multiply_adds(size: Size) -> int:
-    """Multiply-adds of one forward pass of a batch, counted from shapes by ``flaxnets.summary``."""
+    """Return the multiply-adds of one forward pass of a batch, counted from shapes by ``flaxnets.summary``."""
     os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
     from flax import nnx
@@ -30,9 +30,9 @@ def multiply_adds(size: Size) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures what the command line says."""
+    """Run the benchmark with the options of the command line."""
     parser = rounds.parser("training", __doc__, list(FORMS))
-    parser.add_argument("networks", nargs="*", help="names, all, or small")
+    parser.add_argument("networks", nargs="*", help="names of networks, all, or small")
     parser.add_argument("--compute-dtype", choices=["float32", "bfloat16"], default="float32")
     options = parser.parse_args(arguments)
     rounds.warn_if_busy()
@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         size, conditions = get_size(name), rounds.conditions(options)
         print(f"{name}, {size.shown()}, {dtype}", flush=True)
         commands = {form: rounds.worker(form, name, options, "--compute-dtype", dtype) for form in options.forms}
-        found = rounds.measure(commands, options.rounds, options.allocator, options.threads)
-        record = {"size": size.shown(), "batch": size.batch, "multiply_adds": multiply_adds(size), **found}
+        results = rounds.measure(commands, options.rounds, options.allocator, options.threads)
+        record = {"size": size.shown(), "batch": size.batch, "multiply_adds": multiply_adds(size), **results}
         key = name if dtype == "float32" else f"{name} {dtype}"
         rounds.save(options.out, "training", key, {**record, "conditions": conditions})
         print(json.dumps(report.ratios(record)), flush=True)

@@ -1,8 +1,8 @@
-"""Times training steps with several versions of JAX, each in the environment of another Python, interleaved.
+"""Time training steps with several versions of JAX, each in its own Python environment, interleaved.
 
-``python -m benchmarks.versions .venv/bin/python .venv313/bin/python`` measures the networks that speed is judged by,
-and a few of them in bfloat16. PyTorch runs in the environment of the command itself. The results go into
-``docs/speed.json``, and ``docs/speed.md`` is made of it.
+``python -m benchmarks.versions .venv/bin/python .venv313/bin/python`` measures the main networks of
+``benchmarks/sizes.py``, and a few of them also in bfloat16. PyTorch runs in the environment of the command itself. The
+results are written to ``docs/speed.json``, and ``docs/speed.md`` is generated from this file.
 """
 
 import subprocess
@@ -27,9 +27,9 @@ def versions(python: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what the command line says."""
+    """Run the benchmark with the options of the command line."""
     parser = rounds.parser("versions", __doc__, ["flaxnets", *TORCH])
-    parser.add_argument("pythons", nargs="+", help="interpreters of environments that flaxnets runs in")
+    parser.add_argument("pythons", nargs="+", help="Python interpreters of the environments to compare")
     parser.add_argument("--networks", nargs="+", default=JUDGED)
     options = parser.parse_args(arguments)
     rounds.warn_if_busy()
@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if dtype == "float32":
                 torch_forms = [form for form in options.forms if form in TORCH]
                 commands |= {form: rounds.worker(form, name, options) for form in torch_forms}
-            found = rounds.measure(commands, options.rounds, options.allocator)
-            record = {"size": size.shown(), "batch": size.batch, "versions": list(labels), **found}
+            results = rounds.measure(commands, options.rounds, options.allocator)
+            record = {"size": size.shown(), "batch": size.batch, "versions": list(labels), **results}
             record["conditions"] = rounds.conditions(options)
             rounds.save(options.out, "versions", f"{name} {dtype}", record)
             report.write(options.out)

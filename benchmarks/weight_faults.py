@@ -1,6 +1,6 @@
-"""Weight files that are damaged, cut off, malformed, hostile, or that do not fit on the disk.
+"""Faults of weight files: damaged, truncated, malformed and hostile files, and full disks.
 
-Each function here plants one fault as often as it is told, in files of a folder, and counts what comes of it: see
+Each function plants one fault ``attempts`` times, in files of ``folder``, and counts the outcomes. See
 :mod:`benchmarks.reliability`.
 """
 
@@ -31,13 +31,13 @@ from flaxnets.weights import WeightsError, load_weights, save_weights
 
 
 def small_model(number: int) -> nn.Sequential:
-    """A module of two kilobytes with buffers, an integer and shared arrays."""
+    """Create a module of two kilobytes with buffers, an integer and shared arrays."""
     shared = nn.Linear(16, 16, rngs=nnx.Rngs(number))
     return nn.Sequential(shared, nn.BatchNorm1d(16), shared)
 
 
 def attempt(path: Path, target: nnx.Module, saved: dict[str, np.ndarray]) -> str:
-    """Loads ``path`` into ``target``, and says what came of it."""
+    """Load ``path`` into ``target``, and return the outcome."""
     before = target.state_dict()
     try:
         load_weights(target, path)
@@ -54,7 +54,7 @@ def attempt(path: Path, target: nnx.Module, saved: dict[str, np.ndarray]) -> str
 
 
 def written(path: Path) -> dict[str, np.ndarray]:
-    """Saves a small model in the format that the name of ``path`` says; returns what it holds."""
+    """Save a small model in the format of ``path``'s suffix, and return its arrays."""
     model = small_model(1)
     save_weights(model, path)
     if path.suffix == ".pt":
@@ -63,7 +63,7 @@ def written(path: Path) -> dict[str, np.ndarray]:
 
 
 def flip_bits(name: str, attempts: int, folder: Path) -> Counter[str]:
-    """One flipped bit an attempt, anywhere in a weight file."""
+    """Flip one bit per attempt, anywhere in a weight file."""
     path, target = folder / name, small_model(2)
     saved = written(path)
     content, outcomes = path.read_bytes(), Counter[str]()
@@ -77,7 +77,7 @@ def flip_bits(name: str, attempts: int, folder: Path) -> Counter[str]:
 
 
 def truncate(name: str, attempts: int, folder: Path) -> Counter[str]:
-    """A file that ends too soon: at 0 bytes, at its full length but one, and anywhere between."""
+    """Truncate a file to lengths between 0 bytes and its full length minus one."""
     path, target = folder / name, small_model(2)
     saved = written(path)
     content, outcomes = path.read_bytes(), Counter[str]()
@@ -124,7 +124,7 @@ def _framed(parts: tuple[bytes, int], lacking: int, surplus: int) -> bytes:
 
 
 def _form(arrays: dict[str, tuple[str, list[int]]], changes: list[tuple[int, str, Any]], metadata: Any) -> tuple:
-    """A header of arrays that lie one behind the other, but for the changes; and the size of the data."""
+    """Return a safetensors header of contiguous arrays with the changes applied, and the size of the data."""
     header, end = {}, 0
     for name, (dtype, shape) in arrays.items():
         size = math.prod(shape) * _SIZES[dtype]
@@ -143,7 +143,7 @@ _SURPLUS = st.sampled_from([0] * 12 + [-1, 1, 8, 2**22, 2**31, 2**62, 2**63])
 
 
 def _mutations(content: bytes) -> st.SearchStrategy[bytes]:
-    """A sound file with pieces of it cut out, put in or written over by others of its own."""
+    """Mutate a valid file: pieces are removed, or overwritten by other pieces of the same file."""
     places = st.integers(0, len(content))
 
     def patch(cuts: list[tuple[int, int, int, int]]) -> bytes:
@@ -157,7 +157,7 @@ def _mutations(content: bytes) -> st.SearchStrategy[bytes]:
 
 
 def malformed(attempts: int, folder: Path) -> Counter[str]:
-    """Files by hypothesis that are no safetensors files, or are and do not fit; the memory they take is measured."""
+    """Load files that hypothesis generates: malformed, or valid without fitting the model. Limits the memory use."""
     path, target, outcomes = folder / "model.safetensors", nn.Linear(1, 2, rngs=nnx.Rngs(0)), Counter[str]()
     save_weights(target, path)
     saved, sound = {name: np.asarray(array) for name, array in target.state_dict().items()}, path.read_bytes()
@@ -172,7 +172,7 @@ def malformed(attempts: int, folder: Path) -> Counter[str]:
         tracemalloc.stop()
         assert memory < 2 * len(content) + 200 * 2**20
 
-    for start in range(0, attempts, 10_000):  # hypothesis remembers what it has tried
+    for start in range(0, attempts, 10_000):  # hypothesis keeps all examples of a run in memory
         number = min(10_000, attempts - start)
         options = settings(max_examples=number, database=None, deadline=None, suppress_health_check=list(HealthCheck))
         options(seed(start)(given(files)(load)))()
@@ -180,7 +180,7 @@ def malformed(attempts: int, folder: Path) -> Counter[str]:
 
 
 class _Call:
-    """Pickled, it is a call: who loads it makes the call."""
+    """An object whose pickle calls a function when it is loaded."""
 
     def __init__(self, function: Callable, *arguments: Any):
         self.call = function, arguments
@@ -190,7 +190,7 @@ class _Call:
 
 
 def _zipped(**members: bytes) -> bytes:
-    """An archive as ``torch.save`` writes it, with its checksums."""
+    """Return a zip archive in the layout of ``torch.save``, with checksums."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in members.items():
@@ -200,7 +200,7 @@ def _zipped(**members: bytes) -> bytes:
 
 
 def payloads(marker: Path) -> dict[str, bytes]:
-    """Files by name; the pickle in each makes the folder ``marker`` when it is executed."""
+    """Return the contents of files by name. The pickle in each creates the folder ``marker`` when it is executed."""
     call = _Call(os.mkdir, str(marker))
     plain = pickle.dumps(call, 2)
     bare = torch.zeros(2).__reduce_ex__(2)
@@ -237,7 +237,7 @@ def payloads(marker: Path) -> dict[str, bytes]:
 
 
 def execute(attempts: int, folder: Path) -> Counter[str]:
-    """Pickles that would run a command, in every kind of file that might be taken for weights."""
+    """Load pickles that would run a command, in every file format that may contain weights."""
     marker, target, outcomes = folder / "executed", small_model(2), Counter[str]()
     for name, content in payloads(marker).items():
         path = folder / name
@@ -248,7 +248,7 @@ def execute(attempts: int, folder: Path) -> Counter[str]:
 
 
 def limit_file_size(attempts: int, folder: Path) -> Counter[str]:
-    """Saving over an earlier file where the system allows fewer bytes than it takes."""
+    """Save over an earlier file where the system limits files to fewer bytes than the weights need."""
     path, target, outcomes = folder / "model.safetensors", small_model(2), Counter[str]()
     saved = written(path)
     size, (soft, hard) = path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)

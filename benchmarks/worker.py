@@ -1,6 +1,7 @@
-"""Times one form of one network in this process, and prints what it found as one line of JSON.
+"""Time one variant of one network in this process, and print the result as one line of JSON.
 
-``python -m benchmarks.worker flaxnets resnet18 --batch 32 --seconds 5``. The drivers start it in fresh processes.
+Example: ``python -m benchmarks.worker flaxnets resnet18 --batch 32 --seconds 5``. The other benchmarks start this
+module in fresh processes.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from typing import Any
 from benchmarks.job import Job, Unavailable
 from benchmarks.sizes import get_size
 
-# Imported when they are asked for, so that no process holds both frameworks.
+# Module and function of each variant. Modules are imported on demand, so that no process imports both frameworks.
 FORMS = {
     "torch": ("benchmarks.torch_forms", "contiguous"),
     "torch_channels_last": ("benchmarks.torch_forms", "channels_last"),
@@ -28,35 +29,35 @@ FORMS = {
     "nnx": ("benchmarks.jax_forms", "plain"),
     "flaxnets": ("benchmarks.jax_forms", "ours"),
 }
-SAMPLE = 0.05  # seconds: so many steps are timed as one that they take about this
+SAMPLE = 0.05  # approximate seconds of a sample: several fast steps are timed together
 
 
 def limit_threads(threads: int) -> None:
-    """Keeps this process to its first processors; XLA and PyTorch both take as many threads as it has of them."""
+    """Restrict this process to its first CPUs. XLA and PyTorch both start one thread per CPU of the process."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     os.environ["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
 
 
 def peak_megabytes() -> float:
-    """The largest resident size of this process; getrusage would begin with that of the process that started it."""
+    """Return the peak resident size of this process. (``getrusage`` would include the peak of the parent process.)"""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
 
 def others_cpu_seconds() -> float:
-    """Processor time that the machine has spent on all but this process; differences of it count."""
+    """Return the CPU time of all other processes since boot. Only differences of two calls are meaningful."""
     user, nice, system, _idle, _iowait, *more = map(int, Path("/proc/stat").read_text().split()[1:9])
     return (user + nice + system + sum(more)) / os.sysconf("SC_CLK_TCK") - time.process_time()
 
 
 def measure(prepare: Any, repeats: int, seconds: float, pipelined: bool) -> dict[str, Any]:
-    """Times a job's first step, and then samples of several steps, until there are enough of them.
+    """Time the first step of a job, and then samples of several steps.
 
     Args:
-        prepare: returns the job.
-        repeats: the least number of samples.
-        seconds: the least time that the samples take together.
-        pipelined: whether the steps of a sample are waited for together, as a training loop does, or one by one.
+        prepare: Returns the job.
+        repeats: Minimum number of samples.
+        seconds: Minimum total time of the samples.
+        pipelined: Wait once per sample, as a training loop does. Otherwise wait after each step.
     """
     prepared_at = time.perf_counter()
     job: Job = prepare()
@@ -81,13 +82,13 @@ def measure(prepare: Any, repeats: int, seconds: float, pipelined: bool) -> dict
         "compile_seconds": max(0.0, first - statistics.median(samples)),
         "page_faults": faults / steps / len(samples),
         "peak_megabytes": peak_megabytes(),
-        "others": others,  # processors that other processes kept busy meanwhile
+        "others": others,  # average number of CPUs that other processes used during the measurement
         "finite": math.isfinite(result.sum().item()),
     }
 
 
 def _sample(job: Job, steps: int, pipelined: bool) -> float:
-    """Seconds a step, a mean over so many."""
+    """Return the seconds per step, the mean over ``steps`` steps."""
     started = time.perf_counter()
     result = job.step()
     for _ in range(steps - 1):
@@ -99,18 +100,18 @@ def _sample(job: Job, steps: int, pipelined: bool) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures what the command line says."""
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.worker", description=__doc__)
     parser.add_argument("form", choices=FORMS)
     parser.add_argument("network")
     parser.add_argument("--mode", choices=["training", "inference"], default="training")
     parser.add_argument("--batch", type=int)
-    parser.add_argument("--shape", type=int, nargs="+", help="of one example")
-    parser.add_argument("--options", type=json.loads, default={}, help="of the network, as JSON")
-    parser.add_argument("--compute-dtype", choices=["float32", "bfloat16"], default="float32", help="torch by autocast")
+    parser.add_argument("--shape", type=int, nargs="+", help="shape of one example")
+    parser.add_argument("--options", type=json.loads, default={}, help="options of the network, as JSON")
+    parser.add_argument("--compute-dtype", choices=["float32", "bfloat16"], default="float32", help="torch: autocast")
     parser.add_argument("--kernels", choices=["auto", "plain", "xla", "onednn"], default="auto", help="flaxnets only")
-    parser.add_argument("--repeats", type=int, default=5, help="the least number of samples")
-    parser.add_argument("--seconds", type=float, default=5.0, help="the least time that they take together")
+    parser.add_argument("--repeats", type=int, default=5, help="minimum number of samples")
+    parser.add_argument("--seconds", type=float, default=5.0, help="minimum total time of the samples")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args(arguments)
     limit_threads(options.threads)
@@ -119,18 +120,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     size = replace(size, batch=options.batch or size.batch, shape=shape, options={**size.options, **options.options})
     module, name = FORMS[options.form]
     training = options.mode == "training"
-    found: dict[str, Any] = {"form": options.form, "network": size.network, "mode": options.mode, "batch": size.batch}
-    found |= {"shape": size.shape, "threads": len(os.sched_getaffinity(0))}
+    result: dict[str, Any] = {"form": options.form, "network": size.network, "mode": options.mode, "batch": size.batch}
+    result |= {"shape": size.shape, "threads": len(os.sched_getaffinity(0))}
     try:
         form = getattr(importlib.import_module(module), name)
         if options.compute_dtype != "float32":
             form = functools.partial(form, compute_dtype=options.compute_dtype)
         if options.kernels != "auto":
             form = functools.partial(form, backend=options.kernels)
-        found |= measure(lambda: form(size, training), options.repeats, options.seconds, pipelined=training)
+        result |= measure(lambda: form(size, training), options.repeats, options.seconds, pipelined=training)
     except Unavailable as error:
-        found["unavailable"] = str(error)
-    print(json.dumps(found))
+        result["unavailable"] = str(error)
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

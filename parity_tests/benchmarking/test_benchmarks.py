@@ -1,4 +1,4 @@
-"""The benchmarks compare like with like, and their worker runs."""
+"""Tests of the benchmarks: every network has a size and the same parameters in each variant, and the worker runs."""
 
 import math
 import sys
@@ -14,7 +14,7 @@ from flaxnets.registry import get_entry
 
 TRAINABLE = [name for name in flaxnets.list_models() if get_entry(name).task != "layer"]
 
-# Parameters that torch has and Flax's cells have not: the second of two biases that are added, one a gate.
+# Parameters that only torch's cells have: a second bias per gate. Flax has one bias where torch adds two.
 SECOND_BIAS = {"rnn_lm": 256, "gru_lm": 3 * 256, "lstm_lm": 4 * 256}
 
 
@@ -29,7 +29,7 @@ def test_sizes_are_of_the_networks_own_tasks():
 
 
 def test_a_network_without_a_size_is_refused():
-    with pytest.raises(ValueError, match=r"no size to measure 'resnet19' at .*resnet18"):
+    with pytest.raises(ValueError, match=r"no size of 'resnet19' in .*resnet18"):
         get_size("resnet19")
 
 
@@ -59,10 +59,10 @@ def test_worker_prints_its_samples_as_json(tmp_path):
         "--seconds",
         "0",
     ]
-    found = rounds.fresh(command, rounds.environment("keep", str(tmp_path)))
-    assert (found["network"], found["batch"], found["steps_a_sample"], found["finite"]) == ("mlp", 2, 1, True)
-    assert len(found["seconds"]) == 2
-    assert min(found["seconds"], default=0) > 0
+    result = rounds.fresh(command, rounds.environment("keep", str(tmp_path)))
+    assert (result["network"], result["batch"], result["steps_a_sample"], result["finite"]) == ("mlp", 2, 1, True)
+    assert len(result["seconds"]) == 2
+    assert min(result["seconds"], default=0) > 0
 
 
 def _results(*seconds):

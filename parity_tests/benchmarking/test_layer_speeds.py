@@ -1,4 +1,4 @@
-"""The benchmark of layers has a row for every layer, and what it reports is what was timed."""
+"""Tests of the layer benchmark: every layer has a row, and the report contains the measured times."""
 
 import argparse
 import collections
@@ -11,7 +11,7 @@ from benchmarks import layer_cells, layers, layers_report
 from benchmarks.layer_rows import ROWS, WITHOUT_ROW, Array, Row
 from flaxnets.nn import functional as F
 
-# Functions that the row of a class or function under another name calls.
+# Functions that are measured by the row of a class or function with another name.
 REACHED_BY = {
     "adaptive_max_pool1d_with_indices": "AdaptiveMaxPool1d",
     "adaptive_max_pool2d_with_indices": "AdaptiveMaxPool2d",
@@ -72,7 +72,7 @@ SMALL_ROWS = {
     "classes": Row("one_hot", (), {"num_classes": 3}, (Array((4,), "integers", 3),)),
     "wrong": Row("Linear", (3, 2), {}, ((4, 4),)),
 }
-# Which of forward and both exists, in each form.
+# For each variant: "both" if both directions exist, "forward" if only forward exists, "" if none exists.
 EXPECTED = {
     "norm": {"torch": "both", "torch_channels_last": "both", "plain": "both", "engine": "both"},
     "product": {"torch": "both", "torch_channels_last": "", "plain": "both", "engine": "both"},
@@ -100,7 +100,7 @@ def test_a_cell_that_fails_says_why(form, monkeypatch):
 
 
 class FakeProcess:
-    """Answers at once, and is lost whenever it is to time ``fatal``."""
+    """A process that answers immediately, and ends when it should time the cell ``fatal``."""
 
     def __init__(self, seconds, fatal):
         self.seconds, self.fatal, self.prepared = seconds, fatal, set()

@@ -1,4 +1,4 @@
-"""The cost model predicts the bytes that compiled steps communicate."""
+"""Tests of the cost model: its predictions equal the bytes that compiled steps communicate."""
 
 import os
 import subprocess

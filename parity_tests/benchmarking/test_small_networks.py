@@ -1,4 +1,4 @@
-"""The small networks of the benchmarks are one network in three libraries."""
+"""Tests that the small networks of the benchmarks are equal in flaxnets, torch and plain Flax NNX."""
 
 import math
 
@@ -13,7 +13,7 @@ from benchmarks import small_flaxnets, small_nnx, small_torch
 from benchmarks.sizes import SMALL, get_size
 from flaxnets.parity import assert_parity
 
-# Smaller than what is measured, and inputs of such sizes.
+# Options that make the networks smaller than in the benchmarks, and the shapes of their inputs.
 OPTIONS = {
     "mobilenet": ({"channels": (8, 12)}, (2, 3, 16, 16)),
     "resnext": ({"channels": (64, 128)}, (2, 3, 8, 8)),
