@@ -1,4 +1,4 @@
-"""From a PyTorch module to a native Flax module and its source. Needs torch and libcst.
+"""Convert a PyTorch module to a native Flax module, or to the source of one. Needs torch and libcst.
 
 >>> import torch
 >>> from flaxnets.port import from_torch

@@ -1,4 +1,4 @@
-"""Fill a row's expression of the operator table with the arguments of a call."""
+"""Fill the expression of an operator-table row with the arguments of a call."""
 
 import ast
 import dataclasses
@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 MODULES = frozenset({"jax", "jnp", "ops", "F"})
-# The name that a random key has in the table.
+# The name of the random key in the table's expressions.
 RANDOM_KEY = "random_key"
 
 Value = str | tuple[str, ...]
@@ -14,7 +14,7 @@ Value = str | tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """A call's arguments, by the names of a row's parameters and as they were passed."""
+    """The arguments of a call: by parameter name (``values``), and as they were passed (``args``, ``kwargs``)."""
 
     values: Mapping[str, Value]
     args: Sequence[str]
@@ -25,7 +25,7 @@ _ATOMS = (ast.Name, ast.Attribute, ast.Subscript, ast.Call, ast.Tuple, ast.List,
 
 
 def atom(text: str) -> str:
-    """Return the text, in parentheses if its operators need them."""
+    """Return the text of an expression, in parentheses unless it is atomic or already enclosed."""
     try:
         node = ast.parse(text.strip(), mode="eval").body
     except SyntaxError:
@@ -53,19 +53,19 @@ def _packed(values: tuple[str, ...]) -> str:
 
 
 def fill(template: ast.expr, parameters: Collection[str], arguments: Bound) -> tuple[str, frozenset[str]]:
-    """Return the expression's text with the arguments in it, and the modules that it names.
+    """Return the text of the expression with the arguments filled in, and the modules that the expression names.
 
     Raises:
-        KeyError: where the expression needs a random key and there is none.
+        KeyError: If the expression needs a random key and the call has none.
     """
     filling = _Filling(frozenset(parameters), arguments)
     code = ast.unparse(ast.fix_missing_locations(filling.required(template, tight=False)))
-    text = re.sub(r"__(\d+)__", lambda found: filling.texts[int(found[1])], code)
+    text = re.sub(r"__(\d+)__", lambda match: filling.texts[int(match[1])], code)
     return text, frozenset(filling.modules)
 
 
 class _Filling:
-    """The nodes of an expression with placeholders for the arguments; None where an argument was not given."""
+    """Replace the parameters in an expression by placeholders for the arguments; None for omitted arguments."""
 
     def __init__(self, parameters: frozenset[str], arguments: Bound):
         self.parameters, self.arguments = parameters, arguments
@@ -79,7 +79,7 @@ class _Filling:
     def required(self, node: ast.expr, tight: bool = True) -> ast.expr:
         filled = self.optional(node, tight)
         if filled is None:
-            raise ValueError(f"{ast.unparse(node)} may be omitted, and is used as if it were not")
+            raise ValueError(f"{ast.unparse(node)} is optional, but the row's expression requires it")
         return filled
 
     def optional(self, node: ast.expr, tight: bool) -> ast.expr | None:
@@ -115,15 +115,15 @@ class _Filling:
         return self.placeholder(atom(value) if tight else value)
 
     def alternative(self, first: ast.Name, second: ast.expr, tight: bool) -> ast.expr | None:
-        """``a or b``: a, unless it was not given or is None."""
-        given = self.arguments.values.get(first.id)
-        return self.optional(second if given in (None, "None") else first, tight)
+        """Fill ``a or b``: ``b`` if the argument ``a`` was omitted or is None, else ``a``."""
+        argument = self.arguments.values.get(first.id)
+        return self.optional(second if argument in (None, "None") else first, tight)
 
     def call(self, node: ast.Call) -> ast.expr:
         function = self.required(node.func)
         keywords: list[ast.keyword] = []
         if isinstance(node.args[0] if node.args else None, ast.Constant) and ast.unparse(node.args[0]) == "...":
-            # The callee has torch's names of arguments: they stay as they were passed.
+            # The callee has the same parameter names as torch: pass the arguments on unchanged.
             args = [self.placeholder(text) for text in self.arguments.args]
             keywords = [ast.keyword(name, self.placeholder(text)) for name, text in self.arguments.kwargs.items()]
         else:
@@ -134,7 +134,7 @@ class _Filling:
         return ast.Call(function, args, keywords)
 
     def sequence(self, nodes: Sequence[ast.expr]) -> list[ast.expr]:
-        """The nodes that were given; ``*shape`` becomes the arguments that ``shape`` has."""
+        """Fill a sequence of nodes: drop omitted arguments, and replace ``*shape`` by the values of ``shape``."""
         filled: list[ast.expr | None] = []
         for node in nodes:
             if not isinstance(node, ast.Starred):

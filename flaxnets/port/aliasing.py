@@ -9,20 +9,20 @@ from flaxnets.port.names import qualified_name
 from flaxnets.port.scope import MISSING
 from flaxnets.port.sites import Site
 
-# Methods and functions whose result can show the elements of their argument.
+# Methods and functions whose result can share memory with their argument.
 _VIEWS = {
     "view", "transpose", "permute", "t", "unsqueeze", "squeeze", "narrow", "select", "diagonal", "flatten", "reshape",
     "unfold", "swapaxes", "swapdims", "movedim", "moveaxis", "expand", "view_as", "detach", "unflatten", "expand_as",
     "contiguous", "ravel", "adjoint",
 }  # fmt: skip
 _VIEW_ATTRIBUTES = {"T", "mT", "data"}
-_CUTS = {"detach", "data"}  # the gradient does not see what is written through these
+_CUTS = {"detach", "data"}  # autograd does not record changes made through these views
 
 
 class Aliasing:
     """Translate names that share memory. A part of the translator."""
 
-    # The translator has these.
+    # Attributes and methods that the translator defines.
     root: Any
     tree: Any
     scope: Any
@@ -33,7 +33,7 @@ class Aliasing:
     # Views.
 
     def base(self, target: Any) -> Any:
-        """Return the expression that a view is taken of; the expression itself if it is no view."""
+        """Return the base of a view: the expression whose memory it shares. Returns any other expression unchanged."""
         while (inner := self._viewed(target)) is not None:
             target = inner
         return target
@@ -67,7 +67,10 @@ class Aliasing:
     # Relations.
 
     def relations(self, site: Site, original: Any) -> dict[str, str]:
-        """What matters later, or was read before in the same statement, with how it shows what was changed."""
+        """Return the names and paths that refer to the changed memory and are read later, or earlier in the statement.
+
+        Each value is the relation to the changed tensor (:data:`flaxnets.port.sites.Bindings`).
+        """
         return {
             name: how
             for name, how in site.aliases().items()
@@ -75,7 +78,7 @@ class Aliasing:
         }
 
     def owner(self, root: Any) -> str:
-        """Return the name or path of an assignable expression in a site's relations."""
+        """Return the name or path under which a site's relations list an assignable expression."""
         if isinstance(root, cst.Subscript):
             return self.owner(root.value)
         return self.owner(self.base(root.value)) if self.is_part(root) else self.target_text(root)
@@ -93,15 +96,16 @@ class Aliasing:
         return text
 
     def derived(self, names: dict[str, str], root: Any, is_whole: bool, original: Any) -> list[tuple[str, Any]] | None:
-        """Assignments after which the names show a change of ``root``, in order; None if there are none for a name.
+        """Return the assignments that update all names after a change of ``root``, in order.
 
-        A pair is a name with its new value; where the value is None, the name is the base of a view that has changed.
+        A pair is a name with its new value. The value is None if the name is the base of a changed view. Returns None
+        if a name cannot be updated.
 
         Args:
-            names: the names, and what they are to what was changed.
-            root: the expression that has its new value already.
-            is_whole: whether what was changed is ``root`` itself, and no view of it.
-            original: where the change is.
+            names: The names, each with its relation to the changed tensor.
+            root: The expression that already has its new value.
+            is_whole: Whether the changed tensor is ``root`` itself, and not a view of it.
+            original: The node of the change.
         """
         groups = {name: how.removeprefix("is ") if how.startswith("is ") else name for name, how in names.items()}
         known: dict[str, str] = {self.owner(root): self.target_text(root)}
@@ -123,7 +127,7 @@ class Aliasing:
         return assignments
 
     def _value(self, name: str, how: str, known: dict[str, str], groups: dict[str, str], original: Any) -> Any:
-        """The expression of the user's that gives a name its new value."""
+        """Return an expression from the user's code that gives a name its new value; None if there is none."""
         if how in ("varying", "inside", "inside twice"):
             return None
         twins = {groups.get(name, name), *(other for other, group in groups.items() if group == groups.get(name, name))}
@@ -137,7 +141,7 @@ class Aliasing:
         return None
 
     def changed_view(self, name: str, known: Any, original: Any) -> tuple[str, Any] | None:
-        """A name that has its new value and is a view of this one, with its definition."""
+        """Return an updated name that is a view of ``name``, with its definition; None if there is none."""
         for each in known:
             definition = self.definition(each, original)
             if definition is not None and self.owner(self.base(definition)) == name:
@@ -147,7 +151,10 @@ class Aliasing:
     # Definitions.
 
     def definition(self, name: str, original: Any) -> Any:
-        """The view that a name stands for at a place, an expression whose names mean there what they meant before."""
+        """Return the view expression that defines a name at ``original``.
+
+        Returns None if a name in the expression was assigned again since then.
+        """
         before = [b for b in self._bindings() if b[0] == name and b[2] < self.tree.span(original)[:2]]
         if not before:
             return None
@@ -160,7 +167,7 @@ class Aliasing:
         return None if later else value
 
     def _surrounds(self, statement: Any, original: Any) -> bool:
-        """Whether a statement has always run when this place runs: its block is around the place."""
+        """Whether a statement always runs before ``original``: its block encloses ``original``."""
         block = self.reads.parent(statement)
         return block is self.root or any(each is block for each in self.reads.enclosing(original, cst.BaseSuite))
 
@@ -190,14 +197,14 @@ _BINDING = (cst.Assign, cst.AnnAssign, cst.For, cst.CompFor, cst.NamedExpr, cst.
 
 
 def nodes(root: Any) -> Iterator[Any]:
-    """A node and all below it."""
+    """Yield a node and all its descendants."""
     yield root
     for child in root.children:
         yield from nodes(child)
 
 
 def _pairs(target: Any, value: Any) -> Iterator[tuple[str, Any]]:
-    """The names of a target with their values; None where the value is no part of the source."""
+    """Yield the names of a target with their value nodes; None if the source has no expression for the value."""
     if not isinstance(target, (cst.Tuple, cst.List)):
         yield ex.code(target), value
         return

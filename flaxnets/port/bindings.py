@@ -17,13 +17,13 @@ def storage(tensor: torch.Tensor) -> Any:
 
 def bindings(frame: types.FrameType | None, tensor: torch.Tensor) -> set[tuple[str, str]]:
     """Return names and paths that refer to a tensor or share its memory; see :mod:`flaxnets.port.sites`."""
-    found: set[tuple[str, str]] = set()
+    relations: set[tuple[str, str]] = set()
     while frame is not None:
-        found |= set(_bindings(frame, tensor))
-        # A comprehension has a frame of its own before Python 3.12.
+        relations |= set(_bindings(frame, tensor))
+        # Before Python 3.12 a comprehension runs in its own frame.
         is_inner = frame.f_code.co_name in ("<listcomp>", "<genexpr>", "<dictcomp>", "<setcomp>")
         frame = frame.f_back if is_inner else None
-    return found
+    return relations
 
 
 def _bindings(frame: types.FrameType, tensor: torch.Tensor) -> Iterator[tuple[str, str]]:
@@ -43,9 +43,9 @@ def _bindings(frame: types.FrameType, tensor: torch.Tensor) -> Iterator[tuple[st
             yield name, how
         elif isinstance(value, torch.nn.Module):
             for table, end in ((value._parameters, "[...]"), (value._buffers, "[...]"), (vars(value), "")):
-                for attribute, held in table.items():
-                    path = f"{name}.{attribute}{end}"  # as it is assigned to in a port
-                    if (how := relation(path, held)) is not None:
+                for attribute, tensor_of_module in table.items():
+                    path = f"{name}.{attribute}{end}"  # the target of an assignment in the port
+                    if (how := relation(path, tensor_of_module)) is not None:
                         yield path, how
         elif isinstance(value, (list, tuple, dict)):
             items = value.values() if isinstance(value, dict) else value

@@ -26,7 +26,7 @@ _READS_VALUE = {"item", "tolist", "numpy", "__bool__", "__int__", "__float__", "
 _CHECKPOINT_OPTIONS = (
     "use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop",
 )  # fmt: skip
-# Functions that have the same arguments here.
+# Functions of torch with the same arguments in flaxnets or Python.
 _SAME_ARGUMENTS = {
     **{
         f"torch.nn.utils.rnn.{n}": f"nn.utils.rnn.{n}"
@@ -40,7 +40,7 @@ _SAME_ARGUMENTS = {
 class Calls:
     """Translate calls. A part of the translator."""
 
-    # The translator has these.
+    # Attributes and methods that the translator defines.
     check_call: Any
     is_tensor: Any
     is_unreached: Any
@@ -81,8 +81,8 @@ class Calls:
         name = original.func.attr.value
         if name in _READS_VALUE:
             self.refuse(
-                original, f"The value of a tensor is read by {name}(), and known only when the program runs.",
-                "keep the tensor, and choose by jnp.where or jax.lax.cond.",
+                original, f"The value of a tensor is read by {name}(), and is known only when the program runs.",
+                "keep the tensor, and select by jnp.where or jax.lax.cond.",
             )  # fmt: skip
             return updated
         receiver = cst.Arg(updated.func.value)
@@ -93,8 +93,8 @@ class Calls:
         if name in CONSTANT_CALLS:
             return ex.parse(CONSTANT_CALLS[name])
         if asks_for_runtime(name) and self.site("call", original).outcomes <= {False}:
-            is_answered = bool(self.site("call", original).outcomes)  # without such a runtime it may raise an error
-            return ex.parse("False") if is_answered else self.unreached(original)
+            has_returned = bool(self.site("call", original).outcomes)  # the call may raise without this runtime
+            return ex.parse("False") if has_returned else self.unreached(original)
         if callee is checkpoint or callee is checkpoint_sequential:
             return self._checkpoint(callee.__name__, updated)
         if name in _SAME_ARGUMENTS:
@@ -176,8 +176,8 @@ class Calls:
         return f"{names[0] if names else f'{parameters.vararg.arg}[0]'}.rngs"
 
     def _checkpoint(self, name: str, updated: Any) -> Any:
-        kept = [a for a in updated.args if a.keyword is None or a.keyword.value not in _CHECKPOINT_OPTIONS]
-        return cst.Call(ex.parse(f"ops.{name}"), _joined(kept))
+        arguments = [a for a in updated.args if a.keyword is None or a.keyword.value not in _CHECKPOINT_OPTIONS]
+        return cst.Call(ex.parse(f"ops.{name}"), _joined(arguments))
 
     def _function_apply(self, callee: Any, original: Any, updated: Any) -> Any:
         """Translate a call of a ``torch.autograd.Function``."""
@@ -207,7 +207,7 @@ class Calls:
         return updated
 
     def _text_or_type(self, site: Site, callee: Any, updated: Any) -> Any:
-        """The class of tensors, and its text."""
+        """Translate ``type(x)`` of a tensor, ``str(device)``, and the text of a tensor class."""
         kinds = {kinds[0] for kinds in site.arguments if len(kinds) == 1}
         if callee is type and "tensor" in kinds:
             return updated.with_changes(func=ex.parse("ops.type_of"))

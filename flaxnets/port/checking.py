@@ -20,9 +20,11 @@ from flaxnets.port.locating import locate
 from flaxnets.port.outcomes import Arguments, FlaxRunner, Outcome, Rounding, Setting, run_torch, to_numpy
 from flaxnets.port.untouched import in_double
 
-# The largest errors that pass: of outputs and buffers relative to their largest value, of gradients to their norm.
+# The largest accepted errors: of outputs and buffers relative to their largest value, of gradients relative to their
+# norm.
 GATE, GRADIENT_GATE = 1e-12, 1e-10
-# A model that is sensitive to rounding may be off by this many times what single rounding errors change in torch.
+# The accepted error of models that amplify rounding, as a multiple of the change in torch's own result after one more
+# rounding error per operation.
 ROUNDINGS = 10
 LARGER = "a larger batch"
 
@@ -34,21 +36,21 @@ def check_port(
     settings: Sequence[Setting] = (Setting(training=True), Setting(training=False)),
     seed: int = 0,
 ) -> None:
-    """Compare a port with its torch module in float64; neither is changed.
+    """Compare a port with its torch module in float64. Neither module is changed.
 
     Args:
-        module: the torch module.
-        port: the Flax module made of it.
-        arguments: the example, which is followed by one drawn at random like it.
-        settings: how the two run.
-        seed: of the random input.
+        module: The torch module.
+        port: The Flax module that was ported from it.
+        arguments: The example. A random input of the same shapes is compared as well.
+        settings: How the two modules run.
+        seed: Seed of the random input.
 
     Raises:
-        PortError: if names, outputs, buffers or gradients differ; it names the first module whose output does.
+        PortError: If names, outputs, buffers or gradients differ. The message names the first module that differs.
     """
     problems = compare_names(module, port)
     if problems:
-        raise PortError(message="The port has other names or shapes than the torch module:\n" + "\n".join(problems))
+        raise PortError(message="Names or shapes of the port and the torch module differ:\n" + "\n".join(problems))
     examples = {"the example": arguments, "a random input": _like(arguments, np.random.default_rng(seed))}
     for setting in settings:
         _check(module, port, examples, setting)
@@ -59,7 +61,7 @@ class _Pair:
     """A torch module and its port in one setting.
 
     Attributes:
-        holds_on_larger: whether the two agree on a larger batch; None before the first comparison.
+        holds_on_larger: Whether the two modules agree on a larger batch; None before the first comparison.
     """
 
     module: torch.nn.Module
@@ -70,13 +72,13 @@ class _Pair:
 
 
 class _TorchFailedError(Exception):
-    """The torch module does not run."""
+    """Raised if the torch module does not run in this setting."""
 
 
 def _check(module: torch.nn.Module, port: nnx.Module, examples: Mapping[str, Arguments], setting: Setting) -> None:
-    """Compare the two models; without gradients, or in float32, if PyTorch supports nothing more.
+    """Compare the two models: without gradients, or in float32, if PyTorch cannot run the model otherwise.
 
-    Operations in place can make gradients impossible, and tensors that are no buffers stay in float32.
+    In-place operations can make gradients impossible, and tensors that are not buffers stay in float32.
     """
     weaker = [
         dataclasses.replace(setting, gradients=gradients, double=double)
@@ -98,7 +100,7 @@ def _check(module: torch.nn.Module, port: nnx.Module, examples: Mapping[str, Arg
 
 @contextlib.contextmanager
 def _precise(module: torch.nn.Module, port: nnx.Module, double: bool) -> Iterator[nnx.Module]:
-    """Yield a copy of the port in float64. The torch module is in float64 within this context, too."""
+    """Yield a copy of the port in float64. Within this context the torch module is in float64, too."""
     candidate = nnx.clone(port)
     with jax.default_matmul_precision("float32"), jax.numpy_rank_promotion("allow"):
         if not double:
@@ -112,7 +114,7 @@ def _precise(module: torch.nn.Module, port: nnx.Module, double: bool) -> Iterato
 def _transfer(module: torch.nn.Module, port: nnx.Module) -> None:
     """Copy values and precision of a torch module to a port, without compiling programs.
 
-    Arrays have memory of their own, because a forward pass may change torch's parameters in place.
+    The arrays do not share memory with torch, because a forward pass may change torch's parameters in place.
     """
     tensors = named_tensors(module)
     for name, variable in state.named_variables(port, remove_duplicate=True):
@@ -143,21 +145,21 @@ def _compare(pair: _Pair, example: Arguments, kind: str) -> bool:
         except Exception as error:
             if kind == "the example":
                 raise _TorchFailedError from error
-            return False  # the model takes no such input
+            return False  # the model does not accept this input
     try:
-        found = pair.runner(example, cotangents)
+        actual = pair.runner(example, cotangents)
     except Exception as error:
         text = f"{type(error).__name__}: {error}{_place(error)}"
         raise PortError(message=f"The port does not run in {setting} on {kind}. It raised {text}") from error
-    fault = find_fault(expected, found)
-    if fault and not _is_rounding(pair, example, (expected, found, cotangents), kind):
+    fault = find_fault(expected, actual)
+    if fault and not _is_rounding(pair, example, (expected, actual, cotangents), kind):
         location = locate(pair.module, pair.candidate, example, setting, find_fault)
         raise PortError(message=f"The port differs from the torch module in {setting} on {kind}: {fault}.{location}")
     return True
 
 
 def _place(error: Exception) -> str:
-    """Describe the translated line that raised an error."""
+    """Describe the line of translated code that raised an error; empty if no translated code is in the traceback."""
     frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename.startswith("<port of ")]
     if not frames:
         return ""
@@ -166,7 +168,12 @@ def _place(error: Exception) -> str:
 
 
 def find_fault(expected: Outcome, found: Outcome) -> str | None:
-    """Return a description of the first difference above the gates; None if there is none."""
+    """Return a description of the first difference above the gates; None if there is none.
+
+    Args:
+        expected: The outcome of torch.
+        found: The outcome of the port.
+    """
     if expected.structure != found.structure:
         return f"the output is {found.structure}, and torch's {expected.structure}"
     for i, (a, b) in enumerate(zip(expected.outputs, found.outputs, strict=True)):
@@ -179,30 +186,31 @@ def find_fault(expected: Outcome, found: Outcome) -> str | None:
                  if not error <= gate), None)  # fmt: skip
 
 
-def _errors(expected: Outcome, found: Outcome) -> dict[str, tuple[float, float, float]]:
-    """Return for each array its relative error, its gate, and the scale of the error."""
-    values = {f"output {i}": pair for i, pair in enumerate(zip(expected.outputs, found.outputs, strict=True))}
-    values |= {f"the buffer {n}": (b, found.buffers[n]) for n, b in expected.buffers.items()}
+def _errors(expected: Outcome, actual: Outcome) -> dict[str, tuple[float, float, float]]:
+    """Return the relative error, the gate and the scale of the error for each array."""
+    values = {f"output {i}": pair for i, pair in enumerate(zip(expected.outputs, actual.outputs, strict=True))}
+    values |= {f"the buffer {n}": (b, actual.buffers[n]) for n, b in expected.buffers.items()}
     errors = {}
     for name, (a, b) in values.items():
         scale = largest(a) or 1.0
         errors[name] = deviation(a, b) / scale, GATE, scale
     scale = sum(float(np.sum(np.abs(g) ** 2)) for g in expected.gradients.values()) ** 0.5 or 1.0
     for name, gradient in expected.gradients.items():
-        errors[name] = deviation(gradient, found.gradients[name]) / scale, GRADIENT_GATE, scale
+        errors[name] = deviation(gradient, actual.gradients[name]) / scale, GRADIENT_GATE, scale
     return errors
 
 
 def _is_rounding(
     pair: _Pair, example: Arguments, outcomes: tuple[Outcome, Outcome, list[np.ndarray]], kind: str
 ) -> bool:
-    """Return whether PyTorch's own result changes about as much after one more rounding error per operation."""
-    expected, found, cotangents = outcomes
-    if expected.structure != found.structure or any(
-        a.shape != b.shape or a.dtype.kind != b.dtype.kind for a, b in zip(expected.outputs, found.outputs, strict=True)
+    """Return whether one more rounding error per operation changes PyTorch's own result about as much."""
+    expected, actual, cotangents = outcomes
+    if expected.structure != actual.structure or any(
+        a.shape != b.shape or a.dtype.kind != b.dtype.kind
+        for a, b in zip(expected.outputs, actual.outputs, strict=True)
     ):
         return False
-    errors = _errors(expected, found)
+    errors = _errors(expected, actual)
     large = {name: error * scale for name, (error, gate, scale) in errors.items() if not error <= gate}
     moved = dict.fromkeys(large, 0.0)
     epsilon, is_explained = 0.0, False
@@ -214,7 +222,8 @@ def _is_rounding(
         moved = {name: max(moved[name], changes[name][0] * changes[name][2]) for name in large}
         if is_explained := all(error <= ROUNDINGS * moved[name] for name, error in large.items()):
             break
-    # What rounding changes much may be anything, and shows nothing: the value of a tie, for example.
+    # A large change by rounding proves nothing: a value that rounding decides, such as a tie, may be anything. Require
+    # agreement on a larger batch.
     most = max(map(largest, [*expected.outputs, *expected.buffers.values()]), default=1.0)
     if not is_explained or all(moved[name] <= epsilon**0.5 * max(most, errors[name][2]) for name in large):
         return is_explained
@@ -222,7 +231,7 @@ def _is_rounding(
 
 
 def _holds_on_larger(pair: _Pair, example: Arguments) -> bool:
-    """Whether the two agree on a larger batch: normalization over two values is hardly more than a sign."""
+    """Whether the two modules agree on a larger batch. (Normalization over two values returns little but the sign.)"""
     if pair.holds_on_larger is None:
         larger = _enlarged(example)
         runner = FlaxRunner(pair.candidate, larger, pair.setting)
@@ -231,7 +240,7 @@ def _holds_on_larger(pair: _Pair, example: Arguments) -> bool:
 
 
 def _enlarged(example: Arguments) -> Arguments:
-    """Join the example and random examples in one batch."""
+    """Concatenate the example and seven random examples to one batch."""
     size = next((len(tensor) for tensor in example.tensors() if tensor.ndim), 0)
     others = [iter(_like(example, np.random.default_rng(seed)).tensors()) for seed in range(1, 8)]
 

@@ -1,4 +1,4 @@
-"""Functions that hold modules or parameters, as nodes that NNX transformations can follow."""
+"""Closures over modules or parameters, as NNX nodes that transformations can follow."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,11 +7,11 @@ from flax import nnx
 
 
 class Closure(nnx.Pytree):
-    """A function with modules as NNX nodes: transformations of NNX replace the modules.
+    """A callable that contains modules as NNX nodes, so that NNX transformations can replace them.
 
     Args:
-        build: makes the function from the parts.
-        parts: modules, variables and other objects that the function holds.
+        build: Makes the function from the parts.
+        parts: Modules, variables and other objects that the function uses.
 
     >>> import jax.numpy as jnp
     >>> from flaxnets import nn

@@ -1,4 +1,4 @@
-"""Weights that torch computes from others: parametrizations, and hooks of weight norm, spectral norm and pruning."""
+"""Weights that torch computes from other parameters: parametrizations, weight norm, spectral norm and pruning."""
 
 import importlib
 from typing import Any
@@ -15,7 +15,7 @@ from flaxnets.port._torch import torch
 
 
 def computation(hook: Any) -> Computation | None:
-    """The counterpart of a forward pre-hook that computes a weight; None for another hook."""
+    """Return the flaxnets counterpart of a forward pre-hook that computes a weight; None for other hooks."""
     if isinstance(hook, TorchWeightNorm):
         return WeightNorm(hook.name, hook.dim)
     if isinstance(hook, TorchSpectralNorm):
@@ -26,7 +26,7 @@ def computation(hook: Any) -> Computation | None:
 
 
 def twin(kind: type) -> type | None:
-    """Return the flaxnets class with the same name."""
+    """Return the flaxnets class with the same name; None if there is none."""
     for path in ("", ".utils.parametrize", ".utils.parametrizations", ".utils.orthogonal"):
         module = importlib.import_module(f"flaxnets.nn{path}")
         if hasattr(module, kind.__name__):
@@ -35,21 +35,21 @@ def twin(kind: type) -> type | None:
 
 
 def class_before(module: torch.nn.Module) -> type:
-    """Return the class of a module before parametrizations changed it."""
+    """Return the class that a module had before it was parametrized."""
     return parametrize.type_before_parametrizations(module)
 
 
 def computed_names(module: torch.nn.Module) -> set[str]:
     """Return the names of attributes that are computed from other parameters."""
-    return {found.name for hook in module._forward_pre_hooks.values() if (found := computation(hook))}
+    return {result.name for hook in module._forward_pre_hooks.values() if (result := computation(hook))}
 
 
 def make_computed(module: torch.nn.Module, port: nnx.Module) -> None:
     """Make the port compute the weights that the torch module computes."""
-    found = tuple(c for hook in module._forward_pre_hooks.values() if (c := computation(hook)))
-    if found:
-        object.__setattr__(port, "_computations", found)
-    if found or parametrize.is_parametrized(module):
+    computations = tuple(c for hook in module._forward_pre_hooks.values() if (c := computation(hook)))
+    if computations:
+        object.__setattr__(port, "_computations", computations)
+    if computations or parametrize.is_parametrized(module):
         become_computed(port)
     if isinstance(module, parametrizations._Orthogonal):
         has_base = hasattr(module, "base")

@@ -11,18 +11,18 @@ _SPACES = ("torch", "torch.Tensor", "torch.nn.functional", "torch.linalg", "torc
 
 _HEAD = """# Operators
 
-`flaxnets.port.operators` translates calls of these functions and methods of PyTorch into `jax.numpy`, `flaxnets.ops` or
-`flaxnets.nn.functional`; in-place methods (`add_`) too. Each has rows in `flaxnets/port/operator_table.py`. The tests
-compare values, dtypes and gradients of every row with PyTorch. A refused name raises an error with the reason.
+`flaxnets.port.operators` translates calls of these functions and methods of PyTorch to `jax.numpy`, `flaxnets.ops` or
+`flaxnets.nn.functional`, including in-place methods (`add_`). Each name has rows in `flaxnets/port/operator_table.py`.
+The tests compare values, dtypes and gradients of every row with PyTorch. Refused names raise an error with the reason.
 
-Without `jax_enable_x64`, int64 is int32 and float64 is float32. A reduction over a dimension of a tensor that has none
-(`z.sum(0)`) and over an empty tuple of dimensions (`x.sum(())`) is not followed. Indices beyond an axis raise in
-PyTorch; JAX fills or clips them.
+Without `jax_enable_x64`, int64 is int32 and float64 is float32. Reductions over a dimension of a tensor without
+dimensions (`z.sum(0)`) or over an empty tuple of dimensions (`x.sum(())`) are not supported. An index out of range
+raises an error in PyTorch; JAX fills or clips it.
 """
 
 
 def public_names() -> dict[str, list[str]]:
-    """Return the public names of torch's functions and of ``torch.Tensor``, by where they are; needs torch.
+    """Return the public names of torch's function modules and of ``torch.Tensor``, by module. Needs torch.
 
     >>> len(public_names()["torch.Tensor"]) > 500
     True
@@ -50,7 +50,7 @@ def public_names() -> dict[str, list[str]]:
 
 
 def page() -> str:
-    """Return the page in Markdown; needs torch.
+    """Return the text of the page in Markdown. Needs torch.
 
     >>> page().splitlines()[0]
     '# Operators'
@@ -65,7 +65,7 @@ def page() -> str:
                 refused.setdefault(str(reason(f"{space}.{name}")), []).append(name)
         if refused:
             rows = [f"| {why} | {', '.join(listed)} |" for why, listed in sorted(refused.items())]
-            parts.append("\n".join(["| Refused, since each of them | Names |", "|---|---|", *rows]) + "\n")
+            parts.append("\n".join(["| Reason | Refused names |", "|---|---|", *rows]) + "\n")
     return "\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Errors of the port, with file and line in the model's source."""
+"""Errors of the port. Each refusal has the file and the line in the model's source."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ class Refusal:
     """One place in a model's source that cannot be ported.
 
     Attributes:
-        file: the source file.
-        line: the line, from 1.
-        text: the source text of the place.
-        cause: why the place is refused.
-        fix: what to do about it.
+        file: The source file.
+        line: The line number, from 1.
+        text: The source text of the place.
+        cause: Why the place is refused.
+        fix: How the user can change the source.
     """
 
     file: str
@@ -29,10 +29,10 @@ class Refusal:
 
 
 class PortError(Exception):
-    """A model that cannot be ported, or a port whose numbers differ.
+    """Raised for a model that cannot be ported, or for a port whose values differ from torch's.
 
     Attributes:
-        refusals: all places that were refused; empty if the numbers differ.
+        refusals: All places that were refused; empty if the values differ.
 
     >>> print(PortError([Refusal("net.py", 3, "x.item()", "A value of a tensor is read.", "keep the tensor.")]))
     1 place cannot be ported:
@@ -42,7 +42,7 @@ class PortError(Exception):
     """
 
     def __init__(self, refusals: Sequence[Refusal] = (), message: str = ""):
-        # One cause is enough for one place; what the run met comes before what the translation lacks.
+        # One refusal per place is enough. Refusals of the recorded run come first and replace those of the translation.
         places = {(refusal.file, refusal.line, refusal.text): refusal for refusal in reversed(refusals)}
         self.refusals = tuple(sorted(places.values()))
         count = len(self.refusals)

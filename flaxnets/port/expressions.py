@@ -64,7 +64,7 @@ def _at_least(node: Any, level: int) -> Any:
 
 
 class _Parentheses(cst.CSTTransformer):
-    """Adds the parentheses that the tree needs to be read back as it is."""
+    """Add the parentheses that the text needs to parse to the same tree."""
 
     def leave_Attribute(self, original_node: Any, updated_node: Any) -> Any:
         value = updated_node.value
@@ -135,15 +135,15 @@ def with_parentheses(tree: Any) -> Any:
 
 
 class _Fill(cst.CSTTransformer):
-    """Puts arguments into a template; what mentions an argument that is not given falls away.
+    """Replace the parameters of a template by arguments, and drop the arguments of absent parameters.
 
     Args:
-        given: the arguments by parameter; a list for ``*sizes``.
-        absent: the parameters that are not given.
+        values: The arguments by parameter; a list for ``*sizes``.
+        absent: The parameters without an argument.
     """
 
-    def __init__(self, given: Mapping[str, Any], absent: frozenset[str]):
-        self.given, self.absent = given, absent
+    def __init__(self, values: Mapping[str, Any], absent: frozenset[str]):
+        self.values, self.absent = values, absent
 
     def visit_Attribute(self, node: cst.Attribute) -> bool:
         return True
@@ -155,7 +155,7 @@ class _Fill(cst.CSTTransformer):
         return None
 
     def leave_Name(self, original_node: Any, updated_node: Any) -> Any:
-        value = self.given.get(original_node.value)
+        value = self.values.get(original_node.value)
         return updated_node if value is None or isinstance(value, list) else value.deep_clone()
 
     def leave_Call(self, original_node: Any, updated_node: Any) -> Any:
@@ -164,7 +164,7 @@ class _Fill(cst.CSTTransformer):
             name = old.value.value if isinstance(old.value, cst.Name) else None
             if name in self.absent:
                 continue
-            values = self.given.get(name) if name else None
+            values = self.values.get(name) if name else None
             if isinstance(values, list):
                 arguments += [cst.Arg(v) if not isinstance(v, cst.Arg) else v for v in values]
                 continue
@@ -176,7 +176,7 @@ class _Fill(cst.CSTTransformer):
         elements = []
         for old, new in zip(original_node.elements, updated_node.elements, strict=True):
             name = old.value.value if isinstance(old.value, cst.Name) else None
-            values = self.given.get(name) if name else None
+            values = self.values.get(name) if name else None
             if isinstance(old, cst.StarredElement) and isinstance(values, list):
                 elements += [_element_of(v) for v in values]
             elif name not in self.absent:
@@ -190,21 +190,21 @@ def _element_of(argument: Any) -> Any:
     return cst.Element(argument)
 
 
-def fill(template: str, given: Mapping[str, Any], absent: Sequence[str] = ()) -> Any:
-    """Replace the parameters of a template."""
-    filled = parse(template).visit(_Fill(given, frozenset(absent)))
+def fill(template: str, values: Mapping[str, Any], absent: Sequence[str] = ()) -> Any:
+    """Parse a template, and replace its parameters by the expressions in ``values``."""
+    filled = parse(template).visit(_Fill(values, frozenset(absent)))
     if isinstance(filled, cst.Tuple) and len(filled.elements) == 1:
         return parenthesized(filled)
     return filled
 
 
 def subscript(value: Any, index: str) -> Any:
-    """``value[index]``."""
+    """Return the expression ``value[index]``."""
     return parse(f"v[{index}]").with_changes(value=value)
 
 
 def method(value: Any, name: str, *arguments: Any) -> Any:
-    """``value.name(arguments)``."""
+    """Return the expression ``value.name(arguments)``."""
     return cst.Call(cst.Attribute(value, cst.Name(name)), [cst.Arg(a) for a in arguments])
 
 

@@ -1,4 +1,4 @@
-"""Formatted strings in terms of JAX: methods for shapes, and quotes that Python 3.11 can read."""
+"""Translate f-strings: replace torch's shape methods, and use quotes that Python 3.11 can parse."""
 
 from typing import Any
 
@@ -9,9 +9,10 @@ _SHAPES = {"size": "x.shape", "dim": "x.ndim", "ndimension": "x.ndim", "numel": 
 
 
 def formatted(node: Any) -> Any:
-    """Return a formatted string whose expressions were translated, with the methods that did not run.
+    """Return a formatted string with torch's shape methods replaced.
 
-    A message of an error is not computed in a run without errors, so that nothing is known about its tensors.
+    The expressions in an error message do not run in a recorded run without errors, so they are translated by the
+    names of their methods.
 
     >>> ex.code(formatted(ex.parse("f'{x.size(0)} of {x.dim()}'")))
     "f'{x.shape[0]} of {x.ndim}'"
@@ -30,7 +31,7 @@ class _Shapes(cst.CSTTransformer):
 
 
 class _Quotes(cst.CSTTransformer):
-    """Strings in the expressions have the other quotes than the string around them."""
+    """Give strings inside the expressions the other type of quotes than the outer string."""
 
     def __init__(self, quote: str):
         super().__init__()

@@ -21,11 +21,11 @@ _OWN = {"forward": ("_forward_hooks", "_forward_pre_hooks"), "backward": ("_back
 
 
 class WatchedHooks:
-    """Notes which hooks change values.
+    """Record which hooks change values.
 
     Args:
-        model: the model.
-        recorder: what is paused while a hook runs.
+        model: The model.
+        recorder: The recorder, which is paused while a hook runs.
     """
 
     def __init__(self, model: torch.nn.Module, recorder: Any):
@@ -47,13 +47,13 @@ class WatchedHooks:
                 self._watch(table, f"the parameter {path!r}", _BACKWARD)
 
     def _watch(self, table: dict[int, Any], owner: str, fix: str) -> None:
-        mine = {key: hook for key, hook in table.items() if type(hook).__module__.split(".")[0] != "torch"}
-        if mine:
-            self._tables.append((table, mine))
-            table.update({key: self._watched(hook, owner, fix) for key, hook in mine.items()})
+        hooks = {key: hook for key, hook in table.items() if type(hook).__module__.split(".")[0] != "torch"}
+        if hooks:
+            self._tables.append((table, hooks))
+            table.update({key: self._watched(hook, owner, fix) for key, hook in hooks.items()})
 
     def restore(self) -> None:
-        """Give the model its hooks back."""
+        """Restore the original hooks of the model."""
         for table, hooks in self._tables:
             table.update(hooks)
 
@@ -76,7 +76,7 @@ class WatchedHooks:
         return watched
 
     def _state(self, arguments: Any) -> list[tuple[int, int]]:
-        """The tensors that a hook could change, and the counts of their changes."""
+        """Return the ids and version counters of the tensors that a hook could change."""
         self._last = {key: state for key, (_, state) in self._objects().items()}
         values = list(tensors(arguments))
         for module in (a for a in arguments if isinstance(a, torch.nn.Module)):
@@ -86,19 +86,19 @@ class WatchedHooks:
         return [(id(v), 0 if v.is_inference() else v._version) for v in values]
 
     def _objects(self) -> dict[int, tuple[Any, tuple[int, ...]]]:
-        """The containers that exist before the run, and what they contain."""
-        found = {}
+        """Return the containers that exist before the run, each with the ids of its items."""
+        result = {}
         for key, value in self.recorder.lasting.objects.items():
             items = vars(value) if not isinstance(value, (list, dict, set)) and hasattr(value, "__dict__") else value
-            found[key] = value, tuple(map(id, items.values() if isinstance(items, dict) else items))
-        return found
+            result[key] = value, tuple(map(id, items.values() if isinstance(items, dict) else items))
+        return result
 
     def refuse(self, hook: Any, cause: str, fix: str) -> None:
-        """Refuse a hook, at its definition."""
+        """Add a refusal for a hook, with the place of its definition."""
         self.refusals.setdefault(id(hook), Refusal(*place(hook), cause, fix))
 
     def finish(self) -> list[Refusal]:
-        """Return all refusals, including hooks that collect values for the model."""
+        """Return all refusals, including those of hooks that store values which the model reads."""
         for key, (_, owner) in self._changed_objects.items():
             if key in self.recorder.lasting.used:
                 self.refuse(self.hooks_of[key], f"The hook of {owner} changes what forward reads.", _FORWARD)
@@ -107,7 +107,7 @@ class WatchedHooks:
 
 @contextlib.contextmanager
 def watched_hooks(model: torch.nn.Module, recorder: Any) -> Iterator[WatchedHooks]:
-    """Note what a model's hooks do in this context."""
+    """Watch the hooks of a model within this context."""
     watched = WatchedHooks(model, recorder)
     try:
         yield watched
@@ -132,7 +132,7 @@ def _is_torchs(module: torch.nn.Module) -> bool:
 
 
 def tensors(tree: Any) -> Iterator[torch.Tensor]:
-    """Return the tensors in nested lists, tuples and dicts."""
+    """Yield the tensors in nested lists, tuples and dicts."""
     if isinstance(tree, torch.Tensor):
         yield tree
     elif isinstance(tree, (list, tuple)):

@@ -11,12 +11,12 @@ from flaxnets.port.sites import Site
 
 _AT_METHODS = {"AddAssign": "add", "SubtractAssign": "subtract", "MultiplyAssign": "multiply", "DivideAssign": "divide"}
 _METHODS_AT = {"add_": "add", "sub_": "subtract", "mul_": "multiply", "div_": "divide"}
-# What computes element by element.
+# Functions that compute element by element.
 _ELEMENTWISE = {
     "abs", "add", "ceil", "clamp", "clip", "cos", "div", "exp", "expm1", "floor", "log", "log1p", "mul", "neg", "pow",
     "reciprocal", "relu", "round", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "square", "sub", "tan", "tanh", "trunc",
 }  # fmt: skip
-# Statements with expressions that run before their blocks.
+# Compound statements with expressions that run before the block.
 _HEADS = (cst.If, cst.While, cst.For, cst.With, cst.Try)
 _ADVANCED = {"tensor", "mask", "list", "ndarray"}
 
@@ -24,7 +24,7 @@ _ADVANCED = {"tensor", "mask", "list", "ndarray"}
 class InPlace(Aliasing):
     """Translate operations that change a tensor. A part of the translator."""
 
-    # The translator has these.
+    # Attributes and methods that the translator defines.
     refuse: Any
     statements: dict[Any, list[Any]]
     before: dict[int, list[Any]]
@@ -37,11 +37,11 @@ class InPlace(Aliasing):
     # Calls.
 
     def rebound(self, site: Site, original: Any, result: Any) -> Any:
-        """Return the result of a call; assign the new values of changed tensors."""
+        """Return the translated call, and add the statements that assign the new values of changed tensors."""
         parent = self.reads.parent(original)
         if not site.mutated or self._continues(original, parent):
             self._check_hidden_changes(site, original)
-            return result  # the last operation of a chain rebinds
+            return result  # the last operation of a chain assigns the new value
         relations = self.relations(site, original)
         target = self._mutated_expression(site, original)
         if isinstance(parent, cst.Expr):
@@ -62,7 +62,7 @@ class InPlace(Aliasing):
         return self._hoisted(site, target, original, result)
 
     def _hoisted(self, site: Site, target: Any, original: Any, result: Any) -> Any:
-        """Return the changed tensor; put the change into statements before the current one."""
+        """Move the change into statements before the current statement, and return the changed tensor."""
         statement = self._statement(original)
         if statement is None or target is None or not self._is_assignable(self.base(target)):
             self._refuse_change(original, self.relations(site, original))
@@ -71,7 +71,7 @@ class InPlace(Aliasing):
         return self._translated(target)
 
     def _statement(self, node: Any) -> Any:
-        """The small statement around a place that runs whenever the statement does, else None."""
+        """Return the simple statement that contains a node; None if the node does not run in each run of it."""
         optional = (cst.IfExp, cst.BooleanOperation, cst.Lambda, cst.CompFor, cst.BaseComp, cst.Comparison)
         for each in self.reads.enclosing(node, cst.BaseSmallStatement, cst.BaseSuite, *optional, *_HEADS):
             return each if isinstance(each, cst.BaseSmallStatement) else None
@@ -80,12 +80,12 @@ class InPlace(Aliasing):
     def _refuse_change(self, original: Any, names: Iterable[str]) -> None:
         listed = ", ".join(sorted(name.removesuffix("[...]") for name in names))
         self.refuse(
-            original, f"This changes in place what {listed} also stands for and is read later.",
-            "compute a new tensor under a name of its own (inplace=False, x = x + y).",
+            original, f"This changes in place a tensor that {listed} also refers to and that is read later.",
+            "compute a new tensor under a new name (inplace=False, x = x + y).",
         )  # fmt: skip
 
     def _continues(self, original: Any, parent: Any) -> bool:
-        """Whether the result is the receiver of another in-place method."""
+        """Whether another in-place method is called on the result."""
         call = self.reads.parent(parent)
         is_receiver = isinstance(parent, cst.Attribute) and parent.value is original
         return (
@@ -93,11 +93,11 @@ class InPlace(Aliasing):
         )
 
     def _gives_changed(self, site: Site) -> bool:
-        """Whether a call returns what it changes."""
+        """Whether a call returns the tensor that it changes."""
         return bool(site.returned) and site.returned <= site.mutated
 
     def _check_hidden_changes(self, site: Site, original: Any) -> None:
-        """Refuse where a function deeper down changed what a local name stands for."""
+        """Refuse a call in which a called function changed the tensor of a local name."""
         if site.mutated:
             return
         names = [name for name in site.aliases() if "." not in name and self.reads.is_live(name, original)]
@@ -112,7 +112,7 @@ class InPlace(Aliasing):
     # A call as a statement.
 
     def _changed_statements(self, site: Site, target: Any, original: Any, result: Any) -> list[Any]:
-        """Return the statements for ``x.add_(y)`` and other calls without a used result."""
+        """Return the statements for a call whose result is not used, such as ``x.add_(y)``."""
         is_function = -1 not in site.mutated and not self._gives_changed(site)
         if target is None or is_function or not self._is_assignable(self.base(target)):
             if relations := self.relations(site, original):
@@ -128,12 +128,12 @@ class InPlace(Aliasing):
         return isinstance(base, cst.Attribute)
 
     def _mutated_expression(self, site: Site, original: Any) -> Any:
-        """The expression of what a call changed: its receiver, or one of its arguments."""
-        found = {}
+        """Return the expression of the tensor that a call changed (receiver or argument); None if it is not unique."""
+        expressions = {}
         for key in site.mutated:
             node = self._argument(key, original)
-            found[ex.code(node) if node is not None else None] = node
-        return next(iter(found.values())) if len(found) == 1 else None
+            expressions[ex.code(node) if node is not None else None] = node
+        return next(iter(expressions.values())) if len(expressions) == 1 else None
 
     def _argument(self, key: int | str, original: Any) -> Any:
         if key == -1:
@@ -155,7 +155,7 @@ class InPlace(Aliasing):
     # Stores.
 
     def store(self, site: Site, target: Any, value: Any, original: Any, method: str = "") -> list[Any]:
-        """Statements that give ``target``, an expression of the user's, a new value; its aliases too."""
+        """Return the statements that assign a new value to ``target`` (the user's expression) and to its aliases."""
         root = self.base(target)
         if not self._is_assignable(root):
             self._refuse_change(original, [ex.code(root)])
@@ -163,7 +163,7 @@ class InPlace(Aliasing):
         relations, owner = self.relations(site, original), self.owner(root)
         how = site.aliases().pop(owner, None)
         relations.pop(owner, None)
-        if how is None and target is not root:  # what is changed is a copy
+        if how is None and target is not root:  # the changed tensor is a copy
             if relations:
                 self._refuse_change(original, relations)
             return [cst.Expr(value)]
@@ -189,7 +189,7 @@ class InPlace(Aliasing):
         return node.visit(self) if id(node) in self.reads.parents else node
 
     def _assign(self, target: Any, value: Any, original: Any, method: str) -> list[Any]:
-        """Statements for a new value of a name, an attribute, an element, or a view of one of these."""
+        """Return the statements that assign to a name, an attribute, an element, or a view of one of these."""
         base = self.base(target)
         if self.is_part(base):
             return self._assign_part(base, target, value, original, method)
@@ -208,16 +208,18 @@ class InPlace(Aliasing):
         return [_assignment(self.target_text(base), whole)]
 
     def _assign_part(self, part: Any, target: Any, value: Any, original: Any, method: str) -> list[Any]:
-        """Statements for a new real or imaginary part."""
+        """Return the statements that assign a new real or imaginary part."""
         if target is not part:
-            self.refuse(original, "A view of a part of complex numbers is changed.", "make them by torch.complex.")
+            self.refuse(
+                original, "A view of the real or imaginary part is changed.", "make the tensor with torch.complex."
+            )
             return []
         parts = "v, b.imag" if part.attr.value == "real" else "b.real, v"
         whole = ex.fill(f"jax.lax.complex({parts})", {"b": self._translated(part.value), "v": value})
         return self._assign(part.value, whole, original, "")
 
     def _without_gradient_of_change(self, base: Any, read: Any, whole: Any) -> Any:
-        """A value that torch's gradient does not see: it takes the change for the tensor as it was."""
+        """Return the new value with the gradient of the tensor before the change, as in torch."""
         is_attribute = isinstance(base, cst.Attribute)
         if is_attribute and not (self.site("attribute", base).has_gradient or self.site("store", base).has_gradient):
             return ex.fill("jax.lax.stop_gradient(x)", {"x": whole})
@@ -239,7 +241,7 @@ class InPlace(Aliasing):
     # Assignments.
 
     def leave_AnnAssign(self, original_node: Any, updated_node: Any) -> Any:
-        """An annotation, which may name classes of torch, is left out."""
+        """Drop the annotation, which may name classes of torch."""
         if updated_node.value is None:
             return cst.RemoveFromParent()
         extra = self.statements.pop(("targets", id(original_node)), [])  # type: ignore[call-overload]
@@ -263,12 +265,12 @@ class InPlace(Aliasing):
         return updated_node
 
     def _check_targets(self, original: Any) -> None:
-        """Refuse an assignment to several targets of which one is an element of a tensor."""
+        """Refuse an assignment to several targets if one of them is an element of a tensor."""
         is_single = len(original.targets) == 1 and isinstance(original.targets[0].target, cst.Subscript)
         for target in () if is_single else original.targets:
             if any(self._is_element(node) for node in nodes(target)):
                 self.refuse(
-                    original, "One of several targets is an element of a tensor.", "assign one after the other."
+                    original, "One of several targets is an element of a tensor.", "use one assignment per target."
                 )
 
     def _is_element(self, node: Any) -> bool:
@@ -284,7 +286,7 @@ class InPlace(Aliasing):
         return any(self._stops_gradients(each) for each in self.reads.enclosing(node, cst.With))  # type: ignore[attr-defined]
 
     def _assigned(self, target: Any, original: Any, updated: Any) -> list[Any] | None:
-        """The statements for an assignment to an element of a tensor, or to an attribute of one."""
+        """Return the statements for an assignment to an element or an attribute of a tensor; None for others."""
         site = self.site("store", target)
         if isinstance(target, cst.Subscript) and "tensor" in site.receivers:
             return self._store_element(site, target, original, updated)
@@ -301,7 +303,7 @@ class InPlace(Aliasing):
             return [_assignment(text, ex.fill("ops.with_value(b, v)", {"b": ex.parse(text), "v": updated.value}))]
         flag = ex.code(original.value) if target.attr.value == "requires_grad" else ""
         if flag == "True" or (flag == "False" and not site.has_gradient):
-            return []  # JAX has gradients of all arrays, and none of what is computed without parameters and inputs
+            return []  # JAX needs no flag: gradients are taken with respect to parameters and inputs
         self.refuse(original, f"The attribute {target.attr.value} of a tensor is set.", "assign a new tensor instead.")
         return [updated]
 
@@ -323,7 +325,7 @@ class InPlace(Aliasing):
         return ex.fill("jnp.asarray(v, b.dtype)", {"v": value, "b": base})
 
     def _store_masked(self, site: Site, target: Any, original: Any, value: Any) -> list[Any]:
-        """``x[mask] = value`` chooses between the elements."""
+        """Translate ``x[mask] = value`` to ``jnp.where``."""
         base = target.value
         ranks = {(int(rank), int(mask), int(new)) for _, _, rank, mask, new in (d for d in site.dtypes if len(d) == 5)}
         if len(ranks) != 1 or len(target.slice) != 1:
@@ -345,28 +347,28 @@ class InPlace(Aliasing):
         mask = ex.code(target.slice[0].slice)
         if not any("mask" in kinds for kinds in self.site("store", target).arguments):
             return
-        found: list[Any] = []
-        if self._is_elementwise(statement.value, mask, found) and found:
-            self.unmasked |= {id(statement), *map(id, found)}
+        selections: list[Any] = []
+        if self._is_elementwise(statement.value, mask, selections) and selections:
+            self.unmasked |= {id(statement), *map(id, selections)}
 
-    def _is_elementwise(self, node: Any, mask: str, found: list[Any]) -> bool:
-        """Whether an expression computes element by element from numbers and from what ``mask`` selects."""
+    def _is_elementwise(self, node: Any, mask: str, selections: list[Any]) -> bool:
+        """Whether an expression is element-wise in numbers and in selections by ``mask``. Collects the selections."""
         match node:
             case cst.Subscript() if len(node.slice) == 1 and ex.code(node.slice[0].slice) == mask:
-                found.append(node)
+                selections.append(node)
                 return True
             case cst.BinaryOperation():
                 is_product = isinstance(node.operator, cst.MatrixMultiply)
                 sides = node.left, node.right
-                return not is_product and all(self._is_elementwise(side, mask, found) for side in sides)
+                return not is_product and all(self._is_elementwise(side, mask, selections) for side in sides)
             case cst.UnaryOperation():
-                return self._is_elementwise(node.expression, mask, found)
+                return self._is_elementwise(node.expression, mask, selections)
             case cst.Call(func=cst.Attribute(attr=cst.Name(value=name))) if name in _ELEMENTWISE:
                 function: Any = node.func
                 is_function = self.scope.static(function) is not MISSING
                 operands = [] if is_function else [function.value]
                 operands += [argument.value for argument in node.args]
-                return all(self._is_elementwise(operand, mask, found) for operand in operands)
+                return all(self._is_elementwise(operand, mask, selections) for operand in operands)
         return isinstance(node, (cst.Integer, cst.Float))
 
     def leave_AugAssign(self, original_node: Any, updated_node: Any) -> Any:
@@ -405,7 +407,7 @@ class InPlace(Aliasing):
         return self.store(site, target, operator.with_changes(left=element, right=value), original)
 
     def _augmented_name(self, site: Site, symbol: str, original: Any, updated: Any) -> list[Any] | None:
-        """``x += y`` stays as it is, unless its dtype or other names need more."""
+        """Return statements for ``x += y``; None to keep it, if the dtype stays and no other name is affected."""
         if not site.changes:
             return None
         target = original.target
@@ -420,7 +422,7 @@ class InPlace(Aliasing):
         return None if len(statements) == 1 else [updated, *statements[1:]]
 
     def _augmented_attribute(self, site: Site, symbol: str, original: Any, updated: Any) -> list[Any] | None:
-        """``self.x += y`` stays as it is, unless gradients or other names need more."""
+        """Return statements for ``self.x += y``; None to keep it, if gradients and other names are not affected."""
         is_stopped = self.stopped and self._in_block(original)
         others = {name for name in self.relations(site, original) if name != self.owner(original.target)}
         if not site.changes or not (is_stopped or others):
@@ -431,11 +433,11 @@ class InPlace(Aliasing):
 
     def small_statements(self, original: Any) -> list[Any]:
         """Return the translated statements of a line."""
-        found = []
+        translated = []
         for small in original.body:
-            found += self.before.get(id(small), [])
-            found += [s for s in self.statements.get(id(small), [self.done.get(id(small), small)]) if s]
-        single = [s.with_changes(semicolon=cst.MaybeSentinel.DEFAULT) for s in found]
+            translated += self.before.get(id(small), [])
+            translated += [s for s in self.statements.get(id(small), [self.done.get(id(small), small)]) if s]
+        single = [s.with_changes(semicolon=cst.MaybeSentinel.DEFAULT) for s in translated]
         return [s for s in single if not _is_constant(s)]
 
     def leave_SimpleStatementLine(self, original_node: Any, updated_node: Any) -> Any:
@@ -462,13 +464,13 @@ def _assignment(target: str, value: Any) -> Any:
 
 
 def _method(original: Any) -> str:
-    """The name of a method that is called, or an empty text."""
+    """Return the name of the called method; empty for other nodes."""
     function: Any = original.func if isinstance(original, cst.Call) else None
     return function.attr.value if isinstance(function, cst.Attribute) else ""
 
 
 def _changed(original: Any, target: Any) -> Any:
-    """The expression of what a statement or call changes: that of the tensor whose element is assigned to."""
+    """Return the expression of the changed tensor. For an assignment to an element, this is the indexed tensor."""
     if isinstance(original, cst.Assign) and isinstance(original.targets[0].target, cst.Subscript):
         return original.targets[0].target.value
     if isinstance(original, cst.AugAssign) and isinstance(original.target, cst.Subscript):
@@ -501,7 +503,7 @@ def _is_docstring(line: Any) -> bool:
 
 
 def _replaced(tree: Any, base: Any) -> str:
-    """The text of a view of ``base``, as a view of ``x``."""
+    """Return the text of a view of ``base`` with ``base`` replaced by ``x``."""
     text = ex.code(base)
 
     class Replace(cst.CSTTransformer):

@@ -15,7 +15,7 @@ HOOK = "__flaxnets_port__"  # the recorder, among the globals of an instrumented
 
 
 class _Instrument(ast.NodeTransformer):
-    """Rewrites the operations of a function as calls of the recorder."""
+    """Rewrite the operations of a function to calls of the recorder."""
 
     def __init__(self, recorder: Any, recorded: RecordedFunction):
         self.recorder, self.recorded = recorder, recorded
@@ -40,7 +40,7 @@ class _Instrument(ast.NodeTransformer):
         return node
 
     def _has_place(self, node: ast.expr) -> bool:
-        """Return whether the position of an expression in an f-string is right; Python 3.11 has wrong positions."""
+        """Return whether the position of an expression in an f-string is correct. Python 3.11 reports wrong ones."""
         try:
             text = self.recorded.source.text(self.recorded.source.span(node))
             return ast.dump(ast.parse(f"({text})", mode="eval").body) == ast.dump(node)
@@ -62,7 +62,7 @@ class _Instrument(ast.NodeTransformer):
             return self._tell("subscript", "subscript", original, node.value, _as_value(node.slice))
         if isinstance(node.ctx, ast.Store):
             node.value = self._tell("store", "store_into", original, node.value)
-        return node  # the statement tells the rest
+        return node  # the call of the recorder for the whole statement does the rest
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         if isinstance(node.func, ast.Name) and node.func.id in ("super", "locals", "globals", "vars", "dir", "eval"):
@@ -200,7 +200,7 @@ class _Instrument(ast.NodeTransformer):
         return node
 
     def _visit_targets(self, node: ast.Assign) -> list[Any]:
-        """Split an assignment to several targets; the first name among the targets passes the value on."""
+        """Split an assignment to several targets into assignments of the first target that is a name."""
         name = next((target for target in node.targets if isinstance(target, ast.Name)), None)
         if name is None:
             self.generic_visit(node)
@@ -233,7 +233,7 @@ class _Instrument(ast.NodeTransformer):
 
 
 def may_leave(statement: ast.AST) -> bool:
-    """Whether the statements after a compound statement may not run though the statement does."""
+    """Whether a compound statement can leave its block, so that the statements after it may not run."""
     if not isinstance(statement, (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.Match)):
         return False
     return any(isinstance(node, (ast.Return, ast.Raise, ast.Break, ast.Continue)) for node in ast.walk(statement))
@@ -285,7 +285,7 @@ def compile_instrumented(recorder: Any, recorded: RecordedFunction) -> types.Cod
     parameters = ast.arguments(
         [], [ast.arg(name) for name in source.code.co_freevars if name != "__class__"], None, [], [], None, []
     )
-    # A function or class that names itself means the module's global, unless it is a variable around it.
+    # A function or class that uses its own name refers to the global of the module, unless the name is a free variable.
     is_global = inner.name not in source.code.co_freevars  # type: ignore[attr-defined]
     body = [ast.Global([inner.name]), inner] if is_global else [inner]  # type: ignore[attr-defined]
     factory = ast.FunctionDef("factory", parameters, body, [], None)
@@ -300,7 +300,7 @@ def _strip_signature(arguments: ast.arguments) -> None:
     for argument in ast.walk(arguments):
         if isinstance(argument, ast.arg):
             argument.annotation = None
-    # The function keeps its own defaults; these only say which arguments have one.
+    # The function object keeps its defaults. These placeholders only mark the arguments that have a default.
     arguments.defaults = [ast.Constant(None) for _ in arguments.defaults]
     arguments.kw_defaults = [None if d is None else ast.Constant(None) for d in arguments.kw_defaults]
 

@@ -22,23 +22,23 @@ _NEW_BUFFER = Problem("This registers a buffer in forward.", "register it in __i
 
 
 class Lasting:
-    """Tracks the objects that runs of a model change.
+    """Track objects that exist before a run of the model and that the run reads or changes.
 
     Args:
-        model: the model.
+        model: The model.
     """
 
     def __init__(self, model: torch.nn.Module):
         self.model = model
         self.objects: dict[int, Any] = {}  # containers and plain objects that exist before the run
-        self.tensors: dict[Any, torch.Tensor] = {}  # those that are not registered, by their storage
-        self.used: set[int] = set()  # the objects that the model reads
+        self.tensors: dict[Any, torch.Tensor] = {}  # tensors that are not registered, by storage
+        self.used: set[int] = set()  # ids of the objects that the model reads
         self._read: set[tuple[int, str]] = set()
         self._stored: dict[tuple[int, str], Site] = {}
         self._carried: list[Site] = []
         self._memos: list[Site] = []
-        self._tables: dict[int, tuple[dict[Any, Any], dict[Any, Any]]] = {}  # with their former items
-        self._filled: tuple[Any] | None = None  # the outputs of a run that finds what an earlier one kept
+        self._tables: dict[int, tuple[dict[Any, Any], dict[Any, Any]]] = {}  # caches, with their items before the run
+        self._filled: tuple[Any] | None = None  # the outputs of a run with caches that an earlier run filled
         for module in model.modules():
             for value in vars(module).values():
                 self._walk(value, 0)
@@ -70,10 +70,10 @@ class Lasting:
             for item in [*vars(value).values()]:
                 self._walk(item, depth + 1)
 
-    # What a run does.
+    # Events of a run.
 
     def begin(self) -> None:
-        """A run begins."""
+        """Note that a run begins."""
         self._read.clear()
         self._stored.clear()
         self._carried.clear()
@@ -83,18 +83,18 @@ class Lasting:
                 self.tensors.pop(buffer.untyped_storage()._cdata, None)
 
     def read(self, owner: Any, name: str, value: Any) -> None:
-        """An attribute is read."""
+        """Note that an attribute is read."""
         if isinstance(owner, torch.nn.Module) and (id(owner), name) not in self._stored:
             self._read.add((id(owner), name))
         self.use(value)
 
     def use(self, value: Any) -> None:
-        """A container is read."""
+        """Note that a container is read."""
         if id(value) in self.objects:
             self.used.add(id(value))
 
     def store(self, owner: Any, name: str, site: Site, reads: bool = False) -> None:
-        """An attribute is set."""
+        """Note that an attribute is set. With ``reads``, the new value is computed from the old value."""
         if not isinstance(owner, torch.nn.Module):
             self.change(owner, site)
             return
@@ -103,12 +103,12 @@ class Lasting:
         self._stored[id(owner), name] = site
 
     def change(self, value: Any, site: Site) -> None:
-        """An object changes."""
+        """Note that an object changes."""
         if id(value) in self.objects:
             site.problems.add(OUTLIVES)
 
     def remember(self, value: Any, site: Site) -> bool:
-        """Return whether a dict may be a cache: a dict that existed before the run."""
+        """Return whether a dict may be a cache (it existed before the run), and note that the site stores into it."""
         if type(value) is not dict or id(value) not in self.objects:
             return False
         self._tables.setdefault(id(value), (value, dict(value)))
@@ -123,13 +123,16 @@ class Lasting:
             table.update(items)
 
     def compare_memos(self, run: Callable[[], Any]) -> None:
-        """Refuse caches unless outputs for other inputs are equal with full and with empty caches."""
+        """Compare outputs for other inputs with full and with empty caches; refuse the caches if the outputs differ.
+
+        The first call runs with full caches, the second call with empty caches.
+        """
         if not self._memos:
             return
         sites = list(self._memos)
         try:
             outputs = run()
-        except Exception:  # the model does not take these inputs
+        except Exception:  # the model does not accept these inputs
             outputs = None
         if self._filled is None:
             self._filled = (outputs,)
@@ -140,7 +143,7 @@ class Lasting:
         self._memos, self._filled = [], None
 
     def change_tensor(self, storage: Any, site: Site) -> None:
-        """A tensor changes in place."""
+        """Note that a tensor changes in place."""
         if storage in self.tensors:
             self._carried.append(site)
 
@@ -156,15 +159,15 @@ class Lasting:
                 yield (id(module), name), (None, _NEW_BUFFER)
 
     def finish(self, again: Callable[[], Any], outputs: Any) -> None:
-        """A run ended; it is repeated if it might depend on the one before.
+        """Note that a run ended. The run is repeated if its result may depend on an earlier run.
 
         Args:
-            again: calls the model with the same registered values and random numbers as before.
-            outputs: of the run.
+            again: Calls the model with the same registered values and random numbers as before.
+            outputs: The outputs of the run.
         """
         for key, (value, problem) in self._slots():
             before = self._structure.get(key)
-            # A parameter that was there before gets a new value.
+            # Assigning to a parameter that exists only changes its value.
             is_value = before is not None and None not in (before[0], value) and problem is _NEW_PARAMETER
             if (before is None or before[0] is not value) and key in self._stored and not is_value:
                 self._stored[key].problems.add(problem)
@@ -177,7 +180,7 @@ class Lasting:
 
 
 def is_plain_object(value: Any) -> bool:
-    """Whether a value is an instance of a class of the user's with attributes."""
+    """Whether a value is an instance of a user's class and has attributes."""
     kind = type(value)
     if isinstance(value, (type, types.ModuleType, types.FunctionType, torch.nn.Module, np.ndarray)):
         return False

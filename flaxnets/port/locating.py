@@ -1,4 +1,4 @@
-"""Find the module of a port whose numbers are the first that differ from torch's."""
+"""Find the first module of a port whose values differ from torch's."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ FindFault = Callable[[Outcome, Outcome], str | None]
 
 @dataclasses.dataclass
 class _Call:
-    """A call of a submodule, and the calls inside of it."""
+    """A call of a submodule, and the calls inside it."""
 
     name: str
     arguments: Arguments
@@ -30,14 +30,14 @@ def locate(
     """Call submodules with PyTorch's inputs, and descend into the first submodule that differs.
 
     Args:
-        module: the torch module.
-        candidate: its port, in the same precision.
-        example: the arguments on which the two differ.
-        setting: how they run.
-        find_fault: says how two outcomes differ; None if they are equal.
+        module: The torch module.
+        candidate: Its port, in the same precision.
+        example: The arguments for which the two differ.
+        setting: How the two modules run.
+        find_fault: Returns how two outcomes differ; None if they are equal.
 
     Returns:
-        A sentence about the innermost first module that differs; nothing if none does by itself.
+        A sentence that names the innermost module that differs first. Empty if every module alone agrees.
     """
     twins = dict(state.named_modules(candidate, remove_duplicate=False))
 
@@ -51,7 +51,7 @@ def locate(
     def search(calls: list[_Call]) -> str:
         for call in calls:
             fault = None
-            # A module may take only what the whole model prepares for it.
+            # Some modules run only inside the whole model, which prepares their state.
             with contextlib.suppress(Exception):
                 fault = compare(call)
                 if fault is None:
@@ -68,7 +68,7 @@ def locate(
 
 
 def _record(module: torch.nn.Module, candidate: nnx.Module, example: Arguments, setting: Setting) -> list[_Call]:
-    """Return the outermost calls of a run."""
+    """Run the torch module, and return the outermost calls of submodules."""
     outermost = _Call("", example)
     running = [outermost]
     handles = []

@@ -32,7 +32,7 @@ def lookups(function: ast.AST) -> Iterator[Lookup]:
 
 
 def memo_names(source: str) -> set[str]:
-    """Return the names of the dicts that a function of the source fills with what it does not find in them.
+    """Return the names of the dicts that are caches: a function looks up a key and stores a value under the same key.
 
     >>> source = "def f(n):\\n if n not in TABLES: TABLES[n] = n\\n return NAMES[n]"
     >>> memo_names(source)
@@ -57,14 +57,14 @@ def texts(key: ast.expr, table: ast.expr) -> Lookup:
 class Memos:
     """Translate stores into caches, and branches that fill caches. A part of the translator."""
 
-    # The translator has these.
+    # Attributes and methods that the translator defines.
     site: Any
     scope: Any
     memos: dict[str, str]  # local names by the texts of the dicts
     _translated: Any
 
     def store_memo(self, target: Any, value: Any) -> Any:
-        """Return the assignment of a new dict, which lives for one call."""
+        """Return the assignment of a new dict to a local name. The dict exists during one call only."""
         table = target.value
         local = self.memos.setdefault(ex.code(table), free_name("cache", self.scope.locals))
         key = self._translated(target.slice[0].slice.value)
@@ -82,7 +82,7 @@ class Memos:
         return [updated.with_changes(targets=rest), *(self.store_memo(each, name) for each in stores)]
 
     def fills_memo(self, node: Any) -> bool:
-        """Whether a branch computes a value that the dict does not have yet."""
+        """Whether an ``if`` computes a value that is missing in the dict."""
         if not isinstance(node.test, cst.Comparison) or node.orelse is not None or not self._has_memo_store(node.body):
             return False
         first = node.test.comparisons[0]
@@ -91,7 +91,7 @@ class Memos:
         return isinstance(first.operator, cst.Is) and ex.code(first.comparator) == "None"
 
     def tries_memo(self, node: Any) -> bool:
-        """Whether a ``try`` looks a value up, and its handler of KeyError computes the value."""
+        """Whether a ``try`` looks up a value, and its handler of KeyError computes the value."""
         if len(node.handlers) != 1 or node.orelse is not None or node.finalbody is not None:
             return False
         handler, lines = node.handlers[0], node.body.body

@@ -1,4 +1,4 @@
-"""Make the classes of a port: translate the model's classes, replace torch's. A part of the mirror."""
+"""Make the classes of a port: translate the model's classes, and replace torch's classes. A part of the mirror."""
 
 import abc
 import collections
@@ -40,9 +40,9 @@ _TWINS: dict[type, type] = {
 
 
 class ClassMirror:
-    """Makes the counterparts of classes, and of objects of classes that are no modules."""
+    """Make the counterparts of classes, and of objects that are not modules."""
 
-    # The mirror has these.
+    # Attributes and methods that the mirror defines.
     _outside: Any
     bind_globals: Any
     classes: Any
@@ -79,7 +79,7 @@ class ClassMirror:
         lines = "\n".join("        " + line for line in body.splitlines())
         text = f"def make({parameters}):\n    {header}\n{lines}\n    return {name}\n"
         outside = [self._outside(v, code) for v, code in free.values()]
-        if kind in self.classes:  # made for what one of its bases or decorators reads
+        if kind in self.classes:  # one of its bases or decorators refers to the class, and made it
             return self.classes[kind]
         codes = [inspect.unwrap(f).__code__ for value in vars(kind).values() for f in functions_in(value)]
         first = min(codes, key=lambda code: code.co_firstlineno, default=None)
@@ -108,7 +108,7 @@ class ClassMirror:
         return {name: value for name, value in others.items() if _is_class_attribute(name, value)}, definitions
 
     def is_translated(self, kind: type) -> bool:
-        """Return whether the port translates a class that is no module: its methods ran on tensors."""
+        """Return whether the port translates a class that is not a module: a method of it ran on tensors."""
         if not is_plain_class(kind):
             return False
         bases = plain_bases(kind)
@@ -119,18 +119,18 @@ class ClassMirror:
         return bool(methods) and any(self._holds_functions(value) for base in bases for value in vars(base).values())
 
     def _holds_functions(self, value: Any) -> bool:
-        """Whether a list, tuple or dict holds functions that ran."""
+        """Whether a list, tuple or dict contains functions that ran."""
         values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
         functions = [inspect.unwrap(each) for each in values if isinstance(each, types.FunctionType)]
         return any(r is not None and _ran(r) for r in map(self.space.recorded, functions))
 
     def _plain_members(self, kind: type) -> tuple[dict[str, Any], list[str]]:
-        """Class attributes of a class that is no module, and methods in the place of those that did not run."""
+        """Return the attributes of a class that is not a module, and stubs for its methods that did not run."""
         members, stubs = {}, []
         functions = {name: self.space.recorded(function) for name, function in functions_of(kind)}
         for name, value in vars(kind).items():
             recorded = functions.get(name)
-            is_generated = name in functions and recorded is None  # such as a dataclass's
+            is_generated = name in functions and recorded is None  # for example by dataclasses
             if is_generated or is_kept_member(name) or (name in KEPT and name in functions):
                 members[name] = value
             elif name not in functions and _is_class_attribute(name, value):
@@ -141,7 +141,7 @@ class ClassMirror:
         return members, stubs
 
     def _plain_object(self, value: Any) -> Any:
-        """An object of a class of the user's: of the translated class, and with counterparts of its attributes."""
+        """Return an instance of the translated class, with the counterparts of the object's attributes."""
         attributes = attributes_of(value)
         if not is_plain_class(type(value)) and type(value) not in NAMESPACES:
             return value
@@ -160,7 +160,7 @@ class ClassMirror:
         return new
 
     def _complete(self, kind: type, new: type) -> None:
-        """Defaults of the methods, as objects."""
+        """Set the defaults of the methods to the counterparts of the original defaults."""
         for attribute, value in vars(kind).items():
             for function in functions_in(value):
                 raw = inspect.unwrap(function) if is_torchs_wrapper(function) else function
@@ -177,7 +177,7 @@ class ClassMirror:
                         translated.__kwdefaults__ = (translated.__kwdefaults__ or {}) | defaults
 
     def _method(self, kind: type, attribute: str, value: Any, free: dict[str, Any]) -> str | None:
-        """The text of a translated method; None for what is none, or did not run."""
+        """Return the text of a translated method; None if the value is not a method, or the method did not run."""
         value = unwrapped(value)
         if isinstance(value, functools.cached_property):
             value = property(value.func)
@@ -212,11 +212,11 @@ class ClassMirror:
         for variable, cell in zip(raw.__code__.co_freevars, raw.__closure__ or (), strict=False):
             if variable == "__class__":
                 continue
-            own = variable
-            while own in free and free[own][0] is not cell.cell_contents:
-                own += "_"
-            free[own] = cell.cell_contents, raw.__code__
-            node = node if own == variable else ex.renamed(node, variable, own)
+            unique_name = variable
+            while unique_name in free and free[unique_name][0] is not cell.cell_contents:
+                unique_name += "_"
+            free[unique_name] = cell.cell_contents, raw.__code__
+            node = node if unique_name == variable else ex.renamed(node, variable, unique_name)
         return ex.code(without_defaults(node).with_changes(leading_lines=[], lines_after_decorators=[])).strip("\n")
 
 
@@ -241,7 +241,7 @@ def _holds_torchs(value: Any) -> bool:
 
 
 def frozen(value: Any) -> Any:
-    """Return hashable lists and dicts, as static attributes of NNX need."""
+    """Return a hashable copy of lists and dicts, which NNX requires for static attributes."""
     if type(value) is list:
         return FrozenList(map(frozen, value))
     if type(value) is tuple:
@@ -270,7 +270,7 @@ def _is_class_attribute(name: str, value: Any) -> bool:
 
 
 def is_torchs_wrapper(function: Any) -> bool:
-    """Whether a function is a decorator of torch around one of the user's."""
+    """Whether a function is torch's wrapper around a function of the user."""
     return hasattr(function, "__wrapped__") and _is_torchs_code(function)
 
 
@@ -291,7 +291,7 @@ def lambda_function(node: Any, name: str) -> Any:
 
 
 def without_defaults(function: Any) -> Any:
-    """Remove the defaults of a function; the mirror sets the defaults as objects."""
+    """Replace the defaults of a function by None. The mirror sets the defaults as objects."""
     params = function.params
 
     def cleared(each: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Rebuild a torch module object for object: torch's layers as their twins, the user's classes translated."""
+"""Rebuild a torch module object by object: torch's layers become flaxnets layers, user classes are translated."""
 
 import collections
 import copy
@@ -43,11 +43,11 @@ _TORCHS_OWN = {
 
 
 class Mirror(ClassMirror):
-    """Makes Flax objects of torch's, each of them once.
+    """Make the Flax counterpart of each torch object, once per object.
 
     Args:
-        recorder: what ran.
-        model: the torch module.
+        recorder: The recorder of the model's runs.
+        model: The torch module.
     """
 
     def __init__(self, recorder: Recorder, model: torch.nn.Module):
@@ -61,7 +61,7 @@ class Mirror(ClassMirror):
         self.functions: dict[int, Any] = {}
 
     def remember(self, original: Any, new: Any) -> Any:
-        """Note what an object became; returns the new one."""
+        """Store the counterpart of an object, and return it."""
         self.objects[id(original)] = new
         self.kept.append(original)
         return new
@@ -69,7 +69,7 @@ class Mirror(ClassMirror):
     # Values.
 
     def value(self, value: Any) -> Any:
-        """The counterpart of any object that a model's code can meet."""
+        """Return the counterpart of any object that the model's code can use."""
         if id(value) in self.objects:
             return self.objects[id(value)]
         if isinstance(value, torch.nn.Module):
@@ -122,13 +122,13 @@ class Mirror(ClassMirror):
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return type(value)(*map(self.value, value))
         if type(value) in (list, tuple, set, frozenset, collections.deque):
-            return type(value)(map(self.value, list(value)))  # to read an object may change what its library keeps
+            return type(value)(map(self.value, list(value)))  # a copy: reading an object can change the container
         return self._plain_object(value)
 
     # Functions.
 
     def function(self, function: Any) -> Any:
-        """The translation of a function."""
+        """Return the translation of a function."""
         if id(function) in self.functions:
             return self.functions[id(function)]
         if is_torchs(function) and not is_torchs_wrapper(function):
@@ -145,7 +145,7 @@ class Mirror(ClassMirror):
         def not_ready(*args: Any, **kwargs: Any) -> Any:
             return self.functions[id(function)](*args, **kwargs)
 
-        self.functions[id(function)] = not_ready  # for functions that call themselves
+        self.functions[id(function)] = not_ready  # for recursive functions
         node = self.space.translate(raw, self.recorder.method_class(raw)).node
         cells = self._cells(raw)
         text = _definition(node, name, [n for n in raw.__code__.co_freevars])
@@ -157,7 +157,7 @@ class Mirror(ClassMirror):
         def build(*parts: Any) -> Any:
             new = make(*parts[: len(cells)])
             values = parts[len(cells) :]
-            new.__module__, new.__doc__ = raw.__module__, raw.__doc__  # which the code may read
+            new.__module__, new.__doc__ = raw.__module__, raw.__doc__  # the code may read these
             new.__defaults__ = values[: len(defaults)]
             new.__kwdefaults__ = (new.__kwdefaults__ or {}) | dict(zip(names, values[len(defaults) :], strict=True))
             return new
@@ -170,24 +170,24 @@ class Mirror(ClassMirror):
         return new
 
     def _cells(self, raw: types.FunctionType) -> list[Any]:
-        found = []
+        contents = []
         for cell in raw.__closure__ or ():
             try:
-                found.append(self.value(cell.cell_contents))
+                contents.append(self.value(cell.cell_contents))
             except ValueError:
-                found.append(None)
-        return found
+                contents.append(None)
+        return contents
 
     def bind_globals(self) -> None:
-        """Give every global name that a translation uses its value."""
+        """Assign the value of each global name that translated code uses."""
         for value in list(self.space.kept):
             name = self.space.names[id(value)]
             if name not in self.space.globals:
-                self.space.globals[name] = None  # against endless recursion
+                self.space.globals[name] = None  # prevents endless recursion
                 self.space.globals[name] = self._outside(value, self._reader(value))
 
     def _reader(self, value: Any) -> types.CodeType | None:
-        """The code of a function that reads a global object."""
+        """Return the code of a function that reads a global object; None if there is none."""
         for code, recorded in self.recorder.recorded.items():
             for function in recorded.functions:
                 if any(function.__globals__.get(name) is value for name in code.co_names):
@@ -195,9 +195,10 @@ class Mirror(ClassMirror):
         return None
 
     def _outside(self, value: Any, code: types.CodeType | None) -> Any:
-        """The counterpart of an object that a function or class finds outside of itself.
+        """Return the counterpart of an object that a function or class reads from an outer scope.
 
-        A transformation of NNX makes new objects of the model's modules and parameters, which are not found there.
+        Modules and parameters of the model are refused: NNX transformations replace them by new objects, but not in
+        outer scopes.
         """
         new = self.value(value)
         if holds_state(new) and self._is_of_model(value):
@@ -220,7 +221,7 @@ class Mirror(ClassMirror):
     # Modules.
 
     def module(self, module: torch.nn.Module) -> Any:
-        """The counterpart of a module, with all that is below it."""
+        """Return the counterpart of a module, with its submodules."""
         if id(module) in self.objects:
             return self.objects[id(module)]
         if not self.objects:
@@ -231,8 +232,8 @@ class Mirror(ClassMirror):
         for name, parameter in module._parameters.items():
             new.register_parameter(name, None if parameter is None else self.objects[id(parameter)])
         for name, buffer in module._buffers.items():
-            held = None if buffer is None else self.objects[id(buffer)]
-            new.register_buffer(name, held, name not in module._non_persistent_buffers_set)
+            variable = None if buffer is None else self.objects[id(buffer)]
+            new.register_buffer(name, variable, name not in module._non_persistent_buffers_set)
         for name, child in module._modules.items():
             new.add_module(name, None if child is None else self.module(child))
         computed = computed_names(module)
@@ -245,7 +246,7 @@ class Mirror(ClassMirror):
         return new
 
     def _class_of(self, module: torch.nn.Module) -> type:
-        """The class for a module: one of its own where the constructor made another method its ``forward``."""
+        """Return the class for a module. A module whose constructor replaced ``forward`` gets a subclass."""
         kind, forward = self.cls(class_before(module)), vars(module).get("forward")
         if forward is None or kind is Compiled:
             return kind
@@ -265,7 +266,7 @@ class Mirror(ClassMirror):
         return self.classes_with_forward[key]
 
     def _all_variables(self, module: torch.nn.Module) -> None:
-        """Make the variables of all parameters and buffers; one for all places that share it."""
+        """Make the variables of all parameters and buffers, one variable for each shared tensor."""
         for each in module.modules():
             is_norm = isinstance(each, torch.nn.modules.batchnorm._NormBase)
             for parameter in each._parameters.values():
@@ -279,7 +280,7 @@ class Mirror(ClassMirror):
             self.remember(tensor, make(tensor))
 
     def _is_refused(self, module: torch.nn.Module) -> bool:
-        """Whether a module has no counterpart; notes why."""
+        """Whether a module has no counterpart. Adds the refusal."""
         path = self.paths.get(id(module), "")
         problem = layer_problem(module, path)
         if problem is not None:
@@ -296,7 +297,7 @@ class Mirror(ClassMirror):
         if is_torchs(type(module)) and isinstance(module, torch.nn.ParameterDict) and name == "_keys":
             value = tuple(value)
         if tensor_problem(value) is not None:
-            return  # refused where it is read
+            return  # the place that reads the tensor is refused
         value = self.value(value)
         if isinstance(value, (dict, list, tuple)) and (holds_state(value) or nnx.has_data(value)):
             setattr(new, name, nnx.data(value))
@@ -319,7 +320,7 @@ class Mirror(ClassMirror):
 
 
 def _closed(build: Callable[..., Any], parts: list[Any]) -> Any:
-    """A function of its parts, which NNX sees if modules or variables are among them."""
+    """Build a function of its parts: a :class:`Closure` if the parts contain modules or variables."""
     return Closure(build, parts) if any(map(holds_state, parts)) else build(*parts)
 
 
@@ -346,7 +347,7 @@ def _buffer(is_norm: bool, is_persistent: bool, tensor: torch.Tensor) -> nnx.Var
 
 
 def _blank(kind: type) -> Any:
-    """An instance whose constructor did not run."""
+    """Create an instance without running the constructor."""
     empty = type(kind)(kind.__name__, (kind,), {"__init__": lambda self: None})
     instance = empty()
     object.__setattr__(instance, "__class__", kind)
@@ -354,7 +355,7 @@ def _blank(kind: type) -> Any:
 
 
 def _hashable(value: Any) -> Any:
-    """The same object with a hash of its identity."""
+    """Return a copy of the object that is hashed and compared by identity."""
     kind: Any = type(value)
     new = copy.copy(value)
     attributes = {"__hash__": object.__hash__, "__eq__": object.__eq__}
@@ -363,7 +364,7 @@ def _hashable(value: Any) -> Any:
 
 
 def _definition(node: Any, name: str, free: list[str]) -> str:
-    """The text of a factory that makes a function."""
+    """Return the text of a factory ``make`` that returns the function; its parameters are the free variables."""
     if isinstance(node, cst.Lambda):
         node = lambda_function(node, name)
     node = without_defaults(node).with_changes(name=cst.Name(name), leading_lines=[], lines_after_decorators=[])

@@ -1,4 +1,4 @@
-"""Whose an object is, and what it is called: torch's functions, dtypes, and modules of other libraries."""
+"""Identify objects: whether torch or a library defines them, and their qualified names."""
 
 import functools
 import keyword
@@ -21,7 +21,7 @@ _FALSE_CALLS = (
     "torch._C._has_torch_function_unary", "torch._C._has_torch_function_variadic",
 )  # fmt: skip
 
-# Questions about torch's compilers, devices and processes, and checks: what they return in a port.
+# Calls that query torch's compilers, devices and processes, and the expressions that replace them.
 CONSTANT_CALLS = {
     **dict.fromkeys(_FALSE_CALLS, "False"),
     **dict.fromkeys(("torch._C._get_tracing_state", "torch._C._log_api_usage_once"), "None"),
@@ -52,14 +52,14 @@ def _qualified_names() -> dict[int, str]:
         for name, value in vars(module).items():
             if not callable(value) or isinstance(value, torch.dtype):
                 continue
-            # Some functions have several names, one of which the table knows.
+            # Some functions have several names. Prefer a name that the operator table contains.
             if id(value) not in names or not operators.find(names[id(value)]):
                 names[id(value)] = f"{path}.{name}"
     return names
 
 
 def qualified_name(callee: Any) -> str:
-    """The path of a function of torch's, as in ``torch.nn.functional.relu``; of a method ``torch.Tensor.relu``."""
+    """Return the path of a torch function, such as ``torch.nn.functional.relu``, or method (``torch.Tensor.relu``)."""
     receiver = getattr(callee, "__self__", None)
     if isinstance(receiver, torch.Tensor):
         return f"torch.Tensor.{callee.__name__}"
@@ -70,13 +70,13 @@ def qualified_name(callee: Any) -> str:
 
 
 def asks_for_runtime(name: str) -> bool:
-    """Whether a function asks what torch runs on or is compiled by, as ``torch.cuda.is_available`` does."""
+    """Whether a function queries torch's devices or compilers, such as ``torch.cuda.is_available``."""
     module, _, function = name.rpartition(".")
     return function.startswith("is_") and any(f"{module}.".startswith(f"{each}.") for each in _RUNTIMES)
 
 
 def dtype_text(dtype: torch.dtype) -> str:
-    """An expression for a dtype."""
+    """Return an expression for a dtype."""
     return operators.DTYPES.get(str(dtype), f"jnp.{str(dtype).removeprefix('torch.')}")
 
 
@@ -96,12 +96,12 @@ def is_function_apply(value: Any) -> bool:
 
 
 def is_torchs_definition(value: Any) -> bool:
-    """Whether torch defines this function, class or module."""
+    """Whether torch defines a function, class or Python module. False for tensors and ``torch.nn.Module`` objects."""
     return not isinstance(value, (torch.nn.Module, torch.Tensor)) and is_torchs(value)
 
 
 def is_library(module: types.ModuleType) -> bool:
-    """Whether generated code may use a module as it is."""
+    """Whether generated code may use a Python module unchanged."""
     return module.__name__.split(".")[0] in (
         "math",
         "numpy",
@@ -127,14 +127,14 @@ def is_library(module: types.ModuleType) -> bool:
 
 
 def is_operator(callee: Any) -> bool:
-    """Whether the operator table decides about a callee."""
+    """Whether calls of a callee are translated by the operator table."""
     if isinstance(callee, type):
         return is_torchs(callee) and bool(operators.find(qualified_name(callee)))
     return is_torchs_definition(callee)
 
 
 def function_text(value: Any) -> str | None:
-    """An expression for a torch function that is passed as a value."""
+    """Return an expression for a torch function that is used as a value; None if there is no counterpart."""
     name = qualified_name(value)
     rows = operators.find(name)
     if not rows:
@@ -153,7 +153,7 @@ def function_text(value: Any) -> str | None:
 
 
 def free_name(hint: str, taken: Container[str], separator: str = "") -> str:
-    """The hint, with a number behind it if the name is taken.
+    """Return the hint, with a number appended if the name is taken.
 
     >>> free_name("block", {"block", "block2"})
     'block3'

@@ -1,4 +1,4 @@
-"""The translated functions and classes of one port, which find each other by global names."""
+"""The global namespace of the translated functions and classes of one port."""
 
 import builtins
 import inspect
@@ -27,10 +27,10 @@ _FILES = iter(range(10**9))
 
 
 class Namespace:
-    """What translated code of one port sees as its globals.
+    """The globals of the translated code of one port.
 
     Args:
-        recorder: what ran.
+        recorder: The recorder of the model's runs.
     """
 
     def __init__(self, recorder: Recorder):
@@ -40,29 +40,29 @@ class Namespace:
             "__name__": "flaxnets.port.translated",
         }  # fmt: skip
         self.names: dict[int, str] = {}
-        self.kept: list[Any] = []  # what the ids of ``names`` belong to
+        self.kept: list[Any] = []  # the objects in ``names``, kept alive so that their ids stay unique
         self.refusals: list[Refusal] = []
         self._draws: dict[int, bool] = {}
         self._beside: set[int] | None = None
 
     def name(self, value: Any, hint: str) -> str:
-        """The global name of an object of the user's."""
+        """Return the global name of an object of the user's code."""
         if id(value) not in self.names:
             self.names[id(value)] = self.free_name(hint)
             self.kept.append(value)
         return self.names[id(value)]
 
     def free_name(self, hint: str) -> str:
-        """A name that nothing has yet."""
+        """Return an unused global name."""
         return free_name(hint, {*self.globals, *self.names.values(), *MODULES, *dir(builtins)}, "_")
 
     def recorded(self, function: Any) -> RecordedFunction | None:
-        """What was noted of a function, if it ran."""
+        """Return the record of a function; None if the function did not run."""
         function = getattr(function, "__func__", function)
         return self.recorder.of_function.get(id(function))
 
     def draws(self, function: Any) -> bool:
-        """Whether a function draws random numbers: itself, or in a function that it calls."""
+        """Whether a function, or a function that it calls, draws random numbers."""
         function = _function_of(function)
         if isinstance(function, (type, torch.nn.Module)):
             return False
@@ -75,7 +75,10 @@ class Namespace:
         return self._draws[id(function)]
 
     def takes_rngs(self, function: Any) -> bool:
-        """Whether a function has a parameter ``rngs``: it draws random numbers, or is called where others draw."""
+        """Whether the translated function has a parameter ``rngs``.
+
+        It draws random numbers, or it is called at a place that also calls functions which draw.
+        """
         function = _function_of(function)
         if self.recorded(function) is None or self.recorder.method_class(function) is not None:
             return False
@@ -92,24 +95,24 @@ class Namespace:
 
     def _is_random(self, callee: Any) -> bool:
         if isinstance(callee, types.MethodType) and isinstance(callee.__self__, torch.nn.Module):
-            return False  # a module has random streams of its own
+            return False  # a module has its own random stream
         if is_torchs(callee) or isinstance(getattr(callee, "__self__", None), torch.Tensor):
             return is_random(callee)
         return self.draws(callee)
 
     def has_random_functions(self) -> bool:
-        """Whether a function of the user's draws random numbers."""
+        """Whether a function of the user's code draws random numbers."""
         return any(self.draws(f) for recorded in self.recorder.recorded.values() for f in recorded.functions)
 
     def translate(self, function: types.FunctionType, module_class: type | None) -> Translation:
-        """Translate a function that ran, and collect what is refused."""
+        """Translate a function that ran, and collect its refusals."""
         recorded = self.recorded(function)
         assert recorded is not None
         try:
             translation = translate(recorded, function, self, module_class)
         except Exception as error:
             code, cause = function.__code__, f"The translation raised {type(error).__name__}: {error}."
-            fix = "write this function in another way."
+            fix = "rewrite this function."
             raise PortError([Refusal(code.co_filename, code.co_firstlineno, code.co_name, cause, fix)]) from error
         self.refusals += translation.refusals
         for name, value in translation.globals.items():
@@ -118,12 +121,12 @@ class Namespace:
         return translation
 
     def execute(self, text: str, title: str, code: types.CodeType | None) -> dict[str, Any]:
-        """Run a text whose code sees the port's globals; returns its definitions.
+        """Execute source text with the port's globals, and return its definitions.
 
         Args:
-            text: definitions.
-            title: what they are the translation of, for tracebacks.
-            code: what is translated, or the first method of a class.
+            text: The definitions.
+            title: The name of the translated function or class, for tracebacks.
+            code: The original code of the function, or of the first method of a class.
         """
         place = f" in {code.co_filename}:{code.co_firstlineno}" if code else ""
         path = f"<port of {title}{place}, {next(_FILES)}>"
@@ -134,7 +137,7 @@ class Namespace:
 
 
 def _function_of(callee: Any) -> Any:
-    """The function behind a method, or behind an object that can be called."""
+    """Return the function of a method, or of a callable object."""
     function = getattr(callee, "__func__", callee)
     kind = type(function)
     method = inspect.getattr_static(kind, "__call__", None) if is_plain_class(kind) else None
@@ -142,5 +145,5 @@ def _function_of(callee: Any) -> Any:
 
 
 def is_random(callee: Any) -> bool:
-    """Whether one of torch's functions or methods draws random numbers."""
+    """Whether a function or method of torch draws random numbers."""
     return operators.draws(qualified_name(callee))

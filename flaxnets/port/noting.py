@@ -1,4 +1,4 @@
-"""Callbacks of instrumented functions: note objects, calls and changes. A part of the recorder."""
+"""Callbacks of instrumented functions: record objects, calls and changes. A part of the recorder."""
 
 import contextlib
 import functools
@@ -34,9 +34,9 @@ _JOINS = (torch.cat, torch.concat, torch.concatenate)
 
 
 class Notes:
-    """Notes the objects that each place of the source meets."""
+    """Record the objects that each place of the source uses."""
 
-    # The recorder has these.
+    # Attributes and methods that the recorder defines.
     _classes: Any
     _is_backward: Any
     _is_paused: Any
@@ -55,7 +55,7 @@ class Notes:
     reach: Any
     recorded: Any
 
-    # What the instrumented functions tell.
+    # Callbacks of the instrumented functions.
 
     def _site(self, number: int) -> Site:
         if self._is_paused:
@@ -66,7 +66,7 @@ class Notes:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Note nothing in this context."""
+        """Record nothing in this context."""
         before, self._is_paused = self._is_paused, True
         try:
             yield
@@ -74,7 +74,7 @@ class Notes:
             self._is_paused = before
 
     def place_of_module(self, model: torch.nn.Module, path: str) -> tuple[str, int, str]:
-        """Where the user's code calls a module, or what contains it."""
+        """Return the place in the user's code that calls a module, or the closest module around it that is called."""
         places = {id(site): (r, span) for r in self.recorded.values() for (_, span), site in r.sites.items()}
         while path:
             site = self.module_calls.get(id(model.get_submodule(path)))
@@ -85,7 +85,7 @@ class Notes:
         return place(type(model).forward)
 
     def refusals(self) -> list[Refusal]:
-        """The places that met what cannot be followed."""
+        """Return the refusals of all places."""
         return self.other_refusals + [
             refusal
             for recorded in self.recorded.values()
@@ -94,11 +94,11 @@ class Notes:
         ]
 
     def ran(self, number: int) -> None:
-        """A suite begins to run."""
+        """Record that a block begins to run."""
         self._site(number)
 
     def attribute(self, number: int, value: Any, name: str) -> Any:
-        """An attribute is read."""
+        """Read an attribute."""
         site, is_module = self._site(number), isinstance(value, torch.nn.Module)
         site.receivers.add(kind(value))
         if isinstance(value, torch.nn.Parameter):
@@ -120,7 +120,7 @@ class Notes:
         return result
 
     def store(self, number: int, value: Any, name: str, reads: bool = False) -> Any:
-        """An attribute is about to be set; ``reads`` if by an operator, from its value."""
+        """Record that an attribute is about to be set. ``reads``: by an augmented assignment, from its old value."""
         site = self._site(number)
         if not isinstance(value, torch.Tensor):
             self.lasting.store(value, name, site, reads)
@@ -138,7 +138,7 @@ class Notes:
         return value
 
     def subscript(self, number: int, value: Any, index: Any) -> Any:
-        """An element is read."""
+        """Read an element."""
         site = self._site(number)
         site.receivers.add(kind(value))
         site.arguments.add(_index_kinds(index))
@@ -152,7 +152,7 @@ class Notes:
         return result
 
     def store_item(self, number: int, symbol: str, value: Any, index: Any, new: Any) -> None:
-        """An element is set, or changed by an operator."""
+        """Set an element, or change it by an operator."""
         site = self._site(number)
         site.receivers.add(kind(value))
         site.arguments.add(_index_kinds(index))
@@ -166,7 +166,7 @@ class Notes:
         value[index] = in_place_operator(symbol)(value[index], new) if symbol else new
 
     def store_memo(self, number: int, symbol: str, value: Any, index: Any, new: Any) -> None:
-        """An element is set that is looked up before."""
+        """Set an element of a dict that may be a cache: the function looks up the same key before."""
         site = self._site(number)
         if not self.lasting.remember(value, site):
             self.store_item(number, symbol, value, index, new)
@@ -175,19 +175,19 @@ class Notes:
         value[index] = new
 
     def store_into(self, number: int, value: Any) -> Any:
-        """An element is about to be set, among other targets."""
+        """Record that an element is about to be set, as one of several targets."""
         self._site(number).receivers.add(kind(value))
         return value
 
     def operator(self, number: int, symbol: str, left: Any, right: Any) -> Any:
-        """A binary operator is applied."""
+        """Apply a binary operator."""
         site = self._site(number)
         result = getattr(operator, symbol)(left, right)
         self._note_operands(site, symbol, left, right, result)
         return result
 
     def in_place(self, number: int, symbol: str, left: Any, right: Any) -> Any:
-        """An augmented assignment to a name."""
+        """Apply the operator of an augmented assignment to a name."""
         site, before = self._site(number), dtype_of(left)
         result = in_place_operator(symbol)(left, right)
         self._note_operands(site, symbol, left, right, result)
@@ -206,7 +206,7 @@ class Notes:
         site.results.add(kind(result))
 
     def value(self, number: int, value: Any) -> Any:
-        """An expression was computed."""
+        """Record the value of an expression."""
         site = self._site(number)
         site.results.add(kind(value))
         if isinstance(value, bool):
@@ -215,29 +215,29 @@ class Notes:
         return value
 
     def identity(self, number: int, value: Any) -> Any:
-        """A value is about to be compared by ``is``."""
+        """Record a value that is about to be compared by ``is``."""
         self._site(number).results.add(kind(value))
         return value
 
     def membership(self, number: int, value: Any) -> Any:
-        """A value is about to be looked for in a collection."""
+        """Record a value that is about to be searched in a collection by ``in``."""
         _add(self._site(number), MEMBERSHIP if isinstance(value, torch.Tensor) else None)
         return value
 
     def chain(self, number: int, value: Any) -> Any:
-        """A value is compared with two others."""
+        """Record a value of a chained comparison."""
         _add(self._site(number), CHAINED if isinstance(value, torch.Tensor) else None)
         return value
 
     def test(self, number: int, value: Any) -> Any:
-        """A value is about to be tested."""
+        """Record a value that is about to be tested for truth."""
         site = self._site(number)
         site.on_tensor |= isinstance(value, torch.Tensor)
         site.outcomes.add(bool(value))
         return value
 
     def iterate(self, number: int, values: Any) -> Any:
-        """A loop begins."""
+        """Record that a loop begins, and return an iterable that records its items."""
         site = self._site(number)
         site.receivers.add(kind(values))
         self.reach_class(type(values))
@@ -245,9 +245,9 @@ class Notes:
         return _Noting(site, values)
 
     def call(self, number: int, function: Any, *arguments: Any, **keywords: Any) -> Any:
-        """A call; runs it."""
+        """Run a call, and record callee, arguments, result and changed tensors."""
         site, frame = self._site(number), sys._getframe(1)
-        callee = function = unwrapped(function)  # a cache would hide what it calls
+        callee = function = unwrapped(function)  # functools.cache would skip the call inside
         while isinstance(callee, functools.partial):
             callee = callee.func
         if not any(_same(known, callee) for known in site.callees):
@@ -258,10 +258,10 @@ class Notes:
         if self._is_backward and is_function_apply(callee):
             arguments = tuple(map(_with_gradient, arguments))  # so that backward computes all gradients
         receiver = getattr(function, "__self__", None)
-        given: dict[int | str, Any] = {-1: receiver, **dict(enumerate(arguments)), **keywords}
-        tensors = {key: value for key, value in given.items() if isinstance(value, torch.Tensor)}
+        operands: dict[int | str, Any] = {-1: receiver, **dict(enumerate(arguments)), **keywords}
+        tensors = {key: value for key, value in operands.items() if isinstance(value, torch.Tensor)}
         site.parameters |= {key for key, value in tensors.items() if isinstance(value, torch.nn.Parameter)}
-        self._reach_arguments(site, given)
+        self._reach_arguments(site, operands)
         versions = {key: _version(tensor) for key, tensor in tensors.items()}
         changed: set[tuple[str, str]] = set()
         self._stack.append((frame, changed))
@@ -286,7 +286,7 @@ class Notes:
             any(callee is each for each in _JOINS)
             and len({part.ndim for part in next(iter([*arguments, *keywords.values()]))}) > 1
         ):
-            site.is_plain = False  # torch leaves empty vectors out
+            site.is_plain = False  # torch ignores empty vectors, JAX does not
         self._note_result(site, result, tensors)
         for key, tensor in tensors.items():
             if _version(tensor) != versions[key]:
@@ -298,7 +298,10 @@ class Notes:
         return result
 
     def method_class(self, function: Any) -> type | None:
-        """The module class of a method that a decorator hides, and that is called as a function of the module."""
+        """Return the module class of a decorated method; None for other functions.
+
+        A method that was called with something else than a module as the first argument is another function.
+        """
         if not isinstance(function, types.FunctionType) or id(function) in self._without_module:
             return None
         return self.module_classes.get((function.__module__, function.__qualname__.rpartition(".")[0]))
@@ -324,7 +327,7 @@ class Notes:
     def _is_known(self, function: types.FunctionType) -> bool:
         if function.__name__ == READS_ATTRIBUTES:
             return True
-        for each in (function, inspect.unwrap(function)):  # a decorator of the user's is followed itself
+        for each in (function, inspect.unwrap(function)):  # decorators of the user's code are instrumented, too
             if not isinstance(each, types.FunctionType) or not self.is_user_code(each):
                 return True
             if id(each) in self.of_function or each.__code__ in self._nested:
@@ -351,7 +354,7 @@ class Notes:
             for name in ("forward", "setup_context", "backward"):
                 self.reach(getattr(callee.__self__, name))
         if isinstance(callee, torch.nn.Module):
-            return  # methods of modules are instrumented from the beginning
+            return  # methods of modules are instrumented before the run
         if isinstance(callee, (types.FunctionType, types.MethodType)):
             self.reach(callee)
         elif isinstance(callee, type):
@@ -364,7 +367,7 @@ class Notes:
             self.reach(type(callee).__call__)
 
     def reach_class(self, kind: type) -> None:
-        """Reach all methods of a class of the user's that is no module."""
+        """Instrument all methods of a user's class that is not a module."""
         if kind in self._classes:
             return
         self._classes.add(kind)
@@ -372,9 +375,9 @@ class Notes:
             for _, function in functions_of(base):
                 self.reach(function)
 
-    def _reach_arguments(self, site: Site, given: Mapping[int | str, Any]) -> None:
-        """Reach what a callee may call: functions, methods and classes among its arguments."""
-        for key, value in given.items():
+    def _reach_arguments(self, site: Site, operands: Mapping[int | str, Any]) -> None:
+        """Instrument the functions, methods and classes among the arguments, which the callee may call."""
+        for key, value in operands.items():
             while isinstance(value, functools.partial):
                 value = value.func
             if key != -1 and isinstance(value, (types.FunctionType, types.MethodType, type)):
@@ -384,7 +387,7 @@ class Notes:
     def _changed_in_place(
         self, site: Site, frame: types.FrameType | None, tensor: torch.Tensor
     ) -> set[tuple[str, str]]:
-        """The bindings of what was changed in this function; those in the functions that called it are noted there."""
+        """Return the bindings of a changed tensor in this function. The calling functions record their own bindings."""
         self.lasting.change_tensor(storage(tensor), site)
         for each, changed in self._stack:
             changed |= bindings(each, tensor)
@@ -392,7 +395,7 @@ class Notes:
 
 
 class _Noting:
-    """An iterable that notes the kinds of its items."""
+    """An iterable that records the kinds of its items."""
 
     def __init__(self, site: Site, values: Any):
         self._site, self._values = site, values
@@ -435,7 +438,7 @@ def _index_kinds(index: Any) -> tuple[str, ...]:
 
 
 def _classes(kinds: Any) -> Iterator[type]:
-    """The classes in the second argument of ``isinstance``."""
+    """Yield the classes in the second argument of ``isinstance``."""
     if isinstance(kinds, (tuple, types.UnionType)):
         for each in kinds if isinstance(kinds, tuple) else kinds.__args__:
             yield from _classes(each)

@@ -1,17 +1,20 @@
-"""The operator table: torch's signatures, and the JAX expressions that say the same.
+"""The operator table: torch's signatures, and the equivalent JAX expressions.
 
-A row is ``names(parameters) -> expression``, or ``... -> plain || exact``. An indented line goes on with the row.
+A row is ``names(parameters) -> expression``, or ``... -> plain || exact``. An indented line continues a row.
 
-* A name without a prefix is a function of ``torch`` and a method of ``torch.Tensor``, whose receiver is the first
-  parameter; ``torch.`` and ``Tensor.`` are one of the two. In-place methods (``add_``) use the row of their name.
-* The first row that takes a call's arguments counts. A parameter with an annotation takes only an argument that is
-  known to be of this kind (``_or_`` between several).
-* In the expression, a parameter's name is its argument. An argument that was not given falls away, and with it the
-  keyword that it is the value of, so JAX's default must then be torch's; ``dtype or jnp.float32`` is for where it is
-  not. ``*shape`` are the arguments of a variadic parameter, ``shape`` is a tuple of them.
-* ``ops.flatten(...)`` has the arguments as they were passed: ``flaxnets.ops`` and ``F`` use torch's names.
-* ``exact`` is for operands that JAX promotes to another dtype than torch (:func:`flaxnets.port.operators.is_plain`).
-* ``{name}`` is the callable's own name, for rows of several. ``random_key`` is what the call in torch does not have.
+* A name without a prefix is a function of ``torch`` and a method of ``torch.Tensor`` (the receiver is the first
+  parameter). The prefix ``torch.`` means only the function, ``Tensor.`` only the method. In-place methods (``add_``)
+  use the row of the name without underscore.
+* The first row that accepts the arguments of a call is used. A parameter with an annotation accepts only arguments
+  that are known to be of this kind. Several kinds are joined by ``_or_``.
+* In the expression, the name of a parameter stands for its argument. An omitted argument is dropped together with its
+  keyword, so JAX's default must equal torch's. Where the defaults differ, write ``dtype or jnp.float32``. ``*shape``
+  stands for the arguments of a variadic parameter, ``shape`` for a tuple of them.
+* ``ops.flatten(...)`` passes the arguments on unchanged: ``flaxnets.ops`` and ``F`` use torch's parameter names.
+* ``exact`` is used for operands that JAX promotes to another dtype than torch
+  (:func:`flaxnets.port.operators.is_plain`).
+* ``{name}`` stands for the name of the callable, in rows with several names. ``random_key`` stands for a random key,
+  which the call in torch does not have.
 """
 
 ROWS = """
@@ -601,7 +604,7 @@ Tensor.is_sparse_csr -> False
 Tensor.is_cpu -> True
 """
 
-# torch.nn.functional that flaxnets.nn.functional has with the same arguments.
+# Functions of torch.nn.functional that flaxnets.nn.functional has with the same parameters.
 FUNCTIONAL = """
 adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
 adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices

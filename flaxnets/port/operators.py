@@ -1,7 +1,7 @@
-"""One torch call in source to one JAX expression, by the rows of :mod:`flaxnets.port.operator_table`.
+"""Translate the source of a torch call to a JAX expression, with the rows of :mod:`flaxnets.port.operator_table`.
 
-Nothing here imports torch: a callable is named, as in ``"torch.mean"``, ``"torch.Tensor.mean"`` or
-``"torch.nn.functional.relu"``, and its arguments are the text of their source.
+This module does not import torch. A callable is identified by its name, such as ``"torch.mean"``,
+``"torch.Tensor.mean"`` or ``"torch.nn.functional.relu"``. Arguments are source text.
 
 >>> call = Call("torch.Tensor.mean", ["x", "(2, 3)"], {"keepdim": "True"})
 >>> translate(call).expression
@@ -21,21 +21,21 @@ from flaxnets.port.refused import REFUSED
 
 NOT_IN_TABLE = "not in the operator table"
 
-# Arguments without a meaning for values; a row that has one of them in its signature takes it all the same.
+# Arguments that do not affect values, and are dropped unless a row has them in its signature.
 DROPPED = frozenset({
     "device", "layout", "pin_memory", "memory_format", "non_blocking", "requires_grad", "generator", "inplace",
     "sparse_grad", "names", "copy",
 })  # fmt: skip
-# torch takes NumPy's names of arguments, too.
+# torch also accepts NumPy's parameter names.
 NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
 
-# What gives truth values, which the in-place method turns into numbers.
+# Functions with boolean results. Their in-place methods convert the result to the dtype of the tensor.
 _TESTS = frozenset({
     "eq", "ne", "lt", "le", "gt", "ge", "not_equal", "less", "less_equal", "greater", "greater_equal",
     "logical_and", "logical_or", "logical_xor", "logical_not",
 })  # fmt: skip
 
-# Python's operators, by the names of their nodes in ast.
+# The torch functions of Python's operators, by the names of the nodes in ``ast``.
 PYTHON_OPERATORS = {
     "Add": "torch.add",
     "Sub": "torch.sub",
@@ -61,10 +61,10 @@ PYTHON_OPERATORS = {
     "Invert": "torch.bitwise_not",
 }
 
-# Python's functions that torch's tensors have methods for.
+# Builtin functions of Python, and the torch functions that they call for tensors.
 PYTHON_FUNCTIONS = {"abs": "torch.abs", "pow": "torch.pow", "round": "torch.round"}
 
-# int, float and complex are 64 bits wide with jax_enable_x64 and 32 without, where jnp.int64 would warn.
+# int, float and complex have 64 bits with jax_enable_x64 and 32 bits without. jnp.int64 would warn without.
 DTYPES = {
     "torch.bool": "bool",
     "torch.uint8": "jnp.uint8",
@@ -92,7 +92,7 @@ DTYPES = {
 
 
 class UntranslatableError(LookupError):
-    """A call that no row of the table takes.
+    """Raised for a call that no row of the table accepts.
 
     >>> translate(Call("torch.unique", ["x"]))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -102,16 +102,17 @@ class UntranslatableError(LookupError):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Call:
-    """One call in source.
+    """A call in source.
 
     Attributes:
-        name: the callable's qualified name; of a method ``torch.Tensor.`` and its name.
-        args: the text of the positional arguments, a method's receiver first.
-        kwargs: the text of the keyword arguments. ``out`` is the caller's to assign to.
-        kinds: what is known of arguments, by position or by name: ``"Tensor"``, ``"int"``, ``"float"``, ``"bool"``,
-            ``"dtype"``, ``"device"``, ``"str"``, ``"list"`` or ``"tuple"``. Rows for one kind need it known.
-        is_plain: whether JAX's own type promotion gives torch's result dtype (:func:`is_plain`).
-        key: the text of a random key, for callables that draw random numbers.
+        name: The qualified name of the callable; for a method ``torch.Tensor.`` and the method's name.
+        args: The text of the positional arguments; for a method, the receiver comes first.
+        kwargs: The text of the keyword arguments, without ``out``, which the caller must handle.
+        kinds: The known kinds of arguments, by position or by name: ``"Tensor"``, ``"int"``, ``"float"``, ``"bool"``,
+            ``"dtype"``, ``"device"``, ``"str"``, ``"list"`` or ``"tuple"``. Rows for one kind require that the kind is
+            known.
+        is_plain: Whether JAX's own type promotion gives torch's result dtype (:func:`is_plain`).
+        key: The text of a random key, for callables that draw random numbers.
 
     >>> translate(Call("torch.add", ["x", "2"])).expression
     'x + 2'
@@ -130,10 +131,11 @@ class Translation:
     """A JAX expression for a call.
 
     Attributes:
-        expression: its text.
-        modules: which of ``jnp``, ``jax``, ``ops`` (``flaxnets.ops``) and ``F`` (``flaxnets.nn.functional``) it names.
-        is_inplace: whether torch writes the value into the first argument, which is to be rebound.
-        operator: the row of the table.
+        expression: The text of the expression.
+        modules: The modules that the expression names: ``jnp``, ``jax``, ``ops`` (``flaxnets.ops``) or ``F``
+            (``flaxnets.nn.functional``).
+        is_inplace: Whether torch writes the value into the first argument. The caller must assign the value to it.
+        operator: The row of the table.
 
     >>> sorted(translate(Call("torch.Tensor.relu_", ["x"])).modules)
     ['F']
@@ -146,7 +148,7 @@ class Translation:
 
     @property
     def atom(self) -> str:
-        """The expression to put beside an operator or before an attribute: in parentheses where it needs them."""
+        """The expression as an operand of an operator or attribute: in parentheses if necessary."""
         return atom(self.expression)
 
 
@@ -155,12 +157,12 @@ class Operator:
     """A row of the table: one signature of a torch callable, and the expressions for it.
 
     Attributes:
-        names: the qualified names of the callables.
+        names: The qualified names of the callables.
         signature: torch's parameters.
-        kinds: the parameters that take one kind of argument only.
-        plain: the expression for operands whose result dtype JAX promotes to as torch does.
-        exact: the expression for other operands, if it is another one.
-        text: the row as it is written.
+        kinds: The parameters that accept only arguments of one kind, with this kind.
+        plain: The expression for operands that JAX promotes to the same dtype as torch.
+        exact: The expression for other operands. Rows without such an expression use ``plain``.
+        text: The row as written in the table.
 
     >>> find("torch.Tensor.flatten")[0].text
     'flatten(input, start_dim=0, end_dim=-1) -> ops.flatten(...)'
@@ -178,8 +180,8 @@ def is_plain(operands: Iterable[str | complex], result: str | None = None) -> bo
     """Return whether JAX's own type promotion gives torch's result dtype.
 
     Args:
-        operands: the dtypes of tensors, as in ``"float32"``, and Python numbers as they are.
-        result: the dtype of torch's result, if it is a tensor.
+        operands: The dtypes of tensors, such as ``"float32"``, and Python numbers.
+        result: The dtype of torch's result, if the result is a tensor.
 
     >>> is_plain(["float32", 2], "float32"), is_plain(["int64", 0.5], "float32"), is_plain(["float32", "float64"])
     (True, False, False)
@@ -193,7 +195,7 @@ def is_plain(operands: Iterable[str | complex], result: str | None = None) -> bo
     return all(isinstance(each, (str, *numbers)) for each in operands)
 
 
-# The complex dtype of a floating-point one, which its Fourier transform has, and the other way round.
+# The complex dtype of each floating-point dtype (for Fourier transforms), and the other way round.
 _OTHER_PART = {"float32": "complex64", "float64": "complex128", "complex64": "float32", "complex128": "float64"}
 
 
@@ -210,12 +212,12 @@ def operators() -> tuple[Operator, ...]:
 
 
 def _lines(text: str) -> list[str]:
-    """Logical lines; one that is indented goes on with the line before."""
+    """Split text into logical lines. An indented line continues the line before."""
     return re.sub(r"\n +", " ", text).strip().splitlines()
 
 
 def _named(row: str) -> list[str]:
-    """The row, or one for each of its names where the expression has ``{name}``."""
+    """Return the row, or one row per name if the expression contains ``{name}``."""
     names, _, rest = row.partition("(")
     if "{name}" not in rest:
         return [row]
@@ -228,7 +230,7 @@ _SPACES = {"F": "torch.nn.functional", "Tensor": "torch.Tensor"} | {
 
 
 def _qualified(name: str) -> tuple[str, ...]:
-    """The names of a row's callables: a function and a method, unless a prefix says which."""
+    """Return the qualified names of a name in the table: function and method, or one of them if there is a prefix."""
     space, _, last = name.rpartition(".")
     if not space:
         return f"torch.{last}", f"torch.Tensor.{last}"
@@ -254,35 +256,35 @@ def _signature(arguments: ast.arguments) -> tuple[inspect.Signature, Mapping[str
     parameter = inspect.Parameter
     positional = arguments.args
     defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
-    found = [
+    parameters_with_defaults = [
         (each, default, parameter.POSITIONAL_OR_KEYWORD) for each, default in zip(positional, defaults, strict=True)
     ]
     if arguments.vararg:
-        found.append((arguments.vararg, None, parameter.VAR_POSITIONAL))
-    found += [
+        parameters_with_defaults.append((arguments.vararg, None, parameter.VAR_POSITIONAL))
+    parameters_with_defaults += [
         (each, d, parameter.KEYWORD_ONLY) for each, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     ]
     if arguments.kwarg:
-        found.append((arguments.kwarg, None, parameter.VAR_KEYWORD))
+        parameters_with_defaults.append((arguments.kwarg, None, parameter.VAR_KEYWORD))
     parameters = [
         parameter(each.arg, kind, default=parameter.empty if default is None else ast.unparse(default))
-        for each, default, kind in found
+        for each, default, kind in parameters_with_defaults
     ]
-    kinds = {each.arg: ast.unparse(each.annotation) for each, _, _ in found if each.annotation}
+    kinds = {each.arg: ast.unparse(each.annotation) for each, _, _ in parameters_with_defaults if each.annotation}
     return inspect.Signature(parameters), kinds
 
 
 @functools.cache
 def _by_name() -> dict[str, tuple[Operator, ...]]:
-    found: dict[str, tuple[Operator, ...]] = {}
+    rows_by_name: dict[str, tuple[Operator, ...]] = {}
     for operator in operators():
         for name in operator.names:
-            found[name] = (*found.get(name, ()), operator)
-    return found
+            rows_by_name[name] = (*rows_by_name.get(name, ()), operator)
+    return rows_by_name
 
 
 def find(name: str) -> tuple[Operator, ...]:
-    """Return the rows of a callable or an attribute, those of ``add`` for ``add_``.
+    """Return the rows of a callable or an attribute. For ``add_``, return the rows of ``add``.
 
     >>> len(find("torch.Tensor.add_")), find("torch.unique")
     (2, ())
@@ -306,7 +308,7 @@ def _names(expression: ast.expr) -> set[str]:
 
 
 def reason(name: str) -> str | None:
-    """Return why a callable is refused; None for one that is in the table.
+    """Return why a callable is refused; None if the callable is in the table.
 
     >>> reason("torch.unique")
     'the shape of its result depends on values. Fix: use torch.where or a mask, which keep the shape'
@@ -319,24 +321,24 @@ def reason(name: str) -> str | None:
 
 
 def translate(call: Call) -> Translation:
-    """Return the JAX expression for a call: of the first row that takes its arguments.
+    """Return the JAX expression for a call, from the first row that accepts its arguments.
 
     Raises:
-        UntranslatableError: for a callable that is refused or unknown, and for arguments that no row takes.
+        UntranslatableError: If the callable is refused or unknown, or if no row accepts the arguments.
 
     >>> translate(Call("torch.Tensor.add", ["x", "y"], is_plain=False)).expression
     'ops.add(x, y)'
     """
-    found = find(call.name)
-    if not found:
+    candidates = find(call.name)
+    if not candidates:
         raise UntranslatableError(f"{call.name}: {reason(call.name)}")
-    for operator in found:
+    for operator in candidates:
         arguments = _bind(operator, call)
         if arguments is not None:
             return _translation(operator, call, arguments)
-    given = ", ".join([*call.args, *(f"{name}={text}" for name, text in call.kwargs.items())])
-    rows = "; ".join(operator.text.partition(" -> ")[0] for operator in found)
-    raise UntranslatableError(f"{call.name}({given}): no row takes these arguments. Expected those of {rows}")
+    passed = ", ".join([*call.args, *(f"{name}={text}" for name, text in call.kwargs.items())])
+    rows = "; ".join(operator.text.partition(" -> ")[0] for operator in candidates)
+    raise UntranslatableError(f"{call.name}({passed}): no row takes these arguments. Expected those of {rows}")
 
 
 def _translation(operator: Operator, call: Call, arguments: Bound) -> Translation:
@@ -345,11 +347,11 @@ def _translation(operator: Operator, call: Call, arguments: Bound) -> Translatio
         expression, modules = fill(template, operator.signature.parameters, arguments)
     except KeyError as error:
         raise UntranslatableError(
-            f"{call.name}: draws random numbers, got no key. Expected one. Fix: thread rngs to this call"
+            f"{call.name}: draws random numbers, got no key. Expected a key. Fix: pass rngs to this call"
         ) from error
     is_inplace = call.name.endswith("_") and not call.name.endswith("__")
     if is_inplace and (not call.is_plain or call.name.rpartition(".")[2][:-1] in _TESTS):
-        # torch keeps the dtype of what it writes into.
+        # An in-place method of torch keeps the dtype of the tensor.
         expression = f"{atom(expression)}.astype({atom(call.args[0])}.dtype)"
     return Translation(expression, modules, is_inplace, operator)
 
@@ -385,7 +387,7 @@ def _bind(operator: Operator, call: Call) -> Bound | None:
     return Bound(values, call.args, kwargs)
 
 
-# JAX takes no lists for them in static arguments.
+# Parameters for axes and shapes. JAX accepts no lists for them.
 _AXES = frozenset({"dim", "dims", "s"})
 
 

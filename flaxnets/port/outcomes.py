@@ -1,4 +1,4 @@
-"""One call of a torch module or of its port in float64: outputs, buffers and gradients as numpy arrays."""
+"""Call a torch module or its port in float64, and return outputs, buffers and gradients as NumPy arrays."""
 
 import contextlib
 import dataclasses
@@ -26,25 +26,25 @@ class Arguments:
     kwargs: Mapping[str, Any]
 
     def mapped(self, function: Callable[[torch.Tensor], Any]) -> "Arguments":
-        """The same arguments with a function applied to each tensor."""
+        """Return the arguments with a function applied to each tensor."""
         return Arguments(mapped(tuple(self.args), function), mapped(dict(self.kwargs), function))
 
     def tensors(self) -> list[torch.Tensor]:
-        """All tensors, in their order."""
-        found: list[torch.Tensor] = []
-        self.mapped(found.append)
-        return found
+        """Return all tensors, in order."""
+        result: list[torch.Tensor] = []
+        self.mapped(result.append)
+        return result
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a call gave.
+    """The results of a call.
 
     Attributes:
-        structure: containers of the output, and its constants.
-        outputs: the arrays of the output.
-        buffers: buffers after the call.
-        gradients: gradients of parameters and inputs by names; empty if they were not computed.
+        structure: The containers and constants of the output, as text.
+        outputs: The arrays of the output.
+        buffers: The buffers after the call.
+        gradients: The gradients of parameters and inputs by name; empty if they were not computed.
     """
 
     structure: str
@@ -55,7 +55,7 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """How a call runs: in training mode, with gradients, compiled, in float64."""
+    """How a call runs: in training mode, with gradients, compiled by ``jax.jit``, in double precision."""
 
     training: bool
     gradients: bool = False
@@ -67,10 +67,10 @@ class Setting:
 
 
 class Rounding(TorchDispatchMode):
-    """Change results of operations at random by one rounding error: what is sensitive to rounding moves.
+    """A dispatch mode that adds one random rounding error to the result of each operation.
 
     Attributes:
-        epsilon: the largest relative rounding error of the dtypes that were met.
+        epsilon: The largest relative rounding error of the dtypes that occurred.
     """
 
     def __init__(self, seed: int):
@@ -95,7 +95,7 @@ class Rounding(TorchDispatchMode):
         epsilon = torch.finfo(tensor.dtype).eps
         self.epsilon = max(self.epsilon, epsilon)
         noise = torch.empty_like(tensor).uniform_(-epsilon, epsilon, generator=self._generator)
-        tensor.mul_(1 + noise * (tensor != tensor.round()))  # whole numbers are mostly exact
+        tensor.mul_(1 + noise * (tensor != tensor.round()))  # integral values are mostly exact
 
 
 def run_torch(
@@ -105,7 +105,18 @@ def run_torch(
     cotangents: list[np.ndarray] | np.random.Generator,
     rounding: Rounding | None = None,
 ) -> tuple[Outcome, list[np.ndarray]]:
-    """Call a torch module, which is afterwards as before; cotangents are drawn if a generator is passed."""
+    """Call a torch module, and restore its state afterwards.
+
+    Args:
+        module: The torch module.
+        example: The arguments.
+        setting: How the module runs.
+        cotangents: The cotangents of the outputs, or a generator that draws them.
+        rounding: Adds a rounding error to each operation.
+
+    Returns:
+        The outcome, and the cotangents.
+    """
     inputs: list[torch.Tensor] = []
 
     def own(tensor: torch.Tensor) -> torch.Tensor:
@@ -113,7 +124,7 @@ def run_torch(
         if not setting.gradients or not (tensor.is_floating_point() or tensor.is_complex()):
             return tensor
         inputs.append(tensor.requires_grad_())
-        return tensor.clone()  # which the model may change in place
+        return tensor.clone()  # the model may change its input in place, which a leaf tensor does not allow
 
     exact = exact_constants() if setting.double else contextlib.nullcontext()
     with untouched(module), torch.set_grad_enabled(setting.gradients), rounding or contextlib.nullcontext(), exact:
@@ -133,25 +144,27 @@ def run_torch(
 def _gradients(
     module: torch.nn.Module, inputs: list[torch.Tensor], outputs: list[torch.Tensor], cotangents: list[np.ndarray]
 ) -> dict[str, np.ndarray]:
-    wanted = {f"the gradient of {name}": p for name, p in module.named_parameters() if p.requires_grad}
-    wanted |= {f"the gradient of input {i}": tensor for i, tensor in enumerate(inputs)}
+    sources = {f"the gradient of {name}": p for name, p in module.named_parameters() if p.requires_grad}
+    sources |= {f"the gradient of input {i}": tensor for i, tensor in enumerate(inputs)}
     pairs = [(o, torch.from_numpy(c).to(o.dtype)) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
-    found: Sequence[Any] = [None] * len(wanted)
-    if wanted and pairs:
-        found = torch.autograd.grad([o for o, _ in pairs], [*wanted.values()], [c for _, c in pairs], allow_unused=True)
+    grads: Sequence[Any] = [None] * len(sources)
+    if sources and pairs:
+        grads = torch.autograd.grad(
+            [o for o, _ in pairs], [*sources.values()], [c for _, c in pairs], allow_unused=True
+        )
     return {
         name: np.zeros(tuple(tensor.shape)) if gradient is None else to_numpy(gradient)
-        for (name, tensor), gradient in zip(wanted.items(), found, strict=True)
+        for (name, tensor), gradient in zip(sources.items(), grads, strict=True)
     }
 
 
 class FlaxRunner:
-    """Call a port, again and again with arguments like the example, and compile it once.
+    """A compiled port that can be called repeatedly with arguments like the example.
 
     Args:
-        port: the module, which does not change.
-        example: the arguments; other calls have other tensors of the same shapes.
-        setting: how it runs.
+        port: The module, which is not changed.
+        example: The arguments. Other calls must have tensors of the same shapes.
+        setting: How the port runs.
     """
 
     def __init__(self, port: nnx.Module, example: Arguments, setting: Setting):
@@ -161,12 +174,12 @@ class FlaxRunner:
         self._graphdef, self._params, self._rest = nnx.split(model, nnx.Param, ...)
         self._example = example
         self._structure = ""
-        # Level 0 rounds the same product in two ways, which the gradient of a maximum does not survive.
+        # With optimization level 0, XLA rounds equal products differently, which changes the gradient of a maximum.
         options = xla.compiler_options({"xla_backend_optimization_level": int(setting.gradients)})
         self._run: Any = jax.jit(self._call, compiler_options=options) if setting.jit else self._call
 
     def __call__(self, example: Arguments, cotangents: list[np.ndarray]) -> Outcome:
-        """The outcome of one call; the cotangents are those of the inexact outputs."""
+        """Call the port. The cotangents belong to the floating-point and complex outputs."""
         tensors = [as_double(tensor) if self._setting.double else tensor for tensor in example.tensors()]
         arrays = [array(tensor) for tensor in tensors]
         floats = [a for a in arrays if _is_inexact(a)]
@@ -198,18 +211,18 @@ class FlaxRunner:
         if not self._setting.gradients:
             return forward(params, floats)[1]
         inexact, vjp, (outputs, buffers) = jax.vjp(forward, params, floats, has_aux=True)
-        # The comparison tells of wrong shapes.
+        # Cotangents may not fit the outputs. The comparison reports wrong shapes.
         padded = [*cotangents, *[np.zeros(0)] * len(inexact)][: len(inexact)]
         matching = [
             jnp.asarray(c, o.dtype) if o.shape == c.shape else jnp.zeros_like(o)
             for o, c in zip(inexact, padded, strict=True)
         ]
-        # The gradient of a complex number is for JAX the conjugate of what it is for torch.
+        # The gradient of a complex number in JAX is the conjugate of torch's gradient.
         gradients = jax.tree.map(jnp.conj, vjp([jnp.conj(c) for c in matching]))
         return outputs, buffers, *gradients
 
     def _filled(self, floats: Sequence[Any], others: Sequence[Any]) -> Arguments:
-        """The arguments with these arrays in the places of the example's tensors."""
+        """Return the example's arguments with its tensors replaced by these arrays."""
         remaining = {True: iter(floats), False: iter(others)}
         return self._example.mapped(lambda t: next(remaining[t.is_floating_point() or t.is_complex()]))
 
@@ -219,7 +232,7 @@ def _is_inexact(array: Any) -> bool:
 
 
 def leaves(tree: Any) -> list[Any]:
-    """The arrays and numbers of an output: of tuples, lists, dicts, dataclasses and other objects that hold them."""
+    """Return the arrays and numbers in an output of nested tuples, lists, dicts and dataclasses."""
     if isinstance(tree, (torch.Tensor, jax.Array, np.ndarray)):
         return [tree]
     if isinstance(tree, (bool, int, float, complex)):
@@ -228,7 +241,7 @@ def leaves(tree: Any) -> list[Any]:
 
 
 def structure(tree: Any) -> str:
-    """The containers and constants of an output in words, with an asterisk for each array or number."""
+    """Describe the containers and constants of an output as text, with an asterisk for each array or number."""
     if isinstance(tree, (torch.Tensor, jax.Array, np.ndarray, bool, int, float, complex)):
         return "*"
     items = _items(tree)
@@ -249,7 +262,7 @@ def _items(tree: Any) -> list[tuple[Any, Any]] | None:
 
 
 def array(tensor: torch.Tensor) -> jax.Array:
-    """A JAX array with the values of a tensor."""
+    """Return a JAX array with the values of a tensor."""
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
     if tensor.dtype is torch.bfloat16:
         return jnp.asarray(tensor.float().numpy(), jnp.bfloat16)
@@ -257,7 +270,7 @@ def array(tensor: torch.Tensor) -> jax.Array:
 
 
 def to_numpy(leaf: Any) -> np.ndarray:
-    """A copy of the values; bfloat16 as float32."""
+    """Return a copy of the values as a NumPy array; bfloat16 becomes float32."""
     if isinstance(leaf, torch.Tensor):
         leaf = leaf.detach().resolve_conj().resolve_neg()
         return leaf.float().numpy() if leaf.dtype is torch.bfloat16 else leaf.numpy().copy()

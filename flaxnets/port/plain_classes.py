@@ -1,4 +1,4 @@
-"""Classes of the user's that are no modules: which of them a port has to translate, and their instances."""
+"""User-defined classes that are not modules: which of them a port translates, and their instances."""
 
 import argparse
 import builtins
@@ -12,26 +12,26 @@ from typing import Any
 from flaxnets.port._torch import torch
 from flaxnets.port.problems import Problem
 
-# Methods that may stay as they are, if they did not run.
+# Methods that the translated class keeps unchanged if they did not run.
 KEPT = frozenset(
     {"__repr__", "__str__", "__hash__", "__init_subclass__", "__class_getitem__", "__set_name__", "__del__"}
 )
 HOLDS_MODULES = Problem(
-    "An object that is no module holds modules or parameters, which NNX does not find in it.",
+    "An object that is not a module holds modules or parameters, which NNX does not find in it.",
     "make its class a torch.nn.Module, or pass the modules as arguments.",
 )
-# What the recorder itself calls with each attribute that it reads.
+# The recorder itself calls this method when it reads an attribute.
 READS_ATTRIBUTES = "__getattribute__"
 LIBRARIES = frozenset(
     {*sys.stdlib_module_names, "torch", "numpy", "jax", "jaxlib", "flax", "flaxnets", "einops", "libcst"} - {"__main__"}
 )
-# Classes of Python whose instances have any attributes.
+# Classes of Python whose instances can have any attributes.
 NAMESPACES = types.SimpleNamespace, argparse.Namespace
 _OWN_KINDS = (torch.nn.Module, torch.Tensor, torch.autograd.Function, enum.Enum, BaseException, types.ModuleType)
 
 
 def is_plain_class(kind: Any) -> bool:
-    """Whether a class may be one of the user's that is no module.
+    """Whether a class may be a user-defined class that is not a module.
 
     >>> is_plain_class(type("Scale", (), {"__module__": "net"})), is_plain_class(torch.nn.ReLU), is_plain_class(int)
     (True, False, False)
@@ -42,12 +42,12 @@ def is_plain_class(kind: Any) -> bool:
 
 
 def plain_bases(kind: type) -> list[type]:
-    """The user's classes among a class and its bases."""
+    """Return the user-defined classes among a class and its bases."""
     return [base for base in kind.__mro__ if is_plain_class(base)]
 
 
 def functions_of(kind: type) -> Iterator[tuple[str, types.FunctionType]]:
-    """The functions in a class's body, also those of properties and class methods, by attribute."""
+    """Yield the attribute names and functions of a class, including those of properties and class methods."""
     for name, value in list(vars(kind).items()):
         parts = (value.fget, value.fset) if isinstance(value, property) else (getattr(value, "__func__", value),)
         for function in parts:
@@ -57,10 +57,10 @@ def functions_of(kind: type) -> Iterator[tuple[str, types.FunctionType]]:
 
 
 def attributes_of(value: Any) -> dict[str, Any]:
-    """The attributes of an object, also those in slots."""
+    """Return the attributes of an object, including those in slots."""
     slots = [name for base in type(value).__mro__ for name in _names(vars(base).get("__slots__", ()))]
-    found = {name: getattr(value, name) for name in slots if hasattr(value, name)}
-    return found | dict(getattr(value, "__dict__", {}))
+    attributes = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    return attributes | dict(getattr(value, "__dict__", {}))
 
 
 def _names(slots: Any) -> tuple[str, ...]:
@@ -73,7 +73,7 @@ def is_kept_member(name: str) -> bool:
 
 
 def is_independent(kind: type, function: Any) -> bool:
-    """Whether a method that did not run works without torch: by Python's functions and the class's attributes alone.
+    """Whether a method that did not run works without torch: it uses only builtins and attributes of the class.
 
     >>> is_independent(dict, lambda self: tuple(self.keys())), is_independent(dict, lambda self: self["x"].exp())
     (True, False)
@@ -92,7 +92,7 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def of_class(function: types.FunctionType, kind: type) -> types.FunctionType:
-    """The same function as a method of another class, which its ``super()`` means."""
+    """Return a copy of the function as a method of another class, to which its ``super()`` refers."""
     cells = tuple(types.CellType(kind) for _ in function.__code__.co_freevars)
     new = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
     new.__kwdefaults__, new.__doc__ = function.__kwdefaults__, function.__doc__
@@ -100,7 +100,7 @@ def of_class(function: types.FunctionType, kind: type) -> types.FunctionType:
 
 
 def blank(kind: Any, value: Any) -> Any:
-    """An instance of a translated class with the items, but not the attributes, of an object."""
+    """Return an instance of a translated class with the items of an object, but without its attributes."""
     if isinstance(value, tuple):
         return tuple.__new__(kind, value)
     new = kind.__new__(kind)

@@ -1,4 +1,4 @@
-"""From a torch module to a Flax module: record, translate, mirror, check."""
+"""Port a torch module to a Flax module: record, translate, mirror, check."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,24 +18,25 @@ from flaxnets.port.wrappers import unwrapped_module, without_compilation
 def from_torch(
     module: torch.nn.Module, example_inputs: Any, kwargs: Mapping[str, Any] | None = None, *, check: bool = True
 ) -> nnx.Module:
-    """Make a Flax module of a torch module, with the same parameter names, values and outputs.
+    """Port a torch module to a Flax module with the same parameter names, values and outputs.
 
-    The torch module runs in training and in evaluation mode, and its source is translated by what was met there. It is
-    afterwards as before: weights, buffers, hooks, code and random generators.
+    The torch module runs in training and in evaluation mode. Its source is translated with the types and values that
+    were recorded in these runs. The torch module is not changed: weights, buffers, hooks, code and random generators
+    are restored.
 
     Args:
-        module: the torch module.
-        example_inputs: the arguments of a call, a tuple of tensors and other objects; a single tensor is one argument.
-        kwargs: keyword arguments of the call.
-        check: whether outputs and buffers are compared with torch's in float64, also for a random input; in training
-            mode only if all random numbers are drawn by layers, whose masks the two sides share.
+        module: The torch module.
+        example_inputs: The arguments of a call: a tuple of tensors and other objects, or a single tensor.
+        kwargs: Keyword arguments of the call.
+        check: Compare outputs and buffers with torch's in float64, for the example and for a random input. Training
+            mode is compared only if all random numbers are drawn by layers, whose masks both modules share.
 
     Returns:
-        A module that works with ``nnx.jit``, ``nnx.grad``, ``nnx.split``, the state dict of torch and
+        A module that works with ``nnx.jit``, ``nnx.grad``, ``nnx.split``, torch's state dict and
         :func:`flaxnets.training.fit`.
 
     Raises:
-        PortError: with all places of the source that cannot be translated; or if the numbers differ.
+        PortError: If places of the source cannot be translated (all places are listed), or if the values differ.
 
     >>> class Scaled(torch.nn.Linear):
     ...     def forward(self, x):

@@ -1,4 +1,4 @@
-"""Run a torch model once with instrumented source, and note what objects each place of the source met."""
+"""Run a torch model with instrumented source, and record the objects that each place of the source uses."""
 
 import contextlib
 import functools
@@ -37,7 +37,7 @@ _FOREIGN = tuple(
 
 
 class Recorder(Notes):
-    """Instruments functions when they are reached, and notes what their places meet.
+    """Instrument functions when they are first called, and record the objects that their operations use.
 
     >>> recorder = Recorder()
     >>> len(recorder.recorded)
@@ -56,29 +56,37 @@ class Recorder(Notes):
         self._unreadable: set[int] = set()
         self.module_calls: dict[int, Site] = {}
         self.module_classes: dict[tuple[str, str], type] = {}  # of the model, by their names
-        self._without_module: set[int] = set()  # functions that were called with something else than a module first
+        self._without_module: set[int] = set()  # functions that were called with a first argument that is no module
         self.other_refusals: list[Refusal] = []
         self.lasting = Lasting(torch.nn.Module())
         self._is_paused = False
-        self.has_functions = False  # of torch.autograd
+        self.has_functions = False  # whether the model calls a torch.autograd.Function
         self._is_backward = False
         self._classes: set[type] = {int, float, str, bool, list, dict, tuple, torch.Tensor}
         self._nested: set[types.CodeType] = set()
 
-    # Reaching functions.
+    # Instrumenting functions.
 
     def is_user_code(self, function: types.FunctionType) -> bool:
-        """Whether a function is the user's, and not one of Python's or of torch's."""
+        """Whether a function is the user's, and not defined by Python or torch."""
         return self.is_user_file(function.__code__.co_filename)
 
     def is_user_file(self, path: str) -> bool:
-        """Whether a file is the user's, or of a library that builds on torch."""
+        """Whether a file belongs to the user, or to a library that builds on torch."""
         if path.startswith(_FOREIGN) or path.startswith("<frozen"):
             return False
         return not path.startswith(_STDLIB + os.sep) or "site-packages" in path
 
     def reach(self, callee: Any, force: bool = False) -> RecordedFunction | None:
-        """Instrument a function of the user's; what is none stays as it is."""
+        """Instrument a function of the user. Other objects are ignored.
+
+        Args:
+            callee: The function or method.
+            force: Instrument functions of torch and other libraries, too.
+
+        Returns:
+            The record of the function; None if it is not instrumented.
+        """
         callee = unwrapped(callee)
         with contextlib.suppress(ValueError):
             callee = inspect.unwrap(callee) if _is_torch_wrapper(callee) else callee
@@ -90,7 +98,7 @@ class Recorder(Notes):
         if id(function) in self._unreadable or not (force or self.is_user_code(function)):
             return None
         if HOOK in function.__code__.co_names:
-            return None  # defined in an instrumented function, which notes what happens in it
+            return None  # the function is defined in an instrumented function, and is already instrumented
         recorded = self._instrumented(function)
         if recorded is None:
             self._unreadable.add(id(function))
@@ -98,7 +106,7 @@ class Recorder(Notes):
         self.of_function[id(function)] = recorded
         recorded.functions.append(function)
         self.lasting.reach(function)
-        for name in function.__code__.co_names:  # functions that are passed on, as in map(f, xs)
+        for name in function.__code__.co_names:  # functions that are passed as arguments, as in map(f, xs)
             value = function.__globals__.get(name)
             if isinstance(value, types.FunctionType):
                 self.reach(value)
@@ -127,20 +135,20 @@ class Recorder(Notes):
         function.__globals__[HOOK] = self
 
     def restore(self) -> None:
-        """Give all functions their code back."""
+        """Restore the original code of all functions."""
         for function, code, _ in self._changed.values():
             function.__code__ = code
             function.__globals__.pop(HOOK, None)
 
     def resume(self) -> None:
-        """Instrument again what was reached before."""
+        """Use the instrumented code of all known functions again."""
         for function, _, instrumented in self._changed.values():
             self._switch(function, instrumented)
 
     # Running a model.
 
     def run(self, model: torch.nn.Module, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
-        """Run the model in training and in evaluation mode, in both precisions; its state is afterwards as before."""
+        """Run the model in training and evaluation mode, in both precisions. Its state is restored afterwards."""
         self.lasting = Lasting(model)
         for function in [each for recorded in self.recorded.values() for each in recorded.functions]:
             self.lasting.reach(function)
@@ -154,7 +162,7 @@ class Recorder(Notes):
         self.resume()
         try:
             for training in (True, False):
-                # Where torch.compile is used, its result would run, and not the source.
+                # Without this, compiled functions of torch.compile would run instead of the instrumented source.
                 with untouched(model) as rewind, _eager():
                     model.train(training)
                     self._run_once(model, lambda: (copied(arguments), copied(keywords)), rewind)
@@ -183,13 +191,16 @@ class Recorder(Notes):
             outputs = call()
             self.lasting.finish(again, outputs)
             if hooks.has_backward or self.has_functions:
-                # A model that cannot be differentiated has no gradient to record.
+                # A model that cannot be differentiated has no backward pass to record.
                 with contextlib.nullcontext() if hooks.has_backward else contextlib.suppress(RuntimeError):
                     self._run_backward(model, *example())
             self.other_refusals += hooks.finish()
 
     def _run_in_double(self, model: torch.nn.Module, call: Callable[[], Any]) -> None:
-        """In float64 what a model computes in float32 shows; a model with tensors of its own may not run so."""
+        """Run the model in float64, which shows the parts that compute in float32 regardless of their input.
+
+        Errors are ignored: a model with unregistered tensors may not run in float64.
+        """
         lasting, self.lasting = self.lasting, Lasting(model)
         self.lasting.objects |= lasting.objects
         self.lasting.begin()
@@ -200,14 +211,14 @@ class Recorder(Notes):
         self.lasting = lasting
 
     def _run_backward(self, model: torch.nn.Module, arguments: Any, keywords: Any) -> None:
-        """Compute gradients: of the parameters, and of arguments that are floating-point numbers."""
+        """Run the backward pass: gradients of the parameters and of floating-point arguments."""
         sources: list[torch.Tensor] = [p for p in model.parameters() if p.requires_grad]
 
         def with_gradient(value: Any) -> Any:
             if not isinstance(value, torch.Tensor) or not value.is_floating_point():
                 return value
             sources.append(value.requires_grad_())
-            return value.clone()  # which the model may change
+            return value.clone()  # the model may change its input in place, which a leaf tensor does not allow
 
         self._is_backward = True
         try:
@@ -231,7 +242,7 @@ class Recorder(Notes):
 
 
 def _run_on_others(model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], rewind: Any) -> Any:
-    """The outputs for other inputs than the example, of the same shapes."""
+    """Run the model on inputs with other values than the example, and return the outputs."""
 
     def changed(tensor: torch.Tensor) -> torch.Tensor:
         flipped = tensor.detach().flip(-1) if tensor.ndim else tensor.detach().clone()
@@ -243,7 +254,7 @@ def _run_on_others(model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[
 
 
 def _eager() -> contextlib.AbstractContextManager[Any]:
-    """A context in which torch.compile does nothing; to import the compiler for this takes seconds."""
+    """Return a context in which torch.compile does nothing. The compiler is not imported, which takes seconds."""
     is_used = "torch._dynamo" in sys.modules
     return torch.compiler.set_stance("force_eager") if is_used else contextlib.nullcontext()
 

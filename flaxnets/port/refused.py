@@ -1,13 +1,13 @@
 """Callables and attributes of torch that the operator table refuses, each with the reason.
 
-A name without a prefix is a function of ``torch`` and a method of ``torch.Tensor``; the in-place methods go with it.
+A name without a prefix is a function of ``torch`` and a method of ``torch.Tensor``, including its in-place variant.
 """
 
 _REASONS = {
     "the shape of its result depends on values. Fix: use torch.where or a mask, which keep the shape": """
         argwhere masked_select nonzero unique unique_consecutive
     """,
-    "works on the memory of a tensor, which an array does not show. Fix: index or reshape": """
+    "accesses the memory of a tensor, which JAX arrays do not expose. Fix: index or reshape": """
         as_strided as_strided_copy as_strided_scatter Tensor.const_data_ptr Tensor.data_ptr torch.empty_permuted
         torch.empty_strided Tensor.is_set_to Tensor.new_empty_strided Tensor.resize resize_as Tensor.set_ Tensor.storage
         Tensor.storage_offset Tensor.storage_type Tensor.stride Tensor.untyped_storage Tensor.dim_order
@@ -28,7 +28,7 @@ _REASONS = {
         torch.is_anomaly_check_nan_enabled autograd.grad autograd.backward autograd.set_grad_enabled
         torch.set_grad_enabled
     """,
-    "JAX has no sparse arrays that behave as torch's. Fix: use dense arrays": """
+    "JAX has no sparse arrays that behave like torch's. Fix: use dense arrays": """
         Tensor.ccol_indices Tensor.coalesce Tensor.col_indices Tensor.crow_indices Tensor.dense_dim Tensor.indices
         Tensor.row_indices Tensor.sparse_dim Tensor.sparse_mask Tensor.sparse_resize_ Tensor.values
         Tensor.sparse_resize_and_clear_ Tensor.to_sparse Tensor.to_sparse_bsc Tensor.to_sparse_bsr
@@ -36,8 +36,8 @@ _REASONS = {
         torch.saddmm smm sspaddmm torch.spmm resize_as_sparse torch.sparse_bsc_tensor torch.sparse_bsr_tensor
         torch.sparse_compressed_tensor torch.sparse_coo_tensor torch.sparse_csc_tensor torch.sparse_csr_tensor
     """,
-    "works with nested tensors, which JAX has not. Fix: pad and mask": "Tensor.to_padded_tensor",
-    "works with quantized tensors, which JAX has not. Fix: port the model before it is quantized": """
+    "works with nested tensors, which JAX does not have. Fix: pad and mask": "Tensor.to_padded_tensor",
+    "works with quantized tensors, which JAX does not have. Fix: port the model before it is quantized": """
         torch.choose_qparams_optimized dequantize torch.empty_quantized torch.fake_quantize_per_channel_affine
         torch.fake_quantize_per_tensor_affine torch.fbgemm_linear_fp16_weight
         torch.fbgemm_linear_fp16_weight_fp32_activation torch.fbgemm_linear_int8_weight
@@ -49,7 +49,7 @@ _REASONS = {
         torch.quantized_lstm_cell torch.quantized_max_pool1d torch.quantized_max_pool2d torch.quantized_max_pool3d
         torch.quantized_rnn_relu_cell torch.quantized_rnn_tanh_cell
     """,
-    "a kernel for one kind of device. Fix: use the function of torch.nn.functional": """
+    "a kernel for one type of device. Fix: use the function of torch.nn.functional": """
         torch.cudnn_affine_grid_generator torch.cudnn_batch_norm torch.cudnn_convolution
         torch.cudnn_convolution_add_relu torch.cudnn_convolution_relu torch.cudnn_convolution_transpose
         torch.cudnn_grid_sampler torch.cudnn_is_acceptable torch.miopen_batch_norm torch.miopen_convolution
@@ -73,12 +73,12 @@ _REASONS = {
         torch.gru torch.gru_cell torch.lstm torch.lstm_cell torch.rnn_relu torch.rnn_relu_cell torch.rnn_tanh
         torch.rnn_tanh_cell
     """,
-    "returns pivots, error codes or a packed form that jax.numpy has not. Fix: use torch.linalg.solve, inv or qr": """
+    "returns pivots, error codes or a packed form that jax.numpy lacks. Fix: use torch.linalg.solve, inv or qr": """
         linalg.cholesky_ex linalg.inv_ex linalg.ldl_factor linalg.ldl_factor_ex linalg.ldl_solve linalg.lu
         linalg.lu_factor linalg.lu_factor_ex linalg.lu_solve linalg.solve_ex linalg.lstsq geqrf lu lu_solve
         torch.lu_unpack orgqr ormqr triangular_solve
     """,
-    "was removed from torch or is not to be used any more. Fix: use torch.linalg": """
+    "was removed from torch or is deprecated. Fix: use torch.linalg": """
         eig lstsq torch.matrix_rank solve symeig Tensor.qr
     """,
     "draws random numbers inside an algorithm. Fix: use torch.linalg.svd or eigh": """
@@ -97,7 +97,7 @@ _REASONS = {
         torch.gradient hash_tensor torch.histogramdd Tensor.chalf Tensor.sum_to_size torch.can_cast
     """,
     "calls a Python function on every element. Fix: use tensor operations": "Tensor.apply_ Tensor.map_ Tensor.map2_",
-    "names a device, which arrays are placed on from outside. Fix: leave it out": """
+    "names a device, but arrays are placed outside of the model. Fix: omit it": """
         Tensor.device get_device Tensor.ipu Tensor.mtia Tensor.layout Tensor.record_stream torch.get_default_device
         torch.get_device_module torch.set_default_device torch.is_vulkan_available
     """,
@@ -108,7 +108,7 @@ _REASONS = {
     "is control flow or a transformation over Python functions. Fix: use jax.lax or jax.vmap": """
         torch.cond torch.while_loop torch.vmap torch.compile torch.fork torch.wait
     """,
-    "is about the process or about torch itself, and has no value for a model": """
+    "queries or configures the process or torch itself": """
         torch.are_deterministic_algorithms_enabled torch.autocast_decrement_nesting torch.autocast_increment_nesting
         torch.classproperty torch.clear_autocast_cache torch.compiled_with_cxx11_abi torch.get_autocast_cpu_dtype
         torch.get_autocast_dtype torch.get_autocast_gpu_dtype torch.get_autocast_ipu_dtype
@@ -133,7 +133,7 @@ _REASONS = {
         torch.sym_constrain_range torch.sym_constrain_range_for_size torch.sym_float torch.sym_fresh_size
         torch.sym_int torch.sym_ite torch.sym_max torch.sym_min torch.sym_not torch.sym_sqrt torch.sym_sum
     """,
-    "named dimensions and legacy forms are not followed. Fix: use new_zeros, new_tensor or an index": """
+    "named dimensions and legacy functions are not supported. Fix: use new_zeros, new_tensor or an index": """
         Tensor.name Tensor.new Tensor.index
     """,
 }

@@ -1,4 +1,4 @@
-"""What the translator refuses in the syntax, and code that did not run: a part of the translator."""
+"""Refuse syntax that cannot be ported, and handle code that did not run. A part of the translator."""
 
 import types
 from typing import Any
@@ -11,16 +11,16 @@ from flaxnets.port.names import is_torchs, qualified_name
 from flaxnets.port.problems import CARRIED
 
 _TEXTS = (eval, exec, compile, globals, locals, vars, __import__)
-# Calls of these classes of torch are translated elsewhere.
+# Other parts of the translator handle calls of these classes.
 _KNOWN_CLASSES = (torch.nn.Parameter, torch.Size, torch.nn.Module, torch.device, torch.Tensor)
-_OWN_MODULES = ("nn", "F")  # a port has its own modules of these names
+_OWN_MODULES = ("nn", "F")  # a port uses flaxnets modules with these names
 _CAST_DECORATORS = ("autocast", "custom_fwd", "custom_bwd")
 
 
 class Refusing:
-    """What the translator does about code that no port can follow."""
+    """Refuse code that cannot be ported. A part of the translator."""
 
-    # The translator has these.
+    # Attributes and methods that the translator defines.
     site: Any
     refuse: Any
     reads: Any
@@ -33,7 +33,7 @@ class Refusing:
     # Tests of values.
 
     def check_test(self, test: Any) -> None:
-        """Refuse a test of a tensor's value, and say what to write."""
+        """Refuse a test of a tensor's value, and suggest the code that replaces it."""
         if not self.site("test", test).on_tensor:
             return
         self.refuse(
@@ -42,7 +42,7 @@ class Refusing:
         )  # fmt: skip
 
     def _choice(self, test: Any, parent: Any) -> str:
-        """The lines that choose by a value, with the user's own expressions."""
+        """Return the fix for a branch on a value, with the user's own expressions."""
         text = ex.code(test)
         if isinstance(parent, cst.While):
             return f"write jax.lax.while_loop(lambda x: {text}, body, x), or a fixed number of steps with torch.where."
@@ -51,8 +51,8 @@ class Refusing:
         target, first, second = "", "a", "b"
         if isinstance(parent, cst.IfExp):
             first, second = ex.code(parent.body), ex.code(parent.orelse)
-        elif isinstance(parent, cst.If) and (found := _assignments(parent)):
-            target, first, second = found
+        elif isinstance(parent, cst.If) and (assignments := _assignments(parent)):
+            target, first, second = assignments
         where = f"{target}torch.where({text}, {first}, {second})"
         cond = f"{target}jax.lax.cond({text}, lambda: {first}, lambda: {second})"
         return f"write {where}; in JAX this is {where.replace('torch.', 'jnp.', 1)}, or {cond}."
@@ -78,7 +78,7 @@ class Refusing:
 
     def leave_Global(self, original_node: Any, updated_node: Any) -> Any:
         names = ", ".join(item.name.value for item in original_node.names)
-        self.refuse(original_node, f"This sets the global {names}, which a compiled program does not.", CARRIED.fix)
+        self.refuse(original_node, f"This sets the global {names}, which a compiled program cannot.", CARRIED.fix)
         return updated_node
 
     def leave_Nonlocal(self, original_node: Any, updated_node: Any) -> Any:
@@ -88,14 +88,14 @@ class Refusing:
         return updated_node
 
     def leave_Try(self, original_node: Any, updated_node: Any) -> Any:
-        """Exceptions of tensor operations are others in JAX; handlers that never ran are left out."""
+        """Refuse handlers that ran: JAX raises other exceptions. Handlers that never ran are removed."""
         if not original_node.handlers or not self.recorded.touches_tensors(self.tree.span(original_node)):
             return updated_node
         if self.tries_memo(original_node):  # type: ignore[attr-defined]
             return ex.spliced(updated_node.handlers[0].body, updated_node.leading_lines)
         if any(self._ran(handler.body) for handler in original_node.handlers):  # type: ignore[attr-defined]
             self.refuse(
-                original_node, "This needs the exception that torch raises, where JAX may raise another or none.",
+                original_node, "This depends on an exception of torch. JAX may raise another exception or none.",
                 "test the shape or the dtype before the operation.",
             )  # fmt: skip
             return updated_node
@@ -108,11 +108,11 @@ class Refusing:
     # Calls.
 
     def check_call(self, callee: Any, original: Any) -> None:
-        """Refuse functions that run the text of a program, and what torch has and the port has not."""
+        """Refuse functions that execute program text or access names, and unsupported classes of torch."""
         if any(callee is each for each in _TEXTS):
             self.refuse(
-                original, f"{callee.__name__}() works with the text of a program or with its names.",
-                "write the code itself.",
+                original, f"{callee.__name__}() executes the text of a program or accesses its names.",
+                "write the code directly.",
             )  # fmt: skip
         elif self._is_unknown_class(callee) and not isinstance(self.reads.parent(original), cst.WithItem):
             self.refuse_torchs(original, qualified_name(callee))
@@ -122,7 +122,7 @@ class Refusing:
         return is_class and not issubclass(callee, (*_KNOWN_CLASSES, Exception))
 
     def refuse_torchs(self, original: Any, name: str) -> None:
-        """Refuse what torch has, with the reason that the operator table has for it."""
+        """Refuse a function or attribute of torch, with the reason from the operator table."""
         cause, _, fix = (operators.reason(name) or operators.NOT_IN_TABLE).partition(" Fix: ")
         self.refuse(original, f"{name}: {cause.rstrip('.')}.", f"{fix or 'write it with supported operations'}.")
 
@@ -130,13 +130,13 @@ class Refusing:
         """Refuse ``torch.autocast`` that changes dtypes, and ``contextlib.suppress`` around operations of tensors."""
         if type(context).__name__ == "suppress" and self.recorded.touches_tensors(self.tree.span(original)):
             self.refuse(
-                original, "This needs the exception that torch raises, where JAX may raise another or none.",
+                original, "This depends on an exception of torch. JAX may raise another exception or none.",
                 "test the shape or the dtype before the operation.",
             )  # fmt: skip
         if type(context).__name__ == "autocast" and context._enabled and context.device == "cpu":
             self.refuse(
-                original, "torch.autocast changes the dtypes of operations, which the port does not.",
-                "convert with .to(dtype) where it is meant, or use flaxnets.autocast around the port.",
+                original, "torch.autocast changes the dtypes of operations. The port does not support this.",
+                "convert the tensors with .to(dtype), or use flaxnets.autocast around the port.",
             )  # fmt: skip
 
     def check_decorator(self, node: Any) -> None:
@@ -144,10 +144,10 @@ class Refusing:
         function = node.decorator.func if isinstance(node.decorator, cst.Call) else node.decorator
         value = self.scope.static(function)
         if is_torchs(value) and getattr(value, "__name__", "") in _CAST_DECORATORS:
-            self.refuse(node, f"The decorator {value.__name__} changes dtypes, which the port does not.", "remove it.")
+            self.refuse(node, f"The port does not support the decorator {value.__name__}.", "remove it.")
 
     def check_names(self, tree: Any) -> None:
-        """Refuse what is left of torch in a translated function."""
+        """Refuse names of torch that remain in a translated function."""
         translator = self
 
         class Names(cst.CSTVisitor):
@@ -171,7 +171,7 @@ class Refusing:
             self.tree.span(node)
         except KeyError:
             if self.refusals:
-                return  # this is a part of another place
+                return  # the name is a part of a place that is already refused
             node = self.root.name if isinstance(self.root, cst.FunctionDef) else self.root
         else:
             while isinstance(parent := self.reads.parent(node), (cst.Attribute, cst.Call)):
@@ -185,7 +185,7 @@ class Refusing:
     # Code that did not run.
 
     def is_unreached(self, what: str, node: Any) -> bool:
-        """Whether an expression never ran, in code that did."""
+        """Whether an expression never ran, although the block around it did."""
         if isinstance(self.root, cst.FunctionDef) and self.root.name.value == "__init__":
             return False
         try:
@@ -202,19 +202,19 @@ class Refusing:
         return self.reads.parent(block) is self.root
 
     def unreached(self, node: Any) -> Any:
-        """An expression that raises an error with the original text."""
+        """Return an expression that raises an error with the original text."""
         text = " ".join(ex.code(node).split())
         return ex.parse(f"ops.unreached({text!r})")
 
 
 def _lines(block: Any) -> list[Any]:
-    """The statements of a block, each in a line of its own."""
+    """Return the statements of a block, each on its own line."""
     is_suite = isinstance(block, cst.SimpleStatementSuite)
     return [cst.SimpleStatementLine([s]) for s in block.body] if is_suite else list(block.body)
 
 
 def _assignments(statement: Any) -> tuple[str, str, str] | None:
-    """For branches that set one name: its text with ``=``, and the two values."""
+    """Return ``("name = ", value, value)`` if both branches assign only to the same name; else None."""
     first = _only_assignment(statement.body)
     if first is None:
         return None

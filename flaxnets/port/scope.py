@@ -1,4 +1,4 @@
-"""What the names of a function stand for, and where they are read."""
+"""Resolve the names of a function, and find the places that read them."""
 
 import ast
 import builtins
@@ -14,11 +14,11 @@ MISSING: Any = object()
 
 
 class Scope:
-    """The names of one function: parameters and locals, and objects that are known before it runs.
+    """The names of one function: parameters, locals, and names of objects that are known before the function runs.
 
     Args:
-        source: the function's source.
-        function: the function.
+        source: The source of the function.
+        function: The function.
     """
 
     def __init__(self, source: FunctionSource, function: types.FunctionType):
@@ -28,21 +28,23 @@ class Scope:
         self.cells = dict(_cells(function))
 
     def _imports(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        imported: dict[str, Any] = {}
         package = self.function.__globals__.get("__package__") or ""
         for node in ast.walk(self.source.node):
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     module = _module(alias.name)
                     top = _module(alias.name.split(".")[0])
-                    found[alias.asname or alias.name.split(".")[0]] = module if alias.asname else top
+                    imported[alias.asname or alias.name.split(".")[0]] = module if alias.asname else top
             elif isinstance(node, ast.ImportFrom):
                 module = _module("." * node.level + (node.module or ""), package)
-                found.update({alias.asname or alias.name: getattr(module, alias.name, MISSING) for alias in node.names})
-        return found
+                imported.update(
+                    {alias.asname or alias.name: getattr(module, alias.name, MISSING) for alias in node.names}
+                )
+        return imported
 
     def lookup(self, name: str) -> Any:
-        """The object that a name stands for whenever the function runs; MISSING for locals."""
+        """Return the object that a name refers to in every call of the function; MISSING for locals."""
         if name in self.imported:
             return self.imported[name]
         if name in self.locals:
@@ -54,7 +56,7 @@ class Scope:
         return vars(builtins).get(name, MISSING)
 
     def static(self, node: Any) -> Any:
-        """The object that a name or a dotted path from a module or class stands for, else MISSING."""
+        """Return the object of a name, or of a dotted path that starts at a module or class; else MISSING."""
         if isinstance(node, cst.Name):
             return self.lookup(node.value)
         if isinstance(node, cst.Attribute):
@@ -69,7 +71,7 @@ class Scope:
 
 
 def local_names(function: types.FunctionType) -> frozenset[str]:
-    """The names that a function and those inside of it bind; none if its source is not there."""
+    """Return the names that a function and its inner functions bind; empty if the source is not available."""
     try:
         return frozenset(_bound_names(FunctionSource(function.__code__).node))
     except OSError:
@@ -77,7 +79,7 @@ def local_names(function: types.FunctionType) -> frozenset[str]:
 
 
 def _module(name: str, package: str = "") -> Any:
-    """A module that a function imports; MISSING if it is not there, as in code that did not run."""
+    """Import a module that a function imports; MISSING if it does not exist, as in code that did not run."""
     try:
         return importlib.import_module(name, package)
     except ImportError:
@@ -102,17 +104,17 @@ def _cells(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
         try:
             yield name, cell.cell_contents
-        except ValueError:  # empty yet
+        except ValueError:  # the cell is still empty
             continue
 
 
 class Reads:
-    """Where the names of a function are read, and what encloses a node."""
+    """Find the places that read a name, and the nodes that enclose a node."""
 
     def __init__(self, root: cst.CSTNode, span: Callable[[cst.CSTNode], Span]):
         self.parents: dict[int, cst.CSTNode] = {}
         self._span, self._loads = span, []
-        self._captured: set[str] = set()  # read in a function inside, whenever that runs
+        self._captured: set[str] = set()  # names that an inner function reads, at an unknown time
         self._walk(root, is_inside=False)
 
     def _walk(self, node: cst.CSTNode, is_inside: bool) -> None:
@@ -124,11 +126,11 @@ class Reads:
             self._walk(child, is_inside or isinstance(child, (cst.FunctionDef, cst.Lambda)))
 
     def parent(self, node: cst.CSTNode) -> Any:
-        """The node that holds this one."""
+        """Return the parent of a node."""
         return self.parents.get(id(node))
 
     def enclosing(self, node: cst.CSTNode, *kinds: type) -> Iterator[Any]:
-        """The nodes of these classes around this one, innermost first."""
+        """Yield the enclosing nodes of these classes, innermost first."""
         current = self.parent(node)
         while current is not None:
             if isinstance(current, kinds):
@@ -136,7 +138,7 @@ class Reads:
             current = self.parent(current)
 
     def is_live(self, name: str, after: cst.CSTNode) -> bool:
-        """Whether a name is read after a node, or before it in a loop around it."""
+        """Whether a name is read after a node, or in the next iteration of an enclosing loop."""
         if name in self._captured:
             return True
         end = self._span(after)[2:]
@@ -154,7 +156,7 @@ class Reads:
         return False
 
     def read_before(self, name: str, node: cst.CSTNode) -> bool:
-        """Whether a name is read in the same statement before a node."""
+        """Whether a name is read before a node in the same statement."""
         statement = next(self.enclosing(node, cst.SimpleStatementLine, cst.If, cst.For, cst.While, cst.With), None)
         if statement is None:
             return False

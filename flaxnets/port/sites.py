@@ -1,4 +1,4 @@
-"""What the places of a function's source met when it ran."""
+"""Records of a run: the objects, results and changes at each place (site) of a function's source."""
 
 import ast
 import contextlib
@@ -16,33 +16,33 @@ from flaxnets.port._torch import torch
 from flaxnets.port.errors import Refusal
 from flaxnets.port.sources import FunctionSource, Span
 
-# Names and dotted paths, each with what it is to a tensor that was changed: the ``"same"`` one, a ``"view"``, the same
-# view as another name (``"is y"``), or a container with it ``"inside"``.
+# Names and dotted paths that refer to a changed tensor or share its memory, each with the relation: the ``"same"``
+# tensor, a ``"view"``, the same view as another name (``"is y"``), or a container with the tensor ``"inside"``.
 Bindings = frozenset[tuple[str, str]]
 
 
 @dataclasses.dataclass(eq=False)
 class Site:
-    """What one place of the source met, over all the times that it ran.
+    """The record of one place of the source, over all runs of it.
 
     Attributes:
-        receivers: kinds of the objects that an attribute was read from, or an index applied to.
-        results: kinds of the results; ``"variable"`` for a registered parameter or buffer.
-        callees: what was called.
-        arguments: kinds of the operands of an operator, or of what was used as an index.
-        kinds: the kind of each argument of a call, by position or name; the receiver of a method comes first.
-        has_gradient: whether an attribute was a tensor that gradients flow into.
-        is_plain: whether JAX's type promotion always gives torch's result.
-        outcomes: truth values of a test.
-        mutated: the arguments of a call that it changed in place, by position or name.
-        returned: the argument that a call returned, by position or name, if it always was the same one.
-        changes: for each time that something was changed here, all bindings of what was changed, with how.
-        dtypes: those of operands and result, of an operator or a store.
-        problems: why what was met cannot be followed.
-        parameters: the arguments of a call that were parameters, by position or name; -1 for the receiver.
-        passed: functions and classes among the arguments of a call, by position or name.
-        is_memo: whether a store keeps what is computed again with the same result.
-        matched: classes of torch that objects were found to be instances of.
+        receivers: Kinds of the objects whose attribute was read, or that were indexed.
+        results: Kinds of the results; ``"variable"`` for a registered parameter or buffer.
+        callees: The callees.
+        arguments: Kinds of the operands of an operator, of the parts of an index, or of the positional arguments.
+        kinds: The kind of each argument of a call, by position or name. The receiver of a method comes first.
+        has_gradient: Whether an attribute was a tensor that requires gradients.
+        is_plain: Whether JAX's type promotion always gives torch's result.
+        outcomes: Truth values of a test.
+        mutated: The arguments that a call changed in place, by position or name; -1 for the receiver.
+        returned: The arguments that a call returned, by position or name; None for another result.
+        changes: The bindings of the changed tensor, for each change at this place.
+        dtypes: Dtypes of operands and result of an operator or a store.
+        problems: Causes and fixes, if this place cannot be ported.
+        parameters: The arguments of a call that were parameters, by position or name; -1 for the receiver.
+        passed: Functions and classes among the arguments of a call, by position or name.
+        is_memo: Whether a store fills a cache: the stored value is computed again with the same result.
+        matched: Classes of torch of which an object was an instance, according to ``isinstance``.
     """
 
     receivers: set[str] = dataclasses.field(default_factory=set)
@@ -67,7 +67,7 @@ class Site:
     hits: int = 0
 
     def aliases(self) -> dict[str, str]:
-        """What each name and path is to what was changed here; ``"varying"`` if not the same each time."""
+        """Return the relation of each name and path to the changed tensor; ``"varying"`` if it was not always equal."""
         relations: dict[str, str] = {}
         for name, how in itertools.chain(*self.changes):
             relations[name] = how if relations.get(name, how) == how else "varying"
@@ -77,17 +77,17 @@ class Site:
         return relations
 
     def note_kinds(self, values: Mapping[int | str, Any]) -> None:
-        """Note the kinds of a call's arguments, those that were always the same."""
+        """Record the kinds of the arguments of a call. A kind that varies between calls becomes empty."""
         for key, value in values.items():
-            found = argument_kind(value)
-            self.kinds[key] = found if self.kinds.get(key, found) == found else ""
+            current = argument_kind(value)
+            self.kinds[key] = current if self.kinds.get(key, current) == current else ""
 
 
 EMPTY = Site()
 
 
 def kind(value: Any) -> str:
-    """The word that a site notes for a value."""
+    """Return the kind of a value as a site records it: tensor, module, none or the name of its class."""
     if isinstance(value, torch.Tensor):
         return "tensor"
     if isinstance(value, torch.nn.Module):
@@ -96,7 +96,7 @@ def kind(value: Any) -> str:
 
 
 def argument_kind(value: Any) -> str:
-    """The kind of an argument, in the words of :mod:`flaxnets.port.operators`."""
+    """Return the kind of an argument as :mod:`flaxnets.port.operators` uses it; empty for other objects."""
     for kinds, word in (
         (torch.Tensor, "Tensor"), (bool, "bool"), (int, "int"), (float, "float"), (torch.dtype, "dtype"),
         (torch.device, "device"), (str, "str"), (list, "list"), (tuple, "tuple"),
@@ -108,27 +108,27 @@ def argument_kind(value: Any) -> str:
 
 @functools.cache
 def promotes_alike(operands: tuple[str, ...], result: str) -> bool:
-    """Whether JAX gives operands of these dtypes torch's result dtype, also where it has 64 bits."""
+    """Whether JAX promotes these dtypes to torch's result dtype, including 64-bit dtypes."""
     scalars = {"python bool": True, "python int": 1, "python float": 1.0, "python complex": 1j}
     known = [o for o in operands if o in scalars or not o.startswith("python")]
-    with jax.enable_x64(True), contextlib.suppress(TypeError):  # dtypes that JAX has not
+    with jax.enable_x64(True), contextlib.suppress(TypeError):  # JAX does not have all dtypes of torch
         values = [scalars[o] if o in scalars else jnp.dtype(o) for o in known]
         return jnp.result_type(*values) == jnp.dtype(result)
     return False
 
 
 def dtype_of(value: Any) -> str:
-    """The dtype of a tensor or of one of Python's numbers, as text; with the mark ``scalar`` where torch has it."""
+    """Return the dtype of a tensor as text, or ``python`` with the class of another object, such as ``python int``."""
     if isinstance(value, torch.Tensor):
         return str(value.dtype).removeprefix("torch.")
     return f"python {type(value).__name__}"
 
 
 class RecordedFunction:
-    """A function's source, and the sites of its places.
+    """The source of a function, and the sites of its places.
 
     Args:
-        source: the function's source.
+        source: The source of the function.
     """
 
     def __init__(self, source: FunctionSource):
@@ -138,11 +138,14 @@ class RecordedFunction:
         self.entered = False
 
     def site(self, what: str, span: Span) -> Site:
-        """The site of a place; an empty one if the place never ran."""
+        """Return the site of a place; an empty site if there is none."""
         return self.sites.get((what, span), EMPTY)
 
     def callees(self, function: types.FunctionType) -> Iterator[Any]:
-        """What a function calls: a decorator's, which several functions share, calls the one that it decorates."""
+        """Yield the callees of a function.
+
+        The wrappers of several decorated functions share one record. Each wrapper calls the function in its closure.
+        """
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
         for (what, span), site in self.sites.items():
             if what == "call":
@@ -155,7 +158,7 @@ class RecordedFunction:
         return {self.source.span(call): call.func.id for call in calls if isinstance(call.func, ast.Name)}
 
     def touches_tensors(self, within: Span | None = None) -> bool:
-        """Whether the function, or a part of it, met tensors or dtypes."""
+        """Whether the function, or the part within a span, uses tensors or dtypes."""
         for (_, span), site in self.sites.items():
             if within is None or (within[:2] <= span[:2] and span[2:] <= within[2:]):
                 kinds = {k for each in site.arguments for k in each}
@@ -164,12 +167,15 @@ class RecordedFunction:
         return False
 
     def refusals(self, span: Span, site: Site) -> list[Refusal]:
-        """What a place met that cannot be followed."""
+        """Return the refusals of a place."""
         text = self.source.text(span)
         return [Refusal(self.source.path, span[0], text, cause, fix) for cause, fix in sorted(site.problems)]
 
 
 def is_registered(module: torch.nn.Module, name: str) -> bool:
-    """Whether a name of a module is that of a parameter or buffer."""
-    tables = (vars(module).get("_parameters", {}), vars(module).get("_buffers", {}))  # none before torch's constructor
+    """Whether a name of a module is a registered parameter or buffer."""
+    tables = (
+        vars(module).get("_parameters", {}),
+        vars(module).get("_buffers", {}),
+    )  # missing before super().__init__()
     return any(table.get(name) is not None for table in tables)

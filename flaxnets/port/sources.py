@@ -1,4 +1,4 @@
-"""Find and parse the source of a function, for running and for rewriting."""
+"""Find and parse the source of a function, for instrumentation (ast) and for translation (libcst)."""
 
 import ast
 import collections
@@ -17,36 +17,36 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
 @dataclasses.dataclass
-class _Found:
+class _Candidate:
     node: FunctionNode
-    statement: Any  # the innermost statement that holds it: itself, if it is no lambda
-    owner: str | None  # the class whose body it stands in
+    statement: Any  # the innermost statement that contains the function; the function itself unless it is a lambda
+    owner: str | None  # the class whose body contains the function
 
 
 @functools.cache
-def _index(path: str) -> dict[tuple[int, str], list[_Found]]:
-    """All functions of a file by their first line and name."""
-    found: dict[tuple[int, str], list[_Found]] = collections.defaultdict(list)
+def _index(path: str) -> dict[tuple[int, str], list[_Candidate]]:
+    """Return all functions of a file by first line and name."""
+    functions: dict[tuple[int, str], list[_Candidate]] = collections.defaultdict(list)
 
     def walk(node: ast.AST, statement: Any, owner: str | None) -> None:
         for child in ast.iter_child_nodes(node):
             inner = child if isinstance(child, ast.stmt) else statement
             if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
                 line = min([child.lineno, *(d.lineno for d in getattr(child, "decorator_list", ()))])
-                found[line, getattr(child, "name", "<lambda>")].append(_Found(child, inner, owner))
+                functions[line, getattr(child, "name", "<lambda>")].append(_Candidate(child, inner, owner))
             walk(child, inner, child.name if isinstance(child, ast.ClassDef) else owner)
 
     lines = linecache.getlines(path)
     if lines:
         walk(ast.parse("".join(lines)), None, None)
-    return found
+    return functions
 
 
-def _choose(candidates: list[_Found], code: types.CodeType) -> _Found:
-    """Of the functions that begin in one line, the one whose body has the code's columns."""
+def _choose(candidates: list[_Candidate], code: types.CodeType) -> _Candidate:
+    """Select the function of a code object among functions that begin on the same line, by column."""
     if len(candidates) == 1:
         return candidates[0]
-    # The first instruction's position is that of the definition.
+    # The first instruction has the position of the definition.
     columns = [p[2] for p in code.co_positions() if p[2] and p[0] == code.co_firstlineno]
     first = min(columns, default=0)
     inside = [c for c in candidates if c.node.col_offset <= first]
@@ -57,10 +57,10 @@ class FunctionSource:
     """The source of one function.
 
     Args:
-        code: the code object of the function.
+        code: The code object of the function.
 
     Raises:
-        OSError: if the file of the function is not there, or does not have it.
+        OSError: If the file of the function does not exist, or does not contain the function.
     """
 
     def __init__(self, code: types.CodeType):
@@ -68,8 +68,8 @@ class FunctionSource:
         candidates = _index(self.path).get((code.co_firstlineno, code.co_name))
         if not candidates:
             raise OSError(f"no source of {code.co_name} in {code.co_filename}")
-        found = _choose(candidates, code)
-        self.node, self.owner, self._statement = found.node, found.owner, found.statement
+        candidate = _choose(candidates, code)
+        self.node, self.owner, self._statement = candidate.node, candidate.owner, candidate.statement
         self.is_lambda = isinstance(self.node, ast.Lambda)
 
     def span(self, node: ast.AST) -> Span:
@@ -89,7 +89,7 @@ class FunctionSource:
 
     @functools.cached_property
     def tree(self) -> "Tree":
-        """The function for rewriting, with comments and formatting."""
+        """The libcst tree of the function, with comments and formatting."""
         first = min([self._statement.lineno, *(d.lineno for d in getattr(self._statement, "decorator_list", ()))])
         lines = [linecache.getline(self.path, line) for line in range(first, self._statement.end_lineno + 1)]
         if lines[0][:1].isspace():
@@ -100,19 +100,19 @@ class FunctionSource:
 
 
 class Tree:
-    """One function in libcst's syntax tree, and the places of its nodes."""
+    """The libcst syntax tree of one function, with the positions of its nodes."""
 
     def __init__(self, text: str, first_line: int, span: Span, is_lambda: bool):
         wrapper = MetadataWrapper(cst.parse_module(text))
         ranges = wrapper.resolve(PositionProvider)
         self._spans = {id(node): _shifted(place, first_line - 1) for node, place in ranges.items()}
-        self._kept = wrapper.module  # the ids stay those of its nodes
+        self._module = wrapper.module  # keeps the nodes alive, so that their ids stay unique
         kind = cst.Lambda if is_lambda else cst.FunctionDef
-        wanted = span[0], span[1]
-        self.node: Any = next(node for node in ranges if isinstance(node, kind) and self.span(node)[:2] == wanted)
+        start = span[0], span[1]
+        self.node: Any = next(node for node in ranges if isinstance(node, kind) and self.span(node)[:2] == start)
 
     def span(self, node: cst.CSTNode) -> Span:
-        """Where a node stands in the user's file; raises KeyError for a node that is not of this tree."""
+        """Return the position of a node in the user's file. Raises KeyError for a node of another tree."""
         return self._spans[id(node)]
 
 

@@ -19,7 +19,7 @@ _FOLDED_CONTEXTS = (
 class Statements:
     """Translate statements. A part of the translator."""
 
-    # The translator has these.
+    # Attributes and methods that the translator defines.
     site: Any
     tree: Any
     root: Any
@@ -44,7 +44,7 @@ class Statements:
         return site is not None and site.hits > 0
 
     def _suite_site(self, statement: Any) -> Site | None:
-        """What is noted where a statement begins; None for one that always runs after the one before it."""
+        """Return the site at the begin of a statement; None if it always runs after the statement before it."""
         span = self.tree.span(statement.body[0] if isinstance(statement, cst.SimpleStatementLine) else statement)
         return self._suites.get(span[:2])
 
@@ -56,17 +56,17 @@ class Statements:
         return is_visited
 
     def _note_tail(self, block: Any) -> None:
-        """Note the statements of a block that never ran, because one before them left the block."""
+        """Record the statements of a block that never ran, because an earlier statement left the block."""
         starts = [i for i, s in enumerate(block.body) if i and (site := self._suite_site(s)) and not site.hits]
         if starts and not self.follows_unreached(block.body[starts[0] :]):
             self._tails |= {id(s): block.body[starts[0] :] for s in block.body[starts[0] :]}
 
     def follows_unreached(self, statements: Sequence[Any]) -> bool:
-        """Whether statements that did not run are translated all the same."""
+        """Whether statements that did not run are translated anyway."""
         return all(_is_harmless(cst.IndentedBlock([s])) for s in statements)
 
     def not_recorded(self, statements: Sequence[Any]) -> Any:
-        """The statement in the place of some that did not run."""
+        """Return the statement that replaces statements which did not run. It raises an error with their text."""
         text = "\n".join(line.strip() for s in statements for line in ex.code(s).strip().splitlines())
         return cst.parse_statement(f"raise NotImplementedError({('not recorded: ' + text)!r})\n")
 
@@ -201,7 +201,7 @@ def _stopped(value: Any) -> Any:
 
 
 def _block(block: Any, statement: Any) -> Any:
-    """A block with this statement alone."""
+    """Return the block with this statement only."""
     if isinstance(block, cst.SimpleStatementSuite):
         return block.with_changes(body=statement.body)
     return block.with_changes(body=[statement])

@@ -1,4 +1,4 @@
-"""Translate one function of a torch model: keep the source, replace torch's operations by JAX's."""
+"""Translate one function of a torch model: keep its source, and replace torch operations by JAX operations."""
 
 import builtins
 import dataclasses
@@ -39,7 +39,7 @@ _FALSE_ATTRIBUTES = {
 
 
 class Namespace(Protocol):
-    """Where the translated functions of a port find each other."""
+    """The global names of the translated functions of a port."""
 
     def name(self, value: Any, hint: str) -> str:
         """Return the global name of a function, class or constant of the model."""
@@ -59,9 +59,9 @@ class Translation:
     """A translated function.
 
     Attributes:
-        node: the function's new syntax tree.
-        globals: what its global names stand for in the user's source.
-        refusals: places that cannot be translated.
+        node: The new syntax tree of the function.
+        globals: The objects of the user's source that its global names refer to.
+        refusals: The places that cannot be translated.
     """
 
     node: Any
@@ -75,10 +75,10 @@ def translate(
     """Translate a recorded function.
 
     Args:
-        recorded: the function's source and what was noted.
-        function: the function.
-        namespace: the names of other objects of the port.
-        module_class: the module class whose method it is.
+        recorded: The source of the function and the record of its runs.
+        function: The function.
+        namespace: The global names of other objects of the port.
+        module_class: The module class, if the function is a method of one.
     """
     translator = Translator(recorded, function, namespace, module_class)
     tree = recorded.source.tree.node
@@ -89,7 +89,7 @@ def translate(
 
 
 class Translator(InPlace, Refusing, Statements, Calls, Memos, cst.CSTTransformer):
-    """Rewrites the tree of one function; see :func:`translate`."""
+    """Rewrite the tree of one function. See :func:`translate`."""
 
     def __init__(
         self,
@@ -108,11 +108,13 @@ class Translator(InPlace, Refusing, Statements, Calls, Memos, cst.CSTTransformer
         self.used: dict[str, Any] = {}
         self.statements: dict[Any, list[Any]] = {}
         self.before: dict[int, list[Any]] = {}  # statements to put before a small statement
-        self.unmasked: set[int] = set()  # what computes with whole tensors in the place of what a mask selects
+        self.unmasked: set[int] = (
+            set()
+        )  # expressions that use whole tensors instead of the elements that a mask selects
         self.done: dict[int, Any] = {}  # small statements after translation, by their originals; None if removed
         self.variable_names = self._variable_names()
-        self.memos: dict[str, str] = {}  # dicts that keep what is computed once: local names by their expressions
-        self.stopped = 0  # how many blocks without gradients surround the current place
+        self.memos: dict[str, str] = {}  # local names of the dicts that are caches, by the dicts' expressions
+        self.stopped = 0  # number of enclosing blocks without gradients, such as torch.no_grad()
         self.draws = namespace.draws(function)
         self.has_rngs = namespace.takes_rngs(function)
         self._plain_names: set[int] = set()
@@ -131,7 +133,7 @@ class Translator(InPlace, Refusing, Statements, Calls, Memos, cst.CSTTransformer
             self.done[id(original_node)] = left if isinstance(left, cst.BaseSmallStatement) else None
         return left
 
-    # What was noted.
+    # Records and refusals.
 
     def site(self, what: str, node: Any) -> Site:
         """Return the record of a node."""
@@ -141,7 +143,7 @@ class Translator(InPlace, Refusing, Statements, Calls, Memos, cst.CSTTransformer
             return EMPTY
 
     def refuse(self, node: Any, cause: str, fix: str) -> None:
-        """Note that a place cannot be translated."""
+        """Add a refusal: a place that cannot be translated."""
         span = self.tree.span(node)
         source = self.recorded.source
         refusal = Refusal(source.path, span[0], source.text(span), cause, fix)
@@ -149,11 +151,11 @@ class Translator(InPlace, Refusing, Statements, Calls, Memos, cst.CSTTransformer
             self.refusals.append(refusal)
 
     def is_tensor(self, attribute: Any) -> bool:
-        """Return whether an attribute was read from tensors only."""
+        """Return whether an attribute was only read from tensors."""
         return self.site("attribute", attribute).receivers == {"tensor"}
 
     def _variable_names(self) -> set[str]:
-        """Loop variables that stand for parameters of a container."""
+        """Return the names of loop variables that iterate over parameters of a container."""
         names: set[str] = set()
         site = self.site
 
@@ -233,7 +235,7 @@ class Translator(InPlace, Refusing, Statements, Calls, Memos, cst.CSTTransformer
         if value is MISSING or isinstance(value, types.ModuleType):
             return updated_node
         if original_node.value in self.scope.cells and not is_torchs_definition(value):
-            return updated_node  # the enclosing function's variable, which the port makes anew
+            return updated_node  # a variable of the enclosing function, which the port sets
         return self.value(value, original_node, updated_node)
 
     def value(self, value: Any, original: Any, updated: Any) -> Any:
@@ -278,7 +280,7 @@ class Translator(InPlace, Refusing, Statements, Calls, Memos, cst.CSTTransformer
         return ex.parse(text)
 
     def _matches_nothing(self, kind: type, original: Any) -> bool:
-        """Whether a class of torch, in the second argument of ``isinstance``, is one that no object had."""
+        """Whether a torch class is an argument of an ``isinstance`` call that no object matched."""
         call = self.reads.parent(original)
         while isinstance(call, (cst.Arg, cst.Tuple, cst.Element)):
             call = self.reads.parent(call)
@@ -308,7 +310,7 @@ class Translator(InPlace, Refusing, Statements, Calls, Memos, cst.CSTTransformer
         return updated_node
 
     def _static_attribute(self, value: Any, original: Any, updated: Any) -> Any:
-        """A path such as ``torch.float32``, ``math.pi`` or ``layers.swish``."""
+        """Translate a path such as ``torch.float32``, ``math.pi`` or ``layers.swish``."""
         root: Any = original
         while isinstance(root, cst.Attribute):
             root = root.value
@@ -393,7 +395,7 @@ class Translator(InPlace, Refusing, Statements, Calls, Memos, cst.CSTTransformer
         return self.operator(name, arguments, original_node, updated_node, site)
 
     def leave_Comparison(self, original_node: Any, updated_node: Any) -> Any:
-        """Dtypes are equal, but not identical; devices are known."""
+        """Compare dtypes by ``==`` instead of ``is``, and replace comparisons of devices by their result."""
         operands = [original_node.left, *(c.comparator for c in original_node.comparisons)]
         kinds = {k for operand in operands for k in self._kinds_of(operand)}
         if "device" in kinds | self.site("identity", original_node).results:
@@ -418,7 +420,7 @@ class Translator(InPlace, Refusing, Statements, Calls, Memos, cst.CSTTransformer
             return updated_node
         return updated_node.with_changes(
             key=ex.fill("jnp.dtype(d)", {"d": updated_node.key})
-        )  # which has a hash of its own
+        )  # jnp.float32 and jnp.dtype("float32") have different hashes
 
     def leave_UnaryOperation(self, original_node: Any, updated_node: Any) -> Any:
         if isinstance(updated_node.operator, cst.Not):

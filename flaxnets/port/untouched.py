@@ -1,4 +1,4 @@
-"""Run a torch module and leave it as it was."""
+"""Run a torch module, and restore its state afterwards."""
 
 import collections
 import contextlib
@@ -18,7 +18,7 @@ from flaxnets.port.memos import memo_names
 
 _CONTAINERS = (dict, list, set, collections.OrderedDict)
 
-# While a module is in float64: the values of its parameters and buffers before, by the ids of the tensors.
+# While a module is in float64: the original values of its parameters and buffers, by the ids of the tensors.
 _SINGLE: dict[int, torch.Tensor] = {}
 
 
@@ -46,9 +46,10 @@ def mapped(tree: Any, function: Callable[[torch.Tensor], Any]) -> Any:
 
 @contextlib.contextmanager
 def untouched(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
-    """Restore the model's attributes, values, modes and the random generators after this context.
+    """Restore the model's attributes, values and modes, and the random generators, after this context.
 
-    What it gives brings back the values of parameters and buffers and the generators, but not other attributes.
+    Yields:
+        A function that restores parameters, buffers and random generators, but no other attributes.
     """
     modules = [(m, _shallow(vars(m))) for m in model.modules()]
     shared = [(container, copy.copy(container)) for _, container, _ in _shared_containers(model)]
@@ -62,7 +63,7 @@ def untouched(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
         for module, before in modules:
-            if isinstance(module._buffers, dict):  # those of a ScriptModule are not to be set
+            if isinstance(module._buffers, dict):  # the buffers of a ScriptModule cannot be set
                 module._buffers.update(before["_buffers"])
         _write(registered.values())
 
@@ -81,25 +82,25 @@ def _write(values: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
     with torch.no_grad():
         for tensor, value in values:
             if tensor.grad_fn is not None:
-                tensor.detach_()  # it was changed by what has a gradient
+                tensor.detach_()  # an in-place operation attached the tensor to a graph
             if not torch.equal(tensor, value.to(tensor.dtype)):
                 tensor.copy_(value)
 
 
 def _value(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a copy of a tensor's values; in float64 the values that it was converted from, to save memory."""
+    """Return a copy of a tensor's values. While it is in float64, return the original values, to save memory."""
     single = _SINGLE.get(id(tensor))
     return tensor.detach().clone() if single is None else single
 
 
 def _shallow(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy the attributes, and the containers that forward could fill."""
+    """Copy a dict of attributes, and the containers among them, which forward can fill."""
     return {n: copy.copy(v) if type(v) in _CONTAINERS else v for n, v in attributes.items()}
 
 
 @contextlib.contextmanager
 def empty_caches(model: torch.nn.Module) -> Iterator[None]:
-    """Empty the caches of the model's classes and files within this context, so that runs show how they are filled."""
+    """Empty the caches of the model's classes and files within this context, so that runs fill them again."""
     containers = list(_shared_containers(model))
     caches = [(each, dict(each)) for name, each, file in containers if type(each) is dict and name in _memo_names(file)]
     for cache, _ in caches:
@@ -112,7 +113,7 @@ def empty_caches(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _shared_containers(model: torch.nn.Module) -> Iterator[tuple[str, Any, ModuleType | None]]:
-    """Yield the containers of the model's classes and of their files, which forward could fill, by name and file."""
+    """Yield the containers of the model's classes and of their files, which forward can fill: name, object and file."""
     seen = set()
     for cls in {cls for module in model.modules() for cls in type(module).__mro__}:
         if cls.__module__.partition(".")[0] in ("torch", "builtins", "typing", "abc"):
@@ -129,12 +130,12 @@ def _shared_containers(model: torch.nn.Module) -> Iterator[tuple[str, Any, Modul
 def _memo_names(file: ModuleType | None) -> set[str]:
     try:
         return set() if file is None else memo_names(inspect.getsource(file))
-    except (OSError, TypeError, SyntaxError):  # a file without source
+    except (OSError, TypeError, SyntaxError):  # the module has no source
         return set()
 
 
 def _refill(container: Any, before: Any) -> None:
-    """Give a container the elements that it had before."""
+    """Restore the elements that a container had before."""
     if isinstance(container, dict):
         if [*map(id, container), *map(id, container.values())] != [*map(id, before), *map(id, before.values())]:
             container.clear()

@@ -13,7 +13,7 @@ from flaxnets.port._torch import torch
 
 
 class Compiled(nn.Module):
-    """The counterpart of a module that ``torch.compile`` made; it has the same names in its state dict."""
+    """The counterpart of a module of ``torch.compile``. Its state dict has the same names."""
 
     _orig_mod: Any
 
@@ -22,7 +22,7 @@ class Compiled(nn.Module):
 
 
 def unwrapped_module(module: torch.nn.Module) -> torch.nn.Module:
-    """The module inside of one from ``torch.compile``; modules of data parallelism keep their names' prefix.
+    """Return the module inside a module of ``torch.compile``. Modules of data parallelism keep their wrapper.
 
     >>> unwrapped_module(torch.nn.DataParallel(torch.nn.ReLU()))
     DataParallel(
@@ -40,13 +40,13 @@ def is_compiled(kind: type) -> bool:
 
 
 def without_compilation() -> AbstractContextManager[Any]:
-    """A context in which ``torch.compile`` does nothing: the source runs, and not what was compiled of it."""
+    """Return a context in which ``torch.compile`` does nothing: the source runs instead of the compiled program."""
     is_used = "torch._dynamo.eval_frame" in sys.modules
     return torch.compiler.set_stance("force_eager") if is_used else contextlib.nullcontext()
 
 
 def library_twin(kind: type) -> type | None:
-    """The counterpart of a module class that wraps another module, or that einops defines; None for others."""
+    """Return the counterpart of a wrapper class such as DataParallel, or of a layer of einops; None for others."""
     if is_compiled(kind):
         return Compiled
     if issubclass(kind, DistributedDataParallel):

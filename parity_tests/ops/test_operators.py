@@ -325,7 +325,7 @@ def test_named_results_have_torchs_names(source):
 
 UNTRANSLATABLE = {
     "refused": (Call("torch.Tensor.nonzero", ["x"]), r"torch\.Tensor\.nonzero: the shape of its result depends on val"),
-    "in place": (Call("torch.Tensor.resize_", ["x", "2"]), r"torch\.Tensor\.resize_: works on the memory"),
+    "in place": (Call("torch.Tensor.resize_", ["x", "2"]), r"torch\.Tensor\.resize_: accesses the memory"),
     "unknown": (Call("torch.nowhere", ["x"]), r"torch\.nowhere: not in the operator table"),
     "arguments": (
         Call("torch.mean", ["x"], {"width": "2"}),

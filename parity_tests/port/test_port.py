@@ -1,4 +1,4 @@
-"""A port is the function that the torch module is, with its names, and the torch module stays as it was."""
+"""Tests that a port computes the same as the torch module, with the same names, and does not change that module."""
 
 import copy
 import zlib
@@ -23,13 +23,13 @@ from flaxnets.port.outcomes import Arguments, Setting
 from flaxnets.training import Batches, Engine, classification, fit
 from flaxnets.weights import load_weights, save_weights
 
-# Both modes compiled with gradients, and both operation by operation.
+# Both modes, compiled with gradients and eagerly without.
 SETTINGS = [Setting(is_training, gradients=jit, jit=jit) for is_training in (True, False) for jit in (True, False)]
 
-# The functions of these models draw random numbers in training mode, other ones than torch's.
+# The functions of these models draw random numbers in training mode, which differ from torch's.
 RANDOM = {"convnext", "denoiser", "style_generator", "vae", "vit", "vit_interpolated"}
 
-# What decides about their control flow is known only when the program runs.
+# Models whose control flow depends on values, with the expected message.
 UNKNOWN = {
     "fancy_mlp": r"mlp.py:94: x.norm\(\) > 1(.|\n)*jax.lax.while_loop(.|\n)*mlp.py:96: x.norm(.|\n)*jax.lax.cond",
     "drop": r"torch.rand\(1\).item\(\)(.|\n)*is read by item\(\)",
@@ -38,7 +38,7 @@ UNKNOWN = {
 
 @pytest.fixture(autouse=True)
 def _ranks_are_promoted():
-    """As in torch, whose code the ports have."""
+    """Allow rank promotion as in torch, because ports have the code of the torch models."""
     with jax.numpy_rank_promotion("allow"):
         yield
 
@@ -57,7 +57,7 @@ ROWS = {model.name: model for model in [*map(_of_network, NETWORKS), *MODELS]}
 
 
 def built(name: str) -> tuple[torch.nn.Module, Arguments]:
-    """The module of a row, with parameters and statistics off their initial values, and the arguments of a call."""
+    """Return the module of a row with changed parameters and statistics, and the arguments of a call."""
     torch.manual_seed(zlib.crc32(name.encode()))
     module = ROWS[name].build()
     with torch.no_grad():
@@ -111,16 +111,16 @@ def test_changes_in_place_that_names_do_not_follow_are_refused(function: Callabl
 
 
 def everything(module: torch.nn.Module) -> dict[str, object]:
-    """What a port must leave as it is."""
-    found: dict[str, object] = {"random numbers": torch.get_rng_state().tolist(), "numpy": np.random.get_state()[2]}
+    """Return the state that a port must not change: module, hooks, code, values and random generators."""
+    state: dict[str, object] = {"random numbers": torch.get_rng_state().tolist(), "numpy": np.random.get_state()[2]}
     for name, each in module.named_modules():
-        found |= {f"{name} {key}": copy.copy(value) for key, value in vars(each).items() if "hook" in key}
-        found |= {f"{name} attributes": [*vars(each)], f"{name} training": each.training}
-        found |= {f"{name} {key}": value.__code__ for key, value in vars(type(each)).items() if callable(value)
+        state |= {f"{name} {key}": copy.copy(value) for key, value in vars(each).items() if "hook" in key}
+        state |= {f"{name} attributes": [*vars(each)], f"{name} training": each.training}
+        state |= {f"{name} {key}": value.__code__ for key, value in vars(type(each)).items() if callable(value)
                   and hasattr(value, "__code__")}  # fmt: skip
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        found[name] = (id(tensor), tensor.dtype, tensor.requires_grad, tensor.grad, tensor.tolist())
-    return found
+        state[name] = (id(tensor), tensor.dtype, tensor.requires_grad, tensor.grad, tensor.tolist())
+    return state
 
 
 @pytest.mark.parametrize("name", ["vector_quantizer", "in_place_habits", "discriminator", "ema", "mlp_dropout"])
@@ -168,7 +168,7 @@ def test_defaults_of_forward_are_kept_where_forward_hooks_run():
         def forward(self, x, factor=2.0, *, shift=1.0):
             return x * factor + shift
 
-    flaxnets.nn.Identity().register_forward_hook(lambda *_: None)  # from then on, calls look for hooks
+    flaxnets.nn.Identity().register_forward_hook(lambda *_: None)  # after the first hook, all calls look for hooks
     port = flaxnets.from_torch(Scaled(), torch.ones(3))
     np.testing.assert_array_equal(port(jnp.ones(3)), np.full(3, 3.0))
 
@@ -239,7 +239,7 @@ def test_a_port_trains_and_its_weights_go_back(tmp_path):
     parity.assert_parity(module, port, arguments.args[0].numpy(), runs=("jit",), dtypes=("float64",), weights="torch")
 
 
-# What the comparison finds.
+# Faults that the comparison finds.
 
 
 def _set(name: str, value: object) -> Callable[[nnx.Module], None]:
@@ -301,7 +301,7 @@ def test_wrong_gradients_structures_and_dtypes_are_found(flaw: str, message: str
 
 def test_models_that_are_sensitive_to_rounding_are_measured_by_torchs_own_rounding():
     torch.manual_seed(0)
-    # Two values a channel: the variance of some of them is tiny, and their normalisation is off by 1e-11.
+    # Two values per channel: some channels have a tiny variance, and their normalized values are off by 1e-11.
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 32, 3, bias=False), torch.nn.BatchNorm2d(32, eps=1e-12))
     arguments = Arguments((1 + 1e-4 * torch.randn(2, 3, 3, 3),), {})
     port = ported(module, arguments, check=True)

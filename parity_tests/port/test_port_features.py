@@ -1,4 +1,4 @@
-"""What ``from_torch`` follows beyond plain layers and operators."""
+"""Tests of ``from_torch`` with features beyond plain layers and operators."""
 
 from typing import Any
 
@@ -25,13 +25,13 @@ def as_numpy(tree: Any) -> Any:
 def test_a_feature_is_followed(model: Model) -> None:
     torch.manual_seed(0)
     module, inputs = model.build(), model.inputs()
-    # This compares outputs, buffers and gradients in float64, in both modes, on the example and on a random input.
+    # from_torch compares outputs, buffers and gradients in float64, in both modes, on the example and a random input.
     port = from_torch(module, inputs, model.kwargs())
     port.eval()
     with jax.numpy_rank_promotion("allow"):
-        found = leaves(port(*jax.tree.map(jax.numpy.asarray, as_numpy(inputs))))
+        actual = leaves(port(*jax.tree.map(jax.numpy.asarray, as_numpy(inputs))))
     with torch.no_grad():
         expected = leaves(as_numpy(module.eval()(*inputs)))
-    assert len(found) == len(expected)
-    for a, b in zip(found, expected, strict=True):
+    assert len(actual) == len(expected)
+    for a, b in zip(actual, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)

@@ -1,11 +1,11 @@
-"""Annotations that written files get, so that a type checker does not take the type of a default or a first element."""
+"""Tests of the annotations in written files, which prevent a type checker from inferring too narrow types."""
 
 import pytest
 
 from flaxnets.port.source.hints import hinted
 
 PARAMETERS = {
-    # The default, the rest of the file, and the parameter that is written.
+    # The parameter, the rest of the file, and the expected parameter.
     "a class": ("act=nn.ReLU", "", "act: Callable[..., Any] = nn.ReLU"),
     "a function": ("act=F.relu", "", "act: Callable[..., Any] = F.relu"),
     "a partial": (

@@ -1,4 +1,4 @@
-"""Idioms of model libraries that a port follows; from_torch compares each with torch in both modes."""
+"""Tests of idioms of model libraries. ``from_torch`` compares each model with torch in both modes."""
 
 import jax.numpy as jnp
 import pytest
@@ -59,7 +59,7 @@ class SuiteThatDoesNotRun(nn.Module):
 
 
 def sensitive():
-    """Normalization over two values, many times: rounding changes the outputs much."""
+    """Build a model with repeated normalization over two values, which amplifies rounding errors."""
     torch.manual_seed(0)
     return nn.Sequential(*(layer for _ in range(12) for layer in (nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU())))
 

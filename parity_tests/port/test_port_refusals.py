@@ -1,4 +1,4 @@
-"""What ``from_torch`` refuses: each place with its file, line, text, cause and what to do."""
+"""Tests of the refusals of ``from_torch``: file, line, text, cause and fix of each place."""
 
 import inspect
 from pathlib import Path
@@ -11,12 +11,12 @@ from torch import nn
 
 from flaxnets.port import PortError, from_torch
 
-# Torch warns of its own jit, and of quantization.
+# torch warns about torch.jit and quantization.
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated.*")
 
 
 def marked_lines(*models: type) -> set[int]:
-    """The lines of classes that have the comment ``# here``."""
+    """Return the numbers of the lines of classes that have the comment ``# here``."""
     sources = map(inspect.getsourcelines, models)
     return {first + i for lines, first in sources for i, line in enumerate(lines) if "# here" in line}
 

@@ -1,4 +1,4 @@
-"""Written source of torch models: runs without torch, computes the same, begins alike, and reads well."""
+"""Tests of written source: it runs without torch, computes the same, has the same initial values, and is readable."""
 
 import ast
 import functools
@@ -34,17 +34,17 @@ from flaxnets.port.source.proving import execute, prove
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning",
-    "ignore:.*requires_grad=True.*:UserWarning",  # torch, of a reentrant checkpoint without gradients
+    "ignore:.*requires_grad=True.*:UserWarning",  # torch warns of a reentrant checkpoint without gradients
 )
 
 ROOT = Path(__file__).parents[2]
-# Refused for what their forward does, by from_torch too.
+# Models whose forward cannot be ported, neither by from_torch.
 REFUSED = {
     "fancy_mlp": "Python branches on the value of a tensor",
     "drop": "The value of a tensor is read by item()",
 }
-COMPUTED = {"pruned"}  # begins with a mask that depends on values
-SINGLE = {"denoiser", "fourier_operator", "rotary"}  # compute parts in float32 whatever their parameters are
+COMPUTED = {"pruned"}  # the initial mask depends on values
+SINGLE = {"denoiser", "fourier_operator", "rotary"}  # models that always compute some parts in float32
 
 
 def network(case: Any) -> Model:
@@ -58,7 +58,7 @@ def network(case: Any) -> Model:
     return Model(case.name, builder, inputs)
 
 
-# Functions of autograd, checkpoints, einops, packed sequences and classes that are no modules.
+# Models with autograd functions, checkpoints, einops, packed sequences, and classes that are not modules.
 FOLLOWED = {
     "ExpModel", "ScaledProductModel", "MinMaxModel", "CubeModel", "StraightThroughModel", "DomainAdversarial",
     "BroadcastsModel", "ComplexFunction", "CheckpointedModule", "CheckpointedMethod", "CheckpointedClosure",
@@ -80,7 +80,7 @@ def written(name: str) -> str:
 
 @pytest.fixture(autouse=True)
 def same_kernels():
-    """torch's fast path of transformers warns about nested tensors, and computes the same."""
+    """Disable torch's fast path of transformers, which warns about nested tensors and computes the same."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     yield
@@ -98,7 +98,7 @@ def double(leaf: Any) -> Any:
 
 
 def recorded(model: Model) -> dict[str, Any]:
-    """What a process without torch needs to run and judge a model's source."""
+    """Return everything that a process without torch needs to run the source of a model and check its outputs."""
     torch.manual_seed(0)
     reference = model.build()._apply(double).eval()
     args, kwargs = jax.tree.map(double, (tuple(model.inputs()), model.kwargs()))
@@ -114,7 +114,7 @@ def recorded(model: Model) -> dict[str, Any]:
 
 @pytest.mark.parametrize("part", range(6))
 def test_sources_run_without_torch(part, tmp_path):
-    """State dict keys and outputs in float64, of sources that are executed where torch cannot be imported."""
+    """Compare state dict keys and outputs in float64, in a process where torch cannot be imported."""
     models = ACCEPTED[part::6]
     path = tmp_path / "cases.pickle"
     path.write_bytes(pickle.dumps([recorded(model) for model in models]))
@@ -127,7 +127,7 @@ def test_sources_run_without_torch(part, tmp_path):
 
 @pytest.mark.parametrize("model", [*CONSTRUCTIONS, *FEATURES], ids=str)
 def test_sources_are_proved(model):
-    """Initial values, outputs and buffers in both modes are compared before the text is returned."""
+    """Check that ``to_source`` succeeds: it compares initial values, outputs and buffers in both modes."""
     torch.manual_seed(0)
     assert "def build(" in to_source(model.build, model.inputs(), model.kwargs())
 
@@ -140,7 +140,7 @@ def test_refuses_what_no_port_can_follow(name):
 
 @pytest.mark.parametrize("model", ACCEPTED, ids=str)
 def test_reads_like_a_file_of_its_own(model):
-    """No name of torch, lines that fit, every name defined."""
+    """Check that the source has no name of torch, a licence note, and lines that fit."""
     text = written(model.name)
     tree = ast.parse(text)
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
@@ -153,13 +153,15 @@ def test_reads_like_a_file_of_its_own(model):
 
 @pytest.mark.skipif(shutil.which("ruff") is None, reason="ruff is a tool of developers")
 def test_passes_ruff(tmp_path):
-    """The rules that ruff begins with but one of names, which are their authors' own, and its format."""
+    """Check the format and the default rules of ruff, except E741: the authors of the models choose the names."""
     for model in ACCEPTED:
         (tmp_path / f"{model.name}_flax.py").write_text(written(model.name))
     rules = ["--select", "E4,E5,E7,E9,F,I,W", "--ignore", "E741"]
     for command in (["check", *rules], ["format", "--check"]):
         line = ["ruff", *command, "--isolated", "--line-length", "120", str(tmp_path)]
-        run = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)  # flaxnets is third-party there
+        run = subprocess.run(
+            line, cwd=tmp_path, capture_output=True, text=True
+        )  # here flaxnets is a third-party import
         assert run.returncode == 0, run.stdout
 
 
@@ -174,7 +176,7 @@ def test_passes_pyright(tmp_path):
     assert run.returncode == 0, run.stdout
 
 
-# As hurried authors write.
+# Badly formatted source, and the same source as it is written.
 CROOKED = """
 import torch
 from torch import nn
@@ -241,11 +243,11 @@ def test_lays_out_crooked_source(tmp_path, monkeypatch):
 def test_proves_no_source_that_does_not_run():
     text = "def build(*, rngs):\n    raise ValueError('no model')\n"
     example = Arguments((torch.ones(1),), {})
-    with pytest.raises(PortError, match="The written source cannot be run: ValueError: no model"):
+    with pytest.raises(PortError, match="The written source raised an error: ValueError: no model"):
         prove(text, torch.nn.Identity(), torch.nn.Identity, example, [])
 
 
-# What is kept.
+# Parts of the source that stay.
 
 
 def test_keeps_comments_docstrings_and_loops():
@@ -259,7 +261,7 @@ def test_keeps_comments_docstrings_and_loops():
 
 
 def test_densenet_reads_like_ours():
-    """What differs from our own file are its imports, its registration and jaxtyping's annotations."""
+    """Compare with the file of flaxnets, without its imports, its registration and jaxtyping's annotations."""
     ours = (ROOT / "flaxnets/models/densenet.py").read_text()
     ours = re.sub(r'Float\[Array, "[^"]*"\]', "jax.Array", ours)
     ours = re.sub(r"@register\((?:[^()]|\([^()]*\))*\)\n", "", ours[ours.index("def conv_block") :])
@@ -321,7 +323,7 @@ def test_configuration_stays_an_argument():
 
 @pytest.mark.parametrize("model", [m for m in ACCEPTED if m.name not in COMPUTED], ids=str)
 def test_builds_without_values(model):
-    """Constructors compute Python's numbers from constants, which no trace of JAX hides."""
+    """Check that ``nnx.eval_shape`` can trace the constructors, which compute Python numbers with NumPy."""
     with jax.numpy_rank_promotion("allow"):
         port = nnx.eval_shape(lambda: execute(written(model.name)).build(rngs=nnx.Rngs(0)))
     torch.manual_seed(0)
@@ -345,11 +347,11 @@ def test_leaves_the_generators_and_functions_of_torch_alone():
     assert BY_NAME["tied_clones"].build.__init__.__code__ is code
 
 
-# What is refused.
+# Refusals.
 
 
 class Wrong(torch.nn.Module):
-    """Computes a table in a way that the source does not follow: by a library that knows no JAX."""
+    """A model whose constructor uses a function of torch without a counterpart."""
 
     def __init__(self):
         super().__init__()
@@ -366,7 +368,10 @@ def test_refuses_untranslatable_construction_with_place():
 
 ATTACHED = [
     (followed.Replaced, r"followed.py:\d+: def forward\(self, x\):\n    Replaced.forward is replaced by quartered."),
-    (followed.Halved, r"followed.py:\d+: cls.forward = lambda .*\n    Halved.forward was put into the class after its"),
+    (
+        followed.Halved,
+        r"followed.py:\d+: cls.forward = lambda .*\n    Halved.forward was assigned to the class after its",
+    ),
 ]
 
 
@@ -393,7 +398,7 @@ DRAWS = 8
 
 @pytest.mark.parametrize("name", DISTRIBUTED)
 def test_parameters_begin_with_torchs_distributions(name):
-    """Mean, deviation and the Kolmogorov-Smirnov distance of each parameter over several seeds."""
+    """Compare mean, deviation and distribution (Kolmogorov-Smirnov test) of each parameter over several seeds."""
     model = BY_NAME[name]
     build = execute(written(name)).build
     with jax.numpy_rank_promotion("allow"):
@@ -404,16 +409,16 @@ def test_parameters_begin_with_torchs_distributions(name):
         theirs.append(dict(model.build().named_parameters()))
     for parameter in theirs[0]:
         expected = _values([each[parameter].detach().numpy() for each in theirs])
-        found = _values([each[parameter].get_value() for each in ours])
+        actual = _values([each[parameter].get_value() for each in ours])
         if np.ptp(expected) == 0:
-            assert np.ptp(found) == 0, parameter
-            assert found[0] == pytest.approx(expected[0], rel=1e-6), parameter
+            assert np.ptp(actual) == 0, parameter
+            assert actual[0] == pytest.approx(expected[0], rel=1e-6), parameter
             continue
         scale = expected.std()
         error = 6 * scale / len(expected) ** 0.5
-        assert abs(found.mean() - expected.mean()) < 2 * error, parameter
-        assert abs(found.std() - scale) < 3 * error, parameter
-        assert scipy.stats.ks_2samp(found, expected).pvalue > 1e-6, parameter
+        assert abs(actual.mean() - expected.mean()) < 2 * error, parameter
+        assert abs(actual.std() - scale) < 3 * error, parameter
+        assert scipy.stats.ks_2samp(actual, expected).pvalue > 1e-6, parameter
 
 
 def _values(arrays: list[Any]) -> np.ndarray:
@@ -422,7 +427,8 @@ def _values(arrays: list[Any]) -> np.ndarray:
     return values[np.random.default_rng(0).permutation(len(values))[:20_000]]
 
 
-# The page that shows a written file beside ours; ``python parity_tests/port/test_port_source.py`` writes it.
+# The page that compares a written file with a file of flaxnets. ``python parity_tests/port/test_port_source.py`` writes
+# the page.
 
 PAGE = ROOT / "docs" / "porting_densenet.md"
 TITLE = """# A written file and a file by hand

@@ -1,4 +1,4 @@
-"""A port compiles to the program of the network that was written by hand."""
+"""Tests that a port compiles to about the same program as the network of flaxnets that was written by hand."""
 
 import jax
 import numpy as np
@@ -11,14 +11,14 @@ from flaxnets.port import from_torch
 
 
 def _equations(jaxpr):
-    """All equations, those of inner programs too."""
+    """Return the number of equations, including those of inner jaxprs."""
     inner = [value for equation in jaxpr.eqns for value in jax.tree.leaves(list(equation.params.values()))]
     inner = [getattr(value, "jaxpr", value) for value in inner]
     return len(jaxpr.eqns) + sum(_equations(each) for each in inner if hasattr(each, "eqns"))
 
 
 def _training_equations(model, inputs):
-    """The equations of a loss and its gradients in training mode."""
+    """Return the number of equations of a loss and its gradients in training mode."""
     model.train()
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
@@ -30,7 +30,7 @@ def _training_equations(model, inputs):
         return _equations(jax.make_jaxpr(jax.grad(loss))(params, rest, *inputs).jaxpr)
 
 
-# Its loop depends on values, which a port refuses.
+# The loop of this network depends on values, which a port refuses.
 REFUSED = {"fancy_mlp"}
 
 
@@ -40,5 +40,5 @@ def test_a_port_has_as_many_operations_as_its_twin(case, rng):
     inputs = [np.asarray(x) for x in case.inputs(rng)]
     inputs = [x.astype(np.float32) if x.dtype.kind == "f" else x for x in inputs]
     port = from_torch(reference.float(), tuple(torch.from_numpy(x) for x in inputs), check=False)
-    expected, found = _training_equations(twin, inputs), _training_equations(port, inputs)
-    assert abs(found - expected) <= 0.02 * expected
+    expected, actual = _training_equations(twin, inputs), _training_equations(port, inputs)
+    assert abs(actual - expected) <= 0.02 * expected

@@ -98,7 +98,7 @@ def chain_with_alias(self, x):
     return y, z, w
 
 
-@refused("in place what y")
+@refused("in place a tensor that y")
 def value_read_within_statement(self, x):
     y = x * 1
     return y + y.add_(1)
@@ -155,7 +155,7 @@ def alias_of_the_iteration_before(self, x):
     return total, last
 
 
-@refused("in place what z")
+@refused("in place a tensor that z")
 def alias_only_in_the_first_iteration(self, x):
     y = x * 1
     z = y
@@ -286,7 +286,7 @@ def change_of_a_list_member(self, x):
     return parts[0] + parts[1], first
 
 
-@refused("in place what parts")
+@refused("in place a tensor that parts")
 def change_of_members_in_a_loop(self, x):
     parts = [x * 1, x * 2]
     for part in parts:
@@ -339,7 +339,7 @@ def base_of_two_views(self, x):
     return y
 
 
-@refused("in place what right, y")
+@refused("in place a tensor that right, y")
 def views_by_chunk(self, x):
     y = x * 1
     left, right = y.chunk(2, dim=1)
@@ -347,7 +347,7 @@ def views_by_chunk(self, x):
     return y, right
 
 
-@refused("in place what y")
+@refused("in place a tensor that y")
 def views_by_unbind(self, x):
     y = x * 1
     for row in y.unbind(0):
@@ -355,7 +355,7 @@ def views_by_unbind(self, x):
     return y
 
 
-@refused("in place what y")
+@refused("in place a tensor that y")
 def rows_in_a_loop(self, x):
     y = x * 1
     for row in y:
@@ -435,7 +435,7 @@ def view_rebound_before_the_change(self, x):
     return y, head
 
 
-@refused("in place what y")
+@refused("in place a tensor that y")
 def base_rebound_and_index_changed(self, x):
     y = x * 1
     i = 0
@@ -461,7 +461,7 @@ def real_and_imaginary_parts(self, x):
     return y
 
 
-@refused("part of complex numbers")
+@refused("real or imaginary part")
 def element_of_an_imaginary_part(self, x):
     y = torch.complex(x, x * 2)
     y.imag[0] = 3
@@ -583,7 +583,7 @@ def in_place_module_after_a_read(self, x):
     return z + w + y
 
 
-@refused("in place what y")
+@refused("in place a tensor that y")
 def in_place_module_read_in_the_same_statement(self, x):
     y = x * 1
     return y + self.relu(y)
@@ -633,7 +633,7 @@ def helper_of_a_list(ys):
     ys.append(ys[0] * 2)
 
 
-@refused("in place what y")
+@refused("in place a tensor that y")
 def helper_changes_its_argument(self, x):
     y = x * 1
     helper(y)
@@ -661,7 +661,7 @@ def helper_changes_a_list(self, x):
     return torch.stack(ys)
 
 
-@refused("in place what y")
+@refused("in place a tensor that y")
 def nested_function_changes_a_variable(self, x):
     y = x * 1
 
@@ -827,7 +827,7 @@ def walrus(self, x):
     return y
 
 
-@refused("in place what ")
+@refused("in place a tensor that ")
 def tuple_of_aliases(self, x):
     y = x * 1
     pair = (y, y)
@@ -843,7 +843,7 @@ def unpacked_alias(self, x):
     return a + b
 
 
-@refused("in place what ")
+@refused("in place a tensor that ")
 def star_arguments(self, x):
     y = x * 1
     args = (y,)
@@ -851,21 +851,21 @@ def star_arguments(self, x):
     return y
 
 
-@refused("in place what parts")
+@refused("in place a tensor that parts")
 def map_changes(self, x):
     parts = [x * 1, x * 2]
     list(map(helper_that_returns, parts))
     return parts[0] + parts[1]
 
 
-@refused("in place what parts")
+@refused("in place a tensor that parts")
 def comprehension_changes(self, x):
     parts = [x * 1, x * 2]
     changed = [part.add_(1) for part in parts]
     return parts[0] + changed[1]
 
 
-@refused("in place what y")
+@refused("in place a tensor that y")
 def returned_alias_changed_by_the_caller(self, x):
     y = x * 1
 
@@ -915,7 +915,7 @@ def view_defined_in_a_condition(self, x):
     return y
 
 
-@refused("in place what y")
+@refused("in place a tensor that y")
 def view_that_depends_on_a_condition(self, x):
     y = x * 1
     head = y[0]
@@ -984,7 +984,7 @@ def views_of_the_argument(self, x):
     return left
 
 
-@refused("in place what feats")
+@refused("in place a tensor that feats")
 def helper_changes_members(self, x):
     feats = [x * 1, x * 2]
     helper_of_members(feats)

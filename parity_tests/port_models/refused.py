@@ -107,7 +107,7 @@ class ComparesInBranch(nn.Module):
         return x + y
 
 
-@refused("is asked whether it holds the value of a tensor", "(x == y).any()")
+@refused("whether a collection contains the value of a tensor", "(x == y).any()")
 class MembershipOfTensor(nn.Module):
     def forward(self, x):
         return x + 1 if x[0, 0] in [1.0, 2.0] else x  # here
@@ -707,7 +707,7 @@ class TextOfDtype(nn.Module):
         return x * 2 if "float" in str(x.dtype) else x  # here
 
 
-@refused("asks for what torch's tensors have", "isinstance")
+@refused("depends on the attributes of torch's tensors", "isinstance")
 class AsksForAttribute(nn.Module):
     def forward(self, x):
         return x * 2 if hasattr(x, "data_ptr") else x  # here

@@ -1,1 +1,1 @@
-"""From the builder of a PyTorch model to the source of a Flax model."""
+"""Write the source of a Flax model for the builder of a PyTorch model."""

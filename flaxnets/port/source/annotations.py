@@ -1,4 +1,4 @@
-"""Annotations in terms of JAX."""
+"""Translate annotations from torch to JAX."""
 
 import builtins
 import types
@@ -13,16 +13,16 @@ from flaxnets.port.source.needs import twin
 
 
 def annotation(node: Any, static: Any, refer: Any) -> Any:
-    """An annotation in terms of JAX; None if a name in it means nothing there."""
+    """Translate an annotation to JAX. Returns None if a name in it has no counterpart in the written file."""
     if isinstance(node, cst.SimpleString):
         try:
             inner = annotation(cst.parse_expression(node.raw_value), static, refer)
         except cst.ParserSyntaxError:
             return None
         return None if inner is None else cst.SimpleString(repr(ex.code(inner)).replace("'", '"'))
-    translated = _Annotation(static, refer)
-    new = node.visit(translated)
-    return None if translated.failed else new
+    translator = _Annotation(static, refer)
+    new = node.visit(translator)
+    return None if translator.failed else new
 
 
 class _Annotation(cst.CSTTransformer):

@@ -1,4 +1,4 @@
-"""Run the builder of a model under the recorder, and say which functions build and which compute."""
+"""Run the builder of a model with the recorder, and separate functions that build from functions that compute."""
 
 import contextlib
 import functools
@@ -17,17 +17,17 @@ from flaxnets.port.source.decorating import Passing
 
 
 class SourceRecorder(Recorder):
-    """A recorder that also notes what constructors and the functions that they call meet."""
+    """A recorder that also records constructors and the functions that they call."""
 
     def __init__(self) -> None:
         super().__init__()
         self._hits_in_build: dict[int, int] = {}
-        self.classes: dict[type, None] = {}  # of the user's, in the order in which they were reached
+        self.classes: dict[type, None] = {}  # the user's classes, in the order of their first use
         self.passing = Passing()
         self.model = torch.nn.Module()
 
     def build(self, builder: Callable[[], torch.nn.Module]) -> torch.nn.Module:
-        """Call the builder; the random generators are afterwards as before."""
+        """Call the builder, and return the model. The random generators are restored afterwards."""
         target: Any = builder
         args, keywords = (), {}
         while isinstance(target, functools.partial):
@@ -46,7 +46,7 @@ class SourceRecorder(Recorder):
             self._stack.clear()
             self._hits_in_build = {id(recorded): _hits(recorded) for recorded in self.recorded.values()}
             for site in self.all_sites:
-                site.problems.clear()  # of programs that are compiled, which no constructor is
+                site.problems.clear()  # problems concern compiled programs, but constructors are not compiled
 
     def _reach_callee(self, callee: Any) -> None:
         super()._reach_callee(callee)
@@ -68,7 +68,7 @@ class SourceRecorder(Recorder):
         self.passing.ends(site, result)
 
     def holds_state(self, kind: type | None, name: str) -> bool:
-        """Whether an attribute of modules of a class is a container of what NNX passes through its transformations."""
+        """Whether an attribute of modules of a class is a container of modules or parameters."""
         owners = [m for m in self.model.modules() if kind is not None and isinstance(m, kind)]
         return any(isinstance(value := vars(m).get(name), (list, tuple, dict)) and _holds_state(value) for m in owners)
 
@@ -95,7 +95,7 @@ def _hits(recorded: RecordedFunction) -> int:
 
 @contextlib.contextmanager
 def same_random_state() -> Iterator[None]:
-    """After this context the global random generators are as before."""
+    """Restore the global random generators after this context."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield

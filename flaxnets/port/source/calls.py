@@ -1,4 +1,4 @@
-"""Calls while a model is built: initialisers, random generators, buffers; a part of the source translator."""
+"""Translate calls in constructors: initializers, random numbers and buffers. A part of the source translator."""
 
 import ast
 import copy
@@ -21,7 +21,7 @@ from flaxnets.port.source.needs import initialiser, utility
 _CALLS_ARGUMENT = (map, itertools.starmap, torch.nn.Module.apply)
 _FILLED = {"zeros": "jnp.zeros_like(x)", "ones": "jnp.ones_like(x)"}
 COMMA = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
-# Their arguments after the tensor, in torch's order.
+# The arguments of initializers after the tensor, in torch's order.
 INITIALISER_ARGUMENTS = {
     "normal": ("mean", "std"), "uniform": ("a", "b"), "trunc_normal": ("mean", "std", "a", "b"), "constant": ("val",),
     "orthogonal": ("gain",), "sparse": ("sparsity", "std"), "dirac": ("groups",), "xavier_normal": ("gain",),
@@ -31,9 +31,9 @@ INITIALISER_ARGUMENTS = {
 
 
 class BuildingCalls:
-    """What the source translator does about calls in constructors."""
+    """Translate calls in constructors. A part of the source translator."""
 
-    # The translator has these.
+    # Attributes and methods that the translator defines.
     builds: bool
     references: Any
     unmet: Any
@@ -45,7 +45,7 @@ class BuildingCalls:
     rebound: Any
 
     def is_nothing(self, callee: Any, site: Site) -> bool:
-        """Whether a call does nothing for a Flax model: the base's constructor, a log, a choice of no weights."""
+        """Whether a call has no effect in Flax: the base constructor, logging, or a weights enum that returns None."""
         if _is_empty_constructor(callee):
             return True
         recorded = self.references.space.recorded(callee)
@@ -55,7 +55,7 @@ class BuildingCalls:
         return site.results == {"none"} and isinstance(getattr(callee, "__self__", None), enum.EnumMeta)
 
     def _registered(self, original: Any, updated: Any) -> bool:
-        """Whether ``self.register_buffer("name", value)`` became an assignment of a Buffer."""
+        """Translate ``self.register_buffer("name", value)`` to an assignment. Returns False for other calls."""
         arguments = list(updated.args)
         is_statement = (
             isinstance(self.reads.parent(original), cst.Expr) and ex.code(original.func) == "self.register_buffer"
@@ -104,7 +104,7 @@ class BuildingCalls:
         return None
 
     def _initialised(self, name: str | None, original: Any, updated: Any) -> Any:
-        """``nn.init.f_(x, ...)`` as an expression for the new value."""
+        """Return the new value of ``nn.init.f_(x, ...)`` as an expression."""
         arguments = {a.keyword.value: a for a in updated.args if a.keyword}
         positional = [a for a in updated.args if not a.keyword]
         tensor = (arguments.pop("tensor", None) or positional.pop(0)).value
@@ -135,7 +135,7 @@ class BuildingCalls:
         return self._with_rngs(callees, updated)
 
     def _with_passed(self, site: Site, callees: Sequence[Any], updated: Any) -> Any:
-        """Functions that are passed to ``apply`` or ``map`` get ``rngs`` by a partial."""
+        """Bind ``rngs`` with ``functools.partial`` to functions that are passed to ``apply`` or ``map``."""
         if not any(getattr(c, "__func__", c) in _CALLS_ARGUMENT for c in callees):
             return updated
         arguments = list(updated.args)
@@ -158,7 +158,7 @@ class BuildingCalls:
 
 
 def pass_through(name: str) -> str | None:
-    """The function that takes the arguments of one of torch's as they are."""
+    """Return the function that accepts the same arguments as a torch function; None if there is none."""
     for row in operators.find(name):
         template = row.plain
         if (
@@ -171,13 +171,13 @@ def pass_through(name: str) -> str | None:
 
 
 def keyword(name: str, value: Any) -> Any:
-    """An argument ``name=value``."""
+    """Return an argument ``name=value``."""
     equal = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
     return cst.Arg(value, keyword=cst.Name(name), equal=equal)
 
 
 def appended(call: Any, argument: Any) -> Any:
-    """The call with one more argument, laid out as the others."""
+    """Return the call with an additional argument, formatted like the others."""
     arguments = list(call.args)
     if not arguments:
         return call.with_changes(args=[argument])
@@ -193,11 +193,11 @@ def appended(call: Any, argument: Any) -> Any:
 
 
 def bare(tensor: Any) -> Any:
-    """The variable that ``x[...]`` reads."""
+    """Return ``x`` for the expression ``x[...]``, and other expressions unchanged."""
     return tensor.value if isinstance(tensor, cst.Subscript) and ex.code(tensor).endswith("[...]") else tensor
 
 
 def _is_empty_constructor(callee: Any) -> bool:
     function = getattr(callee, "__func__", callee)
-    is_objects = type(callee).__name__ == "method-wrapper" and callee.__name__ == "__init__"
-    return is_objects or function is torch.nn.Module.__init__
+    is_object_init = type(callee).__name__ == "method-wrapper" and callee.__name__ == "__init__"
+    return is_object_init or function is torch.nn.Module.__init__

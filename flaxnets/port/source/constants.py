@@ -1,4 +1,4 @@
-"""Arrays of a constructor whose values become Python's numbers: computed by NumPy, so that JAX can trace ``build``."""
+"""Compute arrays whose values become Python numbers in a constructor with NumPy, so that JAX can trace ``build``."""
 
 import builtins
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ _NUMBERS = {"int", "float", "bool", "complex", "range", "round", "min", "max", "
 
 
 class Constants:
-    """Finds the expressions of a function whose values are read.
+    """The expressions of a function whose values are read as Python numbers.
 
     Args:
-        translator: of the function.
+        translator: The translator of the function.
     """
 
     def __init__(self, translator: Any):
@@ -29,11 +29,11 @@ class Constants:
                 self._follow(read)
 
     def __contains__(self, node: Any) -> bool:
-        """Whether an expression is one whose values are read, and not a part of one."""
+        """Whether the values of an expression are read. False for parts of the expression."""
         return id(node) in self._found
 
     def _reads(self, call: Any) -> Iterator[Any]:
-        """The arrays whose values a call reads."""
+        """Yield the arrays whose values a call reads."""
         function = call.func
         if isinstance(function, cst.Attribute):
             if function.attr.value in READS and self._translator.is_tensor(function):
@@ -43,7 +43,7 @@ class Constants:
             yield from (a.value for i, a in enumerate(call.args) if kinds.get(i) == "Tensor")
 
     def _follow(self, node: Any) -> None:
-        """Note the calls that make what an expression stands for."""
+        """Record the calls that compute the value of an expression."""
         if isinstance(node, cst.Name):
             for value in self._values(node):
                 self._follow(value)
@@ -63,7 +63,7 @@ class Constants:
                         self._follow(value)
 
     def _values(self, name: Any) -> Iterator[Any]:
-        """What a local name is bound to: by assignments, or by loops around it."""
+        """Yield the expressions that a local name is bound to, by assignments or loops."""
         loops = [loop.iter for loop in _all(self._translator.root, (cst.For, cst.CompFor)) if _binds(loop.target, name)]
         yield from loops
         for assign in _all(self._translator.root, cst.Assign):
@@ -72,10 +72,13 @@ class Constants:
 
 
 def in_numpy(node: Any) -> Any:
-    """A translated expression as one that is computed at once, also while JAX traces; by NumPy where NumPy can."""
-    translated = _ToNumPy()
-    new = node.visit(translated)
-    if not translated.failed:
+    """Rewrite a translated expression so that it is computed eagerly, even while JAX traces.
+
+    NumPy computes the expression if possible, else ``ops.concrete``.
+    """
+    translator = _ToNumPy()
+    new = node.visit(translator)
+    if not translator.failed:
         return new
     if isinstance(node, cst.Call) and _is_plain_call(node):
         first = cst.Arg(node.func, comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")))
@@ -84,7 +87,7 @@ def in_numpy(node: Any) -> Any:
 
 
 def _is_plain_call(call: Any) -> bool:
-    """Whether a call is one of ``ops`` with arguments that compute nothing."""
+    """Whether a call is a call of ``ops`` with only names, numbers and attributes as arguments."""
     parts = (cst.Name, cst.Integer, cst.Float, cst.Attribute)
     is_simple = all(isinstance(a.value, parts) and not a.keyword and a.star != "**" for a in call.args)
     is_path = isinstance(call.func, cst.Attribute) and isinstance(call.func.value, cst.Name)
@@ -92,7 +95,7 @@ def _is_plain_call(call: Any) -> bool:
 
 
 class _ToNumPy(cst.CSTTransformer):
-    """Puts NumPy into the place of JAX."""
+    """Replace JAX by NumPy. Sets ``failed`` if NumPy has no counterpart."""
 
     def __init__(self) -> None:
         super().__init__()

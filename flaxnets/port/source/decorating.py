@@ -1,4 +1,4 @@
-"""Decorators of the user's own: which function each of them made, and whether it passes everything on."""
+"""The user's decorators: which wrapper each decorator made, and whether it passes arguments and result on unchanged."""
 
 import contextlib
 import dataclasses
@@ -12,10 +12,11 @@ class _Call:
     """A call that has not returned yet.
 
     Attributes:
-        place: where it stands.
-        function: what is called, the constructor of a class.
-        arguments: its arguments without the object of a constructor.
-        inner: arguments and result of each call of the function inside of the decorator.
+        place: The place of the call.
+        function: The called function; for a class, its constructor.
+        arguments: The arguments, without the object of a constructor.
+        inner: For each call of the decorated function inside the wrapper: whether the arguments are the same, and the
+            result.
     """
 
     place: Any
@@ -26,7 +27,7 @@ class _Call:
 
 
 class Passing:
-    """Notes which decorated functions do not get the arguments that they were called with, or not their results.
+    """Record which decorators change the arguments or the result of the decorated function.
 
     >>> passing = Passing()
     >>> passing.begins(None, print, (), {})
@@ -41,7 +42,7 @@ class Passing:
         self._altered: set[int] = set()
 
     def begins(self, place: Any, callee: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
-        """A call begins."""
+        """Record that a call begins."""
         constructs = isinstance(callee, type)
         function = callee.__init__ if constructs else getattr(callee, "__func__", callee)
         if isinstance(callee, types.MethodType):
@@ -53,9 +54,9 @@ class Passing:
         self._running.append(_Call(place, function, (tuple(arguments), dict(keywords)), constructs))
 
     def ends(self, place: Any, result: Any) -> None:
-        """A call returned."""
+        """Record that a call returned."""
         while self._running and self._running[-1].place is not place:
-            self._running.pop()  # those that raised
+            self._running.pop()  # calls that raised an exception
         if not self._running:
             return
         call = self._running.pop()
@@ -69,7 +70,7 @@ class Passing:
                 self._altered.add(id(call.function))
 
     def passes_on(self, function: Any) -> bool:
-        """Whether each call of a decorated function was one of the function inside, with the same arguments."""
+        """Whether each call of the wrapper called the decorated function once, with the same arguments and result."""
         return id(function) in self._met and id(function) not in self._altered
 
 
@@ -80,22 +81,26 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def inside(function: Any) -> Any:
-    """The function that a decorator was given for the one that it returned; None if there is none."""
+    """Return the function that was passed to the decorator of ``function``; None if there is none."""
     return getattr(function, "__wrapped__", None)
 
 
 def layers(value: Any, name: str = "") -> Iterator[Any]:
-    """A decorated function, and what is inside of it, outermost first.
+    """Yield a decorated function and the functions inside it, outermost first.
 
     Args:
-        value: the function.
-        name: of the definition, which tells the decorated function where the decorator does not use functools.wraps.
+        value: The function.
+        name: The name in the definition. It identifies the decorated function if the decorator does not use
+            ``functools.wraps``.
     """
     while value is not None:
         yield value
         inner = inside(value)
         if inner is None and isinstance(value, types.FunctionType) and name not in ("", value.__code__.co_name):
-            inner = next((each for each in _held(value) if any(_is_named(f, name) for f in layers(each, name))), None)
+            inner = next(
+                (each for each in _closure_functions(value) if any(_is_named(f, name) for f in layers(each, name))),
+                None,
+            )
         value = inner
 
 
@@ -103,20 +108,20 @@ def _is_named(value: Any, name: str) -> bool:
     return isinstance(value, types.FunctionType) and value.__code__.co_name == name
 
 
-def _held(function: types.FunctionType) -> Iterator[Any]:
+def _closure_functions(function: types.FunctionType) -> Iterator[Any]:
     for cell in function.__closure__ or ():
-        with contextlib.suppress(ValueError):  # empty yet
+        with contextlib.suppress(ValueError):  # the cell is still empty
             if isinstance(cell.cell_contents, types.FunctionType):
                 yield cell.cell_contents
 
 
 def made_by(decorator: Any, wrapper: types.FunctionType) -> bool:
-    """Whether a decorator, or a function that it calls by its name, defines a wrapper."""
+    """Whether a decorator, or a global function that it uses, defines a wrapper."""
     return wrapper.__code__ in _codes(decorator, set())
 
 
 def _codes(function: Any, known: set[types.CodeType]) -> set[types.CodeType]:
-    """The codes of a function, of those inside of it, and of those that they name."""
+    """Return the code objects of a function, of its inner functions, and of the global functions that they use."""
     if not isinstance(function, types.FunctionType) or function.__code__ in known:
         return known
     pending = [function.__code__]

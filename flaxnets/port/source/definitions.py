@@ -1,4 +1,4 @@
-"""The definitions of a written file: the classes, functions and constants that a model needs, and their names."""
+"""The definitions of a written file: the classes, functions and constants that a model needs, with their names."""
 
 import ast
 import dataclasses
@@ -30,7 +30,7 @@ from flaxnets.port.wrappers import library_twin
 
 RESERVED = frozenset({*MODULES, "build", "functools", "inspect", "Any", "Callable", "_make"})
 Key = tuple[str, str]
-STANDARD = {"Any": ("typing", "Any"), "Callable": ("collections.abc", "Callable")}  # that generated text uses
+STANDARD = {"Any": ("typing", "Any"), "Callable": ("collections.abc", "Callable")}  # imports of generated code
 
 
 @dataclasses.dataclass
@@ -38,12 +38,12 @@ class Definition:
     """One class, function or constant of the written file.
 
     Attributes:
-        key: the module and the name that the original has there.
-        name: in the written file.
-        position: of the original among the statements of its module.
-        value: the original object.
-        text: the source.
-        refusals: the places of the original that cannot be translated.
+        key: The module of the original, and its name in the module.
+        name: The name in the written file.
+        position: The position of the original among the statements of its module.
+        value: The original object.
+        text: The source.
+        refusals: The places of the original that cannot be translated.
     """
 
     key: Key
@@ -54,14 +54,14 @@ class Definition:
     refusals: list[Refusal] = dataclasses.field(default_factory=list)
 
     def references(self, late_annotations: bool) -> tuple[set[str], set[str]]:
-        """The names that must be defined before, and all names that are used."""
+        """Return the names that must be defined before this definition, and all names that it uses."""
         tree = ast.parse(self.text)
         every = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         return set(_early(tree, late_annotations)), every
 
 
 def _early(node: ast.AST, late: bool) -> Iterator[str]:
-    """The names that are looked up when a definition runs, and not when it is called."""
+    """Yield the names that Python looks up when the definition is executed, before any call."""
     if isinstance(node, ast.Name):
         yield node.id
         return
@@ -76,7 +76,7 @@ def _early(node: ast.AST, late: bool) -> Iterator[str]:
 
 
 class Definitions:
-    """Collects what a model needs, and names it; what :class:`References` asks for."""
+    """Collect and name the definitions that a model needs. Implements the protocol :class:`References`."""
 
     def __init__(self, recorder: SourceRecorder):
         self.recorder = recorder
@@ -84,29 +84,29 @@ class Definitions:
         self.needs = Needs(recorder, self.space)
         self.refusals: list[Refusal] = []
         self.modules: dict[str, types.ModuleType] = {}
-        self.imports: dict[str, Key] = {}  # name in the written file: module and name there
+        self.imports: dict[str, Key] = {}  # name in the written file: (module, name in the module)
         self.helpers: set[str] = set()
         self.found: dict[Key, Definition] = {}
-        self.methods: list[Any] = []  # that the last translated constructor stored as functions
-        self.at_import: set[int] = set()  # functions that the written file calls when it is imported
+        self.methods: list[Any] = []  # methods made from the functions that the last translated constructor stored
+        self.at_import: set[int] = set()  # ids of functions that the written file calls at import time
         self._kept_decorators: dict[int, dict[str, Any]] = {}
         self._waiting: list[Definition] = []
         self._files: dict[str, SourceFile | None] = {}
 
-    # What translators ask for.
+    # The interface for translators.
 
     def use_module(self, name: str, module: types.ModuleType) -> None:
-        """Note that the written file imports a library under a name."""
+        """Record that the written file imports a library under a name."""
         if name not in MODULES:
             self.modules[name] = module
 
     def use_helper(self, name: str) -> str:
-        """Note that the written file has one of the helpers; returns its name."""
+        """Record that the written file contains a helper function, and return its name."""
         self.helpers.add(name)
         return name
 
     def is_annotation(self, value: Any) -> bool:
-        """Whether the written file can name an object of the user's in an annotation: what ran, or is a library's."""
+        """Whether an annotation of the written file can name an object: it ran, or a library defines it."""
         is_users = isinstance(value, type) and self._is_users(value.__module__)
         return not is_users or value in self.recorder.classes or issubclass(value, torch.nn.Module)
 
@@ -117,17 +117,17 @@ class Definitions:
     takes_rngs = draws
 
     def has_random_functions(self) -> bool:
-        """Whether a function of the user's draws random numbers when the model is called."""
+        """Whether a function of the user draws random numbers when the model is called."""
         every = [f for recorded in self.recorder.recorded.values() if self.recorder.ran_in_call(recorded)
                  for f in recorded.functions]  # fmt: skip
         return any(self.draws(f) for f in every)
 
     def literal(self, value: Any) -> str:
-        """An expression that makes an equal object."""
+        """Return an expression that creates an equal object."""
         return literal(value, self)
 
     def reference(self, value: Any, name: str, module: str) -> str:
-        """The name of an object in the written file, which gets a definition or an import of it."""
+        """Return the name of an object in the written file, and add its definition or import."""
         value = unwrapped(value)
         home = self._home(value, name, module)
         if home is None:
@@ -141,11 +141,11 @@ class Definitions:
         return self.found[home].name
 
     def free_name(self, hint: str) -> str:
-        """A name that nothing in the written file has yet."""
+        """Return an unused name of the written file."""
         return free_name(hint, {*RESERVED, *self.imports, *self.modules, *(d.name for d in self.found.values())})
 
     def file(self, module: str) -> SourceFile | None:
-        """The source file of a loaded module; None if it has none."""
+        """Return the source file of a loaded module; None if it has none."""
         if module not in self._files:
             try:
                 self._files[module] = SourceFile(sys.modules[module]) if module in sys.modules else None
@@ -158,7 +158,7 @@ class Definitions:
         return path is not None and self.recorder.is_user_file(path) and self.file(module) is not None
 
     def _home(self, value: Any, name: str, module: str) -> Key | None:
-        """Where the user defines an object; None if a library does."""
+        """Return the module and name where the user defines an object; None if a library defines it."""
         if isinstance(value, (type, types.FunctionType)):
             home, path = value.__module__, value.__qualname__
             if self._is_users(home):
@@ -179,15 +179,15 @@ class Definitions:
         return None
 
     def _import(self, value: Any, name: str, module: str) -> str:
-        """Import an object of a library as the user does."""
+        """Import an object of a library in the same way as the user's file, and return its name."""
         source: Key = getattr(value, "__module__", module) or module, getattr(value, "__name__", name)
         while self._is_users(module):
             file = self.file(module)
             assert file is not None
-            found = imported_from(file.statements.get(name, (0, None))[1], name, file.module)
-            if found is None:
+            imported = imported_from(file.statements.get(name, (0, None))[1], name, file.module)
+            if imported is None:
                 break
-            source = module, name = found
+            source = module, name = imported
         source = ("collections.abc", "Callable") if source == ("typing", "Callable") else source
         library = library_twin(value) if isinstance(value, type) else None
         source = (library.__module__, library.__name__) if library else source
@@ -203,7 +203,7 @@ class Definitions:
     # Making the definitions.
 
     def complete(self) -> None:
-        """Write all definitions that are needed, those that they need included."""
+        """Write all needed definitions, including those that other definitions need."""
         while self._waiting:
             definition, known = self._waiting.pop(0), len(self.refusals)
             try:
@@ -244,46 +244,51 @@ class Definitions:
         return ex.code(node.with_changes(name=cst.Name(name), leading_lines=comments))
 
     def undecorated(self, value: Any, statement: Any, file: SourceFile) -> Any:
-        """The function inside of its decorators; those of the user's own that compute something are kept."""
+        """Return the function inside its decorators, and store the user's decorators that the written file keeps.
+
+        A decorator of a function that only builds the model is dropped if it passes arguments and result on unchanged.
+        """
         is_definition = isinstance(statement, cst.FunctionDef)
         *wrappers, raw = layers(value, statement.name.value if is_definition else "")
         recorded = self.space.recorded(raw)
         in_call = recorded is None or self.recorder.ran_in_call(recorded)
-        own = [w for w in wrappers if isinstance(w, types.FunctionType) and self.recorder.is_user_code(w)]
-        rest = [w for w in own if in_call or not self.recorder.passing.passes_on(w)]
-        kept = {}
+        user_wrappers = [w for w in wrappers if isinstance(w, types.FunctionType) and self.recorder.is_user_code(w)]
+        rest = [w for w in user_wrappers if in_call or not self.recorder.passing.passes_on(w)]
+        kept_decorators = {}
         for decorator in statement.decorators if is_definition and rest else ():
             node = decorator.decorator
             maker = file.static(node.func if isinstance(node, cst.Call) else node)
-            made = [w for w in rest if made_by(maker, w)]
-            if made:
-                rest = [w for w in rest if w not in made]
+            made_wrappers = [w for w in rest if made_by(maker, w)]
+            if made_wrappers:
+                rest = [w for w in rest if w not in made_wrappers]
                 self.at_import.add(id(maker))
-                kept[ex.code(node)] = decorator.visit(StaticTranslator(file, self))
-        self._kept_decorators[id(raw)] = kept
+                kept_decorators[ex.code(node)] = decorator.visit(StaticTranslator(file, self))
+        self._kept_decorators[id(raw)] = kept_decorators
         if rest:
             path, line = raw.__code__.co_filename, raw.__code__.co_firstlineno
-            cause = f"{raw.__qualname__} is replaced by {rest[0].__code__.co_qualname}, which is no decorator above it."
-            fix = "decorate the function itself; flaxnets.from_torch follows it as it is."
+            cause = (
+                f"{raw.__qualname__} is replaced by {rest[0].__code__.co_qualname}, which no decorator above it made."
+            )
+            fix = "decorate the function itself, or use flaxnets.from_torch, which supports this."
             self.refusals.append(Refusal(path, line, linecache.getline(path, line).strip(), cause, fix))
         return raw
 
     def decorator(self, function: types.FunctionType, node: Any) -> Any:
-        """A decorator of a function in the written file; None if the function is written without."""
+        """Return a decorator as the written file has it; None if the written file drops the decorator."""
         return self._kept_decorators.get(id(function), {}).get(ex.code(node.decorator))
 
     def _ran(self, recorded: RecordedFunction) -> bool:
         return self.recorder.ran_in_build(recorded) or self.recorder.ran_in_call(recorded)
 
     def recorded_functions(self, file: SourceFile, node: Any) -> list[RecordedFunction]:
-        """The functions that ran whose source is a lambda or an inner function of a file."""
+        """Return the records of functions that ran and have the source of a lambda or inner function of a file."""
         path, text = getattr(file.module, "__file__", None), _plain_code(node)
         name = node.name.value if isinstance(node, cst.FunctionDef) else "<lambda>"
         every = (r for r in self.recorder.recorded.values() if r.source.path == path and r.source.name == name)
         return [r for r in every if r.functions and _plain_code(r.source.tree.node) == text and self._ran(r)]
 
     def translated(self, recorded: RecordedFunction, function: types.FunctionType, kind: type | None) -> Any:
-        """The tree of a recorded function in terms of JAX."""
+        """Return the translated tree of a recorded function."""
         builds = not self.recorder.ran_in_call(recorded)
         node, translator = translate_function(recorded, function, self, kind, builds)  # type: ignore[arg-type]
         self.refusals += translator.refusals
@@ -305,12 +310,12 @@ class Definitions:
 
 
 def _plain_code(node: Any) -> str:
-    """The text of a function without what stands above it."""
+    """Return the text of a function without its decorators and the lines above."""
     return ex.code(node.with_changes(leading_lines=[], decorators=[]) if isinstance(node, cst.FunctionDef) else node)
 
 
 def _is_unchanged(node: Any, value: Any) -> bool:
-    """Whether an expression still says what the object is: nothing was added after its definition."""
+    """Whether an expression still describes the object: no elements were added after its definition."""
     if isinstance(node, (cst.Dict, cst.List, cst.Set, cst.Tuple)) and isinstance(value, (dict, list, set, tuple)):
         is_spread = any(isinstance(e, (cst.StarredElement, cst.StarredDictElement)) for e in node.elements)
         return is_spread or len(node.elements) == len(value)
@@ -318,7 +323,7 @@ def _is_unchanged(node: Any, value: Any) -> bool:
 
 
 def _comments(statement: Any) -> list[Any]:
-    """The comment lines directly above a statement."""
+    """Return the comment lines directly above a statement."""
     lines = []
     for line in reversed(statement.leading_lines):
         if line.comment is None:
@@ -336,7 +341,7 @@ def _not_recorded_function(name: str) -> str:
 
 
 def lambda_function(node: Any) -> Any:
-    """A function definition with the parameters and the body of a lambda."""
+    """Return a function definition with the parameters and the body of a lambda."""
     function: Any = cst.parse_statement("def function():\n    return 0\n")
     line = function.body.body[0].with_changes(body=[cst.Return(node.body)])
     body = function.body.with_changes(body=[line])
@@ -344,13 +349,13 @@ def lambda_function(node: Any) -> Any:
 
 
 class ClassWriter:
-    """Writes one class of the user's: its statements in their order.
+    """Write one class of the user: its statements in their original order.
 
     Args:
-        definitions: the file's definitions.
-        file: the module that the class is defined in.
-        kind: the class.
-        name: in the written file.
+        definitions: The definitions of the written file.
+        file: The source file that defines the class.
+        kind: The class.
+        name: The name in the written file.
     """
 
     def __init__(self, definitions: Definitions, file: SourceFile, kind: type, name: str):
@@ -359,7 +364,7 @@ class ClassWriter:
         self.left_out: list[str] = []
 
     def text(self, statement: Any) -> str:
-        """The source of the class."""
+        """Return the source of the class."""
         body = [new for each in self._body(statement) for new in self._statement(each)]
         self._refuse_attached(statement)
         methods = [each for each in body if isinstance(each, cst.FunctionDef)]
@@ -377,13 +382,13 @@ class ClassWriter:
         return ex.code(new)
 
     def _refuse_attached(self, statement: Any) -> None:
-        """Refuse functions that ran, and were put into the class after its definition."""
+        """Refuse functions that ran and were assigned to the class after its definition."""
         defined = {name for each in self._body(statement) for name in defined_names(each)}
         for name, value in vars(self.kind).items():
             recorded = self.definitions.space.recorded(value) if isinstance(value, types.FunctionType) else None
             if name not in defined and recorded is not None and self.definitions._ran(recorded):
                 path, line = value.__code__.co_filename, value.__code__.co_firstlineno
-                cause = f"{self.kind.__qualname__}.{name} was put into the class after its definition."
+                cause = f"{self.kind.__qualname__}.{name} was assigned to the class after its definition."
                 refusal = Refusal(path, line, linecache.getline(path, line).strip(), cause, "define it in the class.")
                 self.definitions.refusals.append(refusal)
 
@@ -391,7 +396,7 @@ class ClassWriter:
         return any(name in self.left_out for name in ("__init__", "forward"))
 
     def _stand_in(self, statement: Any, body: list[Any]) -> str:
-        """A class that the model does not use, but names."""
+        """Return a placeholder for a class that the model names but does not use."""
         attributes = [each for each in body if not _is_docstring(each)]
         text = (
             f"class {self.name}:\n"
@@ -411,7 +416,7 @@ class ClassWriter:
         if isinstance(statement.body, cst.SimpleStatementSuite):
             return [cst.SimpleStatementLine([small]) for small in body if not isinstance(small, cst.Pass)]
         last = {each.name.value: each for each in body if isinstance(each, cst.FunctionDef)}
-        # Of overloads only the last definition is called; the setter of a property has decorators of its own.
+        # Keep only the last definition of overloads. (Getter and setter of a property are not overloads.)
         return [each for each in body if not _is_overload(each) or last[each.name.value] is each]
 
     def _footer(self) -> list[Any]:
@@ -452,11 +457,11 @@ class ClassWriter:
         if isinstance(statement, cst.ClassDef):
             self.left_out.append(statement.name.value)
             return []
-        raise UnwritableError(f"{self.kind.__qualname__} has a statement between its methods that is not followed")
+        raise UnwritableError(f"{self.kind.__qualname__} has a statement between its methods that is not supported")
 
     def _attributes(self, line: Any) -> list[Any]:
-        """Class attributes, but torch's own."""
-        kept = []
+        """Return the statement of class attributes, without attributes for torch."""
+        attributes = []
         for small in line.body:
             targets = (
                 [t.target for t in small.targets] if isinstance(small, cst.Assign) else [getattr(small, "target", None)]
@@ -464,10 +469,10 @@ class ClassWriter:
             names = [t.value for t in targets if isinstance(t, cst.Name)]
             if {"__constants__", "__annotations__", "dump_patches", "__jit_unused_properties__"} & set(names):
                 continue
-            kept += self._attribute(small)
-        if not kept:
+            attributes += self._attribute(small)
+        if not attributes:
             return []
-        return [line.with_changes(body=kept)]
+        return [line.with_changes(body=attributes)]
 
     def _attribute(self, small: Any) -> list[Any]:
         translator = StaticTranslator(self.file, self.definitions, frozenset(vars(self.kind)))
@@ -484,7 +489,7 @@ class ClassWriter:
             if isinstance(small.value, cst.Lambda) or (
                 isinstance(function, types.FunctionType) and is_torchs(function)
             ):
-                raise UnwritableError(f"{self.kind.__qualname__}.{ex.code(name)} is a function that is assigned")
+                raise UnwritableError(f"{self.kind.__qualname__}.{ex.code(name)} is an assigned function")
             return [small.with_changes(value=small.value.visit(translator))]
         return [small]
 
@@ -517,7 +522,7 @@ class ClassWriter:
         return any(is_torchs(vars(self.file.module).get(name)) for name in names)
 
     def _raw(self, statement: Any) -> Any:
-        """The function object of a method's definition."""
+        """Return the function object of a method's definition."""
         value = vars(self.kind).get(statement.name.value)
         if isinstance(value, property):
             is_setter = any(ex.code(d.decorator).endswith(".setter") for d in statement.decorators)
@@ -527,7 +532,7 @@ class ClassWriter:
         return self.definitions.undecorated(value, statement, self.file) if callable(value) else None
 
     def _constructor(self, body: list[Any]) -> list[Any]:
-        """A constructor that makes the random stream, if the class has none of its own and needs it."""
+        """Return a constructor that creates the random stream, if the class needs one and has no constructor."""
         has = any(isinstance(each, cst.FunctionDef) and each.name.value == "__init__" for each in body)
         if has or not self.definitions.needs.keeps_stream(self.kind):
             return []

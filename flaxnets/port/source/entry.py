@@ -1,4 +1,4 @@
-"""From the builder of a torch model to source: record, write, prove."""
+"""Write the source for the builder of a torch model: record, write, check."""
 
 import functools
 import types
@@ -22,24 +22,26 @@ def to_source(
     state_dict: Mapping[str, torch.Tensor] | None = None,
     check: bool = True,
 ) -> str:
-    """Write the source of a Flax model for a torch model: classes, functions, comments and all.
+    """Write the source of a Flax model for a torch model, with its classes, functions and comments.
 
-    The builder runs, the model is called in training and in evaluation mode, and the source of all that ran is
-    translated. The file has ``build(*, rngs)``, which makes the same model with parameters drawn from the same
-    distributions, and imports no torch. Before it is returned the source is executed, and the model that it builds is
-    compared with torch's.
+    The builder runs, and the model is called in training and in evaluation mode. The source of all functions that ran
+    is translated. The file defines ``build(*, rngs)``, which builds the same model with parameters from the same
+    distributions, and does not import torch. Before the source is returned, it is executed, and its model is compared
+    with torch's.
 
     Args:
-        builder: a class, a function, or a ``functools.partial`` of one, which is called without arguments.
-        example_inputs: the arguments of a call of the model, a tuple of tensors and other objects; a single tensor is
-            one argument.
-        kwargs: keyword arguments of the call.
-        state_dict: weights for the comparison; those that the builder draws if not given.
-        check: whether the source is executed and compared: initial values, outputs and buffers in float64.
+        builder: A class, a function, or a ``functools.partial`` of one. It is called without arguments.
+        example_inputs: The arguments of a call of the model: a tuple of tensors and other objects, or a single tensor.
+        kwargs: Keyword arguments of the call.
+        state_dict: Weights for the comparison. Default: the weights that the builder draws.
+        check: Execute the source, and compare initial values, outputs and buffers in float64.
+
+    Returns:
+        The text of the file.
 
     Raises:
-        TypeError: for another builder.
-        PortError: with all places of the source that cannot be translated; or if the numbers differ.
+        TypeError: If the builder is another object.
+        PortError: If places of the source cannot be translated (all places are listed), or if the values differ.
 
     >>> source = to_source(torch.nn.Identity, torch.ones(2))
     >>> "def build" in source

@@ -1,4 +1,4 @@
-"""The user's source files: their statements by the names that they define."""
+"""Parse the user's source files, and find their statements by the names that they define."""
 
 import builtins
 import importlib
@@ -13,30 +13,30 @@ from flaxnets.port.scope import MISSING
 
 
 class SourceFile:
-    """The top-level statements of a module.
+    """The top-level statements of a Python module.
 
     Args:
-        module: the module.
+        module: The module.
 
     Raises:
-        OSError: if the module has no source.
+        OSError: If the module has no source.
     """
 
     def __init__(self, module: types.ModuleType):
         self.module = module
         self.tree = cst.parse_module(inspect.getsource(module))
-        self.statements: dict[str, tuple[int, Any]] = {}  # by name: the position, and the last statement
+        self.statements: dict[str, tuple[int, Any]] = {}  # by name: position and node of the last statement
         for position, statement in enumerate(_statements(self.tree.body)):
             for name in defined_names(statement):
                 self.statements[name] = position, statement
 
     @property
     def has_late_annotations(self) -> bool:
-        """Whether annotations of the module are not evaluated."""
+        """Whether the module has ``from __future__ import annotations``."""
         return "annotations" in self.statements and "__future__" in _code(self.statements["annotations"][1])
 
     def static(self, node: Any) -> Any:
-        """The object that a name or path stands for in the module; MISSING if there is none."""
+        """Return the object of a name or dotted path in the module; MISSING if there is none."""
         if isinstance(node, cst.Name):
             return vars(self.module).get(node.value, vars(builtins).get(node.value, MISSING))
         if isinstance(node, cst.Attribute):
@@ -60,7 +60,7 @@ def _statements(body: Any) -> Iterator[Any]:
 
 
 def defined_names(statement: Any) -> Iterator[str]:
-    """The names that a statement of a module or class binds."""
+    """Yield the names that a statement of a module or class binds."""
     if isinstance(statement, (cst.ClassDef, cst.FunctionDef)):
         yield statement.name.value
     for small in getattr(statement, "body", ()) if isinstance(statement, cst.SimpleStatementLine) else ():
@@ -75,7 +75,7 @@ def defined_names(statement: Any) -> Iterator[str]:
 
 
 def imported_from(statement: Any, name: str, module: types.ModuleType) -> tuple[str, str] | None:
-    """The module and the name there of what an import statement binds to ``name``."""
+    """Return the module and the original name of the object that an import statement binds to ``name``."""
     for small in getattr(statement, "body", ()):
         if isinstance(small, cst.ImportFrom) and not isinstance(small.names, cst.ImportStar):
             path = _code(small.module) if small.module else ""

@@ -1,4 +1,4 @@
-"""Initial values of the model in a written file: drawn values and computed values."""
+"""Initial values of the model in a written file: which values are drawn at random, and which are computed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,16 +11,18 @@ from flax import nnx
 
 
 def traced(build: Callable[..., nnx.Module]) -> tuple[nnx.Module, nnx.Module]:
-    """Build a model without drawing its random numbers, since XLA compiles a program for each shape of these.
+    """Build a model without drawing its random numbers, because XLA would compile a program for each shape.
 
     Args:
-        build: makes the model with the argument ``rngs``.
+        build: Builds the model. Its argument is ``rngs``.
 
     Raises:
-        jax.errors.JAXTypeError: if the constructor reads values of arrays, or keeps arrays where NNX finds none.
+        jax.errors.JAXTypeError: If the constructor reads values of arrays, or stores arrays where NNX does not find
+            them.
 
     Returns:
-        The model, with zeros for drawn values; and a model with truth values for arrays: which of them are drawn.
+        The model, with zeros for drawn values, and the same model with bools instead of arrays: whether each array is
+        drawn.
 
     >>> from flaxnets import nn
     >>> model, drawn = traced(lambda rngs: nn.BatchNorm1d(2))
@@ -31,7 +33,7 @@ def traced(build: Callable[..., nnx.Module]) -> tuple[nnx.Module, nnx.Module]:
 
     def values(key: jax.Array) -> list[jax.Array]:
         rngs = nnx.Rngs(key)
-        rngs.default.count.set_raw_value(np.zeros((), np.uint32))  # type: ignore[arg-type]  # no part of what JAX traces
+        rngs.default.count.set_raw_value(np.zeros((), np.uint32))  # type: ignore[arg-type]  # JAX must not trace this
         graph, variables = nnx.split(build(rngs=rngs))
         leaves, structure = jax.tree.flatten(variables)
         graphs[:] = [(graph, structure)]
@@ -39,7 +41,7 @@ def traced(build: Callable[..., nnx.Module]) -> tuple[nnx.Module, nnx.Module]:
 
     key = jax.random.key(0)
     jaxpr, shapes = jax.make_jaxpr(values, return_shape=True)(key)
-    # The states of random streams depend on the key, too.
+    # Random streams also depend on the key, but their states are integers.
     drawn = [
         depends and jnp.issubdtype(shape.dtype, jnp.inexact)
         for depends, shape in zip(_dependent(jaxpr.jaxpr), shapes, strict=True)
@@ -59,7 +61,7 @@ def traced(build: Callable[..., nnx.Module]) -> tuple[nnx.Module, nnx.Module]:
 
 
 def computed(build: Callable[..., nnx.Module]) -> tuple[nnx.Module, nnx.Module]:
-    """The same for any model: it is built twice, and its values are drawn.
+    """Return the same as :func:`traced` for any model: build it with two seeds, and compare the values.
 
     >>> from flaxnets import nn
     >>> model, drawn = computed(lambda rngs: nn.Linear(2, 1, rngs=rngs))
@@ -73,7 +75,7 @@ def computed(build: Callable[..., nnx.Module]) -> tuple[nnx.Module, nnx.Module]:
 
 
 def _dependent(jaxpr: Any) -> list[bool]:
-    """Whether each result depends on the arguments."""
+    """Return for each result of a jaxpr whether it depends on the arguments."""
     known = set(jaxpr.invars)
 
     def depends(variable: Any) -> bool:

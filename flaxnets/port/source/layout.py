@@ -1,4 +1,4 @@
-"""Lay out source: lines of at most 120 characters, broken at brackets as ruff and black break them."""
+"""Format source: lines of at most 120 characters, broken at brackets as in ruff and black."""
 
 import dataclasses
 import io
@@ -14,7 +14,7 @@ _STRING_ENDS = ("FSTRING_END", "TSTRING_END")
 
 @dataclasses.dataclass
 class Token:
-    """A token, and whether a space stands before it."""
+    """A token, and whether a space precedes it."""
 
     text: str
     spaced: bool
@@ -22,18 +22,18 @@ class Token:
 
 @dataclasses.dataclass
 class Bracket:
-    """A pair of brackets, what is in it, and whether a comma stands before its end."""
+    """A pair of brackets with its content, and whether the content has a trailing comma."""
 
     opening: str
     spaced: bool
     nodes: list["Node"]
     has_comma: bool = False
     is_tuple: bool = False
-    is_literal: bool = False  # a tuple, list, dict or set, and no arguments or index
+    is_literal: bool = False  # whether it is a tuple, list, dict or set, and not arguments or an index
 
     @property
     def is_exploded(self) -> bool:
-        """Whether the last comma asks for one element a line."""
+        """Whether a trailing comma requires one element per line."""
         single = len(list(_elements(self.nodes))) == 1
         return self.has_comma and not (single and (self.is_tuple or self.opening == "["))
 
@@ -42,7 +42,7 @@ Node = Token | Bracket
 
 
 def laid_out(text: str) -> str:
-    """The text with lines that fit; lines with comments inside brackets stay as they are.
+    """Return the text with lines that fit. Statements with comments inside brackets are not changed.
 
     >>> print(laid_out("x = function(\\n    1,\\n  2\\n)\\n"), end="")
     x = function(1, 2)
@@ -68,13 +68,13 @@ def _logical_lines(text: str) -> Iterator[list[tokenize.TokenInfo]]:
                 yield current
             current = []
         elif token.type == tokenize.COMMENT and not current:
-            continue  # a comment line of its own
+            continue  # a separate comment line
         elif token.type not in (tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER):
             current.append(token)
 
 
 def _formatted(tokens: list[tokenize.TokenInfo], lines: Sequence[str]) -> list[str] | None:
-    """The new lines of one logical line; None if it stays."""
+    """Return the new lines of one logical line; None if it stays unchanged."""
     if len(lines) == 1 and len(lines[0]) <= WIDTH:
         return None
     last = tokens[-1]
@@ -94,7 +94,7 @@ def _formatted(tokens: list[tokenize.TokenInfo], lines: Sequence[str]) -> list[s
 
 def _spaced(tokens: Sequence[tokenize.TokenInfo], lines: Sequence[str]) -> list[Token]:
     first = tokens[0].start[0]
-    found: list[Token] = []
+    spaced_tokens: list[Token] = []
     previous, depth, start = None, 0, tokens[0]
     for token in tokens:
         name = tokenize.tok_name[token.type]
@@ -104,24 +104,26 @@ def _spaced(tokens: Sequence[tokenize.TokenInfo], lines: Sequence[str]) -> list[
             depth -= 1
             if depth == 0:
                 row = lines[start.start[0] - first]
-                found.append(Token(row[start.start[1] : token.end[1]], _is_spaced(previous, start, found)))
+                spaced_tokens.append(
+                    Token(row[start.start[1] : token.end[1]], _is_spaced(previous, start, spaced_tokens))
+                )
                 previous = token
             continue
         if depth:
             continue
-        found.append(Token(token.string, _is_spaced(previous, token, found)))
+        spaced_tokens.append(Token(token.string, _is_spaced(previous, token, spaced_tokens)))
         previous = token
-    return found
+    return spaced_tokens
 
 
-def _is_spaced(previous: tokenize.TokenInfo | None, token: tokenize.TokenInfo, found: Sequence[Token]) -> bool:
+def _is_spaced(previous: tokenize.TokenInfo | None, token: tokenize.TokenInfo, spaced_tokens: Sequence[Token]) -> bool:
     if previous is None:
         return False
-    if found[-1].text == ",":
+    if spaced_tokens[-1].text == ",":
         return True
     if previous.end[0] == token.start[0]:
         return token.start[1] > previous.end[1]
-    return found[-1].text not in _CLOSING and token.string not in (")", "]", "}", ",", ".", ":")
+    return spaced_tokens[-1].text not in _CLOSING and token.string not in (")", "]", "}", ",", ".", ":")
 
 
 def _tree(tokens: Sequence[Token], start: int) -> tuple[list[Node], int]:
@@ -199,7 +201,7 @@ def _statement(nodes: list[Node], indent: int) -> list[str]:
 
 
 def _expression_start(nodes: Sequence[Node]) -> int:
-    """Where the expression of a return, an assignment or a test begins; 0 if the statement has none."""
+    """Return the index where the expression of a return, an assignment or a test begins; 0 if there is none."""
     first = _text(nodes[0])
     if first in ("return", "if", "while", "elif", "assert"):
         return 1
@@ -208,7 +210,7 @@ def _expression_start(nodes: Sequence[Node]) -> int:
 
 
 def _needs_parentheses(nodes: Sequence[Node]) -> bool:
-    """Whether black puts an expression that is too long into parentheses of its own."""
+    """Whether black encloses an expression that is too long in parentheses."""
     if any(_text(node) == "," for node in nodes):
         return True
     if not isinstance(nodes[-1], Bracket) and not (_text(nodes[-1]) == ":" and isinstance(nodes[-2], Bracket)):
@@ -222,7 +224,7 @@ def _needs_parentheses(nodes: Sequence[Node]) -> bool:
 
 
 def _is_chain(nodes: Sequence[Node]) -> bool:
-    """Whether an operand is a chain of calls and indices that has a line for each when it is too long."""
+    """Whether an operand is a chain of calls and indices, which is split into one line per link if it is too long."""
     links = [i for i, node in enumerate(nodes) if i and _text(node) == "." and isinstance(nodes[i - 1], Bracket)]
     return len(links) > 1 and not any(node.spaced for node in nodes[1:])
 
@@ -248,7 +250,7 @@ _OPERATORS: tuple[tuple[str, ...], ...] = (
 
 
 def _level(nodes: Sequence[Node]) -> int | None:
-    """The operators that bind least among the nodes."""
+    """Return the index of the operators with the lowest precedence among the nodes; None without operators."""
     levels = [
         i for i, words in enumerate(_OPERATORS) for j, n in enumerate(nodes) if j and _text(n) in words and n.spaced
     ]
@@ -278,7 +280,7 @@ def _at_last_bracket(nodes: list[Node], indent: int) -> list[str]:
 
 
 def _split(nodes: list[Node], position: int, indent: int) -> list[str]:
-    """The line broken in one of its brackets."""
+    """Return the lines of a statement that is split at one of its brackets."""
     pad, bracket, tail = " " * indent, nodes[position], nodes[position + 1 :]
     assert isinstance(bracket, Bracket)
     is_def = any(_text(node) == "def" for node in nodes[:2])
@@ -294,7 +296,7 @@ def _split(nodes: list[Node], position: int, indent: int) -> list[str]:
 
 
 def _body(bracket: Bracket, indent: int, is_def: bool) -> list[str]:
-    """The lines between two brackets."""
+    """Return the lines inside a pair of brackets."""
     nodes, pad = bracket.nodes, " " * indent
     loops = [i for i, node in enumerate(nodes) if _text(node) in ("for", "async") and i]
     is_collection = bracket.is_literal and not loops and any(_text(node) == "," for node in nodes)
@@ -339,7 +341,7 @@ def _element(nodes: list[Node], indent: int) -> list[str]:
 
 
 def _operators(nodes: list[Node], indent: int) -> list[str]:
-    """One operand a line, if there are operators; else broken at the last bracket."""
+    """Return one line per operand if there are operators; else split at the last bracket."""
     nodes[0].spaced = False
     level = _level(nodes)
     if _is_chain(nodes):
@@ -352,7 +354,7 @@ def _operators(nodes: list[Node], indent: int) -> list[str]:
 
 
 def _operand(nodes: list[Node], indent: int) -> list[str]:
-    """An operand with its operator; the operators that bind more begin lines of their own, too."""
+    """Return the lines of an operand with its operator. Operators with higher precedence begin new lines, too."""
     nodes[0].spaced = False
     level = _level(nodes)
     if not level or _fits(nodes, indent) or any(_text(node) in ("lambda", ":") for node in nodes):

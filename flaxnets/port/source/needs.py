@@ -20,13 +20,13 @@ RANDOM_INITIALISERS = frozenset({
 
 
 def twin(kind: type) -> type | None:
-    """The class of ``flaxnets.nn`` for a class of ``torch.nn``."""
+    """Return the class of ``flaxnets.nn`` for a class of ``torch.nn``; None if there is none."""
     name = "Linear" if kind.__name__ == "NonDynamicallyQuantizableLinear" else kind.__name__
     return getattr(nn, name, None) if is_torchs(kind) else None
 
 
 def initialiser(callee: Any) -> str | None:
-    """The name in ``flaxnets.nn.init`` of an in-place function of ``torch.nn.init``."""
+    """Return the name in ``flaxnets.nn.init`` of an in-place function of ``torch.nn.init``; None for others."""
     name = getattr(callee, "__name__", "")
     if getattr(torch.nn.init, name, None) is not callee:
         return None
@@ -35,7 +35,7 @@ def initialiser(callee: Any) -> str | None:
 
 
 def utility(callee: Any) -> str | None:
-    """The path in ``flaxnets`` of a function of ``torch.nn.utils``."""
+    """Return the path in ``flaxnets`` of a function of ``torch.nn.utils``; None for others."""
     module = getattr(callee, "__module__", None)
     if not isinstance(module, str) or not module.startswith("torch.nn.utils"):
         return None
@@ -49,11 +49,11 @@ def utility(callee: Any) -> str | None:
 
 
 class Needs:
-    """Constructors and functions that take ``rngs``: a fixed point over the recorded callees.
+    """The constructors and functions that take ``rngs``: a fixed point over the recorded callees.
 
     Args:
-        recorder: what ran.
-        space: says which functions draw random numbers when the model is called.
+        recorder: The recorder of the builder and the model.
+        space: Tells which functions draw random numbers when the model is called.
     """
 
     def __init__(self, recorder: SourceRecorder, space: Namespace):
@@ -70,7 +70,7 @@ class Needs:
         return recorded.source.name == "__init__" and any(self.keeps_stream(c) for c in self._owners(recorded))
 
     def _owners(self, recorded: RecordedFunction) -> list[type]:
-        """The classes whose method a function is."""
+        """Return the classes that define a function as a method."""
         return [c for c in self.recorder.classes if any(f in vars(c).values() for f in recorded.functions)]
 
     def recorded(self, recorded: RecordedFunction) -> bool:
@@ -97,29 +97,29 @@ class Needs:
             return method is not None and "rngs" in inspect.signature(method).parameters
         if is_torchs(callee) or isinstance(getattr(callee, "__self__", None), torch.Tensor):
             return is_random(callee)
-        found = self.space.recorded(inspect.unwrap(callee) if callable(callee) else callee)
-        return found is not None and self.recorded(found)
+        recorded = self.space.recorded(inspect.unwrap(callee) if callable(callee) else callee)
+        return recorded is not None and self.recorded(recorded)
 
     def _of_class(self, kind: type) -> bool:
         if (library := library_twin(kind)) is not None:
             return "rngs" in inspect.signature(library.__init__).parameters
         if not issubclass(kind, torch.nn.Module):
-            found = self.space.recorded(kind.__init__)
-            return found is not None and self.recorded(found)
+            recorded = self.space.recorded(kind.__init__)
+            return recorded is not None and self.recorded(recorded)
         if not is_torchs(kind) and any(self.keeps_stream(c) for c in kind.__mro__):
             return True
         return self.of_constructor(next(c for c in kind.__mro__ if "__init__" in vars(c)), kind)
 
     def of_constructor(self, owner: type, kind: type) -> bool:
-        """Whether the constructor that ``owner`` defines, a class or a base of ``kind``, takes ``rngs``."""
+        """Whether the constructor of ``owner`` takes ``rngs``, where ``owner`` is ``kind`` or a base class."""
         if is_torchs(owner):
             ours = next((twin(c) for c in kind.__mro__ if is_torchs(c) and issubclass(c, owner) and twin(c)), None)
             return ours is not None and "rngs" in inspect.signature(ours.__init__).parameters
-        found = self.space.recorded(vars(owner)["__init__"])
-        return found is not None and self.recorded(found)
+        recorded = self.space.recorded(vars(owner)["__init__"])
+        return recorded is not None and self.recorded(recorded)
 
     def keeps_stream(self, kind: type) -> bool:
-        """Whether methods of a class itself draw random numbers when the model is called."""
+        """Whether a method that the class itself defines draws random numbers when the model is called."""
         if is_torchs(kind) or not issubclass(kind, torch.nn.Module):
             return False
         return any(self._draws_in_call(value) for value in vars(kind).values())
@@ -128,5 +128,5 @@ class Needs:
         value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
         if not isinstance(value, types.FunctionType):
             return False
-        found = self.space.recorded(value)
-        return found is not None and self.recorder.ran_in_call(found) and self.space.draws(value)
+        recorded = self.space.recorded(value)
+        return recorded is not None and self.recorder.ran_in_call(recorded) and self.space.draws(value)

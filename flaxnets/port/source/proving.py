@@ -1,4 +1,4 @@
-"""Run a written file, and compare its model with the torch model."""
+"""Execute a written file, and compare its model with the torch model."""
 
 import itertools
 import linecache
@@ -24,16 +24,16 @@ from flaxnets.port.source.building import same_random_state
 from flaxnets.port.source.initial import computed, traced
 
 _NUMBERS = itertools.count()
-INITIAL_GATE = 1e-5  # of values that are computed in float32 while a model is built
+INITIAL_GATE = 1e-5  # the largest accepted relative error of initial values, which are computed in float32
 
 
 def execute(text: str) -> types.ModuleType:
-    """Run the text of a file as a new module."""
+    """Execute the text of a file as a new module."""
     name = f"flaxnets_ported_source_{next(_NUMBERS)}"
     module = types.ModuleType(name)
     path = f"<{name}>"
     linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look up their module
     try:
         exec(compile(text, path, "exec", dont_inherit=True), vars(module))
     finally:
@@ -50,19 +50,19 @@ def check_source(
     """Compare a written file with the torch model: initial values, outputs and buffers, in float64.
 
     Args:
-        path: the file, which has ``build(*, rngs)``.
-        builder: makes the torch model.
-        example_inputs: the arguments of a call, a tuple of tensors and other objects.
-        kwargs: keyword arguments of the call.
+        path: The file, which defines ``build(*, rngs)``.
+        builder: Builds the torch model.
+        example_inputs: The arguments of a call: a tuple of tensors and other objects, or a single tensor.
+        kwargs: Keyword arguments of the call.
 
     Raises:
-        PortError: if anything differs.
+        PortError: If the file does not run, or if anything differs.
     """
     inputs = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
     text = Path(path).read_text(encoding="utf-8")
     with jax.numpy_rank_promotion("allow"):
         port = execute(text).build(rngs=nnx.Rngs(0))
-    # Masks of layers are shared with torch; what functions of the model draw is not.
+    # The random masks of layers are shared with torch, but not the random numbers of the model's functions.
     draws = any("rngs" in vars(m) and not _is_layer(m) for _, m in state.named_modules(port))
     settings = [Setting(training=mode) for mode in ((False,) if draws else (True, False))]
     prove(text, builder(), builder, Arguments(inputs, dict(kwargs or {})), settings)
@@ -82,14 +82,14 @@ def prove(
     """Build the model of a written file, and compare it with torch's: initial values, outputs and buffers.
 
     Args:
-        text: the file.
-        reference: the torch model whose weights are compared.
-        builder: makes the torch model anew, which tells drawn values from computed ones.
-        arguments: of a call.
-        settings: how the two run.
+        text: The text of the file.
+        reference: The torch model whose weights are used for the comparison.
+        builder: Builds the torch model again, to distinguish drawn values from computed values.
+        arguments: The arguments of a call.
+        settings: How the two models run.
 
     Raises:
-        PortError: if the file does not run, or if anything differs.
+        PortError: If the file does not run, or if anything differs.
     """
     try:
         _prove(text, traced, reference, builder, arguments, settings)
@@ -105,7 +105,7 @@ def _prove(text: str, make: Any, reference: Any, builder: Any, arguments: Argume
             port, drawn = make(execute(text).build)
     except Exception as error:
         raise PortError(
-            message=f"The written source cannot be run: {type(error).__name__}: {error}\n\n{text}"
+            message=f"The written source raised an error: {type(error).__name__}: {error}\n\n{text}"
         ) from error
     _compare_initial(port, drawn, builder)
     _copy_values(reference, port)
@@ -113,7 +113,7 @@ def _prove(text: str, make: Any, reference: Any, builder: Any, arguments: Argume
 
 
 def _compare_initial(port: nnx.Module, drawn: nnx.Module, builder: Callable[[], torch.nn.Module]) -> None:
-    """Compare the values that torch computes, and see that what torch draws is drawn."""
+    """Compare the initial values that torch computes, and check that the same values are drawn at random."""
     with same_random_state(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         first = dict(_tensors(builder()))
@@ -122,25 +122,25 @@ def _compare_initial(port: nnx.Module, drawn: nnx.Module, builder: Callable[[], 
     ported, is_drawn = _variables(port), _variables(drawn)
     for name, tensor in first.items():
         if name not in ported:
-            continue  # compare_names says more
+            continue  # check_port compares the names
         value = np.asarray(ported[name].get_value())
         expected = np.asarray(array(tensor))
         if value.shape != expected.shape:
             continue
         if value.dtype.kind != expected.dtype.kind:
-            raise PortError(message=f"{name} has the dtype {value.dtype} and torch's {expected.dtype}.")
+            raise PortError(message=f"{name} has the dtype {value.dtype}, but {expected.dtype} in torch.")
         is_trained = bool(getattr(ported[name], "requires_grad", False))
         if isinstance(tensor, torch.nn.Parameter) and is_trained != tensor.requires_grad:
-            raise PortError(message=f"{name} has requires_grad={is_trained} and torch's {tensor.requires_grad}.")
+            raise PortError(message=f"{name} has requires_grad={is_trained}, but {tensor.requires_grad} in torch.")
         draws, torch_draws = is_drawn[name].get_raw_value(), not torch.equal(tensor, second[name])
         if value.size == 1 and draws:
-            continue  # a drawn direction of one number is 1 or -1
+            continue  # one drawn value may be equal for both seeds, such as the sign of a direction
         if draws != torch_draws:
             which = "in torch, not in the written model" if torch_draws else "in the written model, not in torch"
-            raise PortError(message=f"{name} is drawn at random {which}: {_few(value)} and {_few(expected)}.")
+            raise PortError(message=f"{name} is drawn at random {which}: {_few(value)}. torch has {_few(expected)}.")
         if not draws and not relative_error(expected, value) <= INITIAL_GATE:
             raise PortError(
-                message=f"{name} begins with other values than torch's: {_few(value)} and {_few(expected)}."
+                message=f"The initial values of {name} differ from torch's: {_few(value)}. torch has {_few(expected)}."
             )
 
 
@@ -157,7 +157,7 @@ def _few(values: np.ndarray) -> str:
 
 
 def _copy_values(reference: torch.nn.Module, port: nnx.Module) -> None:
-    """Give parameters and buffers torch's values, and plain attributes torch's last bits."""
+    """Copy torch's values to parameters, buffers and float attributes. Attributes must agree up to rounding before."""
     tensors = dict(_tensors(reference))
     for name, variable in _variables(port).items():
         if name in tensors and variable.shape == tensors[name].shape:

@@ -1,4 +1,4 @@
-"""Expressions outside of functions: constants, class attributes, defaults, and values as source."""
+"""Translate expressions outside of functions (constants, class attributes, defaults), and write values as source."""
 
 import argparse
 import builtins
@@ -21,20 +21,20 @@ from flaxnets.port.source.needs import twin
 
 
 class UnwritableError(Exception):
-    """An object or expression that has no source in terms of JAX."""
+    """Raised for an object or expression that cannot be written as JAX source."""
 
 
 class StaticTranslator(cst.CSTTransformer):
-    """Rewrites an expression whose names are those of a module.
+    """Translate an expression at module or class level.
 
     Raises:
-        UnwritableError: for a name of torch without a counterpart.
+        UnwritableError: If a name of torch has no counterpart.
     """
 
     def __init__(self, file: SourceFile, references: Any, local: frozenset[str] = frozenset()):
         super().__init__()
         self.file, self.references, self.local = file, references, local
-        self._depth = 0  # of functions inside of each other
+        self._depth = 0  # nesting depth of functions
         self._done: set[int] = set()
 
     def visit_Attribute(self, node: Any) -> bool:
@@ -44,7 +44,7 @@ class StaticTranslator(cst.CSTTransformer):
         return not self.references.recorded_functions(self.file, node)
 
     def leave_Lambda(self, original_node: Any, updated_node: Any) -> Any:
-        """What ran is translated as other functions are."""
+        """Translate a lambda that ran like other functions."""
         return self._translated(original_node) or updated_node
 
     def visit_FunctionDef(self, node: Any) -> bool:
@@ -52,7 +52,7 @@ class StaticTranslator(cst.CSTTransformer):
         return True
 
     def on_visit(self, node: Any) -> bool:
-        """The body of an inner function that ran is translated as a whole."""
+        """Skip the body of an inner function that ran, which is translated as a whole."""
         if isinstance(node, cst.FunctionDef) and self._depth and self.references.recorded_functions(self.file, node):
             self._done.add(id(node.body))
         return id(node) not in self._done and super().on_visit(node)
@@ -66,12 +66,13 @@ class StaticTranslator(cst.CSTTransformer):
         return translated.with_changes(leading_lines=original_node.leading_lines, decorators=updated_node.decorators)
 
     def _translated(self, node: Any) -> Any:
-        """A function that ran, translated; None if it did not run."""
+        """Return the translation of a function that ran; None if it did not run."""
         recorded = self.references.recorded_functions(self.file, node)
-        found = {ex.code(new): new for new in (self.references.translated(r, r.functions[0], None) for r in recorded)}
-        if len(found) > 1:
-            raise UnwritableError(f"equal functions compute differently: {ex.code(node)}")
-        return next(iter(found.values()), None)
+        translations = (self.references.translated(r, r.functions[0], None) for r in recorded)
+        by_text = {ex.code(new): new for new in translations}
+        if len(by_text) > 1:
+            raise UnwritableError(f"functions with the same source have different translations: {ex.code(node)}")
+        return next(iter(by_text.values()), None)
 
     def leave_Arg(self, original_node: Any, updated_node: Any) -> Any:
         return updated_node.with_changes(keyword=original_node.keyword)
@@ -131,10 +132,10 @@ class StaticTranslator(cst.CSTTransformer):
 
 
 def torch_text(value: Any) -> str | None:
-    """The expression for a class, function or dtype of torch; None for what is not torch's.
+    """Return the expression for a class, function or dtype of torch; None for other objects.
 
     Raises:
-        UnwritableError: for one of torch's that JAX has not.
+        UnwritableError: If an object of torch has no counterpart.
     """
     if isinstance(value, torch.dtype):
         return dtype_text(value)
@@ -158,10 +159,10 @@ def torch_text(value: Any) -> str | None:
 
 
 def literal(value: Any, references: Any) -> str:
-    """An expression that makes an equal object.
+    """Return an expression that creates an equal object.
 
     Raises:
-        UnwritableError: for an object that has none.
+        UnwritableError: If there is no such expression.
     """
 
     def write(each: Any) -> str:
@@ -177,7 +178,7 @@ def literal(value: Any, references: Any) -> str:
         return f"{references.reference(type(value), type(value).__name__, type(value).__module__)}.{value.name}"
     if isinstance(value, torch.Tensor):
         if value.numel() > 1000:
-            raise UnwritableError(f"a tensor of {value.numel()} elements is no argument that source could hold")
+            raise UnwritableError(f"a tensor of {value.numel()} elements is too large for an argument in source")
         return f"jnp.array({value.tolist()}, {dtype_text(value.dtype)})"
     return torch_text(value) or _object(value, write, references)
 

@@ -1,4 +1,4 @@
-"""Functions that a constructor stores as attributes: write them as methods or as closures for NNX."""
+"""Write functions that a constructor stores as attributes as methods, or as closures that NNX can follow."""
 
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -8,25 +8,25 @@ from flaxnets.port._torch import libcst as cst
 
 
 def held_names(function: Any, local: Collection[str]) -> set[str]:
-    """The local names of the constructor that a lambda reads."""
+    """Return the local names of the constructor that a lambda reads."""
     parameters = {p.name.value for p in _all(function.params, cst.Param)}
     defaults = [p.default for p in _all(function.params, cst.Param) if p.default is not None and not _bound(p)]
     return {n.value for part in (function.body, *defaults) for n in _reads(part)} & set(local) - parameters
 
 
 def read_names(node: Any, local: Collection[str]) -> set[str]:
-    """The local names of the constructor that an expression reads."""
+    """Return the local names of the constructor that an expression reads."""
     return {name.value for name in _reads(node)} & set(local)
 
 
 def _bound(parameter: Any) -> str | None:
-    """The path from ``self`` that is a parameter's default, which lambdas of a loop or a constructor bind so."""
+    """Return the default of a lambda's parameter if it is a path from ``self``, as in ``lambda x, f=self.f: ...``."""
     text = "" if parameter.default is None else ex.code(parameter.default)
     return text if text.startswith("self.") and text.replace(".", "").isidentifier() else None
 
 
 def self_path(constructor: Any, name: str) -> str | None:
-    """The path from ``self`` that a local name always stands for; None if there is none."""
+    """Return the path from ``self`` that a local name always refers to; None if there is none."""
     if name == "self":
         return "self"
     values = [
@@ -39,23 +39,25 @@ def self_path(constructor: Any, name: str) -> str | None:
 
 
 def assigned_targets(constructor: Any) -> Iterator[Any]:
-    """What the constructor assigns to."""
+    """Yield the targets of all assignments in the constructor."""
     return (target.target for target in _all(constructor, cst.AssignTarget))
 
 
 def as_method(function: Any, name: str, paths: dict[str, str | None]) -> Any:
-    """A method that computes what the lambda does, with the paths in the names' places."""
+    """Return a method with the body of a lambda, in which local names are replaced by their paths from ``self``."""
     method: Any = cst.parse_statement(f"def {name}(self): return 0\n")
     bound = {p.name.value: _bound(p) for p in function.params.params}
-    kept = [p.with_changes(comma=cst.MaybeSentinel.DEFAULT) for p in function.params.params if not bound[p.name.value]]
-    parameters = function.params.with_changes(params=[cst.Param(cst.Name("self")), *kept])
+    free_parameters = [
+        p.with_changes(comma=cst.MaybeSentinel.DEFAULT) for p in function.params.params if not bound[p.name.value]
+    ]
+    parameters = function.params.with_changes(params=[cst.Param(cst.Name("self")), *free_parameters])
     body = function.body.visit(_Replace({n: ex.parse(p) for n, p in {**paths, **bound}.items() if p}))
     block = cst.IndentedBlock([cst.SimpleStatementLine([cst.Return(body)])])
     return method.with_changes(params=parameters, body=block)
 
 
 def as_closure(closure: str, function: Any, names: list[str]) -> Any:
-    """``Closure(lambda parts: function, [parts])``."""
+    """Return the expression ``Closure(lambda parts: function, [parts])``."""
     call = ex.parse(f"{closure}(lambda {', '.join(names)}: f, [{', '.join(names)}])")
     outer = call.args[0].value
     return call.with_changes(args=[call.args[0].with_changes(value=outer.with_changes(body=function)), call.args[1]])

@@ -1,4 +1,4 @@
-"""Begin sums of arrays with an array instead of a number, so that the sum has one type."""
+"""Start sums of arrays with an array instead of a number, so that the variable has one type."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,13 +8,13 @@ from flaxnets.port._torch import libcst as cst
 
 
 def begins_sum(translator: Any, assign: Any) -> bool:
-    """Return whether ``total = 0`` begins a sum of tensors that is used as a tensor.
+    """Return whether ``total = 0`` starts a sum of tensors that is used as a tensor.
 
-    A number is one where Python tests, compares or indexes with it.
+    Returns False if Python tests the variable, compares it or uses it as an index: then it is used as a number.
 
     Args:
-        translator: of the function.
-        assign: the assignment.
+        translator: The translator of the function.
+        assign: The assignment.
     """
     target = assign.targets[0].target
     if len(assign.targets) != 1 or not isinstance(target, cst.Name):
@@ -38,7 +38,7 @@ def begins_sum(translator: Any, assign: Any) -> bool:
 
 
 def as_array(number: Any) -> Any:
-    """Return an array of a number that takes the dtype of what is added, as the number does."""
+    """Return the expression of a weakly typed array, which takes the dtype of the summands as the number does."""
     return ex.fill("jnp.asarray(n)", {"n": number})
 
 

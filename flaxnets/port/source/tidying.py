@@ -1,4 +1,4 @@
-"""Tidy translated source: spaces, quotes, unused names."""
+"""Tidy translated source: spaces, quotes and unused names."""
 
 import collections
 from collections.abc import Collection, Iterator
@@ -12,7 +12,7 @@ _NONE = cst.SimpleWhitespace("")
 
 
 class Simplifier(cst.CSTTransformer):
-    """``x[...].shape`` is ``x.shape``; operators have spaces around them, and strings double quotes."""
+    """Simplify ``x[...].shape`` to ``x.shape``, put spaces around operators, and use double quotes."""
 
     def leave_Attribute(self, original_node: Any, updated_node: Any) -> Any:
         value = updated_node.value
@@ -28,7 +28,7 @@ class Simplifier(cst.CSTTransformer):
             updated_node.right
         )
         if is_drawn and neutral and ex.code(updated_node.left) in (neutral, f"{neutral}.0"):
-            return updated_node.right  # mean and deviation of a standard distribution
+            return updated_node.right  # 0 + x or 1 * x: mean 0 or standard deviation 1
         is_power = isinstance(operator, cst.Power) and all(map(_is_simple, (updated_node.left, updated_node.right)))
         return updated_node.with_changes(operator=_spaced(operator, _NONE if is_power else _SPACE))
 
@@ -70,7 +70,7 @@ class Simplifier(cst.CSTTransformer):
         return updated_node.with_changes(value=_unwrapped(updated_node.value), whitespace_after_return=_SPACE)
 
     def leave_SimpleStatementSuite(self, original_node: Any, updated_node: Any) -> Any:
-        """Statements after a colon get lines of their own; ``...`` stays."""
+        """Move statements after a colon to new lines, except ``...``."""
         if ex.code(updated_node).strip() == "...":
             return updated_node
         body = [small.with_changes(semicolon=cst.MaybeSentinel.DEFAULT) for small in updated_node.body]
@@ -79,7 +79,7 @@ class Simplifier(cst.CSTTransformer):
         return cst.IndentedBlock(lines)
 
     def leave_IndentedBlock(self, original_node: Any, updated_node: Any) -> Any:
-        """Blank lines one at a time, and one around functions."""
+        """Reduce blank lines to one, and put one around functions."""
         body = [updated_node.body[0]]
         for statement in updated_node.body[1:]:
             needs = any(isinstance(each, (cst.FunctionDef, cst.ClassDef)) for each in (body[-1], statement))
@@ -95,7 +95,7 @@ class Simplifier(cst.CSTTransformer):
         return updated_node.with_changes(whitespace_before_colon=_NONE)
 
     def leave_SimpleStatementLine(self, original_node: Any, updated_node: Any) -> Any:
-        """One statement a line."""
+        """Put each statement on its own line."""
         first, *others = (small.with_changes(semicolon=cst.MaybeSentinel.DEFAULT) for small in updated_node.body)
         if not others:
             return updated_node.with_changes(body=[first])
@@ -108,7 +108,7 @@ class Simplifier(cst.CSTTransformer):
         return updated_node.with_changes(whitespace=space)
 
     def _elements(self, original_node: Any, updated_node: Any) -> Any:
-        """No space after a last comma in one line."""
+        """Remove the space after a trailing comma within a line."""
         fields = [f for f in ("args", "elements", "slice", "params", "kwonly_params") if getattr(updated_node, f, ())]
         items = list(getattr(updated_node, fields[-1])) if fields else []
         comma: Any = items[-1].comma if items else None
@@ -141,14 +141,14 @@ class Simplifier(cst.CSTTransformer):
         return updated_node.with_changes(equal=cst.AssignEqual(space, space))
 
     def visit_FormattedString(self, node: Any) -> bool:
-        return False  # Python 3.11 does not read the outer quotes in it
+        return False  # Python 3.11 does not allow the outer quotes inside an f-string
 
     def leave_SimpleString(self, original_node: Any, updated_node: Any) -> Any:
         return double_quoted(updated_node)
 
 
 def _unwrapped(node: Any) -> Any:
-    """A test or value without parentheses around it, which are redundant in one line."""
+    """Remove redundant parentheses around a test or value on one line."""
     if not getattr(node, "lpar", ()) or isinstance(node, (cst.Tuple, cst.NamedExpr, cst.Yield, cst.GeneratorExp)):
         return node
     bare = node.with_changes(lpar=[], rpar=[])
@@ -156,21 +156,21 @@ def _unwrapped(node: Any) -> Any:
 
 
 def _single_blanks(lines: Any, needs_one: bool) -> list[Any]:
-    kept: list[Any] = []
+    result: list[Any] = []
     for line in lines:
-        if line.comment or not kept or kept[-1].comment:
-            kept.append(line)
-    has_one = bool(kept) and kept[0].comment is None
-    return [cst.EmptyLine(indent=False), *kept] if needs_one and not has_one else kept
+        if line.comment or not result or result[-1].comment:
+            result.append(line)
+    has_one = bool(result) and result[0].comment is None
+    return [cst.EmptyLine(indent=False), *result] if needs_one and not has_one else result
 
 
 def tidied(text: str) -> str:
-    """The text of a definition with the spaces and quotes of :class:`Simplifier`."""
+    """Return the text of a definition, tidied by :class:`Simplifier`."""
     return cst.parse_module(text).visit(Simplifier()).code
 
 
 def double_quoted(node: Any) -> Any:
-    """A string with double quotes, if it needs no more backslashes for them."""
+    """Return a string with double quotes, unless they would need backslashes."""
     if node.quote not in ("'", "'''") or '"' in node.raw_value or "\\" in node.raw_value:
         return node
     quote = '"' * len(node.quote)
@@ -187,7 +187,7 @@ def _spaced(operator: Any, space: Any) -> Any:
 
 
 def _is_simple(node: Any) -> bool:
-    """Whether an operand of a power is written without spaces: a name, a number, attributes of a name."""
+    """Whether an operand of ``**`` is written without spaces: a name, a number, or attributes of a name."""
     if isinstance(node, cst.UnaryOperation):
         return isinstance(node.operator, cst.Minus) and isinstance(node.expression, (cst.Integer, cst.Float))
     while isinstance(node, cst.Attribute):
@@ -196,12 +196,12 @@ def _is_simple(node: Any) -> bool:
 
 
 def without_unused(new: Any, original: Any, added: Collection[str] = ()) -> Any:
-    """The function without assignments to names that nothing reads any more.
+    """Remove assignments to names that the translated function does not read any more.
 
     Args:
-        new: the translated function.
-        original: the function before, which reads the names that its author uses.
-        added: names of the translation.
+        new: The translated function.
+        original: The original function. Names that it does not read either stay.
+        added: Names that the translation added.
     """
     while True:
         reads = _reads(new).keys()
@@ -232,13 +232,13 @@ def _read_names(node: Any) -> Iterator[str]:
 class _Unused(cst.CSTTransformer):
     def __init__(self, names: frozenset[str], computed: frozenset[str]):
         super().__init__()
-        self.names, self.computed = names, computed  # what is computed for these is not needed
+        self.names, self.computed = names, computed  # values of ``computed`` may be dropped even if they call functions
 
     def leave_SimpleStatementLine(self, original_node: Any, updated_node: Any) -> Any:
-        kept = [small for small in updated_node.body if not self._is_unused(small)]
-        if len(kept) == len(updated_node.body):
+        used = [small for small in updated_node.body if not self._is_unused(small)]
+        if len(used) == len(updated_node.body):
             return updated_node
-        return updated_node.with_changes(body=kept) if kept else cst.RemoveFromParent()
+        return updated_node.with_changes(body=used) if used else cst.RemoveFromParent()
 
     def _is_unused(self, small: Any) -> bool:
         if not isinstance(small, cst.Assign) or len(small.targets) != 1:

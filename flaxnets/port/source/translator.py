@@ -1,4 +1,4 @@
-"""Translate functions for written source: comments, docstrings and annotations stay, and ``rngs`` is threaded."""
+"""Translate functions for written source: keep comments, docstrings and annotations, and pass ``rngs``."""
 
 import functools
 import types
@@ -24,26 +24,26 @@ from flaxnets.port.translation import MODULES, Translator
 
 
 class References(Protocol):
-    """Where translated source finds definitions and imports."""
+    """The definitions and imports of the written file."""
 
     needs: Needs
     recorder: Any
     space: Any
 
     def reference(self, value: Any, name: str, module: str) -> str:
-        """The name that an object of the user's has in the written file."""
+        """Return the name of a user's object in the written file."""
         ...
 
     def use_module(self, name: str, module: types.ModuleType) -> None:
-        """Note that the written file imports a library under a name."""
+        """Record that the written file imports a library under a name."""
         ...
 
     def use_helper(self, name: str) -> str:
-        """Note that the written file has one of the helpers; returns its name."""
+        """Record that the written file contains a helper function, and return its name."""
         ...
 
     def is_annotation(self, value: Any) -> bool:
-        """Whether the written file can name an object of the user's in an annotation."""
+        """Whether an annotation of the written file can name an object."""
         ...
 
     def draws(self, function: Any) -> bool:
@@ -51,7 +51,7 @@ class References(Protocol):
         ...
 
     def decorator(self, function: types.FunctionType, node: Any) -> Any:
-        """A decorator of a function in the written file; None if the function is written without."""
+        """Return a decorator as the written file has it; None if the written file drops the decorator."""
         ...
 
     def takes_rngs(self, function: Any) -> bool:
@@ -60,7 +60,7 @@ class References(Protocol):
 
 
 class SourceTranslator(BuildingCalls, Translator):
-    """Rewrites the tree of one function for a file that is read."""
+    """Rewrite the tree of one function for a readable file."""
 
     namespace: Any
 
@@ -81,13 +81,13 @@ class SourceTranslator(BuildingCalls, Translator):
         self.unmet = Unreached(self)
         parameters = {name for name in self.scope.locals if name in function.__code__.co_varnames[: _count(function)]}
         self._renamed = self.scope.locals & RESERVED - parameters
-        self.methods: list[Any] = []  # functions that the constructor stores, as methods of the class
+        self.methods: list[Any] = []  # methods made from the functions that the constructor stores
         self.constants = Constants(self) if builds else ()
         if builds:
             self.variable_names |= self._parameter_names()
 
     def _parameter_names(self) -> set[str]:
-        """Local names that stood for parameters."""
+        """Return the local names that referred to parameters."""
         names: set[str] = set()
         site = self.site
 
@@ -109,7 +109,7 @@ class SourceTranslator(BuildingCalls, Translator):
     # Names.
 
     def _is_word(self, node: cst.Name) -> bool:
-        """Whether a name is an attribute's or a keyword's."""
+        """Whether a name is the name of an attribute or of a keyword argument."""
         parent = self.reads.parent(node)
         is_attribute = isinstance(parent, cst.Attribute) and parent.attr is node
         return is_attribute or (isinstance(parent, cst.Arg) and parent.keyword is node)
@@ -178,7 +178,7 @@ class SourceTranslator(BuildingCalls, Translator):
         return updated_node.with_changes(annotation=self._kept(original_node.annotation, updated_node.annotation))
 
     def _kept(self, original: Any, updated: Any) -> Any:
-        """The annotation, if all its names mean something in the written file."""
+        """Return the annotation if all its names exist in the written file, else None."""
         if original is None or annotation(original.annotation, self.scope.static, self._annotated) is None:
             return None
         return updated
@@ -255,7 +255,7 @@ class SourceTranslator(BuildingCalls, Translator):
 
     def visit_Lambda(self, node: Any) -> bool:
         if self._is_stored(node):
-            self.builds = False  # what it does happens when the model is called
+            self.builds = False  # the lambda runs when the model is called
         return True
 
     def leave_Lambda(self, original_node: Any, updated_node: Any) -> Any:
@@ -273,15 +273,15 @@ class SourceTranslator(BuildingCalls, Translator):
         if not self.builds and begins_sum(self, original_node):
             return updated_node.with_changes(value=as_array(updated_node.value))
         if isinstance(original_node.value, cst.Lambda) and self._is_stored(original_node.value):
-            held = held_names(original_node.value, self.scope.locals)
-            paths = {name: self_path(self.root, name) for name in held}
+            names = held_names(original_node.value, self.scope.locals)
+            paths = {name: self_path(self.root, name) for name in names}
             target = original_node.targets[0].target
             if ex.code(target.value) == "self" and None not in paths.values() and self._is_stored_once(target):
                 self.methods.append(as_method(updated_node.value, target.attr.value, paths))
                 self.statements[id(original_node)] = []
-            elif held:
+            elif names:
                 closure = self.references.reference(Closure, "Closure", Closure.__module__)
-                return updated_node.with_changes(value=as_closure(closure, updated_node.value, sorted(held)))
+                return updated_node.with_changes(value=as_closure(closure, updated_node.value, sorted(names)))
         target = original_node.targets[0].target
         is_own = self.builds and isinstance(target, cst.Attribute) and ex.code(target.value) == "self"
         if is_own and self.references.recorder.holds_state(self.module_class, target.attr.value):
@@ -298,7 +298,7 @@ class SourceTranslator(BuildingCalls, Translator):
         return left
 
     def _is_stored_function(self, node: Any) -> bool:
-        """Whether an expression is a bound method, or a partial of parameters or modules, that an attribute stores."""
+        """Whether an attribute stores an expression that is a bound method, or a partial of parameters or modules."""
         if isinstance(node, cst.Attribute):
             site = self.site("attribute", node)
             if site.receivers != {"module"} or site.results != {"method"}:
@@ -360,7 +360,7 @@ class SourceTranslator(BuildingCalls, Translator):
         return super()._read_variable(site, original, updated)
 
     def _variable(self, original: Any, updated: Any) -> Any:
-        """A parameter or buffer that is read while the model is built: itself, unless it is computed with."""
+        """Translate the read of a parameter or buffer in a constructor: ``x[...]`` in computations, else ``x``."""
         parent = self.reads.parent(original)
         if isinstance(parent, cst.Attribute):
             call = self.reads.parent(parent)
@@ -397,11 +397,11 @@ class SourceTranslator(BuildingCalls, Translator):
         if self.builds and site.mutated <= site.parameters and not self._plain_aliases(site, original):
             callees = [self.references.space.recorded(getattr(c, "__func__", c)) for c in site.callees]
             if not site.mutated or (callees and None not in callees):
-                return result  # variables change in place here, too
+                return result  # a variable of Flax also changes in place
         return super().rebound(site, original, result)
 
     def _plain_aliases(self, site: Site, original: Any) -> list[str]:
-        """The names of what was changed that are no variables, and are read later."""
+        """Return the names of the changed tensor that are not variables and are read later."""
         names = [name for name in site.aliases() if "." not in name and name not in self.variable_names]
         return [name for name in names if self.reads.is_live(name, original)]
 
@@ -417,7 +417,7 @@ class SourceTranslator(BuildingCalls, Translator):
         return whole if self.builds else super()._without_gradient_of_change(base, read, whole)
 
     def _without_data(self, target: Any) -> Any:
-        """What ``x.data`` is of."""
+        """Return ``x`` for the expression ``x.data``, and other expressions unchanged."""
         while isinstance(target, cst.Attribute) and target.attr.value == "data" and self.is_tensor(target):
             target = target.value
         return target
@@ -450,7 +450,7 @@ class SourceTranslator(BuildingCalls, Translator):
         if name in ("torch.randn", "torch.rand") and site.kinds == {0: "int"} and isinstance(new, cst.Call):
             return _with_tuple(new)
         if name == "torch.rand" and self.builds and "complex" in ex.code(new):
-            return new.with_changes(func=ex.parse("nn.init.uniform"))  # draws both parts
+            return new.with_changes(func=ex.parse("nn.init.uniform"))  # draws the real and the imaginary part
         return new
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> Any:
@@ -474,7 +474,7 @@ RESERVED = frozenset({*MODULES, "rngs"})
 
 
 def _with_tuple(call: Any) -> Any:
-    """A draw of so many numbers, with the shape as a tuple."""
+    """Replace an integer size of a random draw by a tuple."""
     size = call.args[1] if len(call.args) > 1 else None
     if size is None or isinstance(size.value, cst.Tuple):
         return call
@@ -492,7 +492,7 @@ def _count(function: types.FunctionType) -> int:
 
 
 def public_subclasses(kind: type) -> list[type]:
-    """The public classes of ``torch.nn`` that a private base stands for."""
+    """Return the public subclasses in ``torch.nn`` of a private base class."""
     if kind is torch.nn.Module:
         return []
     known = [v for n, v in vars(torch.nn).items() if isinstance(v, type) and issubclass(v, kind) and v.__name__ == n]
@@ -500,7 +500,7 @@ def public_subclasses(kind: type) -> list[type]:
 
 
 def with_rngs(params: Any, kind: str) -> Any:
-    """The parameters, and ``rngs`` as a keyword."""
+    """Add the keyword parameter ``rngs`` to the parameters."""
     added: Any = cst.Param(cst.Name("rngs"), cst.Annotation(ex.parse(kind)))
     if not isinstance(params.star_arg, cst.MaybeSentinel) or params.kwonly_params:
         star = params.star_arg
@@ -520,7 +520,7 @@ def translate_function(
     module_class: type | None,
     builds: bool,
 ) -> tuple[Any, SourceTranslator]:
-    """The translated tree of a function that ran, and its translator."""
+    """Translate a function that ran, and return its tree and its translator."""
     translator = SourceTranslator(recorded, function, references, module_class, builds)
     node: Any = recorded.source.tree.node.visit(translator)
     translator.check_names(node)

@@ -1,4 +1,4 @@
-"""Code that did not run: translate static code, replace the rest by an error."""
+"""Handle code that did not run: translate static code, and replace other code by an error."""
 
 import builtins
 import types
@@ -21,22 +21,22 @@ _REFUSED = (cst.Lambda, cst.FunctionDef, cst.ClassDef, cst.Await, cst.Yield, cst
 
 
 class Unreached:
-    """Decides about code of one function that did not run.
+    """Decide which code of a function is translated although it did not run.
 
     Args:
-        translator: of the function.
+        translator: The translator of the function.
     """
 
     def __init__(self, translator: Any):
         self.translator = translator
 
     def is_static(self, block: Any) -> bool:
-        """Whether a block has one translation, whatever it would meet."""
+        """Whether the translation of a block does not depend on the objects that it would use."""
         lines = block.body if isinstance(block, cst.IndentedBlock) else [cst.SimpleStatementLine(block.body)]
         return all(self._is_static_statement(line) for line in lines)
 
     def is_static_expression(self, node: Any) -> bool:
-        """Whether an expression has one translation, whatever it would meet."""
+        """Whether the translation of an expression does not depend on the objects that it would use."""
         return all(self._is_known(each) for each in _walk(node))
 
     def _is_static_statement(self, node: Any) -> bool:
@@ -103,7 +103,7 @@ class Unreached:
         return recorded is not None and references.recorder.ran_in_build(recorded)
 
     def callees(self, node: Any) -> list[Any]:
-        """The method of the class that ``self.method(...)`` calls, if its source was recorded."""
+        """Return the method that ``self.method(...)`` calls as a list, empty if the method was not recorded."""
         function = node.func
         is_own = isinstance(function, cst.Attribute) and ex.code(function.value) == "self"
         method = getattr(self.translator.module_class, function.attr.value, None) if is_own else None
@@ -111,7 +111,7 @@ class Unreached:
 
 
 def stand_in(statements: Sequence[Any]) -> Any:
-    """A statement that raises, below the text of the original as comments."""
+    """Return a statement that raises an error, with the original text as comments above it."""
     lines = "".join(ex.code(each) for each in statements).strip("\n").splitlines()
     indent = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
     comments = [f"# {line[indent:]}".rstrip() for line in lines if line.strip()]

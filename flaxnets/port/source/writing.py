@@ -39,12 +39,12 @@ _STANDARD = {
 
 
 class Writer:
-    """Writes the source of a Flax model.
+    """Write the source of a Flax model.
 
     Args:
-        recorder: what ran.
-        model: what the builder made.
-        builder: the class, function or partial.
+        recorder: The recorder of the builder and the model.
+        model: The model that the builder returned.
+        builder: The class, function or partial.
     """
 
     def __init__(self, recorder: SourceRecorder, model: torch.nn.Module, builder: Callable[[], torch.nn.Module]):
@@ -52,10 +52,10 @@ class Writer:
         self.model, self.builder = model, builder
 
     def write(self) -> str:
-        """The text of the file.
+        """Return the text of the file.
 
         Raises:
-            PortError: with all places that cannot be translated.
+            PortError: If places cannot be translated. All places are listed.
         """
         try:
             build = self._build()
@@ -118,7 +118,7 @@ class Writer:
     def _lambda(self, target: types.FunctionType, returns: str) -> str:
         recorded = self.definitions.space.recorded(target)
         if recorded is None:
-            raise UnwritableError("the source of the lambda is not there")
+            raise UnwritableError("the source of the lambda is not available")
         node = lambda_function(self.definitions.translated(recorded, target, None))
         params: Any = cst.parse_statement(f"def build(*, rngs: nnx.Rngs) -> {returns}: pass\n")
         docstring = cst.parse_statement('"""Make the model, with new parameters."""\n')
@@ -128,7 +128,7 @@ class Writer:
     # The order.
 
     def _needed(self, build: str, late: bool) -> list[Definition]:
-        """The definitions that ``build`` uses, itself or by others."""
+        """Return the definitions that ``build`` uses directly or indirectly."""
         by_name = {each.name: each for each in self.definitions.found.values()}
         pending = {node.value for node in _names(cst.parse_module(build))}
         needed: set[str] = set()
@@ -156,7 +156,7 @@ class Writer:
         return list(ordered.values())
 
     def _ranks(self, found: Any, by_name: Any, uses: Any) -> dict[str, int]:
-        """The modules' order: those that are used come first."""
+        """Return the order of the user's modules: a module comes after the modules that it uses."""
         needed: dict[str, dict[str, None]] = {}
         for each in found:
             others = (by_name[name].key[0] for name in sorted(uses[each.name][1] & by_name.keys()))
@@ -218,7 +218,7 @@ def _names(node: Any) -> Iterator[Any]:
 
 
 def sorted_imports(lines: set[str], late: bool = False) -> Iterator[str]:
-    """The import statements in groups, as isort sorts them."""
+    """Yield the groups of import statements, sorted as isort sorts them."""
     merged: dict[str, list[str]] = {}
     plain = []
     for line in lines:
@@ -238,12 +238,12 @@ def sorted_imports(lines: set[str], late: bool = False) -> Iterator[str]:
 
 
 def _case(name: str) -> tuple[int, str]:
-    """isort's order of names: constants, classes, functions."""
+    """Return the sort key of isort for names: constants, classes, functions."""
     return (0 if name.isupper() and len(name) > 1 else 1 if name[:1].isupper() else 2), name
 
 
 def _joined(parts: list[str]) -> str:
-    """Constants stand close together, classes and functions two lines apart."""
+    """Join definitions: no blank lines between constants, two around classes and functions."""
     text = ""
     for previous, part in zip([None, *parts], parts, strict=False):
         if previous is not None:
