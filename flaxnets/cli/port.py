@@ -1,4 +1,4 @@
-"""``flaxnets port``: the source of a Flax model for a PyTorch model, proved before it is written."""
+"""``flaxnets port``: write the source of a Flax model for a PyTorch model, and check it before it is written."""
 
 import dataclasses
 import functools
@@ -21,14 +21,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Write the source of a Flax model for a PyTorch model, and prove that the two compute the same.
+    """Write the source of a Flax model for a PyTorch model, and check that both models compute the same.
 
-    The model is built and called on random inputs, its source is translated, and the result is run and compared with
-    PyTorch in float64. A place that cannot be translated is an error with its file, its line and what to do. Needs
-    'flaxnets[port]'.
+    The command builds the model, calls it on random inputs, translates its source, and compares the result with PyTorch
+    in float64. Code that cannot be translated is an error with file, line and fix. Needs 'flaxnets[port]'.
 
-    An input is a shape, as in 2,3,224,224, with a dtype and for integers the first number that is too large if it
-    needs them, as in 2,16:int64:1000.
+    An input is a shape, such as 2,3,224,224, optionally with a dtype and, for integers, an exclusive upper bound, such
+    as 2,16:int64:1000.
 
     Examples:
       flaxnets port torchref.models.lenet:lenet_relu --input 2,1,32,32
@@ -36,25 +35,25 @@ class Options:
     """
 
     builder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODULE:NAME")]
-    """The class or function that makes the model, as in mypkg.net:Net."""
+    """The class or function that builds the model, such as mypkg.net:Net."""
     input: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SHAPE...")] = ()
     """The shapes of the arguments of a call."""
     out: File = None
-    """The file to write; NAME_flax.py here if not given."""
+    """The file to write (default: NAME_flax.py in the current folder)."""
     args: Annotated[str | None, tyro.conf.arg(metavar="JSON")] = None
     """Keyword arguments of the class or function, as a JSON object."""
     weights: Annotated[str | None, tyro.conf.arg(metavar="FILE"), IS_PATH] = None
-    """Weights, .pt or .safetensors; they are written beside, as safetensors."""
+    """Weights to convert, .pt or .safetensors. They are written next to the source, as safetensors."""
     test: bool = False
-    """Write a test beside, which compares the file with PyTorch."""
+    """Write a test next to the source, which compares the source with PyTorch."""
     force: bool = False
-    """Replace files that are there."""
+    """Replace existing files."""
     device: Device = "auto"
     """Where the Flax model is computed: cpu, gpu, tpu, cuda:1 or a number."""
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Runs the command; returns the exit status."""
+    """Run the command, and return the exit status."""
     from flaxnets.cli.devices import choose_device
 
     options = parse(Options, arguments, prog)
@@ -86,12 +85,12 @@ def main(arguments: Sequence[str], prog: str) -> int:
     return 0
 
 
-# What the options stand for.
+# Options.
 
 
 @dataclasses.dataclass(frozen=True)
 class _Files:
-    """The files that a call writes."""
+    """The files that the command writes."""
 
     source: Path
 
@@ -111,10 +110,10 @@ class _Files:
 def _files(options: Options) -> _Files:
     module_name, colon, name = options.builder.partition(":")
     if not (colon and module_name and name.isidentifier()):
-        raise UsageError(f"{options.builder!r} names no model. Expected MODULE:NAME, as in mypkg.net:Net")
+        raise UsageError(f"{options.builder!r} names no model. Expected MODULE:NAME, such as mypkg.net:Net")
     path = Path(options.out or f"{name.lower()}_flax.py")
     if path.suffix != ".py" or not path.stem.isidentifier():
-        raise UsageError(f"--out {path}: expected the name of a module of Python. Fix: --out net_flax.py")
+        raise UsageError(f"--out {path}: expected the file name of a Python module. Fix: --out net_flax.py")
     if not path.parent.is_dir():
         raise UsageError(f"--out {path}: there is no folder {path.parent}")
     files = _Files(path)
@@ -126,7 +125,7 @@ def _files(options: Options) -> _Files:
 
 
 def _builder(options: Options) -> Callable[[], "torch.nn.Module"]:
-    """The class or function, with the arguments of ``--args``."""
+    """Return the class or function, with the arguments of ``--args``."""
     module_name, _, name = options.builder.partition(":")
     target = find_target(module_name, name)
     keywords = _keywords(options.args)
@@ -161,7 +160,7 @@ def _write_weights(files: _Files, text: str, builder: Any, state_dict: Any) -> N
 
 # The test.
 
-_TEST = '''"""Hold {source} against {builder} in PyTorch."""
+_TEST = '''"""Compare {source} with {builder} in PyTorch."""
 
 {system}from pathlib import Path
 
@@ -172,7 +171,7 @@ HERE = Path(__file__).parent
 {path}
 
 def build_original() -> torch.nn.Module:
-    """Make the model in PyTorch."""
+    """Build the model in PyTorch."""
     from {module} import {name}
 
     return {name}({keywords})
@@ -199,7 +198,7 @@ def _test_source(options: Options, files: _Files, inputs: Sequence[Input]) -> st
     text = _TEST.format(
         source=files.source.name, builder=options.builder, module=module_name, name=name, stem=files.source.stem,
         system="" if is_installed else "import sys\n",
-        path="" if is_installed else f"sys.path.insert(0, str({folder}))  # of the original\n",
+        path="" if is_installed else f"sys.path.insert(0, str({folder}))  # the folder of the PyTorch model\n",
         keywords=named if is_plain else f"**{keywords!r}", inputs=", ".join(each.source for each in inputs),
     )  # fmt: skip
     return laid_out(text)

@@ -1,4 +1,4 @@
-"""``flaxnets port``, run in this process in an empty folder."""
+"""Tests of the command ``flaxnets port``, which runs in this process in an empty folder."""
 
 import functools
 import importlib.util
@@ -53,7 +53,7 @@ depth = 3
 
 @pytest.fixture
 def here(run_in_package, tmp_path):
-    """Runs the command in a folder with a package; returns its exit status and what it said."""
+    """Return a function that runs the command in a folder with a package, and returns exit status and output."""
     run = run_in_package("portable", {"net.py": NET, "broken.py": "raise ValueError('no weather today')\n"})
     (tmp_path / "old_flax.py").write_text("mine\n")
     torch.save({"other": torch.ones(2)}, tmp_path / "other.pt")
@@ -119,7 +119,7 @@ BAD = {
     "args": ([*NET_4, "--args", "{depth: 3}"], "--args '{depth: 3}' is not JSON"),
     "args of a list": ([*NET_4, "--args", "[3]"], "--args must be a JSON object, got '[3]'"),
     "unknown argument": ([*NET_4, "--args", '{"deep": 3}'], "unexpected keyword argument 'deep'"),
-    "out": ([*NET_4, "--out", "net.txt"], "--out net.txt: expected the name of a module of Python"),
+    "out": ([*NET_4, "--out", "net.txt"], "--out net.txt: expected the file name of a Python module"),
     "out folder": ([*NET_4, "--out", "no/net.py"], "--out no/net.py: there is no folder no"),
     "out exists": ([*NET_4, "--out", "old_flax.py"], "old_flax.py exists. Fix: choose another --out, or use --force"),
     "weights": ([*NET_4, "--weights", "no.pt"], "--weights no.pt: No such file or directory"),
