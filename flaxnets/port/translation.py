@@ -108,9 +108,8 @@ class Translator(InPlace, Refusing, Statements, Calls, Memos, cst.CSTTransformer
         self.used: dict[str, Any] = {}
         self.statements: dict[Any, list[Any]] = {}
         self.before: dict[int, list[Any]] = {}  # statements to put before a small statement
-        self.unmasked: set[int] = (
-            set()
-        )  # expressions that use whole tensors instead of the elements that a mask selects
+        # Expressions that use whole tensors instead of the elements that a mask selects.
+        self.unmasked: set[int] = set()
         self.done: dict[int, Any] = {}  # small statements after translation, by their originals; None if removed
         self.variable_names = self._variable_names()
         self.memos: dict[str, str] = {}  # local names of the dicts that are caches, by the dicts' expressions
