@@ -1,5 +1,7 @@
-"""Activations, softmax and dropout where the tables of cases do not reach: what is not a number, narrow or complex,
-what warns, and what is random."""
+"""Tests of activations, softmax and dropout beyond the tables of cases.
+
+NaN, narrow and complex dtypes, warnings and random masks.
+"""
 
 import collections
 import warnings
@@ -21,7 +23,7 @@ POINTWISE = (
     "PReLU", "ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid", "Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink",
     "Threshold",
 )  # fmt: skip
-# Here torch's gradient at NaN depends on where in the array it stands (vector or scalar code).
+# For these activations, torch's gradient at NaN depends on the position in the array (vector or scalar code).
 ANY_GRADIENT_AT_NAN = {
     "CELU", "ELU", "Hardshrink", "Hardswish", "Hardtanh", "ReLU6", "SELU", "Softshrink"
 }  # fmt: skip
@@ -33,7 +35,7 @@ def both(name: str, *arguments):
 
 
 def values_and_gradients(theirs, ours, array: np.ndarray):
-    """Of the sum of the outputs; a complex gradient of JAX is the conjugate of torch's."""
+    """Return outputs and gradients of their sum. A complex gradient of JAX is the conjugate of torch's."""
     tensor = torch.from_numpy(array.copy()).requires_grad_()
     output = theirs(tensor)
     (gradient,) = torch.autograd.grad(output, tensor, torch.ones_like(output))
@@ -99,7 +101,7 @@ def test_half_precision_is_rounded_where_torch_rounds(name: str, dtype: torch.dt
     (found_gradient,) = vjp(jnp.ones_like(found))
     assert found.dtype == found_gradient.dtype == jnp.dtype(narrow)
     eps = float(jnp.finfo(narrow).eps)
-    # Torch's gradients of sigmoid and tanh start from the rounded output: off by eps where that is near 1.
+    # Torch computes the gradients of sigmoid and tanh from the rounded output: an error of eps if it is near 1.
     for a, b, atol in ((found, output, eps / 4), (found_gradient, gradient, eps)):
         np.testing.assert_allclose(a.astype(jnp.float32), b.detach().float().numpy(), rtol=2 * eps, atol=atol)
 
@@ -131,7 +133,8 @@ def test_silu_of_complex_numbers_is_torchs(x64: None, rng: np.random.Generator):
     ("name", "array"),
     [
         *((name, np.arange(-3, 4)) for name in ("sigmoid", "tanh", "tanhshrink", "softsign")),
-        *((name, np.array([True, False])) for name in ("sigmoid", "tanh")),  # torch rejects them for the others
+        # torch rejects booleans for the other activations.
+        *((name, np.array([True, False])) for name in ("sigmoid", "tanh")),
     ],
 )
 def test_whole_numbers_become_float32(name: str, array: np.ndarray):
@@ -247,7 +250,7 @@ def test_dropout_of_other_numbers_of_axes_warns_and_drops_the_same_axes(name, sh
             for seed in range(30):
                 options = {"key": jax.random.key(seed)} if options else {}
                 patterns.append(np.asarray(function(ones, 0.5, **options)) > 0)
-        # Axes along which no two elements ever differ are dropped as a whole.
+        # Axes along which all elements are equal in every draw are dropped as a whole.
         whole = tuple(
             axis for axis in range(len(shape)) if (np.ptp(np.stack(patterns).astype(int), axis=axis + 1) == 0).all()
         )

@@ -1,4 +1,4 @@
-"""Assignments to a module's attributes mean what they mean in torch: to parameters, buffers, modules, and over them."""
+"""Tests that assignments to attributes of a module have the same effect as in torch."""
 
 import copy
 import pickle
@@ -18,7 +18,7 @@ from flaxnets.training.train_state import Batch
 
 
 class Torch:
-    """What the rows below call in torch."""
+    """The torch functions that the rows below call."""
 
     nn = torch.nn
     relu = staticmethod(torch.nn.ReLU)
@@ -29,7 +29,7 @@ class Torch:
 
 
 class Flax:
-    """The same here."""
+    """The flaxnets functions that the rows below call."""
 
     nn = nn
     relu = staticmethod(nn.ReLU)
@@ -40,7 +40,7 @@ class Flax:
 
 
 def module(lib: Any) -> Any:
-    """A module with one attribute of every kind; the names that end in "none" are registered without a value."""
+    """Create a module with an attribute of every kind. The names that end in "none" are registered without a value."""
     result = lib.nn.Module()
     result.weight = lib.nn.Parameter(lib.array(2))
     result.register_buffer("mean", lib.array(2))
@@ -82,7 +82,7 @@ VALUES = (
 
 
 def shown(module: Any) -> dict[str, Any]:
-    """The registered state by group, with names, order, shapes and dtypes."""
+    """Return the registered state by group, with names, order, shapes and dtypes."""
     arrays = {name: (tuple(array.shape), str(array.dtype)[-5:]) for name, array in module.state_dict().items()}
     return {
         "state": list(arrays.items()),
@@ -101,7 +101,7 @@ def outcome(lib: Any, change: Callable[[Any], Any]) -> Any:
     return shown(target)
 
 
-# torch refuses a Buffer in the place of a plain attribute, which here becomes a buffer.
+# torch rejects a Buffer for a plain attribute. flaxnets makes the attribute a buffer.
 REPLACED = [(name, kind) for name in NAMES for kind in VALUES if name != "plain" or "buffer" not in kind]
 
 
@@ -111,7 +111,7 @@ def test_every_value_over_every_attribute_is_what_it_is_in_torch(name: str, kind
     assert outcome(Flax, lambda target: setattr(target, name, value(kind, Flax))) == expected
 
 
-# torch keeps a parameter that is registered as a buffer, and lists it among the buffers of its subclass Parameter.
+# torch accepts a parameter in register_buffer, and lists it among the buffers although it is a Parameter.
 REGISTERED = [
     (method, kind)
     for method in ("register_buffer", "register_parameter", "add_module")
@@ -219,7 +219,7 @@ def test_values_that_are_arrays_elsewhere_set_a_buffer_too_and_are_copied():
 
 
 class Averaging(nn.Module):
-    """Keeps statistics as torch's users do: by assignment."""
+    """A module that assigns running statistics in its forward pass, as torch models do."""
 
     def __init__(self):
         self.weight = nn.Parameter(jnp.ones((1, 2)))
@@ -254,7 +254,7 @@ def differentiated(model: Averaging, x: jax.Array) -> Averaging:
 
 
 def split_and_merged(model: Averaging, x: jax.Array) -> Averaging:
-    model.cache = x[0]  # jax.grad returns the state that it is given, and no more
+    model.cache = x[0]  # jax.grad returns the state with the same structure, so the attribute must exist before
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
     def loss(params: nnx.State) -> Any:

@@ -1,4 +1,4 @@
-"""What the tables of attention, transformers and recurrent layers cannot say."""
+"""Tests of attention, transformers and recurrent layers beyond the tables of cases."""
 
 import warnings
 
@@ -32,7 +32,7 @@ def test_weights_of_a_query_that_may_attend_to_nothing_are_nan_as_torchs(rng):
 
 
 def test_torchs_inference_kernel_differs_at_padded_steps_alone(rng):
-    """The docstring of TransformerEncoder says so."""
+    """Check the statement in the docstring of TransformerEncoder."""
     layer = torch.nn.TransformerEncoderLayer(6, 2, 5, batch_first=True)
     theirs = torch.nn.TransformerEncoder(layer, 2).eval()
     ours = nn.TransformerEncoder(nn.TransformerEncoderLayer(6, 2, 5, batch_first=True, rngs=nnx.Rngs(0)), 2)
@@ -40,7 +40,7 @@ def test_torchs_inference_kernel_differs_at_padded_steps_alone(rng):
     x = rng.normal(size=(2, 4, 6)).astype(np.float32)
     padded = np.array([[False] * 4, [False, False, True, True]])
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nested tensors are a prototype, says torch
+        warnings.simplefilter("ignore")  # torch warns that nested tensors are a prototype
         expected = theirs(torch.from_numpy(x), src_key_padding_mask=torch.from_numpy(padded)).numpy()
     found = np.asarray(ours.eval()(x, src_key_padding_mask=jnp.asarray(padded)))
     np.testing.assert_allclose(found[~padded], expected[~padded], rtol=1e-4, atol=1e-5)

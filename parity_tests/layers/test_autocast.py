@@ -1,4 +1,4 @@
-"""Mixed precision: what is computed in bfloat16 is what torch.autocast computes in it."""
+"""Tests of mixed precision: each operation computes in the same dtype as under torch.autocast."""
 
 import fnmatch
 import warnings
@@ -31,11 +31,10 @@ VALUES = {
     "LSTMCell": ((3, 4), (2, 3)),
     "ReLU": ((), (2, 3)),
 }
-# torch has no autocast for these on CPU; in flaxnets they are recurrent layers and linear maps like the others.
+# torch.autocast does not support these on CPUs. In flaxnets they are cast like other recurrent and linear layers.
 CAST_HERE_ALONE = {"Bilinear", "bilinear", "RNN", "GRU", "RNNBase", "LSTMCell", "GRUCell", "RNNCell"}
 
-# Of the operations that torch.autocast("cpu") has rules for: those of no function of torch.nn, or that one reaches by
-# another name.
+# Operations with rules of torch.autocast("cpu") that no function of torch.nn calls, or only under another name.
 ELSEWHERE = {
     *("_addmm_activation", "_convolution", "addbmm", "addmm", "baddbmm", "bmm", "cat", "cdist", "fft_*", "index_copy"),
     *("inverse", "linalg_*", "matmul", "mm", "nanquantile", "pinverse", "polar", "prod", "quantile", "stack", "stft"),
@@ -58,15 +57,15 @@ OTHER_NAMES = {
     "replication_pad2d": "pad",
     "replication_pad3d": "pad",
 }
-# What computes in the dtype of the context; pad decides by mode.
+# Operations that compute in the dtype of the context. For pad, the mode decides.
 LOWER = {
     *("conv1d", "conv2d", "conv3d", "conv_tbc", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear"),
     *("prelu", "scaled_dot_product_attention", "multi_head_attention_forward", "LSTM", "pad", "affine_grid"),
 }
-# What is of a list since it calls what is.
+# Functions that are in a list of torch.autocast because a function that they call is.
 BY_ANOTHER = {"affine_grid", "lp_pool3d", "max_unpool1d"}
-# Rows whose outputs are of more bits here, by name and dtype: torch's rule for max_pool3d is not one for it with
-# indices; an exponent that is an array is no number of Python.
+# Rows with outputs of higher precision than in torch, by name and dtype: torch has no rule for max_pool3d with indices,
+# and an exponent that is an array is not a Python number.
 WIDER_HERE = {("max_pool3d", "bfloat16"), ("lp_pool2d", "bfloat16")}
 FIRST = {case.name: case for case in reversed([*LAYERS, *FUNCTIONS])}
 PADDINGS = [case for case in [*LAYERS, *FUNCTIONS] if "pad" in case.name.lower()]

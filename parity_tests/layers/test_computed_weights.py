@@ -1,4 +1,4 @@
-"""Weights that nn.utils computes: orthogonal ones, pruned ones, and torch's older weight and spectral norms."""
+"""Tests of weights that nn.utils computes: orthogonal, pruned, and torch's older weight and spectral norms."""
 
 import copy
 import warnings
@@ -71,7 +71,7 @@ def test_older_norms_have_torchs_names_outputs_gradients_and_buffers(utility, ki
 
 
 def assert_same_call(torch_layer, layer, inputs):
-    """Compares outputs, gradients and state; torch's hooks hinder the copies that the parity harness makes."""
+    """Compare outputs, gradients and state directly: torch's hooks prevent the copies that the parity harness makes."""
     cotangent = np.random.default_rng(0).normal(size=torch_layer(*map(torch.tensor, inputs)).shape)
     layer(*map(jnp.asarray, inputs))
     torch_layer.zero_grad()
@@ -205,7 +205,7 @@ def test_older_norms_are_trained_as_torch_trains_them(utility, rng):
 
 
 def _as_before_1_0(arrays, layer):
-    """What torch saved before spectral norms kept ``v``: the normalised weight instead."""
+    """Return the state dict of spectral norms before they stored ``v``: with the normalized weight instead."""
     with torch.no_grad():
         layer(torch.ones(1, 3).double())
     arrays = {name: array for name, array in arrays.items() if name != "weight_v"}
@@ -286,7 +286,7 @@ def test_orthogonal_weights_are_torchs_with_their_gradients(kind, args, shape, o
     torch_layer, layer = _orthogonal_pair(kind, args, orthogonal_map, trivialization)
     options = {"dtypes": ("float64",), "modes": ("train",), "runs": ("eager",)}
     if orthogonal_map == "householder" or (orthogonal_map is None and args[0] != args[1]):
-        options["weights"] = "torch"  # the diagonal has the signs, which noise would make no integers
+        options["weights"] = "torch"  # the diagonal contains signs, which must stay exactly 1 or -1
     assert_parity(torch_layer, layer, rng.normal(size=shape), **options)
     _assert_orthogonal(layer.weight)
 
@@ -353,7 +353,7 @@ def test_orthogonal_weights_that_cannot_be_assigned_or_made_are_refused():
         nn.utils.parametrizations.orthogonal(layer, orthogonal_map="householder")
 
 
-# Prunings that draw nothing, on a weight of this shape; several are done one after the other.
+# Pruning methods without random numbers, on a weight of this shape. Several methods are applied one after the other.
 PRUNINGS = {
     "identity": [("identity", (), {})],
     "l1 by number": [("l1_unstructured", (5,), {})],

@@ -1,4 +1,4 @@
-"""Containers as Python sees them: the same operations on torch's and on ours, compared in names, order and errors."""
+"""Tests of containers as Python collections: operations have the same names, order and errors as in torch."""
 
 from collections import OrderedDict
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ FLAX = SimpleNamespace(
 
 
 def shown(value: Any) -> Any:
-    """What there is to compare: names, types, shapes."""
+    """Return the names, types and shapes to compare."""
     if isinstance(value, (torch.nn.Module, nnx.Module)):
         children = [(name, shown(child)) for name, child in value.named_children()]
         keys = [(name, tuple(array.shape)) for name, array in value.state_dict().items()]
@@ -234,7 +234,7 @@ OPERATIONS = {
 def test_operations_give_what_torchs_give(make, operation):
     expected = shown(operation(make(TORCH), TORCH))
     assert shown(operation(make(FLAX), FLAX)) == expected
-    merged = nnx.merge(*nnx.split(make(FLAX)))  # NNX sorts attributes by name
+    merged = nnx.merge(*nnx.split(make(FLAX)))  # NNX sorts attributes by name, which must not change the order
     assert shown(operation(merged, FLAX)) == expected
 
 
@@ -300,7 +300,7 @@ def test_what_torch_refuses_is_refused_with_its_exception(make, operation, messa
 
 
 def test_a_module_list_has_no_gaps():
-    """Where torch leaves a gap, or takes what is no module."""
+    """Check errors in cases where torch leaves a gap, or accepts an object that is not a module."""
     modules = module_list(FLAX)
     with pytest.raises(IndexError, match="expected an index from 0 to 3, got 4"):
         modules.insert(4, nn.ReLU())

@@ -1,4 +1,4 @@
-"""Sizes of windows at their edges: the shapes, exceptions and values of torch, for calls that are drawn at random."""
+"""Tests of window functions at edge cases: shapes, exceptions and values of random calls agree with torch."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.edges import FUNCTIONS, Call, calls
 
-# Calls that went wrong once.
+# Calls that failed in an earlier version.
 ROWS = [
     Call("conv_transpose2d", ((2, 1, 1, 1), (1, 1, 1, 1)), {"padding": 0, "stride": 1, "dilation": 1}),
     Call("conv_transpose2d", ((2, 2, 5, 1), (2, 1, 2, 3)), {"stride": (3, 2), "padding": (3, 2), "groups": 2}),
@@ -51,7 +51,7 @@ def test_edges_are_torchs(name: str):
 
 
 def test_a_difference_is_seen():
-    """The sweep could not fail otherwise."""
+    """Check that the comparison can fail."""
     one, other = (Call("pad", ((2, 3),), {"pad": pad}) for pad in ((1, 1), (1, 2)))
     assert one.of_torch()[0].shape == (2, 5)
     assert other.of_flax(values=False)[0].shape == (2, 6)

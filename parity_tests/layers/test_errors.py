@@ -1,4 +1,4 @@
-"""What torch rejects is rejected, with the same type of exception and a message that carries the value."""
+"""Tests that arguments which torch rejects raise the same type of exception, with a message that contains the value."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from flaxnets import nn
 
 @pytest.fixture(autouse=True)
 def _two_threads() -> Iterator[None]:
-    """EmbeddingBag of torch looks at offsets only where several threads share them."""
+    """Use two threads: torch's EmbeddingBag checks offsets only if several threads share them."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -22,7 +22,7 @@ def _two_threads() -> Iterator[None]:
 
 @pytest.mark.parametrize("row", REJECTED, ids=str)
 def test_the_exception_is_torchs_and_carries_the_value(row: Rejected):
-    # Whatever torch raises: the table says that it does, and ours must be of the same type.
+    # torch may raise any exception. flaxnets must raise one of the same type.
     with pytest.raises(Exception) as torchs:  # noqa: PT011
         row.attempt(torch.nn, torch.tensor)
     with pytest.raises(torchs.type, match=row.message):

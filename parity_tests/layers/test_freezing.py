@@ -1,4 +1,4 @@
-"""Parameters that are frozen, one at a time or a module at once: who is, and that nothing reaches them."""
+"""Tests of frozen parameters and modules: which parameters are frozen, and that nothing changes them."""
 
 import copy
 import pickle
@@ -44,7 +44,7 @@ def test_every_parameter_of_every_layer_can_be_frozen_and_thawed(case: Any):
 
 
 class Net(nn.Module):
-    """A network of everything that holds parameters: ours, plain Flax, tied, parametrised, and its own."""
+    """A network with all types of parameters: of flaxnets, plain Flax, tied, parametrized and its own."""
 
     def __init__(self, rngs: nnx.Rngs):
         self.stem = nn.Linear(3, 4, rngs=rngs)

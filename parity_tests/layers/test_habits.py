@@ -1,4 +1,4 @@
-"""What users of torch type first: it works, or the error says what to write."""
+"""Tests of the first things that torch users type: they work, or the error says what to write instead."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ from flaxnets.training import OPTIMIZERS
 
 NAMES = [name for name in vars(optim) if name[0].isupper() and name.lower() in OPTIMIZERS]
 
-# Everything that torch's optimizers accept as parameters, and near things that people have at hand.
+# All types of parameters that torch's optimizers accept, and similar objects.
 PARAMETERS: dict[str, Callable[[Any], Any]] = {
     "generator": lambda model: model.parameters(),
     "list": lambda model: list(model.parameters()),

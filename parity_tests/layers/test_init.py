@@ -1,4 +1,4 @@
-"""Initial values have torch's values, or torch's distribution where they are random, and torch's exceptions."""
+"""Tests that initial values have torch's values or torch's distribution, and torch's exceptions."""
 
 import inspect
 import math
@@ -61,7 +61,7 @@ DTYPES = ("float32", "float16", "bfloat16", "int32", "bool", "complex64")
         (name, shape, options, dtype)
         for name, shape, options in DETERMINISTIC
         for dtype in DTYPES
-        if not (dtype == "int32" and math.isinf(options.get("val", 0)))  # no whole number is infinite
+        if not (dtype == "int32" and math.isinf(options.get("val", 0)))  # integers cannot be infinite
     ],
 )
 def test_constants_are_torchs(name: str, shape: tuple[int, ...], options: dict[str, Any], dtype: str):
@@ -72,7 +72,7 @@ def test_constants_are_torchs(name: str, shape: tuple[int, ...], options: dict[s
     np.testing.assert_array_equal(np.asarray(found, expected.dtype), expected)
 
 
-BIG = (1000, 250, 4)  # 10**6 elements, a fan in of 1000 and a fan out of 4000; less where torch takes long
+BIG = (1000, 250, 4)  # 10**6 elements, fan in 1000, fan out 4000; smaller where torch is slow
 RANDOM: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
     ("uniform", BIG, {}),
     ("uniform", BIG, {"a": -3.0, "b": 0.5}),
@@ -114,7 +114,7 @@ def test_random_values_have_torchs_distribution(name: str, shape: tuple[int, ...
         np.testing.assert_allclose(
             [found.min(), found.max()], [expected.min(), expected.max()], atol=100 / count * np.ptp(expected)
         )
-    # Neighbours are independent where the shape's power of two has been cut.
+    # Adjacent values are independent, also where a draw of a power of two was cut to the shape.
     if name not in ("orthogonal", "sparse"):
         flat = found.ravel() - found.mean()
         assert abs((flat[1:] * flat[:-1]).mean()) < 5 * spread**2 / count**0.5

@@ -1,4 +1,4 @@
-"""``inplace`` is accepted wherever torch accepts it, in torch's position, and changes nothing."""
+"""Tests that ``inplace`` is accepted in the same positions as in torch, and has no effect."""
 
 import inspect
 
@@ -13,14 +13,14 @@ from flaxnets.nn import functional as F
 
 
 def names_with_inplace(module) -> list[str]:
-    """The public classes and functions of torch whose signature has ``inplace``."""
+    """Return the names of the public classes and functions of a torch module that have a parameter ``inplace``."""
     names = []
     for name, value in vars(module).items():
         if not callable(value) or name.startswith("_"):
             continue
         try:
             parameters = inspect.signature(value).parameters
-        except (ValueError, TypeError):  # written in C, or of typing
+        except (ValueError, TypeError):  # functions written in C, or objects of typing
             continue
         if "inplace" in parameters:
             names.append(name)
@@ -29,11 +29,11 @@ def names_with_inplace(module) -> list[str]:
 
 CLASSES, FUNCTIONS = names_with_inplace(torch.nn), names_with_inplace(torch.nn.functional)
 REQUIRED = {"threshold": 0.25, "value": 2.0}  # arguments without a default
-RANDOM = {"training": False}  # in training mode torch draws masks and slopes
+RANDOM = {"training": False}  # in training mode torch draws random masks and slopes
 
 
 def arguments_before_inplace(function) -> list:
-    """Values for torch's parameters up to ``inplace``, in order."""
+    """Return values for the parameters before ``inplace``, in order."""
     values = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name == "inplace":

@@ -1,4 +1,4 @@
-"""Every layer is the function that torch's layer of the same name is, with the same defaults."""
+"""Tests that every layer computes the same as torch's layer with the same name, and has the same defaults."""
 
 import inspect
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def assert_case(case: Case, rng: np.random.Generator, record_property: Record, e
 
 @pytest.fixture
 def all_eager(request: pytest.FixtureRequest) -> bool:
-    """Whether every case also runs eagerly, which doubles the time; by default only the first of each class does."""
+    """Whether every case also runs eagerly (twice the time). By default only the first case of each class does."""
     return request.config.getoption("--eager")
 
 
@@ -64,17 +64,17 @@ def test_float32_is_as_near_as_float32_can_be(case: Case, rng: np.random.Generat
     assert_parity(*case.pair(), *case.inputs(rng), **{**case.options(), "dtypes": ("float32",), "runs": ("jit",)})
 
 
-# What torch's constructors take and these do not: an array's place is JAX's business.
+# Arguments of torch's constructors that flaxnets does not have: JAX decides where arrays are placed.
 NOT_TAKEN = {"device"}
 
 
 def defined(kind: type) -> set[str]:
-    """What a class and its bases define, up to the common base of all layers."""
+    """Return the names that a class and its bases define, up to the common base class of all layers."""
     bases = kind.__mro__[: next(i for i, base in enumerate(kind.__mro__) if base.__name__ == "Module")]
     return {name for base in bases for name in vars(base)}
 
 
-# Where torch's signature says *args, **kwargs: the same positional arguments must mean the same.
+# Classes whose signature in torch is *args, **kwargs: the same positional arguments must have the same effect.
 HIDDEN = {
     "RNN": (3, 4, 2, "relu", False, True, 0.5, True),
     "GRU": (3, 4, 2, False, True, 0.5, True),
@@ -93,7 +93,8 @@ def test_constructor_takes_torchs_positional_arguments(name: str, arguments: tup
 @pytest.mark.parametrize("name", sorted({case.name for case in LAYERS if case.build is None} - HIDDEN.keys()))
 def test_constructor_takes_torchs_arguments(name: str):
     def arguments(kind):
-        if "__init__" not in defined(kind):  # Python would show object's, which takes nothing
+        # inspect.signature would return that of object.__init__, which has no parameters.
+        if "__init__" not in defined(kind):
             return {}
         return {
             p.name: getattr(p.default, "__name__", p.default)

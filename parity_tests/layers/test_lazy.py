@@ -1,4 +1,4 @@
-"""Lazy layers before, at and after their first call, held against torch's; and parameters that can be frozen."""
+"""Tests of lazy layers before, at and after their first call, compared with torch, and of freezing parameters."""
 
 import inspect
 
@@ -108,7 +108,8 @@ def test_loaded_values_that_do_not_fit_the_first_input_are_refused(name):
     fresh.load_state_dict(torch_layer.state_dict())
     layer.load_state_dict(torch_layer.state_dict())
     error = {"LazyLinear": AssertionError}.get(name, RuntimeError)
-    if name != "LazyInstanceNorm1d":  # there torch refuses every input, as it forgets the number of features
+    # torch's LazyInstanceNorm1d rejects every input, because it loses the number of features.
+    if name != "LazyInstanceNorm1d":
         with pytest.raises(error):
             fresh(torch.tensor(ones(name)))
     with pytest.raises(error, match=f"{name}: 'weight' was loaded with shape .*5"):

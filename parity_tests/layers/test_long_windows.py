@@ -1,4 +1,4 @@
-"""Pools of many elements a window against torch, and the size of the programs that compute their gradients."""
+"""Tests of pooling with large windows: values agree with torch, and gradients compile to small programs."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from flaxnets.nn import functional as F
 
-# Function, shape, and arguments with windows of more than eight elements along some axis.
+# Function, shape and arguments. Each window has more than eight elements along some axis.
 POOLS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     "9": ("max_pool1d", (2, 3, 30), {"kernel_size": 9, "stride": 2, "padding": 4}),
     "16 dilated": ("max_pool1d", (2, 3, 60), {"kernel_size": 16, "stride": 3, "padding": 8, "dilation": 3}),
@@ -30,7 +30,7 @@ POOLS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
 
 
 def with_ties(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Few different numbers, and images of minus infinity alone."""
+    """Draw an input with many equal values, and with images that only contain minus infinity."""
     x = rng.integers(-2, 3, shape).astype(np.float64)
     x[0, 0] = -np.inf
     return x
@@ -43,7 +43,7 @@ def _double():
 
 
 def ours_and_torchs(name: str, x: np.ndarray, rng: np.random.Generator, **more: Any) -> tuple[list[Any], list[Any]]:
-    """Outputs, and the gradient of the first of them for a random cotangent."""
+    """Return outputs, and the gradient of the first output for a random cotangent, of flaxnets and torch."""
     function, _, options = POOLS[name]
     leaf = torch.tensor(x, requires_grad=True)
     expected = getattr(torch.nn.functional, function)(leaf, **options, **more)
@@ -93,7 +93,7 @@ def test_other_dtypes_keep_theirs(dtype, rng):
     got = F.max_pool1d(x, 11, 3)
     assert got.dtype == dtype
     np.testing.assert_array_equal(np.asarray(got, np.float64), windows.max(-1))
-    if dtype != jnp.uint8:  # the sum of eleven does not fit
+    if dtype != jnp.uint8:  # the sum of eleven elements overflows uint8
         expected = windows.mean(-1)
         expected = np.floor(expected) if dtype == jnp.int32 else expected
         np.testing.assert_allclose(np.asarray(F.avg_pool1d(x, 11, 3), np.float64), expected, rtol=1e-2)

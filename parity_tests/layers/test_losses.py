@@ -1,4 +1,4 @@
-"""What the tables cannot say of losses: warnings, values that tracing hides, gradients that are not finite."""
+"""Tests of losses beyond the tables of cases: warnings, values that tracing hides, gradients that are not finite."""
 
 import warnings
 from typing import Any

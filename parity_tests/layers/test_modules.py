@@ -1,4 +1,4 @@
-"""What torch's users do with any module: hooks, forward, devices, dtypes, names, text; held against torch.nn.Module."""
+"""Tests of the methods of all modules against torch.nn.Module: hooks, forward, devices, dtypes, names and text."""
 
 import copy
 import gc
@@ -26,7 +26,7 @@ from flaxnets.training import checkpoint
 
 
 class TorchScale(torch.nn.Module):
-    """Multiplies by ``factor``; raises for a negative one."""
+    """A torch module that multiplies by ``factor`` and raises an error if it is negative."""
 
     def forward(self, x: Any, factor: float = 2.0) -> Any:
         if factor < 0:
@@ -35,7 +35,7 @@ class TorchScale(torch.nn.Module):
 
 
 class Scale(nn.Module):
-    """The same here."""
+    """The same module in flaxnets."""
 
     def __call__(self, x: Any, factor: float = 2.0) -> Any:
         if factor < 0:
@@ -44,7 +44,7 @@ class Scale(nn.Module):
 
 
 def note(log: list[Any], name: str, result: Callable[..., Any] | None = None) -> Callable[..., Any]:
-    """A hook that writes down what it sees, and returns what ``result`` makes of it."""
+    """Return a hook that logs its arguments and returns ``result`` of them."""
 
     def hook(module: Any, *seen: Any) -> Any:
         log.append((name, type(module).__name__.removeprefix("Torch"), *map(plain, seen)))
@@ -347,7 +347,8 @@ def test_hooks_run_in_gradients_and_summaries():
     gradient = nnx.grad(lambda model: model(jnp.ones((2, 3))).sum())(model)
     np.testing.assert_allclose(gradient["3"]["bias"][...], 2 * plain_gradient["3"]["bias"][...])
     model.register_forward_hook(lambda module, args, output: output.sum(1))
-    assert flaxnets.summary(model, (2, 3)).rows[0].output_shapes == ((2, 2),)  # the network's own, not the hook's
+    # The output of the network, without the hook.
+    assert flaxnets.summary(model, (2, 3)).rows[0].output_shapes == ((2, 2),)
 
 
 # Devices and dtypes.
@@ -505,7 +506,7 @@ def test_names_are_torchs(use: Callable[[Any], Any]):
     assert run(tree(nn, rngs=nnx.Rngs(0))) == run(tree(torch.nn))
 
 
-# What torch has and JAX cannot.
+# Features of torch that JAX cannot have.
 OF_TORCH_ALONE = {"T_destination", "call_super_init", "dump_patches"}
 
 
@@ -517,7 +518,7 @@ def test_every_method_of_torchs_module_is_here():
     assert public(torch.nn.Module) - public(nn.Module) == OF_TORCH_ALONE
 
 
-# Public attributes of torch's layers that serve its own machinery.
+# Public attributes of torch's layers that are internal to torch.
 ATTRIBUTES_OF_TORCH_ALONE = {
     "DataParallel": {"device_ids", "gather", "parallel_apply", "replicate", "scatter"},
     "LSTM": {"check_forward_args", "get_expected_cell_size", "permute_hidden"},
@@ -543,7 +544,7 @@ def attributes(module: torch.nn.Module) -> set[str]:
 
 @pytest.mark.parametrize("name", sorted({case.name for case in LAYERS}))
 def test_public_attributes_and_text_are_torchs(name: str):
-    """Lists that torch keeps are tuples here, which jit can compare."""
+    """Compare public attributes and text. Lists of torch are tuples in flaxnets, so that jit can compare them."""
     with warnings.catch_warnings(action="ignore"):
         pairs = [case.pair() for case in LAYERS if case.name == name]
     for theirs, ours in pairs:
@@ -574,7 +575,7 @@ def test_networks_print_as_torchs(name: str):
     ours = nnx.eval_shape(lambda: flaxnets.create_model(name, **case.options))
     with torch.device("meta"):
         theirs = torchref.create_model(name, **case.options)
-    # Torch writes "torch.float32" for a parameter in a list, and for one in a dict the name of the tensor's class.
+    # torch writes "torch.float32" for a parameter in a list, and the class of the tensor for a parameter in a dict.
     assert repr(ours) == repr(theirs).replace("torch.", "").replace("meta.FloatTensor", "float32")
 
 
@@ -609,7 +610,7 @@ def test_text_of_nested_modules_is_indented_and_flaxs_displays_work(capsys: pyte
     assert "Linear" in table
 
 
-# Parameters that are drawn anew.
+# Parameters that can be initialized again.
 
 RESETTABLE = {
     case.name: case
@@ -667,7 +668,7 @@ def test_running_statistics_are_reset():
     assert [array.sum() for array in layer.state_dict().values()] == [2, 0, 0, 2, 0]
 
 
-# State beside arrays.
+# State besides arrays.
 
 
 def with_extra_state(lib: Any) -> Any:

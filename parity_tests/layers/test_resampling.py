@@ -1,4 +1,4 @@
-"""Resampling and adaptive pools against torch at sizes with edges, and under the transformations of JAX."""
+"""Tests of resampling and adaptive pooling: values agree with torch for many sizes, and transformations of JAX work."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 from flaxnets.nn import functional as F
 
-# Function, shape and arguments: sizes that divide and that do not, larger and smaller outputs, single elements.
+# Function, shape and arguments: sizes that divide evenly or not, larger and smaller outputs, single elements.
 CALLS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     "mean 7 to 3": ("adaptive_avg_pool2d", (2, 3, 7, 9), {"output_size": (3, 4)}),
     "mean 100 to 3": ("adaptive_avg_pool1d", (2, 3, 100), {"output_size": 3}),

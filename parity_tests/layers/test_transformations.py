@@ -1,4 +1,4 @@
-"""Layers are functions to JAX: they can be mapped, differentiated, rematerialised and traced for their shapes alone."""
+"""Tests that layers work with transformations of JAX: vmap, grad, remat and tracing of shapes."""
 
 import functools
 from collections.abc import Callable
@@ -20,7 +20,7 @@ every_layer = pytest.mark.parametrize("case", FIRST.values(), ids=FIRST)
 
 
 def prepared(case: Layer, seed: int = 0) -> tuple[Callable[..., list[jax.Array]], Any, list[Any]]:
-    """The layer as a pure function of its state and of its array inputs, in evaluation mode."""
+    """Return the layer in evaluation mode as a pure function of its state and of its array inputs."""
     _, module = case.pair()
     graphdef, state = nnx.split(module.eval())
     arguments = (case.inputs(np.random.default_rng(seed)), dict(case.call))

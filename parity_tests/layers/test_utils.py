@@ -1,4 +1,4 @@
-"""flaxnets.nn.utils against torch.nn.utils, and what embeddings do besides looking up."""
+"""Tests of flaxnets.nn.utils against torch.nn.utils, and of options of embeddings."""
 
 import copy
 import math
@@ -209,7 +209,7 @@ def test_parametrised_layers_pass_through_what_nnx_does():
 
 
 def test_recurrent_weights_can_be_normalised():
-    """Torch's recurrent layers cannot be copied then, so that the harness does not take them."""
+    """Test weight norm without the parity harness, which cannot copy torch's recurrent layers with weight norm."""
     for kind in (nn.LSTM, nn.GRU):
         layer, x = kind(3, 2, rngs=nnx.Rngs(0)).double(), jnp.ones((4, 1, 3))
         expected = layer(x)[0]
@@ -351,7 +351,7 @@ def test_gradients_may_be_any_tree():
     assert nn.utils.clip_grad_norm({"a": None, "b": jnp.ones(1)}, 1.0)[0]["a"] is None
 
 
-@pytest.mark.parametrize("kind", [kind for kind in GRADIENTS if kind != "none"])  # torch asks for some
+@pytest.mark.parametrize("kind", [kind for kind in GRADIENTS if kind != "none"])  # torch needs at least one gradient
 def test_gradients_clipped_by_value_are_torchs(kind, rng):
     arrays = gradients(kind, rng)
     parameters = torch_parameters(arrays)
@@ -508,7 +508,7 @@ def test_sparse_tables_have_the_same_gradients_dense():
 
 
 def test_frequencies_scale_an_embedding_bags_gradient_as_documented():
-    """Torch's kernel for CPU takes another index's count where counts differ, so that it cannot be the reference."""
+    """Compare with the documented values: torch's CPU kernel uses the count of another index if counts differ."""
     table = nn.EmbeddingBag(6, 1, scale_grad_by_freq=True, mode="sum", rngs=nnx.Rngs(0))
     ids = jnp.array([0, 1, 1, 2, 0, 0])
     gradient = nnx.grad(lambda table: table(ids, jnp.array([0, 2, 4])).sum())(table)["weight"][...]
@@ -516,7 +516,7 @@ def test_frequencies_scale_an_embedding_bags_gradient_as_documented():
 
 
 def test_what_comes_after_the_last_offset_is_in_no_bag():
-    """Torch takes it into the last bag's maximum, and into the count of the last bag's mean."""
+    """Check that indices after the last offset are ignored, unlike in torch, where they change 'max' and 'mean'."""
     table = jnp.array([[1.0], [2.0], [4.0]])
     for mode, expected in (("sum", 2.0), ("mean", 2.0), ("max", 2.0)):
         found = nn.functional.embedding_bag(

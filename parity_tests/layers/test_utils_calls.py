@@ -1,4 +1,4 @@
-"""What else nn.utils has, against torch: padded sequences, stateless calls, modules without initial values."""
+"""Tests of other functions of nn.utils against torch: padded sequences, stateless calls, uninitialized modules."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Every registered network is the function that its PyTorch twin is."""
+"""Tests that every registered network computes the same as its PyTorch counterpart."""
 
 import functools
 import math

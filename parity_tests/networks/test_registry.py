@@ -1,4 +1,4 @@
-"""Networks, optimizers and schedules by name."""
+"""Tests of the registries: networks, optimizers and schedules by name."""
 
 from pathlib import Path
 

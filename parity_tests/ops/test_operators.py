@@ -1,4 +1,4 @@
-"""The operator table and flaxnets.ops against torch: values, dtypes, shapes and gradients."""
+"""Tests of the operator table and flaxnets.ops against torch: values, dtypes, shapes and gradients."""
 
 import ast
 import dataclasses
@@ -25,25 +25,25 @@ from flaxnets.port.refused import REFUSED
 
 VALUE, GRADIENT = 1e-12, 1e-10
 KEY = "jax.random.key(0)"
-# torch computes the derivative of digamma with an error of some 1e-10.
+# torch computes the derivative of digamma with an error of about 1e-10.
 LOOSE = {"polygamma": 1e-9, "digamma": 1e-9, "psi": 1e-9}
-# What float32 and narrower results may differ by.
+# The accepted errors of float32 and narrower results.
 NARROW = {"float32": 3e-6, "complex64": 3e-6, "float16": 2e-3, "bfloat16": 2e-2}
 
 
 @dataclasses.dataclass
 class Outcome:
-    """Leaves of a result, and gradients by the names of inputs."""
+    """The leaves of a result, and the gradients by input name."""
 
     leaves: list[Any]
     gradients: dict[str, np.ndarray]
 
 
 def numbers(value: Any) -> Any:
-    """A leaf as it is compared: an array of numpy, or what is no array."""
+    """Return a leaf in comparable form: a NumPy array, or the object if it is not an array."""
     if isinstance(value, torch.Tensor):
         return value.numpy(force=True)
-    if isinstance(value, type):  # jnp.float32, the dtype that arguments have
+    if isinstance(value, type):  # jnp.float32 is a type
         return np.dtype(value).name
     if isinstance(value, (torch.dtype, np.dtype)):
         return str(value).removeprefix("torch.")
@@ -78,7 +78,7 @@ def run_torch(case: Case, with_gradients: bool) -> Outcome:
 
 
 def trace_jax(case: Case, arrays: dict[str, jax.Array], with_gradients: bool, static: list[Any]) -> Any:
-    """Arrays of the result and gradients; what else the result holds goes to ``static``."""
+    """Return the arrays of the result and the gradients. Other leaves of the result are stored in ``static``."""
     chosen = [name for name in case.inputs if with_gradients and is_differentiable(arrays[name])]
 
     def compute(tracked: list[jax.Array]) -> list[jax.Array]:
@@ -87,7 +87,7 @@ def trace_jax(case: Case, arrays: dict[str, jax.Array], with_gradients: bool, st
         return [each for each in result if isinstance(each, jax.Array)]
 
     outputs, pull_back = jax.vjp(compute, [arrays[name] for name in chosen])
-    # torch's gradient is the conjugate of JAX's, by its convention for complex numbers.
+    # For complex numbers, torch's gradient is the conjugate of JAX's gradient.
     cotangents = [
         jnp.asarray(cotangent(case.source, i, out.shape, dtype_name(out)), out.dtype).conj()
         if is_differentiable(out)
@@ -132,7 +132,7 @@ def compare(source: str, actual: Outcome, expected: Outcome) -> list[str]:
 
 @pytest.mark.parametrize("family", CASES)
 def test_translated_calls_are_torchs(family):
-    """Values, dtypes, shapes, and gradients by random cotangents; all calls of a family in one compiled program."""
+    """Compare values, dtypes, shapes, and gradients for random cotangents. A family of calls is compiled together."""
     lines = [line for line in CASES[family].strip().splitlines() if line.strip()]
     tensors = {name: torch.as_tensor(np.copy(value)) for name, value in INPUTS.items()}
     problems: dict[str, list[str]] = {}
@@ -177,7 +177,7 @@ def test_every_name_of_torch_is_in_the_table_or_refused_with_a_reason():
 
 
 def test_the_page_of_operators_is_up_to_date():
-    """It is written by ``python -m flaxnets.port.coverage``."""
+    """Check docs/operators.md. ``python -m flaxnets.port.coverage`` writes this page."""
     assert (Path(__file__).parents[2] / "docs" / "operators.md").read_text() == page()
 
 
@@ -199,7 +199,7 @@ def cases_of(family: str) -> dict[str, Case]:
 
 
 def test_every_row_of_the_table_has_a_case():
-    """The functions that F has with the same arguments have theirs in the tables of layers."""
+    """Check that every row has a case. Functions of F with torch's parameters have cases in the tables of layers."""
     cases = [case for family in (*CASES, *DRAWN, "eager") for case in cases_of(family).values()]
     reached = {operator.text for case in cases for operator in case.operators}
     reached |= {translate(call).operator.text for call in OF_UNKNOWN_KINDS}
@@ -209,7 +209,7 @@ def test_every_row_of_the_table_has_a_case():
 
 @pytest.mark.parametrize("line", [line for lines in DRAWN.values() for line in lines.strip().splitlines()])
 def test_random_calls_draw_from_torchs_distributions(line):
-    """Shapes and dtypes are torch's; mean and standard deviation agree within five standard errors."""
+    """Compare shapes and dtypes with torch. Mean and standard deviation must agree within five standard errors."""
     case = cases_of("random")[line]
     torch.manual_seed(0)
     tensors = {name: torch.as_tensor(np.copy(INPUTS[name])) for name in case.inputs}
@@ -217,7 +217,7 @@ def test_random_calls_draw_from_torchs_distributions(line):
     with jax.enable_x64(True):
         actual = np.asarray(evaluated(case.expression, {name: jnp.asarray(INPUTS[name]) for name in case.inputs}))
     assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype)
-    if "cauchy" in line:  # has neither
+    if "cauchy" in line:  # the Cauchy distribution has no mean and deviation
         actual, expected = np.arctan(actual), np.arctan(expected)
     actual, expected = actual.astype(float), expected.astype(float)
     error = 5 * (expected.std() + 1e-9) / np.sqrt(expected.size)
@@ -225,7 +225,7 @@ def test_random_calls_draw_from_torchs_distributions(line):
     assert abs(actual.std() - expected.std()) <= error * 3
 
 
-# What a reader of generated source sees.
+# The expressions in generated source.
 TRANSLATIONS = {
     "x.mean(1)": "x.mean(axis=1)",
     "x.mean((0, 2), keepdim=True)": "x.mean(axis=(0, 2), keepdims=True)",
@@ -276,7 +276,7 @@ def test_source_reads_as_written_by_hand(source, expression):
     assert translated(source, tensors, KEY).expression == expression
 
 
-# Calls of which only the text is known.
+# Calls with arguments of unknown kinds: only their text is known.
 OF_UNKNOWN_KINDS = {
     Call("torch.Tensor.to", ["x", "target"]): "ops.to(x, target)",
     Call("torch.Tensor.to", ["x"], {"device": "device"}): "x",
@@ -362,7 +362,7 @@ NARROWED = {"int64": "int32", "float64": "float32", "complex128": "complex64"}
 
 @pytest.mark.parametrize("family", CASES)
 def test_without_x64_dtypes_are_narrower_and_nothing_warns(family):
-    """int64 is int32, float64 is float32 and complex128 is complex64, whatever else the call does."""
+    """Check that int64 becomes int32, float64 becomes float32, and complex128 becomes complex64."""
     arrays = {name: jnp.asarray(value) for name, value in INPUTS.items()}
     differing = {}
     for line, case in cases_of(family).items():
@@ -381,7 +381,7 @@ def test_without_x64_dtypes_are_narrower_and_nothing_warns(family):
     assert differing == {}
 
 
-# Calls of flaxnets.ops that torch refuses, too: the exception and its message.
+# Calls of flaxnets.ops that torch rejects, too, with the type and message of the exception.
 REFUSED_ARGUMENTS: dict[str, tuple[type[Exception], str]] = {
     "ops.expand(a, 4)": (RuntimeError, r"sizes \(4,\) for shape \(3, 4\)"),
     "ops.flatten(a, 1, 0)": (RuntimeError, r"start_dim=1 after end_dim=0"),
