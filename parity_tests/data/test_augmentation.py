@@ -1,4 +1,4 @@
-"""What augmentation does to arrays, against plain NumPy, and the targets that it makes."""
+"""Tests of augmentation against plain NumPy, and of the targets that it makes."""
 
 import functools
 
@@ -59,7 +59,7 @@ def test_a_padded_crop_is_a_window_of_the_padded_image(batch):
 
 
 def test_a_resized_crop_is_a_part_of_at_least_that_area():
-    """An image whose pixels are linear in their place stays so, and its slopes say how large the part was."""
+    """Check crops of an image with linear values: the crop stays linear, and its slopes tell the size of the crop."""
     h, w = 40, 50
     image = np.stack([np.broadcast_to(np.arange(w) * 5, (h, w)), np.broadcast_to(np.arange(h)[:, None] * 6, (h, w))])
     inputs, _ = run(Augmentation(crop_area=0.25), (np.repeat(image[None], N, 0).astype(np.uint8), np.zeros(N, int)))
@@ -72,9 +72,9 @@ def test_a_resized_crop_is_a_part_of_at_least_that_area():
     assert areas.std() > 0.1
     straight = inner[:, 0, :1, :1] + columns[:, None, None] * 5 * np.arange(w - 8)
     np.testing.assert_allclose(inner[:, 0], np.broadcast_to(straight, inner[:, 0].shape), atol=1.3)
-    assert np.ptp(inner[:, 0, 0, 0]) > 5  # not always the same corner
+    assert np.ptp(inner[:, 0, 0, 0]) > 5  # the crops have different corners
     ratios = columns * w / (rows * h)
-    whole = (columns > 0.99) | (rows > 0.99)  # a side that is cut changes the ratio
+    whole = (columns > 0.99) | (rows > 0.99)  # cutting a side to the size of the image changes the aspect ratio
     assert ((ratios[~whole] > 0.74) & (ratios[~whole] < 1.35)).all()
 
 
@@ -82,7 +82,7 @@ def test_a_resized_crop_is_a_part_of_at_least_that_area():
 def test_what_is_erased_is_a_rectangle_of_zeros(probability, erased, batch):
     inputs, _ = run(Augmentation(erase=probability), batch)
     zero = inputs == 0
-    assert (zero.all(1) == zero.any(1)).all()  # in all channels
+    assert (zero.all(1) == zero.any(1)).all()  # erased in all channels
     np.testing.assert_array_equal(np.where(zero, batch[0], inputs), batch[0])
     shares = []
     for mask in zero[:, 0]:

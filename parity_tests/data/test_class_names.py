@@ -1,4 +1,4 @@
-"""Classes, and characters, are matched by their names wherever a dataset meets a trained network."""
+"""Tests that classes and characters are matched by name between datasets and trained networks."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ PETS = ["cat", "dog", "owl"]
 
 
 def make_run(folder: Path, arch: str, dataset: str | None, model_options: dict, **config) -> Path:
-    """What training leaves."""
+    """Create the folder of a trained run."""
     entry = flaxnets.registry.get_entry(arch)
     folder.mkdir(parents=True)
     written = {
@@ -47,13 +47,13 @@ def write_images(root: Path, names: dict[str, int], seed: int = 0) -> Path:
 
 
 def evaluated(capsys, *arguments: object) -> tuple[str, dict[str, list[str]]]:
-    """The first line of ``flaxnets evaluate``, and the examples, recall and precision of each class."""
+    """Run ``flaxnets evaluate``, and return its first line, and the examples, recall and precision of each class."""
     assert main(["evaluate", *map(str, arguments)]) == 0, capsys.readouterr().err
     head, _, *rows = capsys.readouterr().out.splitlines()
     return head, {name: numbers for name, *numbers in (row.rsplit(maxsplit=3) for row in rows)}
 
 
-# The classes that a run knows, in its order, and how many images a folder has of them.
+# The classes of a run in their order, and the number of images of each class in a folder.
 MATCHED: dict[str, tuple[list[str], dict[str, int]]] = {
     "all": (PETS, {"cat": 10, "dog": 10, "owl": 10}),
     "one is absent": (PETS, {"dog": 10, "owl": 15}),
@@ -140,7 +140,8 @@ def test_without_names_the_numbers_of_classes_must_be_equal(count, status, tmp_p
 
 def test_outputs_without_a_name_are_numbers(tmp_path, capsys):
     write_images(tmp_path / "images", {"cat": 5, "dog": 5})
-    make_run(tmp_path / "run", "mlp", None, {"num_classes": 4}, classes=["cat", "dog"])  # no option for its size
+    # mlp has no option for the size of the images.
+    make_run(tmp_path / "run", "mlp", None, {"num_classes": 4}, classes=["cat", "dog"])
     _, rows = evaluated(capsys, tmp_path / "run", "--dataset", f"folder:{tmp_path / 'images'}")
     assert [*rows] == ["cat", "dog", "2", "3"]
     assert main(["predict", str(tmp_path / "run"), str(tmp_path / "images/cat/0.png"), "--json"]) == 0
@@ -238,7 +239,7 @@ def test_a_run_is_not_resumed_with_other_classes(resume, files, message, tmp_pat
     if resume == "run":
         assert (status, said.err.count("\n")) == (2, 1)
         assert message in said.err
-    else:  # another run
+    else:  # --resume auto with other options: no such run
         assert (status, said.err) == (0, "")
         assert "no run with these options in runs" in said.out
 
@@ -248,7 +249,7 @@ def test_a_resumed_run_keeps_the_order_of_its_classes(tmp_path, monkeypatch):
     write_images(tmp_path / "pets", {"1": 5, "2": 5, "10": 5})
     plan = plan_for("folder:pets")
     assert plan.data.classes == ("1", "2", "10")
-    older = ["1", "10", "2"]  # as an older version sorted them
+    older = ["1", "10", "2"]  # the order of an older version
     run = Run.create("runs", "mlp", {**plan.record(), "classes": older})
     plans = []
     monkeypatch.setattr(train, "_train", lambda plan, run, *rest: plans.append((plan, run.path)) or 0)
@@ -313,7 +314,8 @@ def test_a_run_records_the_characters_of_its_text(tmp_path):
     plan = plan_for(own, "rnn_lm")
     assert plan.config.vocabulary == "".join(sorted(set(TEXT)))
     assert plan.differences(RunConfig.from_json(json.loads(json.dumps(plan.record())))) == {}
-    assert plan.differences(dataclasses.replace(plan.config, vocabulary=None)) == {}  # as an older version wrote it
+    # An older version did not write the vocabulary.
+    assert plan.differences(dataclasses.replace(plan.config, vocabulary=None)) == {}
     write_text(tmp_path / "own.txt", TEXT.replace("w", "W"))
     changed = plan_for(own, "rnn_lm")
     assert changed.differences(plan.config)["vocabulary"] == "vocabulary: 'w' missing, 'W' new here"

@@ -1,4 +1,4 @@
-"""Datasets, the way from stored images and text to a network's input, and from a network to text."""
+"""Tests of datasets, of the transforms from stored images and text to network inputs, and of text generation."""
 
 import dataclasses
 import gzip
@@ -187,7 +187,8 @@ def test_drawing_keeps_the_state_and_does_without_dropout(name, rng):
     model = flaxnets.create_model(name, vocab_size=6, num_hiddens=5, num_layers=2, dropout=0.5)
     model.train()
     prefix = rng.integers(0, 6, 3)
-    drawn = generate(model, prefix, 8, key=jax.random.key(1), temperature=1e-6)  # as good as the largest logit
+    # The low temperature selects the largest logit.
+    drawn = generate(model, prefix, 8, key=jax.random.key(1), temperature=1e-6)
     assert model.rnn.training
     ids = prefix.tolist()
     for _ in range(8):
@@ -343,7 +344,7 @@ FETCHED = {"mnist-full": (1, 28, 28), "fashion-mnist": (1, 28, 28), "cifar10": (
 
 @pytest.fixture
 def openml(monkeypatch: pytest.MonkeyPatch, rng) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """OpenML's datasets by their numbers, of ten examples each, eight of them to learn from."""
+    """Replace OpenML's datasets, and return them by id. Each has ten examples, eight of them for training."""
     held = {}
     for name, shape in FETCHED.items():
         source = dataclasses.replace(SOURCES[name], train=8, test=2)
@@ -351,7 +352,7 @@ def openml(monkeypatch: pytest.MonkeyPatch, rng) -> dict[int, tuple[np.ndarray, 
         held[source.data_id] = rng.integers(0, 256, (10, math.prod(shape))), rng.integers(0, 10, 10).astype("U1")
 
     def fetch_openml(*, data_id: int, return_X_y: bool, as_frame: bool, cache: bool) -> tuple[np.ndarray, np.ndarray]:
-        pixels, labels = held.pop(data_id)  # once
+        pixels, labels = held.pop(data_id)  # pop: each dataset is fetched once
         return pixels, labels.astype(object)
 
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch_openml)

@@ -1,4 +1,4 @@
-"""How an image is decoded: upright, in 8 bits, in the colors that ``PIL.Image.convert("RGB")`` gives."""
+"""Tests of image decoding: orientation, 8 bits, and the colors of ``PIL.Image.convert("RGB")``."""
 
 import struct
 import warnings
@@ -13,7 +13,7 @@ from PIL import Image
 from flaxnets.data import ImageFiles, channel_statistics, load, read_image
 from flaxnets.data.image_checks import decode_image
 
-# What EXIF's eight orientations say of the stored rows and columns.
+# How EXIF's eight orientations transform the stored rows and columns.
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda image: image,
     2: lambda image: image[:, ::-1],
@@ -41,7 +41,7 @@ def with_xmp(orientation: int) -> bytes:
     return encoded("JPEG", xmp=xmp)
 
 
-# A file's name, and its content for an orientation.
+# The name of a file, and a function that returns its content for an orientation.
 TURNED: dict[str, tuple[str, Callable[[int], bytes]]] = {
     "jpeg": ("x.jpg", with_exif("JPEG")),
     "jpeg with xmp": ("x.jpg", with_xmp),
@@ -63,7 +63,7 @@ TURNED: dict[str, tuple[str, Callable[[int], bytes]]] = {
 
 
 def seen_in_training(path: Path, mode: str, workers: int = 0) -> np.ndarray:
-    """An image as a batch has it, of the size that it has in its file."""
+    """Return an image as it is in a batch, in the size of its file."""
     with warnings.catch_warnings(action="ignore"):
         width, height = decode_image(path, mode).size
     shape = (1 if mode == "L" else 3, height, width)
@@ -158,7 +158,7 @@ def grey(kind: str, values: list[float], form: str = "TIFF") -> bytes:
     return encoded(form, Image.fromarray(np.array([values], kind)))
 
 
-# A file's name and content, and its pixels in 8 bits: 65535 is white for 16 bits, 4095 for 12.
+# The name of a file, its content, and its pixels in 8 bits. White is 65535 in 16 bits, 4095 in 12 bits.
 DEEP: dict[str, tuple[str, bytes, list[int]]] = {
     "png": ("x.png", grey("<u2", [0, 1, 256, 32896, 65535], "PNG"), [0, 0, 1, 128, 255]),
     "dark png": ("x.png", grey("<u2", [0, 100, 255, 257], "PNG"), [0, 0, 1, 1]),

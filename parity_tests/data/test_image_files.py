@@ -1,4 +1,4 @@
-"""Images in files: what is complained of, what is never opened, and what batches are made of."""
+"""Tests of image files: which files are reported, which are never opened, and what batches contain."""
 
 import contextlib
 import itertools
@@ -38,7 +38,7 @@ GREY_16 = Image.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20))
 NOISE_16 = Image.fromarray(np.random.default_rng(0).integers(0, 65536, (64, 64), np.uint16))
 CMYK = PICTURE.convert("CMYK")
 
-# Name of a file in a folder of a class: its content, and what is said of it.
+# The name of a file in a folder of a class, its content, and the reported reason.
 BAD_CONTENT: dict[str, tuple[bytes, str]] = {
     "empty.png": (b"", "empty"),
     "empty.jpg": (b"", "empty"),
@@ -98,11 +98,11 @@ OUTSIDE = "outside of"
 
 
 def bind(path: Path, outside: Path) -> None:
-    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as server:  # whose addresses must be short
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as server:  # addresses of sockets must be short
         server.bind(path.name)
 
 
-# Name of what is no file: how it is made, with the folder outside of the root, and what is said of it.
+# The name of an entry that is not a regular file, a function that creates it, and the reported reason.
 BAD_ENTRIES: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "folder.png": (lambda path, outside: path.mkdir(), "a folder, expected an image file"),
     "pipe.png": (lambda path, outside: os.mkfifo(path), "a named pipe, expected an image file"),
@@ -119,7 +119,7 @@ BAD_ENTRIES: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "endless.png": (lambda path, outside: path.symlink_to("endless.png"), "cannot be read: Too many levels"),
     "unreadable.png": (lambda path, outside: path.write_bytes(encoded()), "cannot be read: Permission denied"),
 }
-# Lines of a CSV file in whose folder there are a.png, b.png ..., and what is said of each.
+# Lines of a CSV file in a folder with a.png, b.png ..., and the reported reason of each line.
 BAD_LINES: list[tuple[bytes, str]] = [
     (b"a.png", "expected 2 fields, image path and label, got 1"),
     (b"a.png,cat,train", "expected 2 fields, image path and label, got 3"),
@@ -148,7 +148,7 @@ BAD_LINES: list[tuple[bytes, str]] = [
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[list[str]]:
-    """The paths that are opened or listed."""
+    """Return a list of the paths that are opened or listed."""
     paths, watching = [], [True]
 
     def hook(event: str, arguments: tuple) -> None:
@@ -157,12 +157,12 @@ def opened(tmp_path: Path) -> Iterator[list[str]]:
 
     sys.addaudithook(hook)
     yield paths
-    watching.clear()  # a hook cannot be taken away
+    watching.clear()  # audit hooks cannot be removed
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Five good images of two classes, and outside of it what must never be opened."""
+    """Create a folder with five good images of two classes, and a folder next to it that must never be read."""
     outside, root = tmp_path / "forbidden", tmp_path / "pets"
     outside.mkdir()
     os.mkfifo(outside / "pipe")
@@ -175,7 +175,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     def without_permission(path, *arguments, **options):
         if Path(path).name == "unreadable.png":
-            raise PermissionError(13, "Permission denied")  # which root, who may run this, never sees
+            # Mocked: these tests may run as root, who can read every file.
+            raise PermissionError(13, "Permission denied")
         return whole(path, *arguments, **options)
 
     monkeypatch.setattr(Image, "open", without_permission)
@@ -184,7 +185,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def bad_folder(folder: Path) -> tuple[Path, dict[str, str]]:
-    """The folder with all that is bad in it, and the complaint of each path."""
+    """Return the folder with all bad entries, and the expected reason of each path."""
     expected = {}
     for name, (content, reason) in BAD_CONTENT.items():
         (folder / "cat" / name).write_bytes(content)
@@ -204,7 +205,7 @@ def bad_folder(folder: Path) -> tuple[Path, dict[str, str]]:
 
 @pytest.fixture
 def bad_table(tmp_path: Path) -> tuple[Path, dict[str, str]]:
-    """A table with all that is bad in it, and the complaint of each line."""
+    """Return a table with all bad lines, and the expected reason of each line."""
     outside, table = tmp_path / "forbidden", tmp_path / "root" / "pets.csv"
     outside.mkdir()
     table.parent.mkdir()
@@ -225,13 +226,13 @@ def shown(path: str) -> str:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where complaints are written that are not printed."""
+    """Return the folder of the files that list all bad images."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "flaxnets"
 
 
 def assert_each_is_named_once(lines: list[str], expected: dict[str, str]) -> None:
-    """Ten are printed; all are in the file that the last line names."""
+    """Check that ten reasons are printed, and that the file in the last line lists all."""
     *shown, last = lines
     rest = re.fullmatch(r"\.\.\. and (\d+) more; all in (.*)", last)
     assert rest, last

@@ -1,4 +1,4 @@
-"""Folders of images as people have them: parts under many names, what systems leave, links, and many complaints."""
+"""Tests of image folders: names of the parts, files that systems leave, links, and long lists of bad files."""
 
 import unicodedata
 from collections.abc import Callable
@@ -16,7 +16,7 @@ def counts(part, classes: tuple[str, ...]) -> dict[str, int]:
     return {label: labels.count(label) for label in sorted(set(labels))}
 
 
-# Folders of the part to learn from, to evaluate on and to hold out; the name of the second.
+# The folders of the training, test and held-out part, and the name of the second part.
 PARTS: dict[str, tuple[str, str, str | None, str]] = {
     "train and val": ("train", "val", None, "val"),
     "train and validation": ("train", "validation", None, "val"),
@@ -56,7 +56,7 @@ def test_parts_are_known_by_their_usual_names(train, test, held_out, name, tmp_p
 
 
 def test_a_part_to_learn_from_alone_is_split(tmp_path):
-    fill(tmp_path, {"train/train": 5, "train/bus": 5})  # whose classes may have any name
+    fill(tmp_path, {"train/train": 5, "train/bus": 5})  # classes may have the names of parts
     data = load(f"folder:{tmp_path}")
     assert data.classes == ("bus", "train")
     assert [len(data.part(name)) for name in ("train", "test", "all")] == [8, 2, 10]
@@ -109,7 +109,7 @@ def test_classes_whose_names_have_words_of_parts_are_classes(files, tmp_path):
 
 def test_classes_that_a_network_knows_are_no_parts(tmp_path):
     fill(tmp_path, {"train": 5, "tram": 5})
-    data = load(f"folder:{tmp_path}", names=["tram", "train"])  # as those of a run of an older version
+    data = load(f"folder:{tmp_path}", names=["tram", "train"])  # the classes of a run of an older version
     assert counts(data.part("all"), ("tram", "train")) == {"train": 5, "tram": 5}
 
 
@@ -150,7 +150,7 @@ def link(path: Path, target: str | Path) -> None:
     path.symlink_to(target)
 
 
-# Links in a folder with the classes a and b, and what they add to the class of each image.
+# Links in a folder with the classes a and b, and the number of images that they add to each class.
 FOLLOWED: dict[str, tuple[Callable[[Path], object], dict[str, int]]] = {
     "a class": (lambda root: link(root / "c", ".pool/c"), {"c": 3}),
     "an absolute link": (lambda root: link(root / "c", root / ".pool/c"), {"c": 3}),
@@ -180,7 +180,7 @@ def test_a_part_may_be_a_link(tmp_path):
     assert len(load(f"folder:{tmp_path}").part("val")) == 2
 
 
-# Links that are not followed: where in the folder, and what is said.
+# Links that are not followed: their place in the folder, their target, and the reported reason.
 REFUSED: dict[str, tuple[str, str, str]] = {
     "a class outside": ("c", "../forbidden", "c: a link that leads outside of"),
     "an absolute one": ("c", "{root}/../forbidden", "c: a link that leads outside of"),
@@ -222,7 +222,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(("count", "last"), [(10, ""), (11, "1 more"), (501, "491 more"), (1234, "1,224 more")])
 def test_ten_complaints_are_shown_and_all_are_in_a_file(count, last, bad_files, cache):
     complaints = [Complaint(f"pets/{i}\udcff.png", "empty") for i in range(count)]
-    for _ in range(2):  # the second overwrites the file of the first
+    for _ in range(2):  # the second report overwrites the file of the first
         said: list[str] = []
         if bad_files == "skip":
             report("folder:pets", complaints, bad_files, said.append)

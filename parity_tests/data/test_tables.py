@@ -1,4 +1,4 @@
-"""CSV files of images and labels as people's programs write them: delimiters, headers, columns, paths."""
+"""Tests of CSV files of images and labels: delimiters, headers, columns and paths."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from flaxnets.data.complaints import Complaint
 from flaxnets.data.tables import read_table
 
 AUTO = (None, None)
-# What a file has, which columns are asked for, and the images and labels.
+# The content of a file, the requested columns, and the expected images and labels.
 TABLES: dict[str, tuple[str, tuple[str | None, str | None], list[tuple[str, str]]]] = {
     "no header": ("a/1.png,cat\nb/2.png,dog\n", AUTO, [("a/1.png", "cat"), ("b/2.png", "dog")]),
     "semicolons": ("path;label\na/1.png;cat\n", AUTO, [("a/1.png", "cat")]),
@@ -133,7 +133,8 @@ def test_absolute_paths_inside_the_folder_are_read(named, written, tmp_path, mon
     (root / "pets.train.txt").write_text("\n".join(row.split(";")[0] for row in rows if "2.png" not in row))
     (root / "pets.test.txt").write_text("a/2.png\nb/2.png")
     monkeypatch.chdir(tmp_path)
-    if written == "link" and named == "root":  # a path that is not of the folder as it was named
+    # The paths of the table are outside the folder under the name that the user gave.
+    if written == "link" and named == "root":
         with pytest.raises(DataError, match=r"12 cannot be used.*\n.*pets\.csv:2: .*link/a/0\.png: outside of"):
             load("csv:root/pets.csv")
         return

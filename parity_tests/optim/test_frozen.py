@@ -1,4 +1,4 @@
-"""No optimizer moves a frozen parameter: compared with torch, whose optimizers skip what has no gradient."""
+"""Tests that optimizers do not change frozen parameters, as in torch, which skips parameters without a gradient."""
 
 import copy
 from typing import Any
@@ -35,7 +35,7 @@ LR = 0.01
 
 pytestmark = pytest.mark.usefixtures("in_float64")
 
-# Each optimizer with all its slots, and with weight decay in each of its forms.
+# Each optimizer with all its slots, and with both types of weight decay.
 OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {"weight_decay": 0.1}),
     ("SGD", {"weight_decay": 0.1, "momentum": 0.9, "dampening": 0.3}),
@@ -50,13 +50,13 @@ OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
     ("ASGD", {"weight_decay": 0.1, "lambd": 0.1, "t0": 3.0}),
     ("Rprop", {}),
 ]
-# What is frozen in each phase of three steps: from the start, in the middle, again, and at the end.
+# The frozen parameters in each phase of three steps: from the start, in the middle, again, and at the end.
 PHASES = [{"weight"}, set(), {"bias"}, {"weight"}, set(), {"weight", "bias"}]
 STEPS = 3
 
 
 class Run:
-    """A linear layer here and in torch, with the same weights, which both get the same gradients."""
+    """A linear layer in flaxnets and in torch, with the same weights and the same gradients."""
 
     def __init__(self, name: str, options: dict[str, Any]):
         torch.manual_seed(0)
@@ -87,7 +87,7 @@ class Run:
         params = nnx.state(self.model, nnx.Param)
         if self.opt_state is None:
             self.opt_state = self.ours.init(params)
-        # Also for the frozen: an optimizer does not look at these.
+        # Frozen parameters get gradients, too: the optimizer must ignore them.
         given = jax.tree.unflatten(jax.tree.structure(params), [jnp.asarray(gradients[key]) for key in params])
         updates, self.opt_state = self.ours.update(given, self.opt_state, params)
         nnx.update(self.model, optax.apply_updates(params, updates))
@@ -129,7 +129,7 @@ def test_a_run_with_frozen_parameters_moves_over(name: str, options: dict[str, A
         if number == phase:
             transfer(run.twin, run.model)
             run.opt_state = optim.from_torch(run.ours, run.theirs.state_dict(), run.model, step=number * STEPS)
-            # torch's optimizer goes on with what this one would give it
+            # torch's optimizer continues with the exported state
             run.theirs.load_state_dict(optim.to_torch(run.ours, run.opt_state, run.model))
         for _ in range(STEPS):
             gradients = run.gradients()
@@ -203,7 +203,7 @@ def test_clipping_does_not_count_the_gradients_of_frozen_parameters():
     run.flax_step(gradients)
     np.testing.assert_allclose(run.model.bias[...], run.twin.bias.detach().numpy(), rtol=GATE)
     clip, params = optim.clip_grad_norm(1e-3), nnx.state(run.model, nnx.Param)
-    for given in ((nnx.as_pure(params), params), (params, None)):  # the variables are in either of the two
+    for given in ((nnx.as_pure(params), params), (params, None)):  # either argument can contain the variables
         clipped, _ = clip.update(given[0], clip.init(None), given[1])
         assert float(jnp.linalg.norm(jax.tree.leaves(clipped)[0])) == pytest.approx(1e-3, rel=1e-2)
 
@@ -231,7 +231,7 @@ def test_optax_masks_are_frozen_parameters():
     np.testing.assert_allclose(updates["bias"], -0.1 - 0.1 * 0.01, rtol=1e-6)
 
 
-# What nnx.Optimizer gives an optimizer is plain arrays, which do not say that they are frozen.
+# nnx.Optimizer passes plain arrays to an optimizer, which do not tell which parameters are frozen.
 @pytest.mark.parametrize(("name", "options"), OPTIMIZERS, ids=str)
 def test_nnx_optimizer_leaves_frozen_parameters(name: str, options: dict[str, Any]):
     run = Run(name, options)
@@ -289,7 +289,7 @@ def test_training_steps_with_frozen_parameters_are_torchs(form: str):
     average = torch.optim.swa_utils.AveragedModel(
         copy.deepcopy(twin), multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)
     )
-    average.n_averaged.fill_(1)  # else the first update copies
+    average.n_averaged.fill_(1)  # otherwise the first update copies the parameters
     for i, (inputs, targets) in enumerate(batches(6), start=1):
         loss = torch.nn.functional.cross_entropy(twin(torch.from_numpy(inputs)), torch.from_numpy(targets))
         loss = loss + penalty / 2 * sum(p.square().sum() for p in twin.parameters())
@@ -342,7 +342,7 @@ def test_a_train_state_goes_on_when_parameters_are_frozen_and_thawed(optimizer: 
 
 
 class Steep(nn.Module):
-    """A frozen parameter whose gradient would be infinite."""
+    """A network whose frozen parameter would have an infinite gradient."""
 
     def __init__(self, rngs: nnx.Rngs):
         self.offset = nn.Parameter(jnp.zeros(()), requires_grad=False)
@@ -363,7 +363,7 @@ def test_gradients_that_frozen_parameters_would_have_are_not_looked_at():
 
 
 class Masked(nn.Module):
-    """Parameters that no optimizer could move: whole numbers, and a mask that is infinite."""
+    """A network with parameters that no optimizer can change: integers, and a mask with infinity."""
 
     def __init__(self, rngs: nnx.Rngs):
         self.order = nn.Parameter(jnp.array([2, 0, 1, 3]), requires_grad=False)

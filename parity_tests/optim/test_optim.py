@@ -1,4 +1,4 @@
-"""Optimizers and schedules take the steps that torch's take, and hand their state over in the middle of a run."""
+"""Tests that optimizers and schedules take the same steps as torch's, and exchange their state with torch's."""
 
 import functools
 from collections.abc import Callable
@@ -21,8 +21,8 @@ from flaxnets.parity import relative_error, transfer
 
 STEPS, LR, GATE = 20, 0.002, 1e-10
 
-# Gradients this small are zero on both sides. That of a bias before a normalisation is rounding alone, and optimizers
-# that divide by a gradient's size make full steps of the last digits of any that is hardly more.
+# Gradients below this size are set to zero on both sides. The gradient of a bias before a normalization is only
+# rounding error, and optimizers that divide by the size of the gradient would make full steps from it.
 NOISE = 1e-7
 
 
@@ -81,7 +81,7 @@ def test_schedules_have_torchs_values(name: str, options: dict[str, Any]):
             theirs.step()
 
 
-# For each optimizer: plain, with weight decay, and with its own options.
+# For each optimizer: defaults, with weight decay, and with its other options.
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "SGD": [{}, {"weight_decay": 0.1}, {"momentum": 0.9, "dampening": 0.3}, {"momentum": 0.8, "nesterov": True}],
     "Adam": [{}, {"weight_decay": 0.1}, {"betas": (0.8, 0.99), "eps": 1e-3, "amsgrad": True}, {"maximize": True}],
@@ -97,7 +97,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
 }
 OPTIMIZERS = [(name, options) for name, forms in SETTINGS.items() for options in forms]
 
-# The fullest form of each optimizer: all its slots.
+# The options of each optimizer with which it has all its slots.
 FULLEST = [(name, forms[-1] if name != "Adam" else forms[2]) for name, forms in SETTINGS.items()]
 
 
@@ -108,7 +108,7 @@ NETWORKS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 
 
 class Pair:
-    """A network of both packages with the same weights, and the same batches for both."""
+    """A network in both packages with the same weights, and the same batches for both."""
 
     def __init__(self, network: str):
         options, shape = NETWORKS[network]
@@ -182,8 +182,8 @@ def assert_same_slots(theirs: torch.optim.Optimizer, ours: optim.Optimizer, opt_
     for number, slots in expected.items():
         assert found[number].keys() == slots.keys()
         for slot, value in slots.items():
-            # On the scale of the slot over all parameters: the gradient of a scale before a normalisation cancels out
-            # but for a millionth, and has no digits of its own.
+            # Errors are relative to the slot's maximum over all parameters: the gradient of a scale before a
+            # normalization is almost zero, and has no correct digits relative to its own size.
             scale = max(float(np.abs(own[slot]).max()) for own in expected.values())
             error = float(np.abs(value - found[number][slot].numpy()).max())
             assert error <= GATE * scale, (
@@ -192,7 +192,7 @@ def assert_same_slots(theirs: torch.optim.Optimizer, ours: optim.Optimizer, opt_
 
 
 class Table:
-    """A schedule that looks its values up, so that one compiled update serves all schedules."""
+    """A schedule that reads its values from a table, so that one compiled update works for all schedules."""
 
     def __init__(self, lrs: jax.Array, momenta: jax.Array | None):
         self.lrs, self.momenta = lrs, momenta
@@ -226,7 +226,7 @@ def check_trajectory(network: str, form: int, schedule: str) -> None:
     lr = LR if schedule == "constant" else make_schedule(schedule, how)
     torchs = None if schedule == "constant" else torch_schedule(schedule, how, theirs)
     if isinstance(torchs, torch.optim.lr_scheduler.OneCycleLR):
-        torchs.total_steps += 1  # torch steps once more at the end than there are learning rates
+        torchs.total_steps += 1  # torch makes one more scheduler step at the end than there are learning rates
     losses = nets.torch_steps(theirs, range(STEPS), torchs, twin)
 
     ours = getattr(optim, name)(lr, **options)
@@ -242,7 +242,7 @@ def check_trajectory(network: str, form: int, schedule: str) -> None:
     assert_same_slots(theirs, ours, opt_state, model)
 
 
-# A schedule gives the same numbers to every network: one network with all of them is enough.
+# A schedule returns the same values for every network, so one network tests all schedules.
 PAIRS = [("densenet", "constant"), *(("lenet_batchnorm", schedule) for schedule in ["constant", *SCHEDULES])]
 
 
@@ -358,7 +358,7 @@ def test_a_group_that_matches_nothing_is_refused(pattern: Any, message: str, oth
             init(params)
 
 
-# Which learning rate counts for the weight and the bias; the first group that matches does.
+# The learning rates of the weight and the bias. The first group that matches is used.
 FIRST_MATCH = [
     ({"*weight": 0.1, "weight": 0.2}, (0.1, 0.0)),
     ({"weight": 0.2, "*weight": 0.1}, (0.2, 0.0)),

@@ -159,9 +159,8 @@ def test_passes_ruff(tmp_path):
     rules = ["--select", "E4,E5,E7,E9,F,I,W", "--ignore", "E741"]
     for command in (["check", *rules], ["format", "--check"]):
         line = ["ruff", *command, "--isolated", "--line-length", "120", str(tmp_path)]
-        run = subprocess.run(
-            line, cwd=tmp_path, capture_output=True, text=True
-        )  # here flaxnets is a third-party import
+        # Here flaxnets is a third-party import.
+        run = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
         assert run.returncode == 0, run.stdout
 
 

@@ -1,4 +1,4 @@
-"""Messages and results do not depend on the hash seed, which changes the order of sets from process to process."""
+"""Tests that messages and results do not depend on the hash seed, which changes the order of sets."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Old and foreign state dicts: what torch loads is loaded, with the same result, and what torch refuses is refused."""
+"""Tests of loading old and foreign state dicts: the result and the errors are the same as in torch."""
 
 import math
 from collections import OrderedDict
@@ -16,7 +16,7 @@ from flaxnets import state
 from flaxnets._checkpoints import advice
 from flaxnets.nn.parameter import is_lazy
 
-# Of torch, about tensors and modules that are made to be loaded.
+# torch warns about tensors and modules that these tests use.
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{words}")
     for words in (
@@ -168,7 +168,7 @@ def _outcome(module, arrays, **options):
 
 
 def _assert_same_load(make, arrays, **options):
-    """Loads the same dict into both, and compares what is returned and what the modules have then."""
+    """Load the same dict into both modules, and compare the return values and the state of the modules."""
     twin, module = _pair(make)
     before = module.state_dict()
     expected, outcome = _outcome(twin, arrays, **options), _outcome(module, arrays, **options)
@@ -213,7 +213,7 @@ def test_instance_statistics_without_a_place_are_explained():
 
 
 def _classes(nn, parameter, scale):
-    """A user's module that renamed a parameter at version 2, one with extra state, and one with a frozen list."""
+    """Return modules as users write them: a parameter renamed in version 2, extra state, and a frozen list."""
 
     class Renamed(nn.Module):
         _version = 2
@@ -408,7 +408,7 @@ def test_tensors_are_converted_to_the_values_that_torch_loads(tensor):
 
 
 class _Spread:
-    """What DTensor and tensors of other dtypes have in common with a tensor."""
+    """An object with the methods of a tensor that DTensor and tensors of other dtypes have."""
 
     shape = (2, 2)
 
@@ -422,7 +422,7 @@ class _Spread:
 
 
 class _Subclass(torch.Tensor):
-    """A subclass that converts as a tensor does."""
+    """A tensor subclass that can be converted like a tensor."""
 
 
 def _quantised():
@@ -473,7 +473,7 @@ def test_all_values_that_cannot_be_converted_are_in_one_message():
 
 
 class Backbone(flax_nn.Module):
-    """A network with a backbone and a head, to be loaded with other prefixes."""
+    """A network with a backbone and a head, whose weights have other prefixes."""
 
     def __init__(self):
         self.backbone = _net(flax_nn, rngs=nnx.Rngs(1))
@@ -536,7 +536,7 @@ PREFIXES = {
 
 
 def _run(text, module, arrays):
-    """Executes the lines after "Fix:" in a message."""
+    """Execute the lines after "Fix:" in a message."""
     lines = text.partition("Fix:")[2].splitlines()[1:]
     model = {"state_dict": dict(arrays), "checkpoint": arrays, "flaxnets": flaxnets, "model": _NotStrict(module)}
     exec("\n".join(line.strip() for line in lines if line.startswith("      ")), model)
@@ -590,7 +590,7 @@ def test_without_strict_a_state_dict_of_which_nothing_fits_is_a_warning(arrays):
 
 def test_a_prefix_is_proposed_for_thousands_of_keys_of_one_ending():
     expected = {f"{i}.{name}" for i in range(3_000) for name in ("weight", "bias")}
-    # To try all pairs of keys would need minutes.
+    # Comparing all pairs of keys would take minutes.
     text = advice(expected, {f"module.{name}": np.ones(1) for name in expected})
     assert "6000 of the 6000 expected keys fit without the prefix 'module.'" in text
 

@@ -1,4 +1,4 @@
-"""State under torch's names, in torch's order, through everything that NNX does to a module."""
+"""Tests that the state has torch's names and order, before and after all operations of NNX."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from flaxnets import nn, state
 
 
 class Mixed(nn.Module):
-    """Parameters, buffers and modules registered in no sorted order."""
+    """A module with parameters, buffers and modules that are not registered in sorted order."""
 
     def __init__(self, rngs: nnx.Rngs):
         self.z_child = nn.BatchNorm1d(2)

@@ -1,4 +1,4 @@
-"""The table of modules: shapes, parameters and multiply-adds against torch's, and nothing changed or computed."""
+"""Tests of the summary table: shapes, parameters and multiply-adds agree with torch, and nothing is computed."""
 
 import dataclasses
 import io
@@ -35,7 +35,7 @@ def _torch_work(module, output) -> int:
 
 
 def _torch_rows(model, input) -> tuple[dict, int]:
-    """What torch's own modules say by their hooks, and the multiply-adds that torch counts by itself."""
+    """Return the output shapes and multiply-adds of torch's modules, and the multiply-adds that torch itself counts."""
     shapes, work, paths = {}, {}, {module: path for path, module in model.named_modules()}
 
     def look(module, _, output):
@@ -95,7 +95,7 @@ def test_a_convolution_counts_as_torch_counts_it(shape, options):
 
 
 class Function(nn.Module):
-    """A module of one function."""
+    """A module that calls a function."""
 
     def __init__(self, function):
         self.function = function
@@ -161,7 +161,8 @@ def test_a_module_held_under_several_names_is_counted_once_with_all_its_calls():
         "0": 3, "0.0": 3, "0.1": 3, "2": 0, "3.0": 0,
     }  # fmt: skip
     work = {path: row.multiply_adds for path, row in found.items() if row.multiply_adds}
-    assert work == {"": 54, "0": 54, "0.0": 54, "3": 18}  # what runs inside a module is the module's, wherever it lives
+    # Work inside a call of a module belongs to this module, wherever the layer is defined.
+    assert work == {"": 54, "0": 54, "0.0": 54, "3": 18}
     assert summary(net, (2, 3)).parameters == 12
     text = str(summary(net, (2, 3)))
     assert "Sequential (= 0)" in text
@@ -181,7 +182,7 @@ def test_the_output_shapes_are_those_of_the_first_call():
 
 
 class Tied(nn.Module):
-    """One matrix for the embedding and for the output, as in language models."""
+    """A network that uses one matrix for the embedding and the output, like language models."""
 
     def __init__(self, bias: bool, rngs: nnx.Rngs):
         self.embedding = nn.Module()
@@ -201,11 +202,11 @@ def test_a_shared_parameter_is_counted_at_its_first_name(bias, own, cell):
     ]  # fmt: skip
     assert (found.parameters, found.multiply_adds) == (44 + own, 2 * 3 * 4 * 11)
     assert cell in str(found)
-    assert found.rows[1].calls == 0  # it has no __call__
+    assert found.rows[1].calls == 0  # the module has no __call__
 
 
 class Held(nn.Module):
-    """Calls two layers of a container, but not the container, and computes something itself."""
+    """A network that calls two layers of a container, but not the container, and computes a product itself."""
 
     def __init__(self, rngs: nnx.Rngs):
         self.layers = nn.Sequential(*(nn.Linear(4, 4, rngs=rngs) for _ in range(3)))
@@ -228,7 +229,7 @@ def _jitted(layer, x):
 
 
 class Around(nn.Module):
-    """A layer called by way of a transformation."""
+    """A network that calls a layer through a transformation."""
 
     def __init__(self, way, rngs: nnx.Rngs):
         self.way = way
@@ -278,7 +279,7 @@ WAYS = {
 @pytest.mark.parametrize(("way", "calls"), WAYS.values(), ids=WAYS)
 def test_calls_are_found_through_every_transformation(way, calls):
     model = Around(way, nnx.Rngs(0))
-    model(jnp.ones((2, 4)))  # what is compiled and cached before must not hide anything
+    model(jnp.ones((2, 4)))  # programs that are compiled and cached before must not hide calls
     for _ in range(2):
         found = rows(model, (2, 4))
         for path in ("layer", "layer.0"):
@@ -292,7 +293,8 @@ def test_a_gradient_in_the_network_is_one_call_and_its_work():
         return jax.grad(lambda x: (layer(x) ** 2).sum())(x)
 
     found = rows(Around(energy, nnx.Rngs(0)), (2, 4))
-    assert (found["layer.0"].calls, found["layer.0"].multiply_adds) == (1, 2 * 32)  # there, and back to the input
+    # Forward, and the gradient of the input.
+    assert (found["layer.0"].calls, found["layer.0"].multiply_adds) == (1, 2 * 32)
 
 
 def test_a_batched_call_counts_the_whole_batch():
@@ -336,7 +338,7 @@ def test_the_mode_is_the_models_own():
 @pytest.mark.parametrize("abstract", [True, False])
 def test_nothing_is_computed(abstract):
     make = lambda: _regular(nnx.Rngs(0))  # noqa: E731
-    found = summary(nnx.eval_shape(make) if abstract else make(), (10**9, 4))  # an output of 16 GB
+    found = summary(nnx.eval_shape(make) if abstract else make(), (10**9, 4))  # the output would have 16 GB
     assert (found.rows[0].output_shapes, found.multiply_adds) == (((10**9, 4),), 16 * 10**9)
 
 
@@ -359,7 +361,7 @@ def test_an_input_is_a_shape_or_an_array(input, options, shape, dtype):
 
 
 class Keywords(nn.Module):
-    """Takes all kinds of arguments."""
+    """A module with all types of arguments."""
 
     def __call__(self, x, pair, nothing, *, mask, scale, flag):
         assert nothing is None
@@ -371,7 +373,7 @@ class Keywords(nn.Module):
 def test_arguments_may_be_several_nested_and_by_name():
     pair = {"a": (1,), "b": ((2, 2),)}
     (row,) = summary(Keywords(), (5,), pair, None, mask=np.ones(3, bool), scale=(2, 3), flag=True).rows
-    assert row.output_shapes == ((3,), (1,), (2, 2), (5,))  # jax.tree.leaves sorts a dict's names
+    assert row.output_shapes == ((3,), (1,), (2, 2), (5,))  # jax.tree.leaves sorts the keys of a dict
 
 
 def test_a_module_that_returns_no_array_still_counts_its_work():
@@ -384,7 +386,7 @@ def test_parameters_of_other_dtypes_have_other_sizes():
 
 
 class PlainFlax(nnx.Module):
-    """Flax's own modules, in no sorted order, in a list, and one that is not a pytree."""
+    """A network of Flax's own modules that are not in sorted order, in a list, and in a module that is not a pytree."""
 
     def __init__(self, rngs: nnx.Rngs):
         self.second = nnx.Linear(4, 4, rngs=rngs)
@@ -403,7 +405,7 @@ class NoPytree(nnx.Module, pytree=False):
         self.norm = nnx.BatchNorm(4, rngs=rngs)
 
     def __call__(self, x):
-        self.seen = [np.ones(1)]  # a list of arrays, which a pytree would not take
+        self.seen = [np.ones(1)]  # a list of arrays, which a pytree does not allow
         return self.norm(x)
 
 

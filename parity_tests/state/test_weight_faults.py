@@ -1,4 +1,4 @@
-"""Damaged, hostile and unwritable weight files: an error that names the file, and nothing changes or runs."""
+"""Tests of damaged, hostile and unwritable weight files: an error names the file, and nothing changes or runs."""
 
 import json
 import pickle
@@ -52,7 +52,7 @@ def _swapped(arrays, metadata):
     arrays["1.weight"], arrays["1.bias"] = arrays["1.bias"], arrays["1.weight"]
 
 
-# Files that are sound safetensors and are not what save_weights wrote.
+# Valid safetensors files that differ from the file that save_weights wrote.
 EDITS = {
     "a number": (lambda a, m: a["0.bias"].__setitem__(0, 7), "digests of '0.bias' differ"),
     "a name": (_renamed, "digests of '0.weight', '9.weight' differ"),
@@ -167,12 +167,12 @@ def _offset_before_the_file(path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", "")
     content = bytearray(path.read_bytes())
-    content[-6] += 4  # where the directory begins, in the record at the end
+    content[-6] += 4  # the offset of the directory, in the record at the end
     path.write_bytes(content)
 
 
 class _Reserved:
-    """As a reduce of a class that torch's loader takes, with any length."""
+    """An object whose pickle calls bytearray, which torch's loader allows, with a huge length."""
 
     def __reduce__(self):
         return bytearray, (2**40,)

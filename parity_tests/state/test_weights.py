@@ -1,4 +1,4 @@
-"""Weight files: what one side saves the other loads, shared arrays included."""
+"""Tests of weight files: flaxnets and torch load each other's files, including shared arrays."""
 
 import argparse
 import json
@@ -28,7 +28,7 @@ def test_weights_go_to_torch_and_back(name, tmp_path):
     torch.manual_seed(1)
     source, twin = flaxnets.create_model(name, rngs=nnx.Rngs(5)), torchref.create_model(name)
     save_weights(source, tmp_path / "flax.safetensors")
-    # Not strict: torch fills in counters by itself, and load_model then calls an alias of a counter unexpected.
+    # strict=False: torch creates counters that are missing, and load_model reports an alias of a counter as unexpected.
     missing, _ = safetensors.torch.load_model(twin, tmp_path / "flax.safetensors", strict=False)
     assert missing == set()
     for key, array in source.state_dict().items():
@@ -388,7 +388,7 @@ def test_without_torch_a_file_of_torch_says_what_to_install(tmp_path, monkeypatc
 
 
 def test_equal_weights_are_equal_files(tmp_path):
-    """In another process as well, where the library puts the metadata in another order."""
+    """Compare files of two processes: safetensors may order the metadata differently in each process."""
     program = "import flaxnets, sys; flaxnets.weights.save_weights(flaxnets.create_model('mlp'), sys.argv[1])"
     paths = [tmp_path / f"{i}.safetensors" for i in range(2)]
     save_weights(flaxnets.create_model("mlp"), paths[0])

@@ -1,7 +1,7 @@
-"""Trains small networks on meshes of 1 to 8 devices, in a process with 8 devices, and saves the parameters.
+"""Train small networks on meshes of 1 to 8 devices, in a process with 8 devices, and save the parameters.
 
-Run as ``python mesh_runs.py FILE [--long]``. The tests of ``test_mesh.py`` compare the saved runs; ``--long`` runs all
-networks on all meshes, in float32, too.
+Run this file as ``python mesh_runs.py FILE [--long]``. The tests of ``test_mesh.py`` compare the saved runs. ``--long``
+trains all networks on all meshes, also in float32.
 """
 
 import json
@@ -34,7 +34,7 @@ RULES = (Rule("*", least=64),)
 MESHES = ({"data": 1}, {"data": 2}, {"data": 4}, {"data": 8}, {"data": 2, "model": 2}, {"data": 2, "model": 4})
 BATCH, STEPS = 8, 10
 
-# By name: options of the network, the shape of an example, options of the step, and the meshes of the short form.
+# For each network: its options, the shape of an example, options of the step, and the meshes without --long.
 RUNS = {
     "lenet_batchnorm": ({}, (1, 28, 28), {"ema_decay": 0.9}, MESHES[2:5:2]),
     "mlp_dropout": ({"num_hiddens": 16}, (1, 28, 28), {"accumulate": 2, "nonfinite": "skip"}, MESHES[1:5]),
@@ -49,7 +49,7 @@ RUNS = {
 def run(
     name: str, mesh: dict[str, int] | None, dtype: str, sharding: Sharding | None = None, **options: Any
 ) -> tuple[dict[str, np.ndarray], Engine]:
-    """Train for ten steps; return the parameters and the engine."""
+    """Train for ten steps, and return the parameters and the engine."""
     sizes, shape, step_options, _ = RUNS[name]
     rng, task = np.random.default_rng(0), TASKS[flaxnets.registry.get_entry(name).task]
     if len(shape) == 1:
@@ -72,7 +72,7 @@ def run(
 
 
 def bytes_of_parameters(engine: Engine) -> list[int]:
-    """Return the size of each parameter that the mesh shards, and of no other."""
+    """Return the sizes in bytes of the parameters that the mesh shards, sorted."""
     params = engine.init().params
     specs = jax.tree.leaves(
         jax.tree.map(lambda sharding: any(sharding.spec), engine.sharding.state(engine.init()).params)
@@ -81,7 +81,7 @@ def bytes_of_parameters(engine: Engine) -> list[int]:
 
 
 def whole_arrays(engine: Engine) -> list[str]:
-    """Return the sharded parameters, slots and averages that a device has whole."""
+    """Return the names of sharded parameters, slots and averages of which a device has a full copy."""
     state = engine.init()
     shardings = engine.sharding.state(state)
     leaves = zip(jax.tree_util.tree_flatten_with_path(state)[0], jax.tree.leaves(shardings), strict=True)
@@ -93,7 +93,7 @@ def whole_arrays(engine: Engine) -> list[str]:
 
 
 class TwoParts(Sharding):
-    """One device that computes the batch statistics of two."""
+    """A sharding on one device that computes batch statistics as two devices do."""
 
     def parts(self, size: int) -> int:
         """Return the number of parts of a batch."""
@@ -101,7 +101,7 @@ class TwoParts(Sharding):
 
 
 def statistics_of_devices() -> dict[str, dict[str, np.ndarray]]:
-    """Train with the batch statistics of each of two devices, on one device and on two."""
+    """Train with batch statistics per device: on one device that computes two parts, and on two devices."""
     ours = Sharding(make_mesh("data=2", jax.devices()[:2]), RULES, batch_statistics="device")
     placements = {"": TwoParts(make_mesh("data=1", jax.devices()[:1])), "data=2": ours}
     return {mesh: run("lenet_batchnorm", None, "float64", sharding=each)[0] for mesh, each in placements.items()}

@@ -1,7 +1,8 @@
-"""Trains small networks in one of 2 or 4 processes with 4 devices together, and saves the parameters.
+"""Train small networks in one of 2 or 4 processes with 4 devices together, and save the parameters.
 
-Run as ``python process_runs.py ADDRESS COUNT INDEX FILE``, in every process. Process 0 also trains on one device, and
-saves everything. The tests of ``test_processes.py`` compare the saved runs. Four processes train fewer networks.
+Run this file as ``python process_runs.py ADDRESS COUNT INDEX FILE`` in every process. Process 0 also trains on one
+device, and saves all results. The tests of ``test_processes.py`` compare the saved runs. Four processes train fewer
+networks than two.
 """
 
 import json
@@ -21,13 +22,13 @@ import flaxnets
 from flaxnets.training import Checkpointing, Checkpoints
 from flaxnets.training.processes import gather_texts
 
-# For PyTorch: without an average of the weights, which would replace them.
+# This run is compared with PyTorch: no average of the weights, which would replace them at the end.
 RUNS["lenet_batchnorm"] = ({}, (1, 28, 28), {}, ())
 CASES = {"lenet_batchnorm": {"data": 4}, "mlp_dropout": {"data": 2, "model": 2}, "densenet": {"data": 4}}
 
 
 def resumed(folder: str, meshes: tuple[dict[str, int] | None, ...]) -> dict[str, np.ndarray]:
-    """Train one epoch more on each mesh, from the checkpoint of the one before; None for process 0 alone."""
+    """Train one more epoch on each mesh, from the checkpoint of the previous mesh. None means process 0 alone."""
     arrays: dict[str, np.ndarray] = {}
     for epochs, mesh in enumerate(meshes, 1):
         if mesh is None and jax.process_index() != 0:
@@ -42,7 +43,7 @@ def resumed(folder: str, meshes: tuple[dict[str, int] | None, ...]) -> dict[str,
 
 
 def save_start(folder: Path, name: str) -> None:
-    """Save the first parameters and the batches of a run, for PyTorch."""
+    """Save the initial parameters and the batches of a run, for PyTorch."""
     sizes, shape, *_ = RUNS[name]
     rng = np.random.default_rng(0)
     inputs, targets = rng.normal(size=(BATCH * STEPS, *shape)), rng.integers(0, 10, BATCH * STEPS)

@@ -1,4 +1,4 @@
-"""Batch statistics of each device are those of torch's layers that see the examples of one device each."""
+"""Tests that batch statistics per device equal those of torch layers that get the examples of one device each."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back to the bit or not at all, and a resumed run ends as an unbroken one."""
+"""Tests of checkpoints: restored values are bit-identical or an error, and resumed runs end like uninterrupted runs."""
 
 import functools
 import os
@@ -32,7 +32,7 @@ from flaxnets.training import (
     fit,
 )
 
-# Filling a disk needs the right to mount one: by hand.
+# Run checkpoint_disk_full by hand: it needs the right to mount a file system.
 SHORT = [name for name in FAULTS if name.startswith("checkpoint") and name != "checkpoint_disk_full"]
 
 
@@ -58,14 +58,14 @@ def test_without_digests_a_flipped_bit_is_silent(tmp_path, monkeypatch):
         path.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
         try:
             return not same(checkpoints.restore(state_of(2, width=300), 1).state, state)
-        except CheckpointError:  # the compression notices a flip among its own few bytes
+        except CheckpointError:  # the decompression notices a flipped bit in its own metadata
             return False
 
     assert any(silent(len(sound) * part // 8) for part in range(1, 8))
 
 
 SMALL_DENSENET = {"num_channels": 4, "growth_rate": 2, "num_convs_in_dense_blocks": (1, 1)}
-# Options that make a network small, and the shape of its examples: pixels, features, or characters of five kinds.
+# Options that make a network small, and the shape of its examples: pixels, features, or characters of five classes.
 NETWORKS = {
     "linear_regression": ({"n_features": 3}, (3,)),
     "mlp_dropout": ({"num_hiddens": 8}, (1, 28, 28)),
@@ -79,7 +79,7 @@ STEPS, EPOCHS = 4, 3
 
 
 def splits(task: str, shape: tuple[int, ...], rng: np.random.Generator) -> list[Split]:
-    """Random examples to learn from and to evaluate on."""
+    """Draw random training and test examples."""
 
     def split(count: int) -> Split:
         if task == "language":
@@ -96,7 +96,7 @@ def splits(task: str, shape: tuple[int, ...], rng: np.random.Generator) -> list[
 def train(
     arch: str, seed: int, data: list[Split], step: StepOptions | None = None, **options
 ) -> tuple[nnx.Module, list[dict]]:
-    """Trains a small network, with all that a run carries from step to step: slots, an average, sums, keys."""
+    """Train a small network with all parts of a train state: slots, averages, accumulated gradients and random keys."""
     sizes, shape = NETWORKS[arch]
     task, model = TASKS[get_entry(arch).task], flaxnets.create_model(arch, **sizes, rngs=nnx.Rngs(seed))
     optimizer = optim.Adam(optim.lr_scheduler.CosineAnnealingLR(0.01, T_max=9))
@@ -110,7 +110,7 @@ def train(
 
 
 class StopAfter(Callback):
-    """Stops the training after so many executions, and counts those that were taken."""
+    """Stop the training after a number of executions, and count the executions."""
 
     def __init__(self, steps: int):
         self.steps, self.taken = steps, 0
@@ -136,7 +136,8 @@ def test_a_resumed_run_ends_as_an_unbroken_one(arch, rng, tmp_path):
             train(arch, 0, data, callbacks=[stop, Checkpointing(first)])
             assert first.steps()[-1] == position
         counted = StopAfter(10**9)
-        with Checkpoints(tmp_path / name, config=config) as second:  # its model begins with other weights and keys
+        # The initial weights and keys of this model are different.
+        with Checkpoints(tmp_path / name, config=config) as second:
             resumed, again = train(arch, 1, data, callbacks=[counted, Checkpointing(second, resume=True)])
         assert counted.taken == EPOCHS * STEPS - position
         assert again == records
@@ -150,7 +151,7 @@ def test_a_resumed_run_ends_as_an_unbroken_one(arch, rng, tmp_path):
 def test_a_run_of_several_steps_an_execution_resumes_where_it_was_saved(rng, tmp_path):
     data, options = splits("classification", NETWORKS["mlp_dropout"][1], rng), {"steps_per_execution": 3}
     model, records = train("mlp_dropout", 0, data, steps_per_execution="auto")
-    stop = StopAfter(3)  # executions; none goes beyond a checkpoint
+    stop = StopAfter(3)  # counts executions; no execution crosses a checkpoint
     with Checkpoints(tmp_path, keep=9) as first:
         train("mlp_dropout", 0, data, callbacks=[stop, Checkpointing(first, every=2)], **options)
         assert first.steps()[-1] == 6
@@ -224,7 +225,7 @@ def test_keeping_none_is_refused(options, tmp_path):
 
 @pytest.fixture
 def release(monkeypatch):
-    """An event that checkpoints wait for before they are written."""
+    """Return an event that delays the writing of checkpoints until it is set."""
     event, write = threading.Event(), Checkpoints._write
 
     def slowly(self, *arguments):
@@ -250,8 +251,8 @@ def test_a_checkpoint_outlives_what_it_was_made_of(tmp_path, release):
     state, progress = state_of(1), {"records": [{"epoch": 1}], "sums": [jax.numpy.ones(2)]}
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, state, progress)
-        jax.tree.map(lambda leaf: leaf.delete(), (state, progress["sums"]))  # as a step that is given them does
-        progress["records"][0]["phase"] = 2  # as the run does, which goes on
+        jax.tree.map(lambda leaf: leaf.delete(), (state, progress["sums"]))  # the next step deletes donated arrays
+        progress["records"][0]["phase"] = 2  # the run continues to change its records
         progress["records"].append({"epoch": 2})
         release.set()
     found = checkpoints.restore(state_of(2), 1)
@@ -271,7 +272,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 @pytest.mark.filterwarnings("ignore:.*is infinite or NaN:UserWarning")
 def test_the_last_checkpoint_is_finite(policy, value, tmp_path, rng):
     data = splits("regression", (3,), rng)
-    third = np.random.default_rng((0, 1)).permutation(len(data[0]))[8:12]  # the batch of that step
+    third = np.random.default_rng((0, 1)).permutation(len(data[0]))[8:12]  # the batch of step 3
     data[0].targets[third[0]] = value
     messages = {"stop": "became infinite or NaN at step 3 of epoch 1", "ignore": "is infinite or NaN; earlier"}
     with Checkpoints(tmp_path, asynchronous=False) as checkpoints:

@@ -1,4 +1,4 @@
-"""Transposes moved through a traced function: the same numbers from arrays that lie in another order."""
+"""Tests of layout optimization: transposes are moved through a traced function, and the results stay the same."""
 
 import functools
 import operator
@@ -32,7 +32,7 @@ CPU = jit_options()["compiler_options"]
 
 
 def equations(function: Callable[..., Any], *args: Any) -> Iterator[Any]:
-    """All equations of a traced function, those of inner ones too."""
+    """Yield all equations of a traced function, including those of inner functions."""
 
     def walk(jaxpr: Any) -> Iterator[Any]:
         for eqn in jaxpr.eqns:
@@ -49,7 +49,7 @@ def transposes(function: Callable[..., Any], *args: Any) -> int:
 
 
 def arrays(tree: Any) -> dict[str, np.ndarray]:
-    """By path; random keys as the numbers that they are."""
+    """Return the arrays of a tree by path. Random keys become the integers that they contain."""
     found = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
@@ -58,7 +58,7 @@ def arrays(tree: Any) -> dict[str, np.ndarray]:
 
 
 def differing(actual: Any, expected: Any) -> list[str]:
-    """Where two trees of the same shapes and dtypes have other bits."""
+    """Return the paths where two trees with the same shapes and dtypes are not bit-identical."""
     a, b = arrays(actual), arrays(expected)
     assert {name: (x.shape, x.dtype) for name, x in a.items()} == {name: (x.shape, x.dtype) for name, x in b.items()}
     return [name for name in a if not np.array_equal(a[name], b[name], equal_nan=a[name].dtype.kind == "f")]
@@ -96,13 +96,14 @@ def branch(x: jax.Array) -> jax.Array:
 
 
 def checkpointed(x: jax.Array) -> jax.Array:
-    table = jnp.arange(60.0).reshape(1, 3, 4, 5)  # a constant inside, which the pass makes an argument
+    # A constant inside the function, which the pass turns into an argument.
+    table = jnp.arange(60.0).reshape(1, 3, 4, 5)
     squared, back = jax.vjp(jax.checkpoint(lambda x: jnp.square(x * jax.jit(lambda x: x + table)(x))), x)
     return back(squared)[0]
 
 
-# A function of an NCHW array that lies as NHWC, and how many transposes it takes until a result of four axes is NHWC
-# again, or another one as it is named.
+# For each function of an NCHW array whose data are NHWC: the number of transposes until its 4-d result is NHWC again,
+# or has the layout in its name.
 RULES: dict[str, tuple[Callable[[jax.Array], Any], int]] = {
     "unary": (lambda x: -jnp.abs(x), 0),
     "with a number": (lambda x: jnp.clip(2 * x + 1, -3, ONE), 0),
@@ -151,7 +152,7 @@ RULES: dict[str, tuple[Callable[[jax.Array], Any], int]] = {
 
 @pytest.mark.parametrize("name", RULES)
 def test_rule_keeps_the_numbers_and_needs_so_many_transposes(name, rng, caplog):
-    """Whole numbers, so that sums are exact in every order."""
+    """Compare results and count transposes. Integral values make sums exact in every order."""
     inner, count = RULES[name]
 
     def function(x: jax.Array) -> Any:
@@ -165,7 +166,7 @@ def test_rule_keeps_the_numbers_and_needs_so_many_transposes(name, rng, caplog):
 
 
 class Changed(NamedTuple):
-    """A primitive as another version of JAX might have it: with parameters of other names or of other meanings."""
+    """A primitive as in another version of JAX: with parameters of other names or meanings."""
 
     primitive: Any
     there: Callable[[dict[str, Any]], dict[str, Any]]
@@ -248,7 +249,7 @@ def permutation(ndim: int) -> st.SearchStrategy[tuple[int, ...]]:
 
 @st.composite
 def programs(draw: st.DrawFn) -> list[tuple[Any, ...]]:
-    """Steps that each make one more array of those before, which begin with one of shape ``(2, 3, 4)``."""
+    """Draw the steps of a program. Each step makes an array from earlier arrays. The first array is ``(2, 3, 4)``."""
     shapes, steps = [(2, 3, 4)], []
     for _ in range(draw(st.integers(3, 12))):
         i = draw(st.integers(0, len(shapes) - 1))
@@ -306,7 +307,7 @@ def run_program(steps: list[tuple[Any, ...]], x: jax.Array) -> list[jax.Array]:
 @hypothesis.settings(max_examples=40, deadline=None, derandomize=True, database=None)
 @hypothesis.given(programs())
 def test_any_order_of_operations_gives_the_same(steps):
-    """Of integers, whose sums are the same in every order."""
+    """Compare the results of integers, whose sums are the same in every order."""
     x = jnp.arange(24, dtype=jnp.int32).reshape(2, 3, 4) - 7
     program = functools.partial(run_program, steps)
     assert differing(jax.jit(sink_transposes(program))(x), jax.jit(program)(x)) == []
@@ -331,7 +332,7 @@ def mean_square(outputs: Any, targets: jax.Array, weights: jax.Array) -> dict[st
 
 
 def training(case: Any, rng: np.random.Generator, dtype: Any = jnp.float32, **options: Any) -> tuple[Any, Any, Batch]:
-    """A step that is not compiled, what makes its first state, and a batch."""
+    """Return a step that is not compiled, a function that creates its first state, and a batch."""
     model = flaxnets.create_model(case.name, **case.options)
     for _, variable in state.named_variables(model):
         if jnp.issubdtype(variable.dtype, jnp.floating):
@@ -360,12 +361,12 @@ def physical_steps(step: Any, create: Any, batch: Batch, options: Any) -> Any:
 
 
 BY_NAME = {case.name: case for case in NETWORKS}
-# The first two have no parameters; googlenet is slow to compile, and what it is made of is in the others.
+# The first two networks have no parameters. googlenet compiles slowly, and the other networks contain its layers.
 TRAINED = [name for name in BY_NAME if name not in ("centered", "pool2d", "googlenet")]
 
 
 def assert_same_numbers(actual: Any, expected: Any) -> None:
-    """In float64, whose last digits differ where XLA sums in another order since its operands lie otherwise."""
+    """Compare in float64. The last digits differ: XLA sums in another order if the operands have another layout."""
     a, b = arrays(actual), arrays(expected)
     assert a.keys() == b.keys()
     errors = {name: np.abs(a[name] - b[name]).max() / max(np.abs(b[name]).max(), 1) for name in b}
@@ -378,7 +379,7 @@ VARIANTS = {
     "all of the state": {"ema_decay": 0.9, "nonfinite": "skip"},
 }
 
-# XLA computes the gates of an LSTM and the statistics of a batch within other fusions, to other last bits.
+# XLA fuses the gates of an LSTM and batch statistics differently, so the last bits differ.
 OTHER_BITS = [("lstm_lm", "remat"), ("lenet_batchnorm", "remat"), ("lenet_batchnorm", "all of the state")]
 
 
@@ -417,7 +418,7 @@ def test_steps_within_a_scan_train_to_the_same_bits(name, rng):
 
 
 def test_as_xla_compiles_by_default_results_agree_to_rounding(rng):
-    """Its fusions differ with the layout, and with them where a product is rounded before it is added."""
+    """Compare with XLA's default options: the layout decides about fusions, and so whether products are rounded."""
     with jax.enable_x64(True):
         step, create, batch = training(BY_NAME["lenet_batchnorm"], rng, jnp.float64)
         expected = three_steps(jax.jit(step, compiler_options=CPU | PRODUCTION), create(), batch)
@@ -430,7 +431,7 @@ def images(n: int) -> Batch:
 
 @pytest.fixture
 def convolutions() -> tuple[Any, TrainState]:
-    """A step of two convolutions that is not compiled, and its first state."""
+    """Return a step of two convolutions that is not compiled, and its first state."""
     rngs = nnx.Rngs(0)
     first, second = (nn.Conv2d(i, i + 1, 3, bias=False, rngs=rngs) for i in (3, 4))
     model, optimizer = nn.Sequential(first, nn.ReLU(), second, nn.ReLU()), optax.sgd(0.1, momentum=0.9)
@@ -439,7 +440,7 @@ def convolutions() -> tuple[Any, TrainState]:
 
 
 def test_between_steps_weights_lie_as_kernels_want_them(convolutions):
-    """What is left is one of the input, and one of the output, which the loss sums over all axes."""
+    """Count transposes. One of the input remains, and one of the output, which the loss sums over all axes."""
     step, state = convolutions
     compiled, to_physical, _ = make_physical_step(step, state, images(2))
     physical = to_physical(state)
@@ -449,7 +450,7 @@ def test_between_steps_weights_lie_as_kernels_want_them(convolutions):
 
 
 def test_held_weights_lie_as_kernels_want_them():
-    """What is left is one of the input, and one of the output."""
+    """Count transposes. One of the input and one of the output remain."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3, rngs=nnx.Rngs(0)), nn.ReLU(), nn.Conv2d(4, 5, 3, rngs=nnx.Rngs(1)))
     _, params, model_state = nnx.split(model, nnx.Param, ...)
     step = predict_function(model, backend="xla", compute_dtype=None)

@@ -1,4 +1,4 @@
-"""Dynamic loss scaling follows torch.amp.GradScaler, and leaves finite float32 steps as they are."""
+"""Tests that dynamic loss scaling agrees with torch.amp.GradScaler, and does not change finite float32 steps."""
 
 import dataclasses
 
@@ -23,7 +23,7 @@ def batches(rng, count: int, overflows: tuple[int, ...] = ()) -> list:
     found = []
     for i in range(count):
         inputs, targets = rng.normal(size=(4, 2)).astype(np.float32), rng.normal(size=(4, 1)).astype(np.float32)
-        # The gradient of a scaled loss overflows, and the loss does not.
+        # The gradient of the scaled loss overflows, but not the loss.
         found.append((inputs * np.float32(1e17) if i in overflows else inputs, targets))
     return found
 
@@ -80,7 +80,7 @@ def test_a_loss_that_is_not_finite_is_a_failure_and_a_checkpoint_has_the_factor(
         checkpoints.save(1, state)
         checkpoints.wait()
         restored = checkpoints.restore_latest(each.init())
-        unscaled = checkpoints.restore_latest(engine().init())  # the run goes on with another precision
+        unscaled = checkpoints.restore_latest(engine().init())  # the run continues in another precision
     assert float(restored.state.loss_scale.factor) == 2.0**15
     assert unscaled.state.loss_scale is None
 

@@ -1,4 +1,4 @@
-"""Training on a mesh of devices gives what one device gives."""
+"""Tests that training on a mesh of devices gives the same result as one device."""
 
 import json
 import os
@@ -20,7 +20,7 @@ GATES = {"float32": 1e-5, "float64": 1e-10}
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Parameters by dtype, network and mesh, and facts about the compiled steps, of a process with 8 devices."""
+    """Run mesh_runs.py with 8 devices. Return parameters by dtype, network and mesh, and facts about compiled steps."""
     path = tmp_path_factory.mktemp("mesh") / "runs.npz"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("mesh_runs.py")), str(path)]
@@ -73,7 +73,7 @@ def test_steps_on_sharded_parameters_gather_each_of_them_once_and_move_no_batch(
 
 
 def on_devices(data: int, model: int, rules: tuple[Rule, ...] = ()) -> Sharding:
-    """The placement on a mesh of more devices than there are in this process."""
+    """Return the sharding for a mesh with more devices than this process has."""
     sharding = Sharding.__new__(Sharding)
     sharding.mesh, sharding.rules = cast(Any, SimpleNamespace(shape={"data": data, "model": model})), rules
     return sharding

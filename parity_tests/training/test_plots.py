@@ -1,4 +1,4 @@
-"""Pictures carry the numbers that they were given; what they look like is for people to judge."""
+"""Tests that plots show the numbers of the records."""
 
 import math
 
@@ -18,7 +18,7 @@ def both(*names: str) -> list[str]:
     return [f"{part}_{name}" for part in ("train", "test") for name in names]
 
 
-# The metrics of a run's records, and the panels in which they are drawn.
+# The metrics of a run's records, and the panels that show them.
 RUNS = {
     "images": (
         [*both("loss", "accuracy"), "learning_rate", "images_per_second"],
@@ -30,7 +30,7 @@ RUNS = {
 
 
 def lines(axes) -> dict[tuple[str, str], np.ndarray]:
-    """The lines of a panel by their names, and what is drawn dashed apart."""
+    """Return the lines of a panel by name and line style (solid or dashed)."""
     return {(str(line.get_label()), line.get_linestyle()): np.asarray(line.get_xydata()) for line in axes.get_lines()}
 
 
@@ -75,7 +75,7 @@ def test_labels_of_lines_that_end_together_are_apart(tmp_path):
     figure = plot_curves(rows, tmp_path / "curves.png")
     figure.canvas.draw()
     low, high = sorted((text.get_window_extent() for text in figure.axes[0].texts), key=lambda extent: extent.y0)
-    assert low.y1 <= high.y0 + 4  # pixels: the line of a letter without ascenders
+    assert low.y1 <= high.y0 + 4  # pixels: letters without ascenders leave this much space
 
 
 def test_infinite_values_leave_a_gap(tmp_path):
@@ -118,7 +118,7 @@ def test_confusion_shows_shares_and_few_classes_counts(count, tmp_path, rng):
         assert max(picture.size) < 2_000
 
 
-# Shape of the filters, and the cells of the picture that the second one fills.
+# The shape of the filters, and the pixels of the picture that the second filter fills.
 FILTERS = {
     "one channel": ((6, 1, 5, 5), (slice(0, 5), slice(6, 11))),
     "a color image": ((5, 3, 4, 6), (slice(0, 4), slice(7, 13))),

@@ -1,4 +1,4 @@
-"""Training in many processes gives what one process gives, and all processes end together."""
+"""Tests that training in several processes gives the same result as one process, and that processes end together."""
 
 import contextlib
 import os
@@ -41,7 +41,7 @@ def start(*words: object, **variables: str) -> subprocess.Popen:
 
 
 def ended(*running: subprocess.Popen, seconds: float = 240) -> list[tuple[int, str, str]]:
-    """Wait for processes; return their exit statuses, outputs and errors."""
+    """Wait for processes, and return their exit statuses, outputs and errors."""
     found = []
     try:
         for process in running:
@@ -63,7 +63,7 @@ def worst_error(ours: dict[str, np.ndarray], expected: dict[str, np.ndarray]) ->
 
 
 def train_in_processes(folder: Path, count: int) -> dict[str, dict[str, dict[str, np.ndarray]]]:
-    """Return parameters by run and topology."""
+    """Run ``count`` processes, and return parameters by run and topology."""
     path, port = folder / "runs.npz", free_port()
     words = [HERE / "process_runs.py", f"127.0.0.1:{port}", count]
     for status, _, error in ended(*(start(*words, index, path) for index in range(count))):
@@ -172,7 +172,7 @@ def test_options_that_do_not_go_together_are_refused(message, options):
         processes.is_distributed(RunOptions(**options))
 
 
-# By message: what each process says of itself, as (index, count, other facts).
+# For each message: the facts that each process reports, as (index, count, other facts).
 MEETINGS: dict[str, list[tuple[int, int, dict[str, Any]]]] = {
     "": [(0, 3, {}), (1, 3, {}), (2, 3, {})],
     "the processes differ: --lr is 0.1 in process 0 and 0.2 in process 1": [

@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on, in a terminal and in a file."""
+"""Tests of the progress display of a run, in a terminal and in a file."""
 
 import functools
 import io
@@ -19,7 +19,7 @@ RECORD = {
 
 @pytest.fixture
 def shown(monkeypatch):
-    """Takes epochs of ten steps, each of which takes a second; returns what was written, without control characters."""
+    """Return a function that shows epochs of ten one-second steps, and returns the text without control characters."""
 
     def run(terminal: bool, epochs: int = 2, width: int = 80) -> list[str]:
         file, now = io.StringIO(), [100.0]
@@ -43,7 +43,7 @@ def shown(monkeypatch):
 def test_a_bar_has_speed_and_time_left_and_says_compiling_before_the_first_step_alone(shown):
     lines = shown(terminal=True)
     compiling = ["compiling" in line for line in lines]
-    assert compiling == sorted(compiling, reverse=True)  # not after a step
+    assert compiling == sorted(compiling, reverse=True)  # compiling is only shown before the first step
     assert compiling[0]
     assert max(map(len, lines)) <= 80
     (third,) = {line for line in lines if line.startswith("epoch 1/2") and " 30%" in line}

@@ -1,4 +1,4 @@
-"""The compiled steps and the loop around them."""
+"""Tests of the compiled steps and of the training loop."""
 
 import functools
 import math
@@ -144,11 +144,12 @@ def test_a_run_compiles_its_step_once_and_reads_metrics_alone(monkeypatch: pytes
         return fetch(tree)
 
     monkeypatch.setattr(jax, "device_get", recorded)
-    # What is not fetched so is refused, on devices whose memory is not the host's.
+    # On a device with separate memory, any other transfer to the host raises an error.
     with jax.transfer_guard_device_to_host("disallow"):
         engine = Engine(small_net(nnx.Rngs(0)), optim.SGD(0.1), counted)
         fit(engine, Batches(examples(103), 16), Batches(examples(57, 1)), epochs=3)
-    assert len(traced) == 2  # the training and the evaluation step, for 18 and 3 batches and for the short last ones
+    # Training step and evaluation step are traced once, for 18 and 3 batches including the short last ones.
+    assert len(traced) == 2
     assert set(fetched) == {()}
 
 
@@ -178,7 +179,7 @@ def test_fit_learns_and_reports_every_epoch():
 def test_fit_stops_with_the_last_finite_state_or_skips_the_batch(bad: int, several: int):
     train, test = examples(96), Batches(examples(31, 1))
     options = {"epochs": 1, "steps_per_execution": several}
-    order = np.random.default_rng((0, 1)).permutation(96)  # of the first epoch
+    order = np.random.default_rng((0, 1)).permutation(96)  # the order of the first epoch
     train.inputs[order[16 * bad]] = np.inf
     model = small_net(nnx.Rngs(0))
     with pytest.raises(FloatingPointError, match=f"infinite or NaN at step {bad + 1} of epoch 1"):
@@ -200,7 +201,8 @@ def test_one_number_of_a_gradient_is_enough_to_skip_a_batch(axes, factor):
     def penalty(params: nnx.State) -> jax.Array:
         array = next(leaf for leaf in jax.tree.leaves(params) if leaf.ndim == axes)
         number = array.ravel()[-1]
-        return factor * jnp.sqrt(number - jax.lax.stop_gradient(number))  # 0, but for its gradient
+        # The value is 0, but the gradient is not finite.
+        return factor * jnp.sqrt(number - jax.lax.stop_gradient(number))
 
     optimizer = optim.SGD(0.1)
     step = make_train_step(model, optimizer, classification, nonfinite="skip", penalty=penalty)
@@ -296,7 +298,7 @@ def arrays_of(model: nnx.Module) -> dict[str, np.ndarray]:
     return {name: np.array(array) for name, array in model.state_dict().items()}
 
 
-# By name: the options, and the mean and standard deviation of a weight with this many inputs and outputs.
+# For each name: options, and mean and standard deviation of a weight with these numbers of inputs and outputs.
 INITIALIZED: list[tuple[str, dict[str, Any], Callable[[int, int], tuple[float, float]]]] = [
     ("normal", {}, lambda n_in, n_out: (0, 0.01)),
     ("normal", {"std": 0.5, "mean": 2.0}, lambda n_in, n_out: (2, 0.5)),
@@ -353,7 +355,7 @@ def test_initialize_takes_a_function_of_name_key_and_value():
     initialize(model, function, jax.random.key(1))
     for name, array in arrays_of(model).items():
         np.testing.assert_allclose(array, 2 * before[name] + 1, rtol=1e-6)
-    assert list(keys) == [name for name, _ in flaxnets.named_parameters(model)]  # a shared one once
+    assert list(keys) == [name for name, _ in flaxnets.named_parameters(model)]  # a shared parameter has one key
     assert len(set(keys.values())) == len(keys)
 
 
@@ -483,7 +485,8 @@ def test_a_regression_finds_the_line(rng):
 
 @pytest.mark.parametrize("name", ["rnn_lm", "gru_lm", "lstm_lm"])
 def test_a_language_model_learns_what_only_its_state_can_know_and_goes_on_with_it(name):
-    pattern = np.tile([1, 1, 2, 2, 2], 200)  # after a 2 comes 1 or 2: the letter alone does not say which
+    # After a 2 comes 1 or 2: the last character is not enough to predict the next.
+    pattern = np.tile([1, 1, 2, 2, 2], 200)
     model = flaxnets.create_model(name, vocab_size=3, num_hiddens=16)
     records = _fit_to("language", model, Split(*windows(pattern, 9)))
     assert records[-1].keys() == {
@@ -491,13 +494,13 @@ def test_a_language_model_learns_what_only_its_state_can_know_and_goes_on_with_i
         "characters_per_second", "learning_rate",
     }  # fmt: skip
     assert records[-1]["test_perplexity"] == pytest.approx(math.exp(records[-1]["test_loss"]))
-    assert records[-1]["test_accuracy"] > 0.85  # the first letters of a window can only be guessed
+    assert records[-1]["test_accuracy"] > 0.85  # the first characters of a window can only be guessed
     drawn = generate(model, pattern[:7], 50, key=jax.random.key(0), temperature=0.1)
     np.testing.assert_array_equal(drawn, pattern[7:57])
 
 
 CLASS_WEIGHTS = np.array([0.5, 2.0, 1.0, 0.3], np.float32)
-# By name: options, the shape of the outputs, and whether targets are classes or numbers of that shape.
+# For each name: options, the shape of the outputs, and whether targets are classes or numbers of this shape.
 LOSSES: list[tuple[str, dict[str, Any], tuple[int, ...], str]] = [
     ("CrossEntropyLoss", {}, (6, 4), "classes"),
     ("CrossEntropyLoss", {"weight": CLASS_WEIGHTS, "ignore_index": 2, "label_smoothing": 0.2}, (6, 4), "classes"),
@@ -525,7 +528,7 @@ def test_a_loss_is_an_objective_whose_mean_is_torchs(name: str, options: Any, sh
     assert float(found["loss"] / found["count"]) == pytest.approx(expected, rel=1e-5)
     if name == "CrossEntropyLoss" and not options:
         assert int(found["correct"]) == (outputs.argmax(1) == targets).sum()
-    # Two examples that only fill up the batch change nothing.
+    # Two examples with weight 0, which only fill the batch, do not change the result.
     filled = (jnp.asarray(np.concatenate([array, array[:2]])) for array in (outputs, targets))
     for key, value in objective(*filled, jnp.array([1.0] * 6 + [0.0] * 2)).items():
         np.testing.assert_allclose(value, found[key], rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Whole training steps are torch's: updates, buffers, dropout, and what the engine adds to them."""
+"""Tests that whole training steps agree with torch: updates, buffers, dropout, and options of the engine."""
 
 import copy
 from typing import Any
@@ -57,7 +57,7 @@ def test_three_steps_of_every_image_network_are_torchs(case: Network, rng: np.ra
         step, state = make_train_step(model, ours, classification), TrainState.create(model, ours)
         for _ in range(3):
             state.update_model(model)
-            with shared_masks(twin, model):  # those that the next step of the Flax network draws
+            with shared_masks(twin, model):  # the masks that the next step of the Flax network draws
                 loss = torch_step(twin, theirs, images, targets)
             state, metrics = step(state, batch(images, targets))
             assert float(metrics["loss"] / metrics["count"]) == pytest.approx(loss, rel=1e-12)
@@ -81,7 +81,7 @@ def test_two_hundred_float32_steps_track_torchs_loss(rng: np.random.Generator, m
 
 
 class Mlp:
-    """A pair of equal small networks in float64, and batches for them."""
+    """Two equal small networks in float64, in torch and flaxnets, and batches for them."""
 
     def __init__(self, rng: np.random.Generator):
         self.twin = torchref.create_model("mlp").double().train()
@@ -102,7 +102,7 @@ class Mlp:
         for images, targets in self.batches:
             state, metrics = step(state, batch(images, targets))
             seen.append(metrics)
-        assert len(traced) == 1  # and so compiled once
+        assert len(traced) == 1  # one trace, so the step is compiled once
         return state, seen
 
 

@@ -1,7 +1,7 @@
-"""Trains a network of torchref with DistributedDataParallel in one of two processes, and saves the parameters.
+"""Train a network of torchref with DistributedDataParallel in one of two processes, and save the parameters.
 
-Run as ``python torch_processes.py PORT INDEX FOLDER NAME``. ``NAME.npz`` in the folder has the first parameters and the
-data. Statistics are over all processes, as with torch.nn.SyncBatchNorm, which is for GPUs only.
+Run this file as ``python torch_processes.py PORT INDEX FOLDER NAME``. ``NAME.npz`` in the folder contains the initial
+parameters and the data. Batch statistics cover all processes, as in torch.nn.SyncBatchNorm, which needs GPUs.
 """
 
 import json
@@ -36,7 +36,7 @@ def synchronized(self: torch.nn.BatchNorm2d, input: torch.Tensor) -> torch.Tenso
 
 
 def main(port: str, index: int, folder: Path, name: str) -> None:
-    """Train for the steps of the data."""
+    """Train one step on each batch of the data."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=index, world_size=2)
     for kind in (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d):
@@ -59,7 +59,7 @@ def main(port: str, index: int, folder: Path, name: str) -> None:
         optimizer.step()
     if index == 0:
         np.savez(folder / f"{name}-torch.npz", **{key: value.numpy() for key, value in net.state_dict().items()})
-    # Destructors of the gradients' graph and of gloo's threads can wait for each other for ever (torch 2.13).
+    # The destructors of the autograd graph and of gloo's threads can deadlock (torch 2.13).
     os._exit(0)
 
 
