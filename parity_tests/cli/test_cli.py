@@ -1,4 +1,4 @@
-"""``flaxnets <command>``, mostly called in this process; runs are made here, without training."""
+"""Tests of ``flaxnets <command>``, mostly called in this process. Runs are created without training."""
 
 import csv
 import dataclasses
@@ -32,7 +32,7 @@ from flaxnets.weights import save_weights
 
 
 def make_run(folder, arch: str, config=None, **options) -> None:
-    """What training leaves: the best weights, and other ones at the end."""
+    """Create the folder of a trained run, with different best and last weights."""
     entry = get_entry(arch)
     folder.mkdir(parents=True)
     written = {
@@ -55,7 +55,7 @@ def twin_of(run, weights: str = "best") -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with runs and images, good and bad ones."""
+    """Create a folder with runs, and with good and bad images."""
     folder, rng = tmp_path_factory.mktemp("cli"), np.random.default_rng(0)
     runs = folder / "runs"
     make_run(runs / "lenet-demo", "lenet")
@@ -103,7 +103,7 @@ def inside(folder, monkeypatch):
 
 
 PREDICT = ["predict", "runs/mlp", "cat.png"]
-# Arguments, exit status, and what is said in one line.
+# Arguments, exit status, and the expected part of the error line.
 ERRORS = {
     "no command": ([], 2, "flaxnets: error: no command was given; known: train, list, summary"),
     "no option": (["--verzion"], 2, "flaxnets: error: unknown option '--verzion'; did you mean '--version'"),
@@ -169,7 +169,7 @@ def test_a_mistake_is_one_line_and_an_exit_status(arguments, status, message, in
     assert sorted(inside.rglob("*")) == before
 
 
-# What was typed, and what was meant.
+# Mistyped words, and the suggestion.
 MISTYPED = {
     "trian": "train", "tain": "train", "lst": "list", "ls": "list", "lists": "list", "sumary": "summary",
     "sumarry": "summary", "predcit": "predict", "predictt": "predict", "Predict": "predict", "evalute": "evaluate",
@@ -260,7 +260,7 @@ def test_help_imports_nothing_heavy():
     assert done.stderr == "[]\n"
 
 
-# Words typed so far, and all that Tab offers for the last one.
+# Words typed so far, and all completions of the last word.
 COMPLETIONS = {
     "flaxnets pre": {"predict"},
     "flaxnets e": {"evaluate", "export"},
@@ -288,14 +288,14 @@ def test_the_completion_of_other_shells_names_every_command(shell, capsys):
 
 
 def pixels(path, channels: int, side: int) -> torch.Tensor:
-    """An image as torch takes it, read without flaxnets."""
+    """Return an image as the input of a torch model, read without flaxnets."""
     with Image.open(path) as file:
         image = file.convert("L" if channels == 1 else "RGB").resize((side, side), Image.Resampling.BILINEAR)
     array = np.asarray(image, np.float32).reshape(side, side, channels) / 255
     return torch.tensor(array).permute(2, 0, 1)[None]
 
 
-# A run, channels and side of its images, and whether the network takes vectors.
+# A run, channels and size of its images, and whether the network takes vectors.
 PREDICTED = {"mlp": (1, 28, False), "rgb": (3, 32, False), "named": (1, 28, True)}
 
 
@@ -333,7 +333,7 @@ def test_the_middle_of_an_image_is_seen(tmp_path):
     Image.fromarray(array).save(tmp_path / "wide.png")
     seen = read_image(tmp_path / "wide.png", (1, 28, 28))
     assert (seen.shape, seen.dtype) == ((1, 28, 28), np.uint8)
-    assert not seen[:, :, 1:-1].any()  # the edge is mixed with what is beside it
+    assert not seen[:, :, 1:-1].any()  # only the edge is interpolated with the pixels next to it
 
 
 def test_a_folder_of_images_is_evaluated_and_shown(inside, tmp_path, capsys, rng):
@@ -432,7 +432,7 @@ def read_state(read):
     return into
 
 
-# The file's name, and how another runtime calls it; a new twin is for weights alone.
+# The name of the file, and a function that loads it in another runtime. Only files of weights need a torch twin.
 EXPORTS = {
     "stablehlo": ("mlp.stablehlo", read_stablehlo),
     "onnx": ("mlp.onnx", read_onnx),
@@ -467,7 +467,7 @@ def test_networks_with_a_state_are_exported(to, inside, rng, tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
-# What the exporter is made to do wrong with a parameter.
+# Errors that a faulty exporter makes in a parameter.
 FAULTS = {"a little off": lambda value: value * 1.001, "not a number": lambda value: value * float("nan")}
 
 
@@ -492,7 +492,7 @@ def test_an_export_that_computes_something_else_is_not_kept(to, fault, inside, t
 
 FORMATS_BEFORE = dict(FORMATS)
 
-# A package that is not there, the format, and what then happens.
+# A missing package, with the format, the exit status and the message.
 MISSING = {
     "onnx": ("onnx", 2, "--to onnx needs onnx: pip install 'flaxnets[onnx]'"),
     "onnxscript": ("onnx", 2, "--to onnx needs onnxscript: pip install 'flaxnets[onnx]'"),
@@ -599,7 +599,7 @@ def test_a_pattern_without_a_match_and_a_folder_without_images_are_named(inside,
     assert len((tmp_path / "kept.csv").read_text().splitlines()) == 6
 
 
-# A place, below which nothing can be written or which is no file, and what is said of it.
+# A path that cannot be written, and the reported reason.
 UNWRITABLE = {
     "below a file": ("cat.png/x", "there is no folder cat.png"),
     "a folder": ("runs", "cannot write there: it is no file"),
@@ -621,7 +621,7 @@ def test_an_export_into_an_unwritable_place_is_one_line_in_every_format(to, insi
     assert sorted(inside.rglob("*")) == before
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch"])  # which PyTorch would write itself
+@pytest.mark.parametrize("to", ["onnx", "torch"])  # in these formats PyTorch would write the file itself
 def test_a_full_disk_under_an_export_is_one_line_and_leaves_nothing(to, inside, tmp_path):
     line = [sys.executable, "-m", "flaxnets", "export", str(inside / "runs/mlp"), "--to", to, "--output", "x"]
     limited = f"ulimit -f 100; exec {shlex.join(line)}"
@@ -652,7 +652,7 @@ def test_exports_say_what_classes_and_inputs_mean(to, inside, tmp_path):
     assert described.items() >= expected.items()
 
 
-# A device, and the words of its error; None where there is one.
+# A device, and a part of its error; None for a device that exists.
 DEVICES = {
     "cpu": None, "cpu:0": None, "0": None, "auto": None, "gpu": "JAX finds none here, only cpu",
     "cuda:1": "JAX finds none here, only cpu", "tpu": "JAX finds none here", "7": "JAX finds 1 here, numbered from 0",

@@ -1,4 +1,4 @@
-"""``python train.py``, called as a person calls it; in a process of its own where that matters."""
+"""Tests of ``python train.py`` as users call it, in a separate process where that matters."""
 
 import csv
 import errno
@@ -121,7 +121,7 @@ def test_every_dataset_is_in_the_help(here):
     assert [name for name in list_datasets() if name not in said] == []
 
 
-# What people type, and what they meant.
+# Mistyped values, and the suggestion.
 MISTYPED = {
     "--arch": {
         "densnet": "densenet", "DenseNet": "densenet", "densenet121": "densenet", "resnet": "resnet18",
@@ -162,7 +162,7 @@ def test_a_mistyped_name_is_told_the_right_one(here, tmp_path):
     assert len(wrong) <= 2, wrong
 
 
-# How a run on 96 examples ends: arguments, exit status, what is said, and the number of epochs that were written down.
+# Runs on 96 examples: arguments, exit status, expected output, and the number of recorded epochs.
 SHORT = ["--arch", "mlp", "--train-examples", 96, "--batch-size", 32]
 ENDS = {
     "every option": (
@@ -243,7 +243,7 @@ def test_a_dry_run_takes_two_steps_and_leaves_no_files(here, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-FIXED = {("linear_regression_sequential", "n_features")}  # sizes that a network does not leave open
+FIXED = {("linear_regression_sequential", "n_features")}  # sizes that are not options of a network
 METRICS = {
     "classification": {"loss", "accuracy"},
     "language": {"loss", "accuracy", "perplexity"},
@@ -276,7 +276,7 @@ def _first(outputs):
 
 
 def assert_torch_predicts_the_same(task: Task, model, twin, inputs: np.ndarray, targets: np.ndarray, shape) -> dict:
-    """Compares the two over all examples, and returns the means of what they get."""
+    """Compare the predictions of both models for all examples, and return the mean metrics."""
     total, forward = Counter(), jax.jit(lambda x: model(x))
     for start in range(0, len(inputs), 200):
         x = task.transform(jnp.asarray(inputs[start : start + 200]), input_shape=shape)
@@ -308,7 +308,7 @@ def test_a_run_leaves_weights_that_give_torch_the_same_predictions(arch, tmp_pat
     expected = {"arch": arch, "epochs": epochs, "train_examples": 96, "seed": 3, "dataset": dataset, "device": "auto"}
     expected["options"] = {"arch": arch, "train_examples": 96, "seed": 3, **given_options(arguments)}
     if arch == training.Options.arch:
-        del expected["options"]["arch"]  # what is a default need not be given again
+        del expected["options"]["arch"]  # options with default values are not recorded
     assert config.items() >= (expected | {"input_shape": shape}).items()
     assert {"lr", "optimizer", "batch_size", "out"} <= config.keys()
     data = load(dataset)
@@ -344,7 +344,7 @@ def test_a_killed_run_is_resumed_to_the_same_bits(tmp_path):
     unbroken = train(*LONG, "--out", "unbroken", cwd=tmp_path)
     assert unbroken.returncode == 0, unbroken.stderr
     with begin(*LONG, "--out", "killed", "--checkpoint-every", 20, cwd=tmp_path) as process:
-        wait_for("killed/*/checkpoints/*[1-9]0", tmp_path)  # 200 steps an epoch, so it is in the middle of one
+        wait_for("killed/*/checkpoints/*[1-9]0", tmp_path)  # an epoch has 200 steps, so the run is killed within one
         process.kill()
     resumed = train(*LONG, "--out", "killed", "--resume", "auto", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
@@ -407,7 +407,7 @@ def test_the_twin_in_pytorch_gets_the_same_curves(here, tmp_path):
             assert twin[name] == pytest.approx(record[name], rel=1e-4)
 
 
-# What can go wrong in the middle of a run: where, with what error, and what is said of it.
+# Failures during a run: the function that raises, the exception, and the message.
 FAILURES = {
     "no memory": ("flaxnets.training.fit", MemoryError(), "out of memory; use a smaller --batch-size"),
     "no memory on the device": (
@@ -450,7 +450,7 @@ def test_a_processor_without_bfloat16_is_said_to_be_faster_with_float32(
 
 
 def test_the_examples_of_the_help_can_be_done(here):
-    text = inspect.cleandoc(training.Options.__doc__)  # Python 3.13 has removed the indentation
+    text = inspect.cleandoc(training.Options.__doc__)  # Python 3.13 removes the indentation of docstrings
     lines = [line.split() for line in text.splitlines() if line.startswith("  ")]
     assert len(lines) >= 5
     for prog, *arguments in lines:

@@ -1,4 +1,4 @@
-"""What a command does with freed memory, in processes of their own."""
+"""Tests, in subprocesses, that the commands keep freed memory."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-# Page faults of writing 64 MB into memory that has just been freed: 16,000 if the kernel got it back.
+# Prints the page faults of writing 64 MB into freed memory: 16,000 if the kernel got the memory back.
 PROGRAM = """
 import resource
 from flaxnets.cli.memory import keep_memory

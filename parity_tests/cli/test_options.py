@@ -1,4 +1,4 @@
-"""Every option of every command with what cannot be its value: a line, an exit status, and nothing written."""
+"""Tests of invalid values for every option of every command: one error line, an exit status, and no files."""
 
 import dataclasses
 import functools
@@ -36,7 +36,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture
 def only_until_the_work(place, monkeypatch):
-    """Commands that stop where their work begins, in a folder with a run and files of all kinds."""
+    """Mock the work of the commands, in a folder with a run and files of all types."""
     monkeypatch.chdir(place)
     loaded = functools.cache(lambda name, *options: load(name, *options))
     monkeypatch.setattr(

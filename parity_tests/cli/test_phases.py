@@ -1,4 +1,4 @@
-"""Runs that begin with weights of a file, and runs that go on with other settings."""
+"""Tests of runs that start from the weights of a file, and of runs that continue with other settings."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from flaxnets.optim import lr_scheduler
 from flaxnets.training import Run, freeze, make_schedule
 from flaxnets.weights import WeightsError, load_fitting_weights, save_weights
 
-LINE = ["--arch", "linear_regression", "--train-examples", 100, "--batch-size", 10]  # ten steps an epoch
+LINE = ["--arch", "linear_regression", "--train-examples", 100, "--batch-size", 10]  # ten steps per epoch
 
 
 def records(run):
@@ -43,7 +43,7 @@ def test_a_finished_run_goes_on_in_a_phase_whose_schedule_begins_anew(here, tmp_
     for record in [*found, *first]:
         del record["examples_per_second"]
     phases = [record.pop("phase") for record in found]
-    assert (phases, found[:2]) == ([1, 1, 2, 2, 2], first)  # the same bits up to the change
+    assert (phases, found[:2]) == ([1, 1, 2, 2, 2], first)  # bit-identical until the settings change
     schedule = lr_scheduler.CosineAnnealingLR(0.01, 30)
     assert [record["learning_rate"] for record in found[2:]] == [schedule(t).item() for t in (9, 19, 29)]
     config = json.loads((run / "config.json").read_text())
@@ -83,7 +83,7 @@ def test_a_phase_that_is_broken_off_ends_with_the_bits_of_one_that_is_not(here, 
     assert rates[0] == rates[1]
 
 
-# Options beside --resume, and what is said of them.
+# Options together with --resume, and the expected message.
 REFUSED = {
     "no more epochs": (["--lr", 0.5], "has done 1 whole epochs, and --epochs is 1; use --epochs 2 or more; lr was"),
     "fewer epochs": (["--epochs", 1, "--flip", 0.5], "--flip is for images; linear_regression is for regression"),
@@ -151,7 +151,7 @@ def prefixed(prefix):
     return lambda state: {f"{prefix}{name}": array for name, array in state.items()}
 
 
-# What a file has, as a change of the network's state; and what is said of it.
+# The arrays of a file as a function of the network's state, and the expected message.
 FILES = {
     "all": (lambda state: state, ["10 of 10 arrays loaded"]),
     "module.": (prefixed("module."), ["10 of 10 arrays loaded, without the prefix 'module.'"]),
@@ -226,13 +226,13 @@ def test_a_run_begins_with_the_weights_of_another_and_keeps_the_frozen_ones(here
         assert np.array_equal(before[name], after[name]) == name.startswith("1."), name
     config = json.loads((second / "config.json").read_text())
     assert (config["init_from"], config["freeze"]) == (str(first), ["1"])
-    first.rename(tmp_path / "gone")  # a run that goes on does not need them any more
+    first.rename(tmp_path / "gone")  # the resumed run no longer needs the initial weights
     assert here("--resume", second, "--epochs", 2)[0] == 0
     for name, array in weights(second).items():
         assert np.array_equal(before[name], array) == name.startswith("1."), name
 
 
-# Arguments of a network, and what is wrong with them.
+# Invalid options of a network, and the message.
 WRONG = {
     "no match": (["--freeze", "l.*"], "--freeze: no parameter or module matches 'l.*'; known: 1,"),
     "a mistyped name": (["--freeze", "1.wieght"], "no parameter or module matches '1.wieght'; did you mean '1.weight'"),
@@ -273,7 +273,7 @@ def test_a_batch_of_one_for_batch_normalisation_is_refused_before_anything_is_ma
             assert "expected more than 1 value per channel when training, got an input of shape (1, 120)" in said
             assert "use --batch-size and --train-examples of 2 or more" in said
     assert not list(tmp_path.iterdir())
-    # Two examples are enough, as is one for a network without such a layer; a last batch of one does not come up.
+    # Two examples per batch are enough. A last batch of one example is dropped. Networks without batch norm accept one.
     plan = make_plan(Options(arch="lenet_fc_batchnorm", dataset="digits", batch_size=2, train_examples=3))
     assert plan.steps == 1
     assert make_plan(Options(arch="mlp", dataset="digits", batch_size=1, train_examples=3)).steps == 3

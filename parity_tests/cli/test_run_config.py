@@ -1,4 +1,4 @@
-"""The configuration of a run: from the command line, YAML and older runs to ``config.json`` and back."""
+"""Tests of the run configuration: from the command line, YAML and older runs to ``config.json`` and back."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from flaxnets.settings import OnResume
 from flaxnets.training import TASKS, RunError, load_run, read_config
 from flaxnets.training.objectives import means
 
-# The config.json of a run in two phases, as the version before the first numbered one wrote it.
+# The config.json of a run with two phases, in the version before versions were numbered.
 VERSION_1 = {
     "epochs": 3, "batch_size": 10, "lr": 0.01, "optimizer": "sgd", "arch": "linear_regression", "freeze": [],
     "seed": 0, "data_dir": "/home/data", "download": False, "bad_files": "stop", "workers": 2, "train_examples": 100,

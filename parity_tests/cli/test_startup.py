@@ -1,4 +1,4 @@
-"""Commands as processes: signals at any moment, what the environment asks of JAX, and streams that are closed."""
+"""Tests of commands as processes: signals at any time, environment variables of JAX, and closed streams."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ MODULE = [sys.executable, "-m", "flaxnets"]
 
 
 def ended(command, delay, number, cwd):
-    """The exit status and the output of a process that gets a signal after so many seconds."""
+    """Run a process, send a signal after ``delay`` seconds, and return exit status and output."""
     with subprocess.Popen(
         command, cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -35,7 +35,7 @@ def ended(command, delay, number, cwd):
     return process.returncode, out, err
 
 
-# While Python imports the package, while JAX is imported, while the data is loaded, and while the step is compiled.
+# During Python's imports, the import of JAX, the loading of data, and the compilation of the step.
 @pytest.mark.parametrize("delay", [0.25, 0.6, 1.5, 4.0])
 def test_a_signal_before_the_first_step_is_a_line_and_leaves_nothing(delay, tmp_path):
     command = [*TRAIN, "--arch", "lenet_batchnorm", "--cache-dir", "compiled"]
@@ -49,7 +49,7 @@ def test_a_signal_before_the_first_step_is_a_line_and_leaves_nothing(delay, tmp_
 
 @pytest.mark.parametrize("command", [[*MODULE, "list"], ["flaxnets", "list"]], ids=["module", "script"])
 def test_other_commands_are_interrupted_in_a_line_too(command, tmp_path):
-    if command[0] == "flaxnets":  # what an installer writes
+    if command[0] == "flaxnets":  # the script that an installer creates
         script = tmp_path / "flaxnets"
         script.write_text("import sys\nfrom flaxnets.cli import main\nsys.exit(main())\n")
         command = [sys.executable, str(script), *command[1:]]
@@ -74,7 +74,7 @@ def test_the_command_after_ctrl_c_goes_on_when_it_is_pasted(tmp_path):
     assert "(the time limit was reached)" in done.stdout
 
 
-# What the environment asks of JAX, the command, the exit status, and what is said.
+# An environment variable of JAX, the command, the exit status, and the expected message.
 ENVIRONMENTS = {
     "no GPU": ("JAX_PLATFORMS=cuda", "train --arch mlp", 2, "JAX_PLATFORMS=cuda: "),
     "no TPU": ("JAX_PLATFORM_NAME=tpu", "evaluate run", 2, "JAX_PLATFORM_NAME=tpu: "),

@@ -1,4 +1,4 @@
-"""The engine's implementations for bfloat16 on CPUs: as exact as PyTorch's, and only where the processor has them."""
+"""Tests of the engine's bfloat16 implementations on CPUs: they are as exact as PyTorch's, and need CPU support."""
 
 import functools
 from typing import Any
@@ -41,7 +41,7 @@ CASES: dict[str, tuple[str, list[tuple[int, ...]], dict[str, Any]]] = {
 
 
 def error(results: Any, expected: Any) -> np.ndarray:
-    """Root mean square errors of the output and of each gradient, relative to their sizes."""
+    """Return the root mean square errors of the output and of each gradient, relative to their root mean squares."""
     pairs = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in zip(results, expected, strict=True)]
     return np.array([np.sqrt(np.square(a - b).mean() / np.square(b).mean()) for a, b in pairs])
 
@@ -57,7 +57,8 @@ def torchs(name: str, arrays: list[np.ndarray], cotangent: np.ndarray | None, dt
 @pytest.mark.parametrize("name", CASES)
 def test_outputs_and_gradients_are_no_further_off_than_twice_pytorchs(name, rng):
     function, shapes, options = CASES[name]
-    arrays = [jnp.asarray(rng.normal(size=shape), jnp.bfloat16) for shape in shapes]  # the same numbers on both sides
+    # Both libraries get the same numbers.
+    arrays = [jnp.asarray(rng.normal(size=shape), jnp.bfloat16) for shape in shapes]
     exact = [np.asarray(array, np.float64) for array in arrays]
     shape = torchs(name, exact, None, torch.float64)[0].shape
     cotangent = np.asarray(jnp.asarray(rng.normal(size=shape), jnp.bfloat16), np.float64)

@@ -1,4 +1,4 @@
-"""Convolutions that XLA's CPU backend is slow with: the CPU implementations against ``lax.conv_general_dilated``."""
+"""Tests of the CPU implementations of convolutions that are slow in XLA, against ``lax.conv_general_dilated``."""
 
 import functools
 import os
@@ -18,7 +18,7 @@ from flaxnets.nn import functional as F
 
 
 class Case(NamedTuple):
-    """A convolution of so many channels, or the transposed one from its output to its input."""
+    """A convolution with these channels, or the transposed convolution from its output to its input."""
 
     size: tuple[int, ...]
     kernel: tuple[int, ...]
@@ -103,7 +103,7 @@ def error(got: Any, expected: Any) -> float:
 
 
 def functions(name: str, result: str, channels_last: bool = False, library: Any = "xla") -> tuple[Any, Any]:
-    """The implementation for CPUs, and the reference."""
+    """Return the CPU implementation and the reference."""
     case = CASES[name]
     window = case.window()
     ours = case.window(channels_last)._replace(library=library)
@@ -118,7 +118,7 @@ LAYOUTS = [
 
 
 @pytest.mark.parametrize("result", ["output", "input"])
-@pytest.mark.parametrize(("name", "channels_last"), LAYOUTS)  # None: one of them, at random
+@pytest.mark.parametrize(("name", "channels_last"), LAYOUTS)  # None: a random layout
 def test_outputs_and_gradients_are_those_of_xlas_convolution(name, channels_last, result, rng):
     arrays = CASES[name].arrays(rng, result)
     made, native = functions(name, result, rng.random() < 0.5 if channels_last is None else channels_last)
@@ -173,7 +173,7 @@ def test_vmap_maps_outputs_and_gradients(name, result, axes, rng):
 
         return jax.vmap(one, in_axes=axes)(*arrays)
 
-    def slow() -> Any:  # one by one
+    def slow() -> Any:  # one example after the other
         each = [[x if a is None else jnp.take(x, i, a) for x, a in zip(arrays, axes, strict=True)] for i in range(3)]
         outputs = []
         for inputs in each:
@@ -263,7 +263,7 @@ def test_lower_precision_is_no_further_off_than_xlas_convolution(name, dtype, rn
         assert error(got, exact) <= max(2 * error(native, exact), 4 * float(jnp.finfo(dtype).eps))
 
 
-# What plain calls of the layers' functions are made of, by the platform that they are compiled for.
+# Calls of the layers' functions, and whether the CPU implementation replaces XLA's convolution.
 CHOICES = {
     "grouped": (F.conv2d, (2, 4, 6, 6), (4, 2, 3, 3), {"groups": 2}, True),
     "depthwise": (F.conv1d, (2, 4, 6), (4, 1, 3), {"groups": 4}, True),
@@ -310,7 +310,8 @@ def test_integers_and_complex_numbers_keep_xlas_convolution(name, dtype, rng):
 
 
 def test_calls_outside_of_jit_are_compiled_once(caplog):
-    x, weight = jnp.ones((2, 4, 6, 11)), jnp.ones((4, 1, 3, 3))  # a shape that no other test has
+    # A shape that no other test has, so that no program is cached.
+    x, weight = jnp.ones((2, 4, 6, 11)), jnp.ones((4, 1, 3, 3))
     function = functools.partial(F.conv2d, groups=4)
     with jax.log_compiles():
         function(x, weight)
@@ -321,7 +322,7 @@ def test_calls_outside_of_jit_are_compiled_once(caplog):
     assert "convolution_nd" in str(jax.make_jaxpr(function)(x, weight))
 
 
-# Large kernels, whose taps must not be written out: the whole gradient compiles within some seconds.
+# Large kernels, whose taps must not be unrolled: the whole gradient compiles within some seconds.
 LARGE = {
     "7x7x7": (F.conv3d, (1, 4, 8, 8, 8), (4, 4, 7, 7, 7), {"padding": 3}),
     "7x7x7 depthwise": (F.conv3d, (1, 4, 8, 8, 8), (4, 1, 7, 7, 7), {"padding": 3, "groups": 4}),

@@ -1,4 +1,4 @@
-"""Convolutions with groups as one product, against those that layers compute by default."""
+"""Tests of grouped convolutions as one matrix product, against the default implementation of the layers."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import pytest
 from flaxnets import kernels
 from flaxnets.nn import functional as F
 
-# Input, weight, and options.
+# The shapes of input and weight, and the options.
 CASES = [
     ((2, 6, 9), (9, 2, 4), {"groups": 3, "stride": 2, "padding": 3}),
     ((2, 8, 7, 6), (4, 4, 3, 2), {"groups": 2, "dilation": (2, 3), "padding": (1, 2)}),

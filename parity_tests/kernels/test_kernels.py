@@ -1,4 +1,4 @@
-"""The faster forms against the plain ones, alone and in networks, and what decides between them."""
+"""Tests of the faster implementations against the plain ones, alone and in networks, and of the choice between them."""
 
 import functools
 import json
@@ -30,7 +30,7 @@ from flaxnets.training.layout._interpreter import evaluate
 from flaxnets.training.layout._values import Value
 from flaxnets.training.step import jit_options
 
-# Gates of the design: outputs relative to their maximum, gradients to the norm of all gradients.
+# The accepted errors: of outputs relative to their maximum, of gradients relative to the norm of all gradients.
 GATES = {jnp.float64: (1e-12, 1e-10), jnp.float32: (1e-5, 1e-4)}
 
 KINDS = [
@@ -135,7 +135,7 @@ ATTENTION: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
 
 
 def recurrent(mode: str, layers: int, directions: int, names: list[str], x: Any, *arrays: Any) -> Any:
-    """Outputs and last states in one vector; the first arrays are the states before the first step."""
+    """Return outputs and last states as one vector. The first arrays are the initial states."""
     recurrence, count = RECURRENCES[mode], layers * directions
     hx, rest = arrays[: len(recurrence.states)], iter(arrays[len(recurrence.states) :])
     weights = [LayerWeights(**{name: next(rest) for name in names}) for _ in range(count)]
@@ -167,7 +167,7 @@ def recurrent_case(
     return functools.partial(recurrent, mode, layers, directions, list(own)), ((steps, batch, size), *states, *shapes)
 
 
-# Functions of rows of several parts and of a remainder, and their shapes.
+# Functions of rows that consist of several blocks and a remainder, and the shapes of their arguments.
 ROWS = {
     "softmax": (functools.partial(F.softmax, dim=-1), ((3, 2, 275),)),
     "softmax of short rows": (functools.partial(F.softmax, dim=1), ((3, 5),)),
@@ -212,7 +212,7 @@ def draw(rng: np.random.Generator, shapes: Any, dtype: Any) -> list[jax.Array]:
 
 
 def results(kind: kernels.Backend, function: Any, arrays: list[jax.Array], cotangent: Any = None) -> tuple[Any, Any]:
-    """Output and gradients of a random cotangent, traced within ``use(kind)``."""
+    """Return the output and the gradients for a random cotangent, traced within ``use(kind)``."""
 
     def both(arrays: list[jax.Array], cotangent: Any) -> Any:
         with kernels.use(kind):
@@ -254,7 +254,7 @@ def test_max_pool_takes_ties_infinities_and_nan_as_the_plain_form(kind, rng):
 
 
 def block(x: Any, weight: Any, bias: Any, matrix: Any) -> Any:
-    """A convolution, a norm, a pool and a product; ``(n, 16, 6, 6)`` to ``(n, 16, 6, 6)``."""
+    """Compute a convolution, a norm, a pool and a product, from ``(n, 16, 6, 6)`` to ``(n, 16, 6, 6)``."""
     x = F.batch_norm(F.conv2d(F.sigmoid(x), weight, bias, padding=1), None, None, bias, bias, training=True)
     return F.linear(F.max_pool2d(F.relu(x), 3, stride=1, padding=1), matrix)
 
@@ -295,7 +295,7 @@ def test_forms_under_transformations_give_the_plain_ones_numbers(function, kind,
     arrays = draw(rng, BLOCK, dtype)
     (cotangent,) = draw(rng, [jax.eval_shape(function, *arrays).shape], dtype)
     expected, got = (results(name, function, arrays, cotangent) for name in ("plain", kind))
-    # In float32 the bias of a convolution before the norm has a gradient of rounding errors, three times normalised.
+    # In float32, the gradient of a bias before a norm consists of rounding errors, which three norms amplify.
     assert_close(got, expected, (1e-11, 1e-10) if dtype == jnp.float64 else (1e-4, 1e-3))
 
 
@@ -375,7 +375,7 @@ def sums_of_one(passed: Any, x: Any, w: Any) -> Any:
 
 
 def derivatives(function: Any, *arrays: Any) -> Any:
-    """Forward, second and mapped derivatives, of the first array."""
+    """Return forward-mode and second derivatives with respect to the first array, and mapped values."""
     values = jax.jvp(function, arrays, arrays)
     second = jax.grad(lambda x: jnp.square(jax.grad(function)(x, *arrays[1:])).sum())(arrays[0])
     return values, second, jax.vmap(function)(*(jnp.stack([a, -a]) for a in arrays))
@@ -400,7 +400,7 @@ def spread_pixels(vector: Any, like: Any) -> Any:
     return jnp.broadcast_to(vector, like.shape)
 
 
-# Primitives with derivatives of their own, the same without, and shapes of their operands.
+# Primitives with custom derivatives, the same functions without them, and the shapes of their operands.
 PRIMITIVES = {
     "sums of pixels": (total, lambda x: x.sum((0, 1, 2)), [(2, 4, 5, 3)]),
     "sums of many pixels": (total, lambda x: x.sum((0, 1, 2)), [(3, 9, 10, 3)]),
@@ -426,7 +426,7 @@ def test_a_primitive_has_the_numbers_and_derivatives_of_what_it_computes(name, r
         weight = jnp.cos(jnp.arange(float(y.size))).reshape(y.shape)
         return (weight * jnp.sin(y) * (rest[0] if rest else 1)).sum()
 
-    # The second derivatives are sums of terms of both signs.
+    # The terms of the second derivatives cancel, so the tolerance is larger.
     assert_same_derivatives([functools.partial(scaled, f) for f in functions], draw(rng, shapes, jnp.float64), 1e-9)
 
 
@@ -476,7 +476,8 @@ def bias_gradient(x: Any) -> Any:
 def test_xla_compiles_no_product_of_its_own_for_a_sum_over_pixels(sums, rng):
     (x,) = draw(rng, [(2, 4, 96, 64)], jnp.float32)
     text = jax.jit(sums, **jit_options()).lower(x).compile().as_text()
-    assert "f32[2,64]" in text  # two rows of sums, of a library's product: XLA has loops for one row alone
+    # A library's product for two rows of sums: for one row, XLA would generate its own loops.
+    assert "f32[2,64]" in text
     assert not re.search(r"f32\[1,64\]\S* dot\(", text)
 
 
@@ -489,7 +490,7 @@ def test_the_weights_gradient_of_a_stem_takes_a_slice_for_each_row_and_column(rn
     assert jax.jit(gradient).lower(*arrays).as_text().count("stablehlo.slice") < 7 + 7 + 4
 
 
-# Of a kind and a batch: products with half the batch in the loops of a prediction, and of a gradient.
+# For each mode and batch: the number of products with half the batch in the loops of a prediction, and of a gradient.
 HALVES = [("GRU", 34, 2, 2), ("LSTM", 34, 0, 4), ("LSTM", 33, 0, 0), ("LSTM", 30, 0, 0), ("RNN_TANH", 34, 0, 0)]
 
 
@@ -522,7 +523,7 @@ def test_recurrent_forms_say_that_they_have_no_forward_mode(rng):
 
 @pytest.fixture
 def reference_cudnn(monkeypatch):
-    """JAX's own reference in cuDNN's place, with cuDNN's packed weights; the shapes of what it was called with."""
+    """Replace cuDNN by JAX's reference with cuDNN's packed weights, and return a list of the shapes of its calls."""
     calls = []
 
     def lstm(x: Any, h: Any, c: Any, weights: Any, lengths: Any, **sizes: Any) -> Any:
@@ -731,7 +732,7 @@ def test_what_is_chosen_depends_on_backend_devices_and_probe(backend, devices, p
 
 @pytest.fixture
 def verdicts(tmp_path, monkeypatch):
-    """The file of verdicts, empty, and no verdict in memory."""
+    """Return the path of an empty file of verdicts, with no verdict in memory."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     probe.passes.cache_clear()
     yield tmp_path / "flaxnets" / "onednn.json"
@@ -758,7 +759,7 @@ def test_a_verdict_is_reached_in_another_process_and_kept(program, verdict, verd
     assert list(json.loads(verdicts.read_text()).values()) == [verdict]
     probe.passes.cache_clear()
     monkeypatch.setattr(probe, "PROGRAM", "import os; os.abort()" if verdict else "")
-    assert probe.passes() is verdict  # read, not tried
+    assert probe.passes() is verdict  # the verdict is read from the file, and the program is not run
     assert kernels.choose() == ("onednn" if verdict else "xla")
 
 

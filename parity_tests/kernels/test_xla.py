@@ -1,4 +1,4 @@
-"""Options of XLA are chosen by version, and none is passed that a version does not know."""
+"""Tests that options of XLA are selected by version, and that no unknown option is passed."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The recipes of CONTRIBUTING.md, followed in a copy of the repository."""
+"""Tests that follow the recipes of CONTRIBUTING.md in a copy of the repository."""
 
 import os
 import re
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
 RECIPES = dict(re.findall(r"^### (Add [^\n]*)\n(.*?)(?=^##)", PAGE, re.DOTALL | re.MULTILINE))
 
-# Torch does not have the layer of the recipe.
+# The recipe adds a layer that torch does not have, so it is added to torch here.
 NEWER_TORCH = """
 
 class LayerScale(torch.nn.Module):
@@ -48,7 +48,7 @@ def copy(tmp_path):
 
 
 def write(folder: Path, code: str) -> None:
-    """Put a block into the file that its first line names."""
+    """Write a code block to the file that its first line names."""
     name, table, code = re.fullmatch(r"# (\S+\.py)(?:, in (\w+))?\n(.*)", code, re.DOTALL).groups()
     path = folder / name
     before = path.read_text() if path.exists() else ""

@@ -1,4 +1,4 @@
-"""Nothing public is without a row in a table, a docstring with an example, and a twin."""
+"""Tests that everything public has a row in a table, a docstring with an example, and a torch counterpart."""
 
 import importlib
 import inspect
@@ -60,7 +60,7 @@ def test_every_function_of_torch_nn_functional_is_here_or_says_why_not():
 
 
 def test_every_function_is_reached_by_a_row():
-    """By one of its own, or by those of the layer that it is the function of: ``l1_loss`` and ``L1Loss``."""
+    """Check that each function has its own rows, or rows of its layer, as ``l1_loss`` has those of ``L1Loss``."""
     layers = {case.name.lower() for case in LAYERS}
     rows = {case.name for case in [*FUNCTIONS, *SWEEPS]}
     unreached = {
@@ -75,7 +75,7 @@ UTILS_MODULES = ("", "rnn", "parametrize", "parametrizations", "prune", "statele
 
 
 def _utils(package):
-    """The public functions and classes of nn.utils and of its modules, under their names from nn.utils on."""
+    """Yield the public functions and classes of nn.utils and its submodules, with paths relative to nn.utils."""
     for name in UTILS_MODULES:
         module = importlib.import_module(f"{package}.nn.utils.{name}".rstrip("."))
         for public_name in getattr(module, "__all__", None) or vars(module):
@@ -94,7 +94,7 @@ def _belongs(value, module, package, name):
 
 
 def test_every_name_of_torch_nn_utils_is_here_or_says_why_not_and_has_a_test():
-    here = {*_utils("flaxnets"), "parametrizations.orthogonal"}  # this one is in a file of its own
+    here = {*_utils("flaxnets"), "parametrizations.orthogonal"}  # orthogonal is defined in a separate file
     assert set(_utils("torch")) - here == set()
     assert here == UTILS.keys() | UTILS_REFUSED.keys()
 
@@ -112,7 +112,7 @@ def _modules(package):
 
 
 def _public(package):
-    """Public functions, classes and their public methods, each where it is defined."""
+    """Yield the public functions and classes, each with the module that defines it."""
     for module in _modules(package):
         for name, value in vars(module).items():
             if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
@@ -121,7 +121,7 @@ def _public(package):
                 yield f"{module.__name__}.{name}", value
 
 
-# Where the package's surface is: what people call directly has an example; inner helpers need only words.
+# The public API, where every docstring has an example. Other modules only need docstrings.
 SURFACE = (flaxnets, flaxnets.nn, flaxnets.nn.functional, flaxnets.nn.init, flaxnets.ops, flaxnets.state)
 SURFACE += tuple(importlib.import_module(f"flaxnets.nn.utils.{name}".rstrip(".")) for name in UTILS_MODULES)
 

@@ -1,4 +1,4 @@
-"""The programs in the pages of docs/ run as they are printed."""
+"""Tests that run the programs in the pages of docs/."""
 
 import re
 import runpy
@@ -31,7 +31,7 @@ def test_the_walk_to_the_step_names_modules_that_exist_and_each_once():
     walk = DESIGN.partition("## From `train.py`")[2].partition("### ")[0]
     modules = re.findall(r"`((?:flaxnets/[\w/]+(?:\.py)?)|train\.py)`", walk)
     assert len(modules) > 15
-    assert sorted(modules[1:]) == sorted({*modules[1:]})  # the first one is in the heading
+    assert sorted(modules[1:]) == sorted({*modules[1:]})  # the heading names the first file
     assert [module for module in modules if not (DOCS.parent / module).exists()] == []
 
 

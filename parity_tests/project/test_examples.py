@@ -1,4 +1,4 @@
-"""The examples run, and are short."""
+"""Tests that the examples run and are short."""
 
 import os
 import runpy
@@ -22,7 +22,7 @@ EXAMPLES = ROOT / "examples"
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """A function that runs the ``main`` of an example in an empty folder."""
+    """Return a function that runs the ``main`` of an example in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
     def run_main(name, **options):

@@ -1,4 +1,4 @@
-"""What must hold of a fresh interpreter: no torch needed, and annotated shapes that are true."""
+"""Tests in a fresh interpreter: flaxnets works without torch, and annotated shapes are correct."""
 
 import os
 import subprocess

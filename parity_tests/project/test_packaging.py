@@ -1,4 +1,4 @@
-"""The package's metadata, the files that GitHub reads, and the project's file agree."""
+"""Tests that the package's metadata, the files for GitHub and pyproject.toml agree."""
 
 import tomllib
 from pathlib import Path
