@@ -1,6 +1,6 @@
-"""The tables that the tests run over: one row for every network, layer and function.
+"""The tables of test cases: rows for every network, layer and function.
 
-A public class or function without a row is a failure of test_coverage.py.
+test_coverage.py fails for a public class or function without a row.
 """
 
 from cases import (
@@ -46,7 +46,7 @@ FUNCTIONS = [case for family in FAMILIES for case in family.FUNCTIONS]
 SWEEPS = [sweep for family in FAMILIES for sweep in family.SWEEPS]
 REJECTED = [row for family in FAMILIES for row in family.REJECTED]
 
-# Public classes that no table of parity can hold, each with the reason.
+# Public classes that cannot have a row in the tables of parity, each with the reason.
 WITHOUT_PARITY = {
     "Buffer": "a kind of variable, no layer; test_state.py holds it against register_buffer",
     "Container": "an empty base, deprecated in torch; test_containers.py",
@@ -63,10 +63,10 @@ WITHOUT_PARITY = {
     "UninitializedParameter": "a kind of variable, no layer; test_lazy.py",
 }
 
-# Public classes of torch.nn that are not here, each with the reason.
+# Public classes of torch.nn that flaxnets does not have, each with the reason.
 NOT_IN_FLAXNETS: dict[str, str] = {}
 
-# The same of torch.nn.functional; in-place forms, whose names end in an underscore, are never here.
+# Functions of torch.nn.functional that flaxnets does not have. In-place variants (name_) are never included.
 FUNCTIONS_NOT_IN_FLAXNETS = {
     "assert_int_or_pair": "checks arguments inside torch",
     "boolean_dispatch": "chooses between functions inside torch",
@@ -79,15 +79,15 @@ FUNCTIONS_NOT_IN_FLAXNETS = {
     "scaled_mm": "the same",
 }
 
-# Functions that something of another name calls.
+# Functions that are tested by a class or test with another name.
 REACHED_BY = {
     "fractional_max_pool2d_with_indices": "FractionalMaxPool2d with return_indices",
     "fractional_max_pool3d_with_indices": "FractionalMaxPool3d with return_indices",
     "gumbel_softmax": "test_activations.py: torch draws its noise inside",
 }
 
-# Public names of torch.nn.utils that cannot exist in JAX: here they can be called, and say why not. test_utils_calls.py
-# calls each of them.
+# Public names of torch.nn.utils that cannot exist in JAX. In flaxnets they raise an error that says why.
+# test_utils_calls.py calls each of them.
 UTILS_REFUSED = {
     "clip_grad_norm_": "gradients are values, which nothing can change in place",
     "clip_grad_value_": "the same",
@@ -95,7 +95,7 @@ UTILS_REFUSED = {
     "rnn.PackedSequence": "XLA compiles for arrays of fixed shapes",
 }
 
-# Every other public name of torch.nn.utils and of flaxnets.nn.utils, under the test that holds it against torch's.
+# All other public names of torch.nn.utils and flaxnets.nn.utils, by the test that compares them with torch.
 _OF_TESTS = {
     "test_utils.py::test_clipped_gradients_and_their_norm_are_torchs": """
         clip_grad_norm clip_grads_with_norm get_total_norm

@@ -1,11 +1,11 @@
-"""Activations."""
+"""Cases of activations."""
 
 import hypothesis.strategies as st
 import numpy as np
 
 from cases.common import Constant, Function, Layer, Rejected, Sweep, functions, given, layers, normal, rejected, ties
 
-# Every kink of every activation, both sides of it, and what overflows; infinities where nothing else is.
+# Values at and around every kink of every activation, and large values that overflow, without infinities.
 KINKS = given(
     np.array(
         [
@@ -14,7 +14,7 @@ KINKS = given(
         ]
     )
 )
-# Gradients that are not numbers are compared by test_activations.py: here they would have no scale.
+# Infinities and NaN are separate: NaN gradients have no scale for relative errors. test_activations.py compares them.
 INFINITE = given(np.array([-np.inf, np.inf]))
 NAN = given(np.array([np.nan]))
 WHOLE = given(np.arange(-4, 10))
@@ -23,7 +23,7 @@ PIECEWISE = (INFINITE, *SMOOTH)
 
 
 def over(name: str, inputs: tuple, *arguments: tuple, first: tuple = ()) -> list[Layer]:
-    """Rows of one class: without arguments, or with ``first``, over all inputs; with each of the others, over two."""
+    """Return the rows of a class: the default (or ``first``) with all inputs, other arguments with two inputs."""
     rows = [(maker, *first) for maker in inputs]
     rows += [(maker, *each) for each in arguments for maker in (KINKS, normal((3, 4)))]
     return layers(name, *rows)
@@ -114,7 +114,7 @@ def targets(*shape: int, classes: int = 10):
 
 
 def examples(target: np.ndarray, features: int = 8):
-    """Inputs to go with the targets."""
+    """Return random inputs for the targets."""
     target = np.asarray(target)
     return lambda rng: (rng.normal(size=(*target.shape, features)), target)
 
@@ -158,7 +158,7 @@ FLOATS = st.floats(-3, 3, width=16)
 
 
 def sweep(name: str, **kwargs: st.SearchStrategy) -> Sweep:
-    """One class over shapes and keyword arguments."""
+    """Draw shapes and keyword arguments of a class."""
     return Sweep(
         name, st.builds(lambda shape, kw: Layer(name, normal(shape), (), kw), SHAPES, st.fixed_dictionaries(kwargs))
     )

@@ -1,4 +1,4 @@
-"""Attention, with and without the projections around it."""
+"""Cases of attention, with and without projections."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ FUTURE = np.triu(np.ones((4, 4), bool), 1)
 
 
 def keys_padded(batch: int, length: int) -> np.ndarray:
-    """A mask that is True for the last keys of each example but the first, and never for the first key."""
+    """Return a mask of the last keys of each example but the first. The first key is never masked."""
     return np.arange(length) >= length - np.arange(batch)[:, None].clip(max=length - 1)
 
 
 def itself(*shape: int) -> Maker:
-    """One input as query, key and value."""
+    """Use one input as query, key and value."""
 
     def make(rng: np.random.Generator) -> tuple[Any, ...]:
         (x,) = normal(shape)(rng)
@@ -35,7 +35,7 @@ PADDED = keys_padded(2, 5)
 
 
 def bias(*shape: int) -> np.ndarray:
-    """Numbers to add to scores."""
+    """Return a float mask, which is added to the scores."""
     return np.random.default_rng(1).normal(size=shape)
 
 
@@ -61,11 +61,11 @@ LAYERS: list[Layer] = layers(
     (QKV, (6, 2), {}, {"attn_mask": bias(4, 4, 5), "average_attn_weights": False}),
     (QKV, (6, 2), {}, {**NO_WEIGHTS, "attn_mask": bias(4, 4, 5), "key_padding_mask": bias(2, 5)}),
     (QKV, (6, 2), {}, {"key_padding_mask": bias(2, 5), "attn_mask": bias(4, 5)}),
-    # In the second example nobody may attend to anything.
+    # In the second example all keys are masked.
     (QKV, (6, 2), {}, {**NO_WEIGHTS, "key_padding_mask": np.array([[False] * 5, [True] * 5])}),
     (itself(4, 2, 6), (6, 2), {}, {"attn_mask": CAUSAL, "is_causal": True, **NO_WEIGHTS}),
     (itself(4, 2, 6), (6, 2), {"dropout": 0.5}, {"attn_mask": FUTURE, "is_causal": True}),
-    # The mask is another than promised: without weights it is not looked at.
+    # is_causal is set, but the mask is another one, which torch ignores without weights.
     (itself(4, 2, 6), (6, 2), {}, {"attn_mask": np.zeros((4, 4), bool), "is_causal": True, **NO_WEIGHTS}),
     (itself(4, 2, 6), (6, 2), {}, {"attn_mask": np.zeros((4, 4), bool), "is_causal": True}),
     (itself(4, 2, 6), (6, 2), {}, {"attn_mask": FUTURE, "is_causal": True, "key_padding_mask": keys_padded(2, 4)}),
@@ -92,7 +92,7 @@ def forward(
     num_heads: int = 2,
     appended: tuple[Any, Any] = (None, None),
 ) -> Maker:
-    """The positional arguments of multi_head_attention_forward."""
+    """Return the positional arguments of multi_head_attention_forward."""
 
     def make(rng: np.random.Generator) -> tuple[Any, ...]:
         arrays = normal(query, key, key, (18, 6), (18,), (7, 6), (7,))(rng)
@@ -125,7 +125,7 @@ FUNCTIONS: list[Function] = [
         (HEADS, {"attn_mask": DISTANT}),
         (HEADS, {"attn_mask": bias(5)}),
         (HEADS, {"attn_mask": bias()}),
-        (HEADS, {"attn_mask": np.arange(4)[:, None] > 1}),  # the first queries may attend to nothing
+        (HEADS, {"attn_mask": np.arange(4)[:, None] > 1}),  # all keys are masked for the first queries
         (HEADS, {"attn_mask": Constant(np.where(np.arange(4)[:, None] > 1, 0.0, -np.inf))}),
         (normal((4, 3), (5, 3), (5, 2)),),
         (normal((2, 4, 3), (2, 5, 3), (2, 5, 2)), {"is_causal": True}),
@@ -141,7 +141,7 @@ FUNCTIONS: list[Function] = [
         (normal((2, 0, 3), (2, 4, 3), (2, 4, 3)),),
         (normal((2, 4, 0), (2, 5, 0), (2, 5, 3)),),
         (normal((1, 1), (1, 1), (1, 1)),),
-        # Scores in the hundreds: the softmax must not overflow.
+        # Scores of several hundred: the softmax must not overflow.
         (lambda rng: tuple(30 * x for x in HEADS(rng)),),
     ),
     *functions(
@@ -163,7 +163,7 @@ FUNCTIONS: list[Function] = [
 
 
 def multihead(heads: int, head_dim: int, lengths: tuple[int, int], batch: int, **options: Any) -> Layer:
-    """Attention of these sizes."""
+    """Return a row of multi-head attention with these sizes."""
     (query, key), size = lengths, heads * head_dim
     shapes = [(length, batch, size) for length in (query, key, key)]
     shapes = [(shape[1], shape[0], size) for shape in shapes] if options["batch_first"] else shapes
@@ -172,7 +172,7 @@ def multihead(heads: int, head_dim: int, lengths: tuple[int, int], batch: int, *
 
 
 def dot_product(query: tuple[int, ...], length: int, size: int, is_causal: bool, scale: float | None) -> Function:
-    """A query of this shape, and as many keys of ``length``, with values of ``size``."""
+    """Return a row with this shape of the query, ``length`` keys, and values of ``size`` features."""
     leading = query[:-2]
     maker = normal(query, (*leading, length, query[-1]), (*leading, length, size))
     return Function("scaled_dot_product_attention", maker, {"is_causal": is_causal, "scale": scale}, EAGER)
@@ -181,7 +181,7 @@ def dot_product(query: tuple[int, ...], length: int, size: int, is_causal: bool,
 SIZES = st.integers(1, 3)
 FLAGS = ("bias", "add_bias_kv", "add_zero_attn", "batch_first", "need_weights")
 
-# Every example has shapes of its own, and XLA takes its time over each.
+# Each example has other shapes, and XLA would compile a program for each.
 EAGER = {"runs": ("eager",)}
 
 SWEEPS: list[Sweep] = [
@@ -203,19 +203,19 @@ SWEEPS: list[Sweep] = [
 
 
 def kept(**kwargs: Any) -> Any:
-    """Arguments of a call by name, as inputs in their order; None for those not given."""
+    """Return the arguments of a call, which are given by name, as positional inputs. Omitted arguments are None."""
     names = ("key_padding_mask", "need_weights", "attn_mask", "average_attn_weights", "is_causal")
     values = {"need_weights": True, "average_attn_weights": True, "is_causal": False, **kwargs}
     return tuple(values.get(name) for name in names)
 
 
 def called(*shapes: tuple[int, ...], **kwargs: Any) -> Maker:
-    """Query, key and value, or what else comes first, and these arguments of the call."""
+    """Return query, key and value of these shapes, followed by the other arguments of the call."""
     return then(normal(*shapes), *kept(**kwargs))
 
 
 def static(k: tuple[int, ...] | None, v: tuple[int, ...] | None = None, mask: np.ndarray | None = None) -> Any:
-    """What follows the positional arguments of multi_head_attention_forward, static keys and values among it."""
+    """Return the last arguments of multi_head_attention_forward, which include static keys and values."""
     keys, values = (None if shape is None else np.ones(shape) for shape in (k, v))
     return True, None, True, mask, False, None, None, None, keys, values
 

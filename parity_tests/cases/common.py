@@ -1,4 +1,4 @@
-"""What a row of the tables is: a layer, a function, or a call that is rejected, and the inputs they are called on."""
+"""The types of rows: a layer, a function, or a rejected call, each with its inputs."""
 
 import dataclasses
 import inspect
@@ -19,38 +19,38 @@ Maker = Callable[[np.random.Generator], tuple[Any, ...]]
 
 
 def normal(*shapes: tuple[int, ...]) -> Maker:
-    """Inputs drawn from the normal distribution."""
+    """Draw inputs from the normal distribution."""
     return lambda rng: tuple(rng.normal(size=shape) for shape in shapes)
 
 
 def ties(*shape: int) -> Maker:
-    """Small whole numbers: many equal values in a window, and many zeros."""
+    """Draw small integral values: windows contain equal values and zeros."""
     return lambda rng: (rng.integers(-2, 3, shape).astype(np.float64),)
 
 
 def given(*values: Any) -> Maker:
-    """These very inputs; lists become arrays."""
+    """Use these inputs. Lists become arrays."""
     return lambda rng: tuple(np.asarray(value) if isinstance(value, list) else value for value in values)
 
 
 def then(maker: Maker, *values: Any) -> Maker:
-    """The inputs of ``maker``, and these after them."""
+    """Append these inputs to the inputs of ``maker``."""
     return lambda rng: (*maker(rng), *given(*values)(rng))
 
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A layer in one combination of arguments.
+    """A layer with one combination of arguments.
 
     Attributes:
-        name: in ``torch.nn`` and in ``flaxnets.nn``.
-        inputs: the arguments of a call.
-        args: positional arguments of the constructor.
-        kwargs: keyword arguments of the constructor.
-        call: keyword arguments of the call.
-        build: for containers and the like: makes the module out of either ``nn``, with ``rngs`` for the one that
-            takes it.
-        check: options of :func:`flaxnets.parity.check`; a gate other than the design's needs a reason beside it.
+        name: Name in ``torch.nn`` and in ``flaxnets.nn``.
+        inputs: Makes the arguments of a call.
+        args: Positional arguments of the constructor.
+        kwargs: Keyword arguments of the constructor.
+        call: Keyword arguments of the call.
+        build: Builds the module from ``torch.nn`` or ``flaxnets.nn``, for modules such as containers. Gets ``rngs`` for
+            ``flaxnets.nn``.
+        check: Options of :func:`flaxnets.parity.check`. Another gate than the default needs a comment with the reason.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Layer:
         return construct(nn, self.name, self.args, self.kwargs)
 
     def option_names(self) -> list[str]:
-        """Which arguments of the constructor and of the call the row gives, by name."""
+        """Return the names of the arguments of the constructor and of the call that the row has."""
         if self.build is not None:
             return [*self.call]
         positional = list(inspect.signature(getattr(flax_nn, self.name).__init__).parameters)[1:]
@@ -89,7 +89,8 @@ class Layer:
 
 
 def _shown(value: Any) -> str:
-    return getattr(value, "__name__", repr(value))  # a function's repr has its address, another one in every process
+    # The repr of a function contains its address, which changes between processes.
+    return getattr(value, "__name__", repr(value))
 
 
 def _shapes(inputs: Maker, call: Mapping[str, Any]) -> str:
@@ -99,7 +100,7 @@ def _shapes(inputs: Maker, call: Mapping[str, Any]) -> str:
 
 
 def construct(nn: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """A layer of either ``nn``, whose arrays the arguments become; flaxnets' own get ``rngs`` if they take it."""
+    """Build a layer of torch or flaxnets with arguments converted to its arrays, and with ``rngs`` if needed."""
     kind = getattr(nn, name)
     to_array = jnp.asarray if nn is flax_nn else torch.tensor
     args, kwargs = [_float32(a, to_array) for a in args], {k: _float32(a, to_array) for k, a in kwargs.items()}
@@ -108,19 +109,19 @@ def construct(nn: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
 
 
 def layers(name: str, *rows: tuple[Any, ...]) -> list[Layer]:
-    """Rows of ``(inputs, positional, keyword, call's keyword arguments)`` for one class; the last three may lack."""
+    """Return the rows of a class: ``(inputs, positional, keyword, call's keywords)``. The last three are optional."""
     return [Layer(name, *row) for row in rows]
 
 
 @dataclasses.dataclass(frozen=True)
 class Function:
-    """A function of ``torch.nn.functional``, for those that no layer's row reaches, in one combination of arguments.
+    """A function of ``torch.nn.functional`` with one combination of arguments, if no layer calls this function.
 
     Attributes:
-        name: in both ``functional`` modules.
-        inputs: positional arguments.
-        kwargs: keyword arguments.
-        check: as of :class:`Layer`.
+        name: Name in both ``functional`` modules.
+        inputs: Makes the positional arguments.
+        kwargs: Keyword arguments.
+        check: Options of :func:`flaxnets.parity.check`, as in :class:`Layer`.
     """
 
     name: str
@@ -129,7 +130,7 @@ class Function:
     check: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def option_names(self) -> list[str]:
-        """The keyword arguments that the row gives."""
+        """Return the names of the keyword arguments that the row has."""
         return [*self.kwargs]
 
     def pair(self) -> tuple[torch.nn.Module, nnx.Module]:
@@ -161,18 +162,18 @@ class _FlaxCall(flax_nn.Module):
 
 
 def functions(name: str, *rows: tuple[Any, ...]) -> list[Function]:
-    """Rows of ``(inputs, keyword arguments)`` for one function; the last may lack."""
+    """Return the rows of a function: ``(inputs, keyword arguments)``. The last is optional."""
     return [Function(name, *row) for row in rows]
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """A layer or function in combinations of arguments and shapes that hypothesis chooses.
+    """A layer or function with combinations of arguments and shapes that hypothesis draws.
 
     Attributes:
-        name: of the class or function.
-        cases: a strategy whose values are of :class:`Layer` or :class:`Function`.
-        examples: how many are tried.
+        name: Name of the class or function.
+        cases: A strategy of :class:`Layer` or :class:`Function`.
+        examples: Number of combinations.
     """
 
     name: str
@@ -188,11 +189,11 @@ class Rejected:
     """Arguments or inputs that torch rejects.
 
     Attributes:
-        name: of the class, or of the function.
-        args: positional arguments of the constructor (of a function's row: none).
-        kwargs: keyword arguments of the constructor, or of the function.
-        inputs: what the call gets: a maker, the shape of an array of ones, or None if the constructor rejects already.
-        message: a regular expression that the message matches; it has the offending value.
+        name: Name of the class or function.
+        args: Positional arguments of the constructor; empty for a function.
+        kwargs: Keyword arguments of the constructor or of the function.
+        inputs: Makes the arguments of the call, or the shape of an array of ones. None if the constructor rejects.
+        message: A regular expression for the message, which must contain the rejected value.
     """
 
     name: str
@@ -226,5 +227,5 @@ def _float32(leaf: Any, to_array: Callable[[Any], Any]) -> Any:
 
 
 def rejected(name: str, *rows: tuple[Any, ...]) -> list[Rejected]:
-    """Rows of ``(args, kwargs, inputs, message)`` for one class or function."""
+    """Return the rows ``(args, kwargs, inputs, message)`` of a class or function."""
     return [Rejected(name, *row) for row in rows]

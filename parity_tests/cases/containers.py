@@ -1,4 +1,4 @@
-"""Containers, and layers that only change the shape."""
+"""Cases of containers and of layers that only change the shape."""
 
 from collections import OrderedDict
 from typing import Any

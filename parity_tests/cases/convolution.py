@@ -1,4 +1,4 @@
-"""Convolutions, unfolding and folding."""
+"""Cases of convolutions, unfolding and folding."""
 
 from typing import Any
 
@@ -12,22 +12,22 @@ SIZE = (4, 5, 7)
 
 
 def images(n: int, *others: int) -> Maker:
-    """Inputs of ``n`` spatial axes, after these."""
+    """Draw inputs with ``n`` spatial axes after these axes."""
     return normal((*others, *SIZE[-n:]))
 
 
 def complexes(*shapes: tuple[int, ...]) -> Maker:
-    """Complex inputs drawn from the normal distribution."""
+    """Draw complex inputs from the normal distribution."""
     return lambda rng: tuple(rng.normal(size=shape) + 1j * rng.normal(size=shape) for shape in shapes)
 
 
 def constants(*shapes: tuple[int, ...]) -> Maker:
-    """The same, not differentiated: JAX's gradient of a product of complex numbers is the conjugate of torch's."""
+    """Draw complex inputs without gradients: JAX's gradient of a complex product is the conjugate of torch's."""
     return lambda rng: tuple(Constant(array) for array in complexes(*shapes)(rng))
 
 
 def convolutions(n: int) -> list[Layer]:
-    """Rows that every number of spatial axes has."""
+    """Return the rows of convolutions for ``n`` spatial axes."""
     name, batch = f"Conv{n}d", images(n, 2, 3)
     return layers(
         name,
@@ -63,7 +63,7 @@ def convolutions(n: int) -> list[Layer]:
 
 
 def transposed_convolutions(n: int) -> list[Layer]:
-    """The same for the transposed ones."""
+    """Return the rows of transposed convolutions for ``n`` spatial axes."""
     name, batch = f"ConvTranspose{n}d", normal((2, 3, *(2, 3, 4)[-n:]))
     strided = {"stride": (2, 3, 4)[-n:]}
     sizes = [(5, 10, 16), (4, 9, 14), (5, 7, 13)]
@@ -170,7 +170,7 @@ FUNCTIONS: list[Function] = [
 
 @st.composite
 def convolution(draw: Any, n: int, transposed: bool) -> Layer:
-    """A convolution whose arguments fit its input."""
+    """Draw a convolution whose arguments fit its input."""
 
     def sizes(least: int, most: int) -> tuple[int, ...]:
         return tuple(draw(st.integers(least, most)) for _ in range(n))
@@ -196,7 +196,7 @@ def convolution(draw: Any, n: int, transposed: bool) -> Layer:
 
 @st.composite
 def windows(draw: Any, folded: bool) -> Layer:
-    """Unfold, or Fold of what it would return."""
+    """Draw Unfold, or Fold of the result of an Unfold."""
     kernel, dilation, padding, stride = (
         tuple(draw(st.integers(least, most)) for _ in range(2)) for least, most in ((1, 3), (1, 2), (0, 2), (1, 3))
     )
@@ -219,7 +219,7 @@ SWEEPS: list[Sweep] = [
 
 
 def rejected_by_every(n: int) -> list[Rejected]:
-    """What convolutions and transposed convolutions of ``n`` spatial axes reject alike."""
+    """Return the rows that convolutions and transposed convolutions with ``n`` spatial axes both reject."""
     shape = (2, 3, *[6] * n)
     wrong = tuple([1] * (n + 1))
     return [
@@ -259,7 +259,7 @@ def rejected_by_every(n: int) -> list[Rejected]:
 
 
 def rejected_by_convolution(n: int) -> list[Rejected]:
-    """What convolutions alone reject, as layers and as functions."""
+    """Return the rows that only convolutions reject, as layers and as functions."""
     tall = (2, 3, *[6] * (n - 1), 4)
     sizes = ", ".join("5" * n) + ("," if n == 1 else "")
     shape, kernel = (1, 4, *[5] * n), (4, 2, *[2] * n)
@@ -312,7 +312,7 @@ def rejected_by_convolution(n: int) -> list[Rejected]:
 
 
 def rejected_by_transposed_convolution(n: int) -> list[Rejected]:
-    """The same for transposed convolutions."""
+    """Return the rows that only transposed convolutions reject, as layers and as functions."""
     shape, kernel = (1, 4, *[5] * n), (4, 2, *[2] * n)
     small = (2, 3, *[2] * n)
     return [
@@ -355,7 +355,7 @@ REJECTED: list[Rejected] = [
         for n in (1, 2, 3)
         for row in (*rejected_by_every(n), *rejected_by_convolution(n), *rejected_by_transposed_convolution(n))
     ],
-    # How output_size is rejected, which the rows above cannot say: it is an argument of the call.
+    # Rejected values of output_size, which is an argument of the call.
     *[
         Rejected("ConvTranspose2d", (3, 4, 2, 2, 2), {}, inputs, message)
         for inputs, message in (

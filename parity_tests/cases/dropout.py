@@ -1,4 +1,4 @@
-"""Dropout of every kind."""
+"""Cases of all types of dropout."""
 
 import hypothesis.strategies as st
 import numpy as np
@@ -9,7 +9,7 @@ SPECIAL = given(np.array([[np.inf, -np.inf, 1.0, 2.0, -1.0, 0.5], [np.nan, np.in
 
 
 def of_probabilities(name: str, *shapes: tuple[int, ...]) -> list[Layer]:
-    """One class over shapes, and over probabilities for the first of them."""
+    """Return the rows of a class for all shapes, and for other probabilities with the first shape."""
     first = normal(shapes[0])
     probabilities = [(first, (p,)) for p in (0.0, 0.1, 0.9, 1.0)] + [(first, (), {"p": 0.3})]
     return layers(name, *((normal(shape),) for shape in shapes), *probabilities)
@@ -47,7 +47,7 @@ FUNCTIONS += functions("alpha_dropout", (normal((3, 4)),)) + functions("feature_
 
 
 def sweep(name: str, axes: st.SearchStrategy[int]) -> Sweep:
-    """One class over shapes and probabilities."""
+    """Draw shapes and probabilities of a class."""
     shapes = axes.flatmap(lambda n: st.tuples(*[st.integers(0, 4)] * n))
     return Sweep(name, st.builds(lambda shape, p: Layer(name, normal(shape), (p,)), shapes, st.floats(0, 1, width=16)))
 

@@ -1,4 +1,4 @@
-"""Layers that learn their sizes from the first input: after it, as test_lazy.py tests what is before."""
+"""Cases of lazy layers after their first call. test_lazy.py tests them before it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from cases.common import Function, Layer, Rejected, Sweep, normal, rejected
 def called(
     name: str, shape: tuple[int, ...], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
 ) -> Layer:
-    """A layer after its first call, on ones."""
+    """Return a layer that was called once, on ones."""
     options = dict(kwargs or {})
 
     def build(nn: Any, **rngs: Any) -> Any:
@@ -29,7 +29,7 @@ def called(
 
 
 def _distinct(rows: list[Layer]) -> list[Layer]:
-    """Rows whose printed names differ: ``build`` hides the arguments, so that shapes must."""
+    """Check that all rows have different names. ``build`` hides the arguments, so the shapes must differ."""
     assert len({str(row) for row in rows}) == len(rows)
     return rows
 

@@ -1,4 +1,4 @@
-"""Linear maps, and lookups."""
+"""Cases of linear layers and embeddings."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -19,45 +19,45 @@ from flaxnets.parity import Constant
 
 
 def complex_normal(*shapes: tuple[int, ...]) -> Maker:
-    """Complex inputs drawn from the normal distribution."""
+    """Draw complex inputs from the normal distribution."""
     return lambda rng: tuple(rng.normal(size=shape) + 1j * rng.normal(size=shape) for shape in shapes)
 
 
 def complex_constants(*shapes: tuple[int, ...]) -> Maker:
-    """The same, not differentiated: JAX's gradient of a product of complex numbers is the conjugate of torch's."""
+    """Draw complex inputs without gradients: JAX's gradient of a complex product is the conjugate of torch's."""
     return lambda rng: tuple(Constant(array) for array in complex_normal(*shapes)(rng))
 
 
 def ids(*shape: int, below: int = 6) -> Maker:
-    """Indices, with repetitions."""
+    """Draw indices, with repetitions."""
     return lambda rng: (rng.integers(0, below, shape),)
 
 
 def bags(*lengths: int, below: int = 6) -> Maker:
-    """Indices in one row and where each bag of these lengths begins."""
+    """Draw indices in one row, with the start of each bag of these lengths."""
     starts = np.cumsum([0, *lengths])[:-1]
     return lambda rng: (rng.integers(0, below, sum(lengths)), starts)
 
 
 def table(maker: Maker, *shape: int) -> Maker:
-    """The indices of ``maker``, and then a table: what the functional forms take."""
+    """Insert a table after the indices of ``maker``, as the functions expect."""
     return lambda rng: (lambda indices, *rest: (indices, rng.normal(size=shape or (6, 3)), *rest))(*maker(rng))
 
 
 def repeated(times: int) -> Maker:
-    """Each index as often as any other: where torch's kernel for CPU scales an embedding bag's gradient right."""
+    """Repeat each index equally often: otherwise torch's CPU kernel scales the gradient of an embedding bag wrongly."""
     return given(np.tile(np.arange(4), (2, times)))
 
 
 def weighted(maker: Maker) -> Maker:
-    """The indices and offsets of ``maker``, and a weight for each index."""
+    """Append a weight for each index to the indices and offsets of ``maker``."""
     return lambda rng: (lambda indices, *rest: (indices, *(rest or (None,)), rng.normal(size=indices.shape)))(
         *maker(rng)
     )
 
 
 def tied(*bags: list[int]) -> Maker:
-    """Bags that meet equal values, in a table of small whole numbers."""
+    """Return bags that contain equal values of a table of small integral values."""
     return lambda rng: (np.array(bags), np.array([[1.0, 2.0], [1.0, 2.0], [2.0, 1.0], [2.0, 2.0], [-1.0, -1.0]]))
 
 

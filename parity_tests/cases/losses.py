@@ -1,4 +1,4 @@
-"""Losses: those that compare elementwise here, the others in their own files."""
+"""Cases of element-wise losses. Other losses have their own files."""
 
 import math
 from typing import Any
@@ -28,11 +28,11 @@ PAIR = normal((3, 4), (3, 4))
 
 
 def weighted(size: int, *between: Any) -> Maker:
-    """Two inputs, other arguments, and the elements' weights."""
+    """Draw two inputs and the weights of the elements, with other arguments between them."""
     return lambda rng: (rng.normal(size=size), rng.normal(size=size), *between, rng.random(size))
 
 
-# Every kink: equal values, differences of exactly 1 and 0.5, infinities, NaN.
+# Values at every kink: equal values, differences of exactly 1 and 0.5, infinities and NaN.
 EDGES = given([0.0, 1.0, -1.0, 0.5, -0.5, 2.0, inf, -inf, nan], [0.0] * 9)
 FINITE_EDGES = given([0.0, 1.0, -1.0, 0.5, -0.5, 2.0], [0.0] * 6)
 WIDER = r"(?i)using a target size|.*the target's shape"
@@ -40,7 +40,7 @@ MEAN = r"reduction: 'mean' divides"
 NONE = {"reduction": "none"}
 SUM = {"reduction": "sum"}
 
-# What the losses of two equal shapes have in common.
+# The rows that losses of two arrays with equal shapes share.
 USUAL = [
     (PAIR,),
     (PAIR, (), NONE),
@@ -258,7 +258,7 @@ FUNCTIONS: list[Function] = [
 ]
 
 
-# Rows whose gradients are not all finite, which the harness cannot scale: test_losses.py compares them.
+# Rows with gradients that are not finite, which the harness cannot scale. test_losses.py compares them.
 NOT_FINITE: list[Layer | Function] = [
     Function("l1_loss", then(normal((1, 4), (1, 4)), None, None, "mean", np.zeros((1, 4)))),
     *layers("MSELoss", (EDGES, (), NONE)),

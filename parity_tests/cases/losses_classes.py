@@ -1,4 +1,4 @@
-"""Losses of one class among several."""
+"""Cases of losses with one target class."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ SUM = {"reduction": "sum"}
 
 
 def logits(*shape: int, ignored: int = 0, index: int = -100) -> Maker:
-    """Logits and class indices; the first ``ignored`` targets are ``index``."""
+    """Draw logits and class indices. The first ``ignored`` targets are ``index``."""
 
     def make(rng: np.random.Generator) -> tuple[Any, ...]:
         rest = shape[:1] + shape[2:] if len(shape) > 1 else ()
@@ -30,7 +30,7 @@ def logits(*shape: int, ignored: int = 0, index: int = -100) -> Maker:
 
 
 def soft(*shape: int) -> Maker:
-    """Logits and each class's probability."""
+    """Draw logits and class probabilities."""
 
     def make(rng: np.random.Generator) -> tuple[Any, ...]:
         axis = min(len(shape) - 1, 1)
@@ -45,7 +45,7 @@ def empty(*shape: int) -> Maker:
 
 
 def images(*shape: int) -> Maker:
-    """Inputs of NLLLoss2d, of which torch warns whenever the harness copies it."""
+    """Return the inputs of NLLLoss2d. torch warns each time that the harness copies this layer."""
     return warned(logits(*shape), "`NLLLoss2d`")
 
 
@@ -66,7 +66,7 @@ USUAL = [
     (logits(2, 5, ignored=2), (FIVE,), SUM),
     (logits(5),),
     (logits(5), (FIVE,), NONE),
-    (given(Constant(np.arange(5.0)), np.array([3])), (), NONE),  # torch cannot differentiate this one
+    (given(Constant(np.arange(5.0)), np.array([3])), (), NONE),  # torch cannot differentiate this case
     (logits(2, 3, 4),),
     (logits(2, 5, 4, ignored=3), (FIVE,), NONE),
     (logits(2, 3, 2, 4), (), NONE),
@@ -85,12 +85,12 @@ USUAL = [
 ]
 SMOOTH = {"label_smoothing": 0.1}
 
-# The chunks of torch's linear_cross_entropy, and ours.
+# The type of the chunk options of linear_cross_entropy.
 Options = dict[str, Any]
 
 
 def linear_loss(options: Options, *args: Any, **kwargs: Any) -> Any:
-    """A LinearCrossEntropyLoss of either ``nn`` with options of its own."""
+    """Return a function that builds LinearCrossEntropyLoss of torch or flaxnets with these options."""
 
     def build(nn: Any, **rngs: Any) -> Any:
         weight = kwargs.get("weight")
@@ -106,7 +106,7 @@ def linear_loss(options: Options, *args: Any, **kwargs: Any) -> Any:
 
 
 def linear(*shape: int, outputs: int = 5, ignored: int = 0, inner: tuple[int, ...] = ()) -> Maker:
-    """Inputs of a linear layer, and class indices."""
+    """Draw the inputs of a linear layer and class indices."""
 
     def make(rng: np.random.Generator) -> tuple[Any, ...]:
         target = np.asarray(rng.integers(0, outputs, shape[:-1] + inner))
@@ -185,7 +185,7 @@ LAYERS: list[Layer] = [
     Layer("LinearCrossEntropyLoss", linear(6, 4), build=linear_loss({}, 4, 5)),
 ]
 
-# Each in a row of its own size, which is what tells them apart in the tests' names.
+# Each row has another batch size, so that the names of the tests differ.
 _CHUNKED: list[tuple[int, Options, dict[str, Any]]] = [
     (7, {"batch_chunk_size": 3}, {"bias": True}),
     (8, {"batch_chunk_size": 3}, {**NONE}),
@@ -226,7 +226,7 @@ LAYERS += [
 
 
 def _weighted(batch: int, *values: float) -> Maker:
-    """Logits, targets and the classes' weights."""
+    """Return logits, targets and class weights."""
     return then(logits(batch, 3), Constant(np.array(values)))
 
 

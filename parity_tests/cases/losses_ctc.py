@@ -1,4 +1,4 @@
-"""Connectionist temporal classification."""
+"""Cases of connectionist temporal classification."""
 
 import math
 from typing import Any
@@ -22,7 +22,7 @@ def speech(
     blank: int = 0,
     never: tuple[tuple[int, ...], ...] = (),
 ) -> Maker:
-    """Log-probabilities, targets without the blank, and lengths; at ``never`` the probability is zero."""
+    """Draw log-probabilities, targets without the blank, and lengths. The probabilities at ``never`` are zero."""
 
     def make(rng: np.random.Generator) -> tuple[Any, ...]:
         shape = (steps, classes) if batch is None else (steps, batch, classes)
@@ -99,7 +99,7 @@ def _ctc(draw: st.DrawFn) -> Layer:
     steps, batch, classes = draw(st.integers(8, 9)), draw(st.integers(1, 3)), draw(st.integers(2, 4))
     zero_infinity = draw(st.booleans())
     target_lengths = draw(st.lists(st.integers(0, 4), min_size=batch, max_size=batch))
-    # Enough steps for every target, unless an infinite loss and its gradient become zero.
+    # The input has enough steps for its target, unless zero_infinity replaces infinite losses and gradients by zero.
     input_lengths = [draw(st.integers(0 if zero_infinity else 2 * length, steps)) for length in target_lengths]
     blank = draw(st.integers(0, classes - 1))
     as_given = (tuple, np.array)[draw(st.booleans())]
@@ -111,7 +111,7 @@ SWEEPS: list[Sweep] = [Sweep("CTCLoss", _ctc(), examples=16)]
 
 
 def changed(index: int, value: Any) -> Maker:
-    """The plain inputs with another one in one place."""
+    """Replace one of the plain inputs."""
 
     def make(rng: np.random.Generator) -> tuple[Any, ...]:
         inputs = list(PLAIN(rng))

@@ -1,4 +1,4 @@
-"""Losses of scores and embeddings that should differ by a margin."""
+"""Cases of losses of scores and embeddings with a margin."""
 
 import math
 from typing import Any
@@ -17,7 +17,7 @@ SCORES = joined(normal((4, 5)), classes((4,), 5))
 LABELS = joined(normal((4, 5)), classes((4, 5), 5, low=-1))
 TRIPLET = normal((4, 3), (4, 3), (4, 3))
 VECTORS = joined(normal((4, 3), (4, 3)), signs((4,)))
-# Equal vectors, one zero difference, ties of the largest difference; exact with eps=0.
+# Equal vectors, a zero difference, and ties of the largest difference. The values are exact with eps=0.
 KINKS = given(
     [[1.0, 2.0, 2.0], [0.0, 0.0, 0.0], [1.0, -1.0, 1.0]],
     [[1.0, 2.0, 2.0], [2.0, 2.0, 0.0], [0.0, 0.0, 0.0]],

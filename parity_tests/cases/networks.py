@@ -1,4 +1,4 @@
-"""One row for every registered network, and rows for further forms of them."""
+"""Cases of registered networks: one row for each, and rows for other options of them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ from cases.common import Maker, normal, ties
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A registered network in a size that is quick to compute, at full depth.
+    """A registered network with options that make it small but keep its depth.
 
     Attributes:
-        name: in both registries.
-        parameters: how many the network has with its defaults.
-        options: what makes it small.
-        inputs: the arguments of a call.
-        check: options of :func:`flaxnets.parity.check`.
-        unused: parameters that a call with these arguments does not use.
+        name: Name in both registries.
+        parameters: Number of parameters with default options.
+        options: The options that make the network small.
+        inputs: Makes the arguments of a call.
+        check: Options of :func:`flaxnets.parity.check`.
+        unused: Names of the parameters that a call with these arguments does not use.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Network:
 
 
 def text(vocab_size: int, *states: tuple[int, ...]) -> Maker:
-    """Ids of characters ``(T, N) = (5, 2)``, and the state before them: an array, or a tuple of arrays."""
+    """Draw character ids ``(T, N) = (5, 2)``, and the initial state: an array, or a tuple of arrays."""
 
     def make(rng: np.random.Generator) -> tuple[Any, ...]:
         ids = rng.integers(0, vocab_size, (5, 2))
@@ -102,7 +102,7 @@ NETWORKS = [
     Network("naming_cnn_parallel", 81_242, normal((2, 3, 5, 5))),
 ]
 
-# Further forms of networks in the table above, for parity alone.
+# Other options of networks in the table above, only for parity.
 DEEP_LM = SMALL_LM | {"num_layers": 2, "bidirectional": True, "dropout": 0.4}
 VARIANTS = [
     Network("linear_regression", 0, normal((4, 10)), {"n_features": 10}),

@@ -1,4 +1,4 @@
-"""Normalisation."""
+"""Cases of normalization."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ LENGTH, IMAGE, VOLUME = normal((2, 3, 5)), normal((2, 3, 4, 5)), normal((2, 3, 2
 
 
 def stats(channels, *shape):
-    """An input, and the running statistics of its channels, which torch does not differentiate by."""
+    """Draw an input, and the running statistics of its channels, which torch does not differentiate."""
     return lambda rng: (
         rng.normal(size=shape),
         Constant(rng.normal(size=channels)),
@@ -19,7 +19,7 @@ def stats(channels, *shape):
 
 
 def special(*shape):
-    """Normal numbers, but NaN first and then infinity; not differentiated, as gradients would be NaN throughout."""
+    """Draw normal values that start with NaN and infinity. No gradients, because all of them would be NaN."""
 
     def make(rng):
         array = rng.normal(size=shape)
@@ -30,12 +30,12 @@ def special(*shape):
 
 
 def constant(*shape):
-    """Normal numbers, for layers whose true gradient is zero and torch's is rounding."""
+    """Draw normal values without gradients, for layers whose gradient is zero up to rounding errors."""
     return lambda rng: (Constant(rng.normal(size=shape)),)
 
 
 def offset(*shape):
-    """Normal numbers far from zero: a variance as the difference of two means would lose it."""
+    """Draw normal values far from zero, where a variance computed as a difference of means would lose all digits."""
     return lambda rng: (1e3 + rng.normal(size=shape),)
 
 
@@ -79,7 +79,7 @@ LAYERS: list[Layer] = [
         (normal((2, 1, 2, 2, 2)), (1, 1e-3, 0.2, True, True)),
         (normal((0, 3, 2, 2, 1)), (3,)),
     ),
-    # By hand, since ours takes axis_name as well; test_layers.py holds it along an axis.
+    # SyncBatchNorm of flaxnets also has axis_name, so ``build`` is needed. test_layers.py tests axis_name.
     *[
         Layer("SyncBatchNorm", inputs, build=build)
         for inputs, build in (

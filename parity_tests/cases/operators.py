@@ -1,6 +1,6 @@
-"""Calls of torch's functions and methods, for the rows of the operator table: a family a key, a call a line.
+"""Calls of torch functions and methods for the rows of the operator table: a family per key, a call per line.
 
-The names are those of INPUTS. A line that begins with ``~`` is compared by its value alone, without gradients.
+The names are those of INPUTS. The gradients of a line that starts with ``~`` are not compared.
 """
 
 from typing import Any
@@ -1510,7 +1510,7 @@ torch.nn.functional.rrelu(a)
 """,
 }
 
-# Calls that draw random numbers: the distributions are compared.
+# Calls that draw random numbers. Their distributions are compared.
 DRAWN = {
     "random": """
 torch.rand(40, 50)
@@ -1561,7 +1561,7 @@ torch.nn.functional.gumbel_softmax(many_values.view(40, 50), hard=True)
 """
 }
 
-# Calls whose results are Python's, which no compiled program has.
+# Calls whose results are Python objects, which compiled programs do not have.
 EAGER = """
 z.item()
 i.tolist()

@@ -1,4 +1,4 @@
-"""Padding."""
+"""Cases of padding."""
 
 from typing import Any
 
@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 from cases.common import Function, Layer, Maker, Rejected, Sweep, functions, given, layers, normal, rejected
 
 SIZE = (3, 4, 5)
-# Other numbers at every end, one of them zero; as many of the last axes as there are pairs.
+# Different amounts at every end, one of them zero. A padding of n axes uses the first n pairs.
 UNEVEN = (2, 1, 0, 3, 1, 2)
 CROPPING = (-1, 2, 1, -2, -1, -1)
 
 
 def images(n: int, *others: int) -> Maker:
-    """Inputs of ``n`` axes to pad, after these."""
+    """Draw inputs whose last ``n`` axes are padded."""
     return normal((*others, *SIZE[-n:]))
 
 
 def peculiar(*shape: int) -> Maker:
-    """Inputs that hold NaN, infinities and negative zero."""
+    """Draw inputs that contain NaN, infinities and negative zero."""
 
     def make(rng: np.random.Generator) -> tuple[Any, ...]:
         x = rng.normal(size=shape)
@@ -30,7 +30,7 @@ def peculiar(*shape: int) -> Maker:
 
 
 def constants(n: int) -> list[Layer]:
-    """Rows for a number of axes: the input may be of any shape."""
+    """Return the rows of constant padding for a number of axes. The input may have any shape."""
     return [
         *layers(
             f"ConstantPad{n}d",
@@ -69,7 +69,7 @@ def constants(n: int) -> list[Layer]:
 
 
 def repetitions(kind: str, n: int) -> list[Layer]:
-    """Rows of a mode that repeats the input."""
+    """Return the rows of a mode that repeats values of the input."""
     name = f"{kind}Pad{n}d"
     return [
         *layers(
@@ -141,7 +141,7 @@ FUNCTIONS: list[Function] = functions(
 
 @st.composite
 def padded(draw: Any) -> Function:
-    """Paddings of either sign that the mode takes."""
+    """Draw positive and negative paddings that the mode accepts."""
     mode = draw(st.sampled_from(["constant", "reflect", "replicate", "circular"]))
     n = draw(st.integers(1, 3))
     size = [draw(st.integers(1, 5)) for _ in range(n)]
@@ -149,7 +149,7 @@ def padded(draw: Any) -> Function:
     for length in size:
         most = {"constant": 4, "reflect": length - 1, "replicate": 4, "circular": length}[mode]
         before = draw(st.integers(-((length - 1) // 2), most))
-        # What is left after cropping is at least one element, and, where it is wrapped around, all that is asked for.
+        # Cropping leaves at least one element; for circular padding, it leaves at least as many as are repeated.
         rest = length + min(before, 0)
         after = draw(st.integers(-((rest - 1) // 2), min(most, rest) if mode == "circular" else most))
         if mode == "circular" and before > length + min(after, 0):
@@ -261,7 +261,7 @@ REJECTED: list[Rejected] = [
         ((), {"pad": (-1, -3), "mode": "reflect"}, ROW, r"reflect padding \(-1, -3\)"),
         ((), {"pad": (-1, -3), "mode": "replicate"}, ROW, r"replicate padding \(-1, -3\)"),
         ((), {"pad": (-1, -4), "mode": "circular"}, ROW, r"circular padding \(-1, -4\)"),
-        # These wrap around more than is left after cropping.
+        # These paddings wrap around more elements than cropping leaves.
         ((), {"pad": (4, -1), "mode": "circular"}, ROW, r"circular padding \(4, 0\) of an axis of size 3"),
         ((), {"pad": (-2, 3), "mode": "circular"}, ROW, r"circular padding \(0, 3\) of an axis of size 2"),
         ((), {"pad": (5, 0), "mode": "circular"}, ROW, r"circular padding \(5, 0\)"),

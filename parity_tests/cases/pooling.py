@@ -1,4 +1,4 @@
-"""Pooling."""
+"""Cases of pooling."""
 
 import math
 
@@ -27,12 +27,12 @@ NAN, INF = math.nan, math.inf
 
 
 def constant(*shape: int) -> Maker:
-    """For outputs without elements, whose gradient torch fails to take."""
+    """Draw inputs without gradients, for empty outputs, whose gradient torch cannot compute."""
     return lambda rng: (Constant(rng.normal(size=shape)),)
 
 
 def with_values(shape: tuple[int, ...], *values: float) -> Maker:
-    """Normal numbers, and these among them."""
+    """Draw normal values, and put these values at random positions."""
 
     def make(rng: np.random.Generator) -> tuple[np.ndarray]:
         array = rng.normal(size=shape)
@@ -43,7 +43,7 @@ def with_values(shape: tuple[int, ...], *values: float) -> Maker:
 
 
 def pooled(n: int, shape: tuple[int, ...], *args: object) -> Maker:
-    """The maxima that torch takes of normal numbers, and their places."""
+    """Draw normal values, and return their maxima and indices as torch computes them."""
 
     def make(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         pool = getattr(torch.nn.functional, f"max_pool{n}d_with_indices")
@@ -53,7 +53,7 @@ def pooled(n: int, shape: tuple[int, ...], *args: object) -> Maker:
 
 
 def samples(nn: object, *shape: int) -> object:
-    """The same samples as an array of either side."""
+    """Return the same samples as an array of torch or JAX."""
     array = np.random.default_rng(0).random(shape).astype(np.float32)
     return torch.from_numpy(array) if nn is torch.nn else jnp.asarray(array)
 
@@ -328,7 +328,7 @@ UNPOOL = [
     ),
 ]
 
-# Zeros in a row are windows of norm 0.
+# Several zeros in a row make windows of norm 0.
 ZEROS = [0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 0.0, 3.0]
 SPECIAL_ZEROS = {
     1: given(np.array(ZEROS).reshape(1, 1, 8)),
@@ -416,7 +416,7 @@ FUNCTIONS: list[Function] = [
         (ties(1, 2, 4, 4, 4), {"kernel_size": 2}),
         (then(ties(1, 2, 4, 4, 4), 3, 1, 1, 1, True), {"return_indices": False}),
     ),
-    # Here ceil_mode comes before return_indices.
+    # In these functions ceil_mode comes before return_indices.
     *functions("max_pool1d", (then(ties(2, 3, 8), 3, 2, 0, 1, True, True),)),
     *functions("max_pool2d", (then(ties(2, 3, 4, 5), 3, 2, 0, 1, True, True),)),
     *functions("max_pool3d", (then(ties(1, 2, 4, 4, 4), 3, 2, 0, 1, True, True),)),
@@ -442,7 +442,7 @@ def _sizes(n: int, largest: int) -> st.SearchStrategy:
 
 @st.composite
 def _windows(draw: st.DrawFn, name: str, n: int, **options: st.SearchStrategy) -> Layer:
-    """A layer whose windows fit its input."""
+    """Draw a layer whose windows fit its input."""
     kernel, stride = draw(_sizes(n, 3)), draw(_sizes(n, 3))
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
     dilation = draw(_sizes(n, 2)) if name.startswith("Max") else (1,) * n

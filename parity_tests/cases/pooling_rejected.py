@@ -1,4 +1,4 @@
-"""What torch's poolings reject."""
+"""Calls of pooling that torch rejects."""
 
 import math
 
@@ -8,7 +8,7 @@ from cases.common import Maker, Rejected, given, rejected
 
 
 def windows_rejected(name: str, n: int) -> list[Rejected]:
-    """What the poolings over windows of a fixed size reject in any number of dimensions."""
+    """Return the rows that pooling with fixed windows rejects, for any number of dimensions."""
     shape = (1, *[4] * n)
     return rejected(
         name,
@@ -111,7 +111,7 @@ def fractional_rejected(name: str, n: int) -> list[Rejected]:
 
 
 def samples_rejected(n: int) -> list[Rejected]:
-    """Samples that do not go with the input; of the functions, where both sides get them as an array."""
+    """Return the rows of samples that do not fit the input, for functions, which accept arrays in both libraries."""
 
     def call(*shape: int) -> Maker:
         return given(np.ones((2, 3, *[6] * n)), 2, 3, None, False, np.zeros(shape))

@@ -1,4 +1,4 @@
-"""Recurrent layers and cells."""
+"""Cases of recurrent layers and cells."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from cases.common import Function, Layer, Maker, Rejected, Sweep, layers, normal
 
 
 def paired(*shapes: tuple[int, ...]) -> Maker:
-    """An input and a tuple of states."""
+    """Draw an input and a tuple of states."""
 
     def make(rng: np.random.Generator) -> tuple[Any, ...]:
         x, *states = normal(*shapes)(rng)
@@ -24,7 +24,7 @@ UNBATCHED = normal((5, 3))
 
 
 def in_common(*leading: Any) -> list[tuple[Any, ...]]:
-    """Rows that all three kinds of layer have; ``leading`` stands between their sizes and the arguments after."""
+    """Return the rows that all recurrent layers share. ``leading`` is inserted after num_layers."""
     return [
         (STEPS, (3, 4)),
         (STEPS, (3, 4, 2, *leading), {"dropout": 0.5}),
@@ -39,13 +39,13 @@ def in_common(*leading: Any) -> list[tuple[Any, ...]]:
         (normal((1, 2, 3)), (3, 4)),
         (normal((5, 0, 3)), (3, 4)),
         (normal((1, 1, 1)), (1, 1)),
-        # Gates that saturate.
+        # Large inputs, which saturate the gates.
         (lambda rng: tuple(50 * x for x in STEPS(rng)), (3, 4), {"num_layers": 1}),
     ]
 
 
 def cells(name: str) -> list[Layer]:
-    """Rows that RNNCell and GRUCell both have."""
+    """Return the rows that RNNCell and GRUCell share."""
     return layers(
         name,
         (normal((2, 3)), (3, 4)),
@@ -121,7 +121,7 @@ SIZES = st.integers(1, 4)
 
 
 def cell_sweep(name: str) -> Sweep:
-    """Sizes, with and without biases, batch and state."""
+    """Draw batch and sizes of a cell, with and without biases and state."""
 
     def case(batch: int | None, sizes: tuple[int, int], bias: bool, has_state: bool) -> Layer:
         shapes = [(size,) if batch is None else (batch, size) for size in sizes]
@@ -137,7 +137,7 @@ SWEEPS: list[Sweep] = [cell_sweep(name) for name in ("RNNCell", "GRUCell", "LSTM
 
 
 def layer_rejections(name: str) -> list[Rejected]:
-    """What all three kinds of layer reject."""
+    """Return the rows that all recurrent layers reject."""
     states = paired if name == "LSTM" else normal
     again = 2 if name == "LSTM" else 1
     return rejected(
@@ -174,7 +174,7 @@ def layer_rejections(name: str) -> list[Rejected]:
 
 
 def cell_rejections(name: str) -> list[Rejected]:
-    """What all three kinds of cell reject."""
+    """Return the rows that all recurrent cells reject."""
     states = paired if name == "LSTMCell" else normal
     again = 2 if name == "LSTMCell" else 1
     return rejected(
@@ -197,7 +197,7 @@ def cell_rejections(name: str) -> list[Rejected]:
 
 
 def state(array: np.ndarray, number: int) -> tuple[Any, ...]:
-    """One array as it is, several as one tuple."""
+    """Return one array unchanged, or several copies as one tuple."""
     return (array,) if number == 1 else ((array,) * number,)
 
 

@@ -1,4 +1,4 @@
-"""Transformers; the rows of attention are part of this family."""
+"""Cases of transformers, including the rows of attention."""
 
 import dataclasses
 import warnings
@@ -12,7 +12,7 @@ from cases.common import Function, Layer, Rejected, Sweep, layers, normal, rejec
 
 
 def quick(rows: list[Layer], after: int = 1) -> list[Layer]:
-    """Rows after the first ones without jit, and in training mode alone, where the dropout is: XLA takes seconds."""
+    """Run rows after the first ones only eagerly and in training mode (with dropout), because XLA compiles slowly."""
     fewer = {"modes": ("train",), "runs": ("eager",)}
     return [*rows[:after], *(dataclasses.replace(row, check=fewer) for row in rows[after:])]
 
@@ -40,7 +40,7 @@ ENCODER_LAYER = layers(
     (STEPS, SMALL, {"layer_norm_eps": 0.1, "dropout": 0.9}, {"src_mask": FUTURE.T}),
     (normal((4, 6)), SMALL),
     (normal((4, 6)), SMALL, {"batch_first": True, "norm_first": True}, {"src_key_padding_mask": TGT_PADDED[1]}),
-    # Nobody may attend to anything in the second example.
+    # In the second example all keys are masked.
     (STEPS, SMALL, {}, {"src_key_padding_mask": np.array([[False] * 4, [True] * 4])}),
     (STEPS, (6, 1, 1), {"dropout": 1.0}),
     (normal((4, 0, 6)), SMALL),
@@ -66,25 +66,25 @@ DECODER_LAYER = layers(
 
 
 def built(name: str, *rows: tuple[Any, ...]) -> list[Layer]:
-    """Rows of ``(inputs, build, call's keyword arguments)``; the last may lack."""
+    """Return the rows ``(inputs, build, call's keyword arguments)``. The last is optional."""
     return quick([Layer(name, inputs, build=build, call=dict(*call)) for inputs, build, *call in rows])
 
 
 def quietly(kind: Any, *args: Any, **kwargs: Any) -> Any:
-    """Makes a module without torch's warning that its encoder will not use nested tensors, which nobody asked for."""
+    """Build a module without torch's warning that its encoder does not use nested tensors."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "enable_nested_tensor is True", UserWarning)
         return kind(*args, **kwargs)
 
 
 def encoder(nn: Any, rngs: dict[str, Any], num_layers: int, norm: bool = True, **options: Any) -> Any:
-    """An encoder, with a norm at its end if wanted."""
+    """Build an encoder, with or without a final norm."""
     layer = nn.TransformerEncoderLayer(6, 2, 5, **options, **rngs)
     return quietly(nn.TransformerEncoder, layer, num_layers, nn.LayerNorm(6) if norm else None)
 
 
 def decoder(nn: Any, rngs: dict[str, Any], num_layers: int, norm: bool = True, **options: Any) -> Any:
-    """A decoder, with a norm at its end if wanted."""
+    """Build a decoder, with or without a final norm."""
     layer = nn.TransformerDecoderLayer(6, 2, 5, **options, **rngs)
     return nn.TransformerDecoder(layer, num_layers, nn.LayerNorm(6) if norm else None)
 

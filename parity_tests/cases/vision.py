@@ -1,4 +1,4 @@
-"""Rearranging and resizing images, and distances."""
+"""Cases of rearranging and resizing images, and of distances."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ LENGTH, IMAGE, VOLUME = normal((2, 2, 5)), normal((2, 2, 4, 5)), normal((1, 2, 3
 
 
 def special(*shape):
-    """Normal numbers, but one infinity and one NaN; not differentiated, as gradients would be NaN throughout."""
+    """Draw normal values with one infinity and one NaN. No gradients, because all of them would be NaN."""
 
     def make(rng):
         array = rng.normal(size=shape)
@@ -28,17 +28,17 @@ def special(*shape):
 
 
 def constant(*shape):
-    """Normal numbers, for what torch cannot differentiate."""
+    """Draw normal values without gradients, where torch has none."""
     return lambda rng: (Constant(rng.normal(size=shape)),)
 
 
 def complex_constants(*shapes):
-    """Complex numbers, whose gradient is for JAX the conjugate of what it is for torch."""
+    """Draw complex values without gradients: JAX's gradient is the conjugate of torch's."""
     return lambda rng: tuple(Constant(rng.normal(size=shape) + 1j * rng.normal(size=shape)) for shape in shapes)
 
 
 def points(shape, *count, reach=1.3):
-    """An input, and points of which some are outside, some on its rims, its middle and its pixels' middles."""
+    """Draw an input, and points outside, at the borders, in the center and at centers of pixels."""
     n = len(shape) - 2
 
     def make(rng):
@@ -50,7 +50,7 @@ def points(shape, *count, reach=1.3):
 
 
 def exact_points(shape, align_corners):
-    """An input, and points on its pixels, between them and far outside; their gradient may have either side's value."""
+    """Draw an input, and points on pixels, between them and far outside. No gradients: these are one-sided there."""
     n = len(shape) - 2
 
     def make(rng):
@@ -63,7 +63,7 @@ def exact_points(shape, align_corners):
 
 
 def not_finite(shape):
-    """An input, and points with coordinates that are not finite."""
+    """Draw an input, and points with coordinates that are not finite."""
     n = len(shape) - 2
     grid = np.array([np.nan, np.inf, -np.inf, 0.3, 0.2, np.nan]).reshape(1, *(1,) * (n - 1), -1, n)
     return lambda rng: (Constant(rng.normal(size=shape)), Constant(grid))
@@ -71,7 +71,7 @@ def not_finite(shape):
 
 @dataclasses.dataclass(frozen=True)
 class Deprecated(Function):
-    """A function, or a default, that torch warns of."""
+    """A function, or a default value, about which torch warns."""
 
     def pair(self):
         expected, found = super().pair()
@@ -265,7 +265,7 @@ FUNCTIONS: list[Function] = [
         (IMAGE, {"scale_factor": (1.1, 2.0), "mode": "bicubic"}),
         (IMAGE, {"scale_factor": (1.1, 2.0), "mode": "bilinear"}),
         (IMAGE, {"size": (4, 5), "mode": "bicubic", "align_corners": True}),
-        # Torch has no gradient of these two.
+        # Torch has no gradients of the next two rows.
         (constant(2, 2, 4, 5), {"size": (0, 2), "mode": "area"}),
         (constant(1, 0, 4), {"size": 2, "mode": "area"}),
         (normal((0, 2, 3, 3)), {"size": 2, "mode": "bicubic"}),
@@ -353,7 +353,7 @@ FUNCTIONS: list[Function] = [
         *((ties(6, 3), {"p": p}) for p in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, INF)),
         *((special(3, 4), {"p": p}) for p in (0.0, 1.0, 2.0, INF)),
         (normal((1, 3)),),
-        (constant(0, 3),),  # torch's gradient of it crashes the process
+        (constant(0, 3),),  # torch's gradient crashes the process
         (normal((3, 0)),),
     ),
     *functions(

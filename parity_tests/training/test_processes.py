@@ -78,7 +78,7 @@ def train_in_processes(folder: Path, count: int) -> dict[str, dict[str, dict[str
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The folder of the runs of two processes, and parameters by run and topology."""
+    """Run two processes, and return the folder of their runs, and parameters by run and topology."""
     folder = tmp_path_factory.mktemp("processes")
     return folder, train_in_processes(folder, 2)
 
