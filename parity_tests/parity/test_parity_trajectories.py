@@ -382,9 +382,9 @@ def softmax(outputs: Any) -> Any:
 WEIGHTS = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
 
 LOSSES = {
-    "a sum": (F.cross_entropy, lambda o, t: labels_loss(o, t).sum(), "loss-scale", "sums the loss over the batch"),
+    "a sum": (F.cross_entropy, lambda o, t: labels_loss(o, t).sum(), "loss-reduction", "sums the loss over the batch"),
     "a mean": (
-        P(F.cross_entropy, reduction="sum"), lambda o, t: labels_loss(o, t).mean(), "loss-scale", "torch the sum",
+        P(F.cross_entropy, reduction="sum"), lambda o, t: labels_loss(o, t).mean(), "loss-reduction", "torch the sum",
     ),
     "half the squares": (torch_mse, lambda o, t: optax.l2_loss(squares(o, t)).mean(), "loss-scale", "optax.l2_loss"),
     "a sum of squares": (torch_mse, lambda o, t: jnp.square(squares(o, t)).sum(), "loss-reduction", "sums up the loss"),

@@ -81,7 +81,8 @@ def _scales(evidence: Evidence) -> Iterator[_Guess]:
             continue
         if abs(ratio / factor - 1) < 1e-6 and factor != 1:
             text = f"Flax {what}; its first loss is {ratio:.6g} times torch's."
-            yield _Guess("loss-scale", text, fix, Variant(loss=_scaled(loss, find_factor)))
+            name = "loss-reduction" if "the mean" in what else "loss-scale"
+            yield _Guess(name, text, fix, Variant(loss=_scaled(loss, find_factor)))
 
 
 def _any_scale(evidence: Evidence) -> Iterator[_Guess]:
