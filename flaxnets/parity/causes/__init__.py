@@ -1,4 +1,4 @@
-"""Name the mistake in a Flax module: known mistakes are made in the torch module until it gives what Flax gave."""
+"""Find the mistake in a Flax module: make known mistakes in a copy of the torch module until both sides agree."""
 
 from flaxnets.parity.causes.finding import find_cause as find_cause
 from flaxnets.parity.causes.variants import Cause as Cause

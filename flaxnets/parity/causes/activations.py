@@ -1,4 +1,4 @@
-"""Mistakes of activation functions: another formula, another number, left out, applied twice."""
+"""Known mistakes in activation functions and reductions: a wrong function or parameter, a missing or repeated call."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ from flaxnets.parity.causes.variants import (
 F = torch.nn.functional
 Activation = Callable[[torch.Tensor], torch.Tensor]
 
-# What a Flax module might compute, with the words for the fix.
+# Functions that a Flax module may compute by mistake, and the expression in Flax for each function.
 ACTIVATIONS: Mapping[str, tuple[Activation, str]] = {
     "relu": (torch.relu, "jax.nn.relu(x)"),
     "gelu": (F.gelu, "jax.nn.gelu(x, approximate=False)"),
@@ -49,7 +49,7 @@ ACTIVATIONS: Mapping[str, tuple[Activation, str]] = {
     "softmax": (lambda x: torch.softmax(x, -1), "jax.nn.softmax(x)"),
     "log_softmax": (lambda x: torch.log_softmax(x, -1), "jax.nn.log_softmax(x)"),
 }
-# Functions that are no activation unless they are one in ACTIVATIONS: a softmax is handled by its axis.
+# Functions for which the rule `another` searches mistakes. The rules `axis` and `reduction_kind` handle softmax.
 NAMES = frozenset(
     {
         "relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "elu", "selu", "softplus", "hardsigmoid",
@@ -62,7 +62,7 @@ _SLOPES = {"leaky_relu": "negative_slope", "elu": "alpha", "celu": "alpha", "sof
 
 
 def gelu(site: Site, hints: Hints) -> Iterator[Option]:
-    """The exact or an approximated GELU."""
+    """Yield mistakes of a GELU: exact instead of approximate, or the reverse."""
     if site.function != "gelu":
         return
     tanh = argument(site, "approximate", "none") == "tanh"
@@ -73,7 +73,7 @@ def gelu(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 def numbers(site: Site, hints: Hints) -> Iterator[Option]:
-    """The slope of a leaky ReLU, the alpha of an ELU."""
+    """Yield wrong parameters of an activation: the slope of a leaky ReLU, the alpha of an ELU."""
     name = _SLOPES.get(site.function)
     if name is None:
         return
@@ -87,7 +87,7 @@ def numbers(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 def another(site: Site, hints: Hints) -> Iterator[Option]:
-    """Left out, applied twice, or another function."""
+    """Yield mistakes of an activation: missing, applied twice, or another function."""
     if site.function not in NAMES or site.is_module or not site.keeps_shape:
         return
     fix = ACTIVATIONS[site.function][1] if site.function in ACTIVATIONS else f"the activation {site.function}"
@@ -100,12 +100,12 @@ def another(site: Site, hints: Hints) -> Iterator[Option]:
             text = f"Flax computes {name}; torch's {{where}} computes {site.function}."
             yield Option("activation-kind", text, fix, instead(function), USUAL)
     if site.function == "hardtanh":
-        text = "Flax computes relu; torch's {where} clips at the upper end, too."
+        text = "Flax computes relu; torch's {where} also clips at an upper limit."
         yield Option("activation-kind", text, "jax.nn.relu6(x)", instead(torch.relu), USUAL)
 
 
 def gated(site: Site, hints: Hints) -> Iterator[Option]:
-    """Which half of a gated unit is the gate."""
+    """Yield the mistake of a gated unit whose gate is the wrong half."""
     if site.function != "glu" or site.input is None:
         return
     dim = argument(site, "dim", -1)
@@ -127,7 +127,7 @@ _AXIS_FUNCTIONS = frozenset(
 
 
 def axis(site: Site, hints: Hints) -> Iterator[Option]:
-    """Another axis of a softmax, a sum or a mean."""
+    """Yield wrong axes of a softmax, a sum, a mean or a similar function."""
     if site.function not in _AXIS_FUNCTIONS or site.input is None or site.is_module:
         return
     key = "dims" if site.function == "flip" else "dim"
@@ -164,7 +164,7 @@ def _several_axes(site: Site, key: str, right: Any, ndim: int) -> Iterator[Optio
 
 
 def reduction_kind(site: Site, hints: Hints) -> Iterator[Option]:
-    """A mean, a sum or a maximum, and the divisor of a variance."""
+    """Yield wrong reductions: a sum instead of a mean, a wrong kind of softmax, a wrong divisor of a variance."""
     if site.is_module or site.input is None:
         return
     kinds: dict[str, Any] = {"mean": torch.mean, "sum": torch.sum, "amax": torch.amax, "amin": torch.amin}
@@ -203,11 +203,11 @@ def _same(site: Site) -> Any:
 
 
 def _without_input(site: Site) -> dict[str, Any]:
-    """Axes and keepdim of a reduction, as keywords."""
+    """Return the axes and ``keepdim`` of a reduction as keyword arguments."""
     options = {k: v for k, v in site.kwargs.items() if k in ("dim", "keepdim")}
     rest = site.args[1:]
     if rest and all(isinstance(a, int) and not isinstance(a, bool) for a in rest):
-        options["dim"] = tuple(rest)  # x.mean(1, 2) is not torch, x.sum(1, 2) is
+        options["dim"] = tuple(rest)  # Torch accepts several axes as in x.sum(1, 2).
     elif rest:
         options["dim"] = rest[0]
         if len(rest) > 1 and isinstance(rest[-1], bool) and site.function not in ("var", "std"):

@@ -1,4 +1,4 @@
-"""Mistakes of elementwise functions, operators and indices: another one of the same kind."""
+"""Known mistakes in elementwise functions, operators and indices, such as a wrong function or a wrong index."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,14 +21,14 @@ from flaxnets.parity.causes.variants import (
     setting,
 )
 
-# Functions of one array that are easily taken for each other.
+# Functions of one array that are easily confused.
 _FUNCTIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "sin": torch.sin, "cos": torch.cos, "exp": torch.exp, "expm1": torch.expm1, "log": torch.log,
     "log1p": torch.log1p, "log2": torch.log2, "log10": torch.log10, "sqrt": torch.sqrt, "rsqrt": torch.rsqrt,
     "square": torch.square, "abs": torch.abs, "reciprocal": torch.reciprocal, "erf": torch.erf, "neg": torch.neg,
     "round": torch.round, "floor": torch.floor, "ceil": torch.ceil, "trunc": torch.trunc, "sign": torch.sign,
 }  # fmt: skip
-# Functions of two arrays, likewise.
+# Functions of two arrays that are easily confused.
 _OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "div": lambda a, b: a / b,
     "maximum": torch.maximum, "minimum": torch.minimum,
@@ -36,7 +36,7 @@ _OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
 
 
 def functions(site: Site, hints: Hints) -> Iterator[Option]:
-    """Another function of one array, or none."""
+    """Yield mistakes of a function of one array: missing, or another function."""
     if site.function not in _FUNCTIONS or site.is_module or not site.keeps_shape:
         return
     fix = f"jnp.{site.function}(x)"
@@ -49,7 +49,7 @@ def functions(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 def operators(site: Site, hints: Hints) -> Iterator[Option]:
-    """Another operator between two arrays."""
+    """Yield mistakes of an operator between two arrays: another operator, or exchanged operands."""
     both = [a for a in site.args[:2] if isinstance(a, Described) and a.is_float]
     if site.function not in _OPERATORS or site.is_module or len(both) < 2:
         return
@@ -66,7 +66,7 @@ def operators(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 def offsets(site: Site, hints: Hints) -> Iterator[Option]:
-    """One more than a weight, as in normalisations whose weights begin at zero."""
+    """Yield the mistake of 1 + weight in place of the weight, as in normalisations whose weights start at zero."""
     named = [i for i, a in enumerate(site.args[:2]) if isinstance(a, Described) and a.name is not None]
     if site.is_module or len(site.args) != 2 or len(named) != 1:
         return
@@ -77,13 +77,13 @@ def offsets(site: Site, hints: Hints) -> Iterator[Option]:
         yield Option("scale-plus-one", text, "x * scale", change, USUAL)
     elif site.function == "add" and isinstance(site.args[other], (int, float)):
         number = site.args[other]
-        text = f"Flax computes with the weight; torch's {{where}} with the weight + {number}."
+        text = f"Flax uses the weight; torch's {{where}} uses the weight + {number}."
         change = lambda original, args, kwargs: args[named[0]]  # noqa: E731
         yield Option("scale-plus-one", text, f"scale + {number}", change, USUAL)
 
 
 def indices(site: Site, hints: Hints) -> Iterator[Option]:
-    """Another element of an axis, the mean over the axis instead, or a slice that is one off."""
+    """Yield mistakes of an index: another element, the mean over the axis, or a slice that is off by one."""
     if site.function != "getitem" or site.input is None or site.is_module:
         return
     index = site.args[1] if isinstance(site.args[1], tuple) else (site.args[1],)
@@ -145,7 +145,7 @@ def _shown(index: slice) -> str:
 
 
 def repetitions(site: Site, hints: Hints) -> Iterator[Option]:
-    """Each element repeated, or the whole axis repeated; a sum that runs from the other end."""
+    """Yield mistakes of repetitions (each element or the whole axis) and of the direction of cumulative sums."""
     if site.is_module or site.input is None or not isinstance(site.result, Described):
         return
     if site.function in ("cumsum", "cumprod", "logcumsumexp"):
@@ -164,7 +164,8 @@ def repetitions(site: Site, hints: Hints) -> Iterator[Option]:
         wrong = "jnp.tile" if each else "jnp.repeat"
         right = "jnp.repeat" if each else "jnp.tile"
         text = (
-            f"Flax repeats {'the whole axis' if each else 'each element'} {axis}, as {wrong} does; torch's {{where}} "
+            f"Flax repeats {'the whole axis' if each else 'each element of axis'} {axis}, as {wrong} does; "
+            "torch's {where} "
         )
         text += f"repeats {'each element' if each else 'the whole axis'}."
         change = instead(lambda x: x.repeat(counts) if each else x.repeat_interleave(count, axis))
@@ -172,7 +173,7 @@ def repetitions(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 def selections(site: Site, hints: Hints) -> Iterator[Option]:
-    """One element of an axis instead of a mean or a maximum over the axis."""
+    """Yield mistakes of a mean, a maximum or a sum: one element in place of the axis, or too few axes."""
     if site.function not in ("mean", "amax", "sum") or site.input is None or site.is_module:
         return
     dim = argument(site, "dim")
@@ -180,10 +181,10 @@ def selections(site: Site, hints: Hints) -> Iterator[Option]:
     keep = bool(argument(site, "keepdim", False))
     if len(axes) == 1:
         axis = axes[0] % len(site.input.shape)
-        for place, words in ((0, "first"), (-1, "last")):
+        for position, words in ((0, "first"), (-1, "last")):
             text = f"Flax takes the {words} element of axis {axis} (torch's order); torch's {{where}} computes the "
-            at = place % site.input.shape[axis]
-            change = instead(lambda x, a=axis, i=at: x.narrow(a, i, 1) if keep else x.select(a, i))
+            index = position % site.input.shape[axis]
+            change = instead(lambda x, a=axis, i=index: x.narrow(a, i, 1) if keep else x.select(a, i))
             yield Option("pooling-kind", text + f"{site.function}.", f"jnp.{site.function}(x, {axis})", change, USUAL)
     else:
         for axis in axes:
@@ -193,7 +194,7 @@ def selections(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 def reversals(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
-    """An axis of an input or of a parameter in the reverse order; token ids that are one place off."""
+    """Yield reversed axes of inputs, embeddings and parameters, and token ids that are shifted by one position."""
     root = next((site for site in sites if site.is_module and site.depth == 0), None)
     if root is not None and root.input is not None and root.input.is_float:
         for axis in range(1, len(root.input.shape)):
@@ -202,7 +203,7 @@ def reversals(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
     for site in sites:
         if site.function == "embedding" and site.input is not None and not site.is_module:
             for shift in (1, -1):
-                text = f"Flax moves the token ids by {shift}; torch's {site.where} does not."
+                text = f"Flax shifts the token ids by {shift}; torch's {site.where} does not."
                 plan = {site.key: on_input(lambda ids, s=shift: ids.roll(s, -1))}
                 yield Variant("token-shift", text, "token ids as in torch", plan, RARE)
             for axis in range(len(getattr(site.result, "shape", ())) - 1):
@@ -220,7 +221,7 @@ def reversals(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
 
 
 def arguments(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
-    """Exchanged arguments of a call of a module."""
+    """Yield exchanged arguments of a module call."""
     for site in sites:
         if not site.is_module or site.depth > 1:
             continue

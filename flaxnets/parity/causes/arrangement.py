@@ -1,4 +1,4 @@
-"""Mistakes of axes: the order in which values are flattened, split, joined, transposed and rolled."""
+"""Known mistakes in the order of axes and values: in reshapes, splits, concatenations, transpositions and rolls."""
 
 import itertools
 import math
@@ -29,7 +29,7 @@ _TRANSPOSES = ("transpose", "permute", "moveaxis", "t", "adjoint", "swapaxes")
 
 
 def _groups(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]] | None:
-    """Which axes of a reshaped array are made of which: pairs of axes with the same number of values."""
+    """Return which axes a reshape merges or splits: pairs of axis lists with the same number of values."""
     result, i, j = [], 0, 0
     while i < len(before) and j < len(after):
         left, right, a, b = [i], [j], before[i], after[j]
@@ -52,7 +52,7 @@ def _groups(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]] | 
 
 
 def reshaping(site: Site, hints: Hints) -> Iterator[Option]:
-    """Another order of the axes that a reshape merges or splits: NHWC for NCHW, heads after their sizes."""
+    """Yield wrong orders of the axes that a reshape merges or splits, such as NHWC instead of NCHW."""
     if site.function not in _RESHAPES or site.is_module or site.input is None or not isinstance(site.result, Described):
         return
     before, after = site.input.shape, site.result.shape
@@ -94,7 +94,7 @@ def _splits(after: Shape, axes: Sequence[int]) -> Iterator[Option]:
 
 
 def transposing(site: Site, hints: Hints) -> Iterator[Option]:
-    """A reshape instead of a transposition, or no transposition."""
+    """Yield mistakes of a transposition: a reshape instead, no transposition, or another order of axes."""
     if (
         site.function not in _TRANSPOSES
         or site.is_module
@@ -118,7 +118,7 @@ def transposing(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 def splitting(site: Site, hints: Hints) -> Iterator[Option]:
-    """The order of parts, and the axis along which they lie."""
+    """Yield mistakes of a split: the order of the parts, or the axis."""
     if site.function not in ("chunk", "split", "unbind", "tensor_split") or not isinstance(site.result, (tuple, list)):
         return
     count = len(site.result)
@@ -130,7 +130,9 @@ def splitting(site: Site, hints: Hints) -> Iterator[Option]:
                 change = on_result(lambda parts, o=order: tuple(parts[i] for i in o))
                 yield Option("split-order", text, f"order {tuple(range(count))}", change, COMMON)
     if site.function == "chunk" and site.input is not None:
-        text = f"Flax takes every n-th value for a part; torch's {{where}} takes {count} parts of adjacent values."
+        text = (
+            f"Flax puts every n-th value into one part (n={count}); torch's {{where}} returns parts of adjacent values."
+        )
         yield Option("split-order", text, "jnp.split(x, n, axis)", _interleaved_parts(count, right), USUAL)
         for dim in range(len(site.input.shape)):
             if dim != right % len(site.input.shape) and site.input.shape[dim] % count == 0:
@@ -148,7 +150,7 @@ def _interleaved_parts(count: int, dim: int) -> Change:
 
 
 def joining(site: Site, hints: Hints) -> Iterator[Option]:
-    """The order of parts in a concatenation, and its axis."""
+    """Yield mistakes of a concatenation: the order of the parts, or the axis."""
     if site.function not in ("cat", "stack") or site.is_module:
         return
     tensors = argument(site, "tensors", ())
@@ -170,7 +172,7 @@ def joining(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 def rolling(site: Site, hints: Hints) -> Iterator[Option]:
-    """Direction and axes of a roll or a flip."""
+    """Yield mistakes of a roll or a flip: a missing call, a wrong direction, or wrong axes."""
     if site.function not in ("roll", "flip") or site.is_module:
         return
     text = f"Flax does not {site.function}; torch's {{where}} does."
@@ -182,12 +184,12 @@ def rolling(site: Site, hints: Hints) -> Iterator[Option]:
     text = f"Flax rolls by {backwards}; torch's {{where}} rolls by {shifts}."
     yield Option("roll-direction", text, f"jnp.roll(x, {shifts}, ...)", setting("roll", shifts=backwards), COMMON)
     if isinstance(dims, (tuple, list)) and len(dims) == 2 and isinstance(shifts, (tuple, list)):
-        text = "Flax exchanges the axes of a roll; torch's {where} does not."
+        text = "Flax exchanges the shifts of the two axes of a roll; torch's {where} does not."
         yield Option("roll-axis", text, f"axis={tuple(dims)}", setting("roll", shifts=tuple(shifts)[::-1]), USUAL)
 
 
 def products(site: Site, hints: Hints) -> Iterator[Option]:
-    """Exchanged or transposed operands of a matrix product."""
+    """Yield exchanged or transposed operands of a matrix product or an einsum."""
     if site.function not in ("matmul", "einsum") or site.is_module:
         return
     if site.function == "matmul" and len(site.args) == 2:
@@ -238,7 +240,7 @@ def _exchanged(original: Original, args: tuple, kwargs: dict) -> Any:
 
 
 def rotary(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
-    """Rotary embeddings that rotate halves instead of neighbours, or the other way round."""
+    """Yield rotary embeddings that rotate the two halves instead of neighbouring pairs, or the reverse."""
     halves, pairs = [], []
     for site in sites:
         if site.leaf or site.is_module or site.input is None or not site.input.shape or site.input.shape[-1] % 2:

@@ -1,4 +1,4 @@
-"""Mistakes of attention: scale, masks, the order of queries, keys and values, heads, positions."""
+"""Known mistakes in attention: scale, masks, heads, positions, and the order of queries, keys and values."""
 
 import itertools
 import math
@@ -29,17 +29,17 @@ _HEADS = ("num_heads", "n_heads", "nhead", "n_head", "heads", "num_attention_hea
 
 
 def fused(site: Site, hints: Hints) -> Iterator[Option]:
-    """Scale, mask and operands of torch's attention function."""
+    """Yield mistakes of the scale, the mask and the operands of torch's attention function."""
     if site.function != _SDPA or site.input is None:
         return
     *_, heads, _, size = (1, *site.input.shape)
     right = argument(site, "scale", size**-0.5)
     for words, value in (
         ("does not scale", 1.0),
-        ("divides by the size of a head", 1 / size),
-        ("divides by the root of the embedding's size", (size * heads) ** -0.5),
-        ("multiplies by the root of the size of a head", size**0.5),
-        ("divides by the fourth root of the size of a head", size**-0.25),
+        ("divides by the head size", 1 / size),
+        ("divides by the square root of the embedding size", (size * heads) ** -0.5),
+        ("multiplies by the square root of the head size", size**0.5),
+        ("divides by the fourth root of the head size", size**-0.25),
     ):
         if abs(value - right) > 1e-9:
             text = f"Flax {words} (factor {number(value)}); torch's {{where}} has the factor {number(right)}."
@@ -56,9 +56,9 @@ def fused(site: Site, hints: Hints) -> Iterator[Option]:
         )
         yield Option("causal-mask", text, f"is_causal={causal}", setting(_SDPA, is_causal=not causal), COMMON)
         for offset, words in ((-1, "excludes the position itself"), (1, "includes the next position")):
-            text = f"Flax's causal mask {words}; torch's {{where}} has a mask of positions up to the position itself."
+            text = f"Flax's causal mask {words}; torch's {{where}} allows all positions up to the position itself."
             yield Option("causal-mask", text, "jnp.tril(jnp.ones((n, n)))", _causal(offset), RARE)
-        text = "Flax masks earlier positions; torch's {where} masks later ones."
+        text = "Flax masks earlier positions; torch's {where} masks later positions."
         yield Option("causal-mask", text, "jnp.tril(jnp.ones((n, n)))", _causal(None), USUAL)
     else:
         text = "Flax has no attention mask; torch's {where} has one."
@@ -70,7 +70,7 @@ def fused(site: Site, hints: Hints) -> Iterator[Option]:
     ):
         text = f"Flax exchanges {words}; torch's {{where}} does not."
         yield Option("split-order", text, "order: query, key, value", _reordered(order), USUAL)
-    text = "Flax takes the softmax over the queries; torch's {where} over the keys."
+    text = "Flax computes the softmax over the queries; torch's {where} over the keys."
     yield Option("softmax-axis", text, "jax.nn.softmax(scores, axis=-1)", _over_queries, COMMON)
 
 
@@ -99,7 +99,7 @@ def _over_queries(original: Original, args: tuple, kwargs: dict) -> torch.Tensor
 
 
 def masks(site: Site, hints: Hints) -> Iterator[Option]:
-    """Polarity and values of a mask."""
+    """Yield mistakes of a mask: opposite polarity, a wrong fill value, a missing mask, or wrong positions."""
     described = pytree.tree_leaves((site.args, site.kwargs))
     if any(isinstance(leaf, Described) and leaf.dtype == torch.bool for leaf in described):
         yield from _boolean_masks(site)
@@ -107,7 +107,7 @@ def masks(site: Site, hints: Hints) -> Iterator[Option]:
         yield from _filled_masks(site)
     if site.function == "where" and not site.leaf:
         for position in (1, 2):
-            text = "Flax does not choose by a condition; torch's {where} does."
+            text = "Flax does not select values by a condition; torch's {where} does."
             yield Option("mask-missing", text, "jnp.where(...)", _only(position), USUAL)
     if site.function in ("tril", "triu"):
         yield from _triangles(site)
@@ -121,7 +121,7 @@ def masks(site: Site, hints: Hints) -> Iterator[Option]:
 
 def _boolean_masks(site: Site) -> Iterator[Option]:
     if site.function not in ("invert", "logical_not"):
-        text = "Flax takes a mask the other way round: True means what False means for torch's {where}."
+        text = "Flax's mask has the opposite polarity: True in Flax means False for torch's {where}."
         yield Option("mask-polarity", text, "mask=~mask", _inverted, COMMON if not site.is_module else USUAL)
         if site.function == "masked_fill":
             yield from _finite_masks(text)
@@ -138,7 +138,7 @@ def _filled_masks(site: Site) -> Iterator[Option]:
     right = argument(site, "value")
     for value in (-math.inf, -1e9, -1e4, 0.0, torch.finfo(torch.float32).min):
         if value != right:
-            text = f"Flax fills masked places with {value:g}; torch's {{where}} with {right}."
+            text = f"Flax fills masked positions with {value:g}; torch's {{where}} with {right}."
             yield Option("mask-value", text, f"jnp.where(mask, {right}, x)", setting("masked_fill", value=value))
 
 
@@ -148,13 +148,13 @@ def _triangles(site: Site) -> Iterator[Option]:
         text = f"Flax's {site.function} begins at diagonal {value}; torch's {{where}} at {right}."
         change = setting(site.function, diagonal=value)
         yield Option("causal-mask", text, f"jnp.{site.function}(..., k={right})", change)
-    text = "Flax masks earlier positions; torch's {where} masks later ones."
+    text = "Flax masks earlier positions; torch's {where} masks later positions."
     yield Option("causal-mask", text, f"jnp.{site.function}(..., k={right})", on_result(lambda x: x.mT), USUAL)
 
 
 def _finite_masks(inverted: str) -> Iterator[Option]:
-    """Changed masks where every position of a row may be masked: infinite values would give NaN."""
-    transposed = "Flax masks earlier positions; torch's {where} masks later ones."
+    """Yield wrong masks with finite fill values: if a whole row is masked, infinite values would give NaN."""
+    transposed = "Flax masks earlier positions; torch's {where} masks later positions."
     for value in (None, torch.finfo(torch.float64).min, torch.finfo(torch.float32).min, -1e9, -1e10, -1e4):
         changes: dict[str, Any] = {} if value is None else {"value": value}
         if value is not None:
@@ -179,14 +179,14 @@ def _without(name: str) -> Change:
 def _only(position: int) -> Change:
     def change(original: Original, args: tuple, kwargs: dict) -> Any:
         result = original(*args, **kwargs)
-        chosen = args[position]
-        return torch.as_tensor(chosen, dtype=result.dtype).expand_as(result)
+        branch = args[position]
+        return torch.as_tensor(branch, dtype=result.dtype).expand_as(result)
 
     return change
 
 
 def projections(site: Site, hints: Hints) -> Iterator[Option]:
-    """The order of the parts of a merged projection."""
+    """Yield wrong orders of the parts of a joint projection, such as key, query, value."""
     if site.function != "linear" or not isinstance(site.result, Described):
         return
     width = site.result.shape[-1]
@@ -202,9 +202,9 @@ def projections(site: Site, hints: Hints) -> Iterator[Option]:
             )
             change = on_result(lambda y, o=order: torch.cat([y.chunk(len(o), -1)[i] for i in o], -1))
             yield Option("split-order", text, f"order {tuple(range(parts))}", change, USUAL if parts == 3 else RARE)
-    # The projection may be a layer of its own: then the module around it knows the number of heads.
-    known = [getattr(site.module, name, None) for name in _HEADS]
-    heads = next((h for h in [*known, *hints.of_names(*_HEADS)] if isinstance(h, int)), 1)
+    # If the projection is a separate layer, the number of heads is an attribute of another module.
+    attributes = [getattr(site.module, name, None) for name in _HEADS]
+    heads = next((h for h in [*attributes, *hints.of_names(*_HEADS)] if isinstance(h, int)), 1)
     if heads > 1 and width % (3 * heads) == 0:
         for shape, words in (
             ((heads, 3, -1), "(head, qkv, size)"),
@@ -226,7 +226,7 @@ def _permuted_parts(y: torch.Tensor, shape: tuple[int, ...], axes: tuple[int, ..
 
 
 def scales(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
-    """A constant factor: the scale of attention scores, of embeddings, of a residual branch."""
+    """Yield wrong constant factors: the scale of attention scores, of embeddings or of a residual branch."""
     for site in sites:
         factor = _factor(site)
         if factor is None or not isinstance(site.result, Described):
@@ -251,18 +251,18 @@ def _factor(site: Site) -> float | None:
 
 
 def name_of_factor(site: Site, sites: Sequence[Site]) -> str:
-    """Return the name of a constant factor, judged by the calls around it."""
+    """Return the cause name of a wrong factor, from the calls around the multiplication."""
     functions = [s.function for s in sites if s.key.module == site.key.module]
     after_softmax = functions[functions.index("softmax") :] if "softmax" in functions else []
     if _SDPA in functions or {"matmul", "einsum", "baddbmm"} & set(after_softmax):
         return "attention-scale"
-    made_by_embedding = {s.result.token for s in sites if s.function == "embedding" and isinstance(s.result, Described)}
-    taken = {a.token for a in site.args if isinstance(a, Described)}
-    return "embedding-scale" if taken & made_by_embedding else "scale"
+    embeddings = {s.result.token for s in sites if s.function == "embedding" and isinstance(s.result, Described)}
+    operands = {a.token for a in site.args if isinstance(a, Described)}
+    return "embedding-scale" if operands & embeddings else "scale"
 
 
 def averages(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
-    """A running average c * old + (1 - c) * new with exchanged factors."""
+    """Yield running averages c * old + (1 - c) * new with exchanged factors."""
     factors = [(site, factor) for site in sites if (factor := _factor(site)) is not None]
     plan: dict[Key, Change] = {}
     single: list[dict[Key, Change]] = []
@@ -281,7 +281,7 @@ def _scaled(factor: float) -> Callable[..., Any]:
 
 
 def positions(site: Site, hints: Hints) -> Iterator[Option]:
-    """Positions that begin at another number, and scaled embeddings."""
+    """Yield mistakes of positions and embeddings: an offset, a factor, or a gradient for the padding index."""
     if site.function == "embedding":
         weight = argument(site, "weight")
         for offset in (1, -1, 2, -2):
@@ -289,8 +289,8 @@ def positions(site: Site, hints: Hints) -> Iterator[Option]:
             change = on_input(lambda i, o=offset: i + o)
             yield Option("position-offset", text, "positions as in torch", change, USUAL)
         for factor, words in (
-            (weight.shape[1] ** 0.5, "the root of its size"),
-            (weight.shape[1] ** -0.5, "one over the root of its size"),
+            (weight.shape[1] ** 0.5, "the square root of its size"),
+            (weight.shape[1] ** -0.5, "1 / (the square root of its size)"),
         ):
             text = f"Flax multiplies the embedding by {words}; torch's {{where}} does not."
             yield Option("embedding-scale", text, "no factor", on_result(lambda x, f=factor: x * f), USUAL)
@@ -313,13 +313,13 @@ def positions(site: Site, hints: Hints) -> Iterator[Option]:
         for offset in (1, -1):
             index = _shifted(site.args[1], offset, site.input.shape)
             if index is not None:
-                text = f"Flax takes a slice that begins {offset:+d} from that of torch's {{where}}."
+                text = f"Flax's slice is shifted by {offset:+d}; torch's {{where}} has no shift."
                 change = _indexed(index)
                 yield Option("position-offset", text, "the slice as in torch", change, USUAL)
 
 
 def _shifted(index: Any, offset: int, shape: tuple[int, ...]) -> Any:
-    """The index with its first bounded slice moved."""
+    """Return the index with its first bounded slice shifted, None if this is impossible."""
     parts = list(index) if isinstance(index, tuple) else [index]
     for i, part in enumerate(parts):
         if isinstance(part, slice) and isinstance(part.stop, int) and i < len(shape):

@@ -1,4 +1,4 @@
-"""Search the known mistakes for one that explains a difference."""
+"""Search for a known mistake that explains a difference."""
 
 import contextlib
 import functools
@@ -54,30 +54,30 @@ MODULE_RULES = (
     *unknowns.MODULE_RULES, *training.MODULE_RULES, *arithmetic.MODULE_RULES,
 )  # fmt: skip
 
-# What a search may cost, so that the same mistakes are tried on every machine: how often the torch module runs.
-# Large modules are limited by seconds of work, too.
+# The budget of a search is a number of runs of the torch module, so that every machine tries the same mistakes. For
+# large modules, the CPU time is also limited.
 RUNS = 6000
 _SECONDS = 60.0
-# How many mistakes may be combined.
+# The largest number of combined mistakes.
 _DEPTH = 3
 _BEAM = 4
 
-# By how much the order of additions changes what a module returns, at most.
+# The largest relative change of a module's outputs that another order of additions causes.
 _ROUNDING = 1e-9
 
-# By how many ranks a mistake is less likely if everything around it agrees.
+# The ranks that are added for a mistake in a call whose surroundings agree.
 _FAR = 4
 
 
 def find_cause(isolated: "Isolated", runs: int = RUNS) -> Cause | None:
-    """Name the mistake that makes a Flax module differ from a torch module.
+    """Find the mistake that makes a Flax module differ from a torch module.
 
-    Each known mistake is made in a copy of the torch module. A mistake is the cause if this copy gives what the Flax
-    module gave: outputs, buffers and gradients.
+    The search makes each known mistake in a copy of the torch module. A mistake is the cause if this copy has the same
+    outputs, buffers and gradients as the Flax module.
 
     Args:
         isolated: the two modules, the inputs, and both outcomes.
-        runs: how many times the torch module may run before the search gives up.
+        runs: the largest number of runs of the torch module.
 
     Returns:
         The cause, or None if the two agree, or if no known mistake explains the difference.
@@ -89,21 +89,21 @@ def find_cause(isolated: "Isolated", runs: int = RUNS) -> Cause | None:
     if cause is not None:
         return cause
     with warnings.catch_warnings(), _one_thread():
-        warnings.simplefilter("ignore")  # a mistake may be one that torch warns of
+        warnings.simplefilter("ignore")  # Torch may warn about a call with a mistake.
         try:
             search = _Search(isolated, runs)
-        except Exception:  # a module whose calls cannot be recorded
+        except Exception:  # The calls of some modules cannot be recorded.
             return None
-        found = search.tied() or search.single(0.6) or search.number(0.75) or search.several(1.0)
-    if found is None:
+        result = search.tied() or search.single(0.6) or search.number(0.75) or search.several(1.0)
+    if result is None:
         return None
-    variant, after = found
+    variant, after = result
     return Cause(variant.name, variant.text, variant.fix, before, after)
 
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Let torch compute in one thread: on a busy machine, threads of small calls wait longer than they compute."""
+    """Return a context in which torch uses one thread: for small calls, the synchronisation of threads is slower."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -131,24 +131,24 @@ class _Search:
         self.base = self.progress(isolated.expected)
         variants = [p for p in proposals if isinstance(p, Variant)]
         if self.base[0] > 1:
-            # A gradient that is stopped explains no output.
+            # A stopped gradient cannot explain a wrong output.
             variants = [v for v in variants if not v.name.startswith("stop-gradient")]
         suspects = self._suspects(sites)
         self.variants = sorted(variants, key=lambda v: v.rank + _FAR * suspects.isdisjoint(_changed(v)))
         self.unknowns.sort(key=lambda u: suspects.isdisjoint(u.variant(u.start).plan))
         self.improving: list[tuple[float, Variant]] = []
-        # Flax's gradients are of torch's cotangent, which has the shapes of torch's outputs.
+        # Gradients are comparable only if Flax's outputs have the shapes of torch's cotangents.
         pairs = zip(isolated.expected.outputs, isolated.observed.outputs, strict=False)
         self.has_gradients = all(a.shape == b.shape for a, b in pairs)
 
     def _suspects(self, sites: Sequence[Site]) -> set[Key]:
-        """Return the calls in which mistakes are tried first. Only wrong outputs narrow them down."""
+        """Return the calls in which mistakes are tried first: all calls, unless an output is wrong."""
         errors = self.isolated.errors(self.isolated.expected)
         has_wrong_output = any(kind == "output" and not error <= gate for kind, _, error, gate in errors)
         return (has_wrong_output and suspicious(self.isolated, sites)) or {site.key for site in sites}
 
     def is_late(self, part: float) -> bool:
-        """Return whether this part of the search has used its budget."""
+        """Return whether the search has used this fraction of its budget."""
         return self.runs > part * self.limit or time.thread_time() - self.begin > part * _SECONDS
 
     def run(self, variant: Variant, gradients: bool = False) -> Outcome | None:
@@ -157,11 +157,11 @@ class _Search:
         try:
             with torch.set_grad_enabled(gradients):
                 return self.watched.run(self.isolated.run, variant.plan)
-        except Exception:  # the mistake does not fit the shapes here
+        except Exception:  # The mistake does not fit the shapes of these calls.
             return None
 
     def progress(self, outcome: Outcome) -> tuple[float, float]:
-        """Return the largest error of outputs and buffers as a multiple of its gate, and the sum of all errors."""
+        """Return the largest error / gate of outputs and buffers, and the sum of their errors."""
         ratios, total = [0.0], 0.0
         for kind, _, error, gate in self.isolated.errors(outcome):
             if kind in ("output", "buffer"):
@@ -198,7 +198,7 @@ class _Search:
         return None
 
     def tied(self) -> Found | None:
-        """Find weights that torch shares and Flax does not: each Flax weight has the gradient of its own uses only."""
+        """Find weights that are shared in torch and separate in Flax: each Flax weight has only its own gradient."""
         uses: dict[str, list[Site]] = {}
         for site in self.sites:
             if site.function in ("linear", "embedding"):
@@ -208,22 +208,22 @@ class _Search:
         shared = [sites for sites in uses.values() if len({site.key.module for site in sites}) > 1]
         if self.base[0] > 1 or not shared:
             return None
-        left: dict[tuple[str, str], float] = {}
-        for kept in [site for sites in shared for site in sites]:
-            others = [s for sites in shared for s in sites if s.key.module != kept.key.module]
+        errors: dict[tuple[str, str], float] = {}
+        for use in [site for sites in shared for site in sites]:
+            others = [s for sites in shared for s in sites if s.key.module != use.key.module]
             plan = {s.key: setting(s.function, weight=lambda w: w.detach()) for s in others}
             outcome = self.run(Variant("", "", "", plan), gradients=True)
             if outcome is None:
                 return None
             for kind, name, error, gate in self.isolated.errors(outcome):
-                left[kind, name] = min(left.get((kind, name), float("inf")), error / gate)
+                errors[kind, name] = min(errors.get((kind, name), float("inf")), error / gate)
         names = " and ".join(dict.fromkeys(site.where for site in shared[0]))
-        text = f"Flax has separate weights where torch's {names} share one: each has the gradient of its own use."
+        text = f"Flax has separate weights where torch's {names} share one weight: each has only its own gradient."
         variant = Variant("tied-weights", text, "use one nnx.Param in both layers", {}, COMMON)
-        return (variant, max(left.values())) if max(left.values()) <= 1 else None
+        return (variant, max(errors.values())) if max(errors.values()) <= 1 else None
 
     def number(self, part: float) -> Found | None:
-        """Find a mistake with an unknown number by solving for the number."""
+        """Find a mistake that contains an unknown number, and solve for the number."""
         if self.base[0] <= 1:
             return None
         for unknown in self.unknowns:
@@ -240,7 +240,7 @@ class _Search:
         return None
 
     def solved(self, unknown: Unknown) -> float | None:
-        """Return the number whose outputs are closest to those of Flax, found by secant steps."""
+        """Return the number for which torch's outputs are closest to Flax's, by the secant method."""
         target = _vector(self.isolated.observed)
         old_value, old = unknown.start, _vector(self.isolated.expected)
         if target.shape != old.shape or not np.isfinite(target).all():
@@ -266,26 +266,26 @@ class _Search:
         return value if remaining < 1e-6 * misfit else None
 
     def several(self, part: float) -> Found | None:
-        """Find two or three mistakes that together explain the difference. Each must reduce the error."""
+        """Find two or three mistakes that together explain the difference. Each mistake must reduce the error."""
         beam = sorted(self.improving, key=lambda pair: pair[0])[:_BEAM]
         totals = {id(variant): total for total, variant in self.improving}
-        # The likely ones, then those that help by themselves.
+        # Common mistakes come first, then mistakes that reduce the error alone.
         candidates = sorted(self.variants, key=lambda v: (v.rank > COMMON, totals.get(id(v), float("inf")), v.rank))
         for _ in range(_DEPTH - 1):
             better: list[tuple[float, Variant]] = []
             for second, (total, first) in itertools.product(candidates, beam):
                 if self.is_late(part):
                     return None
-                found = self._both(total, first, second, better)
-                if found:
-                    return found
+                result = self._both(total, first, second, better)
+                if result:
+                    return result
                 if better and min(t for t, _ in better) < 0.1 * total:
-                    break  # most of the difference is explained: what is left is looked for at once
+                    break  # Most of the difference is explained: search for the remaining mistake now.
             beam = sorted(better, key=lambda pair: pair[0])[:_BEAM]
         return None
 
     def _both(self, total: float, first: Variant, second: Variant, better: list[tuple[float, Variant]]) -> Found | None:
-        if second.fix in first.fix:  # the same line cannot be wrong in two ways
+        if second.fix in first.fix:  # One line cannot contain two mistakes.
             return None
         overlap = first.plan.keys() & second.plan.keys()
         for joined in (first.joined(second), *([second.joined(first)] if overlap else [])):
@@ -293,12 +293,12 @@ class _Search:
             error = self.accepted(joined, outcome)
             if error is not None:
                 return self._reduced(joined, error)
-            if outcome is not None and (now := self.progress(outcome)[1]) < 0.98 * total:
-                better.append((now, joined))
+            if outcome is not None and (new_total := self.progress(outcome)[1]) < 0.98 * total:
+                better.append((new_total, joined))
         return None
 
     def _reduced(self, variant: Variant, error: float) -> Found:
-        """Remove mistakes that are not needed: two of three may cancel each other."""
+        """Remove unnecessary mistakes: two of three mistakes may cancel each other."""
         for part in variant.parts:
             rest = [p for p in variant.parts if p is not part]
             if not rest:

@@ -1,4 +1,4 @@
-"""Mistakes of normalisation layers: eps, momentum, running statistics, axes, scale and bias."""
+"""Known mistakes in normalisation layers: eps, momentum, running statistics, axes, scale and bias."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ def _fix(hints: Hints, function: str, native: str, ours: str) -> str:
 
 
 def epsilon(site: Site, hints: Hints) -> Iterator[Option]:
-    """Another eps, or eps outside the root."""
+    """Yield mistakes of eps: a wrong value, or eps outside the square root."""
     if site.function not in _LAYERS and site.function != "normalize":
         return
     default = _DEFAULTS.get(site.function, 1e-5)
@@ -61,7 +61,7 @@ def epsilon(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 class _Recipe:
-    """A formula of a normalisation. A setting of None is the one of torch's call."""
+    """The formula of a normalisation. A setting of None stands for the value of torch's call."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class _Recipe:
 
 
 def _rewritten(function: str, recipe: _Recipe) -> Change:
-    """The normalisation written out, with one thing changed."""
+    """Return a change that computes the normalisation by a recipe, which differs from torch's formula."""
 
     def change(original: Original, args: tuple, kwargs: dict) -> Any:
         call = (function, args, kwargs)
@@ -131,7 +131,7 @@ def _by_channels(function: str, recipe: _Recipe, call: tuple[str, tuple, dict], 
 
 
 def statistics(site: Site, hints: Hints) -> Iterator[Option]:
-    """The variance with n - 1, no mean, other axes, other groups."""
+    """Yield wrong statistics of a normalisation: a divisor of n - 1, no mean, wrong axes or wrong groups."""
     function = site.function
     if function not in _LAYERS or site.input is None:
         return
@@ -159,8 +159,8 @@ def _other_axes(site: Site) -> Iterator[Option]:
     ndim = len(site.input.shape)
     for size in range(1, ndim + 1):
         for axes in itertools.combinations(range(ndim), size):
-            text = f"Flax normalises over the axes {axes} (torch's order); torch's {{where}} over others."
-            fix = f"reduction_axes: those of torch's {_LAYERS[site.function]}"
+            text = f"Flax normalises over the axes {axes} (torch's order); torch's {{where}} over other axes."
+            fix = f"reduction_axes: the axes of torch's {_LAYERS[site.function]}"
             recipe = _Recipe(axes=axes, centred=site.function != "rms_norm")
             yield Option("norm-axes", text, fix, _rewritten(site.function, recipe), USUAL if size < 3 else RARE)
 
@@ -179,12 +179,12 @@ def _other_groups(site: Site, hints: Hints) -> Iterator[Option]:
             text = f"Flax normalises {groups} groups of channels; torch's {{where}} has {right or 'none'}."
             yield Option("groups", text, fix, _rewritten(site.function, _Recipe(groups=groups)))
     if right and 1 < right < channels:
-        text = "Flax puts every n-th channel into a group; torch's {where} puts adjacent channels into a group."
+        text = "Flax groups every n-th channel; torch's {where} groups adjacent channels."
         yield Option("group-order", text, fix, _rewritten(site.function, _Recipe(interleaved=True)), RARE)
 
 
 def affine(site: Site, hints: Hints) -> Iterator[Option]:
-    """Scale or bias left out."""
+    """Yield a missing scale or bias."""
     if site.function not in _LAYERS:
         return
     for name, native in (("bias", "use_bias"), ("weight", "use_scale")):
@@ -198,18 +198,18 @@ def affine(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 def running_statistics(site: Site, hints: Hints) -> Iterator[Option]:
-    """Momentum, the running variance, and the mode of a batch normalisation."""
+    """Yield mistakes of a batch normalisation: its mode, its momentum, and the variance that it stores."""
     if site.function not in ("batch_norm", "instance_norm") or argument(site, "running_mean") is None:
         return
     function = site.function
     flag = "training" if function == "batch_norm" else "use_input_stats"
     training = bool(argument(site, flag, function == "instance_norm"))
-    doing = "the statistics of the batch" if training else "the running statistics"
-    other = "the running statistics" if training else "the statistics of the batch"
+    torch_statistics = "the statistics of the batch" if training else "the running statistics"
+    flax_statistics = "the running statistics" if training else "the statistics of the batch"
     fix = "model.train() before the call" if training else "model.eval() before the call"
     if is_native(hints):
         fix = f"nnx.BatchNorm(..., use_running_average={not training})"
-    text = f"Flax normalises with {other}; torch's {{where}} with {doing}."
+    text = f"Flax normalises with {flax_statistics}; torch's {{where}} with {torch_statistics}."
     momentum = argument(site, "momentum", 0.1)
     for change in _other_modes(function, flag, training, (momentum, *(1 - m for m in hints.of_names("momentum")))):
         yield Option("norm-mode", text, fix, change, COMMON)
@@ -221,12 +221,12 @@ def running_statistics(site: Site, hints: Hints) -> Iterator[Option]:
         if isinstance(value, float) and abs(value - momentum) > 1e-9 and 0 <= value <= 1:
             reversed_ = abs(value - (1 - momentum)) < 1e-9
             text = (
-                f"Flax keeps the part {number(1 - value)} of the old running statistics; torch's {{where}} "
-                f"(momentum={number(momentum)}) keeps {number(1 - momentum)}."
+                f"Flax multiplies the old running statistics by {number(1 - value)}; torch's {{where}} "
+                f"(momentum={number(momentum)}) by {number(1 - momentum)}."
             )
             name = "momentum-reversed" if reversed_ else "momentum"
             yield Option(name, text, fix, setting(function, momentum=value), COMMON)
-    text = "Flax stores the biased variance (divided by n); torch's {where} stores the unbiased one (n - 1)."
+    text = "Flax stores the biased variance (divided by n); torch's {where} stores the unbiased variance (n - 1)."
     fix = "running_var = ... * n / (n - 1), as flaxnets.nn.BatchNorm2d does"
     yield Option("running-variance-biased", text, fix, _biased_running_variance(function), COMMON)
     text = "Flax does not update the running statistics; torch's {where} does."
@@ -234,7 +234,7 @@ def running_statistics(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 def _other_modes(function: str, flag: str, training: bool, momenta: Sequence[float]) -> Iterator[Change]:
-    """The other mode; a batch's statistics may be stored in each of the known ways."""
+    """Yield changes to the other mode, with each known way to store the statistics of a batch."""
     yield setting(function, **{flag: not training})
     if training:
         return
@@ -269,14 +269,14 @@ def _biased_running_variance(function: str) -> Change:
         result = original(*args, **kwargs)
         count = args[0].numel() // args[0].shape[1]
         new = (variance.detach() - (1 - momentum) * before) * (count - 1) / count
-        variance.data.copy_((1 - momentum) * before + new)  # the gradient may need the buffer's version
+        variance.data.copy_((1 - momentum) * before + new)  # `.data` keeps the version counter, which autograd checks.
         return result
 
     return change
 
 
 def normalized_vectors(site: Site, hints: Hints) -> Iterator[Option]:
-    """The order, the axis and the eps of ``normalize``."""
+    """Yield mistakes of ``normalize``: its eps, or the order of its norm."""
     if site.function != "normalize":
         return
     eps, dim, p = argument(site, "eps", 1e-12), argument(site, "dim", 1), argument(site, "p", 2.0)
@@ -289,10 +289,8 @@ def normalized_vectors(site: Site, hints: Hints) -> Iterator[Option]:
         return x / ((x * x).sum(dim, keepdim=True) + value).sqrt()
 
     for value in dict.fromkeys((eps, *hints.of_names("epsilon", "eps"), 1e-6, 1e-5, 1e-8)):
-        for function, words in ((plus, "adds epsilon to the length"), (inside, "adds epsilon to the squared length")):
-            text = (
-                f"Flax {words} ({number(value)}); torch's {{where}} takes the larger of the length and {number(eps)}."
-            )
+        for function, words in ((plus, "adds epsilon to the norm"), (inside, "adds epsilon to the squared norm")):
+            text = f"Flax {words} ({number(value)}); torch's {{where}} divides by max(norm, {number(eps)})."
 
             def change(original: Original, args: tuple, kwargs: dict, f: Any = function, v: float = value) -> Any:
                 return f(args[0], v)
@@ -304,7 +302,7 @@ def normalized_vectors(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 def handwritten_epsilon(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
-    """The eps of a normalisation that a module writes out: another value, or on the other side of the root."""
+    """Yield mistakes of eps in a normalisation that the user wrote: a wrong value, or the wrong side of the root."""
     adds = [s for s in sites if s.function == "add" and not s.leaf and _small_number(s) is not None]
     roots = [s for s in sites if s.function in ("sqrt", "rsqrt") and not s.leaf]
     for site in adds:
@@ -312,7 +310,7 @@ def handwritten_epsilon(sites: Sequence[Site], hints: Hints) -> Iterator[Variant
         assert right is not None
         for value in dict.fromkeys((*hints.of_names("epsilon", "eps"), *_EPSILONS)):
             if value != right:
-                text = f"Flax computes with epsilon={number(value)}; torch's {site.where} with {number(right)}."
+                text = f"Flax uses epsilon={number(value)}; torch's {site.where} uses {number(right)}."
                 yield Variant("epsilon", text, f"epsilon = {number(right)}", {site.key: _added(value)}, COMMON)
         for root in roots:
             yield from _other_side(site, root, right)

@@ -1,6 +1,6 @@
-"""Values rounded to fewer bits on one of the two sides.
+"""Known mistakes in precision: values that are rounded to fewer bits on one side.
 
-What the Flax module rounds is found in its own program: the program runs again with all roundings left out.
+To find the roundings of a Flax module, its program runs again without any rounding.
 """
 
 import copy
@@ -26,12 +26,12 @@ _PRODUCTS = ("dot_general", "conv_general_dilated")
 
 @dataclasses.dataclass(frozen=True)
 class Narrowing:
-    """One place of a Flax program where values are rounded.
+    """One operation of a Flax program that rounds values.
 
     Attributes:
-        dtype: what they are rounded to.
-        line: where that is written, if it is known.
-        is_operand: whether a matrix product or a convolution is computed so.
+        dtype: the dtype of the rounded values.
+        line: file and line of the operation; empty if unknown.
+        is_operand: whether the rounded values are operands of a matrix product or a convolution.
     """
 
     dtype: str
@@ -40,14 +40,14 @@ class Narrowing:
 
 
 def find_narrow(isolated: "Isolated", before: float) -> Cause | None:
-    """Name the roundings of a Flax module if it agrees with torch without them."""
+    """Return the roundings of a Flax module as the cause, if the module agrees with torch without these roundings."""
     observe: Callable[[nnx.Module], Any] | None = getattr(isolated, "observe", None)
     if observe is None:
         return None
     narrowings: list[Narrowing] = []
     try:
         outcome = observe(_wide(isolated.flax_module, narrowings))
-    except Exception:  # a program that cannot be run so: a loop, say
+    except Exception:  # Some programs, such as loops, cannot run in this way.
         return None
     if not narrowings:
         return None
@@ -70,7 +70,7 @@ def _at(lines: str) -> str:
 
 
 def _wide(module: nnx.Module, narrowings: list[Narrowing]) -> nnx.Module:
-    """A copy of a module that computes without rounding, and notes what it would have rounded."""
+    """Return a copy of a module that computes without rounding and appends each omitted rounding to the list."""
     module = nnx.clone(module)
     kind = type(module)
 
@@ -103,7 +103,7 @@ def _is_narrow(dtype: Any) -> bool:
 
 
 def _evaluate(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any], narrowings: list[Narrowing]) -> list[Any]:
-    """Run a program operation by operation in float64."""
+    """Evaluate a jaxpr operation by operation in float64."""
     values: dict[Any, Any] = {}
 
     def read(variable: Any) -> Any:
@@ -159,7 +159,7 @@ def _feeds_products(equation: Any, consumers: Mapping[Any, Sequence[str]]) -> bo
 
 
 def _line(equation: Any) -> str:
-    """Return file and line of the user's code for an operation, empty if JAX does not know them."""
+    """Return the file and line of an operation in the user's code; empty if unknown."""
     frames = getattr(getattr(equation.source_info, "traceback", None), "frames", ())
     for frame in frames:
         path = Path(frame.file_name)
@@ -169,7 +169,7 @@ def _line(equation: Any) -> str:
 
 
 def torch_casts(site: Site, hints: Hints) -> Iterator[Option]:
-    """Casts to fewer bits that torch makes and Flax does not."""
+    """Yield casts to fewer bits that are in torch and missing in Flax."""
     if site.is_module or not isinstance(site.result, Described) or site.input is None:
         return
     narrow = site.result.is_float and site.input.is_float and site.result.dtype.itemsize < site.input.dtype.itemsize

@@ -1,4 +1,4 @@
-"""Mistakes of recurrent layers: order of gates, biases, the reset gate, directions, initial states."""
+"""Known mistakes in recurrent layers: order of gates, biases, the reset gate, directions, initial states."""
 
 import dataclasses
 import itertools
@@ -16,7 +16,7 @@ _GATES = {"lstm": "ifgo", "gru": "rzn", "rnn_tanh": "h", "rnn_relu": "h"}
 class _Recipe:
     """A formula of a recurrent cell that differs from torch's."""
 
-    reset: str = "after"  # "before" the product, or with its "bias outside" of it
+    reset: str = "after"  # Apply the reset gate "before" or "after" the product, or with the "bias outside".
     update_reversed: bool = False
     forget_bias: float = 0.0
     cell_activation: str = "tanh"
@@ -38,7 +38,7 @@ def _activation(name: str) -> Any:
 
 
 def _step(kind: str, recipe: _Recipe, x: Any, state: tuple[Any, ...], weights: Sequence[Any]) -> tuple[Any, ...]:
-    """One step of a cell; a bias may be None."""
+    """Compute one step of a cell; a bias may be None."""
     w_ih, w_hh, b_ih, b_hh, w_hr = weights
     linear, gate = torch.nn.functional.linear, _activation(recipe.gate_activation)
     h = state[0]
@@ -106,7 +106,7 @@ def _written_out(site: Site, recipe: _Recipe) -> Change:
 
 
 def _tensors_of_a_cell(call: Site | tuple[str, tuple, dict]) -> int:
-    """How many weights and biases each layer and direction has: an LSTM may have a projection, too."""
+    """Return the number of weights and biases of each layer and direction, including an LSTM's projection."""
     cells = argument(call, "num_layers", 1) * (1 + bool(argument(call, "bidirectional", False)))
     return len(argument(call, "weights")) // cells
 
@@ -121,7 +121,7 @@ def _kind(site: Site) -> str | None:
 
 
 def _each_weight(site: Site, function: Any) -> Change:
-    """Change all weights and biases; ``function`` gets the tensor and whether it belongs to the hidden state."""
+    """Return a change of all weights and biases: ``function(tensor, is_hidden)`` returns the new tensor."""
     if site.function.endswith("_cell"):
         names = ("w_ih", "w_hh", "b_ih", "b_hh")
 
@@ -130,17 +130,17 @@ def _each_weight(site: Site, function: Any) -> Change:
 
         return setting(site.function, **{name: changed(name) for name in names})
     per_cell = _tensors_of_a_cell(site)
-    of_gates = 4 if argument(site, "has_biases", True) else 2  # a projection has no gates
+    gate_tensors = 4 if argument(site, "has_biases", True) else 2  # The following tensor is a projection without gates.
 
     def changed_all(flat: Sequence[Any]) -> list[Any]:
-        places = [i % per_cell for i in range(len(flat))]
-        return [w if i >= of_gates else function(w, bool(i % 2)) for i, w in zip(places, flat, strict=True)]
+        positions = [i % per_cell for i in range(len(flat))]
+        return [w if i >= gate_tensors else function(w, bool(i % 2)) for i, w in zip(positions, flat, strict=True)]
 
     return setting(site.function, weights=changed_all)
 
 
 def gates(site: Site, hints: Hints) -> Iterator[Option]:
-    """The order of the gates in weights and biases."""
+    """Yield wrong orders of the gates in weights and biases."""
     kind = _kind(site)
     if kind is None:
         return
@@ -157,32 +157,30 @@ def gates(site: Site, hints: Hints) -> Iterator[Option]:
                 if which != "both" and hidden != (which == "hidden"):
                     return w
                 parts = w.chunk(len(order))
-                # Flax takes part k of torch's for its own gate letters[order[k]].
+                # Flax uses part k of torch's weight for its own gate letters[order[k]].
                 return torch.cat([parts[order.index(k)] for k in range(len(order))])
 
-            more = "" if which == "both" else f" This is about the weights of the {which} only."
-            yield Option("gate-order", text + more, fix, _each_weight(site, permuted), rank)
+            only = "" if which == "both" else f" Only the weights of the {which} are affected."
+            yield Option("gate-order", text + only, fix, _each_weight(site, permuted), rank)
 
 
 def biases(site: Site, hints: Hints) -> Iterator[Option]:
-    """One bias instead of two, or none."""
+    """Yield missing biases: one bias instead of two, or no bias."""
     kind = _kind(site)
     if kind is None or not _has_biases(site):
         return
-    fix = (
-        "bias = bias_ih + bias_hh" if kind != "gru" else "a bias for the hidden product, too: flaxnets.nn.GRU has both"
-    )
+    fix = "bias = bias_ih + bias_hh" if kind != "gru" else "add a bias to the hidden product: flaxnets.nn.GRU has both"
     for which, missing in (("hidden", "bias_hh"), ("input", "bias_ih"), ("both", "bias_ih and bias_hh")):
 
         def dropped(w: Any, hidden: bool, which: str = which) -> Any:
-            gone = which == "both" or hidden == (which == "hidden")
-            return torch.zeros_like(w) if gone and w.ndim == 1 else w
+            is_missing = which == "both" or hidden == (which == "hidden")
+            return torch.zeros_like(w) if is_missing and w.ndim == 1 else w
 
         text = f"Flax computes without {missing}; torch's {{where}} adds two biases."
         name = "bias-missing" if which == "both" else "one-bias"
         yield Option(name, text, fix, _each_weight(site, dropped), COMMON)
     if kind == "gru":
-        text = "Flax has no hidden bias of the new gate; torch's {where} multiplies one by the reset gate."
+        text = "Flax has no hidden bias of the new gate; torch's {where} has this bias, times the reset gate."
 
         def without_new(w: Any, hidden: bool) -> Any:
             if not hidden or w.ndim != 1:
@@ -200,7 +198,7 @@ def _has_biases(site: Site) -> bool:
 
 
 def formulas(site: Site, hints: Hints) -> Iterator[Option]:
-    """The formula of the cell."""
+    """Yield wrong formulas of a cell."""
     kind = _kind(site)
     recipes: dict[str, list[tuple[str, str, str, _Recipe, int]]] = {
         "gru": [
@@ -209,7 +207,7 @@ def formulas(site: Site, hints: Hints) -> Iterator[Option]:
                 "n = tanh(W_in x + b_in + r * (W_hn h + b_hn))", _Recipe(reset="before"), COMMON,
             ),
             (
-                "reset-gate-bias", "adds the hidden bias of the new gate outside of the product with the reset gate",
+                "reset-gate-bias", "adds the hidden bias of the new gate outside the product with the reset gate",
                 "n = tanh(W_in x + b_in + r * (W_hn h + b_hn))", _Recipe(reset="bias outside"), COMMON,
             ),
             (
@@ -220,7 +218,7 @@ def formulas(site: Site, hints: Hints) -> Iterator[Option]:
         "lstm": [
             ("forget-bias", "adds 1 to the forget gate", "f = sigmoid(...)", _Recipe(forget_bias=1.0), COMMON),
             (
-                "activation-missing", "multiplies by the cell without tanh", "h = o * tanh(c)",
+                "activation-missing", "multiplies the output gate by the cell without tanh", "h = o * tanh(c)",
                 _Recipe(output_activation="none"), USUAL,
             ),
             (
@@ -265,12 +263,12 @@ def formulas(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 def sequences(site: Site, hints: Hints) -> Iterator[Option]:
-    """Axes, directions and initial states of a recurrent layer."""
+    """Yield wrong axes, directions and initial states of a recurrent layer."""
     kind = _kind(site)
     if kind is None:
         return
     initial = "hx" if not is_native(hints) else "initial_carry"
-    text = "Flax begins with zeros; torch's {where} begins with the state that is passed."
+    text = "Flax starts with zeros; torch's {where} starts with the initial state that is passed."
     zeros = setting(site.function, hx=_zeros)
     yield Option("initial-state", text, f"pass {initial}", zeros, USUAL)
     if kind == "lstm":
@@ -286,9 +284,7 @@ def sequences(site: Site, hints: Hints) -> Iterator[Option]:
     if site.function.endswith("_cell"):
         return
     batch_first = bool(argument(site, "batch_first", False))
-    text = (
-        f"Flax takes axis {1 - batch_first} as time (torch's order); torch's {{where}} has batch_first={batch_first}."
-    )
+    text = f"Flax uses axis {1 - batch_first} as time (torch's order); torch's {{where}} has batch_first={batch_first}."
 
     def transposed(original: Original, args: tuple, kwargs: dict) -> Any:
         x, hx = args[:2]
@@ -305,13 +301,13 @@ def sequences(site: Site, hints: Hints) -> Iterator[Option]:
         output, *states = original(args[0].flip(axis), *args[1:], **kwargs)
         return (output.flip(axis), *states)
 
-    text = "Flax runs over the sequence from its end; torch's {where} from its beginning."
+    text = "Flax reads the sequence from its end; torch's {where} from its beginning."
     yield Option("direction", text, "nnx.RNN(..., reverse=False)", backwards, USUAL)
     if argument(site, "bidirectional", False):
-        text = "Flax does not turn the outputs of the backward direction around; torch's {where} does."
+        text = "Flax does not reverse the outputs of the backward direction; torch's {where} does."
         change = _written_out(site, _Recipe(flipped_back=False))
         yield Option("direction", text, "nnx.RNN(..., reverse=True, keep_order=True)", change, COMMON)
-        text = "Flax runs both directions from the beginning; torch's {where} runs one from the end."
+        text = "Flax runs both directions from the beginning; torch's {where} runs one direction from the end."
         change = _written_out(site, _Recipe(flipped=False, flipped_back=False))
         yield Option("direction", text, "nnx.RNN(..., reverse=True, keep_order=True)", change, COMMON)
         text = "Flax puts the backward direction first; torch's {where} puts it last."

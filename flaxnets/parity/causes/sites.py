@@ -1,4 +1,4 @@
-"""Record the calls that a torch module makes, and run the module again with some of these calls changed."""
+"""Record the calls of a torch module, and run the module again with some of these calls changed."""
 
 import collections
 import contextlib
@@ -17,20 +17,23 @@ from flaxnets.parity._torch import torch
 
 
 class Key(NamedTuple):
-    """Identify one call within a run: the n-th call of a function by the n-th call of a module, or that call itself."""
+    """Identify one call of a run: a call of a module, or a call of a function inside that call.
+
+    ``visit`` counts the calls of the module, and ``ordinal`` the calls of the function in this visit.
+    """
 
     module: str
     visit: int
-    function: str = ""  # empty for the call of the module
+    function: str = ""  # Empty for the call of the module.
     ordinal: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Original:
-    """The call that a change replaces; calling this object makes the unchanged call."""
+    """The call that a change replaces. Calling this object makes the unchanged call."""
 
     call: Callable[..., Any]
-    module: torch.nn.Module  # the called module, or the module that calls the function
+    module: torch.nn.Module  # The called module, or the module that calls the function.
     root: torch.nn.Module
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -43,11 +46,11 @@ Change = Callable[[Original, tuple, dict], Any]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Note:
-    """A change that makes the unchanged call and keeps what the call returns, or what it is called on.
+    """A change that makes the unchanged call and stores its result or its first argument.
 
     Attributes:
-        memory: the list that gets the array.
-        is_input: whether the first argument is kept.
+        memory: the list that stores the tensor.
+        is_input: whether to store the first argument instead of the result.
     """
 
     memory: list[torch.Tensor]
@@ -55,7 +58,7 @@ class Note:
 
     def __call__(self, original: Original, args: tuple, kwargs: dict) -> Any:
         """Make the call."""
-        if self.is_input:  # calls within this call may need the array
+        if self.is_input:  # Store the argument before the call, because inner calls may read it.
             self.memory[:] = args[:1]
             return original(*args, **kwargs)
         self.memory[:] = [original(*args, **kwargs)]
@@ -72,7 +75,7 @@ class Described:
     shape: tuple[int, ...]
     dtype: torch.dtype
     name: str | None = None
-    token: int = 0  # equal for the same tensor object
+    token: int = 0  # Equal for the same tensor object.
     fingerprint: tuple[float, ...] | None = None
 
     @property
@@ -86,16 +89,16 @@ class Site:
     """One recorded call.
 
     Attributes:
-        key: which call.
-        function: the name of the function without underscores, or the name of the called module's class.
-        args: positional arguments; a tensor is replaced by a :class:`Described`.
-        kwargs: keyword arguments, in the same way.
-        result: what the call returned, in the same way.
+        key: identifier of the call.
+        function: name of the function without outer underscores, or class name of the called module.
+        args: positional arguments, with each tensor replaced by a :class:`Described`.
+        kwargs: keyword arguments, with the same replacement.
+        result: the result, with the same replacement.
         module: the called module, or the module that calls the function.
-        depth: how many modules are around the call.
-        leaf: whether the module around a function is one of torch.nn.
+        depth: number of module calls around this call.
+        leaf: whether ``module`` is a torch.nn module without submodules.
         training: whether this module is in training mode.
-        target: the called function.
+        target: the called function; None for the call of a module.
     """
 
     key: Key
@@ -111,7 +114,7 @@ class Site:
 
     @property
     def is_module(self) -> bool:
-        """Whether a module is called, not a function."""
+        """Whether this is the call of a module, not of a function."""
         return not self.key.function
 
     @property
@@ -128,9 +131,9 @@ class Site:
 
     @property
     def keeps_shape(self) -> bool:
-        """Whether one floating-point tensor becomes one of the same shape."""
-        result, given = self.result, self.input
-        return isinstance(result, Described) and given is not None and given.is_float and result.shape == given.shape
+        """Whether the result has the shape of the input, and the input is floating-point."""
+        result, first = self.result, self.input
+        return isinstance(result, Described) and first is not None and first.is_float and result.shape == first.shape
 
 
 _ALIASES = {
@@ -144,12 +147,12 @@ _ALIASES = {
 
 
 def function_name(function: Any) -> str:
-    """Return a function's name without underscores around it, one name for all spellings of an operator."""
+    """Return the name of a function without outer underscores, with one name for all spellings of an operator."""
     name = getattr(function, "__name__", "").strip("_")
     return _ALIASES.get(name, name)
 
 
-# What is looked up of a tensor, or what makes no number.
+# Functions that are not recorded: they read properties of a tensor, or compute no values.
 _UNSEEN = {
     "get", "set", "set_", "dim", "size", "is_floating_point", "is_complex", "numel", "stride", "is_contiguous",
     "len", "bool", "set_grad_enabled", "has_compatible_shallow_copy_type", "ndimension", "item", "int", "index",
@@ -160,10 +163,10 @@ _FUNCTIONS_OF_FUNCTIONS = (torch.nn.functional.multi_head_attention_forward,)
 
 
 class Watched:
-    """A copy of a module whose calls, of submodules and of torch's functions, are recorded and can be changed.
+    """A copy of a module that records the calls of its submodules and of torch functions, and can change these calls.
 
-    Operations in place work on a copy, so that a changed call cannot destroy what a gradient needs. A module that
-    does not use what such an operation returns needs ``is_out_of_place = False``.
+    In-place operations work on a copy of their argument, so that a changed call cannot overwrite values that a gradient
+    needs. A module that ignores the result of an in-place operation needs ``is_out_of_place = False``.
 
     >>> from torch.nn import Linear, ReLU, Sequential
     >>> watched = Watched(Sequential(Linear(2, 2), ReLU()))
@@ -198,28 +201,28 @@ class Watched:
             self._sites, self._tokens = None, {}
 
     def run(self, run: Callable[[torch.nn.Module], Any], plan: Plan) -> Any:
-        """Run the module with changed calls; ``run`` may copy the module first."""
+        """Run the module with changed calls. The function ``run`` may copy the module first."""
         self._plan = plan
         self._stack.clear()
         self._passive = False
         return run(self.module)
 
     def fresh(self) -> torch.nn.Module:
-        """Return the module as it was before the last run, without the cost of a copy."""
+        """Restore the module to its state before the last run, which is faster than a copy, and return the module."""
         with torch.no_grad():
             for name, parameter in self.module.named_parameters():
                 if parameter._version != self._versions[name]:
                     parameter.copy_(self._source.get_parameter(name))
                     self._versions[name] = parameter._version
         for name, source in self._source.named_modules():
-            # Outcomes of earlier runs keep the old buffers.
+            # Outcomes of earlier runs still use the old buffers, so that the module gets new ones.
             module = self.module.get_submodule(name)
             module._buffers.update({k: b if b is None else b.clone() for k, b in source._buffers.items()})
         return self.module
 
     @contextlib.contextmanager
     def _at_rest(self) -> Iterator[None]:
-        """Within this context, calls are neither recorded nor changed: a change may call layers itself."""
+        """Return a context in which calls are neither recorded nor changed, since a change may call layers itself."""
         before, self._passive = self._passive, True
         try:
             yield
@@ -236,9 +239,9 @@ class Watched:
             self._visits.clear()
             self._names = {id(tensor): n for n, tensor in [*module.named_parameters(), *module.named_buffers()]}
             self._root = module
-            with self._mode:  # above the modes of those who run the module
+            with self._mode:  # This mode must be above the function modes of the caller.
                 result = self._visit(name, module, call, args, kwargs)
-            # Without gradients, too, a view of an input requires one.
+            # Even under no_grad, a view of an input may require a gradient.
             return result if torch.is_grad_enabled() else pytree.tree_map(_detached, result)
         return self._visit(name, module, call, args, kwargs)
 
@@ -288,7 +291,7 @@ class Watched:
             with self._at_rest():
                 described = pytree.tree_map(self._describe, (args, dict(kwargs), result))
             training = module.training
-            module = self.module.get_submodule(key.module)  # not the copy that runs: that one is to be freed
+            module = self.module.get_submodule(key.module)  # The running copy must be freed after the run.
             leaf = type(module).__module__.startswith("torch.nn.modules") and not any(True for _ in module.children())
             target = call if key.function else None
             site = Site(key, name, *described, module=module, depth=depth, leaf=leaf, training=training, target=target)
@@ -298,14 +301,14 @@ class Watched:
     def _describe(self, leaf: Any) -> Any:
         if not isinstance(leaf, torch.Tensor):
             return leaf
-        # The tensor stays alive while the run is recorded, or another one could get its id.
+        # The dict keeps the tensor alive during the recording, so that no other tensor can get its id.
         token, _ = self._tokens.setdefault(id(leaf), (len(self._tokens), leaf))
         prints = fingerprint(leaf.detach().numpy()) if leaf.is_floating_point() else None
         return Described(tuple(leaf.shape), leaf.dtype, self._names.get(id(leaf)), token, prints)
 
 
 def fingerprint(array: np.ndarray) -> tuple[float, ...]:
-    """Numbers that are equal for arrays with the same values in any order; the last one is their scale."""
+    """Return statistics that are equal for arrays with the same values in any order; the last number is the scale."""
     if not array.size:
         return (0.0,) * 5
     values = array.astype(np.float64)
@@ -334,7 +337,7 @@ def _reporting(kind: type, name: str, watched: Watched) -> type:
 
     members: dict[str, Any] = {"__call__": __call__, "__module__": kind.__module__}
     if not name:
-        # Whoever runs the module copies it first, which takes longer than to run a small one.
+        # run_torch() copies the module before each run. For a small module, the copy takes longer than the run.
         members["__deepcopy__"] = lambda self, memo: watched.fresh()
     return type(kind.__name__, (kind,), members)
 
@@ -356,5 +359,5 @@ def _out_of_place(function: Any) -> Callable[..., Any]:
 
 
 def submodule_call(original: Original, name: str, *args: Any, **kwargs: Any) -> Any:
-    """Call a submodule of the running copy from within a change."""
+    """Call a submodule of the running copy inside a change."""
     return original.root.get_submodule(name)(*args, **kwargs)

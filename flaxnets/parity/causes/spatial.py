@@ -1,4 +1,4 @@
-"""Mistakes of convolutions, pooling, padding and resizing."""
+"""Known mistakes in convolutions, linear layers, pooling, padding and resizing."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -34,12 +34,12 @@ def _dimensions(site: Site) -> int:
 
 
 def _flat(pads: Pads) -> list[int]:
-    """Pads for torch's pad, which begins with the last axis."""
+    """Return the pads in the order of torch's pad, which starts with the last axis."""
     return [amount for pair in reversed(pads) for amount in pair]
 
 
 def _same(sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Pads:
-    """The padding that "SAME" means in JAX: one more behind than in front when the sum is odd."""
+    """Return the padding of "SAME" in JAX. If the total is odd, the end gets one more than the beginning."""
     pads = []
     for size, k, s, d in zip(sizes, kernel, stride, dilation, strict=True):
         total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
@@ -48,7 +48,7 @@ def _same(sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], di
 
 
 def convolution(site: Site, hints: Hints) -> Iterator[Option]:
-    """Kernel, padding, stride, dilation and bias of a convolution."""
+    """Yield mistakes of a convolution: kernel, padding, stride, dilation and bias."""
     if not site.function.startswith("conv") or site.function.startswith("conv_transpose") or site.input is None:
         return
     n = _dimensions(site)
@@ -71,16 +71,16 @@ def convolution(site: Site, hints: Hints) -> Iterator[Option]:
         text = "Flax has no bias; torch's {where} has one."
         fix = "nnx.Conv(..., use_bias=True)" if is_native(hints) else "bias=True"
         yield Option("bias-missing", text, fix, setting(site.function, bias=None), COMMON)
-    for name, wrong in (("stride", stride), ("dilation", dilation)):
+    for name, right_value in (("stride", stride), ("dilation", dilation)):
         for value in (1, 2):
-            if (value,) * n != wrong:
-                text = f"Flax has {name} {value}; torch's {{where}} has {wrong}."
+            if (value,) * n != right_value:
+                text = f"Flax has {name} {value}; torch's {{where}} has {right_value}."
                 native = "strides" if name == "stride" else "kernel_dilation"
-                yield Option(name, text, f"{native}={wrong}", setting(site.function, **{name: (value,) * n}))
+                yield Option(name, text, f"{native}={right_value}", setting(site.function, **{name: (value,) * n}))
     if dilation != (1,) * n:
-        less = tuple((lo // d, hi // d) for (lo, hi), d in zip(right, dilation, strict=True))
+        smaller = tuple((lo // d, hi // d) for (lo, hi), d in zip(right, dilation, strict=True))
         text = f"Flax does not dilate the kernel; torch's {{where}} has dilation={dilation}."
-        change = _padded(site.function, less)
+        change = _padded(site.function, smaller)
         dense = setting(site.function, dilation=1)
         yield Option("dilation", text, f"kernel_dilation={dilation}", around(change, dense))
 
@@ -132,23 +132,23 @@ def _weight(site: Site, name: str, words: str, function: Any, rank: int) -> Opti
 
 
 def transposed_convolution(site: Site, hints: Hints) -> Iterator[Option]:
-    """Kernel, padding and bias of a transposed convolution."""
+    """Yield mistakes of a transposed convolution: kernel, padding, output padding and bias."""
     if not site.function.startswith("conv_transpose") or site.input is None:
         return
     n = _dimensions(site)
     yield from _kernels(site, n)
     right = tuple(site.result.shape[-n:])
     padding, extra = (_tuple(argument(site, name, 0), n) for name in ("padding", "output_padding"))
-    fix = "nnx.ConvTranspose(..., padding=...): torch cuts its padding from the full output"
+    fix = "nnx.ConvTranspose(..., padding=...): torch's padding crops the full output"
     flips = ((False, "", USUAL), (True, " and flips the kernel", RARE))
     for front in range(max(padding) + 3):
         for flip, words, rank in flips:
             if all(p == front for p in padding) and not flip:
                 continue
-            text = f"Flax begins {front} places into the full output{words}; torch's {{where}} begins at {padding}."
+            text = f"Flax crops the full output at {front}{words}; torch's {{where}} crops it at {padding}."
             yield Option("padding-transposed", text, fix, _cut(site.function, (front,) * n, right, flip), rank)
     for shift in (-1, 1):
-        text = f"Flax has another output padding; torch's {{where}} has {extra}."
+        text = f"Flax has a different output padding; torch's {{where}} has {extra}."
         values = tuple(max(e + shift, 0) for e in extra)
         yield Option("output-padding", text, f"output_padding={extra}", setting(site.function, output_padding=values))
     if argument(site, "bias") is not None:
@@ -158,7 +158,7 @@ def transposed_convolution(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 def _cut(function: str, front: Sequence[int], sizes: Sequence[int], flip: bool) -> Change:
-    """The full transposed convolution, of which a window of another position is kept."""
+    """Return a change that computes the full transposed convolution and crops it at another position."""
     n = len(front)
 
     def change(original: Original, args: tuple, kwargs: dict) -> Any:
@@ -176,7 +176,7 @@ def _cut(function: str, front: Sequence[int], sizes: Sequence[int], flip: bool) 
 
 
 def linear(site: Site, hints: Hints) -> Iterator[Option]:
-    """Weight and bias of a linear layer."""
+    """Yield mistakes of a linear layer: a missing or doubled bias, or a transposed weight."""
     if site.function not in ("linear", "bilinear"):
         return
     weight = argument(site, "weight")
@@ -193,7 +193,7 @@ def linear(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 def pooling(site: Site, hints: Hints) -> Iterator[Option]:
-    """Kind, padding, rounding and divisor of a pooling."""
+    """Yield mistakes of pooling: kind, padding, strides, window, rounding of the output size, and divisor."""
     if not site.function.startswith(("max_pool", "avg_pool")) or site.input is None:
         return
     n, is_max = _dimensions(site), site.function.startswith("max")
@@ -206,7 +206,10 @@ def pooling(site: Site, hints: Hints) -> Iterator[Option]:
     yield Option("ceil-mode", text, f"ceil_mode={ceil}", setting(site.function, ceil_mode=not ceil), COMMON)
     if not is_max:
         count = bool(argument(site, "count_include_pad", True))
-        text = f"Flax {'leaves padding out of' if count else 'counts padding in'} the mean; torch's {{where}} not."
+        text = (
+            f"Flax {'excludes padding from' if count else 'includes padding in'} the mean; torch's {{where}} "
+            f"{'includes' if count else 'excludes'} padding."
+        )
         fix = f"nnx.avg_pool(..., count_include_pad={count})"
         yield Option("count-include-pad", text, fix, setting(site.function, count_include_pad=not count), COMMON)
     right = tuple((p, p) for p in padding)
@@ -255,7 +258,7 @@ def _pooled_after_padding(function: str, pads: Pads, value: float, counted: bool
 
 
 def adaptive_pooling(site: Site, hints: Hints) -> Iterator[Option]:
-    """A global mean or maximum."""
+    """Yield mistakes of adaptive pooling: a maximum or a sum instead of a mean, or the reverse."""
     if not site.function.startswith("adaptive_") or site.input is None:
         return
     n, is_max = _dimensions(site), site.function.startswith("adaptive_max")
@@ -272,7 +275,7 @@ def adaptive_pooling(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 def resizing(site: Site, hints: Hints) -> Iterator[Option]:
-    """Method, alignment of corners, pixel centres and antialiasing of a resizing."""
+    """Yield mistakes of resizing: method, alignment of corners, pixel centres and antialiasing."""
     if site.function != "interpolate" or site.input is None or not hasattr(site.result, "shape"):
         return
     n = len(site.input.shape) - 2
@@ -307,7 +310,8 @@ def _resized(
     described = [", ".join(f"{n}={v!r}" for n, v in zip(names, values, strict=True)) for values in (right, wrong)]
     text = f"Flax resizes as torch does with {described[1]}; torch's {{where}} has {described[0]}."
     if name == "antialias" and antialias and grows:
-        # The only difference: torch's cubic kernel has another coefficient with antialiasing, as jax.image.resize has.
+        # When a bicubic resize enlarges an image, antialiasing changes only the coefficient of torch's cubic kernel.
+        # jax.image.resize has the same coefficient.
         name = "cubic-coefficient"
         text = "Flax resizes with the cubic kernel a = -0.5, as jax.image.resize does; torch's {where} has a = -0.75."
     fix = "jax.image.resize(..., antialias=False)" if name == "antialias" else f"resize with {described[0]}"
@@ -316,7 +320,7 @@ def _resized(
 
 
 def sampling(site: Site, hints: Hints) -> Iterator[Option]:
-    """Grids of samples."""
+    """Yield mistakes of grid sampling: alignment of corners, interpolation and padding mode."""
     if site.function not in ("grid_sample", "affine_grid"):
         return
     align = bool(argument(site, "align_corners", False))
@@ -338,7 +342,7 @@ def sampling(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 def padding(site: Site, hints: Hints) -> Iterator[Option]:
-    """Mode, value and side of a padding."""
+    """Yield mistakes of padding: mode, value and side."""
     if site.function != "pad":
         return
     mode, pads = argument(site, "mode", "constant"), list(argument(site, "pad"))
@@ -367,7 +371,7 @@ def padding(site: Site, hints: Hints) -> Iterator[Option]:
 
 
 def pixel_shuffle(site: Site, hints: Hints) -> Iterator[Option]:
-    """The order of channels in depth-to-space."""
+    """Yield a wrong order of channels in a pixel shuffle (depth to space)."""
     if site.function not in ("pixel_shuffle", "pixel_unshuffle") or len(site.args) < 2:
         return
     r = site.args[1]
@@ -379,12 +383,12 @@ def pixel_shuffle(site: Site, hints: Hints) -> Iterator[Option]:
             return F.pixel_shuffle(split, r)
         return F.pixel_unshuffle(x, r).unflatten(1, (-1, r * r)).transpose(1, 2).flatten(1, 2)
 
-    text = "Flax takes the channels in the order (row, column, channel); torch's {where} (channel, row, column)."
+    text = "Flax reads the channels in the order (row, column, channel); torch's {where} (channel, row, column)."
     yield Option("channel-order", text, "order of channels (channel, row, column)", instead(reordered), COMMON)
 
 
 def patches(site: Site, hints: Hints) -> Iterator[Option]:
-    """The order of values in a patch."""
+    """Yield a wrong order of values in a patch."""
     if site.function not in ("unfold", "im2col") or site.input is None or len(site.input.shape) != 4:
         return
     channels = site.input.shape[1]

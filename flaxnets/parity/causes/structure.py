@@ -1,4 +1,4 @@
-"""Mistakes of how layers are put together: left out, doubled, in another order, with another residual."""
+"""Known mistakes in the composition of layers: missing, repeated or exchanged layers, and wrong residuals."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -55,13 +55,13 @@ def words_for(site: Site) -> str:
 
 
 def own_calls(sites: Sequence[Site]) -> list[Site]:
-    """Return calls of submodules, and of functions outside of torch's own layers; outer ones first."""
-    chosen = [s for s in sites if s.depth > 0 and (s.is_module or not s.leaf or not s.key.module) and not _is_idle(s)]
-    return sorted(chosen, key=lambda s: s.depth)
+    """Return calls of submodules, and calls of functions outside torch's own layers; outer calls come first."""
+    calls = [s for s in sites if s.depth > 0 and (s.is_module or not s.leaf or not s.key.module) and not _is_idle(s)]
+    return sorted(calls, key=lambda s: s.depth)
 
 
 def _is_idle(site: Site) -> bool:
-    """Whether a call does nothing: dropout at inference."""
+    """Return whether a call does nothing, such as dropout in evaluation mode."""
     if not site.is_module or "ropout" not in site.function:
         return False
     return not site.training or getattr(site.module, "p", None) == 0
@@ -73,7 +73,7 @@ def root_call(sites: Sequence[Site]) -> Site | None:
 
 
 def submodules(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
-    """A layer left out, applied twice, or exchanged with another one."""
+    """Yield mistakes of layers: missing, applied twice, or exchanged with another layer."""
     called = [s for s in own_calls(sites) if s.keeps_shape and (s.is_module or (_is_norm(s) and not s.leaf))]
     by_class: dict[tuple[str, str], list[Site]] = {}
     for site in called:
@@ -90,12 +90,12 @@ def submodules(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
                 f"{kind}-missing", text, f"call the {name}", dict.fromkeys((s.key for s in group), left_out), USUAL
             )
     for a, b in itertools.combinations([s for s in own_calls(sites) if s.is_module and s.depth == 1], 2):
-        text = f"Flax calls {b.where} where torch calls {a.where}, and the other way round."
+        text = f"Flax exchanges the calls of {a.where} and {b.where}; torch does not."
         plan = {a.key: _called_instead(b), b.key: _called_instead(a)}
         yield Variant("layer-order", text, f"{a.where} before {b.where}", plan, USUAL)
         if a.function == b.function:
             for wrong, right in ((a, b), (b, a)):
-                text = f"Flax calls {wrong.where} where torch calls {right.where}, too."
+                text = f"Flax calls {wrong.where} again where torch calls {right.where}."
                 plan = {right.key: _called_instead(wrong)}
                 yield Variant("layer-repeated", text, f"call {right.where}", plan, RARE)
 
@@ -105,7 +105,7 @@ def _called_instead(site: Site) -> Change:
 
 
 def operators(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
-    """A term or a factor left out: a residual, a layer scale, a gate; a sum that should be a difference."""
+    """Yield mistakes of operators: a missing term or factor (a residual, a layer scale, a gate), or a wrong sign."""
     for site in own_calls(sites):
         if site.is_module or site.function not in ("add", "sub", "mul", "div", "clamp", "neg", "pow", "rsub"):
             continue
@@ -116,8 +116,8 @@ def operators(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
         for i in tensors:
             if site.function == "add" and len(tensors) < 2:
                 continue
-            kept = "first" if i == 0 else "second"
-            text = f"Flax takes only the {kept} operand of the {site.function} in {site.where}; torch takes both."
+            used = "first" if i == 0 else "second"
+            text = f"Flax uses only the {used} operand of the {site.function} in {site.where}; torch uses both."
             yield Variant(name, text, f"{site.function} both operands", {site.key: _operand(i)}, rank)
         if site.function in ("add", "sub", "rsub"):
             text = f"Flax {'subtracts' if site.function == 'add' else 'adds'} in {site.where}; torch does not."
@@ -130,7 +130,7 @@ def operators(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
 
 
 def factors(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
-    """A factor that counts twice."""
+    """Yield factors that are multiplied twice."""
     for site in own_calls(sites):
         if not site.is_module and site.function == "mul" and len(site.args) == 2:
             change = lambda original, args, kwargs: original(original(*args), args[1])  # noqa: E731
@@ -140,7 +140,7 @@ def factors(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
 
 def _operand(i: int) -> Change:
     def change(original: Original, args: tuple, kwargs: dict) -> Any:
-        # The operation itself may be in place, and change the operand.
+        # Do not call the operation: it may be in-place and change the operand.
         shape = torch.broadcast_shapes(*(a.shape for a in args if isinstance(a, torch.Tensor)))
         return args[i].expand(shape) if args[i].shape != shape else args[i]
 
@@ -184,7 +184,7 @@ def _unary(site: Site) -> Callable[[Original, torch.Tensor], Any] | None:
 
 
 def _in_any_order(site: Site, apply: Callable[[Original, Any], Any]) -> Callable[[Original, Any], Any]:
-    """Apply a normalisation of the last axis to the channels of an image, too: Flax has them last everywhere."""
+    """Let a normalisation of the last axis also normalise the channels of an NCHW image, as Flax does in NHWC."""
     if site.input is None or not (site.function.lower().replace("_", "").startswith(("layernorm", "rmsnorm"))):
         return apply
     channels = site.input.shape[-1]
@@ -208,7 +208,7 @@ def _after(apply: Callable[[Original, Any], Any]) -> Change:
 
 
 def _before(apply: Callable[[Original, Any], Any], token: int | None = None, described: tuple = ()) -> Change:
-    """Apply to the first argument, or to all arguments that were the tensor of a token."""
+    """Return a change that applies a function to the first argument, or to all arguments with the given token."""
 
     def change(original: Original, args: tuple, kwargs: dict) -> Any:
         if token is None:
@@ -225,22 +225,22 @@ def _before(apply: Callable[[Original, Any], Any], token: int | None = None, des
 
 
 def _movable(sites: Sequence[Site]) -> list[Site]:
-    chosen = []
+    movable = []
     for site in own_calls(sites):
         is_scale = site.function in ("mul", "div", "add") and _scales(site)
-        known = site.function in NAMES or _kind(site) != "layer" or site.is_module or is_scale
-        if known and site.keeps_shape and _unary(site) is not None:
-            chosen.append(site)
-    return chosen
+        is_layer = site.function in NAMES or _kind(site) != "layer" or site.is_module or is_scale
+        if is_layer and site.keeps_shape and _unary(site) is not None:
+            movable.append(site)
+    return movable
 
 
 def _scales(site: Site) -> bool:
-    """Return whether the second operand is a parameter: a layer scale, a bias."""
+    """Return whether the second operand is a parameter, such as a layer scale or a bias."""
     return len(site.args) == 2 and isinstance(site.args[1], Described) and site.args[1].name is not None
 
 
 def moves(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
-    """An activation, normalisation or dropout at another place."""
+    """Yield activations, normalisations and dropouts at a wrong position."""
     visible, root = own_calls(sites), root_call(sites)
     adds = {s.result.token for s in visible if s.function == "add" and isinstance(s.result, Described)}
     makers = {s.result.token: s for s in visible if isinstance(s.result, Described)}
@@ -271,7 +271,7 @@ def moves(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
 
 
 def exchanges(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
-    """Two layers that follow each other in exchanged order, at one place or wherever these two kinds meet."""
+    """Yield consecutive layers in exchanged order: one pair, or all pairs of the same two kinds."""
     movable = _movable(sites)
     by_kinds: dict[tuple[str, str], list[tuple[Site, Site]]] = {}
     for first, second in itertools.product(movable, movable):
@@ -301,11 +301,11 @@ def _is_float_result(site: Site) -> bool:
 
 
 def prenorm(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
-    """Normalisation before the layers of a residual block, or after the sum."""
+    """Yield pre-norm instead of post-norm in residual blocks, or the reverse."""
     visible = own_calls(sites)
     post: dict[str, list[Plan]] = {"after": [], "before": []}
     adds = [s for s in visible if s.function == "add" and sum(isinstance(a, Described) for a in s.args) == 2]
-    # A norm module and the function inside of it are one normalisation.
+    # A norm module and the function inside the module are one normalisation.
     norms = [s for s in visible if _is_norm(s) and (s.is_module or not s.leaf) and s.input is not None]
     for add, norm in itertools.product(adds, norms):
         apply = _unary(norm)
@@ -325,9 +325,9 @@ def prenorm(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
                     break
         elif norm.input.token in tokens:
             post["before"].append({norm.key: left_out, add.key: _after(apply)})
-    for now, plans in post.items():
+    for position, plans in post.items():
         words = ("before each layer (pre-norm)", "after each sum (post-norm)")
-        flax, theirs = words if now == "after" else words[::-1]
+        flax, theirs = words if position == "after" else words[::-1]
         text = f"Flax normalises {flax}; torch normalises {theirs}."
         together: dict[Any, Any] = {}
         for plan in plans:
@@ -342,7 +342,7 @@ def _takes(site: Site, token: int) -> bool:
 
 
 def residuals(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
-    """A residual that begins at another place, or that torch does not have."""
+    """Yield residuals with a wrong source, and residuals that torch does not have."""
     visible, root = own_calls(sites), root_call(sites)
     for add in [s for s in visible if s.function == "add"]:
         for position in (0, 1):
@@ -359,7 +359,7 @@ def residuals(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
                         continue
                     memory: list[torch.Tensor] = []
                     plan = {source.key: Note(memory), add.key: _recalling(memory, position)}
-                    text = f"Flax adds what {words_for(source)} returned; torch adds another array in {add.where}."
+                    text = f"Flax adds the output of {words_for(source)}; torch adds another array in {add.where}."
                     fix = "add the same array as torch"
                     yield Variant("residual-source", text, fix, plan, min(RARE + add.depth - 1, ODD))
     yield from _other_inputs(sites)
@@ -371,30 +371,30 @@ def residuals(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
 
 
 def _other_inputs(sites: Sequence[Site]) -> Iterator[Variant]:
-    """A layer of the module's own code that is called on another array than torch's: an earlier or a later one."""
+    """Yield layers of the module's own code that are called on a wrong array: another output or the module's input."""
     root = root_call(sites)
-    own = [s for s in own_calls(sites) if s.depth == 1 and (s.is_module or s.input is not None)]
-    around = {token for s in own if s.function == "add" for token in _tokens((s.args, s.result))}
-    for taker in own:
-        if taker.input is None or not taker.input.is_float:
+    calls = [s for s in own_calls(sites) if s.depth == 1 and (s.is_module or s.input is not None)]
+    summands = {token for s in calls if s.function == "add" for token in _tokens((s.args, s.result))}
+    for consumer in calls:
+        if consumer.input is None or not consumer.input.is_float:
             continue
-        known = {taker.input.token}
-        before = own[: own.index(taker)]
+        seen = {consumer.input.token}
+        before = calls[: calls.index(consumer)]
         candidates = [*before[::-1], *([root] if root else [])]
         for source in candidates:
             value = source.input if source is root else source.result
-            if not isinstance(value, Described) or value.shape != taker.input.shape or value.token in known:
+            if not isinstance(value, Described) or value.shape != consumer.input.shape or value.token in seen:
                 continue
-            known.add(value.token)
+            seen.add(value.token)
             memory: list[torch.Tensor] = []
             note = Note(memory, is_input=source is root)
-            is_residual = bool({taker.input.token, value.token} & around)
-            # A call between the two arrays that is left out is the likelier mistake.
+            is_residual = bool({consumer.input.token, value.token} & summands)
+            # Without a residual, a missing call between the two arrays is a more likely mistake.
             name, rank = ("residual-source", RARE) if is_residual else ("input-source", ODD)
-            words = "its own input" if source is root else f"what {words_for(source)} returned"
-            text = f"Flax calls {words_for(taker)} on {words}; torch calls it on another array."
-            plan = {source.key: note, taker.key: _recalling(memory, 0)}
-            yield Variant(name, text, f"call {words_for(taker)} on the same array as torch", plan, rank)
+            words = "the input of the module" if source is root else f"the output of {words_for(source)}"
+            text = f"Flax calls {words_for(consumer)} on {words}; torch calls it on another array."
+            plan = {source.key: note, consumer.key: _recalling(memory, 0)}
+            yield Variant(name, text, f"call {words_for(consumer)} on the same array as torch", plan, rank)
 
 
 def _tokens(tree: Any) -> set[int]:
@@ -409,7 +409,7 @@ def _recalling(memory: list[torch.Tensor], position: int) -> Change:
 
 
 def extras(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
-    """An activation that torch does not have."""
+    """Yield activations that torch does not have."""
     root = root_call(sites)
     targets = [*([root] if root else []), *own_calls(sites)]
     for target in targets:

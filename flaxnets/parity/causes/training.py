@@ -1,4 +1,4 @@
-"""Mistakes of what exists for training only: dropout, loss functions, stopped gradients."""
+"""Known mistakes in dropout, loss functions and stopped gradients."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ _DROPOUTS = (
 
 
 def dropout(site: Site, hints: Hints) -> Iterator[Option]:
-    """Rate, mode and scale of a dropout layer."""
+    """Yield mistakes of a dropout layer: mode, rate and scale."""
     if not (site.is_module and isinstance(site.module, _DROPOUTS)):
         return
     p: float = site.module.p
@@ -54,17 +54,17 @@ def dropout(site: Site, hints: Hints) -> Iterator[Option]:
         return
     for rate in dict.fromkeys((*hints.of_names("rate", "p", "dropout_rate"), 1 - p, 0.1, 0.2, 0.3, 0.5)):
         if 0 <= rate < 1 and rate != p:
-            text = f"Flax drops the part {number(rate)}; torch's {{where}} drops {number(p)}."
+            text = f"Flax's dropout rate is {number(rate)}; torch's {{where}} has {number(p)}."
             yield Option("dropout-rate", text, f"nnx.Dropout({number(p)})", as_if(p=rate), COMMON)
-    text = "Flax does not divide by the part that is kept; torch's {where} does."
+    text = "Flax does not divide by 1 - rate; torch's {where} does."
     change = on_result(lambda x: x * (1 - p))
     yield Option("dropout-scale", text, "x * mask / (1 - rate)", change, COMMON)
-    text = "Flax divides by the rate; torch's {where} divides by one minus the rate."
+    text = "Flax divides by the rate; torch's {where} divides by 1 - rate."
     yield Option("dropout-scale", text, "x * mask / (1 - rate)", on_result(lambda x: x * (1 - p) / p), RARE)
 
 
 def functional_dropout(site: Site, hints: Hints) -> Iterator[Option]:
-    """Rate and mode of a call of a dropout function."""
+    """Yield mistakes of a call of a dropout function: mode and rate."""
     if site.is_module or site.leaf or site.function not in ("dropout", "dropout1d", "dropout2d", "dropout3d"):
         return
     p, training = argument(site, "p", 0.5), bool(argument(site, "training", True))
@@ -73,26 +73,29 @@ def functional_dropout(site: Site, hints: Hints) -> Iterator[Option]:
     yield Option("dropout-mode", text, fix, setting(site.function, training=not training), COMMON)
     for rate in dict.fromkeys((*hints.of_names("rate", "p", "dropout_rate"), 1 - p, 0.1, 0.2, 0.3, 0.5)):
         if training and 0 <= rate < 1 and rate != p:
-            text = f"Flax drops the part {number(rate)}; torch's {{where}} drops {number(p)}."
+            text = f"Flax's dropout rate is {number(rate)}; torch's {{where}} has {number(p)}."
             yield Option("dropout-rate", text, f"nnx.Dropout({number(p)})", setting(site.function, p=rate), COMMON)
 
 
 def losses(site: Site, hints: Hints) -> Iterator[Option]:
-    """Reduction, smoothing, ignored targets and weights of a loss."""
+    """Yield mistakes of a loss: reduction, label smoothing, ignored targets and class weights."""
     if not site.function.endswith(("_loss", "cross_entropy", "cross_entropy_with_logits", "kl_div")) or site.is_module:
         return
     yield from _reductions(site)
     if site.function == "cross_entropy":
         yield from _cross_entropy(site, hints)
     if site.function in ("cross_entropy", "nll_loss"):
-        text = "Flax counts targets that torch's {where} ignores."
+        text = "Flax's loss includes targets that torch's {where} ignores."
         ignored = argument(site, "ignore_index", -100)
         yield Option("ignore-index", text, f"ignore_index={ignored}", _with(site, ignore_index=-100), USUAL)
-        text = "Flax divides by the number of all targets; torch's {where} leaves ignored ones out."
-        yield Option("ignore-index", text, "divide by the number of targets that count", _scaled_sum(site, None), USUAL)
+        text = (
+            "Flax divides by the number of all targets; torch's {where} by the number of targets that are not ignored."
+        )
+        fix = "divide by the number of targets that are not ignored"
+        yield Option("ignore-index", text, fix, _scaled_sum(site, None), USUAL)
     for name in ("weight", "pos_weight"):
         if _keyword(site, name, None) is not None:
-            text = f"Flax has no {name.replace('_', ' ')} of the classes; torch's {{where}} has one."
+            text = f"Flax's loss has no class weights ({name}); torch's {{where}} has class weights."
             yield Option("loss-weight", text, f"{name}=...", _with(site, **{name: None}), USUAL)
     if site.function in ("smooth_l1_loss", "huber_loss"):
         yield from _thresholds(site, hints)
@@ -136,7 +139,7 @@ def _keyword(site: Site, name: str, default: Any) -> Any:
 
 
 def _with(site: Site, **changes: Any) -> Change:
-    """Changed arguments; of a loss without a signature only keywords are known."""
+    """Return a change of arguments. If the loss is not in ``SIGNATURES``, the change sets keyword arguments."""
     if all(name in _names(site) for name in changes):
         return setting(site.function, **changes)
     return lambda original, args, kwargs: original(*args, **{**kwargs, **changes})
@@ -160,13 +163,13 @@ def _cross_entropy(site: Site, hints: Hints) -> Iterator[Option]:
             yield Option("label-smoothing", text, f"label_smoothing={number(smoothing)}", change, COMMON)
     if smoothing and site.input is not None and len(site.input.shape) > 1:
         classes = site.input.shape[1]
-        text = "Flax gives the other classes smoothing / (classes - 1); torch's {where} smoothing / classes."
+        text = "Flax gives each other class smoothing / (classes - 1); torch's {where} gives smoothing / classes."
         change = _with(site, label_smoothing=smoothing * classes / (classes - 1))
         yield Option("label-smoothing", text, "smoothing / number of classes", change, USUAL)
 
 
 def stopped_gradients(sites: Sequence[Site], hints: Hints) -> Iterator[Variant]:
-    """Gradients that do not flow, or that flow where torch stops them."""
+    """Yield stopped gradients that torch does not stop, and the reverse."""
     for site in sites:
         if site.function == "detach":
             text = f"Flax differentiates through a value that torch's {site.where} detaches."

@@ -1,4 +1,4 @@
-"""Mistakes with an unknown number: another constant, or a factor that torch does not have."""
+"""Known mistakes with an unknown number: a wrong constant, or a factor that torch does not have."""
 
 import itertools
 import math
@@ -13,7 +13,7 @@ from flaxnets.parity.causes.variants import ODD, SIGNATURES, Hints, Unknown, Var
 
 
 def unknown_numbers(sites: Sequence[Site], hints: Hints) -> Iterator[Unknown]:
-    """Another constant, or a factor that torch does not have."""
+    """Yield wrong constants, and factors that torch does not have."""
     root = root_call(sites)
     visible = [*([root] if root else []), *own_calls(sites)]
     for site in [s for s in sites if not s.is_module]:
@@ -27,7 +27,7 @@ def unknown_numbers(sites: Sequence[Site], hints: Hints) -> Iterator[Unknown]:
     calls: dict[tuple[str, str, int], list[Site]] = {}
     for target in visible:
         calls.setdefault((target.key.module, target.key.function, target.key.ordinal), []).append(target)
-    for repeated in calls.values():  # in a loop
+    for repeated in calls.values():  # Calls of one line in a loop.
         if len(repeated) > 1 and isinstance(repeated[0].result, Described) and repeated[0].result.is_float:
             yield Unknown("factor", 1.0, partial(_factor, name_of_factor(repeated[0], sites), repeated))
 
@@ -64,7 +64,7 @@ def _factor(name: str, sites: Sequence[Site], value: float) -> Variant:
 
 
 def _is_bessel(value: float, site: Site) -> bool:
-    """Whether a factor is n / (n - 1), its inverse, or a root of these, for a number of values that are averaged."""
+    """Return whether a factor is n / (n - 1), its inverse, or the square root of either, for a product n of sizes."""
     shapes = [leaf.shape for leaf in (site.result, site.input) if isinstance(leaf, Described)]
     counts = {
         math.prod(part) for shape in shapes for n in range(len(shape)) for part in itertools.combinations(shape, n + 1)
@@ -79,7 +79,7 @@ def _is_bessel(value: float, site: Site) -> bool:
 
 
 def _meaning(value: float, site: Site) -> str:
-    """What a factor is made of."""
+    """Return the formula of a factor in parentheses, such as " (= sqrt(64))"; empty if unknown."""
     size = site.result.shape[-1] if site.result.shape else 1
     for words, candidate in (
         (f"sqrt({size})", size**0.5),

@@ -1,4 +1,4 @@
-"""Known mistakes: changed calls of the torch module, and the text that describes them."""
+"""Types and helpers for known mistakes: changed calls of the torch module, and texts that describe the mistakes."""
 
 import dataclasses
 import itertools
@@ -10,7 +10,7 @@ from flax import nnx
 from flaxnets.parity._torch import torch
 from flaxnets.parity.causes.sites import Change, Key, Original, Plan, Site
 
-# How likely a mistake is; the likelier ones are tried first.
+# Ranks of mistakes, from likely to unlikely. The search tries likely mistakes first.
 COMMON, USUAL, RARE, ODD = range(4)
 
 
@@ -19,11 +19,11 @@ class Cause:
     """A mistake that explains a difference.
 
     Attributes:
-        name: a short name, ``"gelu-approximation"``.
-        text: what the Flax module does, and what the torch module does.
+        name: a short name, such as ``"gelu-approximation"``.
+        text: a description of what the Flax module does, and of what the torch module does.
         fix: the line to change in the Flax module.
-        before: the error of the Flax module, as a multiple of the gate.
-        after: the error that remains when the torch module makes the same mistake.
+        before: the error of the Flax module, divided by the gate.
+        after: the error that remains if the torch module makes the same mistake, divided by the gate.
     """
 
     name: str
@@ -38,14 +38,14 @@ class Cause:
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One mistake at one call.
+    """One mistake in one call.
 
     Attributes:
-        name: as the name of a :class:`Cause`.
-        text: as the text of a :class:`Cause`; ``{where}`` is replaced by the module that makes the call.
-        fix: as the fix of a :class:`Cause`.
-        change: what makes the torch module make the mistake.
-        rank: how likely the mistake is.
+        name: the name of the :class:`Cause`.
+        text: the text of the :class:`Cause`; ``{where}`` stands for the module that makes the call.
+        fix: the fix of the :class:`Cause`.
+        change: the change of the call that makes the mistake in torch.
+        rank: rank of the mistake; lower ranks are more likely.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Option:
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One mistake at some calls."""
+    """One mistake in one or more calls."""
 
     name: str
     text: str
@@ -68,11 +68,11 @@ class Variant:
 
     @property
     def parts(self) -> tuple["Variant", ...]:
-        """The single mistakes of several; the first one is the outermost."""
+        """The single mistakes of a combination; the first mistake is the outermost."""
         return self.joins or (self,)
 
     def joined(self, other: "Variant") -> "Variant":
-        """Both mistakes together; at the same call, this one is around the other one."""
+        """Combine two mistakes. If both change the same call, this mistake is applied around the other mistake."""
         plan = {**other.plan, **self.plan}
         for key in self.plan.keys() & other.plan.keys():
             plan[key] = around(self.plan[key], other.plan[key])
@@ -82,7 +82,7 @@ class Variant:
 
 
 def around(outer: Change, inner: Change) -> Change:
-    """Two changes of one call; the outer one makes its calls through the inner one."""
+    """Combine two changes of one call: the calls of the outer change go through the inner change."""
 
     def change(original: Original, args: tuple, kwargs: dict) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -95,12 +95,12 @@ def around(outer: Change, inner: Change) -> Change:
 
 @dataclasses.dataclass(frozen=True)
 class Unknown:
-    """A mistake with an unknown number in it: a factor, a slope.
+    """A mistake that contains an unknown number, such as a factor or a slope.
 
     Attributes:
-        name: as the name of a :class:`Cause`.
-        start: the number for which the module is torch's.
-        variant: the mistake with a number.
+        name: the name of the :class:`Cause`.
+        start: the number for which there is no mistake.
+        variant: a function that returns the mistake for a number.
     """
 
     name: str
@@ -111,10 +111,10 @@ class Unknown:
 
 @dataclasses.dataclass(frozen=True)
 class Hints:
-    """What the Flax module tells about itself.
+    """The attributes of the Flax module's layers, which suggest numbers to try.
 
     Attributes:
-        numbers: the values of its layers' attributes, by the attribute's name.
+        numbers: the values of the attributes, by name.
     """
 
     numbers: Mapping[str, tuple[Any, ...]]
@@ -132,7 +132,7 @@ class Hints:
         return cls({name: tuple(values) for name, values in numbers.items()})
 
     def of_names(self, *names: str) -> tuple[float, ...]:
-        """Return the numbers that attributes of any of these names have."""
+        """Return the numbers among the values of the named attributes."""
         values = (value for name in names for value in self.numbers.get(name, ()))
         return tuple(dict.fromkeys(value for value in values if isinstance(value, (int, float))))
 
@@ -142,7 +142,7 @@ ModuleRule = Callable[[Sequence[Site], Hints], Iterable["Variant | Unknown"]]
 
 
 def at_sites(sites: Sequence[Site], rules: Sequence[SiteRule], hints: Hints) -> Iterator[Variant]:
-    """All variants of rules for one call: at all calls for which a rule has the same one, and at single calls."""
+    """Yield the mistakes of rules for calls: each mistake in all calls, in groups of calls, and in single calls."""
     groups: dict[tuple[str, str], list[tuple[Site, Option]]] = {}
     for rule, site in itertools.product(rules, sites):
         for option in guarded(lambda rule=rule, site=site: rule(site, hints)):
@@ -159,9 +159,9 @@ def at_sites(sites: Sequence[Site], rules: Sequence[SiteRule], hints: Hints) -> 
 
 
 def _repetitions(members: Sequence[tuple[Site, Option]]) -> Iterator[tuple[list[tuple[Site, Option]], int]]:
-    """Calls that one line makes again and again: the n-th of each call of a module, or every second to fourth call.
+    """Yield groups of calls that one line probably makes repeatedly, and the number to add to the rank.
 
-    With each group, by how much less likely the mistake is there than at all calls.
+    A group contains the n-th function call of each call of a module, or every second, third or fourth call.
     """
     by_line: dict[tuple[str, str, int], list[tuple[Site, Option]]] = {}
     for site, option in members:
@@ -175,14 +175,14 @@ def _repetitions(members: Sequence[tuple[Site, Option]]) -> Iterator[tuple[list[
 
 
 def guarded(propose: Callable[[], Iterable[Any]]) -> Iterator[Any]:
-    """Proposals until a rule meets a call that it does not expect: a mistake in a rule must not end a search."""
+    """Yield the proposals of a rule. An exception ends this rule, but not the search."""
     try:
         yield from propose()
     except Exception:
         return
 
 
-# The arguments of torch's functions in their order, as far as rules read or change them.
+# The arguments of torch's functions in order, as far as the rules read or change these arguments.
 SIGNATURES: Mapping[str, tuple[str, ...]] = {
     "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
     "rms_norm": ("input", "normalized_shape", "weight", "eps"),
@@ -290,7 +290,7 @@ def argument(site_or_call: "Site | tuple[str, tuple, dict]", name: str, default:
 
 
 def setting(function: str, **changes: Any) -> Change:
-    """A change of arguments; a callable value gets the old one."""
+    """Return a change of arguments. A callable value gets the old value and returns the new value."""
     names = SIGNATURES[function]
 
     def change(original: Original, args: tuple, kwargs: dict) -> Any:
@@ -307,17 +307,17 @@ def setting(function: str, **changes: Any) -> Change:
 
 
 def on_result(function: Callable[[torch.Tensor], Any]) -> Change:
-    """A change of what is returned."""
+    """Return a change of the result."""
     return lambda original, args, kwargs: function(original(*args, **kwargs))
 
 
 def on_input(function: Callable[[torch.Tensor], Any]) -> Change:
-    """A change of the first argument."""
+    """Return a change of the first argument."""
     return lambda original, args, kwargs: original(function(args[0]), *args[1:], **kwargs)
 
 
 def instead(function: Callable[..., Any]) -> Change:
-    """Another function of the first argument."""
+    """Return a change that calls another function on the first argument."""
     return lambda original, args, kwargs: function(args[0] if args else next(iter(kwargs.values())))
 
 
@@ -327,20 +327,20 @@ def left_out(original: Original, args: tuple, kwargs: dict) -> Any:
 
 
 def doubled(original: Original, args: tuple, kwargs: dict) -> Any:
-    """Make the call, and make it again with its result."""
+    """Make the call twice: the second call gets the result of the first."""
     return original(original(*args, **kwargs), *args[1:], **kwargs)
 
 
 def number(value: float) -> str:
-    """Print a number as a person would write it."""
+    """Format a number with at most six digits."""
     return f"{value:.6g}"
 
 
 def is_native(hints: Hints) -> bool:
-    """Whether the Flax module is built of Flax's own layers: their attributes have other names than torch's."""
+    """Return whether the Flax module contains Flax's own layers, whose attributes have other names than torch's."""
     return any(name in hints.numbers for name in ("epsilon", "use_bias", "use_scale", "kernel_init"))
 
 
 def plan_of(sites: Iterable[Site], change: Change) -> dict[Key, Change]:
-    """The same change at several calls."""
+    """Return the plan with the same change of several calls."""
     return {site.key: change for site in sites}
