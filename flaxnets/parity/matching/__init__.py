@@ -1,4 +1,4 @@
-"""Which torch tensors each variable of a Flax module is made of."""
+"""Match the variables of a Flax module with the tensors of a torch module."""
 
 from flaxnets.parity.matching.mappings import Names as Names
 from flaxnets.parity.matching.matching import Ambiguity as Ambiguity

@@ -1,4 +1,4 @@
-"""Which torch layer is which Flax layer: alignment of the two sequences of layers by kind, shapes, order and names."""
+"""Align the sequence of torch layers with the sequence of Flax layers, by kind, shapes, order and names."""
 
 import dataclasses
 import itertools
@@ -10,17 +10,17 @@ from flaxnets.parity.matching.linking import Pairing, flax_parts, groups, pair, 
 from flaxnets.parity.matching.naming import likeness, normalised, same_numbers
 from flaxnets.parity.matching.torch_layers import TorchLayer
 
-# A pairing is worth this much for each layer in it; likeness of names adds less than that.
+# The score of a pairing for each layer in it. The likeness of names adds less than this.
 _WORTH = 5.0
-# How much better other names must fit before they count more than the order of the layers.
+# The difference in likeness from which names outweigh the order of the layers.
 _CLEAR = 0.25
-# Names that are as alike as this say that two layers are the same.
+# The likeness of names from which the names alone identify a layer.
 _NAMED = 0.45
 
 
 @dataclasses.dataclass(frozen=True)
 class Alignment:
-    """Pairings, and the layers of both sides that have no partner."""
+    """The pairings, and the layers of both sides without a partner."""
 
     pairings: list[Pairing]
     torch: list[TorchLayer]
@@ -28,11 +28,14 @@ class Alignment:
 
 
 def align(torch_layers: Sequence[TorchLayer], flax_layers: Sequence[FlaxLayer]) -> Alignment:
-    """Pair the layers of the two sides, each in the order of its execution or definition.
+    """Pair the layers of the two sides, each in the order of execution or definition.
 
-    Layers whose names are equal but for style are paired first, where that pairs all layers of their shapes. The rest
-    is aligned in order; layers that crossed others are aligned among themselves; then single parameters of users' own
-    layers. Among layers of equal shapes, names that clearly fit better decide against the order.
+    The function pairs layers in four steps:
+
+    1. Layers whose names are equal except for style, if this pairs all layers of the same shapes.
+    2. The remaining layers in order. Layers that would cross other pairs are then aligned among themselves.
+    3. Single parameters of layers that the user wrote.
+    4. Among layers of equal shapes, partners are exchanged if the names fit clearly better.
 
     >>> align([], []).pairings
     []
@@ -40,11 +43,11 @@ def align(torch_layers: Sequence[TorchLayer], flax_layers: Sequence[FlaxLayer]) 
     scores = _Scores()
     pairings = _equal_names(torch_layers, flax_layers, scores)
     ours, theirs = _remaining(torch_layers, flax_layers, pairings)
-    # A user's own parameters have no order of execution, and may be in the way of layers that have one.
-    known = [[layer for layer in side if layer.kind != "parameters"] for side in (ours, theirs)]
+    # A user's own parameters have no order of execution. So a second alignment first pairs the known layer types.
+    known_types = [[layer for layer in side if layer.kind != "parameters"] for side in (ours, theirs)]
     passes = _in_passes([(ours, theirs)], scores)
-    if known != [ours, theirs]:
-        passes = max(passes, _in_passes([known, (ours, theirs)], scores), key=lambda each: each[0])
+    if known_types != [ours, theirs]:
+        passes = max(passes, _in_passes([known_types, (ours, theirs)], scores), key=lambda each: each[0])
     pairings += _with_common_parents(passes[1], passes[2])
     ours, theirs = _remaining(ours, theirs, pairings)
     pairings += _single_parameters(ours, theirs, pairings, scores)
@@ -54,10 +57,10 @@ def align(torch_layers: Sequence[TorchLayer], flax_layers: Sequence[FlaxLayer]) 
 
 
 def _in_passes(sides: Sequence[Sequence[Sequence]], scores: "_Scores") -> tuple[float, list[Pairing], int]:
-    """Align pairs of sequences one after another, each until nothing fits any more.
+    """Align pairs of sequences one after another. Each pair is aligned again until no more layers fit.
 
     Returns:
-        The score, the pairings, and how many of them, at the beginning, cross none of each other.
+        The score, the pairings, and the number of pairings of the first alignment, which do not cross each other.
     """
     total, pairings, in_order = 0.0, [], 0
     for ours, theirs in sides:
@@ -72,11 +75,11 @@ def _in_passes(sides: Sequence[Sequence[Sequence]], scores: "_Scores") -> tuple[
 
 
 def _with_common_parents(pairings: Sequence[Pairing], in_order: int) -> list[Pairing]:
-    """Exchange partners of layers that crossed others, where more of what is around them then is paired, too.
+    """Exchange partners of layers that cross other pairs, if more of the layers around them are then paired.
 
     Args:
         pairings: all pairings.
-        in_order: how many of them, at the beginning, cross none of each other.
+        in_order: the number of pairings of the first alignment, which do not cross each other.
     """
     result = list(pairings)
     both: Counter[tuple[str, str]] = Counter()
@@ -88,7 +91,7 @@ def _with_common_parents(pairings: Sequence[Pairing], in_order: int) -> list[Pai
             either[1].update(_parents(theirs))
 
     def common(a: str, b: str) -> float:
-        """Return the part of what two modules hold that is paired, from 0 to 1."""
+        """Return the fraction of the layers of two modules that are paired with each other, from 0 to 1."""
         return both[a, b] / (either[0][a] + either[1][b] - both[a, b])
 
     def support(ours: TorchLayer, theirs: FlaxLayer) -> float:
@@ -110,7 +113,7 @@ def _parents(layer: TorchLayer | FlaxLayer) -> list[str]:
 def likelier(
     first: tuple[list[TorchLayer], list[FlaxLayer]], second: tuple[list[TorchLayer], list[FlaxLayer]]
 ) -> tuple[list[TorchLayer], list[FlaxLayer]]:
-    """Return which of two orders of the same layers runs more alike on the two sides, the first if none does.
+    """Return the order of layers that aligns better on the two sides; the first order if the scores are equal.
 
     >>> likelier(([], []), ([], []))
     ([], [])
@@ -122,7 +125,7 @@ def likelier(
 
 
 class _Scores:
-    """Pairings of layers by their signatures, so that equal layers are compared once."""
+    """Scores of pairings, cached by the signatures of the layers."""
 
     def __init__(self) -> None:
         self._qualities: dict[tuple[int, int], float] = {}
@@ -130,10 +133,10 @@ class _Scores:
         self._signatures: dict[int, tuple[int, TorchLayer | FlaxLayer]] = {}
 
     def _signature(self, layer: TorchLayer | FlaxLayer) -> int:
-        """Return a number that layers of the same signature and type share."""
+        """Return a number that identifies the signature and type of a layer."""
         if id(layer) not in self._signatures:
             key = (type(layer), layer.type, signature(layer))
-            # The layer is kept, so that no other layer gets its id.
+            # The cache keeps the layer alive, so that no other layer can get its id.
             self._signatures[id(layer)] = self._numbers.setdefault(key, len(self._numbers)), layer
         return self._signatures[id(layer)][0]
 
@@ -156,12 +159,12 @@ def _name_bonus(ours: TorchLayer, theirs: FlaxLayer) -> float:
 def _remaining(
     ours: Iterable[TorchLayer], theirs: Iterable[FlaxLayer], pairings: Sequence[Pairing]
 ) -> tuple[list[TorchLayer], list[FlaxLayer]]:
-    done = {id(layer) for pairing in pairings for layer in (*pairing.torch, *pairing.flax)}
-    return [each for each in ours if id(each) not in done], [each for each in theirs if id(each) not in done]
+    paired = {id(layer) for pairing in pairings for layer in (*pairing.torch, *pairing.flax)}
+    return [each for each in ours if id(each) not in paired], [each for each in theirs if id(each) not in paired]
 
 
 def _equal_names(ours: Sequence[TorchLayer], theirs: Sequence[FlaxLayer], scores: _Scores) -> list[Pairing]:
-    """Pair layers by name, where the names of all layers of one signature are equal on the two sides."""
+    """Pair layers by name, if all layers of a signature have equal names on the two sides."""
     by_signature: dict[tuple, tuple[list[TorchLayer], list[FlaxLayer]]] = {}
     for layer in ours:
         by_signature.setdefault(signature(layer), ([], []))[0].append(layer)
@@ -186,12 +189,12 @@ def _total(ours: Sequence[TorchLayer], theirs: Sequence[FlaxLayer], scores: _Sco
 
 
 def _in_order(ours: Sequence[TorchLayer], theirs: Sequence[FlaxLayer], scores: _Scores) -> list[Pairing]:
-    """Return the best alignment in which no two pairings cross."""
+    """Return the pairings of the best alignment without crossing pairs."""
     return _best(ours, theirs, scores)[1]
 
 
 def _best(ours: Sequence[TorchLayer], theirs: Sequence[FlaxLayer], scores: _Scores) -> tuple[float, list[Pairing]]:
-    """Return the best alignment in which no two pairings cross, and its score."""
+    """Return the score and the pairings of the best alignment without crossing pairs, by dynamic programming."""
     best = [[0.0] * (len(theirs) + 1) for _ in range(len(ours) + 1)]
     moves: dict[tuple[int, int], tuple[int, int]] = {}
     grouped: dict[tuple[int, int, int, int], Pairing] = {}
@@ -228,7 +231,7 @@ def _best(ours: Sequence[TorchLayer], theirs: Sequence[FlaxLayer], scores: _Scor
 
 
 def _path(moves: dict[tuple[int, int], tuple[int, int]], i: int, j: int) -> list[tuple[int, int, int, int]]:
-    """Return the moves that pair layers on the best way to ``(i, j)``, each with the place that it leads to."""
+    """Return the moves that pair layers on the best path to ``(i, j)``, each with its end position."""
     path = []
     while i or j:
         a, b = moves[i, j]
@@ -245,7 +248,7 @@ def _group_moves(ours: TorchLayer, theirs: FlaxLayer, i: int, j: int) -> list[tu
     moves = []
     a, b = ours.shapes.get("weight", ()), theirs.shapes.get("weight", ())
     if ours.kind == theirs.kind != "cell" and (a[1:] != b[1:] or a == b):
-        return []  # rows of one are no rows of the other
+        return []  # One weight cannot consist of rows of the other.
     if ours.kind in ("cell", theirs.kind):
         moves += [(1, count) for count in groups(ours.kind, ours.type) if count <= j]
     if theirs.kind in ("cell", ours.kind):
@@ -262,25 +265,28 @@ def _sorted(pairings: Sequence[Pairing], order: Sequence[TorchLayer]) -> list[Pa
 def _single_parameters(
     ours: Sequence[TorchLayer], theirs: Sequence[FlaxLayer], pairings: Sequence[Pairing], scores: _Scores
 ) -> list[Pairing]:
-    """Pair what is left parameter by parameter, if at least one side is a user's own layer."""
-    names = {name for pairing in pairings for link in pairing.links for name in link.names}
-    made = {(link.target.path, link.target.index) for pairing in pairings for link in pairing.links}
-    free = [layer for pairing in pairings for layer in pairing.torch if layer.kind == "parameters"]
-    taken = [layer for pairing in pairings for layer in pairing.flax if layer.kind == "parameters"]
-    left = [part for layer in (*ours, *free) for part in torch_parts(layer) if not set(_names(part)) & names]
-    lacking = [
+    """Pair the remaining layers parameter by parameter, if at least one side is a layer that the user wrote."""
+    used_names = {name for pairing in pairings for link in pairing.links for name in link.names}
+    used_targets = {(link.target.path, link.target.index) for pairing in pairings for link in pairing.links}
+    torch_paired = [layer for pairing in pairings for layer in pairing.torch if layer.kind == "parameters"]
+    flax_paired = [layer for pairing in pairings for layer in pairing.flax if layer.kind == "parameters"]
+    torch_free = [
+        part for layer in (*ours, *torch_paired) for part in torch_parts(layer) if not set(_names(part)) & used_names
+    ]
+    flax_free = [
         part
-        for layer in (*theirs, *taken)
+        for layer in (*theirs, *flax_paired)
         for part in flax_parts(layer)
-        if not {(target.path, target.index) for target in part.targets} & made
+        if not {(target.path, target.index) for target in part.targets} & used_targets
     ]
     result: list[Pairing] = []
     while True:
-        pairs = [p for p in _in_order(left, lacking, scores) if "parameters" in (p.torch[0].kind, p.flax[0].kind)]
+        aligned = _in_order(torch_free, flax_free, scores)
+        pairs = [p for p in aligned if "parameters" in (p.torch[0].kind, p.flax[0].kind)]
         if not pairs:
             return result
         result += pairs
-        left, lacking = _remaining(left, lacking, pairs)
+        torch_free, flax_free = _remaining(torch_free, flax_free, pairs)
 
 
 def _names(layer: TorchLayer) -> list[str]:
@@ -288,7 +294,7 @@ def _names(layer: TorchLayer) -> list[str]:
 
 
 def _with_clear_names(pairings: Sequence[Pairing], order: Sequence[FlaxLayer]) -> list[Pairing]:
-    """Exchange partners of equal signature where the names clearly fit better that way; the others stay in order."""
+    """Exchange partners of equal signature if the names then fit clearly better; other partners stay in order."""
     result = list(pairings)
     positions = {id(layer): position for position, layer in enumerate(order)}
     places = [{positions.get(id(layer), -1) for layer in pairing.flax} for pairing in result]
@@ -314,7 +320,7 @@ def _with_clear_names(pairings: Sequence[Pairing], order: Sequence[FlaxLayer]) -
 
 
 def _neighbours(places: Sequence[set[int]], index: int) -> int:
-    """Return how many torch neighbours of a pairing are neighbours in Flax, too, on the same side."""
+    """Return how many neighbours of a pairing in torch are also neighbours in Flax, on the same side."""
     count = 0
     for step in (-1, 1):
         if 0 <= index + step < len(places):
@@ -323,7 +329,7 @@ def _neighbours(places: Sequence[set[int]], index: int) -> int:
 
 
 def interchangeable(pairings: Sequence[Pairing]) -> list[list[int]]:
-    """Return the groups of pairings whose partners could be exchanged: one layer to one, of equal signatures."""
+    """Return the groups of one-to-one pairings with equal signatures, whose partners could be exchanged."""
     by_signature: dict[tuple, list[int]] = {}
     for index, pairing in enumerate(pairings):
         if len(pairing.torch) == len(pairing.flax) == 1:
@@ -333,10 +339,10 @@ def interchangeable(pairings: Sequence[Pairing]) -> list[list[int]]:
 
 
 def preference(a: Pairing, b: Pairing) -> float:
-    """Return how much better the names fit than after an exchange of partners; 0 if the names do not tell."""
+    """Return how much better the names fit than after an exchange of partners; 0 if both fit equally well."""
     (x,), (y,), (u,), (v,) = a.torch, b.torch, a.flax, b.flax
-    kept = likeness(x.label, u.label) + likeness(y.label, v.label)
-    return kept - likeness(x.label, v.label) - likeness(y.label, u.label)
+    unchanged = likeness(x.label, u.label) + likeness(y.label, v.label)
+    return unchanged - likeness(x.label, v.label) - likeness(y.label, u.label)
 
 
 def exchanged(a: Pairing, b: Pairing) -> tuple[Pairing, Pairing]:

@@ -1,4 +1,7 @@
-"""Decide between weights that shapes, order and names leave open: by the outputs of the smallest module around."""
+"""Decide between several possible matchings by the outputs of the smallest module that contains the weights.
+
+These choices remain when shapes, order and names do not decide.
+"""
 
 import copy
 import dataclasses
@@ -23,21 +26,21 @@ from flaxnets.parity.trees import join, named_modules, named_variables
 
 Links = tuple[Link, ...]
 
-# More possibilities than this are not tried for one choice; the largest group whose permutations are tried.
+# The largest number of options to try for one choice, and the largest group whose permutations are tried.
 _LIMIT, _GROUP = 64, 4
 _AGREES = 1e-6
-# Names tell two layers apart if an exchange makes them fit worse by this.
+# Names distinguish two layers if an exchange lowers their likeness by more than this.
 _TELLS = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """Variables that may be made in several ways.
+    """Flax variables for which several torch tensors or transforms are possible.
 
     Attributes:
-        options: all ways, the likely one first; each makes the same variables.
-        modules: torch name and Flax path of the smallest pair of modules that holds them.
-        has_default: whether the first option is right unless another one is proved.
+        options: the possible links of the same variables, the most likely option first.
+        modules: torch name and Flax path of the smallest pair of modules that contains the variables.
+        has_default: whether the first option applies if no option is proved.
     """
 
     options: tuple[Links, ...]
@@ -49,7 +52,7 @@ class Choice:
         return {path for path, candidates in self.candidates().items() if len(candidates) > 1}
 
     def candidates(self) -> dict[str, tuple[str, ...]]:
-        """Return, for each variable, the tensors and transforms that it may be made of."""
+        """Return the possible tensors and transforms of each variable."""
         result: dict[str, dict[str, None]] = {}
         for links in self.options:
             for link in links:
@@ -64,13 +67,13 @@ def choices(
     recorded: tuple[Order, Order] | None,
     settled: int = 0,
 ) -> list[Choice]:
-    """Return what is left open: layers of equal shapes that neither names nor order tell apart, and square matrices.
+    """Return the open choices: layers of equal shapes that names and order do not distinguish, and square matrices.
 
     Args:
         pairings: the suggested pairings.
         modules: pairs of modules.
         recorded: the order of execution of both sides, None if only the order of definition is known.
-        settled: how many of the pairings, at the beginning, are not to be exchanged: the user has named them.
+        settled: the number of pairings at the beginning that the user has named, and that are not exchanged.
 
     >>> choices([], (("", ""),), None)
     []
@@ -96,7 +99,7 @@ def choices(
 def _undecided(
     pairings: Sequence[Pairing], indices: Sequence[int], recorded: tuple[Order, Order] | None
 ) -> list[list[int]]:
-    """Return groups of pairings that could as well be exchanged."""
+    """Return groups of pairings whose partners could be exchanged with equal likelihood."""
     groups: list[list[int]] = []
     for index in indices:
         for group in groups:
@@ -115,7 +118,7 @@ def _exchangeable(a: Pairing, b: Pairing, recorded: tuple[Order, Order] | None) 
     if numbered_alike(x.label, y.label, u.label, v.label):
         return False
     if recorded is not None:
-        # Layers that are fed different values run one after another, and their order tells them apart.
+        # Layers with different inputs run one after another, so that their order distinguishes them.
         ours, theirs = recorded
         names = ours.called(x.name), ours.called(y.name)
         unordered = theirs.called(u.name) == theirs.called(v.name) and u.name != v.name
@@ -168,17 +171,17 @@ def choose(
     links: Sequence[Link],
     open_choices: Sequence[Choice],
 ) -> tuple[list[Link], list[Choice]]:
-    """Try the options of all choices, and return the links with those that agree, and the choices that stay open.
+    """Try the options of all choices. Return the links with the options that agree, and the choices that stay open.
 
-    Both sides get random weights in float64. The torch module is called once; the Flax modules around the choices are
-    called on what torch's modules were called on.
+    Both sides get random weights in float64. The torch module is called once. Then the Flax modules that contain the
+    choices are called on the inputs of their torch modules.
 
     Args:
         torch_module: the reference.
         flax_module: the Flax module.
         call: a call in torch's axis order.
-        links: what is suggested, with the first option of each choice.
-        open_choices: what is to be decided.
+        links: the suggested links, with the first option of each choice.
+        open_choices: the choices to decide.
     """
     by_target = {(link.target.path, link.target.index): link for link in links}
     with jax.enable_x64(True):
@@ -190,7 +193,7 @@ def choose(
         tensors = {name: tensor.detach().numpy() for name, tensor in named_tensors(reference).items()}
         ours = prepare_flax(flax_module, wide)
         remaining = []
-        # What is within a module is decided before the module is.
+        # Choices in inner modules are decided before choices in outer modules.
         for modules in sorted(pairs, key=lambda pair: (-_depth(pair), pair)):
             group = [choice for choice in open_choices if choice.modules == modules]
             chosen = None
@@ -209,25 +212,28 @@ def choose(
 
 
 def _randomized(module: torch.nn.Module, used: Collection[str]) -> torch.nn.Module:
-    """Return a copy with random values; buffers such as masks, which have no Flax variable, stay as they are."""
+    """Return a copy with random values. Buffers without a Flax variable, such as masks, keep their values."""
     module = copy.deepcopy(module).double().eval()
-    kept = {name: buffer.clone() for name, buffer in module.named_buffers() if name not in used}
+    constants = {name: buffer.clone() for name, buffer in module.named_buffers() if name not in used}
     randomize(module, np.random.default_rng(0))
     for name, buffer in module.named_buffers():
-        if name in kept:
-            buffer.copy_(kept[name])
+        if name in constants:
+            buffer.copy_(constants[name])
     return module
 
 
 def _noted_calls(module: torch.nn.Module, names: Collection[str]) -> dict[str, tuple[Call, list[np.ndarray]]]:
-    """Return a dict that the named submodules fill with their first calls, and with the arrays of their outputs."""
+    """Register hooks that record the first call of each named submodule, and return the dict that they fill.
+
+    The dict contains the call and the arrays of the output, by the name of the submodule.
+    """
     calls: dict[str, tuple[Call, list[np.ndarray]]] = {}
 
     def to_array(leaf: Any) -> Any:
         return leaf.detach().numpy().copy() if isinstance(leaf, torch.Tensor) else leaf
 
     for name in names:
-        # Inputs are copied before the call, which may overwrite them.
+        # The hook copies the inputs before the call, because the call may overwrite its inputs.
         def begins(child: Any, args: tuple, kwargs: dict, name: str = name) -> None:
             if name not in calls:
                 calls[name] = mapped_call(Call(args, kwargs, training=False, dtype="float64"), to_array), []
@@ -243,7 +249,7 @@ def _noted_calls(module: torch.nn.Module, names: Collection[str]) -> dict[str, t
 
 
 class _Trial:
-    """One Flax module, called on what its torch partner was called on, with different weights."""
+    """A Flax module that is called on the inputs of its torch partner with different weights."""
 
     def __init__(
         self, model: nnx.Module, path: str, call: Call, outputs: list[np.ndarray], tensors: Mapping[str, np.ndarray]
@@ -256,7 +262,7 @@ class _Trial:
         self.layouts = [call, *_channels_last(call)]
 
     def find(self, links: Mapping[tuple[str, int | None], Link], group: Sequence[Choice]) -> Links | None:
-        """Return the options with which the outputs agree, None if none do."""
+        """Return the first combination of options for which the outputs agree, None if no combination agrees."""
         combinations = itertools.islice(itertools.product(*(choice.options for choice in group)), _LIMIT)
         for combination in combinations:
             chosen = tuple(link for part in combination for link in part)
@@ -283,7 +289,7 @@ class _Trial:
     def _agrees(self, call: Call) -> bool:
         try:
             outputs = [np.asarray(leaf) for leaf in jax.tree.leaves(call_flax(self._module, call))]
-        except Exception:  # arguments or axis orders that this module does not take
+        except Exception:  # The module may not accept these arguments or axis orders.
             return False
         return bool(outputs) and any(
             closest_order(expected, output)[1] < _AGREES for expected in self._outputs[:1] for output in outputs

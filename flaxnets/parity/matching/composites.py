@@ -1,4 +1,4 @@
-"""Which modules of the two sides are the same function: those that hold the same parameters."""
+"""Pair the modules of the two sides that contain the same parameters, and so compute the same function."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,11 +14,11 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 def composites(torch_module: torch.nn.Module, flax_module: nnx.Module, links: Sequence[Link]) -> Pairs:
-    """Return pairs of torch module name and Flax module path: layers, and whatever holds the same layers.
+    """Return pairs of torch module name and Flax module path: layers, and modules that contain the same layers.
 
-    The whole models are always a pair. Where several modules are nested around the same parameters, the outermost are
-    paired, and the innermost; a recurrent layer of torch, which has no cell within, is paired with what runs the cell.
-    Dropout layers are paired in order within paired modules.
+    The whole models are always a pair. If several modules are nested around the same parameters, the outermost modules
+    are paired, and the innermost modules. A recurrent layer of torch has no cell module inside, and is paired with the
+    Flax module that runs the cell. Dropout layers are paired in order within paired modules.
 
     >>> composites(torch.nn.Linear(2, 3), nnx.Linear(2, 3, rngs=nnx.Rngs(0)), [])
     (('', ''),)
@@ -29,9 +29,9 @@ def composites(torch_module: torch.nn.Module, flax_module: nnx.Module, links: Se
     flax_sets = {name: _within(name, [(link.target.path,) for link in links]) for name in theirs}
     by_links: dict[frozenset[int], tuple[list[str], list[str]]] = {}
     for side, sets in enumerate((torch_sets, flax_sets)):
-        for name, held in sets.items():
-            if held:
-                by_links.setdefault(held, ([], []))[side].append(name)
+        for name, link_indices in sets.items():
+            if link_indices:
+                by_links.setdefault(link_indices, ([], []))[side].append(name)
     pairs = [("", "")]
     for names, paths in by_links.values():
         names, paths = [name for name in names if name], [path for path in paths if path]
@@ -55,7 +55,7 @@ def _within(name: str, names: Sequence[tuple[str, ...]]) -> frozenset[int]:
 def _chain(
     ours: Sequence[tuple[str, Any]], paths: Sequence[str], theirs: Mapping[str, nnx.Module]
 ) -> list[tuple[str, str]]:
-    """Pair modules that are nested around the same parameters, both sides from the outside to the inside."""
+    """Pair modules that are nested around the same parameters, from the outermost to the innermost module."""
     if not ours or not paths:
         return []
     *outer, (innermost, module) = ours
@@ -91,7 +91,7 @@ def _drops(module: Any) -> bool:
 
 
 def _by_nearest(names: Sequence[str], around: Sequence[str] | Mapping[str, str]) -> dict[str, list[str]]:
-    """Group names by the innermost of the modules around them."""
+    """Group names by the innermost module that contains them."""
     result: dict[str, list[str]] = {}
     for name in names:
         prefix = name

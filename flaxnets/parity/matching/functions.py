@@ -1,4 +1,4 @@
-"""Plain functions with a mapping of arrays as modules: for Equinox, Haiku and other ways to write a JAX model."""
+"""Wrap a plain function and a mapping of arrays as a module, for Haiku and other JAX libraries."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,9 +8,9 @@ from flax import nnx
 
 
 class FunctionModule(nnx.Module):
-    """A function of state and inputs as an NNX module, for :func:`flaxnets.parity.check`.
+    """An NNX module that calls a function of state and inputs, for :func:`flaxnets.parity.check`.
 
-    Floating-point arrays are parameters, others are plain variables. A model of Equinox::
+    Floating-point arrays become parameters, other arrays become plain variables. For an Equinox model::
 
         arrays, static = eqx.partition(model, eqx.is_array)
         leaves, structure = jax.tree.flatten(arrays)
@@ -25,15 +25,15 @@ class FunctionModule(nnx.Module):
 
         module = FunctionModule(function, dict(zip(paths, leaves)))
 
-    The state may also be nested, as ``hk.transform(...).init`` returns it. Names with dots are taken apart:
-    ``"fc.weight"`` is ``weight`` in ``fc``.
+    The state may also be nested, as ``hk.transform(...).init`` returns it. Names are split at dots: ``"fc.weight"`` is
+    ``weight`` in ``fc``.
 
     Args:
-        function: called as ``function(state, *inputs)``, with state as it was given.
+        function: called as ``function(state, *inputs)``, with a state of the original structure.
         state: a nested mapping of arrays.
 
     Raises:
-        TypeError: if a leaf of the state is no array.
+        TypeError: if a leaf of the state is not an array.
 
     >>> module = FunctionModule(lambda state, x: x @ state["fc"]["w"], {"fc": {"w": jnp.ones((3, 2))}})
     >>> module(jnp.ones((1, 3))).tolist()
@@ -55,7 +55,7 @@ class FunctionModule(nnx.Module):
         self.state = nnx.data(tree)
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Call the function on the present values of the state."""
+        """Call the function with the current values of the state."""
         result: dict[str, Any] = {}
         for path in self._paths:
             variable: Any = self.state
@@ -74,6 +74,6 @@ def _flattened(state: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, 
     if not hasattr(state, "dtype") or not hasattr(state, "shape"):
         raise TypeError(
             f"state[{']['.join(map(repr, path))}] is {type(state).__name__}. Expected an array or a mapping of arrays. "
-            "Fix: convert it, or leave it out of the state."
+            "Fix: convert this value to an array, or remove it from the state."
         )
     return [(path, state)]

@@ -1,8 +1,7 @@
-"""How the variables of each Flax layer type are made of torch tensors: one table, one row a layer type.
+"""Describe Flax layers in torch's terms: one table row for each layer type gives the torch tensors of its variables.
 
-Both sides are described in torch's coordinates: a layer has a kind and roles (``weight``, ``bias``, ``running_mean``)
-with torch's shapes, whatever the layer's class and memory order.
-:mod:`flaxnets.parity.matching.linking` then compares roles.
+A layer of either side has a kind and roles (``weight``, ``bias``, ``running_mean``) with torch's shapes, independent of
+its class and memory order. :mod:`flaxnets.parity.matching.linking` compares the roles.
 """
 
 import dataclasses
@@ -19,13 +18,13 @@ from flaxnets.parity.matching.torch_layers import TORCH_KINDS, Shape
 from flaxnets.parity.matching.transforms import joined, reshaping
 from flaxnets.parity.trees import join, named_modules, named_variables
 
-# Gates of recurrent cells, in the order in which both torch and Flax stack them: i f g o, and r z n.
+# Number of gates of recurrent cells. Torch and Flax stack the gates in the same order: i f g o, and r z n.
 GATES: Mapping[str, int] = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A Flax variable, or one slice of a stacked variable, and the steps that make it of its role's torch values."""
+    """A Flax variable, or one slice of a stacked variable, and the steps that convert torch's values of its role."""
 
     path: str
     role: str
@@ -36,9 +35,9 @@ class Target:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FlaxLayer:
-    """A Flax layer with its roles' shapes in torch's coordinates.
+    """A Flax layer, with the torch shapes of its roles.
 
-    For one of a stack of layers, ``stack`` is the path of the module that is stacked.
+    If the layer is one of a stack of layers, ``stack`` is the path of the stacked module.
     """
 
     name: str
@@ -55,8 +54,8 @@ class Row(NamedTuple):
 
     Attributes:
         type: the class; subclasses are included.
-        kind: what the layer is on both sides.
-        label: the type's name in messages and in comparisons of names.
+        kind: the kind of the layer, equal on both sides.
+        label: name of the type in messages and in comparisons of names.
         main: path of a variable that every layer of the type has.
         ndim: number of axes of that variable, without the leading axis of stacked layers.
         describe: yields ``(path, role, shape of the role in torch, steps)`` for each variable.
@@ -70,8 +69,8 @@ class Row(NamedTuple):
     describe: Callable[[Any, Callable[[str], Shape]], Iterator[tuple[str, str, Shape, str]]]
 
 
-# The rows' descriptions. `shape` gives a variable's shape without the stacking axis. Bias and scale may be absent;
-# the caller leaves out variables that are not there.
+# The descriptions of the rows. `shape` returns a variable's shape without the stacking axis. A description may yield
+# variables that a layer does not have, such as the bias: the caller ignores them.
 
 
 def _linear(module: nnx.Linear, shape: Callable[[str], Shape]) -> Iterator[tuple[str, str, Shape, str]]:
@@ -81,7 +80,7 @@ def _linear(module: nnx.Linear, shape: Callable[[str], Shape]) -> Iterator[tuple
 
 
 def _contraction(kernel: Shape, contracted: Sequence[int], batch: Sequence[int] = ()) -> tuple[Shape, str]:
-    """Return torch's shape of a kernel, (*batch, out, in), and the steps from there to the kernel's axes."""
+    """Return torch's shape of a kernel, (*batch, out, in), and the steps that convert it to the kernel's axes."""
     outputs = [axis for axis in range(len(kernel)) if axis not in contracted and axis not in batch]
     order = [*batch, *outputs, *contracted]
     sizes = [kernel[axis] for axis in order]
@@ -127,8 +126,8 @@ def _conv(module: nnx.Conv, shape: Callable[[str], Shape]) -> Iterator[tuple[str
 
 def _conv_transpose(module: nnx.ConvTranspose, shape: Callable[[str], Shape]) -> Iterator[tuple[str, str, Shape, str]]:
     *spatial, first, second = shape("kernel")
-    # lax.conv_transpose turns the kernel around in space, and swaps its channels, only if it is told that the kernel
-    # is that of the convolution in the other direction. torch's kernels always are.
+    # lax.conv_transpose flips the kernel in space and swaps its channels only with transpose_kernel=True. Then the
+    # kernel is that of the forward convolution, as torch's kernels always are.
     if module.transpose_kernel:
         yield "kernel", "weight", (second, first, *spatial), "conv kernel"
         yield "bias", "bias", (first,), "same"
@@ -168,7 +167,7 @@ def _fused_cell(module: Any, shape: Callable[[str], Shape]) -> Iterator[tuple[st
     features, rows = shape("dense_i.kernel")
     yield "dense_i.kernel", "weight_ih", (rows, features), "transpose"
     yield "dense_h.kernel", "weight_hh", shape("dense_h.kernel")[::-1], "transpose"
-    # Flax's cells have one bias, on either side; a user's cell that inherits from them may have torch's two.
+    # Flax's cells have one bias, in one of the two layers. A user's subclass may have two biases, as torch has.
     both = module.dense_i.bias is not None and module.dense_h.bias is not None
     yield "dense_i.bias", "bias_ih" if both else "bias", (rows,), "same"
     yield "dense_h.bias", "bias_hh" if both else "bias", (rows,), "same"
@@ -204,7 +203,7 @@ TABLE: tuple[Row, ...] = (
     Row(nnx.SimpleCell, "cell", "rnn", "dense_i.kernel", _axes(2), _fused_cell),
 )  # fmt: skip
 
-# Composites whose attributes are not defined in the order that torch's parts have, or lose it when NNX sorts them.
+# Composite layers whose attributes are not in the order of torch's parts, or lose this order when NNX sorts them.
 _ORDERED: Mapping[type[nnx.Module], tuple[str, ...]] = {
     nnx.MultiHeadAttention: ("query", "key", "value", "query_ln", "key_ln", "out"),
     nnx.Bidirectional: ("forward_rnn", "backward_rnn"),
@@ -212,7 +211,7 @@ _ORDERED: Mapping[type[nnx.Module], tuple[str, ...]] = {
 
 
 def find_row(module: Any) -> Row | None:
-    """Return the table's row of a Flax module, None if the module is no known layer.
+    """Return the table row of a Flax module, None if the module is not a known layer.
 
     >>> find_row(nnx.Linear(2, 3, rngs=nnx.Rngs(0))).kind
     'linear'
@@ -221,7 +220,7 @@ def find_row(module: Any) -> Row | None:
 
 
 def find_row_of(type_: type[nnx.Module]) -> Row:
-    """Return the table's row of a Flax layer type.
+    """Return the table row of a Flax layer type.
 
     >>> find_row_of(nnx.Conv).label
     'Conv'
@@ -230,14 +229,14 @@ def find_row_of(type_: type[nnx.Module]) -> Row:
 
 
 def flax_layers(module: nnx.Module, bridged: Sequence[tuple[FlaxLayer, int]] = ()) -> list[FlaxLayer]:
-    """Return the layers of an NNX module in the order of their definition, with stacked layers taken apart.
+    """Return the layers of an NNX module in the order of their definition; each stack of layers is split.
 
-    Variables that belong to no known layer form layers of the kind ``"parameters"``, one for each module or container
-    that holds them.
+    Variables that belong to no known layer form layers of the kind ``"parameters"``, one for each module or container.
 
     Args:
         module: any NNX module.
-        bridged: layers of Linen modules within, of :func:`flaxnets.parity.matching.linen.bridged_layers`.
+        bridged: the layers of Linen modules inside the module, from
+            :func:`flaxnets.parity.matching.linen.bridged_layers`.
 
     >>> [layer.kind for layer in flax_layers(nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0)))]
     ['linear', 'linear', 'linear', 'linear']
@@ -251,18 +250,18 @@ def flax_layers(module: nnx.Module, bridged: Sequence[tuple[FlaxLayer, int]] = (
     layers = list(bridged)
     for path, child in modules.items():
         row, prefix = find_row(child), join(path, "")
-        held = {name[len(prefix) :]: tuple(v.shape) for name, v in variables.items() if name.startswith(prefix)}
+        shapes = {name[len(prefix) :]: tuple(v.shape) for name, v in variables.items() if name.startswith(prefix)}
         # A cell's linear layers are parts of the cell.
         is_part = any(path != layer.name and path.startswith(join(layer.name, "")) for layer, _ in layers)
-        if row is not None and held and not is_part:
-            layer, size = describe(path, child, row, held)
+        if row is not None and shapes and not is_part:
+            layer, size = describe(path, child, row, shapes)
             layers.append((_with_shared(layer, shared), size))
-    taken = {target.path for layer, _ in layers for target in layer.targets}
-    layers += _raw_layers({path: v for path, v in variables.items() if path not in taken | shared}, layers, modules)
+    used = {target.path for layer, _ in layers for target in layer.targets}
+    layers += _raw_layers({path: v for path, v in variables.items() if path not in used | shared}, layers, modules)
 
     def rank(layer: FlaxLayer) -> tuple[int, int]:
         paths = [target.path for target in layer.targets]
-        if layer.kind == "parameters":  # torch lists a module's own parameters before those of its children
+        if layer.kind == "parameters":  # Torch lists a module's own parameters before the parameters of its children.
             prefix = join(layer.name, "")
             paths = [path for path in ranks if path.startswith(prefix)]
         return min((ranks[path] for path in paths), default=0), layer.kind != "parameters"
@@ -271,13 +270,13 @@ def flax_layers(module: nnx.Module, bridged: Sequence[tuple[FlaxLayer, int]] = (
 
 
 def _with_shared(layer: FlaxLayer, shared: Collection[str]) -> FlaxLayer:
-    """Return the layer with variables that an earlier layer has, too, as optional: torch may not share them."""
+    """Mark the variables that an earlier layer also has as optional, since torch may not share them."""
     targets = (dataclasses.replace(each, optional=each.optional or each.path in shared) for each in layer.targets)
     return dataclasses.replace(layer, targets=tuple(targets))
 
 
 def _bridged_attentions(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the attentions of Linen, whose variables are in the alphabet's order."""
+    """Return Linen's attention layers, whose variables are in alphabetical order, with torch's order of their parts."""
     order = _ORDERED[nnx.MultiHeadAttention]
     parents = Counter(parent for parent, _, last in (name.rpartition(".") for name in names) if last in order)
     return {parent: order for parent, count in parents.items() if count > 3}
@@ -298,12 +297,12 @@ def _in_order(paths: list[str], ordered: Mapping[str, tuple[str, ...]]) -> list[
 
 
 def describe(name: str, module: Any, row: Row, held: Mapping[str, Shape]) -> tuple[FlaxLayer, int]:
-    """Return a layer by its row, and the size of its stacking axis, 0 for a layer that is not stacked.
+    """Describe a layer by its table row. Return the layer and the size of its stacking axis, 0 without this axis.
 
     Args:
         name: path of the layer.
-        module: the layer, or an object with the attributes that the row reads.
-        row: row of the table.
+        module: the layer, or an object with the attributes that the row's description reads.
+        row: the table row.
         held: shapes of the layer's variables, by their paths within the layer.
 
     >>> layer, size = describe("fc", None, find_row_of(nnx.Linear), {"kernel": (5, 3, 2)})
@@ -327,18 +326,18 @@ def _raw_layers(
     known: Sequence[tuple[FlaxLayer, int]],
     modules: Mapping[str, nnx.Module],
 ) -> list[tuple[FlaxLayer, int]]:
-    """Return one layer for each module, list or dict that holds variables of its own."""
+    """Return one layer for each module, list or dict that directly contains variables."""
     owners: dict[str, dict[str, nnx.Variable]] = {}
     for path, variable in variables.items():
         owner, _, name = path.rpartition(".")
         owners.setdefault(owner, {})[name] = variable
     result = []
-    for owner, held in owners.items():
-        size = _stacked_around(owner, held, known)
-        shapes = {name: tuple(v.shape[1:] if size else v.shape) for name, v in held.items()}
+    for owner, owned in owners.items():
+        size = _stacked_around(owner, owned, known)
+        shapes = {name: tuple(v.shape[1:] if size else v.shape) for name, v in owned.items()}
         targets = tuple(
             Target(join(owner, name), name, optional=not isinstance(v, (nnx.Param, nnx.BatchStat)))
-            for name, v in held.items()
+            for name, v in owned.items()
         )
         kind, type_ = _torch_like(modules.get(owner))
         result.append((FlaxLayer(owner, kind, type_, shapes, targets, owner), size))
@@ -346,7 +345,7 @@ def _raw_layers(
 
 
 def _torch_like(module: Any) -> tuple[str, str]:
-    """Return kind and type of a layer of ``flaxnets.nn``, whose variables have torch's names and shapes."""
+    """Return the kind and type of a ``flaxnets.nn`` layer, whose variables have torch's names and shapes."""
     bases = [cls.__name__ for cls in type(module).__mro__ if cls.__module__.startswith("flaxnets.nn.")]
     for types, kind, label in TORCH_KINDS:
         if {each.__name__ for each in types} & set(bases):
@@ -356,7 +355,9 @@ def _torch_like(module: Any) -> tuple[str, str]:
 
 
 def composites_under_torch_names(module: nnx.Module) -> set[str]:
-    """Return the classes of torch.nn that the Flax module has under torch's names and that Flax would take apart.
+    """Return the torch.nn classes that the Flax module implements as one layer with torch's variable names.
+
+    :func:`flaxnets.parity.matching.torch_layers.torch_layers` does not split these classes.
 
     >>> from flaxnets import nn
     >>> composites_under_torch_names(nn.LSTM(2, 3, rngs=nnx.Rngs(0)))
@@ -366,23 +367,23 @@ def composites_under_torch_names(module: nnx.Module) -> set[str]:
     return {kind.removeprefix("torch ") for kind in kinds if kind.startswith("torch ")}
 
 
-def _stacked_around(owner: str, held: Mapping[str, nnx.Variable], known: Sequence[tuple[FlaxLayer, int]]) -> int:
-    """Return the stacking axis of raw parameters: that of the known layers of the nearest module around them."""
+def _stacked_around(owner: str, owned: Mapping[str, nnx.Variable], known: Sequence[tuple[FlaxLayer, int]]) -> int:
+    """Return the size of the stacking axis of raw parameters, from the known layers of the nearest outer module."""
     parent = owner
     while parent:
         sizes = {size for layer, size in known if layer.name.startswith(join(parent, ""))}
         if sizes:
             size = sizes.pop() if len(sizes) == 1 else 0
-            return size if all(v.ndim and v.shape[0] == size for v in held.values()) else 0
+            return size if all(v.ndim and v.shape[0] == size for v in owned.values()) else 0
         parent = parent.rpartition(".")[0]
     return 0
 
 
 def _unstacked(layers: Sequence[tuple[FlaxLayer, int]], modules: Sequence[str]) -> list[FlaxLayer]:
-    """Return the layers with each stack of n layers (of ``nnx.vmap``) as n layers, in torch's order: block by block."""
+    """Split each stack of n layers (of ``nnx.vmap``) into n layers, in torch's order: block by block."""
 
     def stack_of(layer: FlaxLayer, size: int) -> str | None:
-        """Return the outermost module around that has no layer which is not stacked."""
+        """Return the outermost module around the layer in which all layers are stacked."""
         if not size:
             return None
         parts = layer.name.split(".")

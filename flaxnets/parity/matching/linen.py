@@ -1,7 +1,7 @@
-"""Flax Linen modules within ``nnx.bridge.ToNNX``: their layers in torch's coordinates, as ``layers`` has them.
+"""Describe the layers of Flax Linen modules inside ``nnx.bridge.ToNNX`` in torch's terms, as ``layers`` does for NNX.
 
-A wrapped Linen module is a dict of variables for NNX. What layer each of them is of, is seen when the module is called;
-without a call it is guessed from the variables' names and numbers of axes.
+For NNX, a wrapped Linen module is a dict of variables. A call of the module shows the layer of each variable. Without a
+call, the layer is guessed from the names and the numbers of axes.
 
 >>> from flax import linen
 >>> import jax.numpy as jnp
@@ -41,7 +41,8 @@ def _nothing(module: Any) -> SimpleNamespace:
     return SimpleNamespace()
 
 
-# For each Linen layer the row of the NNX layer with the same variables, and what that row reads off the layer.
+# For each Linen layer, the NNX layer with the same variables, and a function that returns the attributes that the table
+# row of the NNX layer reads.
 _LAYERS: Sequence[tuple[type[linen.Module], type[nnx.Module], Callable[[Any], SimpleNamespace]]] = (
     (linen.Dense, nnx.Linear, _nothing),
     (linen.DenseGeneral, nnx.LinearGeneral, _general),
@@ -58,7 +59,7 @@ _LAYERS: Sequence[tuple[type[linen.Module], type[nnx.Module], Callable[[Any], Si
 
 
 def _gates(names: Sequence[str], hidden_bias: bool) -> Callable[..., Iterator[tuple[str, str, Shape, str]]]:
-    """Describe a cell with one dense layer for each gate, of the input (``ii``) and of the hidden state (``hi``)."""
+    """Describe a cell with one dense layer for each gate of the input (``ii``) and of the hidden state (``hi``)."""
 
     def description(module: Any, shape: Callable[[str], Shape]) -> Iterator[tuple[str, str, Shape, str]]:
         features, hidden = shape(f"i{names[0]}.kernel")
@@ -67,7 +68,7 @@ def _gates(names: Sequence[str], hidden_bias: bool) -> Callable[..., Iterator[tu
             rows = f"rows({number * hidden}:{(number + 1) * hidden})" if len(names) > 1 else "same"
             yield f"i{gate}.kernel", "weight_ih", (size, features), joined(rows, "transpose")
             yield f"h{gate}.kernel", "weight_hh", (size, hidden), joined(rows, "transpose")
-            # Linen's GRU has two biases for its candidate only, where they are not one.
+            # Linen's GRU has two separate biases only for the candidate gate.
             both = not hidden_bias and gate == "n"
             yield f"i{gate}.bias", "bias_ih" if both else "bias", (size,), rows
             yield f"h{gate}.bias", "bias_hh" if both else "bias", (size,), rows
@@ -82,7 +83,7 @@ def _simple(module: Any, shape: Callable[[str], Shape]) -> Iterator[tuple[str, s
     yield "i.bias", "bias", (hidden,), "same"
 
 
-# Cells are told by the names of their dense layers.
+# Cells are recognised by the names of their dense layers.
 _CELLS: Mapping[frozenset[str], Row] = {
     frozenset({"ii", "if", "ig", "io", "hi", "hf", "hg", "ho"}): Row(
         nnx.LSTMCell, "cell", "lstm", "ii.kernel", lambda module: 2, _gates(("i", "f", "g", "o"), hidden_bias=True)
@@ -95,11 +96,11 @@ _CELLS: Mapping[frozenset[str], Row] = {
 
 
 def bridged_layers(module: nnx.Module, recorded: Mapping[str, linen.Module]) -> list[tuple[FlaxLayer, int]]:
-    """Return the layers of all Linen modules within an NNX module, and the size of each one's stacking axis.
+    """Return the layers of all Linen modules inside an NNX module, each with the size of its stacking axis.
 
     Args:
         module: any NNX module.
-        recorded: Linen modules by the paths of their variables, of :func:`recorded_linen`; may be empty.
+        recorded: Linen modules by the paths of their variables, from :func:`recorded_linen`; may be empty.
     """
     shapes = {path: tuple(variable.shape) for path, variable in named_variables(module).items()}
     result = []
@@ -119,28 +120,28 @@ def _layers(shapes: Mapping[str, Shape], recorded: Mapping[str, linen.Module]) -
         children = {o[len(join(parent, "")) :] for o in owners if o and o.rpartition(".")[0] == parent}
         row = _CELLS.get(frozenset(children))
         if row is not None:
-            held = {f"{c}.{name}": s for c in children for name, s in owners[join(parent, c)].items()}
-            result.append(describe(parent, SimpleNamespace(), row, held))
+            cell_shapes = {f"{c}.{name}": s for c in children for name, s in owners[join(parent, c)].items()}
+            result.append(describe(parent, SimpleNamespace(), row, cell_shapes))
             cells.add(parent)
-    for owner, held in owners.items():
+    for owner, owned in owners.items():
         if owner.rpartition(".")[0] in cells and owner:
             continue
-        found = _row(owner, held, recorded.get(owner))
-        if found is not None:
-            row, adapter = found
+        row_and_adapter = _row(owner, owned, recorded.get(owner))
+        if row_and_adapter is not None:
+            row, adapter = row_and_adapter
             for name in norm_variables:
-                setattr(adapter, name, held.get(name))
-            result.append(describe(owner, adapter, row, held))
+                setattr(adapter, name, owned.get(name))
+            result.append(describe(owner, adapter, row, owned))
     return result
 
 
-def _row(owner: str, held: Mapping[str, Shape], module: linen.Module | None) -> tuple[Row, SimpleNamespace] | None:
-    """Return the table's row for a dict of variables, and what the row reads off a layer; None for a user's own."""
+def _row(owner: str, owned: Mapping[str, Shape], module: linen.Module | None) -> tuple[Row, SimpleNamespace] | None:
+    """Return the table row for a dict of variables and the attributes that the row reads; None for a user's layer."""
     for type_, twin, adapt in _LAYERS:
         if isinstance(module, type_):
             return find_row_of(twin), adapt(module)
     name = owner.rpartition(".")[2]
-    kernel = len(held.get("kernel", ()))
+    kernel = len(owned.get("kernel", ()))
     if module is not None and (not kernel or type(module).__module__.split(".")[0] != "flax"):
         return None
     if kernel == 3 and name in ("query", "key", "value", "out"):
@@ -152,22 +153,22 @@ def _row(owner: str, held: Mapping[str, Shape], module: linen.Module | None) -> 
     if kernel > 2:
         twin = nnx.ConvTranspose if "transpose" in name.lower() else nnx.Conv
         return find_row_of(twin), SimpleNamespace(kernel_size=(0,) * (kernel - 2), transpose_kernel=False)
-    if "embedding" in held:
+    if "embedding" in owned:
         return find_row_of(nnx.Embed), SimpleNamespace()
-    if "mean" in held:
+    if "mean" in owned:
         return find_row_of(nnx.BatchNorm), SimpleNamespace()
-    if "scale" in held and len(held["scale"]) == 1:
-        return find_row_of(nnx.LayerNorm if "bias" in held else nnx.RMSNorm), SimpleNamespace()
+    if "scale" in owned and len(owned["scale"]) == 1:
+        return find_row_of(nnx.LayerNorm if "bias" in owned else nnx.RMSNorm), SimpleNamespace()
     return None
 
 
 @contextlib.contextmanager
 def recorded_linen(prefix: Callable[[], str | None], note: Callable[[str, linen.Module], None]) -> Iterator[None]:
-    """Within this context, tell each call of a Linen module before it runs.
+    """Return a context that reports each call of a Linen module before the call runs.
 
     Args:
-        prefix: returns the path of the ``ToNNX`` that is running, None outside of any.
-        note: is called with the path of the Linen module's variables and the module.
+        prefix: returns the path of the ``ToNNX`` module that is running, None outside such a module.
+        note: called with the path of the Linen module's variables and the module.
 
     >>> with recorded_linen(lambda: None, print):
     ...     pass

@@ -1,6 +1,6 @@
-"""Whether torch layers and Flax layers are the same layer by kind and shapes, and which tensor then is which variable.
+"""Decide by kind and shapes whether torch layers and Flax layers are the same, and link their tensors and variables.
 
-One torch layer may be several Flax layers (a joint projection of query, key and value), and the other way round.
+One torch layer may correspond to several Flax layers (a joint projection of query, key and value), or the reverse.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from flaxnets.parity.matching.naming import likeness, normalised, words
 from flaxnets.parity.matching.torch_layers import Source, TorchLayer
 from flaxnets.parity.matching.transforms import joined, reshaping
 
-# What layers and users call the parameters that torch calls weight, bias, running_mean and running_var.
+# Other names for the parameters that torch calls weight, bias, running_mean and running_var.
 _ROLES: Mapping[str, str] = {
     **dict.fromkeys(("weight", "kernel", "w", "scale", "gamma", "embedding", "embeddings", "g"), "weight"),
     "negative_slope": "weight",
@@ -22,7 +22,7 @@ _ROLES: Mapping[str, str] = {
     **dict.fromkeys(("var", "running_var", "moving_var", "ra_var", "variance"), "running_var"),
 }  # fmt: skip
 _JOINABLE = ("linear", "conv")
-# How many numbers of heads are tried for a joint projection of query, key and value.
+# The largest number of head counts to try for a joint projection of query, key and value.
 _HEADS = 8
 _NORMS = ("norm", "batch norm")
 
@@ -31,7 +31,7 @@ _NORMS = ("norm", "batch norm")
 class Link:
     """One Flax variable, or one slice of a stacked variable, and the torch tensors that fill it.
 
-    ``options`` lists all transforms whose shapes fit, where more than one does.
+    If several transforms fit the shapes, ``options`` lists all of them.
     """
 
     target: Target
@@ -42,10 +42,10 @@ class Link:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pairing:
-    """Torch layers and Flax layers that are the same, with the links between their parameters.
+    """Torch layers and the Flax layers that correspond to them, with the links between their parameters.
 
-    ``quality`` is 1 if kind, type and all shapes agree, less if parameters are missing on one side. ``alternatives``
-    are less likely links of the same variables.
+    ``quality`` is 1 if kind, type and all shapes agree, and less if parameters are missing on one side.
+    ``alternatives`` are less likely links of the same variables.
     """
 
     torch: tuple[TorchLayer, ...]
@@ -56,12 +56,12 @@ class Pairing:
 
 
 def fits(torch_shape: Shape, shape: Shape, *, free: bool = False) -> list[str]:
-    """Return the steps that turn one shape into another.
+    """Return the steps that convert one shape to another.
 
     Args:
         torch_shape: the shape of a torch tensor.
-        shape: the shape that is wanted.
-        free: whether the axes may have another order, as in parameters of a user's own layer.
+        shape: the target shape.
+        free: whether the axes may have another order, as in parameters of a layer that the user wrote.
 
     >>> fits((4, 3, 1, 1), (4, 3)), fits((4, 3), (3, 4), free=True)
     (['reshape(4,3)'], ['transpose'])
@@ -80,7 +80,7 @@ def fits(torch_shape: Shape, shape: Shape, *, free: bool = False) -> list[str]:
 
 
 def _tells(torch_shape: Shape, order: tuple[int, ...]) -> bool:
-    """Return whether an axis order moves more than axes of size 1."""
+    """Return whether an axis order moves axes other than those of size 1."""
     wide = [axis for axis in order if torch_shape[axis] != 1]
     return wide != sorted(wide)
 
@@ -96,12 +96,12 @@ def _orders(ndim: int) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def signature(layer: TorchLayer | FlaxLayer) -> tuple[str, tuple[tuple[str, Shape], ...]]:
-    """Return what makes two layers of one side interchangeable: kind and shapes."""
+    """Return the kind and shapes of a layer. Two layers of one side with the same signature are interchangeable."""
     return layer.kind, tuple(sorted(layer.shapes.items()))
 
 
 def pair(torch_layers: Sequence[TorchLayer], flax_layers: Sequence[FlaxLayer]) -> Pairing | None:
-    """Return how the Flax layers are made of the torch layers, None if they are not the same layers.
+    """Link the variables of Flax layers to the tensors of torch layers; None if the layers do not correspond.
 
     >>> from flax import nnx
     >>> from flaxnets.parity._torch import torch
@@ -124,7 +124,7 @@ def pair(torch_layers: Sequence[TorchLayer], flax_layers: Sequence[FlaxLayer]) -
 
 
 def groups(kind: str, type_: str) -> tuple[int, ...]:
-    """Return how many layers of the other side one layer may be made of, besides one."""
+    """Return the numbers of layers of the other side, besides one, that may correspond to one layer."""
     if kind == "cell":
         return (2, GATES[type_], 2 * GATES[type_]) if GATES.get(type_, 1) > 1 else (2,)
     return (2, 3, 4) if kind in _JOINABLE else ()
@@ -149,15 +149,15 @@ def _one_to_one(ours: TorchLayer, theirs: FlaxLayer) -> Pairing | None:
 
 
 def _rated(ours: TorchLayer, theirs: FlaxLayer, links: Sequence[Link]) -> Pairing | None:
-    """Return the pairing with its quality: what is missing on either side counts against the pairing."""
+    """Return the pairing with its quality, which is lower if tensors or variables have no partner."""
     if not links:
         return None
     used = {name for link in links for name in link.names}
-    needed = {name for source in ours.sources.values() if not source.optional for name in source.names}
-    wanted = [target for target in theirs.targets if not target.optional]
-    made = {link.target for link in links}
-    lacking = len(needed - used) + sum(target not in made for target in wanted)
-    quality = 1 - 0.6 * lacking / max(len(needed) + len(wanted), 1)
+    required_names = {name for source in ours.sources.values() if not source.optional for name in source.names}
+    required_targets = [target for target in theirs.targets if not target.optional]
+    linked = {link.target for link in links}
+    missing = len(required_names - used) + sum(target not in linked for target in required_targets)
+    quality = 1 - 0.6 * missing / max(len(required_names) + len(required_targets), 1)
     if ours.kind != theirs.kind:
         quality *= 0.8
     elif ours.type != theirs.type:
@@ -170,7 +170,7 @@ def _role(name: str) -> str:
 
 
 def _by_roles(ours: TorchLayer, theirs: FlaxLayer) -> Pairing | None:
-    """Pair the parameters of a user's own layer by their names and shapes."""
+    """Pair the parameters of a layer that the user wrote, by their names and shapes."""
     biases = [target for target in theirs.targets if theirs.shapes[target.role] == _shape(ours, "bias")]
     omitted = ("bias_ih", "bias_hh") if ours.kind == "cell" and len(biases) == 1 else ("bias",)
     candidates = [
@@ -209,14 +209,14 @@ def _role_score(role: str, source: Source, target: Target, theirs: FlaxLayer) ->
 def _free_link(ours: TorchLayer, source: Source, target: Target, shape: Shape) -> Link:
     options = fits(source.shape, shape, free=True)
     if ours.kind != "parameters" and len(source.shape) > 1:
-        # A matrix of a Flax user is multiplied from the right, and a kernel has its channels last.
+        # Flax users multiply by a matrix from the right, and their kernels have the channels last.
         options = sorted(options, key=lambda steps: steps not in ("transpose", "conv kernel"))
     texts = tuple(joined(source.steps, steps, target.steps) for steps in options)
     return Link(target, source.names, texts[0], texts if len(texts) > 1 else ())
 
 
 def _split(ours: TorchLayer, theirs: Sequence[FlaxLayer]) -> Pairing | None:
-    """Pair one torch layer with several Flax layers that each hold some of its rows."""
+    """Pair one torch layer with several Flax layers that each contain some of its rows."""
     weight = _shape(ours, "weight")
     shapes = [layer.shapes.get("weight") for layer in theirs]
     if (
@@ -261,7 +261,7 @@ def _links_to_rows(ours: TorchLayer, parts: Sequence[FlaxLayer]) -> tuple[Link, 
 
 
 def _head_counts(rows: int, parts: Sequence[int]) -> list[int]:
-    """Return how many heads a joint projection may have whose rows are the parts of each head, head by head."""
+    """Return possible numbers of heads for a joint projection whose rows are sorted by head, then by part."""
     size = parts[0]
     if len(set(parts)) > 1 or rows != len(parts) * size:
         return []
@@ -269,7 +269,7 @@ def _head_counts(rows: int, parts: Sequence[int]) -> list[int]:
 
 
 def _by_parts(source: Source, parts: int, heads: int) -> Source:
-    """Return a source whose rows are sorted by head, with the rows sorted by part."""
+    """Reorder the rows of a source, which are sorted by head, so that they are sorted by part."""
     rows, *rest = source.shape
     order = ",".join(map(str, range(3, 3 + len(rest))))
     sizes = ",".join(map(str, (heads, parts, rows // heads // parts, *rest)))
@@ -278,7 +278,7 @@ def _by_parts(source: Source, parts: int, heads: int) -> Source:
 
 
 def _attention_part(layer: TorchLayer | FlaxLayer) -> int:
-    """Return the place of a layer among query, key and value, if its name says so; joint layers have this order."""
+    """Return the index of a layer in (query, key, value), the order of joint projections; -1 for another name."""
     last = normalised(layer.label.rpartition(".")[2]).split()
     return next((place for place, part in enumerate(("query", "key", "value")) if part in last), -1)
 
@@ -288,7 +288,7 @@ def _names(layer: TorchLayer) -> set[str]:
 
 
 def _narrowed(source: Source, start: int, stop: int) -> str:
-    """Return the steps for some of a source's rows; rows of rows are rows."""
+    """Return the steps that select some rows of a source; two selections of rows become one."""
     if source.steps.startswith("rows("):
         offset = int(source.steps[5:].partition(":")[0])
         return f"rows({offset + start}:{offset + stop})"
@@ -296,7 +296,7 @@ def _narrowed(source: Source, start: int, stop: int) -> str:
 
 
 def _merged(ours: Sequence[TorchLayer], theirs: FlaxLayer) -> Pairing | None:
-    """Pair several torch layers with one Flax layer that holds their rows one after another."""
+    """Pair several torch layers with one Flax layer that contains their rows one after another."""
     if theirs.kind not in _JOINABLE or any(layer.kind != theirs.kind for layer in ours):
         return None
     ours = sorted(ours, key=_attention_part)
@@ -319,7 +319,7 @@ def _merged(ours: Sequence[TorchLayer], theirs: FlaxLayer) -> Pairing | None:
 
 
 def _joined_rows(sources: Sequence[Source]) -> Source | None:
-    """Return the sources one below the other: adjacent rows of one tensor, or whole tensors."""
+    """Concatenate the rows of sources: adjacent rows of one tensor, or whole tensors; None for anything else."""
     shape = (sum(source.shape[0] for source in sources), *sources[0].shape[1:])
     if all(source.steps == "same" for source in sources):
         return Source(tuple(name for source in sources for name in source.names), shape, "concat")
@@ -330,13 +330,13 @@ def _joined_rows(sources: Sequence[Source]) -> Source | None:
     return Source(sources[0].names, shape, f"rows({bounds[0][0]}:{bounds[-1][1]})")
 
 
-# Recurrent cells that a user has built of linear layers
+# Recurrent cells that a user has built from linear layers
 
 
 def _concatenated_cell(ours: TorchLayer, theirs: FlaxLayer) -> Pairing | None:
-    """Pair a cell with one linear layer on the concatenation of input and hidden state."""
+    """Pair a cell with one linear layer that acts on the concatenation of input and hidden state."""
     joint = _beside(ours)
-    # A GRU multiplies the hidden part of its candidate with the reset gate, so that the two parts stay apart.
+    # A GRU multiplies only the hidden part of its candidate by the reset gate, so that one layer cannot compute both.
     if joint is None or ours.type == "gru" or joint["weight"].shape != theirs.shapes.get("weight"):
         return None
     links = [
@@ -348,7 +348,7 @@ def _concatenated_cell(ours: TorchLayer, theirs: FlaxLayer) -> Pairing | None:
 
 
 def _beside(ours: TorchLayer) -> dict[str, Source] | None:
-    """Return a cell's weights side by side, and its bias as one."""
+    """Return a cell's input and hidden weights concatenated along their columns, and its bias."""
     if "weight_ih" not in ours.sources or "weight_hh" not in ours.sources:
         return None
     inputs, hidden = ours.sources["weight_ih"], ours.sources["weight_hh"]
@@ -358,7 +358,7 @@ def _beside(ours: TorchLayer) -> dict[str, Source] | None:
 
 
 def _cell_of_linears(ours: TorchLayer, theirs: Sequence[FlaxLayer]) -> Pairing | None:
-    """Pair a torch cell with linear layers: of input and hidden state, each for all gates or one for each gate."""
+    """Pair a torch cell with linear layers of input and hidden state: one for all gates, or one for each gate."""
     gates = GATES.get(ours.type, 1)
     if (
         any(layer.kind != "linear" or "weight" not in layer.shapes for layer in theirs)
@@ -391,7 +391,7 @@ def _cell_of_linears(ours: TorchLayer, theirs: Sequence[FlaxLayer]) -> Pairing |
 
 
 def _input_and_hidden(ours: TorchLayer, theirs: Sequence[FlaxLayer]) -> tuple[list[FlaxLayer], list[FlaxLayer]] | None:
-    """Return the layers of the input and those of the hidden state: by shape, by name, or by order."""
+    """Split the layers into layers of the input and layers of the hidden state: by shape, by name, or by order."""
     inputs, hidden = ours.sources["weight_ih"].shape[1], ours.sources["weight_hh"].shape[1]
     half = len(theirs) // 2
     if inputs != hidden:
@@ -420,8 +420,8 @@ def _gates_of(
     if sources is None or not theirs:
         return None
     rows = sources[roles["weight"]].shape[0] // len(theirs)
-    wanted = (rows, sources[roles["weight"]].shape[1])
-    if any(layer.shapes["weight"] != wanted for layer in theirs):
+    expected_shape = (rows, sources[roles["weight"]].shape[1])
+    if any(layer.shapes["weight"] != expected_shape for layer in theirs):
         return None
     links = []
     for index, layer in zip(_gate_order(ours.type, [layer.name for layer in theirs]), theirs, strict=True):
@@ -441,19 +441,22 @@ _GATE_WORDS: Mapping[str, Sequence[Sequence[str]]] = {
 
 
 def _gate_order(type_: str, names: Sequence[str]) -> Sequence[int]:
-    """Return each layer's gate: by the last letter or word of its name if all gates are told so, otherwise in order."""
+    """Return the gate index of each layer, from the last letter or word of its name, or in order.
+
+    The names decide only if they name each gate once.
+    """
     gates = _GATE_WORDS.get(type_, ())
-    found = []
+    indices = []
     for name in names:
         last = name.rpartition(".")[2].lower().rstrip("_")
         tokens = {last[-1:], *words(last)} if len(last) <= 3 else set(words(last))
         hits = [number for number, gate in enumerate(gates) if tokens & set(gate)]
-        found.append(hits[0] if len(hits) == 1 else -1)
-    return found if sorted(found) == list(range(len(names))) else range(len(names))
+        indices.append(hits[0] if len(hits) == 1 else -1)
+    return indices if sorted(indices) == list(range(len(names))) else range(len(names))
 
 
 def _cell_from_linears(ours: Sequence[TorchLayer], theirs: FlaxLayer) -> Pairing | None:
-    """Pair two torch linear layers, of input and hidden state, with a Flax cell."""
+    """Pair two torch linear layers, one for the input and one for the hidden state, with a Flax cell."""
     if len(ours) != 2 or any(layer.kind != "linear" for layer in ours):
         return None
     for inputs, hidden in (ours, ours[::-1]):
@@ -474,7 +477,7 @@ def _cell_from_linears(ours: Sequence[TorchLayer], theirs: FlaxLayer) -> Pairing
 
 
 def torch_parts(layer: TorchLayer) -> list[TorchLayer]:
-    """Return a user's own layer parameter by parameter, any other as it is."""
+    """Split a layer that the user wrote into its parameters; return any other layer unchanged."""
     if layer.kind != "parameters":
         return [layer]
     labels = {role: f"{layer.label}.{role}".lstrip(".") for role in layer.sources}
@@ -484,7 +487,7 @@ def torch_parts(layer: TorchLayer) -> list[TorchLayer]:
 
 
 def flax_parts(layer: FlaxLayer) -> list[FlaxLayer]:
-    """Return a user's own layer parameter by parameter, any other as it is."""
+    """Split a layer that the user wrote into its parameters; return any other layer unchanged."""
     if layer.kind != "parameters":
         return [layer]
     labels = {target.role: f"{layer.label}.{target.role}".lstrip(".") for target in layer.targets}

@@ -1,4 +1,4 @@
-"""A user's mapping of names: a dict, regular expressions with templates, or a function."""
+"""Pair layers by the user's mapping of names: a dict, regular expressions with templates, or a function."""
 
 import dataclasses
 import re
@@ -24,10 +24,10 @@ class _State:
 def mapped_alignment(
     torch_layers: Sequence[TorchLayer], flax_layers: Sequence[FlaxLayer], names: Names
 ) -> tuple[list[Pairing], list[TorchLayer], list[FlaxLayer]]:
-    """Pair what the mapping names, and return the layers that it does not name.
+    """Pair the layers that the mapping names. Return the pairings and the remaining layers of both sides.
 
     Raises:
-        ValueError: if names do not exist or shapes do not fit; all problems at once.
+        ValueError: if names do not exist or shapes do not fit. The message lists all problems.
 
     >>> mapped_alignment([], [], {"fc": "head"})
     Traceback (most recent call last):
@@ -56,7 +56,7 @@ def mapped_alignment(
 
 
 def _resolved(layers: Sequence[TorchLayer], names: Names, problems: list[str]) -> dict[str, tuple[str, ...]]:
-    """Return Flax paths for torch modules and tensors: templates filled in, functions called."""
+    """Return the Flax paths of torch modules and tensors, with templates expanded and functions called."""
     tensors = [name for layer in layers for source in layer.sources.values() for name in source.names]
     prefixes = (".".join(name.split(".")[:length]) for name in tensors for length in range(1, name.count(".") + 2))
     known = list(dict.fromkeys([*prefixes, *tensors]))
@@ -73,7 +73,7 @@ def _resolved(layers: Sequence[TorchLayer], names: Names, problems: list[str]) -
             matches = [match for name in known if (match := re.fullmatch(key, name))]
             filled = {match.string: tuple(match.expand(path) for path in paths) for match in matches}
         except re.error as error:
-            problems.append(f"{key!r}: {value!r} is no regular expression with a template: {error}.")
+            problems.append(f"{key!r}: {value!r} is not a valid regular expression with its template: {error}.")
             continue
         if not matches:
             problems.append(
@@ -85,36 +85,36 @@ def _resolved(layers: Sequence[TorchLayer], names: Names, problems: list[str]) -
 
 def _link_variable(state: _State, path: str, names: Sequence[str]) -> None:
     theirs = next((layer for layer in state.theirs if any(target.path == path for target in layer.targets)), None)
-    found = [
+    matches = [
         (layer, role, source)
         for name in names
         for layer in state.ours
         for role, source in layer.sources.items()
         if source.names == (name,) and source.steps == "same"
     ]
-    if theirs is None or len(found) != len(names):
-        state.problems.append(f"{path!r} or {names[0]!r} is named twice. Fix: name each once.")
+    if theirs is None or len(matches) != len(names):
+        state.problems.append(f"{path!r} or {names[0]!r} is named twice. Fix: name each tensor and variable once.")
         return
     target = next(target for target in theirs.targets if target.path == path)
-    source = _together([each for *_, each in found], theirs.shapes[target.role])
+    source = _together([each for *_, each in matches], theirs.shapes[target.role])
     steps = fits(source.shape, theirs.shapes[target.role], free=True) if source else []
     if source is None or not steps:
-        shapes = [list(each.shape) for *_, each in found]
+        shapes = [list(each.shape) for *_, each in matches]
         state.problems.append(
-            f"{', '.join(names)} of the shapes {shapes} cannot make {path!r}. "
+            f"{', '.join(names)} of the shapes {shapes} cannot be converted to {path!r}. "
             f"Expected {list(theirs.shapes[target.role])}. Fix: correct the names or the module."
         )
         return
     texts = tuple(joined(source.steps, step, target.steps) for step in steps)
     link = Link(target, source.names, texts[0])
-    state.pairings.append(Pairing(tuple(layer for layer, *_ in found), (theirs,), (link,), 1.0))
-    for layer, role, _ in found:
+    state.pairings.append(Pairing(tuple(layer for layer, *_ in matches), (theirs,), (link,), 1.0))
+    for layer, role, _ in matches:
         _replace(state.ours, layer, _without_role(_current(state.ours, layer.label), role))
     _replace(state.theirs, theirs, _without_target(theirs, target))
 
 
 def _together(sources: Sequence[Source], shape: tuple[int, ...]) -> Source | None:
-    """Return several tensors as one: a sum if each has the shape that is wanted, rows below rows otherwise."""
+    """Combine several tensors: their sum if each has the target shape, otherwise a concatenation of their rows."""
     if len(sources) == 1:
         return sources[0]
     names = tuple(name for source in sources for name in source.names)
@@ -149,14 +149,14 @@ def _replace(layers: list, old: TorchLayer | FlaxLayer, new: TorchLayer | FlaxLa
 def _pair_modules(state: _State, name: str, paths: Sequence[str]) -> None:
     ours = [layer for layer in state.ours if _is_within(layer.name, name) or _is_within(layer.label, name)]
     groups = [[layer for layer in state.theirs if _is_within(layer.name, path)] for path in paths]
-    lacking = [path for path, group in zip(paths, groups, strict=True) if not group]
-    if lacking and ours:
+    missing = [path for path, group in zip(paths, groups, strict=True) if not group]
+    if missing and ours:
         state.problems.append(
-            f"{name!r}: the Flax module has no {lacking[0]!r} with parameters that are still free. "
+            f"{name!r}: the Flax module has no {missing[0]!r} with unmatched parameters. "
             "Expected the path of a module or a variable. Fix: correct the path."
         )
     theirs = [layer for group in groups for layer in group]
-    if not ours or lacking:
+    if not ours or missing:
         return
     grouped = pair(ours, theirs) if len(ours) == 1 or len(theirs) == 1 else None
     pairings = [grouped] if grouped is not None else align(ours, theirs).pairings
@@ -166,9 +166,9 @@ def _pair_modules(state: _State, name: str, paths: Sequence[str]) -> None:
             f"Flax {_described(theirs)}. Fix: correct the names or the module."
         )
     state.pairings += pairings
-    done = {id(layer) for layer in (*ours, *theirs)}
-    state.ours = [layer for layer in state.ours if id(layer) not in done]
-    state.theirs = [layer for layer in state.theirs if id(layer) not in done]
+    paired = {id(layer) for layer in (*ours, *theirs)}
+    state.ours = [layer for layer in state.ours if id(layer) not in paired]
+    state.theirs = [layer for layer in state.theirs if id(layer) not in paired]
 
 
 def _is_within(name: str, prefix: str) -> bool:

@@ -1,4 +1,4 @@
-"""Which torch tensors each variable of a Flax module is made of: by a user's mapping, or suggested.
+"""Match each variable of a Flax module with torch tensors: by the user's mapping of names, or automatically.
 
 >>> from flaxnets.parity._torch import torch
 >>> theirs, ours = torch.nn.Linear(3, 2), nnx.Linear(3, 2, rngs=nnx.Rngs(0))
@@ -38,7 +38,7 @@ _VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One Flax variable and the torch tensors that it is made of.
+    """One Flax variable and the torch tensors that determine its value.
 
     Attributes:
         flax: path of the variable in the NNX module: ``"blocks.0.norm.scale"``.
@@ -53,7 +53,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Ambiguity:
-    """A Flax variable that several torch tensors fit equally well; nothing is loaded into it."""
+    """A Flax variable that several torch tensors fit equally well. No weights are loaded into this variable."""
 
     flax: str
     candidates: tuple[str, ...]
@@ -61,16 +61,16 @@ class Ambiguity:
 
 @dataclasses.dataclass(frozen=True)
 class Matching:
-    """How a Flax module's variables are made of a torch module's state dict.
+    """The correspondence of a Flax module's variables and a torch module's state dict.
 
     Attributes:
-        entries: one for each Flax variable with a partner.
-        modules: pairs of torch module name and Flax module path that are the same function.
-        unmatched_torch: parameters and running statistics that no Flax variable is made of.
-        unmatched_flax: parameters and batch statistics that nothing fits.
+        entries: one entry for each Flax variable with a partner.
+        modules: pairs of torch module name and Flax module path that compute the same function.
+        unmatched_torch: parameters and running statistics of torch without a Flax variable.
+        unmatched_flax: parameters and batch statistics of Flax without a torch tensor.
         ambiguous: variables with several candidates.
-        tied_torch: names of one torch tensor, the first of which ``named_parameters`` lists.
-        notes: pairs of layers that may be meant to be the same, and their shapes.
+        tied_torch: for each shared torch tensor, all of its names; ``named_parameters`` lists the first name.
+        notes: pairs of unmatched layers of the same kind, with their shapes.
         shapes: shapes of the entries' Flax variables.
     """
 
@@ -88,7 +88,7 @@ class Matching:
         return not (self.unmatched_torch or self.unmatched_flax or self.ambiguous)
 
     def problems(self) -> list[str]:
-        """Return a sentence for each kind of thing that has no partner.
+        """Return a sentence for each group of tensors and variables without a partner.
 
         >>> Matching(unmatched_torch=("fc.bias",)).problems()[0].split(" Fix")[0]
         'torch parameters without a Flax variable: fc.bias.'
@@ -97,25 +97,25 @@ class Matching:
         if self.unmatched_torch:
             result.append(
                 f"torch parameters without a Flax variable: {_listed(self.unmatched_torch)}. "
-                "Fix: add them to the Flax module, or give a mapping: matching={torch name: Flax path}."
+                "Fix: add them to the Flax module, or pass a mapping: matching={torch name: Flax path}."
             )
         if self.unmatched_flax:
             result.append(
                 f"Flax variables without a torch parameter: {_listed(self.unmatched_flax)}. "
-                "Fix: remove them from the Flax module, or give a mapping: matching={torch name: Flax path}."
+                "Fix: remove them from the Flax module, or pass a mapping: matching={torch name: Flax path}."
             )
         result += self.notes
         for each in self.ambiguous:
             result.append(
-                f"{each.flax} may be any of {_listed(each.candidates)}. "
-                f"Fix: give matching={{{each.candidates[0].split(' (')[0]!r}: {each.flax!r}}}, or another of them."
+                f"{each.flax} may be any of {_listed(each.candidates)}. Fix: "
+                f"pass matching={{{each.candidates[0].split(' (')[0]!r}: {each.flax!r}}}, or name another candidate."
             )
         return result
 
     def untied(self) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-        """Return the torch tensors with several names, and the several Flax variables that are made of each.
+        """Return the names of each torch tensor that is tied in torch, and its separate Flax variables.
 
-        A non-empty list means that weights that are tied in torch are separate parameters in Flax.
+        A non-empty list means that some weights are tied in torch and separate parameters in Flax.
 
         >>> tied = (("wte.weight", "head.weight"),)
         >>> entries = (Entry("wte.embedding", ("wte.weight",)), Entry("head.kernel", ("head.weight",), "transpose"))
@@ -124,17 +124,17 @@ class Matching:
         """
         result = []
         for names in self.tied_torch:
-            made = tuple(entry.flax for entry in self.entries if len(entry.torch) == 1 and entry.torch[0] in names)
-            if len(made) > 1:
-                result.append((names, made))
+            variables = tuple(entry.flax for entry in self.entries if len(entry.torch) == 1 and entry.torch[0] in names)
+            if len(variables) > 1:
+                result.append((names, variables))
         return result
 
     def flax_values(self, state_dict: Mapping[str, Any], like: nnx.Module) -> dict[str, np.ndarray]:
-        """Return the values of Flax's variables, by path.
+        """Compute the values of Flax's variables from torch's tensors, by path.
 
         Args:
             state_dict: torch's values, as tensors or arrays.
-            like: a module with the variables, for their shapes.
+            like: a Flax module whose variables have the target shapes.
 
         Raises:
             KeyError: if the state dict lacks a tensor.
@@ -148,18 +148,18 @@ class Matching:
         return result
 
     def expected_gradients(self, gradients: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return torch's gradients in the coordinates of Flax's parameters.
+        """Convert torch's gradients to the names and shapes of Flax's parameters.
 
-        A Flax bias that stands for two torch biases has the gradient of each of them. Where torch ties weights, the
-        gradient is the sum over all uses, which separate Flax variables do not have.
+        A Flax bias that equals the sum of two torch biases has the gradient of either bias. The gradient of a tied
+        torch weight is the sum over all its uses. Separate Flax variables get different gradients.
 
         Args:
-            gradients: by the names of ``named_parameters``.
+            gradients: torch's gradients, by the names of ``named_parameters``.
         """
         return self._in_flax(gradients, gradients=True)
 
     def flax_buffers(self, buffers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return torch's buffers in the coordinates of Flax's variables; those without a partner are left out."""
+        """Convert torch's buffers to the names and shapes of Flax's variables. Omit buffers without a partner."""
         return self._in_flax(buffers, gradients=False)
 
     def _in_flax(self, arrays: Mapping[str, np.ndarray], *, gradients: bool) -> dict[str, np.ndarray]:
@@ -173,12 +173,12 @@ class Matching:
         return result
 
     def names_in(self, entry: Entry, arrays: Mapping[str, Any]) -> list[str]:
-        """Return the names of an entry's tensors; of a tied tensor, one that the mapping has."""
+        """Return the names of an entry's tensors; for a tied tensor, a name that ``arrays`` contains."""
         tied = {name: names for names in self.tied_torch for name in names}
         return [next((n for n in (name, *tied.get(name, ())) if n in arrays), name) for name in entry.torch]
 
     def save(self, path: str | Path) -> None:
-        """Write the matching as JSON, with a version.
+        """Write the matching as JSON, with a format version.
 
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "matching.json"
@@ -194,7 +194,7 @@ class Matching:
         """Read a matching that :meth:`save` wrote.
 
         Raises:
-            ValueError: if the file is no matching, or is of a newer version.
+            ValueError: if the file is not a saved matching, or has another format version.
         """
         try:
             document = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -233,39 +233,41 @@ def match(
     names: Names | None = None,
     kwargs: Mapping[str, Any] | None = None,
 ) -> Matching:
-    """Find out which torch tensors each Flax variable is made of. Neither module is changed.
+    """Match each Flax variable with torch tensors. Neither module is changed.
 
-    Layers are paired by kind and shapes in the order of execution (of definition, without inputs), by names, and, where
-    these leave several possibilities, by the outputs of the smallest module around. What stays undecided is listed in
-    ``ambiguous``.
+    Layers are paired by kind and shapes in the order of execution (in the order of definition if no inputs are passed),
+    and by names. If several possibilities remain, the outputs of the smallest module that contains the variables
+    decide. Variables that stay undecided are listed in ``ambiguous``.
 
     Args:
         torch_module: the reference.
-        flax_module: any NNX module, with other names, nesting and axis orders.
+        flax_module: any NNX module; names, nesting and axis orders may differ from torch's.
         *inputs: arguments of a call, as numpy arrays in torch's axis order.
-        names: what is known beforehand: a dict from torch module prefixes or tensor names to Flax paths, a dict from
-            regular expressions to templates (``{r"layer(\\d+)": r"stages.\\1"}``), or a function from a torch name to a
-            Flax path or None. Anything that ``names`` does not name is suggested.
+        names: known pairs: a dict from torch module prefixes or tensor names to Flax paths, a dict from regular
+            expressions to templates (``{r"layer(\\d+)": r"stages.\\1"}``), or a function from a torch name to a Flax
+            path or None. All other names are matched automatically.
         kwargs: keyword arguments of the call.
 
     Returns:
-        The matching; ``is_complete()`` tells whether everything has a partner.
+        The matching; ``is_complete()`` returns whether all parameters and statistics have a partner.
 
     Raises:
-        ValueError: if ``names`` names something that does not exist, or shapes that do not fit; all problems at once.
+        ValueError: if ``names`` contains a name that does not exist, or pairs shapes that do not fit. The message lists
+            all problems.
     """
     call = Call(inputs, dict(kwargs or {}), training=False, dtype="float32")
     ours = torch_layers(torch_module, composites_under_torch_names(flax_module))
     orders = _orders(torch_module, flax_module, call) if inputs or kwargs else None
     theirs = flax_layers(flax_module, bridged_layers(flax_module, orders[1].linen if orders else {}))
     if orders is not None:
-        # A fault such as a normalisation after its layer changes the order of execution, but not that of definition.
+        # A fault, such as a normalisation after its layer, may change the order of execution. So the order of
+        # definition is also a candidate.
         ours, theirs = likelier((orders[0].sorted(ours), orders[1].sorted(theirs)), (ours, theirs))
     fixed, ours, theirs = mapped_alignment(ours, theirs, names or {})
     rest = align(ours, theirs)
     alignment = Alignment([*fixed, *rest.pairings], rest.torch, rest.flax)
     variables = named_variables(flax_module)
-    # A shared variable has the tensors of its first path.
+    # A shared Flax variable gets the tensors of its first path.
     links = [link for pairing in alignment.pairings for link in pairing.links if link.target.path in variables]
     modules = composites(torch_module, flax_module, links)
     open_choices = choices(alignment.pairings, modules, orders, len(fixed))
@@ -281,7 +283,7 @@ def _orders(torch_module: torch.nn.Module, flax_module: nnx.Module, call: Call) 
     try:
         return order, flax_order(flax_module, call, order.shapes)
     except ValueError:
-        return None  # the caller's own run reports the error; the order of definition serves here
+        return None  # The order of definition suffices here. The caller runs the module and reports its error.
 
 
 def _matching(
@@ -298,7 +300,7 @@ def _matching(
     tied = _tied(torch_module)
     used |= {name for names in tied if used & set(names) for name in names}
     layers = [*alignment.torch, *(layer for pairing in alignment.pairings for layer in pairing.torch)]
-    needed = dict.fromkeys(
+    required = dict.fromkeys(
         name
         for layer in layers
         for source in layer.sources.values()
@@ -306,15 +308,15 @@ def _matching(
         for name in source.names
     )  # fmt: skip
     order = {name: index for index, name in enumerate(torch_module.state_dict())}
-    made = {entry.flax for entry in entries} | undecided
+    matched = {entry.flax for entry in entries} | undecided
     return Matching(
         tuple(sorted(entries, key=lambda entry: list(variables).index(entry.flax))),
         composites(torch_module, flax_module, [link for link in links if link.target.path not in undecided]),
-        tuple(sorted((name for name in needed if name not in used), key=lambda name: order.get(name, -1))),
+        tuple(sorted((name for name in required if name not in used), key=lambda name: order.get(name, -1))),
         tuple(
             path
             for path, variable in variables.items()
-            if path in broken or (isinstance(variable, (nnx.Param, nnx.BatchStat)) and path not in made)
+            if path in broken or (isinstance(variable, (nnx.Param, nnx.BatchStat)) and path not in matched)
         ),
         tuple(
             Ambiguity(path, candidates)
@@ -328,7 +330,7 @@ def _matching(
 
 
 def _notes(alignment: Alignment) -> tuple[str, ...]:
-    """Return what is said of layers of one kind that are left on both sides, in order."""
+    """Return a sentence with the shapes of each pair of unmatched layers of the same kind, in order."""
     notes = []
     for kind in dict.fromkeys(layer.kind for layer in alignment.torch):
         ours = [layer for layer in alignment.torch if layer.kind == kind]
@@ -340,7 +342,7 @@ def _notes(alignment: Alignment) -> tuple[str, ...]:
 
 
 def _entries(links: Sequence[Link], variables: Mapping[str, nnx.Variable]) -> tuple[list[Entry], set[str]]:
-    """Return one entry for each variable, and the stacked variables that lack some of their slices."""
+    """Return one entry for each variable, and the stacked variables without tensors for all of their slices."""
     by_path: dict[str, list[Link]] = {}
     for link in links:
         by_path.setdefault(link.target.path, []).append(link)
@@ -361,7 +363,7 @@ def _entries(links: Sequence[Link], variables: Mapping[str, nnx.Variable]) -> tu
 
 
 def _tied(module: torch.nn.Module) -> list[tuple[str, ...]]:
-    """Return the names of each torch parameter that has several."""
+    """Return the names of each torch parameter that has several names."""
     names: dict[int, list[str]] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
@@ -369,7 +371,7 @@ def _tied(module: torch.nn.Module) -> list[tuple[str, ...]]:
 
 
 def to_numpy(tensor: Any) -> np.ndarray:
-    """Return a torch tensor, a JAX array or a numpy array as a numpy array of the same dtype.
+    """Convert a torch tensor, a JAX array or a numpy array to a numpy array of the same dtype.
 
     >>> to_numpy(torch.ones(2, dtype=torch.bfloat16)).dtype
     dtype(bfloat16)
@@ -388,32 +390,33 @@ def load_torch_weights(flax_module: nnx.Module, state_dict: Mapping[str, Any], m
     Each variable keeps its dtype.
 
     Args:
-        flax_module: the module that the matching was made for, or another of its class.
-        state_dict: torch tensors or arrays by name; tensors that no variable is made of are ignored.
-        matching: of :func:`match`, or of :meth:`Matching.load`.
+        flax_module: a module of the class for which the matching was made.
+        state_dict: torch tensors or arrays by name; tensors that no entry of the matching names are ignored.
+        matching: the result of :func:`match` or :meth:`Matching.load`.
 
     Raises:
-        ValueError: if anything is missing, ambiguous or misshapen: all problems at once. The module stays as it was.
+        ValueError: if a tensor or variable is missing or ambiguous, or has a wrong shape. The message lists all
+            problems. The module is unchanged.
 
     >>> module = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
     >>> load_torch_weights(module, {}, Matching((Entry("kernel", ("weight",), "transpose"),)))
     Traceback (most recent call last):
     ...
     ValueError: cannot load the weights into Linear:
-      kernel: the state dict lacks weight
+      kernel: the state dict has no weight
       bias: the matching has no entry for this variable
     """
     variables = named_variables(flax_module)
-    made = {entry.flax for entry in matching.entries}
+    matched = {entry.flax for entry in matching.entries}
     problems, values = [], {}
     for entry in matching.entries:
         if entry.flax not in variables:
             problems.append(f"{entry.flax}: the module has no such variable")
             continue
         names = matching.names_in(entry, state_dict)
-        lacking = [name for name in names if name not in state_dict]
-        if lacking:
-            problems.append(f"{entry.flax}: the state dict lacks {', '.join(lacking)}")
+        missing = [name for name in names if name not in state_dict]
+        if missing:
+            problems.append(f"{entry.flax}: the state dict has no {', '.join(missing)}")
             continue
         variable = variables[entry.flax]
         try:
@@ -427,7 +430,7 @@ def load_torch_weights(flax_module: nnx.Module, state_dict: Mapping[str, Any], m
     problems += [
         f"{path}: the matching has no entry for this variable"
         for path, variable in variables.items()
-        if isinstance(variable, (nnx.Param, nnx.BatchStat)) and path not in made
+        if isinstance(variable, (nnx.Param, nnx.BatchStat)) and path not in matched
     ]
     if problems:
         raise ValueError(f"cannot load the weights into {type(flax_module).__name__}:\n  " + "\n  ".join(problems))

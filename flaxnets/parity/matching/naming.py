@@ -1,9 +1,9 @@
-"""How alike two names of layers are, when torch and Flax call the same layer differently."""
+"""Measure the likeness of two layer names, since torch and Flax models may name the same layer differently."""
 
 import functools
 import re
 
-# Words that different authors use for the same thing: one line a meaning.
+# Words with the same meaning: one line for each meaning.
 _SYNONYMS = (
     ("query", "q", "wq"),
     ("key", "k", "wk"),
@@ -57,7 +57,7 @@ _MEANINGS: dict[str, frozenset[str]] = {
 for _line in _SYNONYMS:
     for _word in _line:
         _MEANINGS[_word] = _MEANINGS.get(_word, frozenset()) | {_line[0]}
-# Words that are on every path and tell nothing apart.
+# Words that occur in most paths and do not distinguish layers.
 _EMPTY = {"layer", "the", "net", "model", "modulelist", "sequential", "self", "instance"}
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 
@@ -74,7 +74,7 @@ def words(name: str) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=65536)
 def normalised(name: str) -> str:
-    """Return a name without the differences of style: case, separators, brackets, plural s, and common synonyms.
+    """Return a name without differences of style: case, separators, brackets, plural s and common synonyms.
 
     >>> normalised("blocks[0].attn.q") == normalised("layers_0.Attention.query")
     True
@@ -93,7 +93,7 @@ def _meanings(word: str) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=65536)
 def _split(name: str) -> tuple[frozenset[str], frozenset[str], tuple[str, ...]]:
-    """Return the meanings in the last part of a path, those in front of it, and all numbers."""
+    """Return the meanings in the last part of a path, the meanings in the other parts, and all numbers."""
     *front, last = name.split(".")
     while front and last.isdigit():
         last = front.pop()
@@ -108,19 +108,19 @@ def _overlap(a: frozenset[str], b: frozenset[str]) -> float:
 
 
 def likeness(a: str, b: str) -> float:
-    """Return how much two paths say the same by their words, from 0 to 1. Numbers do not count.
+    """Return how similar the words of two paths are, from 0 to 1. Numbers do not count.
 
     >>> likeness("attn.q_proj", "attention.query") > likeness("attn.q_proj", "attention.key")
     True
     """
     (inner_a, outer_a, _), (inner_b, outer_b, _) = _split(a), _split(b)
-    # A word in front of the last part may be a part of the last name on the other side: "down.0" and "down_conv".
+    # A word before the last part may belong to the last part on the other side: "down.0" and "down_conv".
     crossed = max(_overlap(inner_a, outer_b), _overlap(outer_a, inner_b)) / 2
     return 0.6 * max(_overlap(inner_a, inner_b), crossed) + 0.4 * _overlap(outer_a | inner_a, outer_b | inner_b)
 
 
 def numbered_alike(a: str, b: str, x: str, y: str) -> bool:
-    """Return whether the numbers in two names are in the same order as those in two names of the other side.
+    """Return whether the numbers in two names are in the same order as the numbers in two names of the other side.
 
     >>> numbered_alike("head1", "head2", "heads.0", "heads.1"), numbered_alike("a", "b", "heads.0", "heads.1")
     (True, False)
@@ -135,7 +135,7 @@ def numbered_alike(a: str, b: str, x: str, y: str) -> bool:
 
 
 def same_numbers(a: str, b: str) -> bool:
-    """Return whether two paths hold the same numbers.
+    """Return whether two paths contain the same numbers.
 
     >>> same_numbers("layers.0.fc2", "block_0.dense2"), same_numbers("fc1", "fc2")
     (True, False)

@@ -1,4 +1,4 @@
-"""The order in which the modules of either side are called, and which of them are called on the same values."""
+"""Find the order in which the modules of each side are called, and the modules that are called on the same values."""
 
 import contextlib
 import copy
@@ -27,13 +27,13 @@ L = TypeVar("L", TorchLayer, FlaxLayer)
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """First calls of the modules of one side.
+    """The first calls of the modules of one side.
 
     Attributes:
-        starts: for each module that was called, the number of its first call.
-        inputs: for each of these modules, a checksum of the arrays of its first call; torch's side only.
-        shapes: the shapes that the whole model returned.
-        linen: Linen modules within the Flax module, by the paths of their variables.
+        starts: for each called module, the position of its first call.
+        inputs: for each called module, a checksum of the input arrays of its first call; recorded for torch only.
+        shapes: the shapes of the whole model's outputs.
+        linen: Linen modules inside the Flax module, by the paths of their variables.
     """
 
     starts: Mapping[str, int]
@@ -42,7 +42,7 @@ class Order:
     linen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def sorted(self, layers: Sequence[L]) -> list[L]:
-        """Return layers in the order of their calls; a layer without a call counts as called with what holds it.
+        """Sort layers by their first calls; a layer without a call has the position of the module that contains it.
 
         >>> Order({}, {}).sorted([])
         []
@@ -58,7 +58,7 @@ class Order:
         return sorted(layers, key=key)
 
     def called(self, name: str) -> str:
-        """Return the nearest module that was called: the module itself or one that holds it."""
+        """Return the innermost called module among the module itself and the modules that contain it."""
         while name and name not in self.starts:
             name = name.rpartition(".")[0]
         return name
@@ -90,7 +90,7 @@ def torch_order(module: Any, call: Call) -> Order:
 
 
 def call_torch(module: Any, call: Call) -> list[np.ndarray]:
-    """Call a torch module as it is, without gradients, and return the arrays of its output.
+    """Call a torch module in its current mode and dtype, without gradients, and return its output arrays.
 
     >>> call_torch(torch.nn.ReLU(), Call((np.array([-1.0, 2.0]),), {}, False, "float32"))[0].tolist()
     [0.0, 2.0]
@@ -120,7 +120,7 @@ def _checksum(tree: Any) -> int:
 
 
 def flax_order(module: nnx.Module, call: Call, output_shapes: Sequence[Sequence[int]]) -> Order:
-    """Trace the Flax module in evaluation mode, without computing, and return the order of its modules.
+    """Trace the Flax module in evaluation mode, without computing values, and return the order of its modules.
 
     Args:
         module: any NNX module.
@@ -185,7 +185,7 @@ class _Recorder:
             self._running.pop()
 
     def _name(self, child: Any) -> str | None:
-        """Return the path of a module; in a transformation such as nnx.scan, which copies modules, by its type."""
+        """Return the path of a module. Transformations such as nnx.scan copy modules: a copy is found by its type."""
         for name, module in self._known:
             if module is child:
                 return name
@@ -202,10 +202,10 @@ class _Recorder:
 def _wrapped_calls(
     classes: set[type], around: Callable[[Any], contextlib.AbstractContextManager[None]]
 ) -> Iterator[None]:
-    """Within this context, run each call of a module of the classes within a context of its own."""
+    """Return a context that replaces ``__call__`` of the classes, so that each call runs within ``around(module)``."""
 
     def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)  # its signature tells whether it asks for the mode
+        @functools.wraps(original)  # mode_arguments() reads the signature of __call__.
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             with around(self):
                 return original(self, *args, **kwargs)

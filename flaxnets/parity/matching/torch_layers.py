@@ -1,7 +1,7 @@
-"""The layers of a torch module, in the terms in which Flax's are described: kinds, roles, shapes.
+"""Describe the layers of a torch module in the same terms as Flax's layers: kinds, roles and shapes.
 
-Several layers of torch are taken apart into what Flax has as layers of their own: attentions into projections,
-recurrent layers into cells.
+Composite layers of torch are split into the layers that Flax has: attention into projections, and recurrent layers into
+cells.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ class Source:
     Attributes:
         names: state-dict names.
         shape: shape after the steps.
-        steps: what selects or joins the role's values, such as ``"rows(0:4)"`` or ``"sum"``.
-        optional: whether a partner on the Flax side may be missing, as of buffers that both sides compute.
+        steps: the steps that select or join the values of the role, such as ``"rows(0:4)"`` or ``"sum"``.
+        optional: whether the Flax side may have no partner, for example for buffers that both sides compute.
     """
 
     names: tuple[str, ...]
@@ -33,7 +33,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TorchLayer:
-    """A torch layer, or a part of a torch layer that Flax has as a layer of its own (the query of an attention)."""
+    """A torch layer, or the part of a torch layer that is a separate layer in Flax, such as the query projection."""
 
     name: str
     kind: str
@@ -47,7 +47,7 @@ class TorchLayer:
         return {role: source.shape for role, source in self.sources.items()}
 
 
-# For each kind of layer torch's classes, the kind, and the type's name, which Flax's layers share.
+# For each kind of layer: torch's classes, the kind, and the name of the type, which Flax's layers share.
 TORCH_KINDS: Sequence[tuple[tuple[type, ...], str, str]] = (
     ((torch.nn.Linear,), "linear", "Linear"),
     ((torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d), "conv", "Conv"),
@@ -71,37 +71,37 @@ TORCH_KINDS: Sequence[tuple[tuple[type, ...], str, str]] = (
 
 
 def torch_layers(module: Any, whole: Collection[str] = ()) -> list[TorchLayer]:
-    """Return the layers of a torch module in the order of their definition, a shared module once.
+    """Return the layers of a torch module in the order of their definition, with each shared module once.
 
     Args:
         module: any torch module.
-        whole: names of classes of ``torch.nn`` that Flax has under the same names (as ``flaxnets.nn``): these are not
-            taken apart.
+        whole: names of ``torch.nn`` classes that the Flax module has as one layer, as ``flaxnets.nn`` does. These
+            layers are not split.
 
     >>> [layer.label for layer in torch_layers(torch.nn.MultiheadAttention(4, 2))]
     ['query', 'key', 'value', 'out_proj']
     """
     result: list[TorchLayer] = []
-    done: set[int] = set()
+    seen: set[int] = set()
     for name, child in module.named_modules():
         tensors = {
-            own: tensor for own, tensor in [*child._parameters.items(), *child._buffers.items()] if tensor is not None
+            key: tensor for key, tensor in [*child._parameters.items(), *child._buffers.items()] if tensor is not None
         }
-        tied = {own for own, tensor in tensors.items() if id(tensor) in done}
+        tied = {key for key, tensor in tensors.items() if id(tensor) in seen}
         if tied == set(tensors) and isinstance(child, torch.nn.modules.linear.NonDynamicallyQuantizableLinear):
-            continue  # the projection of an attention, which is taken with the attention
+            continue  # The output projection of an attention layer is already a part of that layer.
         if isinstance(child, torch.nn.MultiheadAttention) and type(child).__name__ not in whole:
-            # The output's projection is a layer below, which torch calls as a function.
-            done.update(id(tensor) for tensor in child.out_proj.parameters())
-        done.update(id(tensor) for tensor in tensors.values())
+            # The output projection is a submodule that torch never calls: it calls a function with its weights.
+            seen.update(id(tensor) for tensor in child.out_proj.parameters())
+        seen.update(id(tensor) for tensor in tensors.values())
         if tensors:
             parts = _torch_parts(name, child, tensors, whole)
-            result += [_with_optional(part, {join(name, own) for own in tied}) for part in parts]
+            result += [_with_optional(part, {join(name, key) for key in tied}) for part in parts]
     return result
 
 
 def _with_optional(layer: TorchLayer, names: Collection[str]) -> TorchLayer:
-    """Return the layer with tensors that an earlier layer holds, too, as optional: Flax may share the variable."""
+    """Mark the tensors that an earlier layer also has as optional, since Flax may share the variable."""
     sources = {
         role: dataclasses.replace(source, optional=source.optional or set(source.names) <= set(names))
         for role, source in layer.sources.items()
@@ -124,22 +124,22 @@ def _torch_parts(name: str, module: Any, tensors: Mapping[str, Any], whole: Coll
 
 def _plain(name: str, kind: str, module: Any, tensors: Mapping[str, Any]) -> TorchLayer:
     type_ = next((label for types, _, label in TORCH_KINDS if isinstance(module, types)), type(module).__name__)
-    kept_statistics = kind in ("batch norm", "norm")
+    has_statistics = kind in ("batch norm", "norm")
     sources = {
-        own: Source(
-            (join(name, own),),
+        key: Source(
+            (join(name, key),),
             tuple(tensor.shape),
-            optional=own in module._buffers and not (kept_statistics and own.startswith("running_")),
+            optional=key in module._buffers and not (has_statistics and key.startswith("running_")),
         )
-        for own, tensor in tensors.items()
+        for key, tensor in tensors.items()
     }
     return TorchLayer(name, kind, type_, sources, name)
 
 
 def _cells(name: str, module: Any, tensors: Mapping[str, Any]) -> list[TorchLayer]:
-    """Return one cell for each layer and direction; the two biases also as the one bias that Flax's cells have."""
+    """Return one cell for each layer and direction. The source ``bias`` combines the two biases, as in Flax's cells."""
     type_ = type(module).__name__.removesuffix("Cell").lower()
-    suffixes = dict.fromkeys(own.partition("weight_ih")[2] for own in tensors if own.startswith("weight_ih"))
+    suffixes = dict.fromkeys(key.partition("weight_ih")[2] for key in tensors if key.startswith("weight_ih"))
     result = []
     for suffix in suffixes:
         sources = {
@@ -166,12 +166,12 @@ def _attention(name: str, module: Any, tensors: Mapping[str, Any]) -> list[Torch
             shape = (embed, tensors["in_proj_weight"].shape[1])
             sources["weight"] = Source((join(name, "in_proj_weight"),), shape, rows)
         else:
-            own = f"{part[0]}_proj_weight"
-            sources["weight"] = Source((join(name, own),), tuple(tensors[own].shape))
+            key = f"{part[0]}_proj_weight"
+            sources["weight"] = Source((join(name, key),), tuple(tensors[key].shape))
         if "in_proj_bias" in tensors:
             sources["bias"] = Source((join(name, "in_proj_bias"),), (embed,), rows)
         result.append(TorchLayer(name, "linear", "Linear", sources, join(name, part)))
-    outputs = {own: p for own, p in module.out_proj._parameters.items() if p is not None}
+    outputs = {key: p for key, p in module.out_proj._parameters.items() if p is not None}
     result.append(_plain(join(name, "out_proj"), "linear", module.out_proj, outputs))
-    rest = {own: tensors[own] for own in ("bias_k", "bias_v") if own in tensors}
+    rest = {key: tensors[key] for key in ("bias_k", "bias_v") if key in tensors}
     return [*result, _plain(name, "parameters", module, rest)] if rest else result

@@ -1,7 +1,7 @@
-"""How one Flax variable is made of torch tensors: named steps, written as text that a matching saves.
+"""Convert torch tensors to a Flax variable by named steps. A matching saves the steps as text.
 
-``"rows(0:4) | transpose"`` takes four rows of a torch weight and transposes them into a Flax kernel. All steps are
-linear and nearly all are permutations, so that torch's gradient goes the same way into Flax's coordinates.
+``"rows(0:4) | transpose"`` selects four rows of a torch weight and transposes them to a Flax kernel. All steps are
+linear, and nearly all are permutations. So the same steps convert torch's gradients to Flax's shapes.
 """
 
 import re
@@ -15,7 +15,7 @@ _STEP = re.compile(r"([a-z ]+?)\s*(?:\(([^()]*)\))?")
 
 
 class Step(NamedTuple):
-    """A step of a transform: what happens to values, and to gradients where that is another map."""
+    """A step of a transform: its function for values, and its function for gradients if the two differ."""
 
     apply: Callable[[Arrays, str], Arrays]
     gradient: Callable[[Arrays, str], Arrays] | None = None
@@ -53,7 +53,7 @@ def _transposed_conv_kernel(array: np.ndarray, argument: str) -> np.ndarray:
 
 
 def _gru_bias(arrays: Arrays, argument: str) -> np.ndarray:
-    """Flax's GRU cell adds no bias inside of the product with the reset gate, so that the last third is left out."""
+    """Combine the two biases of a GRU. Flax's GRU cell has no hidden bias for the candidate gate, the last third."""
     inputs, hidden = arrays
     hidden = hidden.copy()
     hidden[2 * len(hidden) // 3 :] = 0
@@ -64,11 +64,11 @@ def _first(arrays: Arrays, argument: str) -> Arrays:
     return arrays[:1]
 
 
-# How the steps read: "rows(0:4)" takes rows 0 to 3, "axes(0,2,3,1)" permutes the axes, "reshape(2,3)" reshapes.
-# A step without a list to join works on each tensor; "sum", "concat", "stack" and "gru bias" join them.
+# Syntax: "rows(0:4)" selects rows 0 to 3, "axes(0,2,3,1)" permutes the axes, "reshape(2,3)" reshapes.
+# "sum", "concat", "stack" and "gru bias" join all tensors; every other step acts on each tensor separately.
 TRANSFORMS: Mapping[str, Step] = {
     "same": _each(lambda array, argument: array),
-    # "groups(2) | sum | stack": the steps up to "stack" join two tensors at a time.
+    # In "groups(2) | sum | stack", the steps before "stack" act on groups of two tensors.
     "groups": Step(lambda arrays, argument: arrays),
     "transpose": _each(lambda array, argument: array.T),
     "axes": _each(lambda array, argument: array.transpose(_integers(argument))),
@@ -79,14 +79,14 @@ TRANSFORMS: Mapping[str, Step] = {
     "transposed conv kernel": _each(_transposed_conv_kernel),
     "concat": _joined(lambda arrays, argument: np.concatenate(arrays, int(argument or 0))),
     "stack": _joined(lambda arrays, argument: np.stack(arrays, int(argument or 0))),
-    # The gradient of one term is the gradient of the sum.
+    # The gradient by a sum equals the gradient by each of its terms.
     "sum": Step(lambda arrays, argument: [np.sum(arrays, axis=0, dtype=arrays[0].dtype)], _first),
     "gru bias": Step(lambda arrays, argument: [_gru_bias(arrays, argument)], _first),
 }
 
 
 class Transform:
-    """The linear map that a text such as ``"rows(0:4) | transpose"`` names.
+    """The linear map that a text such as ``"rows(0:4) | transpose"`` describes.
 
     Raises:
         ValueError: if the text names an unknown step.
@@ -124,9 +124,9 @@ class Transform:
         return self._run(tensors, shape, gradients=False)
 
     def gradient(self, gradients: Sequence[np.ndarray], shape: Sequence[int]) -> np.ndarray:
-        """Return the gradient by the Flax variable, from the gradients by torch's tensors.
+        """Compute the gradient by the Flax variable from the gradients by torch's tensors.
 
-        Where the variable is a sum of tensors, the gradient is that of the first term.
+        If the variable is a sum of tensors, its gradient is the gradient by the first term.
 
         Args:
             gradients: torch's gradients, as numpy arrays, in the order of the tensors.
@@ -151,7 +151,7 @@ class Transform:
         if len(arrays) != 1 or arrays[0].shape != tuple(shape):
             shapes = [list(array.shape) for array in arrays]
             raise ValueError(
-                f"transform {self._text!r} makes {shapes} of {[list(array.shape) for array in tensors]}. "
+                f"transform {self._text!r} converts {[list(array.shape) for array in tensors]} to {shapes}. "
                 f"Expected {list(shape)}, the shape of the Flax variable."
             )
         return np.ascontiguousarray(arrays[0]).reshape(tuple(shape))
@@ -174,7 +174,7 @@ def _after(steps: Sequence[tuple[Step, str]], arrays: Arrays, *, gradients: bool
 
 
 def joined(*steps: str) -> str:
-    """Return the text of a transform that does the steps one after another.
+    """Return the text of a transform that applies the steps one after another.
 
     >>> joined("same", "rows(0:4)", "", "transpose")
     'rows(0:4) | transpose'
