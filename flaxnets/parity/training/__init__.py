@@ -1,4 +1,4 @@
-"""Training steps of a Flax module held against those of a torch module."""
+"""Compare the training steps of a Flax module with those of a torch module."""
 
 from flaxnets.parity.training.batches import random_batches as random_batches
 from flaxnets.parity.training.report import TrainingReport as TrainingReport

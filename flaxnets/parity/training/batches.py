@@ -1,4 +1,4 @@
-"""Batches and losses of a compared training."""
+"""Batches and losses for a comparison of trainings."""
 
 import copy
 from collections.abc import Sequence
@@ -16,17 +16,20 @@ from flaxnets.parity.training.runs import Batch, Loss
 def random_batches(
     torch_module: torch.nn.Module, inputs: Sequence[Any], steps: int, seed: int = 0
 ) -> tuple[list[tuple[tuple[Any, ...], np.ndarray]], str]:
-    """Return batches like an example, and the name of a loss for them.
+    """Draw random batches with the shapes and dtypes of an example, and choose a loss for the module's outputs.
 
-    Floating-point inputs are normal numbers, other numbers lie between the smallest and the largest of the example.
-    Targets are random classes where the first output of the module has the shape (batch, classes), and normal numbers
-    otherwise.
+    Floating-point inputs are normally distributed. Integers are between the smallest and the largest integer of the
+    example. If the first output of the module has the shape (batch, classes), the targets are random classes, otherwise
+    normally distributed numbers.
 
     Args:
-        torch_module: which outputs there are; called once on a copy.
-        inputs: example arguments of a call: numpy arrays, or nested tuples of them.
-        steps: how many batches.
-        seed: of the random numbers.
+        torch_module: the module. A copy is called once to find the shape of its output.
+        inputs: example arguments of a call: numpy arrays, or nested tuples of numpy arrays.
+        steps: number of batches.
+        seed: seed of the random numbers.
+
+    Returns:
+        The batches, pairs of inputs and targets, and the name of the loss: ``"cross_entropy"`` or ``"mse"``.
 
     >>> batches, loss = random_batches(torch.nn.Linear(3, 5), [np.ones((4, 3))], steps=2)
     >>> loss, batches[0][0][0].shape, batches[0][1].shape
@@ -62,14 +65,17 @@ def _example(leaf: Any) -> Any:
 
 
 def _first(outputs: Any) -> Any:
-    """Return the first floating-point output: the named losses apply to this one."""
+    """Return the first floating-point output, to which the named losses apply."""
     for leaf in jax.tree.leaves(outputs):
         floating = (
             leaf.is_floating_point() if isinstance(leaf, torch.Tensor) else jnp.issubdtype(leaf.dtype, jnp.floating)
         )
         if floating:
             return leaf
-    raise ValueError(f"no output is floating-point: {outputs!r}. Expected one for the loss. Fix: give a pair of losses")
+    raise ValueError(
+        f"no output is floating-point: {outputs!r}. Expected a floating-point output for the loss. "
+        "Fix: pass a pair of loss functions"
+    )
 
 
 _LOSSES: dict[str, tuple[Loss, Loss]] = {
@@ -85,10 +91,10 @@ _LOSSES: dict[str, tuple[Loss, Loss]] = {
 
 
 def losses(loss: Any) -> tuple[Loss, Loss]:
-    """Return the losses of torch and of Flax: those of a name, or a pair of them.
+    """Return the loss functions of torch and of Flax, from a name or from a pair of functions.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: if ``loss`` is neither a known name nor a pair of functions.
 
     >>> losses("hinge")
     Traceback (most recent call last):
@@ -105,17 +111,18 @@ def losses(loss: Any) -> tuple[Loss, Loss]:
 
 
 def as_batch(given: Any, n: int) -> Batch:
-    """Return batch ``n`` with numpy arrays, those of floating-point numbers in float64.
+    """Convert batch ``n`` to numpy arrays, with floating-point arrays in float64.
 
     Raises:
-        ValueError: for anything but a pair of inputs and targets.
+        ValueError: if the batch is not a pair of inputs and targets.
 
     >>> as_batch((np.ones(2, np.float32), 0), 0).inputs[0].dtype
     dtype('float64')
     """
     if not isinstance(given, (tuple, list)) or len(given) != 2:
         raise ValueError(
-            f"batch {n + 1} is {_described(given)}. Expected a pair of inputs and targets; several inputs are a tuple"
+            f"batch {n + 1} is {_described(given)}. Expected a pair of inputs and targets. Fix: ((x, y), targets) for "
+            "two inputs x and y"
         )
     inputs = tuple(given[0]) if isinstance(given[0], (tuple, list)) else (given[0],)
     return jax.tree.map(_array, Batch(inputs, given[1]))

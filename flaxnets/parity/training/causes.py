@@ -1,6 +1,6 @@
-"""Why a training in Flax is not torch's: mistakes in losses, running statistics and parameters.
+"""Find the mistake in a Flax training that differs from torch's: in the loss, running statistics or parameters.
 
-Those of optimizers are in :mod:`flaxnets.parity.training.update_causes`.
+:mod:`flaxnets.parity.training.update_causes` finds mistakes in optimizers.
 """
 
 import dataclasses
@@ -28,12 +28,12 @@ class _Guess:
 
 
 def find_training_cause(evidence: Evidence, stage: Stage, step: int) -> Cause | None:
-    """Return the mistake with which torch's whole training is Flax's, None if none is known.
+    """Return the mistake with which torch repeats Flax's whole training; None if no known mistake does.
 
     Args:
         evidence: the two trainings.
-        stage: what left the band first.
-        step: at which step, counted from 1.
+        stage: the stage of the first number that left the band.
+        step: the step at which this number left the band, counted from 1.
     """
     if stage == "buffer":
         return _proved(evidence, _statistics(evidence))
@@ -46,7 +46,7 @@ def _proved(evidence: Evidence, guesses: Iterator[_Guess]) -> Cause | None:
     for guess in guesses:
         try:
             after = evidence.worst(guess.variant)
-        except ValueError:  # torch refuses the mistake, or its loss becomes infinite
+        except ValueError:  # Torch raises an error for the mistake, or the loss becomes infinite.
             continue
         if after <= 1:
             return Cause(guess.name, guess.text, guess.fix, evidence.worst(None), after)
@@ -62,7 +62,7 @@ def _losses(evidence: Evidence) -> Iterator[_Guess]:
 
 
 def _scales(evidence: Evidence) -> Iterator[_Guess]:
-    """Multiply the loss by a factor."""
+    """Yield losses and gradients that are multiplied by a factor."""
     ours, theirs = evidence.found[0].loss, evidence.expected[0].step.loss
     if not theirs or not np.isfinite(ours):
         return
@@ -70,7 +70,7 @@ def _scales(evidence: Evidence) -> Iterator[_Guess]:
     if abs(ratio - 1) < 1e-9:
         slope = _gradient_ratio(evidence)
         if slope is not None:
-            text = f"Flax's gradients are {slope:.6g} times torch's, and its loss is the same."
+            text = f"Flax's gradients are {slope:.6g} times torch's, but the losses are equal."
             yield _Guess("gradient-scale", text, "differentiate the loss itself, without a factor",
                          Variant(loss=_with_slope(loss, slope)))  # fmt: skip
         return
@@ -94,19 +94,21 @@ def _any_scale(evidence: Evidence) -> Iterator[_Guess]:
                      Variant(loss=_scaled(evidence.training.torch_loss, lambda targets: factor)))  # fmt: skip
 
 
-# How a loss is scaled, from its targets; the batches of one training may differ in size.
+# Factors of a loss, computed from its targets, because the batches of one training may differ in size.
 _FACTORS: tuple[tuple[Callable[[Any], float], str, str], ...] = (
-    (lambda t: len(t), "sums the loss over the batch, torch takes the mean", "take the mean over the batch"),
-    (lambda t: t.size, "sums the loss over all elements, torch takes the mean", "take the mean over all elements"),
-    (lambda t: t.size / len(t), "sums the loss over all axes but the batch, torch takes the mean over all",
-     "take the mean over all elements"),
-    (lambda t: 1 / len(t), "takes the mean of the loss over the batch, torch the sum", "take the sum over the batch"),
-    (lambda t: 1 / t.size, "takes the mean of the loss over all elements, torch the sum", "take the sum over all "
+    (lambda t: len(t), "sums the loss over the batch, torch computes the mean", "compute the mean over the batch"),
+    (lambda t: t.size, "sums the loss over all elements, torch computes the mean", "compute the mean over all "
+     "elements"),
+    (lambda t: t.size / len(t), "sums the loss over all axes except the batch, torch computes the mean over all axes",
+     "compute the mean over all elements"),
+    (lambda t: 1 / len(t), "computes the mean of the loss over the batch, torch the sum", "compute the sum over the "
+     "batch"),
+    (lambda t: 1 / t.size, "computes the mean of the loss over all elements, torch the sum", "compute the sum over all "
      "elements"),
     (lambda t: 0.5, "halves the squared error, as optax.l2_loss does", "use optax.squared_error"),
-    (lambda t: 0.5 * t.size, "sums up half the squared errors, as optax.l2_loss(...).sum() does, torch takes the mean",
+    (lambda t: 0.5 * t.size, "sums half the squared errors, as optax.l2_loss(...).sum() does, torch computes the mean",
      "use optax.squared_error(...).mean()"),
-    (lambda t: -1.0, "has the loss with the other sign", "change the sign of the loss"),
+    (lambda t: -1.0, "has the loss with the opposite sign", "change the sign of the loss"),
 )  # fmt: skip
 
 
@@ -136,7 +138,7 @@ def _gradient_ratio(evidence: Evidence) -> float | None:
 
 
 class _Calls(torch.overrides.TorchFunctionMode):
-    """Takes the place of torch's loss functions: ``change`` gets their name, function, arguments and options."""
+    """A function mode that replaces calls of torch's loss functions by ``change(name, function, args, options)``."""
 
     def __init__(self, change: Change):
         super().__init__()
@@ -180,7 +182,7 @@ def _softmax_missing(name: str, func: Any, args: list[Any], options: dict[str, A
 
 
 def _mean_of_all(name: str, func: Any, args: list[Any], options: dict[str, Any]) -> Any:
-    """The mean over all targets, in which those that are ignored count as zeros."""
+    """Compute the mean over all targets, where ignored targets count as zeros."""
     return func(*args, **{**options, "reduction": "sum"}) / args[1].numel()
 
 
@@ -194,23 +196,24 @@ def _distance(other: str) -> Change:
 
 
 _CHANGES: tuple[tuple[str, str, str, Change], ...] = (
-    ("loss-reduction", "Flax sums up the loss, torch takes the mean.", "take the mean", _option(reduction="sum")),
-    ("loss-reduction", "Flax takes the mean of the loss, torch the sum.", "take the sum", _option(reduction="mean")),
-    ("class-weights", "Flax has no class weights, torch's loss has.", "multiply each loss by the weight of its class, "
-     "and divide by the sum of these weights", _unweighted),
-    ("ignored-targets", "Flax divides the loss by all targets, torch by those that are not ignored.",
-     "divide by the number of targets that are not ignored", _mean_of_all),
-    ("softmax-twice", "Flax takes the softmax of the outputs before a loss that takes it again.",
-     "give the loss the outputs themselves", _softmax_first),
-    ("softmax-missing", "Flax does not take the logarithm of the softmax of the outputs, torch's loss does.",
+    ("loss-reduction", "Flax sums the loss, torch computes the mean.", "compute the mean", _option(reduction="sum")),
+    ("loss-reduction", "Flax computes the mean of the loss, torch the sum.", "compute the sum",
+     _option(reduction="mean")),
+    ("class-weights", "Flax's loss has no class weights, torch's loss has class weights.",
+     "multiply each loss by the weight of its class, and divide by the sum of these weights", _unweighted),
+    ("ignored-targets", "Flax divides the loss by the number of all targets, torch by the number of targets that are "
+     "not ignored.", "divide by the number of targets that are not ignored", _mean_of_all),
+    ("softmax-twice", "Flax applies softmax to the outputs, and its loss applies softmax again.",
+     "pass the outputs to the loss without softmax", _softmax_first),
+    ("softmax-missing", "Flax's loss has no log-softmax of the outputs, torch's loss has.",
      "use optax.softmax_cross_entropy_with_integer_labels", _softmax_missing),
-    *(("other-loss", f"Flax computes what torch calls {name}.", "compute the loss that torch computes", _distance(name))
-      for name in _DISTANCES),
+    *(("other-loss", f"Flax computes the loss {name}, torch another loss.", "compute the same loss as torch",
+       _distance(name)) for name in _DISTANCES),
 )  # fmt: skip
 
 
 def _called_otherwise(evidence: Evidence) -> Iterator[_Guess]:
-    """Other arguments of torch's loss functions with which the first loss equals that of Flax."""
+    """Yield changed calls of torch's loss functions for which the first loss equals Flax's."""
     yield from _smoothing(evidence)
     for name, text, fix, change in _CHANGES:
         variant = _within(change)
@@ -224,7 +227,7 @@ def _is_first_loss(evidence: Evidence, variant: Variant) -> bool:
 
 
 def _smoothing(evidence: Evidence) -> Iterator[_Guess]:
-    """Label smoothing, which a loss is linear in."""
+    """Yield another label smoothing: the loss is linear in the smoothing, so that two losses determine it."""
     theirs: list[float] = []
 
     def without(name: str, func: Any, args: list[Any], options: dict[str, Any]) -> Any:
@@ -252,24 +255,24 @@ def _smoothed(amount: float) -> Change:
 
 
 def _penalties(evidence: Evidence) -> Iterator[_Guess]:
-    """Squared weights in the loss, in addition to the weight decay of torch's optimizer or instead of it."""
+    """Yield squared weights in the loss, in addition to the weight decay of torch's optimizer or in its place."""
     missing = evidence.found[0].loss - evidence.expected[0].step.loss
     start = evidence.trainer.start
     decays = {group.get("weight_decay", 0.0) for group in evidence.trainer.settings.values()}
-    for which, chosen in (("all weights", list(start)), ("the matrices", [n for n, v in start.items() if v.ndim > 1])):
-        squares = sum(float(np.sum(start[name] ** 2)) for name in chosen)
+    for which, names in (("all weights", list(start)), ("the matrices", [n for n, v in start.items() if v.ndim > 1])):
+        squares = sum(float(np.sum(start[name] ** 2)) for name in names)
         if not squares or not missing:
             continue
         amount = float(f"{missing / squares:.10g}")
         text = f"Flax adds {amount:.6g} times the squares of {which} to the loss"
-        penalty = _penalty(chosen, amount)
+        penalty = _penalty(names, amount)
         if any(decays):
             yield _Guess(
                 "weight-decay-in-loss", f"{text}, torch's optimizer has weight_decay={max(decays):.6g}.",
-                "leave the penalty out of the loss, and give the weight decay to the optimizer",
+                "remove the penalty from the loss, and pass the weight decay to the optimizer",
                 Variant(penalty=penalty, settings={"weight_decay": 0.0}),
             )  # fmt: skip
-        yield _Guess("penalty-in-loss", f"{text}, torch does not.", "leave the penalty out", Variant(penalty=penalty))
+        yield _Guess("penalty-in-loss", f"{text}, torch does not.", "remove the penalty", Variant(penalty=penalty))
 
 
 def _penalty(names: list[str], amount: float) -> Callable[[torch.nn.Module], Any]:
@@ -277,7 +280,7 @@ def _penalty(names: list[str], amount: float) -> Callable[[torch.nn.Module], Any
 
 
 def _modes(evidence: Evidence) -> Iterator[_Guess]:
-    """Layers in evaluation mode that should train, or the other way round."""
+    """Yield layers in evaluation mode that should be in training mode, or the reverse."""
     norms = (torch.nn.modules.batchnorm._BatchNorm,)
     drops = (torch.nn.modules.dropout._DropoutNd,)
     for kinds, what in ((norms, "batch normalization"), (drops, "dropout"), ((torch.nn.Module,), "the module")):
@@ -297,7 +300,7 @@ def _modes(evidence: Evidence) -> Iterator[_Guess]:
 
 
 def _statistics(evidence: Evidence) -> Iterator[_Guess]:
-    """Running statistics of batch normalization: their momentum, and which variance is stored."""
+    """Yield mistakes of the running statistics of batch normalization: their momentum, or the stored variance."""
     momenta = _momenta(evidence)
     if not momenta:
         return
@@ -306,25 +309,26 @@ def _statistics(evidence: Evidence) -> Iterator[_Guess]:
     layers = ", ".join(list(momenta)[:4]) + (f" and {len(momenta) - 4} more" if len(momenta) > 4 else "")
     differs = any(abs(momenta[name] - theirs[name]) > 1e-7 for name in momenta)
     name = next((n for n in momenta if abs(momenta[n] - theirs[n]) > 1e-7), next(iter(momenta)))
-    rate = f"Flax moves the running statistics by {momenta[name]:.6g} of the way at each step, torch by " \
+    rate = f"Flax updates the running statistics with momentum={momenta[name]:.6g} (as torch counts), torch with " \
            f"momentum={theirs[name]:.6g}"  # fmt: skip
     if not momenta[name]:
-        rate = f"Flax does not update the running statistics, torch does with momentum={theirs[name]:.6g}"
+        rate = f"Flax does not update the running statistics, torch updates them with momentum={theirs[name]:.6g}"
     elif abs(momenta[name] + theirs[name] - 1) < 1e-7:
-        rate += " (the momentum of Flax is 1 minus that of torch)"
+        rate += " (Flax's momentum is 1 - torch's momentum)"
     fix = f"nnx.BatchNorm(..., momentum={1 - theirs[name]:.6g}), or flaxnets.nn.BatchNorm2d(..., " \
           f"momentum={theirs[name]:.6g})"  # fmt: skip
-    biased = "Flax stores the biased variance of a batch, torch the unbiased one"
-    own = "flaxnets.nn.BatchNorm2d in place of nnx.BatchNorm"
+    biased = "Flax stores the biased variance of a batch, torch the unbiased variance"
+    layer_fix = "flaxnets.nn.BatchNorm2d in place of nnx.BatchNorm"
     if differs:
         yield _Guess("batchnorm-momentum", f"{rate} ({layers}).", fix, _stored(momenta, False))
-        yield _Guess("batchnorm-momentum+biased-variance", f"{rate}; {biased} ({layers}).", own, _stored(momenta, True))
-    yield _Guess("biased-variance", f"{biased} ({layers}).", own, _stored(dict.fromkeys(momenta), True))
+        text = f"{rate}; {biased} ({layers})."
+        yield _Guess("batchnorm-momentum+biased-variance", text, layer_fix, _stored(momenta, True))
+    yield _Guess("biased-variance", f"{biased} ({layers}).", layer_fix, _stored(dict.fromkeys(momenta), True))
 
 
 def _momenta(evidence: Evidence) -> dict[str, float]:
-    """By torch's name of a layer, the momentum with which Flax's running mean moved at the first step."""
-    names, found = evidence.training.names, {}
+    """Return the momentum of Flax's running mean at the first step, in torch's convention, by torch's layer names."""
+    names, momenta = evidence.training.names, {}
     before, theirs = evidence.start[1], evidence.expected[0].step.buffers
     for name, ours in evidence.found[0].buffers.items():
         source = next(iter(names.sources(name)), "")
@@ -332,15 +336,15 @@ def _momenta(evidence: Evidence) -> dict[str, float]:
         if buffer != "running_mean" or name not in theirs:
             continue
         module: Any = evidence.training.pair.torch_module.get_submodule(module_name)
-        way = theirs[name] - before[name]
-        if getattr(module, "momentum", None) and np.any(way):
-            part = float(np.sum((ours - before[name]) * way) / np.sum(way * way))
-            found[module_name] = round(float(f"{module.momentum * part:.9g}"), 10)
-    return found
+        change = theirs[name] - before[name]
+        if getattr(module, "momentum", None) and np.any(change):
+            part = float(np.sum((ours - before[name]) * change) / np.sum(change * change))
+            momenta[module_name] = round(float(f"{module.momentum * part:.9g}"), 10)
+    return momenta
 
 
 def _stored(momenta: dict[str, Any], biased: bool) -> Variant:
-    """Batch normalization with other momenta (None: as they are), and with biased variances if that is said."""
+    """Return a training with other momenta of batch normalization (None: unchanged), and maybe biased variances."""
 
     def change(module: torch.nn.Module) -> None:
         for name, momentum in momenta.items():
@@ -360,12 +364,12 @@ def _keep_variance(norm: Any, args: tuple[torch.Tensor, ...]) -> None:
 def _store_biased(norm: Any, args: tuple[torch.Tensor, ...], output: Any) -> None:
     if norm.training:
         count = args[0].numel() / args[0].shape[1]
-        kept = (1 - norm.momentum) * norm.variance_before
-        norm.running_var.data.copy_(kept + (norm.running_var - kept) * (count - 1) / count)
+        old_part = (1 - norm.momentum) * norm.variance_before
+        norm.running_var.data.copy_(old_part + (norm.running_var - old_part) * (count - 1) / count)
 
 
 def _merged_biases(evidence: Evidence) -> Iterator[_Guess]:
-    """Two biases in torch that are one bias in Flax: the optimizer updates their sum once, not twice."""
+    """Yield the case of two biases in torch that are one bias in Flax: the optimizer updates their sum only once."""
     matching = evidence.training.names.matching
     entries = [e for e in getattr(matching, "entries", ()) if "sum" in e.transform.split(" | ") and len(e.torch) > 1]
     if not entries:
@@ -380,6 +384,5 @@ def _merged_biases(evidence: Evidence) -> Iterator[_Guess]:
                     other.zero_().requires_grad_(False)
 
     both = " + ".join(entries[0].torch)
-    yield _Guess("one-bias", f"Flax has one bias {entries[0].flax} where torch has the sum {both}, which each update "
-                 "moves by the steps of both.", "use flaxnets.nn.LSTM, GRU or RNN, which have both biases",
-                 Variant(module=merge))  # fmt: skip
+    yield _Guess("one-bias", f"Flax updates one bias {entries[0].flax}, torch updates both biases of the sum {both}.",
+                 "use flaxnets.nn.LSTM, GRU or RNN, which have both biases", Variant(module=merge))  # fmt: skip

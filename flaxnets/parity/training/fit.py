@@ -1,4 +1,4 @@
-"""The training loop of a network's PyTorch twin, on the batches of a run."""
+"""Train the PyTorch twin of a registered network on the batches of a run."""
 
 import copy
 import inspect
@@ -32,20 +32,20 @@ def fit_torch(
     *,
     on_epoch: Callable[[Record], None] = lambda record: None,
 ) -> list[Record]:
-    """Train a registered network's PyTorch twin with the settings of a run, on the batches of the run.
+    """Train a registered network's PyTorch twin with the settings and the batches of a run.
 
-    Dropout draws other masks than in JAX. Everything else differs by rounding only.
+    The dropout masks differ from JAX. Everything else differs only by rounding.
 
     Args:
         config: the configuration of the run.
-        model: the network, whose weights the twin starts from. Its frozen parameters are frozen in the twin.
+        model: the network. The twin starts from its weights, and its frozen parameters are also frozen in the twin.
         optimizer: the optimizer of the run, from :func:`flaxnets.training.make_optimizer`.
         train: the training batches of the run.
         test: all test examples.
-        on_epoch: called after every epoch with its record.
+        on_epoch: called after every epoch with the record of the epoch.
 
     Returns:
-        One record per epoch, like those of :func:`flaxnets.training.fit`.
+        One record per epoch, with the same keys as the records of :func:`flaxnets.training.fit`.
 
     >>> import flaxnets
     >>> from flaxnets.data import load
@@ -68,8 +68,8 @@ def fit_torch(
     for epoch in range(1, config.epochs + 1):
         twin.train()
         sums: Counter[str] = Counter()
-        for chosen in train.epoch(config.seed, epoch):
-            loss, metrics = _measure(twin, config, make(chosen, jax.random.fold_in(key, position)))
+        for examples in train.epoch(config.seed, epoch):
+            loss, metrics = _measure(twin, config, make(examples, jax.random.fold_in(key, position)))
             (loss / config.accumulate).backward()
             sums.update(metrics)
             position += 1
@@ -84,14 +84,14 @@ def fit_torch(
 
 
 def torch_optimizer(optimizer: Any, parameters: list[Any]) -> Any:
-    """Return torch's optimizer with the settings of one of :mod:`flaxnets.optim`, without a schedule.
+    """Return torch's optimizer with the settings of an optimizer of :mod:`flaxnets.optim`, without its schedule.
 
     Args:
-        optimizer: An optimizer, or a chain that ends with one.
-        parameters: The parameters in torch.
+        optimizer: An optimizer, or a chain whose last part is an optimizer.
+        parameters: The torch parameters.
 
     Raises:
-        ValueError: If the optimizer is not of :mod:`flaxnets.optim`.
+        ValueError: If the optimizer is not from :mod:`flaxnets.optim`.
 
     >>> from flaxnets import optim
     >>> type(torch_optimizer(optim.SGD(0.1, momentum=0.9), list(torch.nn.Linear(2, 1).parameters()))).__name__
@@ -138,6 +138,6 @@ def _evaluate(averaged: Any, twin: Any, config: RunConfig, test: Batches) -> Cou
     averaged.eval()
     sums: Counter[str] = Counter()
     with torch.no_grad():
-        for chosen in test.all():
-            sums.update(_measure(averaged, config, as_batch(chosen))[1])
+        for examples in test.all():
+            sums.update(_measure(averaged, config, as_batch(examples))[1])
     return sums

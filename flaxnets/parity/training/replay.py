@@ -1,4 +1,4 @@
-"""Replay an optimizer on recorded gradients, without the model, and compare its updates with those of Flax."""
+"""Replay an optimizer on recorded gradients, without the model, and compare its updates with Flax's."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -8,24 +8,25 @@ import numpy as np
 
 from flaxnets.parity.training.update_rules import Settings, Updater
 
-# Of a parameter's largest step: what passes in a replay, where only the optimizer's own arithmetic rounds.
+# The largest error that passes in a replay, relative to the largest step of a parameter. Only the arithmetic of the
+# optimizer causes rounding errors in a replay.
 _GATE = 1e-10
-_SAMPLED = 20_000  # elements; more are not needed to tell two optimizers apart
+_SAMPLED = 20_000  # This number of elements is enough to distinguish two optimizers.
 
-Plan = tuple[str, Sequence[Settings]]  # a rule, and its settings at each step
+Plan = tuple[str, Sequence[Settings]]  # The name of an update rule, and its settings at each step.
 
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """What one side's optimizer got and made, as flat vectors of all parameters.
+    """The gradients and updates of one side's optimizer, as flat vectors of all parameters.
 
     Attributes:
-        names: of the parameters, in order.
-        sizes: their numbers of elements.
+        names: the names of the parameters, in order.
+        sizes: the numbers of elements of the parameters.
         raw: the gradients of each step.
         clipped: the gradients after the clipping of torch's loop.
-        values: the parameters before the first step, and after each.
-        active: which elements torch's optimizer updates at each step.
+        values: the parameters before the first step, and after each step.
+        active: for each step, the elements that torch's optimizer updates.
         plan: torch's rule and settings.
     """
 
@@ -38,7 +39,7 @@ class Recording:
     plan: Plan
 
     def gates(self) -> np.ndarray:
-        """Return how far off each element may be after one step."""
+        """Return the largest error of each element that passes after one step."""
         steps = np.max([np.abs(b - a) for a, b in zip(self.values, self.values[1:], strict=False)], axis=0)
         heights = np.max([np.abs(v) for v in self.values], axis=0)
         gates = np.concatenate(
@@ -51,11 +52,11 @@ class Recording:
         return np.maximum(gates, np.finfo(float).tiny)
 
     def split(self, flat: np.ndarray) -> list[np.ndarray]:
-        """Return the parts of a vector that belong to the parameters."""
+        """Split a flat vector into the parts of the parameters."""
         return np.split(flat, np.cumsum(self.sizes)[:-1])
 
     def residuals(self, plan: Plan) -> np.ndarray:
-        """Return by how many gates each element is off after each step, when each step begins where it began."""
+        """Return the error / gate of each element after each step, where each step starts from the recorded values."""
         updater, gates = Updater(*plan), self.gates()
         rows = []
         for n, before in enumerate(self.values[:-1]):
@@ -65,32 +66,32 @@ class Recording:
         return np.asarray(rows)
 
     def errors(self, plan: Plan) -> np.ndarray:
-        """Return by how many gates each parameter is off at its worst; infinite for what is no number."""
+        """Return the largest error / gate of each parameter; infinity for NaN."""
         worst = np.abs(self.residuals(plan)).max(axis=0)
         worst = np.where(np.isnan(worst), np.inf, worst)
         return np.array([part.max(initial=0.0) for part in self.split(worst)])
 
     def plan_of(self, names: Collection[str]) -> Plan:
-        """Return torch's plan for the elements of some parameters."""
+        """Return torch's plan for the elements of the named parameters."""
         index, (kind, settings) = np.repeat([name in names for name in self.names], self.sizes), self.plan
         return kind, [{key: _picked(value, index) for key, value in h.items()} for h in settings]
 
     def sampled(self) -> "Recording":
-        """Return the recording of some elements of each parameter, enough to tell optimizers apart."""
+        """Return the recording of a sample of each parameter's elements, enough to distinguish optimizers."""
         if sum(self.sizes) <= _SAMPLED:
             return self
-        most = max(16, _SAMPLED // len(self.sizes))
+        limit = max(16, _SAMPLED // len(self.sizes))
         starts = np.cumsum([0, *self.sizes[:-1]])
         rng = np.random.default_rng(0)
-        chosen = [
-            start + (np.arange(size) if size <= most else np.sort(rng.choice(size, most, replace=False)))
+        samples = [
+            start + (np.arange(size) if size <= limit else np.sort(rng.choice(size, limit, replace=False)))
             for start, size in zip(starts, self.sizes, strict=True)
         ]
-        index = np.concatenate(chosen)
+        index = np.concatenate(samples)
         kind, settings = self.plan
         return Recording(
             self.names,
-            [len(each) for each in chosen],
+            [len(each) for each in samples],
             raw=[_picked(g, index) for g in self.raw],
             clipped=[_picked(g, index) for g in self.clipped],
             values=[_picked(v, index) for v in self.values],
@@ -104,7 +105,7 @@ def _picked(value: Any, index: np.ndarray) -> Any:
 
 
 def flat(arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
-    """Return one vector of all elements.
+    """Concatenate the named arrays to one flat vector.
 
     >>> flat({"b": np.ones(1), "a": np.zeros((1, 2))}, ["a", "b"]).tolist()
     [0.0, 0.0, 1.0]
@@ -113,7 +114,7 @@ def flat(arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
 
 
 def joined(settings: Sequence[Settings], sizes: Sequence[int]) -> dict[str, Any]:
-    """Return the settings of all elements: one value where the parameters agree, and else an array.
+    """Return the settings of all elements: one value if the parameters agree, otherwise an array.
 
     >>> joined([{"lr": 0.1, "eps": 0.0}, {"lr": 0.2, "eps": 0.0}], [1, 2])
     {'lr': array([0.1, 0.2, 0.2]), 'eps': 0.0}
@@ -126,9 +127,9 @@ def joined(settings: Sequence[Settings], sizes: Sequence[int]) -> dict[str, Any]
 
 
 def fit(residuals: Callable[[np.ndarray], np.ndarray], starts: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
-    """Return the numbers that bring all residuals below 1, or the best ones, and the largest residual.
+    """Find numbers for which all residuals are at most 1. Return the best numbers and their largest residual.
 
-    Gauss-Newton from the two best starts. Residuals that are no numbers count as infinitely bad.
+    The function runs Gauss-Newton steps from the two best starts. Residuals that are not finite count as infinite.
     """
 
     def measured(z: np.ndarray) -> tuple[np.ndarray, float]:
@@ -172,7 +173,7 @@ def _descend(measured: Callable[[np.ndarray], tuple[np.ndarray, float]], z: np.n
             return z
         slow = smaller > 0.7 * norm
         z, r, norm = z + length * direction, candidate, smaller
-        good += bool(np.abs(r).max(initial=0.0) <= 1)  # two more steps make the number exact
+        good += bool(np.abs(r).max(initial=0.0) <= 1)  # Two more steps make the number exact.
         if good > 2 or (slow and not good and norm > 1e3):
             return z
     return z

@@ -10,10 +10,10 @@ from flaxnets.parity.causes import Cause
 Stage = Literal["loss", "gradient", "update", "buffer"]
 
 _AGREE = {
-    "loss": "The weights and buffers before this step agree, so the forward pass or the loss differs",
-    "gradient": "The losses agree",
+    "loss": "The weights and buffers before this step agree, so the forward pass or the loss function differs",
+    "gradient": "The losses agree, so the backward pass differs",
     "update": "The losses and gradients agree, so the optimizer differs",
-    "buffer": "The losses, gradients and updates agree, so what the forward pass stores in its buffers differs",
+    "buffer": "The losses, gradients and updates agree, so the forward pass stores different values in its buffers",
 }
 _ADVICE = {
     "loss": "Fix: run flaxnets.parity.check on the two modules; if they are equal, compare the two loss functions",
@@ -29,12 +29,12 @@ class StepRow:
     """One step of the two trainings.
 
     Attributes:
-        step: its number, counted from 1.
-        torch_loss: of the batch, before the update.
-        flax_loss: the same in Flax.
-        name: which loss, gradient, parameter or buffer is worst, measured by its band.
-        error: its relative error.
-        band: the largest error of it that passes at this step.
+        step: number of the step, counted from 1.
+        torch_loss: torch's loss of the batch, before the update.
+        flax_loss: Flax's loss of the batch, before the update.
+        name: the loss, gradient, parameter or buffer with the largest error / band.
+        error: relative error of this number.
+        band: the largest error of this number that passes at this step.
     """
 
     step: int
@@ -46,24 +46,24 @@ class StepRow:
 
     @property
     def passed(self) -> bool:
-        """Whether the worst error is within the band; NaN is not."""
+        """Whether the worst error is within the band; a NaN error never passes."""
         return self.error <= self.band
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingReport:
-    """The result of :func:`flaxnets.parity.check_training`; ``str(report)`` is a table for people.
+    """The result of :func:`flaxnets.parity.check_training`; ``str(report)`` is a readable table.
 
     Attributes:
-        title: which two modules were trained.
-        steps: one row a step.
-        first_step: the first step, counted from 1, at which something leaves the band; None if nothing does.
-        first_name: what leaves the band first: ``"loss"``, or the name of a parameter or buffer in Flax.
-        stage: in which part of that step: ``"loss"``, ``"gradient"``, ``"update"`` or ``"buffer"``.
-        error: how far off that is.
-        band: how far off it may be.
-        cause: the known mistake that was proved to be the reason; None if none was.
-        notes: what else there is to know, such as rounding errors that grow fast.
+        title: the classes of the two modules.
+        steps: one row for each step.
+        first_step: the first step, counted from 1, at which a number leaves the band; None if all numbers are within.
+        first_name: the number that leaves the band first: ``"loss"``, or the name of a parameter or buffer in Flax.
+        stage: the stage of this number: ``"loss"``, ``"gradient"``, ``"update"`` or ``"buffer"``.
+        error: relative error of this number.
+        band: the largest error of this number that passes.
+        cause: the known mistake that was proved to be the reason; None if no mistake was proved.
+        notes: further sentences, for example about rounding errors that grow fast.
     """
 
     title: str
@@ -78,7 +78,7 @@ class TrainingReport:
 
     @property
     def passed(self) -> bool:
-        """Whether something was trained and nothing left the band."""
+        """Whether at least one step was compared and all numbers are within the band."""
         return bool(self.steps) and self.first_step is None
 
     @property
@@ -89,16 +89,16 @@ class TrainingReport:
         return f"{self.title}: NOT equal from training step {self.first_step} on"
 
     def explanation(self) -> list[str]:
-        """Return sentences that say where the trainings part, why, and what to change."""
+        """Return sentences about the first difference, its cause and the fix."""
         if self.stage is None:
             return [*self.notes]
-        what = {"loss": "the loss", "gradient": f"the gradient of {self.first_name}"}.get(
+        subject = {"loss": "the loss", "gradient": f"the gradient of {self.first_name}"}.get(
             self.stage, f"{self.first_name} after the {'update' if self.stage == 'update' else 'forward pass'}"
         )
-        where = f"Step {self.first_step}: {what} is off by {self.error:.1e}, allowed {self.band:.1e}."
+        first = f"Step {self.first_step}: {subject} is off by {self.error:.1e}, allowed {self.band:.1e}."
         if self.cause is None:
-            return [where, f"{_AGREE[self.stage]}. {_ADVICE[self.stage]}.", *self.notes]
-        return [where, f"Cause: {self.cause.text}", f"Fix: {self.cause.fix}", *self.notes]
+            return [first, f"{_AGREE[self.stage]}. {_ADVICE[self.stage]}.", *self.notes]
+        return [first, f"Cause: {self.cause.text}", f"Fix: {self.cause.fix}", *self.notes]
 
     def __str__(self) -> str:
         lines = [self.verdict, *(f"  {line}" for line in self.explanation())]
@@ -112,12 +112,12 @@ class TrainingReport:
         return "\n".join(lines)
 
     def to_json(self) -> str:
-        """Return the report as JSON; numbers that JSON does not have are null."""
+        """Return the report as JSON; NaN and infinities are null."""
         content = dataclasses.asdict(self) | {"passed": self.passed}
         return json.dumps(_finite(content), indent=2)
 
     def to_markdown(self) -> str:
-        """Return the report as Markdown: the sentences, and the steps as a table."""
+        """Return the report as Markdown: the sentences, and a table of the steps."""
         lines = [f"**{self.verdict}**", "", *(f"- {line}" for line in self.explanation())]
         lines += ["", "| step | loss in torch | loss in Flax | worst | error | band |", "|---|---|---|---|---|---|"]
         lines += [

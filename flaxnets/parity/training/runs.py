@@ -1,4 +1,4 @@
-"""The same training in torch and in Flax, recorded step by step as numpy arrays in Flax's names and axis orders."""
+"""Run the same training in torch and in Flax, and record each step as numpy arrays with Flax's names and shapes."""
 
 import contextlib
 import copy
@@ -21,7 +21,7 @@ from flaxnets.parity.run import Call, call_flax, mapped_call
 from flaxnets.parity.state import named_tensors
 from flaxnets.parity.trees import named_variables
 
-# A step runs a few times only: compiling quickly matters more than running quickly.
+# A step runs only a few times, so that compile time matters more than run time.
 _QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 Arrays = dict[str, np.ndarray]
@@ -29,7 +29,7 @@ Loss = Callable[[Any, Any], Any]
 
 
 class Batch(NamedTuple):
-    """The arguments of a call, and what the loss gets besides the outputs."""
+    """The arguments of a call, and the targets of the loss."""
 
     inputs: tuple[Any, ...]
     targets: Any
@@ -46,11 +46,11 @@ class Step:
 
 
 class Names:
-    """Torch's state under the names and in the axis orders of a Flax module.
+    """Convert torch's state to the names and axis orders of a Flax module.
 
     Args:
-        flax_module: whose names.
-        matching: a :class:`flaxnets.parity.matching.Matching`; None if the names are the same.
+        flax_module: the module.
+        matching: a :class:`flaxnets.parity.matching.Matching`; None if the names are equal on the two sides.
     """
 
     def __init__(self, flax_module: nnx.Module, matching: Any = None):
@@ -61,20 +61,20 @@ class Names:
         self.trained = [name for name in self.parameters if not state.is_frozen(variables[name])]
 
     def sources(self, name: str) -> tuple[str, ...]:
-        """Return the names in torch of the tensors that a Flax variable is made of."""
+        """Return the names of the torch tensors of a Flax variable."""
         if self.matching is None:
             return (name,)
         return next((entry.torch for entry in self.matching.entries if entry.flax == name), ())
 
     def values(self, torch_values: Mapping[str, np.ndarray]) -> tuple[Arrays, Arrays]:
-        """Return parameters and buffers."""
+        """Convert torch's values to Flax's parameters and buffers."""
         values = torch_values
         if self.matching is not None:
             values = self.matching.flax_values(torch_values, self._module)
         return _chosen(values, self.parameters), _chosen(values, self.buffers)
 
     def gradients(self, torch_gradients: Mapping[str, np.ndarray]) -> Arrays:
-        """Return gradients."""
+        """Convert torch's gradients to the gradients of Flax's parameters."""
         gradients = torch_gradients
         if self.matching is not None:
             gradients = self.matching.expected_gradients(torch_gradients)
@@ -87,20 +87,20 @@ def _chosen(arrays: Mapping[str, Any], names: Sequence[str]) -> Arrays:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """Everything that the two sides train with.
+    """The modules, batches, losses and optimizers of the two sides.
 
     Attributes:
         pair: the two modules, in float64 and in their mode, with the same weights.
-        names: torch's state under the names of Flax.
+        names: the conversion of torch's state to Flax's names.
         training: whether both modules are in training mode.
-        batches: one for each step, in torch's axis order.
-        torch_loss: of outputs and targets.
-        flax_loss: the same in Flax; its outputs are in torch's axis order.
-        make_optimizer: from the torch module.
-        make_scheduler: from the torch optimizer.
-        clip: changes the gradients of a list of torch parameters.
-        optimizer: of optax or flaxnets.optim.
-        seed: of torch's random numbers.
+        batches: one batch for each step, in torch's axis order.
+        torch_loss: torch's loss, a function of outputs and targets.
+        flax_loss: Flax's loss, a function of outputs in torch's axis order and targets.
+        make_optimizer: a function that builds torch's optimizer from the torch module.
+        make_scheduler: a function that builds the scheduler from torch's optimizer.
+        clip: a function that clips the gradients of a list of torch parameters.
+        optimizer: Flax's optimizer, of optax or flaxnets.optim.
+        seed: seed of torch's random numbers.
     """
 
     pair: Pair
@@ -116,7 +116,7 @@ class Training:
     seed: int
 
     def flax_outputs(self, model: nnx.Module, inputs: tuple[Any, ...]) -> Any:
-        """Call a Flax module on inputs in torch's axis order, and return outputs in torch's."""
+        """Call a Flax module; inputs and outputs are in torch's axis order."""
         call, layout = Call(inputs, {}, training=self.training, dtype="float64"), self.pair.layout
         if layout is None:
             return call_flax(model, call)
@@ -131,14 +131,15 @@ class Variant:
     """A training of torch with a mistake.
 
     Attributes:
-        module: changes the module before the first step.
-        loss: takes the place of the loss.
-        scope: within which a forward pass and its loss are computed, such as a torch function mode.
-        penalty: of the module, added to the loss.
-        settings: what all groups of the optimizer have instead.
-        update: returns what takes the optimizer's place in one training: it gets the number of the step, the parameters
-            by name, and their gradients before and after clipping, and returns the new values.
-        rounding: a generator that moves each weight by at most one unit in its last place before each step.
+        module: a function that changes the module before the first step.
+        loss: a replacement of the loss.
+        scope: a context in which the forward pass and its loss are computed, such as a torch function mode.
+        penalty: a function of the module whose result is added to the loss.
+        settings: settings that replace those of all parameter groups of the optimizer.
+        update: a function that returns a replacement of the optimizer for one training. The replacement gets the number
+            of the step, the parameters by name, and their gradients before and after clipping, and returns the new
+            values.
+        rounding: a generator that changes each weight by at most one unit in its last place before each step.
     """
 
     module: Callable[[torch.nn.Module], None] = lambda module: None
@@ -155,11 +156,11 @@ class TorchStep:
     """One step in torch.
 
     Attributes:
-        step: under Flax's names.
-        gradients: of those parameters that have one, by torch's names, before clipping.
-        clipped: the same after clipping.
+        step: the step under Flax's names.
+        gradients: the gradients before clipping, by torch's names; parameters without a gradient are missing.
+        clipped: the gradients after clipping.
         values: the parameters after the step, by torch's names.
-        settings: of the optimizer after the step, by parameter; empty for one in no group.
+        settings: the settings of the optimizer after the step, by parameter; empty for a parameter in no group.
     """
 
     step: Step
@@ -171,7 +172,7 @@ class TorchStep:
 
 @contextlib.contextmanager
 def _double_precision() -> Iterator[None]:
-    """Within this context torch's optimizers keep their scalars, and modules make tensors, in float64."""
+    """Return a context in which torch's default dtype is float64, for the scalars of optimizers and new tensors."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -182,17 +183,17 @@ def _double_precision() -> Iterator[None]:
 
 
 class TorchTrainer:
-    """A copy of the torch module in training.
+    """Train a copy of the torch module.
 
     Args:
-        training: what it trains with.
-        variant: what it does otherwise.
+        training: the modules, batches, losses and optimizers.
+        variant: the mistake that the training makes.
 
     Attributes:
-        optimizer: of torch.
-        settings: of the optimizer before the first step, by parameter; empty for one in no group.
+        optimizer: torch's optimizer.
+        settings: the settings of the optimizer before the first step, by parameter; empty for a parameter in no group.
         start: the parameters before the first step, by torch's names.
-        parameters: the same by Flax's names.
+        parameters: the parameters before the first step, by Flax's names.
     """
 
     @_double_precision()
@@ -212,14 +213,14 @@ class TorchTrainer:
 
     @_double_precision()
     def step(self, n: int, random_state: Any) -> TorchStep:
-        """Train on batch ``n``, with the dropout masks of a Flax module in this state.
+        """Train on batch ``n``, with the dropout masks of a Flax module with this random state.
 
         Raises:
-            ValueError: for a batch that the module or the loss refuses, and a loss that is no finite number.
+            ValueError: if the batch does not fit the module or the loss, or if the loss is not one finite number.
         """
         if self._variant.rounding is not None:
             _move_last_places(self._named, self._variant.rounding)
-        self._module.zero_grad()  # those that the optimizer does not have, too
+        self._module.zero_grad()  # Also clears gradients of parameters that are not in the optimizer.
         torch.manual_seed(self._training.seed + n)
         loss = _loss(self._training, self._variant, self._module, n, random_state)
         if loss.requires_grad:
@@ -248,7 +249,7 @@ def first_loss(training: Training, variant: Variant, seed: int = 0) -> float:
     """Return the loss of the first batch, in a copy of the torch module.
 
     Raises:
-        ValueError: as :meth:`TorchTrainer.step`.
+        ValueError: for the same reasons as :meth:`TorchTrainer.step`.
     """
     module = copy.deepcopy(training.pair.torch_module)
     variant.module(module)
@@ -268,13 +269,13 @@ def _check_optimizer(optimizer: Any, named: Mapping[str, Any]) -> None:
             f"torch_optimizer returned {type(optimizer).__name__}: {optimizer!r}. Expected a torch.optim.Optimizer. "
             "Fix: torch_optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1)"
         )
-    own = {id(p) for p in named.values()}
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not own & held:
+    module_ids = {id(p) for p in named.values()}
+    optimizer_ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not module_ids & optimizer_ids:
         raise ValueError(
-            f"torch_optimizer returned a {type(optimizer).__name__} over {len(held)} parameters, none of which it was "
-            "called with. Expected an optimizer over the parameters that it is called with, since a copy of the "
-            "module is trained. Fix: torch_optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1)"
+            f"torch_optimizer returned a {type(optimizer).__name__} over {len(optimizer_ids)} other parameters. "
+            "Expected an optimizer over the parameters that the function gets, since a copy of the module is trained. "
+            "Fix: torch_optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1)"
         )
 
 
@@ -318,16 +319,16 @@ def _loss(training: Training, variant: Variant, module: torch.nn.Module, n: int,
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """The two trainings, and what torch's becomes with a mistake.
+    """The recorded steps of the two trainings, and a function that measures torch's training with a mistake.
 
     Attributes:
-        training: what both trained with.
-        trainer: torch's, after its training.
+        training: the modules, batches, losses and optimizers.
+        trainer: torch's trainer after the training.
         expected: the steps of torch.
         start: the parameters and buffers of Flax before its first step.
         found: the steps of Flax.
-        worst: how far Flax's training is off from torch's with a mistake (None: without one), where it is worst, as a
-            multiple of the band.
+        worst: a function that returns the largest error / band of Flax's training, compared with torch's training with
+            a mistake. None stands for no mistake.
     """
 
     training: Training
@@ -338,7 +339,7 @@ class Evidence:
     worst: Callable[[Variant | None], float]
 
     def first_loss(self, variant: Variant) -> float | None:
-        """Return torch's first loss with a mistake; None if torch refuses the mistake."""
+        """Return torch's first loss with a mistake; None if torch raises an error for the mistake."""
         try:
             return first_loss(self.training, variant, self.training.seed)
         except ValueError:
@@ -369,7 +370,7 @@ def _gradients(named: Mapping[str, Any]) -> Arrays:
 
 
 def torch_state(module: torch.nn.Module) -> Arrays:
-    """Return copies of all parameters and buffers of a torch module, under all of their names."""
+    """Return copies of all parameters and buffers of a torch module, each under all of its names."""
     return _numbers(named_tensors(module))
 
 
@@ -381,10 +382,10 @@ def _advance(scheduler: Any, loss: torch.Tensor) -> None:
 
 
 class FlaxTrainer:
-    """A copy of the Flax module in training, with one compiled step.
+    """Train a copy of the Flax module, with one compiled step.
 
     Args:
-        training: what it trains with.
+        training: the modules, batches, losses and optimizers.
 
     Attributes:
         start: the parameters and buffers before the first step.
@@ -394,10 +395,11 @@ class FlaxTrainer:
         self._training = training
         module = nnx.clone(training.pair.flax_module)
         self._graphdef, params, rest = nnx.split(module, nnx.Param, ...)
-        # What a step returns is committed to a device; if its first arguments were not, it would be compiled twice.
+        # The results of a step are committed to a device. The first arguments must be committed, too: otherwise JAX
+        # compiles the step twice.
         device = next(iter(jnp.zeros(()).devices()))
-        placed = jax.device_put((params, rest, training.optimizer.init(mask(params))), device)
-        self._params, self._rest, self._opt_state = placed
+        committed = jax.device_put((params, rest, training.optimizer.init(mask(params))), device)
+        self._params, self._rest, self._opt_state = committed
         self._step = jax.jit(self._one_step, compiler_options=xla.compiler_options(_QUICK))
         self.start = self._values()
 
@@ -409,7 +411,7 @@ class FlaxTrainer:
         """Train on batch ``n``.
 
         Raises:
-            ValueError: for a batch that the module or the loss refuses, and a loss that is not one number.
+            ValueError: if the batch does not fit the module or the loss, or if the loss is not one number.
         """
         batch = self._training.batches[n]
         try:
@@ -437,8 +439,8 @@ class FlaxTrainer:
 
         trainable = mask(params)
         (loss, rest), gradients = jax.value_and_grad(loss_of, has_aux=True)(trainable)
-        takes_value = isinstance(training.optimizer, optax.GradientTransformationExtraArgs)
-        extra = {"value": loss, "grad": gradients} if takes_value else {}
+        accepts_extra = isinstance(training.optimizer, optax.GradientTransformationExtraArgs)
+        extra = {"value": loss, "grad": gradients} if accepts_extra else {}
         updates, opt_state = training.optimizer.update(gradients, opt_state, trainable, **extra)
         return loss, gradients, unmask(optax.apply_updates(trainable, updates), params), rest, opt_state
 

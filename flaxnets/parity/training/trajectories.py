@@ -1,4 +1,4 @@
-"""Whole trainings side by side: :func:`check_training`."""
+"""Compare two trainings step by step: :func:`check_training`."""
 
 import copy
 import dataclasses
@@ -36,10 +36,10 @@ from flaxnets.parity.training.runs import (
 )
 from flaxnets.parity.wrapping import as_nnx
 
-# Up to this many bands a mistake may explain a difference, if rounding errors grow faster with the mistake.
+# The largest error / band at which a mistake is still tried: its own rounding errors may need a wider band.
 _NEAR = 1e6
 
-# Parameters times steps that are kept to search for a cause.
+# The largest number of parameters times steps that is recorded for the search of a cause.
 _RECORDED = 50_000_000
 
 
@@ -48,17 +48,17 @@ class TrainingOptions:
     """Options of :func:`check_training`.
 
     Attributes:
-        torch_scheduler: Function from an optimizer to a scheduler of ``torch.optim.lr_scheduler``, which takes a step
+        torch_scheduler: Function from an optimizer to a scheduler of ``torch.optim.lr_scheduler``. The scheduler steps
             after each update.
-        torch_clip: Function that is called with the parameters between the gradients and the update, such as
+        torch_clip: Function that clips the gradients of a list of parameters before the update, such as
             ``lambda parameters: torch.nn.utils.clip_grad_norm_(parameters, 1.0)``.
         mode: ``"eval"`` trains with dropout off and constant running statistics.
-        weights: ``"random"`` moves all weights and buffers off their initial values, so that no zero hides a fault;
-            ``"torch"`` uses torch's values.
+        weights: ``"random"`` adds noise to all weights and buffers, so that no zero hides a fault; ``"torch"`` uses
+            torch's values.
         seed: Seed of all random numbers.
 
     Raises:
-        ValueError: For another mode.
+        ValueError: If the mode is neither ``"train"`` nor ``"eval"``.
 
     >>> TrainingOptions(mode="eval").seed
     0
@@ -88,40 +88,40 @@ def check_training(
 ) -> TrainingReport:
     """Compare a training in torch with the same training in Flax, step by step, in float64.
 
-    Both sides start from the same weights and take one step on each batch. After every step the losses, gradients,
-    parameters and buffers are compared. A difference passes if it is within a *band*: 1e-9, or 64 times the difference
-    that torch has to itself when each weight is moved by one unit in its last place before each step, whichever is
-    more. So a model that amplifies rounding errors gives no false alarm, and the report says from where on the
-    comparison proves little. If something leaves the band, torch's training is repeated with known mistakes until it is
-    Flax's training: that mistake is the cause.
+    Both sides start from the same weights and take one step on each batch. After every step, the check compares losses,
+    gradients, parameters and buffers. A difference passes if it is within a *band*: the larger of 1e-9 and 64 times the
+    difference that appears in torch when each weight is changed by one unit in its last place before each step. So a
+    model that amplifies rounding errors gives no false alarm, and the report names the step from which on the
+    comparison proves little. If a number leaves the band, torch's training is repeated with known mistakes. A mistake
+    is the cause if torch then repeats Flax's training.
 
-    Neither module is changed. Dropout drops the same elements on both sides; where the names differ, the same ones at
-    every step, and none within recurrent and attention layers. Axis orders of the Flax module are found; batches, and
-    the outputs that the loss gets, have torch's.
+    Neither module is changed. Dropout drops the same elements on both sides. If the names of the two modules differ,
+    dropout drops the same elements at every step, and dropout inside recurrent and attention layers is off. The axis
+    orders of the Flax module are found automatically. Batches, and the outputs that the loss gets, have torch's axis
+    order.
 
     Args:
         torch_module: the reference.
-        flax_module: the module that must train in the same way: of NNX, Linen or Equinox.
-        batches: one for each step: a pair of inputs and targets. The inputs are an array, or a tuple with the
-            arguments of the call.
-        loss: a pair of functions of outputs and targets, the first for torch, the second for Flax. Or
-            ``"cross_entropy"`` or ``"mse"``, of the first output, with its classes on axis 1.
-        torch_optimizer: from parameters to an optimizer, such as ``functools.partial(torch.optim.SGD, lr=0.1)``. A
-            function whose argument is named ``module`` gets the module. Or an optimizer over the parameters of
-            ``torch_module``.
-        optimizer: one of :mod:`flaxnets.optim` or of optax.
-        matching: which Flax variable is which tensor, as :func:`flaxnets.parity.match` returns it, or what its
-            ``names`` takes. Suggested if None, unless the names are equal.
+        flax_module: the module to compare: NNX, Linen or Equinox.
+        batches: one pair of inputs and targets for each step. The inputs are an array, or a tuple with the arguments of
+            the call.
+        loss: a pair of functions of outputs and targets, the first for torch, the second for Flax. Or the name of a
+            loss of the first output: ``"cross_entropy"``, with the classes on axis 1, or ``"mse"``.
+        torch_optimizer: a function from parameters to an optimizer, such as
+            ``functools.partial(torch.optim.SGD, lr=0.1)``. A function whose argument is named ``module`` gets the
+            module. Or an optimizer over the parameters of ``torch_module``.
+        optimizer: an optimizer of :mod:`flaxnets.optim` or optax.
+        matching: a matching that :func:`flaxnets.parity.match` returned, or the value of its argument ``names``. By
+            default, modules with different names get a suggested matching.
         **options: Fields of :class:`TrainingOptions`.
 
     Returns:
         A report; ``report.passed`` says whether the trainings are equal.
 
     Raises:
-        TypeError: for modules and optimizers that are none.
-        ValueError: for a module without parameters, names without a match, batches that do not fit, an optimizer over
-            other parameters, a loss that is not one finite number, and a torch module that computes two losses from one
-            batch.
+        TypeError: if a module or an optimizer has the wrong type.
+        ValueError: if the module has no parameters, the names cannot be matched, a batch does not fit, the optimizer
+            has other parameters, the loss is not one finite number, or the torch module is not deterministic.
 
     >>> import functools, optax
     >>> from flaxnets import nn
@@ -138,7 +138,10 @@ def check_training(
     """
     require_module(torch_module)
     if not any(True for _ in torch_module.parameters()):
-        raise ValueError(f"{type(torch_module).__name__} has no parameters to train. Expected some. Fix: use check")
+        raise ValueError(
+            f"{type(torch_module).__name__} has no parameters to train. Expected a module with parameters. "
+            "Fix: use flaxnets.parity.check"
+        )
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(
             f"optimizer: {optimizer!r}. Expected an optimizer of optax or flaxnets.optim. Fix: optax.sgd(0.1)"
@@ -148,7 +151,7 @@ def check_training(
     make_optimizer = _optimizer_factory(torch_optimizer, torch_module)
     listed = [as_batch(batch, n) for n, batch in enumerate(batches)]
     if not listed:
-        raise ValueError("batches: there are none. Expected one for each training step")
+        raise ValueError("batches is empty. Expected one batch for each training step")
     title = f"{type(torch_module).__name__} / {type(flax_module).__name__}"
     flax_module = as_nnx(flax_module, torch_module, *listed[0].inputs)
     call = Call(listed[0].inputs, {}, training=settings.mode == "train", dtype="float64")
@@ -177,9 +180,9 @@ def check_training(
 def _pair(
     torch_module: torch.nn.Module, flax_module: nnx.Module, call: Call, matching: Any, rng: np.random.Generator | None
 ) -> Pair:
-    """Copy torch's weights to the Flax module, and find how names, axes and dropout of the two correspond.
+    """Copy torch's weights to the Flax module, and pair the names, axes and dropout masks of the two modules.
 
-    If there is an ``rng``, all weights and the buffers that both sides have get noise first.
+    With an ``rng``, all weights, and the buffers that both sides have, get noise before the copy.
     """
     if rng is not None:
         randomize_parameters(torch_module, rng)
@@ -197,12 +200,12 @@ def _pair(
 
 
 def _optimizer_factory(given: Any, original: torch.nn.Module) -> Callable[[torch.nn.Module], torch.optim.Optimizer]:
-    """From a copy of the module to an optimizer over its parameters."""
+    """Return a function that builds an optimizer over the parameters of a copy of the module."""
     if isinstance(given, torch.optim.Optimizer):
         if given.state:
             raise ValueError(
-                f"torch_optimizer: a {type(given).__name__} that has taken steps. Expected a new one, since the Flax "
-                "optimizer is new. Fix: give a function that makes it"
+                f"torch_optimizer: a {type(given).__name__} that has taken steps. Expected a new optimizer, since the "
+                "Flax optimizer is new. Fix: pass a function from parameters to an optimizer"
             )
         names = {id(p): name for name, p in original.named_parameters()}
 
@@ -230,28 +233,28 @@ def _optimizer_factory(given: Any, original: torch.nn.Module) -> Callable[[torch
 
 
 def _check_repeatable(training: Training) -> None:
-    one, other = (first_loss(training, Variant(), training.seed + i) for i in range(2))
-    if abs(one - other) > FLOOR * abs(one):
+    first, second = (first_loss(training, Variant(), training.seed + i) for i in range(2))
+    if abs(first - second) > FLOOR * abs(first):
         raise ValueError(
-            f"the torch module is not deterministic: the same batch has the losses {one:.9g} and {other:.9g}. Expected "
-            "no random numbers but those of dropout layers. Fix: mode='eval'"
+            f"the torch module is not deterministic: the same batch has the losses {first:.9g} and {second:.9g}. "
+            "Expected no random numbers outside dropout layers. Fix: mode='eval'"
         )
 
 
 def _report(title: str, training: Training) -> TrainingReport:
-    """Train both sides side by side; only the first steps are kept, to search for the cause of a difference."""
+    """Train both sides step by step, and report the first difference. Record the first steps to find its cause."""
     _check_repeatable(training)
-    flax, torchs = FlaxTrainer(training), BandedTrainer(training, Variant())
-    size = sum(value.size for value in torchs.trainer.start.values())
+    flax, banded = FlaxTrainer(training), BandedTrainer(training, Variant())
+    size = sum(value.size for value in banded.trainer.start.values())
     recorded: list[_Recorded] = []
     rows: list[StepRow] = []
     failure: tuple[int, Key] | None = None
     error = allowed = 0.0
     for n in range(len(training.batches)):
         random_state = flax.random_state()
-        expected, band = torchs.step(n, random_state)
+        expected, band = banded.step(n, random_state)
         found = flax.step(n)
-        errors = torchs.errors(expected.step, found)
+        errors = banded.errors(expected.step, found)
         worst = max(errors, key=lambda key: ratio(errors[key], band.get(key, FLOOR)))
         rows.append(StepRow(n + 1, expected.step.loss, found.loss, shown(worst), errors[worst], band.get(worst, FLOOR)))
         failed = first_failure(errors, band)
@@ -260,24 +263,24 @@ def _report(title: str, training: Training) -> TrainingReport:
             error, allowed = errors[failed], band.get(failed, FLOOR)
         if n == 0 or (n + 1) * size <= _RECORDED:
             recorded.append(_Recorded(random_state, expected, found, band))
-    notes = (*(training.pair.layout.describe() if training.pair.layout else ()), *torchs.notes)
+    notes = (*(training.pair.layout.describe() if training.pair.layout else ()), *banded.notes)
     if failure is None:
         return TrainingReport(title, tuple(rows), notes=notes)
     n, (stage, name) = failure
     report = TrainingReport(title, tuple(rows), n + 1, name, stage, error, allowed, None, notes)
     if n >= len(recorded):
         note = (
-            f"The cause is searched for within the first {len(recorded)} steps, since parameters times steps are more "
-            f"than {_RECORDED:.0e}. Fix: train a smaller variant of the module."
+            f"The difference begins after step {len(recorded)}, the last step in which a cause is searched: parameters "
+            f"times steps exceed {_RECORDED:.0e}. Fix: train a smaller variant of the module."
         )
         return dataclasses.replace(report, notes=(*notes, note))
     evidence = Evidence(
         training,
-        torchs.trainer,
+        banded.trainer,
         [each.expected for each in recorded],
         flax.start,
         [each.found for each in recorded],
-        # Running statistics have mistakes of their own, which say nothing about losses and optimizers.
+        # A mistake in a loss or an optimizer need not explain the running statistics, which may have another mistake.
         functools.partial(_worst, training, recorded, STAGES if stage == "buffer" else STAGES[:-1]),
     )
     return dataclasses.replace(report, cause=find_training_cause(evidence, stage, n + 1))
@@ -296,22 +299,22 @@ class _Recorded:
 def _worst(
     training: Training, recorded: Sequence[_Recorded], stages: Sequence[Stage], variant: Variant | None
 ) -> float:
-    """How far Flax is off from torch with a mistake, where it is worst in these stages, as a multiple of the band."""
+    """Return the largest error / band in these stages, between Flax and torch with a mistake."""
 
     def worst_of(errors: Numbers, band: Numbers) -> float:
         return max((ratio(e, band.get(key, FLOOR)) for key, e in errors.items() if key[0] in stages), default=0.0)
 
-    torchs, worst = BandedTrainer(training, variant or Variant()), 0.0
+    banded, worst = BandedTrainer(training, variant or Variant()), 0.0
     for n, each in enumerate(recorded):
-        changed = torchs.trainer.step(n, each.random_state)
-        worst = max(worst, worst_of(torchs.errors(changed.step, each.found), each.band))
+        changed = banded.trainer.step(n, each.random_state)
+        worst = max(worst, worst_of(banded.errors(changed.step, each.found), each.band))
         if variant is not None and worst > _NEAR:
             return worst
     if worst <= 1 or variant is None:
         return worst
-    # With the mistake, rounding errors may grow where they did not without it.
-    torchs, worst = BandedTrainer(training, variant), 0.0
+    # Rounding errors may grow faster with the mistake than without the mistake: measure again with its own band.
+    banded, worst = BandedTrainer(training, variant), 0.0
     for n, each in enumerate(recorded):
-        changed, band = torchs.step(n, each.random_state)
-        worst = max(worst, worst_of(torchs.errors(changed.step, each.found), band))
+        changed, band = banded.step(n, each.random_state)
+        worst = max(worst, worst_of(banded.errors(changed.step, each.found), band))
     return worst

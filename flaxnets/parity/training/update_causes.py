@@ -1,4 +1,4 @@
-"""Find the mistake in a Flax optimizer whose updates differ from those of torch."""
+"""Find the mistake in a Flax optimizer whose updates differ from torch's."""
 
 import dataclasses
 import itertools
@@ -15,16 +15,16 @@ from flaxnets.parity.training.runs import Arrays, Evidence, Step, TorchStep, Tra
 from flaxnets.parity.training.update_edits import Edit, free_rates, shown, single_edits
 from flaxnets.parity.training.update_rules import Settings, Updater, kind_of, settings_of
 
-_PROOFS = 3  # candidates that are tried on the whole training
+_PROOFS = 3  # The largest number of candidates that are tried on the whole training.
 
 
 @dataclasses.dataclass(frozen=True)
-class _Found:
-    """Mistakes that explain recorded updates: their numbers, and the parameters that they apply to."""
+class _Explanation:
+    """Mistakes that explain recorded updates, with their numbers and the parameters to which they apply."""
 
     edits: tuple[Edit, ...]
     numbers: tuple[float, ...]
-    scope: tuple[str, ...] | None  # Flax's names; None for all
+    scope: tuple[str, ...] | None  # The names of the parameters in Flax; None for all parameters.
 
     def plan(self, plan: Plan) -> Plan:
         for edit, number in zip(self.edits, self.numbers, strict=True):
@@ -33,7 +33,7 @@ class _Found:
 
 
 def find_update_cause(evidence: Evidence) -> Cause | None:
-    """Return the mistake in the optimizer with which torch's whole training is Flax's, None if none is known."""
+    """Return the mistake in the optimizer with which torch repeats Flax's training; None if no known mistake does."""
     kind = kind_of(evidence.trainer.optimizer)
     if kind is None:
         return None
@@ -42,31 +42,31 @@ def find_update_cause(evidence: Evidence) -> Cause | None:
     if not wrong.any() or not _is_reproduced(evidence, kind):
         return None
     is_optax = not isinstance(evidence.training.optimizer, optim.Optimizer)
-    for found in itertools.islice(_candidates(recording, wrong), _PROOFS):
-        after = evidence.worst(_variant(evidence, kind, found))
+    for candidate in itertools.islice(_candidates(recording, wrong), _PROOFS):
+        after = evidence.worst(_variant(evidence, kind, candidate))
         if after <= 1:
-            return _cause(found, recording, is_optax, evidence.worst(None), after)
+            return _cause(candidate, recording, is_optax, evidence.worst(None), after)
     return None
 
 
 def _settings(evidence: Evidence, kind: str, sources: Sequence[str]) -> list[list[dict[str, Any]]]:
-    """For each step, the settings of each parameter, given by the name of its torch tensor."""
+    """Return, for each step, the settings of the parameters with the named torch tensors."""
     by_step = [evidence.trainer.settings, *(step.settings for step in evidence.expected)]
     default = next(group for group in by_step[0].values() if group)
     clip, result = _torch_clip(evidence.expected), []
-    held = {name for name in sources if by_step[0].get(name) and any(name in s.gradients for s in evidence.expected)}
+    trained = {name for name in sources if by_step[0].get(name) and any(name in s.gradients for s in evidence.expected)}
     for before, after in itertools.pairwise(by_step):
         row = []
         for name in sources:
-            following = after.get(name) or default
-            own = {"frozen": name not in held, "next_lr": float(following["lr"]), "torch_clip": clip}
-            row.append(settings_of(kind, before.get(name) or default) | own)
+            next_settings = after.get(name) or default
+            extra = {"frozen": name not in trained, "next_lr": float(next_settings["lr"]), "torch_clip": clip}
+            row.append(settings_of(kind, before.get(name) or default) | extra)
         result.append(row)
     return result
 
 
 def _torch_clip(steps: Sequence[TorchStep]) -> tuple[str, float]:
-    """How torch's loop clips, and at what: "none", "norm", "value", or "otherwise"."""
+    """Return how torch's loop clips gradients ("none", "norm", "value" or "otherwise"), and its threshold."""
     for step in steps:
         names = list(step.gradients)
         g, c = flat(step.gradients, names), flat(step.clipped, names)
@@ -81,12 +81,12 @@ def _torch_clip(steps: Sequence[TorchStep]) -> tuple[str, float]:
 
 
 def _flax_recording(evidence: Evidence, kind: str) -> Recording:
-    """The gradients and weights of Flax's training, as torch's optimizer would receive them."""
+    """Return the gradients and weights of Flax's training, in the form that torch's optimizer would receive."""
     training, (start, _) = evidence.training, evidence.start
     names = [name for name in training.names.parameters if training.names.sources(name)]
     sizes = [start[name].size for name in names]
     sources = [training.names.sources(name)[0] for name in names]
-    # Flax has no gradients of parameters that it holds frozen: torch's serve.
+    # Flax has no gradients of its frozen parameters. The recording uses torch's gradients for these.
     merged = [theirs.step.gradients | ours.gradients for ours, theirs in _steps(evidence)]
     gradients = [{name: g.get(name, np.zeros_like(start[name])) for name in names} for g in merged]
     present = [[source in step.gradients for source in sources] for step in evidence.expected]
@@ -107,12 +107,15 @@ def _steps(evidence: Evidence) -> Iterator[tuple[Step, TorchStep]]:
 
 
 def _active(present: Sequence[Sequence[bool]], sizes: Sequence[int]) -> list[Any]:
-    """Which elements have gradients; those that never have one are frozen, and no matter of single steps."""
-    never = [not any(row[i] for row in present) for i in range(len(sizes))]
+    """Return, for each step, the elements with gradients.
+
+    Parameters that never have a gradient are frozen. They count as active here, because ``frozen`` is a setting.
+    """
+    frozen = [not any(row[i] for row in present) for i in range(len(sizes))]
     result = []
     for row in present:
-        here = [has or frozen for has, frozen in zip(row, never, strict=True)]
-        result.append(True if all(here) else np.repeat(here, sizes))
+        is_active = [has or is_frozen for has, is_frozen in zip(row, frozen, strict=True)]
+        result.append(True if all(is_active) else np.repeat(is_active, sizes))
     return result
 
 
@@ -146,25 +149,25 @@ def _torch_recording(evidence: Evidence, kind: str) -> Recording:
 
 
 def _is_reproduced(evidence: Evidence, kind: str) -> bool:
-    """Whether the rule, unchanged, makes torch's own training: hooks and subclasses may do something else."""
+    """Return whether the unchanged rule reproduces torch's training: hooks and subclasses may change the updates."""
     recording = _torch_recording(evidence, kind)
     return bool(np.all(recording.errors(recording.plan) <= 1))
 
 
-def _variant(evidence: Evidence, kind: str, found: _Found) -> Variant:
-    """A training of torch with the mistakes in place of its optimizer."""
+def _variant(evidence: Evidence, kind: str, explanation: _Explanation) -> Variant:
+    """Return a training of torch whose optimizer makes the mistakes."""
     recording, names = _torch_recording(evidence, kind), evidence.training.names
-    sources = None if found.scope is None else {s for name in found.scope for s in names.sources(name)}
-    chosen = np.repeat([sources is None or name in sources for name in recording.names], recording.sizes)
+    sources = None if explanation.scope is None else {s for name in explanation.scope for s in names.sources(name)}
+    in_scope = np.repeat([sources is None or name in sources for name in recording.names], recording.sizes)
 
     def make() -> Callable[[int, Arrays, Arrays, Arrays], Arrays]:
-        right, wrong = Updater(*recording.plan), Updater(*found.plan(recording.plan))
+        right, wrong = Updater(*recording.plan), Updater(*explanation.plan(recording.plan))
 
         def update(n: int, values: Arrays, raw: Arrays, clipped: Arrays) -> Arrays:
             zeros = {name: np.zeros_like(value) for name, value in values.items()}
             arguments = n, flat(zeros | raw, recording.names), flat(zeros | clipped, recording.names)
             before, active = flat(values, recording.names), recording.active[n]
-            after = np.where(chosen, wrong.step(*arguments, before, active), right.step(*arguments, before, active))
+            after = np.where(in_scope, wrong.step(*arguments, before, active), right.step(*arguments, before, active))
             parts = zip(recording.names, recording.split(after), strict=True)
             return {name: part.reshape(values[name].shape) for name, part in parts}
 
@@ -178,54 +181,54 @@ def _variant(evidence: Evidence, kind: str, found: _Found) -> Variant:
     return Variant(module=train, update=make)
 
 
-def _candidates(recording: Recording, wrong: np.ndarray) -> Iterator[_Found]:
+def _candidates(recording: Recording, wrong: np.ndarray) -> Iterator[_Explanation]:
     small = recording.sampled()
     singles = list(single_edits(recording.plan))
     partial = []
     for edit in singles:
-        found = _try(small, recording, wrong, (edit,))
-        if found is not None and (found.scope is None or edit.scoped):
-            yield found
-        elif found is not None:
-            partial.append(found)
+        explanation = _try(small, recording, wrong, (edit,))
+        if explanation is not None and (explanation.scope is None or edit.scoped):
+            yield explanation
+        elif explanation is not None:
+            partial.append(explanation)
     yield from partial
     rates = _rates(small, wrong)
     if rates is not None:
-        found = _try(small, recording, wrong, (free_rates(rates),))
-        if found is not None:
-            yield found
+        explanation = _try(small, recording, wrong, (free_rates(rates),))
+        if explanation is not None:
+            yield explanation
     combining = sorted((edit for edit in singles if edit.combines), key=lambda edit: not edit.starts)
     for pair in itertools.combinations(combining, 2):
-        if found := _try(small, recording, wrong, pair):
-            yield found
+        if explanation := _try(small, recording, wrong, pair):
+            yield explanation
 
 
-def _try(small: Recording, full: Recording, wrong: np.ndarray, edits: tuple[Edit, ...]) -> _Found | None:
-    """Whether these mistakes explain the updates of all parameters that are wrong."""
+def _try(small: Recording, full: Recording, wrong: np.ndarray, edits: tuple[Edit, ...]) -> _Explanation | None:
+    """Return the explanation if these mistakes explain the updates of all wrong parameters, otherwise None."""
     recording = full if any(edit.whole for edit in edits) else small
     numbers = _numbers(recording, wrong, edits)
     if numbers is None:
         return None
-    found = _Found(edits, numbers, None)
-    errors = full.errors(found.plan(full.plan))
+    explanation = _Explanation(edits, numbers, None)
+    errors = full.errors(explanation.plan(full.plan))
     if not np.all(errors[wrong] <= 1):
         return None
     grouped = not wrong.all() and any(isinstance(value, np.ndarray) for value in full.plan[1][0].values())
     if np.all(errors <= 1) and not grouped and not any(edit.scoped for edit in edits):
-        return found
-    return dataclasses.replace(found, scope=tuple(n for n, w in zip(full.names, wrong, strict=True) if w))
+        return explanation
+    return dataclasses.replace(explanation, scope=tuple(n for n, w in zip(full.names, wrong, strict=True) if w))
 
 
 def _numbers(recording: Recording, wrong: np.ndarray, edits: tuple[Edit, ...]) -> tuple[float, ...] | None:
-    """The numbers of these mistakes that fit the wrong parameters best, as short as they can be; None if none fit."""
+    """Return the numbers of the mistakes that fit the wrong parameters, with few digits; None if no numbers fit."""
     free = [i for i, edit in enumerate(edits) if edit.starts]
-    chosen = np.repeat(wrong, recording.sizes)
+    is_wrong = np.repeat(wrong, recording.sizes)
 
     def plan(numbers: Sequence[float]) -> Plan:
-        return _Found(edits, tuple(numbers), None).plan(recording.plan)
+        return _Explanation(edits, tuple(numbers), None).plan(recording.plan)
 
     def residuals(numbers: Sequence[float]) -> np.ndarray:
-        return recording.residuals(plan(numbers))[:, chosen]
+        return recording.residuals(plan(numbers))[:, is_wrong]
 
     def worst(numbers: Sequence[float]) -> float:
         value = float(np.abs(residuals(numbers)).max(initial=0.0))
@@ -262,13 +265,16 @@ def _rounded(number: float) -> Iterator[float]:
 
 
 def _rates(recording: Recording, wrong: np.ndarray) -> list[float] | None:
-    """The learning rate of each step with which torch's rule makes Flax's updates; they are linear in it."""
+    """Return the learning rate of each step for which torch's rule computes Flax's updates.
+
+    The updates are linear in the learning rate, so that two evaluations determine the rate.
+    """
     kind, settings = recording.plan
     if any(isinstance(h["lr"], np.ndarray) for h in settings):
         return None
-    chosen, rates = np.repeat(wrong, recording.sizes), []
-    unit = recording.residuals((kind, [{**h, "lr": 1.0} for h in settings]))[:, chosen]
-    none = recording.residuals((kind, [{**h, "lr": 0.0} for h in settings]))[:, chosen]
+    is_wrong, rates = np.repeat(wrong, recording.sizes), []
+    unit = recording.residuals((kind, [{**h, "lr": 1.0} for h in settings]))[:, is_wrong]
+    none = recording.residuals((kind, [{**h, "lr": 0.0} for h in settings]))[:, is_wrong]
     for one, zero in zip(unit, none, strict=True):
         slope = one - zero
         size = float(slope @ slope)
@@ -278,12 +284,12 @@ def _rates(recording: Recording, wrong: np.ndarray) -> list[float] | None:
     return [next((r for r in _rounded(rate) if abs(r - rate) <= 1e-9 * abs(rate)), rate) for rate in rates]
 
 
-def _cause(found: _Found, recording: Recording, is_optax: bool, before: float, after: float) -> Cause:
-    plan = recording.plan_of(found.scope or recording.names)
-    texts = [edit.text(plan, number) for edit, number in zip(found.edits, found.numbers, strict=True)]
-    where = "" if found.scope is None else f"For {_listed(found.scope)}: "
-    name = "+".join(dict.fromkeys(edit.name for edit in found.edits))
-    fix = next((edit.fix for edit in found.edits if edit.fix), None) or _fix(recording, is_optax)
+def _cause(explanation: _Explanation, recording: Recording, is_optax: bool, before: float, after: float) -> Cause:
+    plan, edits = recording.plan_of(explanation.scope or recording.names), explanation.edits
+    texts = [edit.text(plan, number) for edit, number in zip(edits, explanation.numbers, strict=True)]
+    where = "" if explanation.scope is None else f"For {_listed(explanation.scope)}: "
+    name = "+".join(dict.fromkeys(edit.name for edit in edits))
+    fix = next((edit.fix for edit in edits if edit.fix), None) or _fix(recording, is_optax)
     return Cause(name, where + "; ".join(texts) + ".", fix, before, after)
 
 
@@ -293,7 +299,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _fix(recording: Recording, is_optax: bool) -> str:
-    """Return the line of code that builds torch's optimizer in Flax."""
+    """Return the line of code that builds the same optimizer as torch's, for Flax."""
     kind, settings = recording.plan
     h = settings[0]
     rates = [shown(each["lr"]) for each in settings]
@@ -331,7 +337,7 @@ def _our_line(kind: str, h: Settings, rate: str) -> str:
 
 
 def _optax_line(kind: str, h: Settings, rate: str) -> str | None:
-    """The same optimizer in optax; None where optax has none that computes the same."""
+    """Return the line of code that builds the same optimizer in optax; None if optax has no equal optimizer."""
     if any(np.any(h[name]) for name in ("amsgrad", "dampening", "lr_decay", "maximize")):
         return None
     parts, decay = [rate], shown(h["weight_decay"])

@@ -1,4 +1,4 @@
-"""Known mistakes in optimizers: changes of torch's rule and settings, and the text that describes them."""
+"""Known mistakes in optimizers: changes of torch's update rule and settings, and texts that describe the mistakes."""
 
 import dataclasses
 import itertools
@@ -13,19 +13,19 @@ from flaxnets.parity.training.update_rules import KINDS, Settings, own_settings,
 
 @dataclasses.dataclass(frozen=True)
 class Edit:
-    """A mistake.
+    """A mistake in an optimizer.
 
     Attributes:
         name: a short name.
-        apply: from torch's plan, and the number that the mistake has, to the plan of the mistake.
-        text: from torch's plan and the number to "Flax does this, torch that".
-        starts: first guesses of the number, on the scale on which it is searched; empty for a mistake without one.
-        value: from that scale to the number.
-        scale: the reverse.
-        whole: whether all elements are needed, as for a norm.
-        scoped: whether the mistake is one of single parameters, and says nothing without their names.
-        combines: whether the mistake is also looked for together with another.
-        fix: what to do; empty where it is to make the optimizer that torch has.
+        apply: a function from torch's plan and the number of the mistake to the plan with the mistake.
+        text: a function from torch's plan and the number to a description, such as "Flax does this, torch that".
+        starts: first guesses of the number, on the scale of the search; empty for a mistake without a number.
+        value: a function from the scale of the search to the number.
+        scale: the inverse function.
+        whole: whether the mistake needs all elements of the parameters, for example for a norm.
+        scoped: whether the mistake concerns single parameters, so that its text needs their names.
+        combines: whether the mistake is also tried together with another mistake.
+        fix: the fix; empty if the fix is to build the same optimizer as torch's.
     """
 
     name: str
@@ -41,13 +41,13 @@ class Edit:
 
 
 def changed(plan: Plan, **values: Any) -> Plan:
-    """Return a plan with other settings at all steps."""
+    """Return the plan with some settings replaced at all steps."""
     kind, settings = plan
     return kind, [{**h, **values} for h in settings]
 
 
 def shown(value: Any) -> str:
-    """Return a setting as it is typed; of an array, its values without repetition.
+    """Format a setting as Python code; for an array, its distinct values.
 
     >>> shown(np.array([0.1, 0.1, 0.2])), shown(1e-08)
     ('0.1 or 0.2', '1e-08')
@@ -61,14 +61,14 @@ def _first(plan: Plan, key: str) -> Any:
     return plan[1][0][key]
 
 
-# Switches: setting, its other value, name of the cause, what Flax does then, what torch does, for which rules.
+# Switches: setting, its wrong value, name of the cause, what Flax does then, what torch does, and the update rules.
 _SWITCHES: tuple[tuple[str, Any, str, str, str, str], ...] = (
     ("decay", "decoupled", "decoupled-weight-decay", "adds the weight decay to the update, as AdamW does",
      "adds it to the gradient, before the averages", "*"),
     ("decay", "coupled", "coupled-weight-decay", "adds the weight decay to the gradient, before the averages",
-     "takes it from the weights directly, as AdamW does", "*"),
-    ("decay", "unscaled", "weight-decay-without-learning-rate", "takes the weight decay from the weights without the "
-     "factor of the learning rate", "multiplies it by the learning rate", "*"),
+     "subtracts it from the weights directly, as AdamW does", "*"),
+    ("decay", "unscaled", "weight-decay-without-learning-rate", "subtracts the weight decay from the weights without "
+     "the factor of the learning rate", "multiplies it by the learning rate", "*"),
     ("decay", "first rate", "weight-decay-without-schedule", "multiplies the weight decay by the first learning rate "
      "at all steps", "multiplies it by the learning rate of the step", "*"),
     ("eps_place", "inside", "eps-inside-root", "adds eps inside the square root", "adds it outside", "Adam RMSprop "
@@ -79,30 +79,31 @@ _SWITCHES: tuple[tuple[str, Any, str, str, str, str], ...] = (
      "average of squares", "adds it before", "RAdam"),
     ("eps_place", "after", "eps-outside-maximum", "adds eps to the largest gradient", "adds eps to the gradient before "
      "the maximum", "Adamax"),
-    ("lean", "nesterov", "nesterov", "uses Nesterov's form of Adam", "does not", "Adam"),
-    ("amsgrad", "corrected", "amsgrad-after-bias-correction", "takes AMSGrad's maximum after the bias correction",
-     "takes it before", "Adam"),
-    ("first", "dampened", "first-momentum-dampened", "dampens the first gradient in the momentum, too",
-     "begins the momentum with the whole first gradient", "SGD"),
-    ("rate_inside", True, "learning-rate-inside-momentum", "sums up steps in the momentum, with the learning rate of "
-     "each", "sums up gradients and multiplies by the current learning rate", "SGD RMSprop"),
+    ("lean", "nesterov", "nesterov", "uses Nesterov's variant of Adam", "does not", "Adam"),
+    ("amsgrad", "corrected", "amsgrad-after-bias-correction", "computes AMSGrad's maximum after the bias correction",
+     "computes it before", "Adam"),
+    ("first", "dampened", "first-momentum-dampened", "also dampens the first gradient in the momentum",
+     "starts the momentum with the undampened first gradient", "SGD"),
+    ("rate_inside", True, "learning-rate-inside-momentum", "sums steps in the momentum, each with its own learning "
+     "rate", "sums gradients and multiplies by the current learning rate", "SGD RMSprop"),
     ("correct2", "always", "bias-correction", "corrects the bias of the average of squares", "does not", "RMSprop"),
     ("maximize", None, "maximize", "{maximizes} the loss", "{minimizes} it", "*"),
     ("reversed", True, "update-sign", "adds the update to the weights", "subtracts it", "*"),
-    ("accumulated", True, "gradients-accumulated", "sums up the gradients of all steps", "clears them before each step",
+    ("accumulated", True, "gradients-accumulated", "sums the gradients of all steps", "clears them before each step",
      "*"),
     ("clip", "none", "clipping", "does not clip gradients", "does", "*"),
 )  # fmt: skip
 
-# Flags of torch that a mistake turns: setting, name of the cause, what it does, for which rules.
+# Flags of torch that a mistake inverts: setting, name of the cause, meaning of the flag, and the update rules.
 _FLAGS = (
     ("nesterov", "nesterov", "Nesterov momentum", "SGD RMSprop"),
     ("amsgrad", "amsgrad", "the largest average of squares so far (AMSGrad)", "Adam"),
     ("centered", "centered", "the variance instead of the mean square (centered)", "RMSprop"),
 )
 
-# Numbers: setting, name of the cause, the scale of the search, first guesses.
-_LOG, _LINEAR, _REST = "log", "linear", "rest"  # the last for averages: 1 minus the number, on a logarithmic scale
+# Numbers: setting, name of the cause, the scale of the search, first guesses. The scale "rest" is for decay rates of
+# averages: 1 - number, on a logarithmic scale.
+_LOG, _LINEAR, _REST = "log", "linear", "rest"
 _NUMBERS = {
     "weight_decay": ("weight-decay", _LINEAR, (0.0, 1e-4, 1e-2)),
     "momentum": ("momentum", _LINEAR, (0.0, 0.5, 0.9, 0.99)),
@@ -127,12 +128,12 @@ _SCALES: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = 
 }
 _WORDS = {
     "eps_root": "eps_root={}", "gradient_scale": "gradients multiplied by {}", "initial": "averages of squares that "
-    "begin at {}", "update_average": "updates averaged with decay {}",
+    "start at {}", "update_average": "updates averaged with decay {}",
 }  # fmt: skip
 
 
 def single_edits(plan: Plan) -> Iterator[Edit]:
-    """Yield the mistakes that are one change of torch's plan, likelier ones first."""
+    """Yield the mistakes that are a single change of torch's plan, the most likely mistakes first."""
     kind, settings = plan
     yield from _frozen()
     common = [*_schedules(settings), *_switches(kind, settings[0])]
@@ -149,22 +150,20 @@ def single_edits(plan: Plan) -> Iterator[Edit]:
     if settings[0]["torch_clip"][0] == "none":
         yield from _clips()
     for every, precision in itertools.product(range(2, len(settings)), (np.float64, np.float32)):
-        words = f"Flax averages the gradients of {every} steps to one update, torch updates at every step"
+        words = f"Flax averages the gradients of {every} steps for one update, torch updates at every step"
         yield _static("gradient-accumulation", {"every": every, "every_in": precision}, words)
     yield from _other_kinds(kind, settings[0])
     if kind == "NAdam":
         yield Edit(
             "other-optimizer",
             lambda plan, _: ("Adam", [settings_like("Adam", h) | {"lean": "nesterov"} for h in plan[1]]),
-            lambda plan, _: (
-                "Flax uses optax.nadam, which has no momentum_decay and computes otherwise than torch's NAdam"
-            ),
+            lambda plan, _: "Flax uses optax.nadam, which has no momentum_decay and another formula than torch's NAdam",
         )
 
 
 def _frozen() -> Iterator[Edit]:
     frozen = _static("frozen-parameter", {"frozen": True}, "Flax does not train, torch trains")
-    fix = "give the optimizer all parameters, and none of them requires_grad=False"
+    fix = "pass all parameters to the optimizer, and set requires_grad=False for none of them"
     yield dataclasses.replace(frozen, scoped=True, fix=fix)
     words = "Flax trains, torch does not (frozen, without a gradient, or not in its optimizer)"
     fix = "flaxnets.nn.Parameter(..., requires_grad=False) for these, or optax.partition with optax.set_to_zero()"
@@ -196,7 +195,7 @@ def _with_rates(plan: Plan, rates: Sequence[Any]) -> Plan:
 
 
 def free_rates(rates: Sequence[float]) -> Edit:
-    """Return the mistake of a learning rate of its own at each step."""
+    """Return the mistake of a different learning rate at each step."""
 
     def text(plan: Plan, _: Any) -> str:
         theirs = [h["lr"] for h in plan[1]]
@@ -243,7 +242,7 @@ def _learning_rate() -> Edit:
         if all(np.array_equal(rate, rates[0]) for rate in rates):
             text = f"Flax has learning rate {shown(factor * rates[0])}, torch {shown(rates[0])}"
             is_average = plan[0] == "SGD" and factor != 1 and np.allclose(factor, 1 - plan[1][0]["momentum"])
-            return f"{text} (or averages gradients where torch's momentum sums them up)" if is_average else text
+            return f"{text} (or averages gradients where torch's momentum sums them)" if is_average else text
         return f"Flax's learning rates are {shown(factor)} times torch's ({shown(rates[0])} at the first step)"
 
     def apply(plan: Plan, factor: float) -> Plan:
@@ -253,11 +252,9 @@ def _learning_rate() -> Edit:
 
 
 def _averaged() -> Edit:
-    """Momentum as an average with bias correction, such as that of optax.ema."""
+    """Return the mistake of a momentum that is an average with bias correction, as in optax.ema."""
     value, back = _SCALES[_REST]
-    words = (
-        "Flax averages the gradients with decay {} and corrects the bias of the average, torch's momentum sums them up"
-    )
+    words = "Flax averages the gradients with decay {} and corrects the bias of the average, torch's momentum sums them"
 
     def apply(plan: Plan, decay: float) -> Plan:
         return changed(plan, momentum=0.0, nesterov=False, update_average=decay)
@@ -281,7 +278,7 @@ def _number(key: str) -> Edit:
         if key == "weight_decay" and number == 0:
             return f"Flax has no weight decay, torch weight_decay={shown(_first(plan, key))}"
         if key in _WORDS:
-            return f"Flax has {_WORDS[key].format(shown(number))}, torch has not"
+            return f"Flax has {_WORDS[key].format(shown(number))}, torch does not"
         return f"Flax has {key}={shown(number)}, torch {key}={shown(_first(plan, key))}"
 
     def apply(plan: Plan, number: float) -> Plan:
@@ -293,7 +290,7 @@ def _number(key: str) -> Edit:
 _CLIPS = {
     "norm": "clips the norm of all gradients at {}",
     "torch norm": "clips the norm of all gradients at {}",
-    "norm with decay": "adds the weight decay to the gradients before it clips their norm at {}",
+    "norm with decay": "adds the weight decay to the gradients before clipping their norm at {}",
     "value": "clips each gradient at {}",
     "update norm": "clips the norm of the update at {}",
     "update value": "clips each update at {}",
@@ -315,7 +312,8 @@ def _clips() -> Iterator[Edit]:
                     f"Flax divides by the norm of all gradients to clip it at {shown(at)}, as "
                     "optax.clip_by_global_norm does; torch divides by the norm + 1e-6"
                 )
-            torchs = {"none": "does not", "otherwise": "clips otherwise"}.get(how) or _CLIPS[how].format(shown(theirs))
+            torchs = {"none": "does not", "otherwise": "clips in another way"}.get(how)
+            torchs = torchs or _CLIPS[how].format(shown(theirs))
             return f"Flax {words.format(shown(at))}, torch {torchs}"
 
         yield Edit("clipping", apply, text, starts, value, back, whole=True)

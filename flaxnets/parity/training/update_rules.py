@@ -1,7 +1,7 @@
-"""The updates of ``torch.optim`` in numpy, with a switch for each way in which other libraries compute them.
+"""The update rules of ``torch.optim`` in numpy, with a switch for each difference in other libraries.
 
-All rules work element by element on one flat vector of all parameters, so that a whole trajectory of an optimizer is
-computed again in milliseconds, from recorded gradients and without the model. :class:`Updater` holds one optimizer.
+All rules act elementwise on one flat vector of all parameters. So :class:`Updater` recomputes all updates of an
+optimizer in milliseconds, from recorded gradients and without the model.
 """
 
 import dataclasses
@@ -15,8 +15,8 @@ from flaxnets.parity._torch import torch
 Settings = Mapping[str, Any]
 Slots = dict[str, Any]
 
-# The optimizers of torch whose arithmetic is known here, and the settings of torch that the rules read. Adam covers
-# AdamW; Lion has no counterpart in torch, and serves to recognize an optimizer that was mistaken for another.
+# The supported optimizers of torch, and the settings that their rules read. Adam includes AdamW. Lion does not exist in
+# torch; its rule only recognizes a Flax optimizer that is Lion by mistake.
 _SETTINGS = {
     "SGD": ("momentum", "dampening", "nesterov"),
     "Adam": ("beta1", "beta2", "eps", "amsgrad"),
@@ -28,27 +28,27 @@ _SETTINGS = {
     "RAdam": ("beta1", "beta2", "eps"),
 }
 
-# How torch computes: the values of the switches when nothing is changed.
+# The values of all switches in torch. The comments list the other values.
 _SWITCHES: Settings = {
-    "decay": "coupled",  # or "decoupled", "unscaled" (by the learning rate), "first rate" (by that of the first step)
+    "decay": "coupled",  # "decoupled", "unscaled" (no learning rate) or "first rate" (learning rate of the first step).
     "maximize": False,
-    "reversed": False,  # the update is added that should be subtracted
+    "reversed": False,  # Whether to add the update instead of subtracting it.
     "frozen": False,
     "gradient_scale": 1.0,
-    "accumulated": False,  # gradients of all steps so far are summed
-    "every": 1,  # gradients of so many steps are averaged to one update
-    "every_in": np.float64,  # in this precision
-    "clip": "torch",  # "none", "norm", "torch norm", "norm with decay", "value", "update norm", "update value"
+    "accumulated": False,  # Whether to sum the gradients of all steps.
+    "every": 1,  # Number of steps whose gradients are averaged for one update.
+    "every_in": np.float64,  # Dtype of this average.
+    "clip": "torch",  # "none", "norm", "torch norm", "norm with decay", "value", "update norm" or "update value".
     "clip_at": 1.0,
     "update_average": 0.0,
-    "eps_place": "outside",  # of the root; or "inside", "uncorrected" (before the bias correction)
+    "eps_place": "outside",  # "inside" the square root, or "uncorrected" (before the bias correction).
     "eps_root": 0.0,
     "correct1": True,
     "correct2": True,
-    "lean": "none",  # Adam's kin: "nesterov", "belief"
-    "first": "gradient",  # what momentum begins with, or "dampened"
-    "rate_inside": False,  # whether momentum sums up steps instead of gradients
-    "initial": 0.0,  # of RMSprop's average
+    "lean": "none",  # Variants of Adam: "nesterov" or "belief".
+    "first": "gradient",  # The first value of the momentum buffer, or "dampened".
+    "rate_inside": False,  # Whether momentum sums steps instead of gradients.
+    "initial": 0.0,  # The first value of RMSprop's average.
     "nesterov": False,
     "amsgrad": False,
     "centered": False,
@@ -59,7 +59,7 @@ _SWITCHES: Settings = {
     "momentum_decay": 4e-3,
 }
 
-# What an optimizer has that is taken for another: the defaults of optax and torch agree in these.
+# The settings of an optimizer that was used by mistake: its usual defaults.
 _DEFAULTS: dict[str, Settings] = {
     "SGD": {},
     "Adam": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
@@ -72,12 +72,12 @@ _DEFAULTS: dict[str, Settings] = {
     "Lion": {"beta1": 0.9, "beta2": 0.99},
 }
 
-# What stays as it is when an optimizer is taken for another, and is not a setting of the rule.
+# Settings that are independent of the update rule, and stay when one optimizer is replaced by another.
 _CARRIED = ("lr", "next_lr", "weight_decay", "decay", "maximize", "frozen", "clip", "torch_clip")
 
 
 def kind_of(optimizer: torch.optim.Optimizer) -> str | None:
-    """Return the name of the rule of a torch optimizer, None where it is not known.
+    """Return the name of a torch optimizer's update rule, None for an unknown optimizer.
 
     >>> kind_of(torch.optim.AdamW([torch.zeros(1, requires_grad=True)]))
     'Adam'
@@ -89,41 +89,42 @@ def kind_of(optimizer: torch.optim.Optimizer) -> str | None:
 
 
 def settings_of(kind: str, group: Settings) -> dict[str, Any]:
-    """Return the settings of a torch parameter group, together with all switches at torch's values.
+    """Return the settings of a torch parameter group, and all switches with torch's values.
 
     >>> settings_of("SGD", {"lr": 0.1, "momentum": 0, "dampening": 0.5, "weight_decay": 0})["dampening"]
     0.0
     """
-    given = dict(group)
-    if "betas" in given:
-        given["beta1"], given["beta2"] = map(float, given["betas"])
-    settings = dict(_SWITCHES) | {"lr": float(given["lr"]), "weight_decay": float(given.get("weight_decay", 0.0))}
-    settings["maximize"] = bool(given.get("maximize", False))
-    settings["decay"] = "decoupled" if given.get("decoupled_weight_decay") else "coupled"
+    group_settings = dict(group)
+    if "betas" in group_settings:
+        group_settings["beta1"], group_settings["beta2"] = map(float, group_settings["betas"])
+    decay = float(group_settings.get("weight_decay", 0.0))
+    settings = dict(_SWITCHES) | {"lr": float(group_settings["lr"]), "weight_decay": decay}
+    settings["maximize"] = bool(group_settings.get("maximize", False))
+    settings["decay"] = "decoupled" if group_settings.get("decoupled_weight_decay") else "coupled"
     for name in _SETTINGS[kind]:
-        value = given.get(name, settings.get(name, 0.0))
+        value = group_settings.get(name, settings.get(name, 0.0))
         settings[name] = value if isinstance(value, bool) else float(value)
     if kind == "SGD" and not settings["momentum"]:
-        settings["dampening"] = 0.0  # torch keeps no buffer then
+        settings["dampening"] = 0.0  # Without momentum, torch has no buffer and ignores the dampening.
     if kind == "RAdam":
         settings["eps_place"] = "uncorrected"
     return settings
 
 
 def settings_like(kind: str, settings: Settings) -> dict[str, Any]:
-    """Return the usual settings of another optimizer, with the learning rate, weight decay and betas of these."""
+    """Return another optimizer's default settings, with the learning rate, weight decay and betas of ``settings``."""
     defaults = dict(_SWITCHES) | dict(_DEFAULTS[kind])
     betas = [name for name in ("beta1", "beta2") if name in defaults]
     return defaults | {key: settings[key] for key in (*_CARRIED, *betas) if key in settings}
 
 
 def own_settings(kind: str) -> tuple[str, ...]:
-    """Return the names of the settings that this optimizer of torch has besides learning rate and weight decay."""
+    """Return the names of a torch optimizer's settings, without learning rate and weight decay."""
     return _SETTINGS.get(kind, ())
 
 
 def _root(square: Any, correction: Any, h: Settings) -> Any:
-    """The divisor of a step: the root of the averaged squares, and eps at one of three places."""
+    """Return the divisor of a step: the root of the averaged squares, with eps at one of three positions."""
     if h["eps_place"] == "uncorrected":
         return (np.sqrt(square) + h["eps"]) / np.sqrt(correction)
     if h["eps_place"] == "inside":
@@ -201,7 +202,7 @@ def _adadelta(g: Any, s: Slots, t: Any, h: Settings) -> tuple[Any, Slots]:
 
 def _adamax(g: Any, s: Slots, t: Any, h: Settings) -> tuple[Any, Slots]:
     mean = h["beta1"] * s.get("mean", 0.0) + (1 - h["beta1"]) * g
-    inside = h["eps_place"] == "outside"  # where torch has it: within the maximum
+    inside = h["eps_place"] == "outside"  # Torch adds eps inside the maximum.
     largest = np.maximum(h["beta2"] * s.get("largest", 0.0), np.abs(g) + (h["eps"] if inside else 0.0))
     divisor = largest if inside else largest + h["eps"]
     return h["lr"] * mean / _corrections(t, h)[0] / divisor, {"mean": mean, "largest": largest}
@@ -243,12 +244,12 @@ KINDS = tuple(_RULES)
 
 @dataclasses.dataclass
 class Updater:
-    """One optimizer at work on a flat vector of parameters.
+    """An optimizer that updates a flat vector of parameters.
 
     Attributes:
-        kind: which rule, a name of :data:`KINDS`.
-        settings: those of each step; every value a number, or an array with one for each element.
-        slots: what the rule keeps from step to step.
+        kind: name of the update rule, from :data:`KINDS`.
+        settings: the settings of each step; each value is a number, or an array with one number for each element.
+        slots: the state of the rule between steps.
     """
 
     kind: str
@@ -259,11 +260,11 @@ class Updater:
         """Return the parameters after step ``n``, counted from 0.
 
         Args:
-            n: which step.
+            n: number of the step.
             raw: the gradient.
             clipped: the gradient after the clipping of torch's loop.
             p: the parameters before the step.
-            active: which elements have a gradient; torch leaves the others, and their slots, as they are.
+            active: the elements that have a gradient; torch does not update other elements and their slots.
         """
         h = self.settings[n]
         g = clipped if h["clip"] == "torch" else raw
@@ -277,14 +278,14 @@ class Updater:
         if h["accumulated"]:
             g = self.slots["total"] = self.slots.get("total", 0.0) + g
         if h["every"] > 1:
-            place = n % h["every"]
-            average = self.slots.get("gathered", 0.0) if place else 0.0
-            g = average + (g - average) / (place + 1)
+            position = n % h["every"]
+            average = self.slots.get("gathered", 0.0) if position else 0.0
+            g = average + (g - average) / (position + 1)
             self.slots["gathered"] = g.astype(h["every_in"]).astype(np.float64)
-            if place + 1 < h["every"]:
+            if position + 1 < h["every"]:
                 return p
         t = self.slots["t"] = self.slots.get("t", 0) + active
-        with np.errstate(all="ignore"):  # a guess that is far off overflows, and does not fit
+        with np.errstate(all="ignore"):  # A bad guess of a number may overflow. Such a guess does not fit.
             step, new = _RULES[self.kind](g, self.slots, np.maximum(t, 1), h)
             step = step + self._decay(h) * p
         for name, value in new.items():
@@ -293,10 +294,10 @@ class Updater:
         return p - np.where(active, np.where(h["reversed"], -step, step), 0.0)
 
     def _decay(self, h: Settings) -> Any:
-        """What a decay that stays out of the gradient takes away, for each unit of a parameter."""
-        place = np.asarray(h["decay"])
-        rate = np.where(place == "decoupled", h["lr"], np.where(place == "first rate", self.settings[0]["lr"], 1.0))
-        return np.where(place == "coupled", 0.0, rate * h["weight_decay"])
+        """Return the factor of a weight decay outside the gradient: the step contains factor * parameter."""
+        kind = np.asarray(h["decay"])
+        rate = np.where(kind == "decoupled", h["lr"], np.where(kind == "first rate", self.settings[0]["lr"], 1.0))
+        return np.where(kind == "coupled", 0.0, rate * h["weight_decay"])
 
     def _after(self, n: int, step: Any, h: Settings) -> Any:
         if h["clip"].startswith("update"):
