@@ -1,6 +1,6 @@
-"""The pytest plugin of flaxnets: the fixture ``parity`` holds a Flax module against a PyTorch module.
+"""The pytest plugin of flaxnets: the fixture ``parity`` compares a Flax module with a PyTorch module.
 
-pytest loads this file at every start. It stands outside the package ``flaxnets``, which imports JAX.
+pytest loads this file at every start. The file is outside the package ``flaxnets``, because that package imports JAX.
 """
 
 import re
@@ -15,18 +15,18 @@ import pytest
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the fixture."""
     group = parser.getgroup("flaxnets")
-    group.addoption("--parity-html", metavar="DIR", help="write a page of HTML for each failed check of parity")
+    group.addoption("--parity-html", metavar="DIR", help="write an HTML page to this folder for each failed check")
     group.addoption(
-        "--parity-seed", type=int, default=0, metavar="N", help="the seed of weights and cotangents (default: 0)"
+        "--parity-seed", type=int, default=0, metavar="N", help="seed of weights and cotangents (default: 0)"
     )
 
 
 @pytest.fixture
 def parity(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """Assert that a Flax module computes what a PyTorch module computes.
+    """Assert that a Flax module computes the same function as a PyTorch module.
 
-    ``parity(torch_module, flax_module, *inputs, **options)`` takes what :func:`flaxnets.parity.check` takes and returns
-    its report. A failure prints where and why the two differ, and the seed with which to repeat the check.
+    ``parity(torch_module, flax_module, *inputs, **options)`` has the arguments of :func:`flaxnets.parity.check` and
+    returns its report. A failed assertion prints the report and the seed that repeats the check.
     """
     failures = 0
 
@@ -53,6 +53,6 @@ def parity(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 
 def _file_name(nodeid: str, number: int) -> str:
-    """A name that no other failure has, on any file system."""
+    """Return a unique file name for a failure, with characters that every file system accepts."""
     words = re.sub(r"\W+", "_", nodeid, flags=re.ASCII).strip("_")
     return f"{words[-100:]}_{zlib.crc32(nodeid.encode()):08x}_{number}.html"

@@ -1,4 +1,4 @@
-"""``flaxnets parity``: proves that a Flax model computes what a PyTorch model computes, or shows where it does not."""
+"""``flaxnets parity``: prove that a Flax model and a PyTorch model compute the same function, or locate the error."""
 
 import contextlib
 import dataclasses
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Prove that a Flax model computes what a PyTorch model computes, or show where and why it does not.
+    """Prove that a Flax model and a PyTorch model compute the same function, or show where and why they differ.
 
-    The two are built, the weights are copied from PyTorch to Flax, and both are called on the same random inputs and
-    differentiated. If they differ, the report names the first wrong module and, where it is a known mistake, the line
-    to change. Exit status 1 says that they differ. Needs 'flaxnets[parity]'.
+    The command builds both models, copies the weights from PyTorch to Flax, calls both models on the same random inputs
+    and differentiates both. If the models differ, the report names the first wrong module and, for a known mistake, the
+    line to change. The exit status is 0 if the models are equal, and 1 if they differ. Needs 'flaxnets[parity]'.
 
-    Arguments of the classes are literals, as in mypkg.net:Net(depth=18). An input is a shape, as in 2,3,224,224, with
-    a dtype and for integers the first number that is too large if it needs them, as in 2,16:int64:1000.
+    Arguments of the classes are literals, as in mypkg.net:Net(depth=18). An input is a shape, as in 2,3,224,224. A
+    dtype may follow the shape, and an exclusive upper bound may follow an integer dtype, as in 2,16:int64:1000.
 
     Examples:
       flaxnets parity torchref.models.lenet:lenet_relu flaxnets.models.lenet:lenet_relu --input 2,1,32,32
@@ -44,41 +44,41 @@ class Options:
     """
 
     torch: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TORCH")]
-    """The class or function that makes the model in PyTorch, as in mypkg.net:Net(depth=18)."""
+    """The class or function that builds the PyTorch model, as in mypkg.net:Net(depth=18)."""
     flax: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FLAX")]
-    """The same for the model in Flax, as in mypkg.flax_net:Net. NNX, Linen and Equinox are known."""
+    """The class or function that builds the model in JAX, as in mypkg.flax_net:Net: NNX, Linen or Equinox."""
     input: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SHAPE...")] = ()
-    """The shapes of the arguments of a call, in the axis order of PyTorch."""
+    """The shape of each argument of a call, in the axis order of PyTorch."""
     weights: File = None
-    """Weights of the model in PyTorch, .pt or .safetensors; random without."""
+    """Weights of the PyTorch model, .pt or .safetensors. Without a file, the weights are random."""
     matching: File = None
-    """A file of --save-matching, or JSON with names: {"fc": "head"}."""
+    """A file of --save-matching, or JSON of names: {"fc": "head"}."""
     save_matching: File = None
-    """Write there which Flax variable is which tensor of PyTorch, as JSON."""
+    """Write the matching of Flax variables and PyTorch tensors to this file, as JSON."""
     train: bool = False
-    """Compare the training mode, too: batch statistics, their buffers, dropout."""
+    """Also compare training mode: batch statistics, buffers and dropout."""
     forward: bool = False
-    """Compare no gradients, which needs less memory and time."""
+    """Compare outputs and buffers only, no gradients. Needs less memory and time."""
     steps: int = 0
-    """Hold so many training steps of the two against each other."""
+    """Train both models for this number of steps, and compare each step."""
     optimizer: Annotated[str, OneOf(optimizer_names)] = "sgd"
-    """The optimizer of --steps. sgd has momentum 0.9."""
+    """The optimizer of --steps; sgd has momentum 0.9."""
     lr: float = 0.01
     """The learning rate of --steps."""
     seed: int = 0
     """The seed of weights and inputs."""
     html: File = None
-    """Write the report there as a page of HTML."""
+    """Write the report to this file as an HTML page."""
     json: File = None
-    """Write the report there as JSON."""
+    """Write the report to this file as JSON."""
     markdown: File = None
-    """Write the report there as Markdown."""
+    """Write the report to this file as Markdown."""
     device: Device = "auto"
-    """Where the Flax model is computed: cpu, gpu, tpu, cuda:1 or a number."""
+    """The device that runs the Flax model: cpu, gpu, tpu, cuda:1 or a number."""
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Runs the command; returns the exit status."""
+    """Run the command and return the exit status."""
     from flaxnets.cli.devices import choose_device
 
     options = parse(Options, arguments, prog)
@@ -123,15 +123,15 @@ def _check(options: Options) -> None:
 
 @contextlib.contextmanager
 def _status() -> Iterator[Callable[[str], None]]:
-    """Shows on a terminal what goes on; elsewhere nothing."""
+    """Yield a function that shows the current phase, if standard error is a terminal."""
     from rich.console import Console
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda words: None
+        yield lambda phase: None
         return
     with console.status("importing ...") as status:
-        yield lambda words: status.update(f"{words} ...")
+        yield lambda phase: status.update(f"{phase} ...")
 
 
 # The two models.
@@ -153,7 +153,7 @@ def _build(
 def _flax_module(
     target: Target, seed: int, torch_module: "torch.nn.Module", arrays: Sequence["np.ndarray"]
 ) -> "nnx.Module":
-    """The model in Flax, with ``rngs`` where its class takes them, and ``key`` as Equinox has it."""
+    """Build the Flax model. Pass ``rngs`` (NNX) or ``key`` (Equinox) if the constructor has that parameter."""
     import jax
     from flax import nnx
 
@@ -162,20 +162,20 @@ def _flax_module(
     # The metaclass of NNX hides the constructor's arguments.
     constructor = target.function.__init__ if isinstance(target.function, type) else target.function
     try:
-        names = inspect.signature(constructor).parameters
-    except (TypeError, ValueError):  # of what is written in C
-        names = {}
-    more: dict[str, Any] = {"rngs": nnx.Rngs(seed)} if "rngs" in names else {}
-    if "key" in names and names["key"].default is inspect.Parameter.empty:
-        more["key"] = jax.random.key(seed)
-    module = target.build({name: value for name, value in more.items() if name not in target.kwargs})
+        parameters = inspect.signature(constructor).parameters
+    except (TypeError, ValueError):  # Functions written in C may have no signature.
+        parameters = {}
+    random_arguments: dict[str, Any] = {"rngs": nnx.Rngs(seed)} if "rngs" in parameters else {}
+    if "key" in parameters and parameters["key"].default is inspect.Parameter.empty:
+        random_arguments["key"] = jax.random.key(seed)
+    module = target.build({name: value for name, value in random_arguments.items() if name not in target.kwargs})
     try:
         return as_nnx(module, torch_module, *arrays, seed=seed)
     except TypeError as error:
-        fix = "Fix: name the model in PyTorch first and the model in Flax second"
-        raise UsageError(f"{target.text} gives no model: {_said(error)}. {fix}") from error
+        fix = "Fix: name the PyTorch model first and the Flax model second"
+        raise UsageError(f"{target.text} does not return a model: {_message(error)}. {fix}") from error
     except Exception as error:
-        raise UsageError(f"{target.text} cannot be initialised: {_said(error)}") from error
+        raise UsageError(f"{target.text} cannot be initialised: {_message(error)}") from error
 
 
 # The comparison.
@@ -205,25 +205,25 @@ def _compare(
             progress=say,
         )
     except Exception as error:
-        raise UsageError(f"the models cannot be compared: {_said(error)}") from error
+        raise UsageError(f"the models cannot be compared: {_message(error)}") from error
     if not report.differences:
         shown = "; ".join(report.problems[:5])
         more = f"; and {len(report.problems) - 5} more" if len(report.problems) > 5 else ""
-        fix = 'Fix: --matching FILE with JSON such as {"fc": "head"}, a name in PyTorch and its path in Flax'
+        fix = 'Fix: --matching FILE with JSON such as {"fc": "head"}: names in PyTorch and their paths in Flax'
         raise UsageError(f"nothing could be compared: {shown}{more}. {fix}")
-    if options.save_matching is not None and report.matching is None:  # the names are equal
+    if options.save_matching is not None and report.matching is None:  # The check needs no matching for equal names.
         report = dataclasses.replace(report, matching=match(torch_module, flax_module, *arrays))
     return report
 
 
-def _said(error: Exception) -> str:
-    """An error in one line; those that say themselves what was wrong need no name."""
+def _message(error: Exception) -> str:
+    """Return an error in one line; the messages of a ValueError are clear without the name of the type."""
     text = " ".join(str(error).split())
     return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
 
 
 def _read_matching(path: str) -> "Matching | dict[str, str]":
-    """A saved matching, or names in PyTorch with their paths in Flax."""
+    """Read a saved matching, or a JSON object of names in PyTorch and their paths in Flax."""
     from flaxnets.parity import Matching
 
     try:
@@ -258,7 +258,7 @@ def _train(
             seed=options.seed,
         )
     except Exception as error:
-        raise UsageError(f"the models cannot be trained: {_said(error)}") from error
+        raise UsageError(f"the models cannot be trained: {_message(error)}") from error
 
 
 def _optimizers(options: Options) -> tuple[Any, Any]:
@@ -273,7 +273,7 @@ def _optimizers(options: Options) -> tuple[Any, Any]:
     return functools.partial(torch_optimizer, optimizer), optimizer
 
 
-# What it found.
+# The output.
 
 
 def _show(report: "Report", training: "TrainingReport | None") -> None:
@@ -292,12 +292,12 @@ def _show(report: "Report", training: "TrainingReport | None") -> None:
 def _write(options: Options, report: "Report", training: "TrainingReport | None") -> None:
     from flaxnets.parity.html import page
 
-    more = {} if training is None else {"training": json.loads(training.to_json())}
+    training_json = {} if training is None else {"training": json.loads(training.to_json())}
     markdown = "\n".join(part.to_markdown() for part in (report, training) if part is not None)
     if options.html is not None:
         _write_text(options.html, page(report, training))
     if options.json is not None:
-        _write_text(options.json, json.dumps(json.loads(report.to_json()) | more, indent=1) + "\n")
+        _write_text(options.json, json.dumps(json.loads(report.to_json()) | training_json, indent=1) + "\n")
     if options.markdown is not None:
         _write_text(options.markdown, markdown)
     if options.save_matching is not None and report.matching is not None:

@@ -1,4 +1,4 @@
-"""Compare a Flax module with a PyTorch module: names, outputs, gradients and buffers. Needs torch.
+"""Compare a Flax module with a PyTorch module: names, outputs, gradients and buffers. Requires PyTorch.
 
 >>> from torch import nn as torch_nn
 >>> import numpy as np

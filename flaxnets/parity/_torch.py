@@ -1,8 +1,8 @@
-"""The one place of the harness that imports torch."""
+"""Import torch for all modules of ``flaxnets.parity``, with an error that says how to install it."""
 
 try:
     import torch as torch
 except ImportError as error:
     raise ImportError(
-        "flaxnets.parity compares with PyTorch; install it with: pip install 'flaxnets[parity]'"
+        "flaxnets.parity requires PyTorch, which is not installed. Fix: pip install 'flaxnets[parity]'"
     ) from error

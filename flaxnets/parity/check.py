@@ -22,8 +22,8 @@ from flaxnets.parity.run import Call, Constant, Outcome, is_float, outcome_error
 from flaxnets.parity.state import compare_names, randomize_parameters
 from flaxnets.parity.wrapping import as_nnx
 
-# The largest errors that pass: of outputs and buffers, relative to their own maximum; of gradients, relative to the
-# norm over all parameters' gradients, or over all inputs'.
+# The largest errors that pass, for each dtype. First number: outputs and buffers, relative to the maximum of the array.
+# Second number: gradients, relative to the norm of all parameter gradients or of all input gradients.
 GATES: Mapping[str, tuple[float, float]] = {"float64": (1e-12, 1e-10), "float32": (1e-5, 1e-4)}
 
 
@@ -43,8 +43,8 @@ class CheckOptions:
         seed: Seed of weights, cotangents and dropout.
         gates: For each dtype, the largest error that passes: of outputs and buffers, and of gradients.
         float32_gradients: ``"torch"`` measures float32 gradients against torch's; ``"float64"`` measures both sides
-            against torch's float64 gradients, and Flax's error may be twice torch's. Deep networks need this: their
-            float32 gradients differ between torch's own memory formats.
+            against torch's float64 gradients, and Flax's error may be twice torch's. Use ``"float64"`` for deep
+            networks: their float32 gradients differ even between two memory formats of torch.
         compiler_options: Compiler options of ``jax.jit``.
         gradients: Whether to compare gradients. Large models need less memory and time without gradients.
         modules: Whether the report of equal modules lists the error of each submodule.
@@ -96,7 +96,7 @@ def check(
         **options: Fields of :class:`CheckOptions`.
 
     Returns:
-        A report; ``report.passed`` says whether the two are one function.
+        A report; ``report.passed`` says whether the two modules compute the same function.
 
     >>> import numpy as np
     >>> import torchref, flaxnets
@@ -174,15 +174,16 @@ def _pair(
     options: CheckOptions,
     rng: np.random.Generator | None,
 ) -> tuple[list[str], Pair | None]:
-    """Copy torch's weights to the Flax module; return the differences of names, and the pair if it can be compared.
+    """Copy torch's weights to the Flax module; return the differences of names, and the pair or None.
 
-    If there is an ``rng``, the buffers that both sides have get noise first.
+    The pair is None if the modules cannot be compared. With an ``rng``, the buffers that both sides have get noise
+    before the copy.
     """
     problems = compare_names(torch_module, flax_module) if matching is None else []
     if matching is None and not problems:
         return [], pair_of_equal_names(torch_module, flax_module, rng, SharedDraws(options.seed))
     if not isinstance(flax_module, nn.Module):
-        problems = []  # the names are the user's own
+        problems = []  # Names need not be torch's in a module that the user wrote.
     options.say("matching names")
     if not isinstance(matching, Matching):
         matching = match(torch_module, flax_module, *call.args, kwargs=call.kwargs, names=matching)
@@ -196,7 +197,7 @@ def _pair(
     except ValueError:
         if not problems:
             raise
-        return problems, None  # a module whose names are wrong need not run
+        return problems, None  # The differences of names explain why the module does not run.
 
 
 def _compare(title: str, pair: Pair, call: Call, options: CheckOptions) -> Report:
@@ -215,22 +216,22 @@ def _compare(title: str, pair: Pair, call: Call, options: CheckOptions) -> Repor
             for run in options.runs:
                 setting = f"{mode} {dtype} {run}"
                 options.say(f"Flax, {setting}")
-                found = pair.run_flax(call, cotangents, run == "jit", options.compiler_options)
-                problems += _structure_problems(expected, found, setting)
+                observed = pair.run_flax(call, cotangents, run == "jit", options.compiler_options)
+                problems += _structure_problems(expected, observed, setting)
                 differences += [
                     Difference(kind, name, mode, dtype, run, error, gate)
-                    for kind, name, error, gate in outcome_errors(expected, found, options.gates[dtype], truth)
+                    for kind, name, error, gate in outcome_errors(expected, observed, options.gates[dtype], truth)
                 ]
     return Report(title, tuple(problems), tuple(differences))
 
 
-def _structure_problems(expected: Outcome, found: Outcome, setting: str) -> list[str]:
+def _structure_problems(expected: Outcome, observed: Outcome, setting: str) -> list[str]:
     def describe(arrays: list[np.ndarray]) -> list[str]:
         return [f"{a.dtype if is_float(a) else a.dtype.kind}{list(a.shape)}" for a in arrays]
 
-    if describe(expected.outputs) == describe(found.outputs):
+    if describe(expected.outputs) == describe(observed.outputs):
         return []
-    return [f"outputs ({setting}): torch gives {describe(expected.outputs)}, Flax {describe(found.outputs)}"]
+    return [f"outputs ({setting}): torch returns {describe(expected.outputs)}, Flax {describe(observed.outputs)}"]
 
 
 def _failing_call(report: Report, call: Call, options: CheckOptions) -> Call:

@@ -1,4 +1,4 @@
-"""The same dropout on both sides where the layers have other names: the n-th call of a run uses the n-th draw."""
+"""Share dropout masks between modules with different names: the n-th dropout call of a run uses the n-th draw."""
 
 import contextlib
 import math
@@ -18,7 +18,7 @@ from flaxnets.parity._torch import torch
 from flaxnets.parity.layouts import fitting_orders
 from flaxnets.parity.trees import named_modules
 
-# torch's functions of dropout, and how many leading axes of the input their masks have.
+# torch's dropout functions, and how many leading axes of the input the mask has. None stands for all axes.
 _FUNCTIONS: dict[Any, int | None] = {
     torch_functional.dropout: None,
     torch_functional.dropout1d: 2,
@@ -28,10 +28,10 @@ _FUNCTIONS: dict[Any, int | None] = {
 
 
 class SharedDraws:
-    """Uniform random numbers that decide what dropout keeps, in the order in which either side asks for them.
+    """Uniform random numbers from which both sides compute their dropout masks, in the order of the dropout calls.
 
-    An element is kept where its number is at least the layer's own rate, so that a wrong rate shows as a difference.
-    A Flax mask whose shape is that of torch's in another axis order is torch's mask in this order.
+    A layer keeps an element if the element's number is at least the layer's own rate, so that a wrong rate shows as a
+    difference. If a Flax mask has the shape of torch's mask in another axis order, the numbers are transposed.
     """
 
     def __init__(self, seed: int):
@@ -40,7 +40,7 @@ class SharedDraws:
 
     @contextlib.contextmanager
     def torch_side(self) -> Iterator[None]:
-        """Within this context the dropout of torch uses the draws from the first one on."""
+        """Return a context in which torch's dropout uses the draws, beginning with the first draw."""
         with _TorchDropout(self._begin()):
             yield
 
@@ -58,7 +58,7 @@ class SharedDraws:
 
     @contextlib.contextmanager
     def flax_side(self) -> Iterator[None]:
-        """Within this context the dropout layers of Flax use the draws of the last run of torch."""
+        """Return a context in which Flax's dropout layers use the draws of torch's last run."""
         count = 0
 
         def draw(shape: Sequence[int]) -> np.ndarray:
@@ -66,7 +66,7 @@ class SharedDraws:
             index, count = count, count + 1
             torch_shape = self._shapes[index] if index < len(self._shapes) else tuple(shape)
             fitting = fitting_orders(torch_shape, tuple(shape))
-            # Where several axis orders fit, channels last is likelier in a Flax model than torch's order.
+            # If several axis orders fit, a Flax model more likely has channels last than torch's order.
             order = fitting[-1] if len(shape) > 3 and len(fitting) > 1 else (fitting or [None])[0]
             if order is None:
                 return self._numbers(index, shape)
@@ -109,28 +109,28 @@ class _TorchDropout(TorchFunctionMode):
         if func not in _FUNCTIONS and func is not torch.dropout:
             return func(*args, **kwargs)
         names = ("input", "p", "training", "inplace") if func in _FUNCTIONS else ("input", "p", "train")
-        given = dict(zip(names, args, strict=False)) | kwargs
-        x, p = given["input"], given.get("p", 0.5)
-        if not given.get("training", given.get("train", True)) or p == 0:
+        arguments = dict(zip(names, args, strict=False)) | kwargs
+        x, p = arguments["input"], arguments.get("p", 0.5)
+        if not arguments.get("training", arguments.get("train", True)) or p == 0:
             return x
         leading = _FUNCTIONS.get(func)
         shape = x.shape if leading is None else (*x.shape[:leading], *[1] * (x.ndim - leading))
         keep = torch.from_numpy(self._draw(shape) >= p)
         scaled = x * (keep.to(x.dtype) / (1 - p)) if p < 1 else torch.zeros_like(x)
-        return x.copy_(scaled) if given.get("inplace") else scaled
+        return x.copy_(scaled) if arguments.get("inplace") else scaled
 
     def _bernoulli(self, func: Any, input: torch.Tensor, p: Any = None, **options: Any) -> torch.Tensor:
-        """Zeros and ones as those of ``jax.random.bernoulli`` of the same probabilities: stochastic depth."""
+        """Return the zeros and ones that ``jax.random.bernoulli`` returns for the same draw, as in stochastic depth."""
         is_in_place = func is torch.Tensor.bernoulli_
-        part = torch.as_tensor((0.5 if is_in_place else input) if p is None else p)
-        ones = (torch.from_numpy(self._draw(input.shape)) >= 1 - part).to(input.dtype)
+        probability = torch.as_tensor((0.5 if is_in_place else input) if p is None else p)
+        ones = (torch.from_numpy(self._draw(input.shape)) >= 1 - probability).to(input.dtype)
         return input.copy_(ones) if is_in_place else ones
 
 
 def switch_off_inner_dropout(torch_module: torch.nn.Module, flax_module: nnx.Module) -> tuple[str, ...]:
-    """Set dropout within recurrent and attention layers to zero on both sides; return what was changed.
+    """Set the dropout rates of recurrent and attention layers to zero on both sides; return the changed attributes.
 
-    Torch draws these masks inside of its kernels, where they cannot be shared.
+    Torch draws these masks inside its kernels, where the masks cannot be shared.
     """
     changed = []
     for name, module in torch_module.named_modules():

@@ -1,4 +1,4 @@
-"""A report as one page of HTML: no script, no font, no network."""
+"""Write a report as one HTML page without scripts, fonts or network access."""
 
 import dataclasses
 import itertools
@@ -61,14 +61,14 @@ _MARKS = {"equal": "✓", "wrong": "✗", "carried in": "→", "not compared": "
 
 
 def page(report: Report, training: "TrainingReport | None" = None) -> str:
-    """Write a report as a page of HTML.
+    """Write a report as an HTML page.
 
     Args:
-        report: of :func:`flaxnets.parity.check`.
-        training: of :func:`flaxnets.parity.check_training`; its steps are a section of the page.
+        report: The result of :func:`flaxnets.parity.check`.
+        training: The result of :func:`flaxnets.parity.check_training`; the page shows its steps.
 
     Returns:
-        The page. It has no script, loads nothing, and follows the light or dark scheme of the browser.
+        The page. The page has no script, loads no other file, and follows the light or dark scheme of the browser.
 
     >>> "<b>" in page(Report("<b>"))
     False
@@ -119,11 +119,11 @@ def _explanation(report: Report) -> Iterator[str]:
 # The error by depth.
 
 _HEIGHT, _TOP, _BOTTOM = 240, 12, 24
-_LOWEST, _HIGHEST = -6, 15  # decades that are drawn; errors beyond are drawn at the border
+_LOWEST, _HIGHEST = -6, 15  # Range of decades in the chart; errors outside the range are drawn at its border.
 
 
 def _chart(modules: Sequence[ModuleRow]) -> Iterator[str]:
-    """One mark a module in order of execution; heights are logarithms of errors, in units of the gate."""
+    """Draw one mark for each module in order of execution; the height is the logarithm of error / gate."""
     measured = [(row, row.error) for row in modules if row.error is not None]
     if not measured:
         return
@@ -147,13 +147,13 @@ def _chart(modules: Sequence[ModuleRow]) -> Iterator[str]:
     marks = []
     for (row, error), (x, height) in zip(measured, points, strict=True):
         radius = 6 if row.status == "wrong" else 4
-        title = f"{_name(row)}: {error_text(error)} times the gate, {row.status}"
+        title = f"{_name(row)}: error / gate {error_text(error)}, {row.status}"
         marks.append(
             f'<circle class="{_CLASSES[row.status]}" cx="{x:.2f}%" cy="{height:.1f}" r="{radius}">'
             f"<title>{escape(title)}</title></circle>"
         )
     yield "<h2>Error by depth</h2>"
-    yield '<p class="dim">Largest error of each module\'s outputs, divided by the largest that passes.</p>'
+    yield '<p class="dim">Largest error of each module\'s outputs, divided by the largest error that passes (gate).</p>'
     yield (
         f'<div class="chart"><svg width="56" height="{_HEIGHT}" aria-hidden="true">{"".join(labels)}</svg>'
         f'<svg height="{_HEIGHT}" width="100%" role="img" aria-label="Error of each module in order of execution">'
@@ -162,7 +162,7 @@ def _chart(modules: Sequence[ModuleRow]) -> Iterator[str]:
     )
     used = [status for status in _CLASSES if any(row.status == status for row, _ in measured)]
     legend = "".join(f'<span class="{_CLASSES[status]}">● {status}</span>' for status in used)
-    yield f'<p class="legend">{legend}<span class="dim">╌ gate: above the line is too large</span></p>'
+    yield f'<p class="legend">{legend}<span class="dim">╌ gate: errors above this line are too large</span></p>'
 
 
 def _decade(error: float) -> float:
@@ -183,7 +183,7 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 @dataclasses.dataclass
 class _Node:
-    """A module, or a container that has no row of its own."""
+    """A node of the tree: a module, or a container without a row."""
 
     path: str
     rows: list[ModuleRow] = dataclasses.field(default_factory=list)
@@ -191,13 +191,13 @@ class _Node:
 
     @property
     def row(self) -> ModuleRow | None:
-        """The worst of the calls."""
+        """The row of the call with the worst status."""
         order = ("wrong", "carried in", "equal", "not compared")
         return min(self.rows, key=lambda row: order.index(row.status), default=None)
 
     @property
     def statuses(self) -> set[str]:
-        """Those of the module and of all within."""
+        """The statuses of the module and of all modules inside it."""
         return {row.status for row in self.rows}.union(*(child.statuses for child in self.children.values()))
 
 

@@ -23,17 +23,18 @@ class Isolated:
         torch_module: a copy with the weights of the comparison, in float64.
         flax_name: path of the Flax module.
         flax_module: a copy with the same weights.
-        call: the inputs that torch's module got, and the mode.
-        cotangents: of the outputs, in torch's axis order.
-        expected: what torch returns.
-        observed: what Flax returns: outputs and input gradients in torch's axis order; parameter gradients and
-            buffers under the names and in the shapes of Flax.
+        call: the inputs of torch's module, and the mode.
+        cotangents: the cotangents of the outputs, in torch's axis order.
+        expected: torch's outcome.
+        observed: Flax's outcome: outputs and input gradients in torch's axis order; parameter gradients and buffers
+            under the names and in the shapes of Flax.
         torch_calls: the calls of torch's submodules within the call.
         flax_calls: the calls of Flax's submodules within the call.
-        to_flax: a function that gives parameter gradients and buffers of a torch outcome Flax's names and shapes.
-        gates: the largest errors of outputs and buffers, and of gradients.
-        masks: a function that returns a context for a torch module. In it the module uses Flax's dropout masks.
-        kept: positions of torch's outputs that Flax returns, too. Outcomes contain these outputs only.
+        to_flax: a function that converts the parameter gradients and buffers of a torch outcome to Flax's names and
+            shapes.
+        gates: the largest errors of outputs and buffers, and of gradients, that pass.
+        masks: a function that returns a context in which a torch module uses Flax's dropout masks.
+        kept: positions of torch's outputs that Flax also returns. Outcomes contain only these outputs.
         owners: for each floating-point input of torch, the position of the first input with the same values.
         observe: a function that runs a changed copy of the Flax module on the same inputs and weights.
     """
@@ -56,30 +57,30 @@ class Isolated:
     observe: Callable[[nnx.Module], Outcome] | None = None
 
     def run(self, module: torch.nn.Module | None = None) -> Outcome:
-        """Run torch's module, or a changed copy of it, on the same inputs, cotangents and masks."""
+        """Run torch's module, or a changed copy of the module, on the same inputs, cotangents and masks."""
         module = module or self.torch_module
         with self.masks(module):
             outcome, _ = run_torch(module, self.call, self.cotangents, np.random.default_rng(0))
         return as_flax_has_it(outcome, self.kept, self.owners)
 
     def errors(self, outcome: Outcome, observed: Outcome | None = None) -> list[tuple[str, str, float, float]]:
-        """Return kind, name, error and gate of everything in which Flax's outcome can differ from one of torch."""
+        """Return kind, name, error and gate of each array of Flax's outcome, compared with an outcome of torch."""
         result = []
         observed = observed or self.observed
         expected, returned = len(outcome.outputs), len(observed.outputs)
-        # Torch may return more, such as the last state of a recurrent layer; it then has no cotangent.
+        # Torch may return more arrays, such as the last state of a recurrent layer. These have no cotangent.
         if not 0 < returned <= expected:
             result.append(("output", f"{returned} arrays instead of {expected}", float("inf"), self.gates[0]))
         return [*result, *outcome_errors(self.to_flax(outcome), observed, self.gates)]
 
     def error(self, outcome: Outcome, observed: Outcome | None = None) -> float:
-        """Return the largest error over its gate; the two are equal up to rounding at 1 and below."""
+        """Return the largest error / gate; up to 1, the two outcomes are equal except for rounding."""
         ratios = [error / gate for _, _, error, gate in self.errors(outcome, observed)]
         return float("inf") if any(np.isnan(ratios)) else max(ratios, default=0.0)
 
 
 def as_flax_has_it(outcome: Outcome, kept: Sequence[int], owners: Sequence[int]) -> Outcome:
-    """Return torch's outcome with the outputs at these positions, and one gradient for inputs that are the same."""
+    """Convert torch's outcome to what Flax returns: the kept outputs, and one summed gradient for equal inputs."""
     gradients = [np.zeros_like(gradient) for gradient in outcome.input_gradients]
     for gradient, owner in zip(outcome.input_gradients, owners, strict=False):
         gradients[owner] = gradients[owner] + gradient
@@ -88,7 +89,7 @@ def as_flax_has_it(outcome: Outcome, kept: Sequence[int], owners: Sequence[int])
 
 
 def owners_of(inputs: Sequence[np.ndarray]) -> tuple[int, ...]:
-    """Return for each array the position of the first array that is equal.
+    """Return, for each array, the position of the first array with the same values.
 
     >>> owners_of([np.zeros(2), np.ones(2), np.zeros(2)])
     (0, 1, 0)
@@ -98,11 +99,11 @@ def owners_of(inputs: Sequence[np.ndarray]) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where an array among the arguments of a Flax module comes from.
+    """The torch input that an input array of a Flax module equals.
 
     Attributes:
-        index: which of torch's arrays it is; None if it is none of them.
-        order: its axis order.
+        index: position of the torch array; None if no torch array has the same values.
+        order: the axis order of the Flax array.
     """
 
     index: int | None
@@ -113,25 +114,26 @@ def sources(torch_call: ModuleCall, flax_call: ModuleCall) -> list[Source]:
     """Find each input array of the Flax call among the input arrays of torch's call, by its values."""
     result = []
     for array in flax_call.inputs():
-        best = Source(None, None)
+        source = Source(None, None)
         for index, candidate in enumerate(torch_call.inputs()):
             order, error = closest_order(candidate, array)
             if error <= AGREE and order is not None:
-                best = Source(index, order)
+                source = Source(index, order)
                 break
-        result.append(best)
+        result.append(source)
     return result
 
 
 def inputs_agree(torch_call: ModuleCall, flax_call: ModuleCall, found: Sequence[Source]) -> bool:
-    """Return whether every input of the Flax call is an input of torch's call.
+    """Return whether every input of the Flax call is also an input of torch's call.
 
-    Masks may differ, since Flax's may have the other polarity, and so may integers where torch has none.
+    Boolean masks are not compared, since Flax may use the opposite polarity. Integers are compared only if torch's call
+    has integer inputs.
 
     Args:
         torch_call: the call in torch.
         flax_call: the same call in Flax.
-        found: what :func:`sources` returns for the two.
+        found: the result of :func:`sources` for the two calls.
     """
     has_integers = any(array.dtype.kind in "iu" for array in torch_call.inputs())
     compared = "fciu" if has_integers else "fc"
@@ -140,6 +142,6 @@ def inputs_agree(torch_call: ModuleCall, flax_call: ModuleCall, found: Sequence[
 
 
 def output_error(torch_call: ModuleCall, flax_call: ModuleCall) -> float:
-    """Return the largest relative error of recorded outputs, each in its closest arrangement."""
-    # One side may return more, such as attention weights: what both return is compared.
+    """Return the largest relative error of the recorded outputs, each in its closest axis order."""
+    # One side may return more arrays, such as attention weights. Only arrays that both sides return are compared.
     return max((each.error for each in returned_by_both(torch_call.outputs, flax_call.outputs)), default=0.0)

@@ -1,4 +1,4 @@
-"""Axis orders of inputs and outputs: a Flax model may take (N, H, W, C) where torch takes (N, C, H, W)."""
+"""Axis orders of inputs and outputs: a Flax model may use (N, H, W, C) where torch uses (N, C, H, W)."""
 
 import dataclasses
 import itertools
@@ -15,17 +15,17 @@ from flaxnets.parity.trees import named_modules
 
 Order = tuple[int, ...]
 
-# More combinations of axis orders than this are not tried.
+# The largest number of combinations of axis orders to try.
 _LIMIT = 24
 _NAMES = {2: "N C", 3: "N C L", 4: "N C H W", 5: "N C D H W"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Which axis of torch each axis of the Flax arrays is.
+    """The axis orders of a Flax module's inputs and outputs, relative to torch's.
 
     Attributes:
-        inputs: one order for each array among the arguments: ``(0, 2, 3, 1)`` turns NCHW into NHWC.
+        inputs: one order for each array of the arguments: ``(0, 2, 3, 1)`` transposes NCHW to NHWC.
         outputs: one order for each array of the output.
     """
 
@@ -37,7 +37,7 @@ class Layout:
         return with_orders(call, self.inputs)
 
     def describe(self) -> tuple[str, ...]:
-        """Return a sentence for each array whose axes have another order in Flax.
+        """Return a sentence for each array whose axis order in Flax differs from torch's.
 
         >>> Layout(inputs=((0, 2, 3, 1),), outputs=((0, 1),)).describe()
         ('Input 0: (N, C, H, W) in torch is (N, H, W, C) in Flax.',)
@@ -52,9 +52,9 @@ class Layout:
 
 
 def orders(ndim: int) -> list[Order]:
-    """Return the axis orders that arrays of Flax models have in practice, torch's own first.
+    """Return the axis orders that Flax models use: torch's order, channels last, and the first two axes swapped.
 
-    They are torch's order, channels last, and the first two axes exchanged (batch and time).
+    Swapping the first two axes exchanges batch and time.
 
     >>> orders(4)
     [(0, 1, 2, 3), (0, 2, 3, 1), (1, 0, 2, 3)]
@@ -66,7 +66,7 @@ def orders(ndim: int) -> list[Order]:
 
 
 def to_torch(array: np.ndarray, order: Order) -> np.ndarray:
-    """Return an array of Flax in torch's axis order.
+    """Transpose a Flax array to torch's axis order.
 
     >>> to_torch(np.zeros((2, 8, 9, 3)), (0, 2, 3, 1)).shape
     (2, 3, 8, 9)
@@ -75,7 +75,7 @@ def to_torch(array: np.ndarray, order: Order) -> np.ndarray:
 
 
 def fitting_orders(torch_shape: Sequence[int], flax_shape: Sequence[int]) -> list[Order]:
-    """Return the orders that turn the shape in torch into the shape in Flax.
+    """Return the axis orders that transpose an array of torch's shape to Flax's shape.
 
     >>> fitting_orders((2, 3, 8, 9), (2, 8, 9, 3))
     [(0, 2, 3, 1)]
@@ -86,7 +86,7 @@ def fitting_orders(torch_shape: Sequence[int], flax_shape: Sequence[int]) -> lis
 
 
 def closest_order(torch_array: np.ndarray, flax_array: np.ndarray) -> tuple[Order | None, float]:
-    """Return the order in which a Flax array is closest to one of torch, and the relative error in this order.
+    """Return the axis order in which a Flax array is closest to a torch array, and the relative error in this order.
 
     >>> closest_order(np.arange(6.0).reshape(2, 3), np.arange(6.0).reshape(2, 3).T)
     ((1, 0), 0.0)
@@ -100,7 +100,7 @@ def closest_order(torch_array: np.ndarray, flax_array: np.ndarray) -> tuple[Orde
 
 
 def with_orders(call: Call, input_orders: Sequence[Order]) -> Call:
-    """Return a call whose n-th array has its axes in the n-th order."""
+    """Transpose the n-th array of a call to the n-th axis order."""
     remaining = iter(input_orders)
 
     def reorder(leaf: Any) -> Any:
@@ -112,7 +112,7 @@ def with_orders(call: Call, input_orders: Sequence[Order]) -> Call:
 
 
 def is_channels_last(flax_module: nnx.Module) -> bool:
-    """Return whether the module has convolutions of Flax, whose channels are the last axis.
+    """Return whether the module contains a Flax convolution, whose channels are the last axis.
 
     >>> is_channels_last(nnx.Conv(3, 4, (3, 3), rngs=nnx.Rngs(0)))
     True
@@ -121,7 +121,7 @@ def is_channels_last(flax_module: nnx.Module) -> bool:
 
 
 def suggest_inputs(flax_module: nnx.Module, call: Call, output_shapes: Sequence[Sequence[int]]) -> list[Layout]:
-    """Return the layouts in which the Flax module runs: first those that give torch's output shapes.
+    """Return the input layouts in which the Flax module runs, starting with layouts that produce torch's output shapes.
 
     Args:
         flax_module: any NNX module.
@@ -129,10 +129,10 @@ def suggest_inputs(flax_module: nnx.Module, call: Call, output_shapes: Sequence[
         output_shapes: the shapes that torch returns.
 
     Returns:
-        Layouts without ``outputs``, likely ones first.
+        Layouts without ``outputs``, the most likely layout first.
 
     Raises:
-        ValueError: if the module runs in no layout, with the error of the likely one.
+        ValueError: if the module runs in no layout, with the error of the most likely layout.
     """
     arrays = [leaf.array if isinstance(leaf, Constant) else leaf for leaf in jax.tree.leaves((call.args, call.kwargs))]
     shapes = [leaf.shape for leaf in arrays if isinstance(leaf, np.ndarray)]
@@ -142,7 +142,7 @@ def suggest_inputs(flax_module: nnx.Module, call: Call, output_shapes: Sequence[
         layout = Layout(tuple(combination))
         try:
             returned = _shapes(flax_module, layout.to_flax(call))
-        except Exception as error:  # another axis order may fit
+        except Exception as error:  # Another axis order may fit.
             errors.append(error)
             continue
         pairs = list(zip(output_shapes, returned, strict=False))
@@ -152,7 +152,7 @@ def suggest_inputs(flax_module: nnx.Module, call: Call, output_shapes: Sequence[
         described = ", ".join(str(tuple(shape)) for shape in shapes)
         cause = " ".join(str(errors[0]).split())
         raise ValueError(
-            f"{type(flax_module).__name__} cannot be called on inputs of the shapes {described}, in no axis order: "
+            f"{type(flax_module).__name__} cannot be called on inputs of the shapes {described} in any axis order: "
             f"{type(errors[0]).__name__}: {cause}"
         ) from errors[0]
     return [*fitting, *running]

@@ -1,4 +1,4 @@
-"""Find the first pair of modules that differs: compare recorded calls, then run each suspect in isolation."""
+"""Find the first pair of modules that differ: compare recorded calls, then run each suspect in isolation."""
 
 import copy
 import dataclasses
@@ -33,19 +33,19 @@ from flaxnets.parity.run import (
 from flaxnets.parity.tracing import ModuleCall, recorded_flax, recorded_torch
 from flaxnets.parity.trees import named_modules
 
-# Of how many earlier modules of the same code the first wrong one is looked for.
+# The largest number of earlier modules of the same classes that are tested for the same fault.
 _TWINS = 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PairedCall:
-    """The same call of a pair of modules on both sides.
+    """One call of a pair of modules, recorded on both sides.
 
     Attributes:
         torch: the call in torch.
         flax: the call in Flax.
-        sources: which input of torch each input of Flax is.
-        error: the largest relative error of its outputs.
+        sources: for each input of Flax, the torch input with the same values.
+        error: the largest relative error of the outputs.
     """
 
     torch: ModuleCall
@@ -55,18 +55,18 @@ class PairedCall:
 
     @property
     def agrees_in(self) -> bool:
-        """Whether the inputs are torch's."""
+        """Whether Flax's inputs equal torch's."""
         return inputs_agree(self.torch, self.flax, self.sources)
 
     @property
     def agrees_out(self) -> bool:
-        """Whether the outputs are torch's."""
+        """Whether Flax's outputs equal torch's."""
         return self.error <= AGREE
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recording:
-    """All calls of a run of both sides, and which of them belong together, in order of torch's completion."""
+    """All recorded calls of one run of both sides, and the paired calls, in the order in which torch completes them."""
 
     torch_calls: list[ModuleCall]
     flax_calls: list[ModuleCall]
@@ -74,13 +74,14 @@ class Recording:
 
 
 def record(pair: Pair, call: Call) -> Recording:
-    """Run both sides once and pair their calls: the n-th call of a torch module is the n-th of its Flax module."""
-    torch_module = copy.deepcopy(pair.torch_module).train(call.training)  # statistics change
+    """Run both sides once, and pair the n-th call of a torch module with the n-th call of its Flax module."""
+    torch_module = copy.deepcopy(pair.torch_module).train(call.training)  # A call changes the running statistics.
     with recorded_torch(torch_module) as torch_calls, pair.torch_masks(torch_module):
         run_torch_forward(torch_module, call)
     flax_module = prepare_flax(pair.flax_module, call)
     layout = pair.layout or Layout()
-    with pair.flax_masks(), recorded_flax(flax_module) as flax_calls:  # masks replace methods, which are then recorded
+    # The masks replace methods. The recorder must start afterwards, so that it wraps the replaced methods.
+    with pair.flax_masks(), recorded_flax(flax_module) as flax_calls:
         call_flax(flax_module, layout.to_flax(call) if layout.inputs else call)
     partners = module_pairs(pair)
     by_name = {(each.name, each.index): each for each in flax_calls}
@@ -91,15 +92,16 @@ def record(pair: Pair, call: Call) -> Recording:
         flax_call = by_name.get((flax_name, torch_call.index)) if flax_name is not None else None
         flax_call = flax_call or dropouts.get(id(torch_call))
         if flax_call is not None:
-            found, error = sources(torch_call, flax_call), output_error(torch_call, flax_call)
-            pairs.append(PairedCall(torch_call, flax_call, found, error))
+            input_sources, error = sources(torch_call, flax_call), output_error(torch_call, flax_call)
+            pairs.append(PairedCall(torch_call, flax_call, input_sources, error))
     return Recording(torch_calls, flax_calls, pairs)
 
 
 def paired_dropout(torch_calls: Sequence[ModuleCall], flax_calls: Sequence[ModuleCall]) -> dict[int, ModuleCall]:
-    """Return the Flax call of each call of a dropout layer of torch, by its id: in order of execution.
+    """Pair the dropout calls of both sides in order of execution: a dict from ``id(torch call)`` to the Flax call.
 
-    Dropout layers have no weights by which they could be matched. Without as many on both sides there are no pairs.
+    Dropout layers have no weights, so that the matching cannot pair them. If the two sides have different numbers of
+    dropout calls, the dict is empty.
     """
     ours = [each for each in flax_calls if isinstance(each.module, nnx.Dropout)]
     theirs = [each for each in torch_calls if isinstance(each.module, torch.nn.modules.dropout._DropoutNd)]
@@ -119,7 +121,7 @@ def run_torch_forward(module: torch.nn.Module, call: Call) -> Any:
 
 
 def module_pairs(pair: Pair) -> dict[str, str]:
-    """Return the Flax module of each torch module that has one."""
+    """Return a dict from the names of torch modules to the names of their Flax modules."""
     if pair.matching is not None:
         return dict(pair.matching.modules)
     names = {name for name, _ in state.named_modules(pair.flax_module, remove_duplicate=False)}
@@ -127,16 +129,17 @@ def module_pairs(pair: Pair) -> dict[str, str]:
 
 
 def locate(pair: Pair, call: Call, gates: tuple[float, float]) -> tuple[Location | None, tuple[ModuleRow, ...]]:
-    """Find the first pair of modules whose outcome differs on torch's own inputs and weights, and the cause.
+    """Find the first pair of modules that differ on torch's own inputs and weights, and the cause.
 
     Args:
         pair: two modules that differ, in float64.
-        call: on which they differ, in float64.
-        gates: the largest errors of outputs and buffers, and of gradients.
+        call: a call in float64 on which the modules differ.
+        gates: the largest errors of outputs and buffers, and of gradients, that pass.
 
     Returns:
-        The location, and a row for each pair of calls. If no pair differs by itself, the location is the first pair
-        whose error came in with its inputs, or else the first module with a variable that torch does not have, or None.
+        The location, and a row for each pair of calls. If no pair differs on torch's own inputs, the location is the
+        first pair whose error comes from its inputs. If no such pair exists, the location is the first module with a
+        variable that torch does not have, or None.
     """
     recording = record(pair, call)
     has_wrong_output = any(not each.agrees_out for each in recording.pairs)
@@ -161,14 +164,14 @@ def locate(pair: Pair, call: Call, gates: tuple[float, float]) -> tuple[Location
 def _wrong_on_other_inputs(
     pair: Pair, wrong: PairedCall, recording: Recording, call: Call, gates: tuple[float, float]
 ) -> tuple[PairedCall, Isolated] | None:
-    """Return the first module of the same code that is wrong, too, though its own inputs do not show it.
+    """Return the first earlier module of the same classes that is also wrong, though not on its recorded inputs.
 
-    An activation that is left out changes nothing where all values are positive, say.
+    For example, a missing ReLU changes nothing if all values are positive. Random inputs reveal such a fault.
     """
     kinds = type(wrong.torch.module), type(wrong.flax.module)
     earlier = recording.pairs[: recording.pairs.index(wrong)]
-    alike = [each for each in earlier if (type(each.torch.module), type(each.flax.module)) == kinds and each.agrees_in]
-    for each in alike[:_TWINS]:
+    twins = [each for each in earlier if (type(each.torch.module), type(each.flax.module)) == kinds and each.agrees_in]
+    for each in twins[:_TWINS]:
         varied = dataclasses.replace(each, torch=_on_random_inputs(each.torch))
         isolated = isolate(pair, varied, recording, call, gates)
         if isolated is None or not all(np.isfinite(output).all() for output in isolated.expected.outputs):
@@ -179,20 +182,20 @@ def _wrong_on_other_inputs(
 
 
 def _on_random_inputs(torch_call: ModuleCall) -> ModuleCall:
-    """Return the call with random numbers of the same size as its floating-point inputs, except for masks."""
+    """Replace the floating-point inputs of a call by random numbers of the same scale; additive masks stay."""
     rng = np.random.default_rng(0)
 
-    def drawn(leaf: Any) -> Any:
+    def random_leaf(leaf: Any) -> Any:
         if not is_float(leaf) or not np.isfinite(leaf).all() or leaf.dtype.kind != "f":
             return leaf
         return rng.normal(size=leaf.shape) * np.sqrt(np.mean(leaf**2)) if leaf.size else leaf
 
-    args, kwargs = jax.tree.map(drawn, (torch_call.args, dict(torch_call.kwargs)))
+    args, kwargs = jax.tree.map(random_leaf, (torch_call.args, dict(torch_call.kwargs)))
     return dataclasses.replace(torch_call, args=args, kwargs=kwargs)
 
 
 def extra_variable(pair: Pair) -> Location | None:
-    """Return the module with the first Flax variable that torch does not have."""
+    """Return the location of the first Flax variable that torch does not have."""
     if pair.matching is None:
         return None
     torch_names = {flax_name: torch_name for torch_name, flax_name in reversed(pair.matching.modules)}
@@ -213,7 +216,7 @@ def extra_variable(pair: Pair) -> Location | None:
 
 
 def _carried(each: PairedCall) -> Location:
-    """Return a location for a module whose error comes from its inputs."""
+    """Return the location of a module whose error comes from its inputs."""
     return Location(
         torch_name=each.torch.name, torch_type=type(each.torch.module).__name__,
         flax_name=each.flax.name, flax_type=type(each.flax.module).__name__,
@@ -243,7 +246,7 @@ def rows(recording: Recording, wrong: PairedCall | None, gate: float) -> tuple[M
 def isolate(
     pair: Pair, each: PairedCall, recording: Recording, call: Call, gates: tuple[float, float]
 ) -> Isolated | None:
-    """Run a Flax module on its torch module's inputs and weights; return None if it cannot run in isolation."""
+    """Run a Flax module on the inputs and weights of its torch module; return None if the module cannot run alone."""
     flax_module = named_modules(pair.flax_module)[each.flax.name]
     local = local_pair(pair, each.torch.name, each.flax.name, flax_module)
     owners = owners_of([a for a in each.torch.inputs() if a.dtype.kind in "fc"])
@@ -254,15 +257,15 @@ def isolate(
         return _observe(dataclasses.replace(local, flax_module=module), each, call, cotangents)
 
     try:
-        # What only torch returns must not count in the gradients.
+        # Outputs that only torch returns get a zero cotangent, so that the gradients do not depend on these outputs.
         floats = [(i in kept, output) for i, output in enumerate(each.torch.outputs) if is_float(output)]
-        drawn = random_like([output for _, output in floats], np.random.default_rng(0))
-        cotangents = [c if keep else np.zeros_like(c) for c, (keep, _) in zip(drawn, floats, strict=True)]
+        random_cotangents = random_like([output for _, output in floats], np.random.default_rng(0))
+        cotangents = [c if keep else np.zeros_like(c) for c, (keep, _) in zip(random_cotangents, floats, strict=True)]
         with local.torch_masks():
             expected, _ = run_torch(local.torch_module, torch_call, cotangents, np.random.default_rng(0))
         observed = observe(local.flax_module)
         masked = _with_masks_of_torch(each)
-    except Exception:  # a module may take only what the whole model prepares for it
+    except Exception:  # Some modules run only inside the whole model, which prepares their arguments.
         return None
     isolated = Isolated(
         name=each.torch.name, torch_module=local.torch_module, flax_name=each.flax.name, flax_module=flax_module,
@@ -281,20 +284,20 @@ def isolate(
 
 
 def _with_masks_of_torch(each: PairedCall) -> list[PairedCall]:
-    """Return the call with torch's masks in place of Flax's, for a Flax layer that keeps or drops what a mask marks.
+    """Return copies of the call in which torch's masks replace the Flax mask, in both polarities.
 
-    Masks are not compared, since either side may have the other polarity. If a layer is right with torch's mask, it was
-    called on a wrong one.
+    Masks are not compared before, since the two sides may use opposite polarities. If the layer is right with a mask of
+    torch, the layer itself is correct and was called with a wrong mask.
     """
     pairs = zip(each.flax.inputs(), each.sources, strict=True)
-    wrong = [array for array, source in pairs if source.index is None and array.dtype == bool]
-    if len(wrong) != 1:
+    flax_masks = [array for array, source in pairs if source.index is None and array.dtype == bool]
+    if len(flax_masks) != 1:
         return []
     result = []
-    for mask in (~wrong[0], *_masks(each.torch.inputs(), wrong[0].shape)):
+    for mask in (~flax_masks[0], *_masks(each.torch.inputs(), flax_masks[0].shape)):
 
         def replaced(leaf: Any, mask: np.ndarray = mask) -> Any:
-            return mask if leaf is wrong[0] else leaf
+            return mask if leaf is flax_masks[0] else leaf
 
         args, kwargs = jax.tree.map(replaced, (each.flax.args, dict(each.flax.kwargs)))
         result.append(dataclasses.replace(each, flax=dataclasses.replace(each.flax, args=args, kwargs=kwargs)))
@@ -302,7 +305,7 @@ def _with_masks_of_torch(each: PairedCall) -> list[PairedCall]:
 
 
 def _masks(arrays: Sequence[np.ndarray], shape: tuple[int, ...]) -> list[np.ndarray]:
-    """Return the masks among arrays in a shape, in both polarities."""
+    """Return the masks among the arrays, reshaped to a shape, in both polarities."""
     masks = []
     for array in arrays:
         is_additive = array.dtype.kind == "f" and bool(np.isin(array, (0.0, -np.inf)).all())
@@ -313,7 +316,7 @@ def _masks(arrays: Sequence[np.ndarray], shape: tuple[int, ...]) -> list[np.ndar
 
 
 def _observe(local: Pair, each: PairedCall, call: Call, cotangents: list[np.ndarray]) -> Outcome:
-    """Run the Flax module on torch's inputs, in the axis orders that its recorded call had."""
+    """Run the Flax module on torch's inputs, in the axis orders of its recorded call."""
     arrays, remaining = each.torch.inputs(), iter(each.sources)
 
     def replace(leaf: Any) -> Any:
@@ -323,30 +326,32 @@ def _observe(local: Pair, each: PairedCall, call: Call, cotangents: list[np.ndar
         return leaf if source.index is None else np.transpose(arrays[source.index], source.order)
 
     flax_call = mapped_call(dataclasses.replace(call, args=each.flax.args, kwargs=each.flax.kwargs), replace)
-    returned = _returned(each)
+    outputs = _returned(each)
     floats = [i for i, o in enumerate(each.torch.outputs) if o.dtype.kind in "fc"]
-    turned = [np.zeros(o.shape) for o in each.flax.outputs]
-    for one in returned:
-        if one.torch in floats:
-            turned[one.flax] = one.to_flax(cotangents[floats.index(one.torch)])
-    turned = [c for c, o in zip(turned, each.flax.outputs, strict=True) if jnp.issubdtype(o.dtype, jnp.inexact)]
+    flax_cotangents = [np.zeros(o.shape) for o in each.flax.outputs]
+    for output in outputs:
+        if output.torch in floats:
+            flax_cotangents[output.flax] = output.to_flax(cotangents[floats.index(output.torch)])
+    flax_cotangents = [
+        c for c, o in zip(flax_cotangents, each.flax.outputs, strict=True) if jnp.issubdtype(o.dtype, jnp.inexact)
+    ]
     with local.flax_masks():
-        outcome = run_flax(local.flax_module, flax_call, turned, jit=False)
+        outcome = run_flax(local.flax_module, flax_call, flax_cotangents, jit=False)
     return dataclasses.replace(
         outcome,
-        outputs=[one.to_torch(outcome.outputs[one.flax]) for one in returned],
+        outputs=[output.to_torch(outcome.outputs[output.flax]) for output in outputs],
         input_gradients=_input_gradients(each, outcome.input_gradients) if call.gradients else [],
     )
 
 
 def _returned(each: PairedCall) -> list[Returned]:
-    """Pair the outputs of a call; wrong values do not tell their axis order, which is likely that of an input."""
+    """Pair the outputs of a call. Outputs with wrong values get the axis order of an input, which is most likely."""
     likely = [source.order for source in each.sources if source.order is not None]
     return returned_by_both(each.torch.outputs, each.flax.outputs, likely)
 
 
 def _input_gradients(each: PairedCall, gradients: list[np.ndarray]) -> list[Any]:
-    """Return the gradient of each floating-point input of torch; None for an input that Flax does not have."""
+    """Return the gradient by each floating-point input of torch; None for an input that Flax does not have."""
     torch_inputs = each.torch.inputs()
     flax_floats = [source for source, a in zip(each.sources, each.flax.inputs(), strict=True) if a.dtype.kind in "fc"]
     sums: dict[int, Any] = {}
@@ -357,7 +362,7 @@ def _input_gradients(each: PairedCall, gradients: list[np.ndarray]) -> list[Any]
 
 
 def describe(isolated: Isolated, each: PairedCall, recording: Recording, pair: Pair) -> Location:
-    """Return the location of a wrong module: the first difference, the calls around it, and the cause."""
+    """Return the location of a wrong module: the first difference, the submodule calls around it, and the cause."""
     failing = [
         f"{kind} {name}: off by {error:.1e}, allowed {gate:.0e}"
         for kind, name, error, gate in isolated.errors(isolated.expected)
@@ -371,7 +376,7 @@ def describe(isolated: Isolated, each: PairedCall, recording: Recording, pair: P
 
 
 def between(each: PairedCall, recording: Recording) -> str | None:
-    """Name the last submodule whose output agrees and the first whose input does not, in order of execution."""
+    """Name the last submodule whose output agrees and the next call, whose input differs; None if no such call ran."""
     inner = [c for c in recording.pairs if each.torch.contains(c.torch) and c.torch.name != each.torch.name]
     last: str = "the input"
     for call in inner:

@@ -1,4 +1,4 @@
-"""One dropout mask on both sides: torch's layers use what the Flax layers of the same names are about to draw."""
+"""Share dropout masks between modules with equal names: torch's layers use the masks that the Flax layers will draw."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ DrawMask = Callable[[tuple[int, ...]], Any]
 
 @contextlib.contextmanager
 def shared_masks(torch_module: torch.nn.Module, flax_module: nnx.Module) -> Iterator[None]:
-    """Within this context the dropout layers of ``torch_module`` and of its copies use the masks of ``flax_module``."""
+    """Return a context in which ``torch_module`` and its copies use the dropout masks of ``flax_module``."""
     twins = dict(state.named_modules(nnx.clone(flax_module), remove_duplicate=False))
     handles: list[Any] = []
     for name, module in torch_module.named_modules():
@@ -51,7 +51,7 @@ def _mask_hooks(module: Any, draw_mask: DrawMask) -> list[Any]:
 
 
 def _attach(module: torch.nn.Module, hook: Callable[..., torch.Tensor]) -> list[Any]:
-    """A layer that works in place has overwritten its input when a hook sees it: the hook gets a copy from before."""
+    """Register a forward hook. An in-place layer overwrites its input, so that its hook gets a copy of the input."""
     if not getattr(module, "inplace", False):
         return [module.register_forward_hook(hook)]
     inputs: list[torch.Tensor] = []
@@ -81,10 +81,10 @@ def _alpha(draw_mask: DrawMask) -> Any:
     def hook(module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         if not module.training:
             return output
-        lowest = -1.7580993408473766  # of selu
+        lowest = -1.7580993408473766  # The limit of selu(x) for x to minus infinity.
         mask = torch.from_numpy(np.array(draw_mask(tuple(args[0].shape))))
         dropped = torch.where(mask, args[0], lowest)
-        # Mean 0 and variance 1 as before, if they were so.
+        # This keeps a mean of 0 and a variance of 1.
         mean, variance = module.p * lowest, (1 - module.p) * (1 + module.p * lowest**2)
         return (dropped - mean) / variance**0.5
 
@@ -102,7 +102,7 @@ def _sloped(draw_samples: Callable[[tuple[int, ...], str], Any]) -> Any:
 
 
 def _attention(draw_mask: DrawMask) -> Any:
-    """Torch drops attention weights within functions that take no mask: its layer runs again with others for them."""
+    """Run the attention layer again with a given dropout mask: torch's own functions accept no such mask."""
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if not module.training:
@@ -123,7 +123,7 @@ def _attention(draw_mask: DrawMask) -> Any:
 
 
 def _sampled(draw_samples: Callable[[Any], Any]) -> Any:
-    """Torch's fractional poolings draw where their windows lie, and are called again with what the Flax layers drew."""
+    """Run fractional max pooling again with the window positions that the Flax layer draws."""
 
     def hook(module: Any, args: tuple[torch.Tensor, ...], output: Any) -> Any:
         pool = {2: torch.nn.functional.fractional_max_pool2d, 3: torch.nn.functional.fractional_max_pool3d}
@@ -135,7 +135,7 @@ def _sampled(draw_samples: Callable[[Any], Any]) -> Any:
 
 
 def _recurrent(draw_mask: DrawMask) -> Any:
-    """Torch drops between the layers inside its kernel, so the layers are called one by one, with masks between."""
+    """Run the recurrent layers one by one with shared masks between them: torch draws its masks inside its kernel."""
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if not module.training:
@@ -173,10 +173,10 @@ def _one_layer(
     with torch.device("meta"):
         single = type(module)(x.shape[-1], module.hidden_size, 1, **options)
     names = {name: name.replace("_l0", f"_l{layer}") for name, _ in single.named_parameters()}
-    parameters = {name: getattr(module, own) for name, own in names.items()}
+    parameters = {name: getattr(module, layer_name) for name, layer_name in names.items()}
     hx = None
     if states is not None:
-        own = [h[layer * directions : (layer + 1) * directions].contiguous() for h in states]
-        hx = own[0] if len(own) == 1 else tuple(own)
+        layer_states = [h[layer * directions : (layer + 1) * directions].contiguous() for h in states]
+        hx = layer_states[0] if len(layer_states) == 1 else tuple(layer_states)
     output, new = torch.func.functional_call(single, parameters, (x, hx))
     return output, new if isinstance(new, tuple) else (new,)

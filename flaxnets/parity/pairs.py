@@ -19,20 +19,20 @@ from flaxnets.parity.matching import Matching, set_values
 from flaxnets.parity.run import Call, Outcome, call_flax, is_float, prepare_flax, run_flax, run_torch
 from flaxnets.parity.state import named_tensors, randomize_buffers, transfer
 
-# Outputs of a right layout differ by no more than this before localisation begins.
+# The largest error of outputs in a correct layout.
 _RIGHT_LAYOUT = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pair:
-    """Two modules with the same weights, and how names and axes of the two correspond.
+    """Two modules with the same weights, and the correspondence of their names and axes.
 
     Attributes:
         torch_module: the reference, in float64.
-        flax_module: with torch's weights.
-        matching: which Flax variable is made of which tensors; None where all names are torch's.
+        flax_module: the Flax module, with torch's weights.
+        matching: the torch tensors of each Flax variable; None if all names are equal on the two sides.
         layout: the axis orders of inputs and outputs.
-        draws: of dropout; None where Flax's layers draw the masks under torch's names.
+        draws: the shared draws for dropout; None if torch's layers use the masks of the Flax layers of the same names.
     """
 
     torch_module: torch.nn.Module
@@ -43,7 +43,7 @@ class Pair:
 
     @contextlib.contextmanager
     def torch_masks(self, module: torch.nn.Module | None = None) -> Iterator[None]:
-        """Within this context torch's module, or a changed copy of it, uses the shared dropout masks."""
+        """Return a context in which torch's module, or a changed copy, uses the shared dropout masks."""
         module = module or self.torch_module
         with self.draws.torch_side() if self.draws else shared_masks(module, self.flax_module):
             yield
@@ -55,7 +55,7 @@ class Pair:
     def run_torch(
         self, call: Call, cotangents: list[np.ndarray] | None = None, seed: int = 0
     ) -> tuple[Outcome, list[np.ndarray]]:
-        """Run torch's module; the cotangents are drawn if there are none."""
+        """Run torch's module. Without cotangents, random ones are drawn and returned."""
         with self.torch_masks():
             return run_torch(self.torch_module, call, cotangents, np.random.default_rng((seed, 1)))
 
@@ -66,7 +66,7 @@ class Pair:
         jit: bool = False,
         compiler_options: dict[str, Any] | None = None,
     ) -> Outcome:
-        """Run the Flax module on a call in torch's axis order, which the outputs and input gradients have, too."""
+        """Run the Flax module. The call, the outputs and the input gradients are in torch's axis order."""
         layout = self.layout or Layout()
         flax_call = layout.to_flax(call) if layout.inputs else call
         with self.flax_masks():
@@ -80,7 +80,7 @@ class Pair:
         )
 
     def to_flax(self, outcome: Outcome) -> Outcome:
-        """Return torch's outcome with parameter gradients and buffers under Flax's names and in Flax's shapes."""
+        """Convert the parameter gradients and buffers of torch's outcome to Flax's names and shapes."""
         if self.matching is None:
             return outcome
         return dataclasses.replace(
@@ -121,8 +121,8 @@ def pair_of_equal_names(
 ) -> Pair:
     """Copy torch's weights to a Flax module with the same names.
 
-    If there is an ``rng``, the buffers get noise first. The draws are for dropout layers whose Flax twins draw no
-    masks, such as ``nnx.Dropout``.
+    With an ``rng``, the buffers get noise before the copy. The draws are for dropout layers whose Flax twins have no
+    ``draw_mask`` method, such as ``nnx.Dropout``.
     """
     if rng is not None:
         randomize_buffers(torch_module, rng, dict(torch_module.named_buffers()))
@@ -134,7 +134,7 @@ def pair_of_equal_names(
 
 
 def _draws_all_masks(torch_module: torch.nn.Module, flax_module: nnx.Module) -> bool:
-    """Whether the Flax layers under torch's names draw the masks of all dropout layers."""
+    """Return whether each dropout layer of torch has a Flax layer of the same name with a ``draw_mask`` method."""
     twins = dict(state.named_modules(flax_module, remove_duplicate=False))
     return all(
         hasattr(twins.get(name), "draw_mask")
@@ -150,9 +150,9 @@ def pair_of_matching(
     rng: np.random.Generator | None,
     draws: SharedDraws,
 ) -> Pair:
-    """Copy torch's weights to a Flax module by a matching, and switch off dropout that the two cannot share.
+    """Copy torch's weights to a Flax module by a matching, and switch off dropout that cannot be shared.
 
-    If there is an ``rng``, the buffers that both sides have get noise first.
+    With an ``rng``, the buffers that both sides have get noise before the copy.
     """
     if rng is not None:
         randomize_buffers(torch_module, rng, {name for entry in matching.entries for name in entry.torch})
@@ -164,8 +164,8 @@ def pair_of_matching(
 def with_layout(pair: Pair, call: Call) -> Pair:
     """Find the axis orders of the Flax module's inputs and outputs.
 
-    Layouts that run and give torch's shapes are tried, likely ones first, until the outputs agree; if they agree in
-    none, the closest layout is taken.
+    The function tries all layouts in which the module runs, the most likely layout first, until the outputs agree. If
+    the outputs agree in no layout, the pair gets the layout with the smallest error.
 
     Raises:
         ValueError: if the Flax module runs in no layout.
@@ -178,10 +178,11 @@ def with_layout(pair: Pair, call: Call) -> Pair:
         with pair.flax_masks():
             returned = call_flax(prepare_flax(pair.flax_module, call), layout.to_flax(call))
         arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(returned) if hasattr(leaf, "shape")]
-        found = [closest_order(a, b) for a, b in zip(expected.outputs, arrays, strict=False)]
-        error = max((error for _, error in found), default=0.0)
-        orders = tuple(o or tuple(range(b.ndim)) for (o, _), b in zip(found, arrays, strict=False))
-        # The closest one of several wrong ones is no evidence: a likely layout is left for a far better one only.
+        closest = [closest_order(a, b) for a, b in zip(expected.outputs, arrays, strict=False)]
+        error = max((error for _, error in closest), default=0.0)
+        orders = tuple(o or tuple(range(b.ndim)) for (o, _), b in zip(closest, arrays, strict=False))
+        # If all layouts are wrong, a slightly smaller error proves little. Only a far smaller error (a tenth) outweighs
+        # the order of likelihood.
         if best is None or error < 0.1 * best[0]:
             best = error, Layout(layout.inputs, orders)
         if error <= _RIGHT_LAYOUT:
@@ -191,14 +192,14 @@ def with_layout(pair: Pair, call: Call) -> Pair:
 
 
 def local_pair(pair: Pair, torch_name: str, flax_name: str, flax_module: nnx.Module) -> Pair:
-    """Return the pair of a submodule of each side; its names begin at the submodules."""
+    """Return the pair of two submodules, with names relative to the submodules."""
     torch_module = pair.torch_module.get_submodule(torch_name)
     matching = None if pair.matching is None else local_matching(pair.matching, torch_name, flax_name)
     return Pair(copy.deepcopy(torch_module), flax_module, matching, None, pair.draws)
 
 
 def local_matching(matching: Matching, torch_name: str, flax_name: str) -> Matching:
-    """Return the part of a matching within a pair of submodules, with the names inside of them."""
+    """Return the part of a matching inside a pair of submodules, with names relative to the submodules."""
     torch_prefix = f"{torch_name}." if torch_name else ""
     flax_prefix = f"{flax_name}." if flax_name else ""
 

@@ -14,9 +14,9 @@ from flaxnets.parity._torch import torch
 
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """Within this context ``jax.nn.dot_product_attention`` computes float64 inputs in float64.
+    """Return a context in which ``jax.nn.dot_product_attention`` computes in float64 for float64 inputs.
 
-    JAX's own computes the scores and their softmax in float32. ``nnx.MultiHeadAttention`` calls it.
+    JAX's function computes the scores and the softmax in float32. ``nnx.MultiHeadAttention`` calls this function.
 
     >>> with jax.enable_x64(True), full_precision():
     ...     jax.nn.dot_product_attention(*[jnp.ones((1, 2, 1, 3))] * 3).dtype
@@ -36,8 +36,8 @@ def _in_float64(original: Any) -> Any:
         if any(each is not None for each in others.values()) or any(a.dtype != jnp.float64 for a in arrays):
             return original(query, key, value, bias, mask, scale=scale, is_causal=is_causal, **others)
         if arrays[0].ndim == 3:
-            added = [None if each is None else each[None] for each in (bias, mask)]
-            return attention(*[a[None] for a in arrays], *added, scale=scale, is_causal=is_causal)[0]
+            batched = [None if each is None else each[None] for each in (bias, mask)]
+            return attention(*[a[None] for a in arrays], *batched, scale=scale, is_causal=is_causal)[0]
         q, k, v = arrays
         groups = q.shape[2] // k.shape[2]
         k, v = jnp.repeat(k, groups, axis=2), jnp.repeat(v, groups, axis=2)

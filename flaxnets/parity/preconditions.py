@@ -1,4 +1,4 @@
-"""What two models must fulfil before a difference between them means anything."""
+"""Preconditions of a comparison: without them, a difference between two models means nothing."""
 
 import copy
 from typing import Any
@@ -21,7 +21,7 @@ def require_module(module: Any) -> None:
     if not isinstance(module, torch.nn.Module):
         raise TypeError(
             f"the first module is a {type(module).__name__}. Expected a torch.nn.Module. "
-            "Fix: give the model in PyTorch first and the model in Flax second"
+            "Fix: pass the PyTorch model first and the Flax model second"
         )
 
 
@@ -38,19 +38,19 @@ def require_call(module: torch.nn.Module, call: Call) -> None:
         raise ValueError(
             f"{type(module).__name__} in PyTorch cannot be called on inputs of the shapes {shapes}: "
             f"{type(error).__name__}: {' '.join(str(error).split())}. "
-            "Fix: give the arguments of a call of the model in PyTorch, in the axis order of PyTorch"
+            "Fix: pass the arguments of a call of the PyTorch model, in the axis order of PyTorch"
         ) from error
 
 
 def require_comparable(pair: Pair, call: Call) -> None:
-    """Raise an error if PyTorch's own outputs prove nothing: NaN, or other ones at each call.
+    """Raise an error if PyTorch's outputs cannot be compared: NaN, or outputs that change from call to call.
 
     Args:
         pair: two modules that differ.
-        call: on which they differ.
+        call: a call on which the modules differ.
 
     Raises:
-        ValueError: for outputs that are NaN, and for a module that is not deterministic.
+        ValueError: if PyTorch's outputs contain NaN, or if PyTorch's module is not deterministic.
 
     >>> from flaxnets import nn
     >>> call = Call((np.array([-1.0]),), {}, training=False, dtype="float64")
@@ -58,17 +58,17 @@ def require_comparable(pair: Pair, call: Call) -> None:
     """
     name = type(pair.torch_module).__name__
     mode = "training" if call.training else "evaluation"
-    first, again = (_outputs(pair, call) for _ in range(2))
-    for i, (a, b) in enumerate(zip(first, again, strict=False)):
+    first, second = (_outputs(pair, call) for _ in range(2))
+    for i, (a, b) in enumerate(zip(first, second, strict=False)):
         if a.dtype.kind in "fc" and np.isnan(a).any():
             raise ValueError(
-                f"{name} in PyTorch returns NaN in {mode} mode: output {i} has {int(np.isnan(a).sum())} of {a.size}. "
-                "Expected numbers. Fix: give other inputs, or other weights with weights='torch'"
+                f"{name} in PyTorch returns NaN in {mode} mode: output {i} has {int(np.isnan(a).sum())} NaN in "
+                f"{a.size} elements. Expected numbers. Fix: use other inputs, or torch's weights with weights='torch'"
             )
         if a.shape != b.shape or relative_error(a, b) > 0:
             raise ValueError(
                 f"{name} in PyTorch is not deterministic in {mode} mode: called twice on the same inputs, output {i} "
-                f"changes by {relative_error(a, b):.0e}. Expected equal outputs. Fix: take the random numbers out of "
+                f"changes by {relative_error(a, b):.0e}. Expected equal outputs. Fix: remove the random numbers from "
                 "forward; dropout must be a module, or have rate 0"
             )
 

@@ -1,4 +1,4 @@
-"""What a comparison found: as text, as rich tables, as JSON, as Markdown and as a page of HTML."""
+"""The report of a comparison, as text, rich tables, JSON, Markdown and HTML."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Status = Literal["equal", "wrong", "carried in", "not compared"]
 
-_SHOWN = 20  # arrays and modules that a text lists
+_SHOWN = 20  # The largest number of arrays or modules in one list.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Difference:
 
     @property
     def setting(self) -> str:
-        """Mode, dtype and run in words, such as ``"train float64 jit"``."""
+        """Mode, dtype and run as one string, such as ``"train float64 jit"``."""
         return f"{self.mode} {self.dtype} {self.run}"
 
     @property
     def passed(self) -> bool:
-        """Whether the error is within the gate; NaN is not."""
+        """Whether the error is within the gate; a NaN error never passes."""
         return self.error <= self.gate
 
     def __str__(self) -> str:
@@ -60,15 +60,15 @@ class Location:
     """The first module that differs from its PyTorch twin; ``str(location)`` is one sentence.
 
     Attributes:
-        torch_name: of the module in PyTorch; empty for the outermost one.
-        torch_type: its class.
-        flax_name: the path of its twin in the Flax module.
-        flax_type: the class of the twin.
-        details: what differs first, and how far.
-        between: the two calls of submodules between which the difference begins; None if the module is a leaf or the
-            calls do not tell.
-        cause: the known mistake that was proved to be the reason; None if none was.
-        carried: whether the module agrees with PyTorch on PyTorch's own inputs, so that the error comes in with its
+        torch_name: name of the module in PyTorch; empty for the outermost module.
+        torch_type: class of the module in PyTorch.
+        flax_name: path of the twin in the Flax module.
+        flax_type: class of the twin.
+        details: the first array that differs, with its error.
+        between: the two calls of submodules between which the difference begins; None if the module has no submodules,
+            or if the calls do not show where the difference begins.
+        cause: the known mistake that was proved to be the reason; None if no mistake was proved.
+        carried: whether the module agrees with PyTorch on PyTorch's own inputs, so that its error comes from its
             inputs.
     """
 
@@ -87,14 +87,15 @@ class Location:
 
 @dataclasses.dataclass(frozen=True)
 class ModuleRow:
-    """One pair of modules, or one of several calls of the pair, in order of execution.
+    """One call of a pair of modules; rows are in order of execution.
 
     Attributes:
-        torch_name: of the module in PyTorch.
-        flax_name: the path of its twin in the Flax module.
-        kind: the classes of the two.
-        error: of the outputs, divided by the gate: up to 1 passes. None if nothing was measured.
-        status: ``"wrong"`` if the module differs on PyTorch's own inputs, ``"carried in"`` if only its inputs do.
+        torch_name: name of the module in PyTorch.
+        flax_name: path of the twin in the Flax module.
+        kind: the classes of the two modules.
+        error: the error of the outputs, divided by the gate: up to 1 passes. None if nothing was measured.
+        status: ``"wrong"`` if the module differs on PyTorch's own inputs, ``"carried in"`` if its error comes from its
+            inputs.
     """
 
     torch_name: str
@@ -106,17 +107,17 @@ class ModuleRow:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The result of :func:`flaxnets.parity.check`; ``str(report)`` is a text for people.
+    """The result of :func:`flaxnets.parity.check`; ``str(report)`` is readable text.
 
     Attributes:
-        title: which two modules were compared.
-        problems: what cannot be measured: names, shapes, dtypes or structures that differ.
-        differences: everything that was measured.
-        location: the first module that, on the inputs and weights of its PyTorch twin, answers differently.
-        matching: which Flax variable is which PyTorch tensor.
-        layouts: a sentence for each input and output whose axes have another order in Flax.
+        title: the classes of the two modules.
+        problems: differences that have no error to measure: names, shapes, dtypes or structures.
+        differences: the errors of all compared arrays.
+        location: the first module that returns a different result on the inputs and weights of its PyTorch twin.
+        matching: the PyTorch tensors of each Flax variable.
+        layouts: a sentence for each input and output whose axis order in Flax differs.
         modules: all pairs of modules in order of execution.
-        seconds: the time that the comparison took.
+        seconds: duration of the comparison.
 
     >>> difference = Difference("output", "0", "eval", "float64", "jit", error=2e-16, gate=1e-12)
     >>> Report("Net / Net", differences=(difference,)).passed
@@ -134,14 +135,14 @@ class Report:
 
     @property
     def failures(self) -> tuple[Difference, ...]:
-        """The differences beyond their gates, worst first."""
+        """The differences that exceed their gates, worst first."""
         failed = (difference for difference in self.differences if not difference.passed)
-        # NaN compares as neither smaller nor larger: "not <=" puts it first.
+        # A comparison with NaN is false, and False sorts before True: NaN errors come first.
         return tuple(sorted(failed, key=lambda d: (d.error <= float("inf"), -d.error)))
 
     @property
     def passed(self) -> bool:
-        """Whether something was measured and nothing was off."""
+        """Whether arrays were compared, no array failed and there are no problems."""
         return bool(self.differences) and not self.problems and not self.failures
 
     @property
@@ -160,12 +161,12 @@ class Report:
         return tuple(dict.fromkeys(d.kind for d in self.differences))
 
     def worst(self, kind: str, setting: str = "") -> Difference | None:
-        """The largest difference of a kind, over all settings that contain the given words."""
+        """Return the largest difference of a kind, over all settings that contain the given words."""
         of_kind = [d for d in self.differences if d.kind == kind and all(w in d.setting for w in setting.split())]
         return max(of_kind, key=lambda d: (d.error != d.error, d.error), default=None)
 
     def compared(self) -> str:
-        """What was compared, in words.
+        """Describe what was compared.
 
         >>> Report("Net", differences=(Difference("output", "0", "eval", "float64", "jit", 0.0, 1e-12),)).compared()
         '1 output; eval; float64; jit'
@@ -179,27 +180,27 @@ class Report:
         return "; ".join(parts)
 
     def explanation(self) -> dict[str, str]:
-        """Where the first error is, who makes it, why, and what to change; empty where no module was located."""
+        """Return the location of the first error, its cause and the fix, by label; empty without a location."""
         location = self.location
         if location is None:
             return {}
         facts = {"the fault is in": str(location), "in Flax": _named(location.flax_name, location.flax_type)}
         if location.between:
             facts["begins"] = f"in the code between {location.between}"
-        facts["made there" if not location.carried else "carried in"] = (
-            "fed with PyTorch's own inputs and weights, this module agrees; its inputs are already wrong"
+        facts["tested alone" if not location.carried else "carried in"] = (
+            "with PyTorch's inputs and weights, this module agrees; its own inputs are already wrong"
             if location.carried
-            else "fed with PyTorch's own inputs and weights, this module alone gives another result"
+            else "with PyTorch's inputs and weights, this module returns a different result"
         )
         cause = location.cause
         if cause is None:
             return facts | {"cause": "not one of the known mistakes; compare the source of the two modules"}
         facts |= {"cause": cause.text, "change": cause.fix}
-        if math.isnan(cause.before):  # a variable too many is seen from the names alone
+        if math.isnan(cause.before):  # An extra variable needs no proof: the names show it.
             return facts
         return facts | {
-            "proof": f"with PyTorch changed to make the same mistake ({cause.name}), the error falls from "
-            f"{cause.before:.1e} to {cause.after:.1e} times what is allowed"
+            "proof": f"with the same mistake in PyTorch ({cause.name}), the error falls from "
+            f"{cause.before:.1e} to {cause.after:.1e} times the gate"
         }
 
     def __str__(self) -> str:
@@ -251,7 +252,7 @@ class Report:
         return Group(*parts)
 
     def settings_rows(self) -> list[list[str]]:
-        """A table with the worst error of each kind in each setting; the first row is its header."""
+        """Return a table of the worst error of each kind in each setting; the first row is the header."""
         rows = []
         for setting in self.settings:
             cells = [self.worst(kind, setting) for kind in self.kinds]
@@ -260,7 +261,7 @@ class Report:
         return [["setting", "", *self.kinds], *rows]
 
     def module_rows(self) -> list[list[str]]:
-        """A table of the modules, those around the first wrong one if there are many; the first row is its header."""
+        """Return a table of at most 20 modules around the first wrong module; the first row is the header."""
         rows = [[m.torch_name, m.flax_name, m.kind, error_text(m.error), m.status] for m in self.modules]
         wrong = next((i for i, m in enumerate(self.modules) if m.status == "wrong"), 0)
         start = max(min(wrong - _SHOWN // 2, len(rows) - _SHOWN), 0)
@@ -270,16 +271,16 @@ class Report:
         return [["PyTorch", "Flax", "classes", "error / gate", ""], *chosen]
 
     def failure_rows(self) -> list[list[str]]:
-        """A table of the arrays that differ, worst first, each in its worst setting; the first row is its header."""
+        """Return a table of the arrays that differ, worst first, each in its worst setting; first row: header."""
         arrays: dict[str, list[Difference]] = {}
         for each in self.failures:
             arrays.setdefault(f"{each.kind} {each.name}", []).append(each)
         rows = [[name, _with_more(f), f"{f[0].error:.1e}", f"{f[0].gate:.0e}"] for name, f in arrays.items()]
-        more = [[f"... and {len(rows) - _SHOWN} more", "", "", ""]] if len(rows) > _SHOWN else []
-        return [["array", "setting", "error", "allowed"], *rows[:_SHOWN], *more]
+        footer = [[f"... and {len(rows) - _SHOWN} more", "", "", ""]] if len(rows) > _SHOWN else []
+        return [["array", "setting", "error", "allowed"], *rows[:_SHOWN], *footer]
 
     def to_json(self) -> str:
-        """The report as JSON, with ``passed`` beside its attributes; :meth:`from_json` reads the text.
+        """Return the report as JSON: its attributes and ``passed``. :meth:`from_json` reads the text.
 
         >>> json.loads(Report("Net / Net").to_json())["passed"]
         False
@@ -288,7 +289,7 @@ class Report:
 
     @classmethod
     def from_json(cls, text: str) -> "Report":
-        """Read what :meth:`to_json` wrote.
+        """Read a report that :meth:`to_json` wrote.
 
         >>> report = Report("Net / Net", problems=("outputs differ",))
         >>> Report.from_json(report.to_json()) == report
@@ -300,7 +301,7 @@ class Report:
         return _built(cls, json.loads(text), {"Cause": Cause, "Matching": Matching})
 
     def to_markdown(self) -> str:
-        """The report as Markdown, for a comment below a pull request.
+        """Return the report as Markdown, for example for a pull request comment.
 
         >>> print(Report("Net / Net", problems=("outputs differ",)).to_markdown())
         # Net / Net: NOT equal
@@ -321,7 +322,7 @@ class Report:
         return "\n".join([*lines, ""])
 
     def to_html(self) -> str:
-        """The report as one page of HTML that needs no other file and no network.
+        """Return the report as one HTML page that needs no other file and no network.
 
         >>> Report("Net / Net").to_html().startswith("<!doctype html>")
         True
@@ -335,7 +336,7 @@ _COLORS = {"equal": "green", "wrong": "bold red", "carried in": "yellow", "not c
 
 
 def error_text(error: float | None) -> str:
-    """The error of a module in a table; nothing if none was measured.
+    """Format the error of a module for a table; an empty string if nothing was measured.
 
     >>> error_text(0.00123), error_text(None)
     ('1.2e-03', '')
@@ -344,7 +345,7 @@ def error_text(error: float | None) -> str:
 
 
 def _with_more(failures: Sequence[Difference]) -> str:
-    """The setting of the first failure, and in how many others the same array fails."""
+    """Return the setting of the first failure, and the number of other settings in which the array fails."""
     others = len(failures) - 1
     return failures[0].setting + (f" and {others} more" if others else "")
 
@@ -357,7 +358,7 @@ def _named(name: str, kind: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """One line in which Markdown finds neither marks nor tags."""
+    """Return the text in one line, with the special characters of Markdown and HTML escaped."""
     escaped = "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in " ".join(text.split()))
     return escaped.replace("&", "&amp;")
 
@@ -375,7 +376,7 @@ def _markdown_table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield f"| {' | '.join(map(_escaped, row))} |"
 
 
-# JSON, which has no numbers for infinities and NaN: they are texts, which float() reads.
+# JSON. JSON has no infinity or NaN: the report writes these numbers as strings, which float() reads.
 
 
 def _plain(value: Any) -> Any:
@@ -389,7 +390,7 @@ def _plain(value: Any) -> Any:
 
 
 def _built(kind: Any, value: Any, names: dict[str, Any]) -> Any:
-    """Make a value of a type out of what JSON has for it."""
+    """Build a value of a type from its JSON representation."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return None if value is None else _built(next(p for p in parts if p is not type(None)), value, names)

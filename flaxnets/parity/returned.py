@@ -1,4 +1,4 @@
-"""Find which array that a Flax module returns is which array that a torch module returns, and in what arrangement."""
+"""Pair the output arrays of a Flax module with those of a torch module, and find their axis orders."""
 
 import dataclasses
 import itertools
@@ -8,7 +8,7 @@ import numpy as np
 
 from flaxnets.parity.layouts import Order, closest_order, to_torch
 
-# Recorded values that agree this well are the same but for rounding errors that earlier layers made.
+# The largest relative error of recorded values that counts as rounding errors of earlier layers.
 AGREE = 1e-9
 
 
@@ -17,12 +17,12 @@ class Returned:
     """One array that both modules return.
 
     Attributes:
-        torch: its position among torch's outputs.
-        flax: its position among Flax's outputs.
-        order: the order of torch's axes in Flax; None if the shapes do not fit each other.
-        torch_shape: its shape in torch.
-        flax_shape: its shape in Flax, which may have fewer or more axes of size 1.
-        error: the relative error in this arrangement.
+        torch: position of the array in torch's outputs.
+        flax: position of the array in Flax's outputs.
+        order: the order of torch's axes in Flax; None if the two shapes do not fit.
+        torch_shape: shape of the array in torch.
+        flax_shape: shape of the array in Flax, which may have fewer or more axes of size 1.
+        error: the relative error in this axis order.
     """
 
     torch: int
@@ -38,7 +38,7 @@ class Returned:
         return len(self.torch_shape) != len(self.flax_shape)
 
     def to_torch(self, array: np.ndarray) -> np.ndarray:
-        """Return an array of Flax as torch arranges it."""
+        """Convert a Flax array to torch's axis order and shape."""
         if self.order is None or array.shape != self.flax_shape:
             return array
         if self.is_squeezed:
@@ -46,7 +46,7 @@ class Returned:
         return to_torch(array, self.order)
 
     def to_flax(self, array: np.ndarray) -> np.ndarray:
-        """Return an array of torch as Flax arranges it."""
+        """Convert a torch array to Flax's axis order and shape."""
         if self.order is None or array.shape != self.torch_shape:
             return array
         if self.is_squeezed:
@@ -57,14 +57,14 @@ class Returned:
 def returned_by_both(
     torch_outputs: Sequence[np.ndarray], flax_outputs: Sequence[np.ndarray], likely: Sequence[Order] = ()
 ) -> list[Returned]:
-    """Pair the outputs of two modules: by position where all shapes fit, else by shapes and values.
+    """Pair the outputs of two modules: by position if all shapes fit, otherwise by shapes and values.
 
-    A recurrent layer of Flax returns the last state before the outputs, and without torch's axis of layers.
+    A recurrent layer of Flax returns the last state before the outputs, and without torch's layer axis.
 
     Args:
         torch_outputs: arrays that torch's module returned.
         flax_outputs: arrays that the Flax module returned.
-        likely: axis orders of outputs whose values agree in no order.
+        likely: axis orders to assume for outputs whose values agree in no order.
 
     >>> outputs, state = np.arange(24.0).reshape(2, 3, 4), np.arange(8.0).reshape(2, 4)
     >>> [(each.torch, each.flax, each.error) for each in returned_by_both([outputs, state[None]], [state, outputs])]

@@ -1,4 +1,4 @@
-"""One call of either side, with its gradients and what it leaves in the buffers, as numpy arrays."""
+"""Run one call of a torch or Flax module; return its outputs, gradients and updated buffers as numpy arrays."""
 
 import contextlib
 import copy
@@ -27,7 +27,7 @@ class Call:
         kwargs: keyword arguments.
         training: whether the module is in training mode.
         dtype: the precision of the call, ``"float64"`` or ``"float32"``.
-        gradients: whether gradients are computed; without them a call needs a third of the memory and time.
+        gradients: whether to compute gradients. Without gradients a call needs a third of the memory and time.
     """
 
     args: Sequence[Any]
@@ -39,7 +39,7 @@ class Call:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a call returned and left behind."""
+    """The outputs, gradients and updated buffers of a call."""
 
     outputs: list[np.ndarray]
     input_gradients: list[np.ndarray]
@@ -47,15 +47,16 @@ class Outcome:
     buffers: dict[str, np.ndarray]
 
     def gradients(self) -> dict[tuple[str, str], np.ndarray]:
-        """All gradients by kind and name."""
+        """Return all gradients, by kind and name."""
         inputs = {("input gradient", str(i)): gradient for i, gradient in enumerate(self.input_gradients)}
         return inputs | {("parameter gradient", name): g for name, g in self.parameter_gradients.items()}
 
     def gradient_scales(self) -> dict[str, float]:
-        """What each kind's errors are measured on: the norm over all its gradients.
+        """Return the scale of the errors of each kind of gradient: the norm over all gradients of the kind.
 
-        A bias before a normalisation has a true gradient of zero and no scale of its own, hence the norm over all; but
-        behind a row of sigmoids the inputs' gradients are a millionth of the parameters', hence one norm a kind.
+        One norm for all gradients of a kind, because a bias before a normalisation has a true gradient of zero, and so
+        no scale of its own. One norm for each kind, because the input gradients of a chain of sigmoids may be a
+        millionth of the parameter gradients.
         """
         inputs, parameters = _norm(self.input_gradients), _norm([*self.parameter_gradients.values()])
         return {"input gradient": max(inputs, 1e-8 * parameters), "parameter gradient": parameters}
@@ -64,29 +65,31 @@ class Outcome:
 def outcome_errors(
     expected: Outcome, observed: Outcome, gates: tuple[float, float], truth: Outcome | None = None
 ) -> Iterator[tuple[str, str, float, float]]:
-    """Yield kind, name, error and gate for all that two outcomes have in common, in the same coordinates.
+    """Yield kind, name, error and gate of each array that both outcomes have.
+
+    Both outcomes must have the same names, shapes and axis orders.
 
     Args:
         expected: torch's outcome.
         observed: Flax's outcome.
-        gates: the largest errors of outputs and buffers, and of gradients.
-        truth: torch's outcome in float64. With it, gradients are compared with these, and may be twice as far off as
-            the expected ones.
+        gates: the largest errors of outputs and buffers, and of gradients, that pass.
+        truth: torch's outcome in float64. If present, the errors of gradients are measured against its gradients, and
+            Flax's error may be twice the error of ``expected``.
     """
     value_gate, gradient_gate = gates
     for i, (a, b) in enumerate(zip(expected.outputs, observed.outputs, strict=False)):
         yield "output", str(i), relative_error(a, b), value_gate
     for name, a in expected.buffers.items():
-        if name in observed.buffers:  # a buffer of torch may be a parameter in Flax
+        if name in observed.buffers:  # A buffer of torch may be a parameter in Flax.
             yield "buffer", name, relative_error(a, observed.buffers[name]), value_gate
     scales = expected.gradient_scales()
 
     def errors(measured: Outcome) -> Iterator[tuple[str, str, float]]:
         gradients = measured.gradients()
         for (kind, name), a in (truth or expected).gradients().items():
-            if (kind, name) not in gradients:  # a parameter of torch that is no parameter in Flax
+            if (kind, name) not in gradients:  # The parameter of torch is not a parameter in Flax.
                 yield kind, name, float("inf")
-            elif gradients[kind, name] is not None:  # torch may have inputs that the Flax module does not have
+            elif gradients[kind, name] is not None:  # Torch may have inputs that the Flax module does not have.
                 yield kind, name, scaled_error(a, gradients[kind, name], scales[kind])
 
     if truth is not None:
@@ -96,7 +99,7 @@ def outcome_errors(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Constant:
-    """An input that is not differentiated, as torch cannot differentiate by some (a loss's target, say).
+    """An input that is not differentiated, for inputs that torch cannot differentiate by, such as a loss's target.
 
     >>> Constant(np.ones(2)).array.shape
     (2,)
@@ -106,7 +109,7 @@ class Constant:
 
 
 def is_float(array: Any) -> bool:
-    """Whether gradients flow through an array: floating-point or complex."""
+    """Return whether gradients flow through an array: whether it is a floating-point or complex numpy array."""
     return isinstance(array, np.ndarray) and array.dtype.kind in "fc"
 
 
@@ -115,12 +118,12 @@ def _norm(arrays: Sequence[np.ndarray]) -> float:
 
 
 def random_like(arrays: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
-    """Random cotangents, rounded to float32 as all that goes in."""
+    """Draw random cotangents, rounded to float32 like all inputs."""
     return [rng.standard_normal(a.shape).astype(np.float32).astype(a.dtype) for a in arrays]
 
 
 def _cast(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
-    """As ``module.to(dtype)``, which would take a complex parameter's imaginary part away."""
+    """Cast a module like ``module.to(dtype)``, which would drop the imaginary part of complex parameters."""
     return module._apply(
         lambda t: t.to(dtype) if t.is_floating_point() else t.to(dtype.to_complex()) if t.is_complex() else t
     )
@@ -129,11 +132,11 @@ def _cast(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
 def run_torch(
     module: torch.nn.Module, call: Call, cotangents: list[np.ndarray] | None, rng: np.random.Generator
 ) -> tuple[Outcome, list[np.ndarray]]:
-    """Call the torch module and leave it as it was; the cotangents are drawn if they are not given."""
+    """Call the torch module without changing it. Without cotangents, random ones are drawn and returned."""
     dtype = getattr(torch, call.dtype)
-    is_as_asked = not call.training and all(p.dtype in (dtype, dtype.to_complex()) for p in module.parameters())
-    if is_as_asked and not call.gradients:
-        with _restored(module.eval()):  # a copy of a large model costs memory
+    needs_no_cast = not call.training and all(p.dtype in (dtype, dtype.to_complex()) for p in module.parameters())
+    if needs_no_cast and not call.gradients:
+        with _restored(module.eval()):  # A copy of a large model would cost memory.
             return _run_torch(module, call, dtype, cotangents, rng)
     module = _cast(copy.deepcopy(module), dtype).train(call.training)
     with exact_constants():
@@ -142,7 +145,7 @@ def run_torch(
 
 @contextlib.contextmanager
 def _restored(module: torch.nn.Module) -> Iterator[None]:
-    """Afterwards the buffers have the values from before."""
+    """Return a context that restores the buffers of the module at its end."""
     values = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
     try:
         yield
@@ -178,15 +181,15 @@ def _run_torch(
     parameters = dict(module.named_parameters()) if call.gradients else {}
     if cotangents is None:
         cotangents = random_like([o for o in outputs if is_float(o)], rng)
-    wanted = [*tensors, *parameters.values()]
+    variables = [*tensors, *parameters.values()]
     pairs = zip((leaf for leaf, o in zip(leaves, outputs, strict=True) if is_float(o)), cotangents, strict=True)
     pairs = [(leaf, torch.from_numpy(c.copy()).to(leaf.dtype)) for leaf, c in pairs if leaf.requires_grad]
-    if wanted and pairs:
-        gradients = torch.autograd.grad([o for o, _ in pairs], wanted, [c for _, c in pairs], allow_unused=True)
+    if variables and pairs:
+        gradients = torch.autograd.grad([o for o, _ in pairs], variables, [c for _, c in pairs], allow_unused=True)
     else:
-        gradients = [None] * len(wanted)
-    pairs = zip(wanted, gradients, strict=True)
-    arrays = [np.zeros(w.shape) if g is None else g.resolve_conj().numpy() for w, g in pairs]
+        gradients = [None] * len(variables)
+    pairs = zip(variables, gradients, strict=True)
+    arrays = [np.zeros(v.shape) if g is None else g.resolve_conj().numpy() for v, g in pairs]
     outcome = Outcome(
         outputs,
         arrays[: len(tensors)],
@@ -196,7 +199,7 @@ def _run_torch(
     return outcome, cotangents
 
 
-# Arguments of ``__call__`` that say whether a Flax model trains, and their values in training.
+# Arguments of ``__call__`` that select the mode of a Flax model, and their values in training mode.
 _MODE_ARGUMENTS = {
     "train": True, "training": True, "is_training": True, "deterministic": False, "use_running_average": False
 }  # fmt: skip
@@ -220,13 +223,13 @@ def prepare_flax(module: nnx.Module, call: Call) -> nnx.Module:
         elif jnp.issubdtype(value.dtype, jnp.complexfloating):
             variable.set_value(value.astype(wide))
     for child in named_modules(module).values():
-        # Layers of Flax that were told to compute in float32 (or were cast before) compute in the call's precision.
+        # Flax layers with dtype float32 or float64 compute in the call's precision.
         for name in ("dtype", "param_dtype") if _is_of_flax(child) else ():
             if _is_full_precision(getattr(child, name, None)):
                 setattr(child, name, jnp.dtype(call.dtype))
     module.train() if call.training else module.eval()
     for child in named_modules(module).values():
-        # Flax's own train() sets attributes of its layers; a module with another train() is to be told itself.
+        # nnx.Module.train() only sets attributes of Flax's layers, so that overridden train() methods must be called.
         if type(child).train is not nnx.Module.train:
             child.train() if call.training else child.eval()
     return module
@@ -244,7 +247,7 @@ def _is_full_precision(dtype: Any) -> bool:
 
 
 def to_array(leaf: Any, dtype: str) -> Any:
-    """Return a numpy leaf of the arguments as a JAX array in a precision; anything else as it is."""
+    """Convert a numpy leaf of the arguments to a JAX array in a precision; return other leaves unchanged."""
     array = leaf.array if isinstance(leaf, Constant) else leaf
     if not isinstance(array, np.ndarray):
         return array
@@ -252,14 +255,14 @@ def to_array(leaf: Any, dtype: str) -> Any:
 
 
 def call_flax(module: nnx.Module, call: Call) -> Any:
-    """Call the Flax module, and tell it the mode if its ``__call__`` asks for it."""
+    """Call the Flax module, and pass the mode if ``__call__`` has an argument for the mode."""
     call = mapped_call(call, lambda leaf: to_array(leaf, call.dtype))
     with full_precision():
         return module(*call.args, **call.kwargs, **mode_arguments(module, call))
 
 
 def mode_arguments(module: nnx.Module, call: Call) -> dict[str, bool]:
-    """Return the arguments by which a Flax module wants to be told whether it trains.
+    """Return the keyword arguments that select the mode in the module's ``__call__``, such as ``train=True``.
 
     >>> mode_arguments(nnx.Dropout(0.5), Call((), {}, training=True, dtype="float32"))
     {}
@@ -268,10 +271,10 @@ def mode_arguments(module: nnx.Module, call: Call) -> dict[str, bool]:
         parameters = list(inspect.signature(type(module).__call__).parameters.values())[1:]
     except (TypeError, ValueError):
         return {}
-    # Layers of Flax have these arguments, too, and take None for "as in train() and eval()".
-    asked = [p for p in parameters[len(call.args) :] if p.name in _MODE_ARGUMENTS and p.default is not None]
+    # Flax's layers also have these arguments, with the default None: then train() and eval() select the mode.
+    modes = [p for p in parameters[len(call.args) :] if p.name in _MODE_ARGUMENTS and p.default is not None]
     return {
-        p.name: _MODE_ARGUMENTS[p.name] == call.training for p in asked if p.name not in call.kwargs
+        p.name: _MODE_ARGUMENTS[p.name] == call.training for p in modes if p.name not in call.kwargs
     }  # fmt: skip
 
 
@@ -282,7 +285,7 @@ def run_flax(
     jit: bool,
     compiler_options: dict[str, Any] | None = None,
 ) -> Outcome:
-    """Call a copy of the Flax module, as a whole under jit or operation by operation.
+    """Call a copy of the Flax module, either compiled as a whole (``jit``) or eagerly, operation by operation.
 
     The cotangents have the axis order of the outputs.
     """
@@ -292,7 +295,7 @@ def run_flax(
     floats = [to_array(leaf, call.dtype) for leaf in leaves if is_float(leaf)]
 
     def forward(params: Any, floats: list[jax.Array], rest: Any) -> Any:
-        model = nnx.merge(graphdef, params, rest, copy=True)  # rest comes from outside the trace
+        model = nnx.merge(graphdef, params, rest, copy=True)  # `rest` comes from outside the trace: do not mutate it.
         remaining = iter(floats)
         filled = [next(remaining) if is_float(leaf) else leaf for leaf in leaves]
         args, kwargs = jax.tree.unflatten(structure, filled)
@@ -305,12 +308,12 @@ def run_flax(
         params: Any, floats: list[jax.Array], rest: Any, cotangents: Sequence[np.ndarray]
     ) -> Any:  # fmt: skip
         inexact, vjp, (outputs, after) = jax.vjp(lambda p, f: forward(p, f, rest), params, floats, has_aux=True)
-        # A wrong shape or dtype is for the comparison to find, not for the cotangent to stumble over.
+        # Outputs of a wrong shape or dtype get a zero or cast cotangent here; the comparison reports them later.
         matching = [
             jnp.broadcast_to(jnp.asarray(c, o.dtype), o.shape) if o.shape == c.shape else jnp.zeros_like(o)
             for o, c in zip(inexact, _padded(cotangents, len(inexact)), strict=True)
         ]
-        # The gradient of a complex number is for JAX the conjugate of what it is for torch.
+        # The gradient by a complex number in JAX is the conjugate of the gradient in torch.
         return outputs, jax.tree.map(jnp.conj, vjp([jnp.conj(c) for c in matching])), after
 
     def outputs_alone(params: Any, floats: list[jax.Array], rest: Any, cotangents: Sequence[np.ndarray]) -> Any:

@@ -1,4 +1,4 @@
-"""Names and values of the two sides' state."""
+"""Compare the names of parameters and buffers, and copy their values from torch to Flax."""
 
 from collections.abc import Collection
 from typing import Any
@@ -23,34 +23,37 @@ def _describe(named: Any) -> list[tuple[str, tuple[int, ...], str]]:
 
 
 def compare_names(torch_module: torch.nn.Module, flax_module: nnx.Module) -> list[str]:
-    """Says how keys, order, shapes and kinds of dtype differ, aliases and buffers outside the state dict included."""
+    """Return a sentence for each difference in keys, order, shapes and kinds of dtype.
+
+    The comparison includes aliases and buffers outside the state dict.
+    """
     problems: list[str] = []
-    for what, expected, found in (
+    for collection, expected, observed in (
         ("state dict", torch_module.state_dict().items(), state.state_dict(flax_module).items()),
         ("parameters", torch_module.named_parameters(), state.named_parameters(flax_module)),
         ("buffers", torch_module.named_buffers(), state.named_buffers(flax_module)),
     ):
-        expected, found = _describe(expected), _describe(found)
-        if expected == found:
+        expected, observed = _describe(expected), _describe(observed)
+        if expected == observed:
             continue
-        expected_names, found_names = [name for name, *_ in expected], [name for name, *_ in found]
-        lacking = [name for name in expected_names if name not in found_names]
-        extra = [name for name in found_names if name not in expected_names]
-        if lacking:
-            problems.append(f"{what}: Flax lacks {', '.join(lacking)}")
+        expected_names, observed_names = [name for name, *_ in expected], [name for name, *_ in observed]
+        missing = [name for name in expected_names if name not in observed_names]
+        extra = [name for name in observed_names if name not in expected_names]
+        if missing:
+            problems.append(f"{collection}: missing in Flax: {', '.join(missing)}")
         if extra:
-            problems.append(f"{what}: Flax has, and torch has not, {', '.join(extra)}")
-        if not lacking and not extra and expected_names != found_names:
-            problems.append(f"{what}: the order differs: torch {expected_names}, Flax {found_names}")
-        by_name = {name: rest for name, *rest in found}
+            problems.append(f"{collection}: only in Flax, not in torch: {', '.join(extra)}")
+        if not missing and not extra and expected_names != observed_names:
+            problems.append(f"{collection}: the order differs: torch {expected_names}, Flax {observed_names}")
+        by_name = {name: rest for name, *rest in observed}
         for name, *rest in expected:
             if name in by_name and by_name[name] != rest:
-                problems.append(f"{what}: {name} is {rest} in torch and {by_name[name]} in Flax")
+                problems.append(f"{collection}: {name} is {rest} in torch and {by_name[name]} in Flax")
     return problems
 
 
 def named_tensors(torch_module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return all parameters and buffers of a torch module, each under all of its names.
+    """Return all parameters and buffers of a torch module by name; a shared tensor appears under each of its names.
 
     >>> list(named_tensors(torch.nn.Linear(3, 2)))
     ['weight', 'bias']
@@ -60,18 +63,18 @@ def named_tensors(torch_module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def randomize(torch_module: torch.nn.Module, rng: np.random.Generator) -> None:
-    """Moves every parameter and buffer off its initial value, so that no zero bias or unit variance hides a fault.
+    """Add noise to every parameter and buffer, so that no zero bias or unit variance hides a fault.
 
-    Matrices and kernels get noise of the size of a usual initialisation, vectors noise of 0.3, floating-point buffers
-    something positive (a variance stays one), counters a few counts. Values are rounded to float32, so that both
-    precisions begin from the same numbers.
+    Matrices and kernels get noise of the scale of a usual initialisation, and vectors noise of standard deviation 0.3.
+    Floating-point buffers get positive noise, so that a variance stays positive, and counters a few counts. The noise
+    is rounded to float32, so that both precisions start from the same numbers.
     """
     randomize_parameters(torch_module, rng)
     randomize_buffers(torch_module, rng, [name for name, _ in torch_module.named_buffers()])
 
 
 def randomize_parameters(torch_module: torch.nn.Module, rng: np.random.Generator) -> None:
-    """Move every parameter off its initial value; see :func:`randomize`."""
+    """Add noise to every parameter; see :func:`randomize`."""
     with torch.no_grad():
         for parameter in torch_module.parameters():
             fan_in = parameter.numel() / max(parameter.shape[0], 1) if parameter.ndim > 1 else 0
@@ -80,12 +83,13 @@ def randomize_parameters(torch_module: torch.nn.Module, rng: np.random.Generator
 
 
 def randomize_buffers(torch_module: torch.nn.Module, rng: np.random.Generator, names: Collection[str]) -> None:
-    """Move buffers off their initial values; see :func:`randomize`.
+    """Add noise to the named buffers; see :func:`randomize`.
 
     Args:
         torch_module: the module.
-        rng: of the noise.
-        names: of the buffers; others may be constants, such as masks, that the Flax module computes.
+        rng: random generator of the noise.
+        names: names of the buffers to change. Other buffers may be constants, such as masks, that the Flax module
+            computes.
     """
     with torch.no_grad():
         for name, buffer in torch_module.named_buffers():
@@ -102,10 +106,10 @@ def _noise(values: np.ndarray, like: torch.Tensor) -> torch.Tensor:
 
 
 def transfer(torch_module: torch.nn.Module, flax_module: nnx.Module) -> None:
-    """Copies all parameters and buffers from torch to Flax, those outside the state dict included.
+    """Copy all parameters and buffers from torch to Flax, including buffers outside the state dict.
 
     Raises:
-        RuntimeError: as :func:`flaxnets.state.load_state_dict`; nothing is assigned then.
+        RuntimeError: for the same reasons as :func:`flaxnets.state.load_state_dict`; then nothing is assigned.
 
     >>> from torch import nn as torch_nn
     >>> from flaxnets import nn

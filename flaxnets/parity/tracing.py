@@ -23,14 +23,14 @@ class ModuleCall:
     """One call of one module.
 
     Attributes:
-        name: dotted path of the module on its own side; ``""`` is the whole model.
+        name: dotted path of the module; ``""`` is the whole model.
         module: the module.
-        index: how many calls of the same module came before.
+        index: number of earlier calls of the same module.
         args: positional arguments; arrays are numpy arrays.
         kwargs: keyword arguments.
         outputs: the arrays of the output.
-        start: when the call began, on a counter that all calls of the run share.
-        end: when the call ended.
+        start: start of the call, on a counter that all calls of the run share.
+        end: end of the call, on the same counter.
     """
 
     name: str
@@ -47,7 +47,7 @@ class ModuleCall:
         return [leaf for leaf in jax.tree.leaves((self.args, dict(self.kwargs))) if isinstance(leaf, np.ndarray)]
 
     def contains(self, other: "ModuleCall") -> bool:
-        """Return whether another call of the same side ran within this call."""
+        """Return whether another call of the same run ran inside this call."""
         return self.start < other.start and other.end < self.end
 
 
@@ -75,7 +75,7 @@ def _arrays_of(output: Any) -> list[np.ndarray]:
 
 
 def _copied(tree: Any) -> Any:
-    """Return the tree with numpy arrays in the place of tensors and of JAX arrays."""
+    """Return the tree with tensors and JAX arrays converted to numpy arrays."""
 
     def copy(leaf: Any) -> Any:
         if isinstance(leaf, torch.Tensor):
@@ -91,7 +91,7 @@ def _copied(tree: Any) -> Any:
 
 @contextlib.contextmanager
 def recorded_torch(module: torch.nn.Module) -> Iterator[list[ModuleCall]]:
-    """Within this context, append each call of a submodule of the torch module to the list.
+    """Return a context that appends each call of a submodule of the torch module to its list.
 
     >>> with recorded_torch(torch.nn.Sequential(torch.nn.ReLU())) as calls:
     ...     pass
@@ -121,9 +121,9 @@ def recorded_torch(module: torch.nn.Module) -> Iterator[list[ModuleCall]]:
 
 @contextlib.contextmanager
 def recorded_flax(module: nnx.Module) -> Iterator[list[ModuleCall]]:
-    """Within this context, append each call of a submodule of the Flax module to the list.
+    """Return a context that appends each call of a submodule of the Flax module to its list.
 
-    Calls inside of ``jax.jit``, ``nnx.scan`` and other transformations are left out: their values are not known.
+    Calls inside ``jax.jit``, ``nnx.scan`` and other transformations are not recorded, because their values are unknown.
 
     >>> import jax.numpy as jnp
     >>> model = nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.relu)
@@ -137,10 +137,10 @@ def recorded_flax(module: nnx.Module) -> Iterator[list[ModuleCall]]:
     active: list[int] = []
 
     def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)  # its signature tells whether it asks for the mode
+        @functools.wraps(original)  # mode_arguments() reads the signature of __call__.
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             name = names.get(id(self))
-            # ``super().__call__`` is a part of the call that is being recorded.
+            # ``super().__call__`` is part of the call that is being recorded.
             if name is None or (active and active[-1] == id(self)) or _is_traced((args, kwargs)):
                 return original(self, *args, **kwargs)
             active.append(id(self))

@@ -1,11 +1,11 @@
-"""Modules and variables of any NNX module by their dotted paths."""
+"""Modules and variables of an NNX module by their dotted paths."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flax import nnx
 
-# Variables that hold no state of the model: random streams, recorded values and decoding caches.
+# Variables that are not state of the model: random streams, recorded values and decoding caches.
 NOT_STATE = (nnx.RngState, nnx.Intermediate, nnx.Cache)
 
 
@@ -19,10 +19,10 @@ def join(prefix: str, name: object) -> str:
 
 
 def named_modules(module: nnx.Module) -> dict[str, nnx.Module]:
-    """Return the module, under the name ``""``, and all modules below it, each under its first path.
+    """Return the module under the name ``""`` and all its submodules, each under its first path.
 
-    The order is that of the attributes' definition. ``nnx.merge`` and ``nnx.clone`` sort attributes by their names,
-    :func:`clone` does not.
+    The modules are in the order in which their attributes were defined. ``nnx.merge`` and ``nnx.clone`` sort the
+    attributes by name; :func:`clone` keeps their order.
 
     >>> list(named_modules(nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))))
     ['', 'layers', 'layers.0']
@@ -31,11 +31,11 @@ def named_modules(module: nnx.Module) -> dict[str, nnx.Module]:
 
 
 def named_variables(module: nnx.Module, *, remove_duplicate: bool = True) -> dict[str, nnx.Variable]:
-    """Return parameters, statistics and buffers by their paths; a shared variable once, under its first path.
+    """Return parameters, statistics and buffers by their paths.
 
     Args:
         module: any NNX module.
-        remove_duplicate: whether to leave out the other paths of a shared variable.
+        remove_duplicate: whether a shared variable appears only under its first path.
 
     >>> list(named_variables(nnx.Linear(2, 3, rngs=nnx.Rngs(0))))
     ['kernel', 'bias']
@@ -73,10 +73,10 @@ def _restore_order(node: Any, copied: Any, seen: set[int]) -> None:
 
 
 def _sort_as(order: Mapping[Any, Any], mapping: dict[Any, Any]) -> None:
-    known = {key: mapping[key] for key in order if key in mapping}
-    rest = {key: value for key, value in mapping.items() if key not in known}
+    ordered = {key: mapping[key] for key in order if key in mapping}
+    rest = {key: value for key, value in mapping.items() if key not in ordered}
     mapping.clear()
-    mapping.update(known | rest)
+    mapping.update(ordered | rest)
 
 
 def _walk(

@@ -1,4 +1,4 @@
-"""Models that are no NNX modules, as NNX modules: Flax Linen, and callable pytrees such as Equinox has."""
+"""Convert models of Flax Linen, Equinox and other callable pytrees to NNX modules."""
 
 import itertools
 import math
@@ -15,26 +15,27 @@ from flaxnets.parity.layouts import Order, orders
 from flaxnets.parity.matching.functions import FunctionModule
 from flaxnets.parity.trees import named_modules
 
-# More combinations of axis orders than this are not tried.
+# The largest number of combinations of axis orders to try.
 _LIMIT = 24
 
 
 def as_nnx(module: Any, torch_module: torch.nn.Module, *inputs: Any, seed: int = 0) -> nnx.Module:
-    """Return a model of Flax NNX, Flax Linen or Equinox as an NNX module, for :func:`flaxnets.parity.check`.
+    """Convert a model of Flax NNX, Flax Linen or Equinox to an NNX module, for :func:`flaxnets.parity.check`.
 
-    A Linen module is initialised within ``nnx.bridge.ToNNX``. A callable pytree becomes a
-    :class:`flaxnets.parity.matching.functions.FunctionModule`; one of Equinox is called on each example of a batch.
+    A Linen module is wrapped in ``nnx.bridge.ToNNX`` and initialised. A callable pytree becomes a
+    :class:`flaxnets.parity.matching.functions.FunctionModule`. An Equinox model is called on each example of a batch.
 
     Args:
         module: the model.
-        torch_module: its reference, whose number of weights tells which axis order a Linen module expects.
+        torch_module: the reference. A Linen module is initialised in the axis order in which it has as many weights as
+            the reference.
         *inputs: arguments of a call, as numpy arrays in torch's axis order.
-        seed: of a Linen module's weights.
+        seed: seed of a Linen module's weights.
 
     Raises:
-        TypeError: for anything else.
-        ValueError: for a Linen module that runs on the inputs in no axis order, and for a layer that overwrites its
-            weights when it is called.
+        TypeError: if ``module`` is not a model of these libraries.
+        ValueError: if a Linen module runs on the inputs in no axis order, or if a layer overwrites its weights when it
+            is called.
 
     >>> theirs = torch.nn.Conv2d(3, 4, 1)
     >>> ours = as_nnx(linen.Conv(4, (1, 1)), theirs, np.ones((2, 3, 8, 9)))
@@ -49,8 +50,9 @@ def as_nnx(module: Any, torch_module: torch.nn.Module, *inputs: Any, seed: int =
     if callable(module) and not jax.tree_util.all_leaves([module]):
         return _from_pytree(module)
     raise TypeError(
-        f"{type(module).__name__} is no model in JAX. Expected a flax.nnx.Module, a flax.linen.Module or a callable "
-        "pytree, as Equinox has them. Fix: wrap a function of weights and inputs in flaxnets.parity.FunctionModule"
+        f"{type(module).__name__} is not a JAX model. Expected a flax.nnx.Module, a flax.linen.Module or a callable "
+        "pytree, such as an Equinox module. Fix: wrap a function of weights and inputs in "
+        "flaxnets.parity.FunctionModule"
     )
 
 
@@ -60,9 +62,9 @@ def _require_lasting_weights(module: nnx.Module) -> None:
             kind = type(child).__name__
             raise ValueError(
                 f"{name or 'the Flax module'} is an nnx.{kind}, which overwrites the weights of its layer when it is "
-                "called. Expected layers that keep their weights. Fix: check the models without the reparametrization: "
-                "torch.nn.utils.parametrize.remove_parametrizations in PyTorch, and the layer inside of "
-                f"nnx.{kind} in Flax"
+                "called. Expected layers that do not change their weights. Fix: check the models without the "
+                "reparametrization: torch.nn.utils.parametrize.remove_parametrizations in PyTorch, and the layer "
+                f"inside nnx.{kind} in Flax"
             )
 
 
@@ -79,12 +81,12 @@ def _from_linen(module: linen.Module, torch_module: torch.nn.Module, inputs: Seq
         arrays = [jnp.transpose(jnp.asarray(each), order) for each, order in zip(inputs, combination, strict=True)]
         try:
             running.append((size(arrays) != expected, arrays))
-        except Exception as error:  # another axis order may fit
+        except Exception as error:  # Another axis order may fit.
             first_error = first_error or error
     if not running:
         shapes = ", ".join(str(np.shape(each)) for each in inputs)
         raise ValueError(
-            f"{type(module).__name__} cannot be initialised on inputs of the shapes {shapes}, in no axis order: "
+            f"{type(module).__name__} cannot be initialised on inputs of the shapes {shapes} in any axis order: "
             f"{type(first_error).__name__}: {' '.join(str(first_error).split())}"
         ) from first_error
     _, arrays = min(running, key=lambda each: each[0])
@@ -94,7 +96,7 @@ def _from_linen(module: linen.Module, torch_module: torch.nn.Module, inputs: Seq
 
 
 def _orders(ndim: int) -> list[Order]:
-    """Axis orders, channels last first: Linen takes the number of channels from the input, whatever the order is."""
+    """Return axis orders, channels last first: Linen infers the number of channels and accepts any axis order."""
     same, *others = orders(ndim)
     return [*others[:1], same, *others[1:]] if ndim > 2 else [same, *others]
 
