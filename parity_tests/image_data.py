@@ -1,4 +1,4 @@
-"""Images in files, for tests."""
+"""Image files for tests."""
 
 import io
 import struct
@@ -19,7 +19,7 @@ def encoded(form: str = "PNG", image: Image.Image = PICTURE, **options) -> bytes
 
 
 def raw_png(size: tuple[int, int], depth: int, color: int, pixels: bytes) -> bytes:
-    """A PNG that Pillow does not write."""
+    """Encode a PNG with a bit depth and color type that Pillow cannot write."""
     parts = {
         b"IHDR": struct.pack(">IIBBBBB", *size, depth, color, 0, 0, 0),
         b"IDAT": zlib.compress(pixels),

@@ -1,4 +1,4 @@
-"""A torch module and a Flax module of the same attribute names, isolated as the harness isolates them."""
+"""A small replacement of ``Isolated`` for tests of causes: a torch and a Flax module with the same attribute names."""
 
 import contextlib
 import dataclasses
@@ -22,7 +22,7 @@ GATE = GATES["float64"]
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """Where a torch tensor goes in a layer of Flax, and how it is turned."""
+    """The attribute of a Flax layer that a torch tensor fills, and the function that permutes the tensor's axes."""
 
     attribute: str
     turn: Callable[[np.ndarray], np.ndarray] = lambda a: a
@@ -47,7 +47,7 @@ RULES = {
 
 
 def _places(torch_module, flax_module, prefix="", root=None):
-    """Pairs of torch's names and Flax's variables."""
+    """Yield the names of torch's tensors with their Flax variables and the functions that permute the axes."""
     root = flax_module if root is None else root
     for name, _ in [*torch_module.named_parameters(recurse=False), *torch_module.named_buffers(recurse=False)]:
         rules = next((r for kind, r in RULES.items() if isinstance(flax_module, kind)), None)
@@ -65,9 +65,9 @@ def _places(torch_module, flax_module, prefix="", root=None):
 
 @dataclasses.dataclass(eq=False)
 class Pair:
-    """What :func:`flaxnets.parity.causes.find_cause` takes, without the rest of the harness.
+    """An argument for :func:`flaxnets.parity.causes.find_cause`.
 
-    Both sides get the same inputs; with ``nhwc`` the Flax side gets and returns channels last.
+    Both sides get the same inputs. With ``nhwc``, the inputs and outputs of the Flax side have channels last.
     """
 
     torch_module: torch.nn.Module
@@ -152,10 +152,10 @@ class Pair:
             result.append(("output", str(i), relative_error(a, b), GATE[0]))
         for name, b in self.observed.buffers.items():
             result.append(("buffer", name, relative_error(outcome.buffers[name], b), GATE[0]))
-        scales, found = outcome.gradient_scales(), self.observed.gradients()
+        scales, observed = outcome.gradient_scales(), self.observed.gradients()
         for (kind, name), a in outcome.gradients().items():
-            if (kind, name) in found:
-                result.append((kind, name, scaled_error(a, found[kind, name], scales[kind]), GATE[1]))
+            if (kind, name) in observed:
+                result.append((kind, name, scaled_error(a, observed[kind, name], scales[kind]), GATE[1]))
         return result
 
     def error(self, outcome: Outcome) -> float:
@@ -171,7 +171,7 @@ def _by_torch_names(pair, flax_module):
 
 
 def _back(turn, value, pair, name):
-    """The inverse of a turn of axes, found by turning the axes' numbers."""
+    """Apply the inverse of a permutation of axes: permuting the positions of the elements shows the inverse."""
     state = {**dict(pair.torch_module.named_parameters()), **dict(pair.torch_module.named_buffers())}
     shape = tuple(state[name].shape)
     positions = turn(np.arange(state[name].numel()).reshape(shape)).ravel()

@@ -1,4 +1,4 @@
-"""Whole models whose two sides differ in names, nesting and order, and whose weights must match without a mapping."""
+"""Pairs of whole models with different names, nesting and order, whose weights must match without a mapping."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ _rng = np.random.default_rng(0)
 
 
 class Torch(nn.Module):
-    """Torch layers under names, and what is computed of them."""
+    """A torch module with named layers and a function that computes the output."""
 
     def __init__(self, function: Callable[..., Any], **layers: Any) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Torch(nn.Module):
 
 
 class Flax(nnx.Module):
-    """Flax layers under names, and what is computed of them."""
+    """A Flax module with named layers and a function that computes the output."""
 
     def __init__(self, function: Callable[..., Any], **layers: Any) -> None:
         self.function = function
@@ -184,7 +184,7 @@ def inverted_bottlenecks() -> Model:
 
 
 def bottlenecks() -> Model:
-    """Shortcuts of the shape of the last convolution, which run first in Flax and last in torch."""
+    """Residual blocks whose shortcut has the shape of the last convolution; it runs first in Flax and last in torch."""
 
     def torch_block(size: int) -> nn.Module:
         def run(m: Any, x: Any) -> Any:
@@ -217,7 +217,7 @@ def bottlenecks() -> Model:
 
 
 def scanned_blocks() -> Model:
-    """Blocks stacked by vmap, with separate projections where torch has a joint one."""
+    """Blocks stacked by vmap, with separate projections in place of torch's joint projection."""
 
     def torch_block() -> nn.Module:
         def run(m: Any, x: Any) -> Any:

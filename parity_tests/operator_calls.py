@@ -1,4 +1,4 @@
-"""Torch expressions, run by torch, and by JAX as the operator table translates them."""
+"""Run torch expressions in torch, and in JAX after a translation by the operator table."""
 
 import ast
 import dataclasses
@@ -29,14 +29,14 @@ def kind(value: Any) -> str:
 
 
 def leaves(value: Any) -> list[Any]:
-    """The arrays and numbers in nested tuples and lists."""
+    """Return the arrays and numbers in nested tuples and lists."""
     if isinstance(value, (tuple, list)):
         return [leaf for each in value for leaf in leaves(each)]
     return [value]
 
 
 def torch_value(source: str, names: dict[str, Any]) -> Any:
-    """What torch makes of an expression; it warns of functions that are deprecated."""
+    """Evaluate an expression in torch, without warnings about deprecated functions."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return eval(source, {"torch": torch, "inf": np.inf, "nan": np.nan, **names})
@@ -44,7 +44,7 @@ def torch_value(source: str, names: dict[str, Any]) -> Any:
 
 @dataclasses.dataclass
 class Translator(ast.NodeTransformer):
-    """Rewrites the calls in a torch expression, by what torch says of their arguments."""
+    """Translate the calls in a torch expression to JAX. Torch evaluates the arguments to find their types."""
 
     names: dict[str, Any]
     operators: list[Operator] = dataclasses.field(default_factory=list)
@@ -110,7 +110,7 @@ class Translator(ast.NodeTransformer):
 
 @dataclasses.dataclass
 class Case:
-    """A torch expression; its JAX expression, and the rows of the table in this."""
+    """A torch expression, its translation to JAX, and the rows of the operator table in this translation."""
 
     source: str
     expression: str

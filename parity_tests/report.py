@@ -1,4 +1,4 @@
-"""What the layer cases covered and measured, as a table for the documentation."""
+"""Write the coverage and the errors of the layer cases as a table for the documentation."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,7 +19,7 @@ Made by `pytest parity_tests/layers/test_layers.py --eager --layers-report docs/
 
 
 def measurement(name: str, options: Iterable[str], report: Any) -> dict[str, Any]:
-    """What one case covered and measured; of plain values, as it travels between processes."""
+    """Return the options and errors of one case, as plain values, which can be sent between processes."""
 
     def worst(*kinds: str) -> float | None:
         errors = [difference.error for kind in kinds if (difference := report.worst(kind, "float64"))]
@@ -35,7 +35,7 @@ def measurement(name: str, options: Iterable[str], report: Any) -> dict[str, Any
 
 
 def layers_report(measured: Iterable[Mapping[str, Any]]) -> str:
-    """The table over all measurements, one line a name."""
+    """Return the table of all measurements, one line for each name."""
     import torch
 
     by_name: dict[str, list[Mapping[str, Any]]] = {}

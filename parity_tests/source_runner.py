@@ -1,4 +1,4 @@
-"""Run written sources in a process without torch: ``python source_runner.py cases.pickle``; prints JSON of faults."""
+"""Run generated sources without torch: ``python source_runner.py cases.pickle`` prints the faults as JSON."""
 
 import json
 import pickle
@@ -14,7 +14,7 @@ GATE = 1e-12
 
 
 def leaves(tree: Any) -> Iterator[Any]:
-    """The arrays and numbers of an output, in order."""
+    """Yield the arrays and numbers of an output, in order."""
     if isinstance(tree, Mapping):
         tree = tree.values()
     if hasattr(tree, "shape") or isinstance(tree, (bool, int, float)):
@@ -25,7 +25,7 @@ def leaves(tree: Any) -> Iterator[Any]:
 
 
 def fault(case: dict[str, Any]) -> str | None:
-    """What differs between a written source and what torch gave."""
+    """Return the difference between the outputs of a generated source and torch's; None if they agree."""
     import jax
     from flax import nnx
 
@@ -56,23 +56,23 @@ def fault(case: dict[str, Any]) -> str | None:
         return [*leaves(model(*args, **kwargs))]
 
     options = xla.compiler_options({"xla_backend_optimization_level": 0})
-    found = [np.asarray(leaf) for leaf in jax.jit(forward, compiler_options=options)(variables, arrays)]
-    if [f.shape for f in found] != [e.shape for e in case["outputs"]]:
-        return f"shapes {[f.shape for f in found]}"
+    outputs = [np.asarray(leaf) for leaf in jax.jit(forward, compiler_options=options)(variables, arrays)]
+    if [o.shape for o in outputs] != [e.shape for e in case["outputs"]]:
+        return f"shapes {[o.shape for o in outputs]}"
     errors = [
-        np.abs(f - e).max(initial=0) / (np.abs(e).max(initial=0) or 1)
-        for f, e in zip(found, case["outputs"], strict=True)
+        np.abs(o - e).max(initial=0) / (np.abs(e).max(initial=0) or 1)
+        for o, e in zip(outputs, case["outputs"], strict=True)
     ]
     gate = case["gate"]
     return None if max(errors, default=0) <= gate else f"outputs off by {max(errors):.1e}"
 
 
 class _WithoutTorch:
-    """Refuses to import torch."""
+    """An import hook that raises an error for torch."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         if name.split(".")[0] == "torch":
-            raise ImportError("written source imports torch")
+            raise ImportError("the generated source imports torch")
 
 
 def main(path: str) -> None:
@@ -85,11 +85,11 @@ def main(path: str) -> None:
     faults = {}
     for case in cases:
         try:
-            found = fault(case)
+            message = fault(case)
         except Exception:
-            found = traceback.format_exc()
-        if found:
-            faults[case["name"]] = found
+            message = traceback.format_exc()
+        if message:
+            faults[case["name"]] = message
     print(json.dumps(faults))
 
 

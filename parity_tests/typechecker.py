@@ -1,4 +1,4 @@
-"""The type checker of test_imports.py: an int will do where a float is asked for, as everywhere in Python."""
+"""The type checker of test_imports.py. It accepts an int where the annotation says float, as Python's typing does."""
 
 from beartype import BeartypeConf, beartype
 

@@ -1,7 +1,8 @@
-"""What one version of JAX and Flax wrote is read by another.
+"""Test that one version of JAX and Flax reads the files of another version.
 
-``FLAXNETS_OTHER_PYTHON`` names the interpreter of the other environment. Not collected by itself, since most machines
-have one environment: ``FLAXNETS_OTHER_PYTHON=../other/bin/python pytest parity_tests/versions.py``.
+``FLAXNETS_OTHER_PYTHON`` names the interpreter of the second environment. Most machines have only one environment, so
+that pytest does not collect this file automatically. Run it with
+``FLAXNETS_OTHER_PYTHON=../other/bin/python pytest parity_tests/versions.py``.
 """
 
 import json
@@ -20,7 +21,7 @@ OTHER = os.environ["FLAXNETS_OTHER_PYTHON"]
 DIRECTIONS = {"other to this": (OTHER, sys.executable), "this to other": (sys.executable, OTHER)}
 HERE = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
 
-# Prints a digest of every array of a state, after it was trained and saved, or read.
+# Train and save a state, or read the saved state. Then print a digest of every array of the state.
 PROGRAM = """
 import json, sys
 import jax, jax.numpy as jnp

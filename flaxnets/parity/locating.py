@@ -284,10 +284,10 @@ def isolate(
 
 
 def _with_masks_of_torch(each: PairedCall) -> list[PairedCall]:
-    """Return copies of the call in which torch's masks replace the Flax mask, in both polarities.
+    """Return copies of the call with another mask: the inverted Flax mask, and torch's masks in both polarities.
 
-    Masks are not compared before, since the two sides may use opposite polarities. If the layer is right with a mask of
-    torch, the layer itself is correct and was called with a wrong mask.
+    Masks are not compared before, since the two sides may use opposite polarities. If the layer agrees with torch with
+    another mask, the layer itself is correct and was called with a wrong mask.
     """
     pairs = zip(each.flax.inputs(), each.sources, strict=True)
     flax_masks = [array for array, source in pairs if source.index is None and array.dtype == bool]

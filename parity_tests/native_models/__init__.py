@@ -1,4 +1,4 @@
-"""Ten networks in ordinary PyTorch, and in the layers of Flax with other names and images as ``(N, H, W, C)``."""
+"""Ten networks in ordinary PyTorch, and the same networks in Flax with other names and images as ``(N, H, W, C)``."""
 
 import dataclasses
 import importlib
@@ -12,13 +12,14 @@ class Pair:
     """A network in PyTorch and in Flax.
 
     Attributes:
-        name: of the two files.
-        torch_class: of ``torch_side``.
-        flax_class: of ``flax_side``.
-        shapes: of the inputs that PyTorch takes.
-        vocabularies: how many ids there are in each input; images and such without.
-        dropout: the names of the constructors' arguments that turn dropout off, torch's and Flax's.
-        normalizes_batches: in training mode running variances differ: Flax's are those of the batch as a population.
+        name: name of the two files.
+        torch_class: name of the class in ``torch_side``.
+        flax_class: name of the class in ``flax_side``.
+        shapes: shapes of the inputs, in PyTorch's axis order.
+        vocabularies: for inputs of token ids, the number of ids of each input; empty for floating-point inputs.
+        dropout: names of the constructor arguments for the dropout rate, in PyTorch and in Flax.
+        normalizes_batches: whether the network has batch normalization. Its running variances differ in training mode,
+            because ``nnx.BatchNorm`` stores the biased variance.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A check that cannot fail is worth nothing: faults of the usual kinds are planted, and the harness must name them."""
+"""Plant common faults in Flax layers and networks: ``check`` must find and name each fault."""
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ class LastOfEqualMaxima(nn.MaxPool2d):
 
 class WrongGradient(nn.ReLU):
     def __call__(self, input):
-        return jnp.maximum(input, 0)  # has gradient 1/2 at 0
+        return jnp.maximum(input, 0)  # Its gradient at 0 is 1/2.
 
 
 class NoScaling(nn.Dropout):
@@ -83,7 +83,7 @@ TIES = np.random.default_rng(2).integers(-1, 2, (2, 3, 8, 8)).astype(float)
 
 QUICK = {"dtypes": ("float64",), "runs": ("jit",)}
 
-# what is planted -> (torch module, Flax module with the fault, inputs, words that the report must have)
+# Description of the fault -> (torch module, Flax module with the fault, inputs, words that the report must contain).
 FAULTS = {
     "a transposed weight": lambda r: (torch.nn.Linear(3, 3), TransposedLinear(3, 3, rngs=r), np.eye(3), ["output 0"]),
     "a biased running variance, deep inside": lambda r: (
@@ -114,23 +114,23 @@ FAULTS = {
     "dropout without scaling": lambda r: (torch.nn.Dropout(0.5), NoScaling(0.5, rngs=r), TIES, ["output 0 (train"]),
     "another eps": lambda r: (torch.nn.BatchNorm2d(3), nn.BatchNorm2d(3, eps=1.1e-5), TIES, ["output 0", "float64"]),
     "parameters in another order": lambda r: (
-        torch.nn.Sequential(torch.nn.ReLU()), _reordered(), TIES, ["Flax has, and torch has not, 0.weight"],
+        torch.nn.Sequential(torch.nn.ReLU()), _reordered(), TIES, ["only in Flax, not in torch: 0.weight"],
     ),
     "a missing bias": lambda r: (
-        torch.nn.Linear(3, 2), nn.Linear(3, 2, bias=False, rngs=r), np.eye(3), ["state dict: Flax lacks bias"],
+        torch.nn.Linear(3, 2), nn.Linear(3, 2, bias=False, rngs=r), np.eye(3), ["state dict: missing in Flax: bias"],
     ),
     "another shape": lambda r: (
         torch.nn.Linear(3, 2), nn.Linear(2, 2, rngs=r), np.eye(3), ["weight is [(2, 3), 'float'] in torch"],
     ),
     "a buffer outside the state dict that should be in it": lambda r: (
-        torch.nn.BatchNorm2d(3), _hidden_statistics(), TIES, ["state dict: Flax lacks running_mean"],
+        torch.nn.BatchNorm2d(3), _hidden_statistics(), TIES, ["state dict: missing in Flax: running_mean"],
     ),
     "an output of another shape": lambda r: (
-        torch.nn.Flatten(), nn.Flatten(0), TIES, ["torch gives ['float64[2, 192]"],
+        torch.nn.Flatten(), nn.Flatten(0), TIES, ["torch returns ['float64[2, 192]"],
     ),
     "a shared module that is not shared": lambda r: (
         _twice(torch.nn, torch.nn.Linear(3, 3)), nn.Sequential(nn.Linear(3, 3, rngs=r), nn.Linear(3, 3, rngs=r)),
-        np.eye(3), ["parameters: Flax has, and torch has not, 1.weight, 1.bias"],
+        np.eye(3), ["parameters: only in Flax, not in torch: 1.weight, 1.bias"],
     ),
 }  # fmt: skip
 
@@ -240,7 +240,7 @@ def test_the_first_of_two_modules_with_one_fault_is_named_even_if_its_inputs_hid
 
 
 class Masked(torch.nn.Module):
-    """Calls an attention that drops what a mask marks."""
+    """Call an attention layer with a mask that marks the positions to ignore."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The cause of a difference is named: each row is a mistake as a user would make it."""
+"""Test that ``find_cause`` names the cause of a difference. Each row is a typical mistake of a user."""
 
 import math
 
@@ -26,7 +26,7 @@ def rngs():
 
 
 class Torch(torch.nn.Module):
-    """A torch block from a function and its layers."""
+    """A torch module with named layers and a function that computes the output."""
 
     def __init__(self, function, **layers):
         super().__init__()
@@ -39,7 +39,7 @@ class Torch(torch.nn.Module):
 
 
 class Flax(nnx.Module):
-    """A Flax block from a function and its layers."""
+    """A Flax module with named layers and a function that computes the output."""
 
     def __init__(self, function, **layers):
         self.function = function
@@ -130,7 +130,7 @@ def row(name, cause, pair, *inputs, **options):
     CAUSES[name] = (cause, pair, inputs, options)
 
 
-# Layers of normalisation.
+# Normalisation layers.
 row("layer norm with Flax's eps", "epsilon", lambda: (torch.nn.LayerNorm(6), nnx.LayerNorm(6, rngs=rngs())), ROWS)
 row(
     "an eps that nobody uses",
@@ -707,7 +707,7 @@ row(
     TOKENS[::-1].copy(),
 )
 
-# How layers are put together.
+# The composition of layers.
 row(
     "activation before the sum",
     "residual-order",
@@ -892,7 +892,7 @@ def prenorm_block(m, x):
     return x + m.second(m.other(x))
 
 
-# Layers at another place, or on another array.
+# Layers at a wrong position, or on a wrong array.
 row(
     "one of two normalisations after its sum",
     "norm-order",
@@ -947,7 +947,7 @@ row(
     TOKENS,
 )
 
-# Other elements, operators and functions.
+# Wrong elements, operators and functions.
 row(
     "the mean for the first token",
     "pooling-kind",
@@ -1249,7 +1249,7 @@ def _group_norm(x, groups, outside):
 
 @pytest.fixture(autouse=True)
 def _float64():
-    # The modules of users broadcast as numpy does.
+    # Modules of users rely on numpy's broadcasting.
     with jax.enable_x64(True), jax.default_matmul_precision("float32"), jax.numpy_rank_promotion("allow"):
         yield
 
@@ -1257,12 +1257,12 @@ def _float64():
 @pytest.mark.parametrize(("cause", "pair", "inputs", "options"), CAUSES.values(), ids=CAUSES)
 def test_the_cause_is_named(cause, pair, inputs, options):
     isolated = Pair(*pair(), inputs, **options)
-    found = find_cause(isolated)
-    assert found is not None
-    assert sorted(found.name.split("+")) == sorted(cause.split("+"))
-    assert found.after <= 1 < found.before
-    assert found.text
-    assert found.fix
+    result = find_cause(isolated)
+    assert result is not None
+    assert sorted(result.name.split("+")) == sorted(cause.split("+"))
+    assert result.after <= 1 < result.before
+    assert result.text
+    assert result.fix
 
 
 RIGHT = {
@@ -1306,5 +1306,5 @@ def unknown_mistakes():
 
 @pytest.mark.parametrize("name", ["one wrong element", "a random matrix", "NaN", "another shape"])
 def test_an_unknown_mistake_has_no_cause(name):
-    pair, inputs = next((pair, x) for found, pair, x in unknown_mistakes() if found == name)
+    pair, inputs = next((pair, x) for case, pair, x in unknown_mistakes() if case == name)
     assert find_cause(Pair(*pair, (inputs,)), runs=800) is None

@@ -1,4 +1,4 @@
-"""``flaxnets parity``, run in this process in a folder with a package."""
+"""Test ``flaxnets parity`` in this process, in a folder with a package."""
 
 import json
 from pathlib import Path
@@ -152,7 +152,7 @@ def number():
 
 @pytest.fixture
 def here(run_in_package, tmp_path):
-    """Runs the command in a folder with a package; returns its exit status and what it said."""
+    """Return a function that runs the command in a folder with a package, and returns the exit status and output."""
     run = run_in_package("twins", {"torch_net.py": TORCH, "flax_net.py": FLAX})
     (tmp_path / "list.json").write_text("[1, 2]")
     (tmp_path / "text.json").write_text("{depth")
@@ -177,25 +177,25 @@ EQUAL = {
 
 @pytest.mark.parametrize("arguments", EQUAL.values(), ids=EQUAL)
 def test_two_class_names_are_enough(here, arguments):
-    status, said = here(*arguments)
-    assert status == 0, said
-    assert ": equal" in said
-    assert ("parameter gradient" in said) == ("--forward" not in arguments)
-    assert ("training steps are equal" in said) == ("--steps" in arguments)
-    assert ("Training mode was not compared" in said) == ("--train" not in arguments)
+    status, output = here(*arguments)
+    assert status == 0, output
+    assert ": equal" in output
+    assert ("parameter gradient" in output) == ("--forward" not in arguments)
+    assert ("training steps are equal" in output) == ("--steps" in arguments)
+    assert ("Training mode was not compared" in output) == ("--train" not in arguments)
 
 
 def test_shows_where_and_why_and_writes_it(here):
-    status, said = here(
+    status, output = here(
         "Net", "Net(eps=1e-3)", "--input", "2,4", "--html", "out.html", "--json", "out.json", "--markdown", "out.md"
     )
-    assert status == 1, said
+    assert status == 1, output
     for words in ("NOT equal", "the fault is in norm (LayerNorm)", "cause:", "1e-05", "change:"):
-        assert words in said
+        assert words in output
     report = Report.from_json(Path("out.json").read_text())
     assert report.location is not None
     assert report.location.torch_name == "norm"
-    assert str(report) in said
+    assert str(report) in output
     assert Path("out.html").read_text() == report.to_html()
     assert Path("out.md").read_text() == report.to_markdown()
 
@@ -203,14 +203,14 @@ def test_shows_where_and_why_and_writes_it(here):
 def test_the_page_of_equal_models_has_their_modules(here):
     assert here(*NET, "--html", "out.html")[0] == 0
     text = Path("out.html").read_text()
-    assert text.count("<circle") == 3  # a layer, a norm and the model
+    assert text.count("<circle") == 3  # One each for the layer, the norm and the model.
     assert "LayerNorm / LayerNorm" in text
 
 
 def test_other_training_is_status_1_and_in_every_file(here, monkeypatch):
     monkeypatch.setattr("flaxnets.cli.parity._optimizers", lambda options: other_optimizers(options.lr))
-    status, said = here(*NET, "--steps", "2", "--html", "out.html", "--json", "out.json", "--markdown", "out.md")
-    assert (status, "NOT equal from training step 1 on" in said) == (1, True), said
+    status, output = here(*NET, "--steps", "2", "--html", "out.html", "--json", "out.json", "--markdown", "out.md")
+    assert (status, "NOT equal from training step 1 on" in output) == (1, True), output
     assert not json.loads(Path("out.json").read_text())["training"]["passed"]
     assert Report.from_json(Path("out.json").read_text()).passed
     for path in ("out.html", "out.md"):
@@ -224,8 +224,8 @@ def other_optimizers(lr):
 
 
 def test_weights_and_the_matching_are_read_and_written(here):
-    status, said = here(*NET, "--save-matching", "matching.json")
-    assert status == 0, said
+    status, output = here(*NET, "--save-matching", "matching.json")
+    assert status == 0, output
     from twins.torch_net import Net
 
     torch.save(Net().state_dict(), "model.pt")
@@ -233,14 +233,14 @@ def test_weights_and_the_matching_are_read_and_written(here):
     Path("names.json").write_text(json.dumps({r"layers\.(\d+)": r"dense.\1", "norm": "norm"}))
     assert here(*NET, "--matching", "names.json")[0] == 0
     Path("names.json").write_text(json.dumps({"layers.0": "norm"}))
-    status, said = here(*NET, "--matching", "names.json")
-    assert (status, "layers.0" in said, "Traceback" in said) == (2, True, False), said
+    status, output = here(*NET, "--matching", "names.json")
+    assert (status, "layers.0" in output, "Traceback" in output) == (2, True, False), output
     text = Path("matching.json").read_text()
     Path("matching.json").write_text(text.replace("layers.0.weight", "layers.0.wight"))
-    status, said = here(*NET, "--matching", "matching.json")
+    status, output = here(*NET, "--matching", "matching.json")
     assert status != 0
-    assert "layers.0.wight" in said
-    assert "Traceback" not in said
+    assert "layers.0.wight" in output
+    assert "Traceback" not in output
 
 
 LINEAR = ("--input", "2,4")
@@ -286,7 +286,7 @@ BAD_PAIRS = {
     "no torch module": (["number", "Net", *LINEAR], "torch_net:number gives a int. Expected a torch.nn.Module"),
     "no Flax module": (
         ["Net", "number", *LINEAR],
-        "flax_net:number gives no model: TypeError: int is no model in JAX. Expected a flax.nnx.Module",
+        "flax_net:number does not return a model: TypeError: int is not a JAX model. Expected a flax.nnx.Module",
     ),
     "broken call": (["Net", "BrokenCall", *LINEAR], "cannot be called"),
     "not a number": (["NotANumber(4, 3)", "NotANumber(4, 3)", *LINEAR], "NaN"),
@@ -298,14 +298,14 @@ BAD_PAIRS = {
 @pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
 def test_says_what_cannot_be_used(capsys, arguments, message):
     status = command.main(arguments)
-    said = capsys.readouterr().err
-    assert (status, message in said, said.count("\n")) == (2, True, 1), said
+    output = capsys.readouterr().err
+    assert (status, message in output, output.count("\n")) == (2, True, 1), output
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD_PAIRS.values(), ids=BAD_PAIRS)
 def test_says_what_cannot_be_compared(here, arguments, message):
-    status, said = here(*arguments)
-    assert (status, message in said, said.count("\n")) == (2, True, 1), said
+    status, output = here(*arguments)
+    assert (status, message in output, output.count("\n")) == (2, True, 1), output
 
 
 def test_the_matching_of_equal_names_is_written(tmp_path, capsys):
@@ -340,10 +340,10 @@ def test_a_failing_class_is_named():
 
 def test_progress_is_shown_on_a_terminal(here, monkeypatch):
     monkeypatch.setattr("rich.console.Console.is_terminal", True)
-    said = []
-    monkeypatch.setattr("rich.status.Status.update", lambda self, words: said.append(words))
+    output = []
+    monkeypatch.setattr("rich.status.Status.update", lambda self, words: output.append(words))
     assert here(*NET)[0] == 0
-    assert {"building the models ...", "finding axis orders ..."} <= {*said}
+    assert {"building the models ...", "finding axis orders ..."} <= {*output}
 
 
 def test_input_numbers_depend_on_the_seed_alone():

@@ -1,4 +1,4 @@
-"""Every row of the table of Flax layer types against torch: outputs and gradients in float64, at odd sizes."""
+"""Compare each row of the table of Flax layer types with torch: outputs and gradients in float64, at odd sizes."""
 
 import copy
 import dataclasses
@@ -25,7 +25,10 @@ Rngs = nnx.Rngs
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A Flax layer and torch's; `order` is the axis order of Flax's input and output, `change` a condition on torch."""
+    """A Flax layer and its torch layer.
+
+    ``order`` is the axis order of Flax's input and output. ``change`` modifies the torch layer before the comparison.
+    """
 
     name: str
     flax: Callable[[Rngs], nnx.Module]
@@ -40,7 +43,7 @@ class Case:
 
 
 class Torch(torch.nn.Module):
-    """Torch layers under names, and what is computed of them."""
+    """A torch module with named layers and a function that computes the output."""
 
     def __init__(self, function: Callable[..., Any], **layers: Any) -> None:
         super().__init__()
@@ -53,7 +56,7 @@ class Torch(torch.nn.Module):
 
 
 class Flax(nnx.Module):
-    """Flax layers under names, and what is computed of them."""
+    """A Flax module with named layers and a function that computes the output."""
 
     def __init__(self, function: Callable[..., Any], **layers: Any) -> None:
         self.function = function
@@ -81,7 +84,7 @@ def torch_rnn(kind: str, **options: Any) -> torch.nn.Module:
 
 
 def no_hidden_candidate_bias(module: torch.nn.Module) -> None:
-    """nnx.GRUCell has no bias inside of the product with the reset gate."""
+    """Set the hidden bias of the candidate gate to zero, because nnx.GRUCell does not have this bias."""
     for name, values in module.named_parameters():
         if "bias_hh" in name:
             values.data[2 * len(values) // 3 :] = 0
@@ -361,7 +364,7 @@ CASES = [
 
 @pytest.fixture(autouse=True)
 def _rank_promotion() -> Iterator[None]:
-    """Models of users add (features,) to (batch, features)."""
+    """Allow implicit rank promotion: models of users add (features,) to (batch, features)."""
     with jax.numpy_rank_promotion("allow"):
         yield
 
@@ -378,7 +381,7 @@ def test_weights_make_the_same_function(case: Case) -> None:
         ours = case.flax(nnx.Rngs(0))
         matching = match(theirs, ours)
         ours = prepare_flax(ours, call)
-        # A copy has lost the order of definition, which the order of execution replaces.
+        # A copy loses the order of definition, so that the order of execution must decide.
         assert set(match(theirs, ours, x).entries) == set(matching.entries)
         load_torch_weights(ours, theirs.state_dict(), matching)
         expected, cotangents = run_torch(theirs, call, None, rng)
@@ -386,7 +389,7 @@ def test_weights_make_the_same_function(case: Case) -> None:
         flax_call = dataclasses.replace(call, args=(x.transpose(order),))
         found = run_flax(ours, flax_call, [c.transpose(case.order or range(c.ndim)) for c in cotangents], jit=False)
     output = to_torch(found.outputs[0], case.order) if case.order else found.outputs[0]
-    # Softmax is float32 in JAX's attention, whatever the inputs.
+    # JAX's attention computes the softmax in float32 for all input dtypes.
     tolerance = 1e-6 if "Attention" in case.name or "joint" in case.name else 1e-12
     np.testing.assert_allclose(output, expected.outputs[0], rtol=0, atol=tolerance)
     gradients = matching.expected_gradients(expected.parameter_gradients)

@@ -1,4 +1,4 @@
-"""Matching of names and nesting: suggestions, what stays open, users' mappings, saved matchings, weights."""
+"""Test the matching of names and nesting: suggestions, ambiguities, mappings of users, saved matchings and weights."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ Rngs = nnx.Rngs
 
 @pytest.fixture(autouse=True)
 def _rank_promotion() -> Iterator[None]:
-    """Models of users add (features,) to (batch, features)."""
+    """Allow implicit rank promotion: models of users add (features,) to (batch, features)."""
     with jax.numpy_rank_promotion("allow"):
         yield
 
@@ -38,7 +38,7 @@ def tlin(size: int = 4, out: int | None = None, **options: Any) -> torch.nn.Line
 
 
 def pairs(matching: Matching) -> dict[str, str]:
-    """Return the torch module of each Flax module, for those with a kernel or a scale."""
+    """Return the torch module of each Flax module that has a kernel or a scale."""
     return {
         e.flax.rpartition(".")[0]: e.torch[0].rpartition(".")[0]
         for e in matching.entries
@@ -176,7 +176,7 @@ def test_whole_models(make: Callable[[], Model]) -> None:
 
 
 class TestOpen:
-    """What cannot be decided is listed with candidates, and nothing is loaded."""
+    """Ambiguous variables are listed with their candidates, and no weights are loaded into them."""
 
     def test_parallel_layers_in_a_model_that_differs(self) -> None:
         theirs = Torch(lambda m, x: m.q(x) * 2 - m.k(x), q=tlin(), k=tlin())
@@ -187,7 +187,7 @@ class TestOpen:
         assert candidates["a.bias"] == ("q.bias", "k.bias")
         assert not matching.is_complete()
         assert any(
-            "a.bias may be any of q.bias, k.bias. Fix: give matching={'q.bias': 'a.bias'}" in p
+            "a.bias may be any of q.bias, k.bias. Fix: pass matching={'q.bias': 'a.bias'}" in p
             for p in matching.problems()
         )
         with pytest.raises(ValueError, match=r"a\.kernel: the matching has no entry"):
@@ -331,10 +331,10 @@ def test_one_module_for_several() -> None:
     [
         ({"stm": "entry"}, "'stm' matches no torch module or tensor"),
         ({"stem": "entri"}, "'stem': the Flax module has no 'entri'"),
-        ({"stem": "stages.0.first", "(": "x"}, r"'\(': 'x' is no regular expression"),
-        ({"stem.weight": "entry.bias"}, r"stem.weight of the shapes \[\[4, 4\]\] cannot make 'entry.bias'"),
+        ({"stem": "stages.0.first", "(": "x"}, r"'\(': 'x' is not a valid regular expression"),
+        ({"stem.weight": "entry.bias"}, r"stem.weight of the shapes \[\[4, 4\]\] cannot be converted to 'entry.bias'"),
         ({"stm": "entry", "haed": "last"}, "(?s)'stm' matches no.*'haed' matches no"),
-        ({"stem": "last", "head": "last"}, "the Flax module has no 'last' with parameters that are still free"),
+        ({"stem": "last", "head": "last"}, "the Flax module has no 'last' with unmatched parameters"),
     ],
 )
 def test_a_mapping_that_does_not_fit(names: Any, message: str) -> None:
@@ -385,7 +385,7 @@ class TestLoading:
         state["1.weight"] = torch.zeros(3, 5)
         state["1.bias"] = torch.zeros(2, dtype=torch.int32)
         message = (
-            r"(?s)cannot load the weights into Sequential:\n  layers.0.bias: the state dict lacks 0.bias"
+            r"(?s)cannot load the weights into Sequential:\n  layers.0.bias: the state dict has no 0.bias"
             r".*layers.1.kernel: 1.weight: .*\[3, 5\].*layers.1.bias: 1.bias is int32. Expected float32"
         )
         with pytest.raises(ValueError, match=message):
@@ -412,7 +412,7 @@ class TestLoading:
 
 
 class Net(linen.Module):
-    """Layers of Flax Linen, each with rules of its own."""
+    """A model with many layer types of Flax Linen."""
 
     @linen.compact
     def __call__(self, x: Any, train: bool = False) -> Any:
@@ -461,7 +461,7 @@ def test_flax_linen(wrapped: bool, with_inputs: bool) -> None:
 
 def test_a_function_with_a_state_mapping() -> None:
     theirs = torch.nn.Sequential(torch.nn.Conv1d(3, 4, 2), torch.nn.ReLU(), torch.nn.Flatten(), tlin(12, 2))
-    # The names and shapes of Equinox: torch's, but a convolution's bias has the axes of its output.
+    # Equinox has torch's names and shapes, except that the bias of a convolution has the axes of its output.
     state = {
         "layers.0.weight": jnp.zeros((4, 3, 2)), "layers.0.bias": jnp.zeros((4, 1)),
         "layers.3.weight": jnp.zeros((2, 12)), "layers.3.bias": jnp.zeros(2), "seen": jnp.array(0),
@@ -490,7 +490,7 @@ def test_paths_of_variables_and_modules() -> None:
 
 
 class ByHeads(torch.nn.Module):
-    """Attention with one projection, whose rows are query, key and value of the first head, then of the second one."""
+    """Attention with one projection whose rows are query, key and value of the first head, then of the second head."""
 
     sizes, axes = (2, 3, 4), (3, 0, 2, 1, 4)
 

@@ -1,4 +1,4 @@
-"""The fixture ``parity``, in a pytest of its own."""
+"""Test the fixture ``parity`` in a separate pytest process."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ def test_without_the_fixture():
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory) -> tuple[str, Path]:
-    """What pytest said, and the folder in which it ran."""
+    """Return the output of pytest, and the folder in which pytest ran."""
     folder = tmp_path_factory.mktemp("plugin")
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_mine.py").write_text(TESTS)
@@ -61,7 +61,7 @@ def test_fails_with_where_and_why_and_the_seed(output):
     assert "2 failed, 2 passed" in text, text
     assert "LeakyReLU / LeakyReLU: NOT equal" in text
     assert "seed: 5; the option seed=5 repeats this check" in text
-    assert "in assert_parity" not in text  # the plugin's own code is not shown
+    assert "in assert_parity" not in text  # The traceback must not show the plugin's own code.
 
 
 def test_writes_a_page_for_each_failure(output):

@@ -1,4 +1,4 @@
-"""Models and inputs with which nothing can be proved: one clear error."""
+"""Test that models and inputs that cannot be compared raise one clear error."""
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ BAD = {
         torch.nn.Linear(5, 4), nnx.Linear(5, 4, rngs=RNGS), r"Linear in PyTorch cannot be called on .* shapes \(3, 4\)",
     ),
     "swapped": (nnx.Linear(4, 4, rngs=RNGS), torch.nn.Linear(4, 4), "first module is a Linear. Expected a torch"),
-    "no model": (torch.nn.Linear(4, 4), 3, "int is no model in JAX. Expected a flax.nnx.Module, a flax.linen.Module"),
+    "no model": (torch.nn.Linear(4, 4), 3, "int is not a JAX model. Expected a flax.nnx.Module, a flax.linen.Module"),
     "weights that a call overwrites": (
         torch.nn.Linear(4, 4), nnx.Sequential(nnx.WeightNorm(nnx.Linear(4, 4, rngs=RNGS), rngs=RNGS)),
         r"layers.0 is an nnx.WeightNorm, which overwrites the weights .* Fix: check the models without",
@@ -59,7 +59,7 @@ BAD = {
         r"the Flax module is an nnx.SpectralNorm, which overwrites the weights",
     ),
     "Linen on other inputs": (
-        torch.nn.Linear(4, 4), linen.ConvTranspose(3, (1, 1, 1)), r"cannot be initialised on inputs .* \(3, 4\), in no",
+        torch.nn.Linear(4, 4), linen.ConvTranspose(3, (1, 1, 1)), r"cannot be initialised on inputs .* \(3, 4\) in any",
     ),
 }  # fmt: skip
 
@@ -75,7 +75,7 @@ def test_noise_in_training_leaves_the_evaluation_mode_to_compare():
 
 
 class Depth(torch.nn.Module):
-    """A residual branch that is left out for some examples: by a function, or as timm writes the same."""
+    """Stochastic depth: a residual branch that is dropped for some examples, written in two ways."""
 
     def __init__(self, kept):
         super().__init__()
@@ -136,7 +136,7 @@ class TorchDropout(torch.nn.Module):
 
 
 class FlaxDropout(nn.Module):
-    """Torch's names and layers, and a dropout layer of Flax."""
+    """A Flax module with the names and layers of torch, and ``nnx.Dropout``."""
 
     def __init__(self, rate, *, rngs):
         self.linear, self.drop = nn.Linear(4, 4, rngs=rngs), nnx.Dropout(rate, rngs=rngs)
@@ -192,7 +192,7 @@ class TorchNet(torch.nn.Module):
 
 @jax.tree_util.register_pytree_with_keys_class
 class Affine:
-    """A layer as Equinox has them: a callable pytree."""
+    """A callable pytree, as in Equinox."""
 
     def __init__(self, weight, bias, activation=jax.nn.relu):
         self.weight, self.bias, self.activation = weight, bias, activation

@@ -1,4 +1,4 @@
-"""What a report says, as text, tables, JSON, Markdown and a page of HTML."""
+"""Test the report as text, tables, JSON, Markdown and HTML."""
 
 import dataclasses
 import io
@@ -52,8 +52,8 @@ def test_the_text_says_in_this_order_what_a_person_needs():
         "Net<&> / Net: NOT equal", "outputs: one & <two>",
         "compared: 1 output, 1 parameter gradient; eval and train; float64; jit", "Input 0: NCHW in torch.",
         "the fault is in body.bn (BatchNorm2d): output 0 is off", "in Flax: trunk.norm (BatchNorm)",
-        "made there: fed with PyTorch's own inputs", f"cause: {CAUSE.text}", f"change: {CAUSE.fix}",
-        "proof: with PyTorch changed to make the same mistake (epsilon), the error falls from 3.0e+08 to 2.5e-01",
+        "tested alone: with PyTorch's inputs", f"cause: {CAUSE.text}", f"change: {CAUSE.fix}",
+        "proof: with the same mistake in PyTorch (epsilon), the error falls from 3.0e+08 to 2.5e-01 times the gate",
         "output 0 (train float64 jit and 1 more): off by inf, allowed 1e-12",
     ]  # fmt: skip
     positions = [str(BAD).find(each) for each in words]
@@ -66,7 +66,7 @@ def test_the_text_says_in_this_order_what_a_person_needs():
     [
         ({"cause": None}, "cause: not one of the known mistakes"),
         ({"between": "conv1 and bn1"}, "begins: in the code between conv1 and bn1"),
-        ({"carried": True}, "carried in: fed with PyTorch's own inputs and weights, this module agrees"),
+        ({"carried": True}, "carried in: with PyTorch's inputs and weights, this module agrees"),
         ({"torch_name": "", "flax_name": ""}, "in the outermost module (BatchNorm2d): output 0 is off"),
     ],
 )
@@ -98,7 +98,7 @@ def test_json_holds_the_whole_report(report):
     content = json.loads(report.to_json(), parse_constant=refuse)
     assert content["passed"] == report.passed
     again = Report.from_json(report.to_json())
-    assert repr(again) == repr(report)  # NaN is not equal to itself
+    assert repr(again) == repr(report)  # Compare the texts, because NaN is not equal to itself.
     assert Report.from_json(again.to_json()).to_html() == report.to_html()
 
 
@@ -129,7 +129,7 @@ def test_tables_have_every_module_or_those_around_the_first_wrong_one():
 
 
 class Page(HTMLParser):
-    """Checks that tags are closed in order; keeps their names, classes, texts and addresses."""
+    """Check that tags are closed in order, and record their names, attributes and texts."""
 
     VOID = frozenset(("meta", "line", "circle"))
 
@@ -176,10 +176,10 @@ def test_the_picture_has_one_mark_a_measured_module():
     marks = [found["class"] for tag, found in page.tags if tag == "circle"]
     assert marks == ["good", "bad", "carried", "carried"]
     heights = [float(found["cy"] or "") for tag, found in page.tags if tag == "circle"]
-    assert heights[0] > heights[1] > heights[2] == heights[3]  # NaN and infinity are at the border
+    assert heights[0] > heights[1] > heights[2] == heights[3]  # NaN and infinity are at the border of the chart.
     gate = next(float(found["y1"] or "") for tag, found in page.tags if found.get("class") == "gate")
     assert heights[0] > gate > heights[1]
-    assert page.count("circle") == page.text.count("body.bn: 3.0e+08 times the gate, wrong") + 3
+    assert page.count("circle") == page.text.count("body.bn: error / gate 3.0e+08, wrong") + 3
     assert "circle" not in {tag for tag, _ in Page(Report("Net").to_html()).tags}
 
 
@@ -188,7 +188,7 @@ def test_the_tree_opens_where_the_first_error_is():
     text = dataclasses.replace(BAD, modules=rows).to_html()
     opened = re.findall(r"<details( open)?[^>]*><summary>.*?title=\"([^\"]*)\"", text)
     assert opened == [(" open", ""), (" open", "body"), ("", "tail"), ("", "tail.a")]
-    assert text.index("conv</span>") < text.index("bn</span>")  # in order of execution
+    assert text.index("conv</span>") < text.index("bn</span>")  # Modules are in order of execution.
 
 
 def test_a_module_of_several_calls_shows_the_worst_one():

@@ -1,4 +1,4 @@
-"""Trainings are held against torch's step by step, and mistakes in them are named."""
+"""Test the comparison of trainings with torch, step by step, and the names of mistakes in trainings."""
 
 import functools
 import json
@@ -23,7 +23,7 @@ STEPS = 5
 
 
 class Affine(nn.Module):
-    """A linear layer whose program is compiled faster than that of a layer for all cases."""
+    """A linear layer for the cases of this file only, whose program compiles faster than ``nn.Linear``."""
 
     def __init__(self, features: int, outputs: int):
         self.weight = nn.Parameter(jnp.zeros((outputs, features)))
@@ -70,7 +70,7 @@ class Convs(nn.Module):
 
 
 class NativeConvs(nnx.Module):
-    """The same in Flax's own layers, channels last."""
+    """The same network with Flax's own layers and channels last."""
 
     def __init__(self, rngs: nnx.Rngs, momentum: float = 0.9):
         self.stem = nnx.Conv(1, 4, (3, 3), padding="VALID", rngs=rngs)
@@ -192,7 +192,7 @@ ADAM = P(T.Adam, lr=0.1)
 SGD = P(T.SGD, lr=0.1)
 MOMENTUM = P(T.SGD, lr=0.1, momentum=0.9)
 
-# Torch's optimizer, the one of Flax, options, the name of the cause, and words of its text or fix.
+# Torch's optimizer, Flax's optimizer, options, the name of the cause, and words of its text or fix.
 FAULTS = {
     "AdamW for Adam": (
         P(T.Adam, lr=0.1, weight_decay=0.1), optax.adamw(0.1, weight_decay=0.1), {}, "decoupled-weight-decay", "AdamW",
@@ -238,7 +238,7 @@ FAULTS = {
         P(T.SGD, lr=0.1, momentum=0.9, nesterov=True), optax.sgd(0.1, momentum=0.9), {}, "nesterov",
         "torch uses Nesterov",
     ),
-    "Adam with nesterov": (ADAM, optax.nadam(0.1), {}, "nesterov", "Nesterov's form of Adam"),
+    "Adam with nesterov": (ADAM, optax.nadam(0.1), {}, "nesterov", "Nesterov's variant of Adam"),
     "optax's nadam": (P(T.NAdam, lr=0.1), optax.nadam(0.1), {}, "other-optimizer", "optax.nadam"),
     "no dampening": (
         P(T.SGD, lr=0.1, momentum=0.9, dampening=0.5), optax.sgd(0.1, momentum=0.9), {}, "dampening", "dampening=0.5",
@@ -276,7 +276,7 @@ FAULTS = {
     "another schedule": (SGD, optax.sgd(lambda step: 0.1 / (step + 1)), HALVED, "schedule", "0.1, 0.05, 0.0333333"),
     "learning rate inside momentum": (
         MOMENTUM, optax.chain(optax.scale_by_learning_rate(halved), optax.trace(0.9)), HALVED,
-        "learning-rate-inside-momentum", "sums up steps in the momentum",
+        "learning-rate-inside-momentum", "sums steps in the momentum",
     ),
     "not centered": (
         P(T.RMSprop, lr=0.1, centered=True), optax.rmsprop(0.1, decay=0.99, eps_in_sqrt=False), {}, "centered",
@@ -284,7 +284,7 @@ FAULTS = {
     ),
     "initial scale": (
         P(T.RMSprop, lr=0.1), optax.rmsprop(0.1, decay=0.99, eps_in_sqrt=False, initial_scale=1.0), {}, "initial-scale",
-        "begin at 1",
+        "start at 1",
     ),
     "optax's rmsprop": (P(T.RMSprop, lr=0.1), optax.rmsprop(0.1), {}, "optax-defaults", "eps inside the root"),
     "optax's adagrad": (
@@ -387,7 +387,7 @@ LOSSES = {
         P(F.cross_entropy, reduction="sum"), lambda o, t: labels_loss(o, t).mean(), "loss-reduction", "torch the sum",
     ),
     "half the squares": (torch_mse, lambda o, t: optax.l2_loss(squares(o, t)).mean(), "loss-scale", "optax.l2_loss"),
-    "a sum of squares": (torch_mse, lambda o, t: jnp.square(squares(o, t)).sum(), "loss-reduction", "sums up the loss"),
+    "a sum of squares": (torch_mse, lambda o, t: jnp.square(squares(o, t)).sum(), "loss-reduction", "sums the loss"),
     "a factor": (F.cross_entropy, lambda o, t: 0.7 * labels_loss(o, t).mean(), "loss-scale", "0.7 times torch's"),
     "no smoothing": (
         P(F.cross_entropy, label_smoothing=0.1), lambda o, t: labels_loss(o, t).mean(), "label-smoothing",
@@ -397,12 +397,12 @@ LOSSES = {
     "no class weights": (
         P(F.cross_entropy, weight=WEIGHTS), lambda o, t: labels_loss(o, t).mean(), "class-weights", "no class weights",
     ),
-    "ignored targets": (P(F.cross_entropy, ignore_index=0), ignored_loss, "ignored-targets", "by all targets"),
+    "ignored targets": (P(F.cross_entropy, ignore_index=0), ignored_loss, "ignored-targets", "number of all targets"),
     "two softmaxes": (
-        F.cross_entropy, lambda o, t: labels_loss(softmax(o), t).mean(), "softmax-twice", "takes it again",
+        F.cross_entropy, lambda o, t: labels_loss(softmax(o), t).mean(), "softmax-twice", "applies softmax again",
     ),
     "no softmax": (
-        F.cross_entropy, lambda o, t: -jnp.sum(o * jax.nn.one_hot(t, 3), 1).mean(), "softmax-missing", "logarithm",
+        F.cross_entropy, lambda o, t: -jnp.sum(o * jax.nn.one_hot(t, 3), 1).mean(), "softmax-missing", "log-softmax",
     ),
     "Huber's loss": (
         P(torch_mse, height=5.0), lambda o, t: optax.huber_loss(squares(o, t, 5.0)).mean(), "other-loss",
@@ -421,7 +421,7 @@ def test_a_mistake_in_a_loss_is_named(name: str):
 
 
 class Penalized(Mlp):
-    """Returns its outputs and a penalty."""
+    """A network that returns its outputs and a penalty."""
 
     def __call__(self, x: Any) -> Any:
         weights = [self.first.weight, self.first.bias, self.second.weight, self.second.bias]
@@ -490,15 +490,15 @@ class Biased(nn.BatchNorm2d):
     def __call__(self, input: Any) -> Any:
         before, count = self.running_var.get_value(), input.size / input.shape[1]
         output = super().__call__(input)
-        kept = 0.9 * before
-        self.running_var.set_value(kept + (self.running_var.get_value() - kept) * (count - 1) / count)
+        old_part = 0.9 * before
+        self.running_var.set_value(old_part + (self.running_var.get_value() - old_part) * (count - 1) / count)
         return output
 
 
 @pytest.mark.parametrize(
     ("mistake", "stage", "cause", "words"),
     [
-        ("momentum", "buffer", "batchnorm-momentum", "by 0.9 of the way at each step, torch by momentum=0.1"),
+        ("momentum", "buffer", "batchnorm-momentum", "momentum=0.9 (as torch counts), torch with momentum=0.1"),
         ("biased", "buffer", "biased-variance", "stores the biased variance"),
         ("mode", "loss", "mode", "batch normalization in evaluation mode, torch in training mode"),
     ],
@@ -517,7 +517,7 @@ def test_layers_of_flax_train_through_a_matching():
     assert report.cause is not None
     assert report.cause.name == "biased-variance"
     assert report.notes == ("Input 0: (N, C, H, W) in torch is (N, H, W, C) in Flax.",)
-    report = convs(model, optax.sgd(0.1, momentum=0.9, nesterov=True))  # its statistics differ, too
+    report = convs(model, optax.sgd(0.1, momentum=0.9, nesterov=True))  # The running statistics also differ.
     assert (report.stage, report.cause and report.cause.name) == ("update", "nesterov"), str(report)
 
 
@@ -576,7 +576,7 @@ def test_parameters_that_are_frozen_on_one_side_are_named(theirs: Any, ours: Any
 
 
 class TorchChaos(TorchMlp):
-    """Amplifies the last place of a weight a million times."""
+    """A module that amplifies a change in the last place of a weight a million times."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         z = torch.sigmoid(super().forward(x))
@@ -599,7 +599,7 @@ def test_rounding_errors_that_grow_are_no_difference():
         optimizer=optax.sgd(1e-8),
     )  # fmt: skip
     assert report.passed, str(report)
-    assert max(row.error for row in report.steps) > 1e-9  # which would be a difference elsewhere
+    assert max(row.error for row in report.steps) > 1e-9  # In another model, such an error would be a difference.
 
 
 def test_a_mistake_without_a_name_is_located():
@@ -689,7 +689,7 @@ def wide() -> list[Any]:
 
 ERRORS = {
     "other shape": ({"batches": wide()}, ValueError, r"batch 2 \(inputs \(6, 5\); targets \(6,\)\) does not fit"),
-    "no batches": ({"batches": []}, ValueError, "batches: there are none"),
+    "no batches": ({"batches": []}, ValueError, "batches is empty"),
     "no pair": ({"batches": [np.ones(3)]}, ValueError, "batch 1 is a ndarray. Expected a pair of inputs and targets"),
     "NaN": ({"loss": (nan_loss, nan_loss)}, ValueError, "the torch loss of step 1 is nan"),
     "no scalar": (
@@ -701,10 +701,11 @@ ERRORS = {
     "unknown loss": ({"loss": "hinge"}, ValueError, "loss: 'hinge'. Expected 'cross_entropy' or 'mse'"),
     "other parameters": (
         {"torch_optimizer": lambda _: T.SGD(TorchMlp().parameters(), lr=0.1)}, ValueError,
-        "SGD over 4 parameters, none of which it was called with",
+        "SGD over 4 other parameters",
     ),
     "no parameters": (
-        {"torch_optimizer": lambda _: T.SGD([torch.ones(1, requires_grad=True)], lr=0.1)}, ValueError, "none of which",
+        {"torch_optimizer": lambda _: T.SGD([torch.ones(1, requires_grad=True)], lr=0.1)}, ValueError,
+        "SGD over 1 other parameters",
     ),
     "no torch optimizer": ({"torch_optimizer": lambda _: "sgd"}, TypeError, "torch_optimizer returned str: 'sgd'"),
     "not callable": ({"torch_optimizer": 0.1}, TypeError, "torch_optimizer: 0.1. Expected a function"),
@@ -713,7 +714,7 @@ ERRORS = {
     "random numbers": ({"torch_module": TorchNoise()}, ValueError, "the torch module is not deterministic"),
     "nothing to train": ({"torch_module": torch.nn.ReLU()}, ValueError, "ReLU has no parameters to train"),
     "no torch module": ({"torch_module": Mlp()}, TypeError, "the first module is a Mlp"),
-    "no Flax module": ({"flax_module": 3}, TypeError, "int is no model in JAX"),
+    "no Flax module": ({"flax_module": 3}, TypeError, "int is not a JAX model"),
     "other names": ({"torch_module": torch.nn.Linear(3, 3)}, ValueError, "the names have no complete match"),
 }  # fmt: skip
 

@@ -1,1 +1,1 @@
-"""The Flax sides: written as Flax users write them, with the layers of Flax alone, and images as ``(N, H, W, C)``."""
+"""The networks in Flax, in the style of Flax users: only layers of Flax, and images as ``(N, H, W, C)``."""

@@ -1,4 +1,4 @@
-"""Encoder and decoder of GRUs with attention (arXiv:1508.04025)."""
+"""GRU encoder and decoder with attention (arXiv:1508.04025)."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ from flax import nnx
 
 
 class GRUCell(nnx.GRUCell):
-    """PyTorch's cell: the recurrent product has a bias, too, which the reset gate multiplies."""
+    """PyTorch's GRU cell: the hidden product also has a bias, which the reset gate multiplies."""
 
     def __init__(self, in_features, hidden, *, rngs):
         super().__init__(in_features, hidden, rngs=rngs)

@@ -1,1 +1,1 @@
-"""The PyTorch sides, written as PyTorch users write them."""
+"""The networks in PyTorch, in the style of PyTorch users."""

@@ -1,4 +1,4 @@
-"""Decoder-only transformer with the head tied to the token embedding, as GPT-2."""
+"""Decoder-only transformer whose head shares the weight of the token embedding, as in GPT-2."""
 
 import math
 

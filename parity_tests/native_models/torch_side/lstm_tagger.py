@@ -1,4 +1,4 @@
-"""Tagger of words with a two-way LSTM (arXiv:1508.01991)."""
+"""Word tagger with a bidirectional LSTM (arXiv:1508.01991)."""
 
 from torch import nn
 

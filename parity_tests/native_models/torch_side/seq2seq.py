@@ -1,4 +1,4 @@
-"""Encoder and decoder of GRUs with attention (arXiv:1508.04025)."""
+"""GRU encoder and decoder with attention (arXiv:1508.04025)."""
 
 import torch
 from torch import nn
