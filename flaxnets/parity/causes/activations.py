@@ -114,7 +114,7 @@ def gated(site: Site, hints: Hints) -> Iterator[Option]:
         a, b = x.chunk(2, dim)
         return torch.sigmoid(a) * b
 
-    text = "Flax takes the first half as the gate; torch's {where} takes the second half."
+    text = "Flax uses the first half as the gate; torch's {where} uses the second half."
     yield Option("gate-order", text, "a, b = jnp.split(x, 2, axis); a * jax.nn.sigmoid(b)", instead(exchanged), COMMON)
 
 

@@ -98,7 +98,7 @@ def indices(site: Site, hints: Hints) -> Iterator[Option]:
             for start, stop in ((-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (1, 1)):
                 moved = _moved(right, start, stop, site.input.shape[axis])
                 if moved is not None:
-                    text = f"Flax takes {_shown(moved)} of axis {axis} (torch's order); torch's {{where}} takes "
+                    text = f"Flax selects {_shown(moved)} of axis {axis} (torch's order); torch's {{where}} selects "
                     change = _indexed((*index[:position], moved, *index[position + 1 :]))
                     yield Option("index", text + f"{_shown(right)}.", f"x[{_shown(right)}]", change, RARE)
     cut = [position for position, i in enumerate(index) if isinstance(i, slice) and i != slice(None)]
@@ -108,7 +108,7 @@ def indices(site: Site, hints: Hints) -> Iterator[Option]:
             moved_all = [_moved(index[position], shift, shift, size) for position, size in zip(cut, sizes, strict=True)]
             if None not in moved_all:
                 replaced = dict(zip(cut, moved_all, strict=True))
-                text = f"Flax takes a window that is moved by {shift} along each axis; torch's {{where}} does not."
+                text = f"Flax's window is shifted by {shift} along each axis; torch's {{where}} has no shift."
                 change = _indexed(tuple(replaced.get(position, i) for position, i in enumerate(index)))
                 yield Option("index", text, "the window of torch", change, RARE)
 
@@ -119,11 +119,11 @@ def _other_elements(site: Site, index: tuple, position: int, axis: int) -> Itera
     fix = f"the element {right} of the axis"
     for other in dict.fromkeys((0, size - 1, right % size - 1, right % size + 1)):
         if other != right % size and 0 <= other < size:
-            text = f"Flax takes element {other} of axis {axis} (torch's order); torch's {{where}} takes {right}."
+            text = f"Flax selects element {other} of axis {axis} (torch's order); torch's {{where}} selects {right}."
             change = _indexed((*index[:position], other, *index[position + 1 :]))
             yield Option("index", text, fix, change, USUAL)
     for name, reduce in (("mean", torch.mean), ("maximum", torch.amax), ("sum", torch.sum)):
-        text = f"Flax computes the {name} over axis {axis} (torch's order); torch's {{where}} takes element {right}."
+        text = f"Flax computes the {name} over axis {axis} (torch's order); torch's {{where}} selects element {right}."
         rest = (*index[:position], slice(None), *index[position + 1 :])
         kept = sum(not isinstance(i, int) for i in index[:position])
         change = instead(lambda x, rest=rest, f=reduce, dim=kept: f(x[rest], dim=dim))
@@ -182,7 +182,7 @@ def selections(site: Site, hints: Hints) -> Iterator[Option]:
     if len(axes) == 1:
         axis = axes[0] % len(site.input.shape)
         for position, words in ((0, "first"), (-1, "last")):
-            text = f"Flax takes the {words} element of axis {axis} (torch's order); torch's {{where}} computes the "
+            text = f"Flax selects the {words} element of axis {axis} (torch's order); torch's {{where}} computes the "
             index = position % site.input.shape[axis]
             change = instead(lambda x, a=axis, i=index: x.narrow(a, i, 1) if keep else x.select(a, i))
             yield Option("pooling-kind", text + f"{site.function}.", f"jnp.{site.function}(x, {axis})", change, USUAL)

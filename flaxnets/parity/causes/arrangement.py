@@ -126,7 +126,7 @@ def splitting(site: Site, hints: Hints) -> Iterator[Option]:
     if 1 < count <= 4:
         for order in itertools.permutations(range(count)):
             if order != tuple(range(count)):
-                text = f"Flax takes the {count} parts in the order {order}; torch's {{where}} in the order of storage."
+                text = f"Flax uses the {count} parts in the order {order}; torch's {{where}} in the order of storage."
                 change = on_result(lambda parts, o=order: tuple(parts[i] for i in o))
                 yield Option("split-order", text, f"order {tuple(range(count))}", change, COMMON)
     if site.function == "chunk" and site.input is not None:

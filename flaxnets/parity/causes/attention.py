@@ -197,7 +197,7 @@ def projections(site: Site, hints: Hints) -> Iterator[Option]:
             if order == tuple(range(parts)):
                 continue
             text = (
-                f"Flax takes the {parts} parts of the projection in the order {order}; "
+                f"Flax uses the {parts} parts of the projection in the order {order}; "
                 f"torch's {{where}} in the order of storage."
             )
             change = on_result(lambda y, o=order: torch.cat([y.chunk(len(o), -1)[i] for i in o], -1))

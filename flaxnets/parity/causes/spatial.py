@@ -238,8 +238,8 @@ def pooling(site: Site, hints: Hints) -> Iterator[Option]:
 def _other_kind(site: Site, is_max: bool, n: int, sizes: tuple[Any, ...]) -> Option:
     other = getattr(F, f"{'avg' if is_max else 'max'}_pool{n}d")
     kernel, stride, padding, ceil = sizes
-    words = ("averages", "the maximum") if is_max else ("takes the maximum", "the mean")
-    text = f"Flax {words[0]} each window; torch's {{where}} takes {words[1]}."
+    words = ("computes the mean", "the maximum") if is_max else ("computes the maximum", "the mean")
+    text = f"Flax {words[0]} of each window; torch's {{where}} computes {words[1]}."
     change = instead(lambda x: other(x, kernel, stride, padding, ceil_mode=ceil))
     return Option("pooling-kind", text, f"nnx.{'max' if is_max else 'avg'}_pool(...)", change)
 
@@ -264,12 +264,12 @@ def adaptive_pooling(site: Site, hints: Hints) -> Iterator[Option]:
     n, is_max = _dimensions(site), site.function.startswith("adaptive_max")
     size = argument(site, "output_size")
     other = getattr(F, f"adaptive_{'avg' if is_max else 'max'}_pool{n}d")
-    words = ("averages", "the maximum") if is_max else ("takes the maximum", "the mean")
-    text = f"Flax {words[0]} over height and width; torch's {{where}} takes {words[1]}."
+    words = ("computes the mean", "the maximum") if is_max else ("computes the maximum", "the mean")
+    text = f"Flax {words[0]} over height and width; torch's {{where}} computes {words[1]}."
     fix = f"jnp.{'max' if is_max else 'mean'}(x, axis=(1, 2))"
     yield Option("pooling-kind", text, fix, instead(lambda x: other(x, size)))
     if not is_max and all(length == 1 for length in site.result.shape[-n:]):
-        text = "Flax sums over height and width; torch's {where} takes the mean."
+        text = "Flax sums over height and width; torch's {where} computes the mean."
         change = instead(lambda x: x.sum(tuple(range(x.ndim - n, x.ndim)), keepdim=True))
         yield Option("reduction", text, fix, change)
 

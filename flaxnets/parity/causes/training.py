@@ -109,11 +109,11 @@ def _reductions(site: Site) -> Iterator[Option]:
             yield Option("reduction", text, f"jnp.{right}(losses)", _with(site, reduction=value), COMMON)
     batch = next((s.shape[0] for s in site.args if hasattr(s, "shape") and s.shape), 1)
     if right == "mean":
-        text = "Flax divides the sum by the batch size; torch's {where} takes the mean of all values."
+        text = "Flax divides the sum by the batch size; torch's {where} computes the mean of all values."
         change = _scaled_sum(site, 1 / batch)
         yield Option("reduction", text, "jnp.mean(losses)", change, USUAL)
     if right == "batchmean":
-        text = "Flax takes the mean of all values; torch's {where} divides the sum by the batch size."
+        text = "Flax computes the mean of all values; torch's {where} divides the sum by the batch size."
         yield Option("reduction", text, "jnp.sum(losses) / len(losses)", _with(site, reduction="mean"), COMMON)
 
 

@@ -308,7 +308,7 @@ def _loss(training: Training, variant: Variant, module: torch.nn.Module, n: int,
         raise ValueError(f"{_batch_name(batch, n)} does not fit the torch module or loss: {_line(error)}") from error
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
         shape = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
-        raise ValueError(f"the torch loss has {shape}. Expected one number. Fix: take the mean or the sum")
+        raise ValueError(f"the torch loss has {shape}. Expected one number. Fix: compute the mean or the sum")
     if not torch.isfinite(loss):
         raise ValueError(
             f"the torch loss of step {n + 1} is {loss.item()}. Expected finite losses. Fix: lower the learning rate, "
@@ -433,7 +433,7 @@ class FlaxTrainer:
             loss = training.flax_loss(training.flax_outputs(model, batch.inputs), batch.targets)
             if getattr(loss, "shape", None) not in ((), (1,)):
                 shape = f"shape {loss.shape}" if hasattr(loss, "shape") else type(loss).__name__
-                raise ValueError(f"the Flax loss has {shape}. Expected one number. Fix: take the mean or the sum")
+                raise ValueError(f"the Flax loss has {shape}. Expected one number. Fix: compute the mean or the sum")
             _, _, after = nnx.split(model, nnx.Param, ...)
             return loss.reshape(()), after
 
