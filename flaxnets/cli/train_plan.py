@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from flaxnets.data import Augmentation, Dataset
     from flaxnets.registry import Entry
-    from flaxnets.training import Batches, Sharding, Task
+    from flaxnets.training import Sharding, Task
 
 # Examples per step of a dry run: the largest networks take seconds for more.
 _DRY_BATCH = 8
@@ -54,18 +54,14 @@ class Plan:
     @property
     def batch_size(self) -> int:
         """The number of examples per step."""
-        return self._batches.size
+        from flaxnets.training.batches import clamp_batch_size
+
+        return clamp_batch_size(self.config.batch_size, self.data.train)
 
     @property
     def steps(self) -> int:
         """The number of steps of an epoch."""
-        return self._batches.steps
-
-    @property
-    def _batches(self) -> "Batches":
-        from flaxnets.training import Batches
-
-        return Batches(self.data.train, self.config.batch_size)
+        return len(self.data.train) // self.batch_size
 
     @property
     def updates(self) -> int:

@@ -1,4 +1,4 @@
-"""Functions that compute in float32 whatever the precision of their inputs, in float64 for a proof."""
+"""Replace functions that always compute in float32 by float64 versions."""
 
 import contextlib
 import functools
@@ -53,16 +53,16 @@ def _in_float64(original: Any) -> Any:
 
 @contextlib.contextmanager
 def exact_constants() -> Iterator[None]:
-    """Within this context PyTorch's gradients of ``hardsigmoid`` and ``celu`` are exact for float64.
+    """Replace PyTorch's ``hardsigmoid`` and ``celu`` by functions with exact gradients in float64.
 
-    PyTorch rounds their constants, 1 / 6 and 1 / alpha, to float32.
+    PyTorch rounds the constants of these gradients, 1 / 6 and 1 / alpha, to float32.
 
     >>> x = torch.zeros((), dtype=torch.float64, requires_grad=True)
     >>> with exact_constants():
     ...     torch.autograd.grad(torch.nn.functional.hardsigmoid(x), x)[0].item() == 1 / 6
     True
     """
-    functions = torch._C._nn
+    functions: Any = vars(torch._C)["_nn"]
     with (
         mock.patch.multiple(
             functions,

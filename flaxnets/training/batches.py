@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from typing import Any, Literal, Protocol
 
 import jax
@@ -112,6 +112,15 @@ class Pace:
             self._count *= 2 if self._growing else 1
 
 
+def clamp_batch_size(size: int, source: Sized) -> int:
+    """Reduce the size of a batch to the number of examples.
+
+    >>> clamp_batch_size(256, range(100))
+    100
+    """
+    return min(size, len(source))
+
+
 class Batches:
     """Batches of one size, for :func:`flaxnets.training.fit` and :class:`flaxnets.training.Engine`.
 
@@ -140,7 +149,7 @@ class Batches:
         augment: Augment | None = None,
         sharding: Sharding | None = None,
     ):
-        self.size = min(batch_size, len(source))
+        self.size = clamp_batch_size(batch_size, source)
         self.steps = len(source) // self.size
         self._source, self._transform, self._augment, self._sharding = source, transform, augment, sharding
 
