@@ -52,6 +52,32 @@ class Pair:
         """Return a context in which the Flax module uses the masks of torch's last run."""
         return self.draws.flax_side() if self.draws else contextlib.nullcontext()
 
+    @contextlib.contextmanager
+    def other_weights(self, rng: np.random.Generator) -> Iterator[None]:
+        """Scale all parameters of both modules by random factors near 1 within this context."""
+        before = [(parameter, parameter.detach().clone()) for parameter in self.torch_module.parameters()]
+        try:
+            with torch.no_grad():
+                for parameter, _ in before:
+                    parameter.mul_(torch.from_numpy(rng.uniform(0.95, 1.05, tuple(parameter.shape))))
+                    if parameter.dtype == torch.float64:
+                        parameter.copy_(parameter.float())  # exact in float32, too
+            self.copy_weights()
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, value in before:
+                    parameter.copy_(value)
+            self.copy_weights()
+
+    def copy_weights(self) -> None:
+        """Copy torch's weights to the Flax module."""
+        if self.matching is None:
+            transfer(self.torch_module, self.flax_module)
+        else:
+            values = self.matching.flax_values(named_tensors(self.torch_module), self.flax_module)
+            set_values(self.flax_module, values)
+
     def run_torch(
         self, call: Call, cotangents: list[np.ndarray] | None = None, seed: int = 0
     ) -> tuple[Outcome, list[np.ndarray]]:
@@ -126,11 +152,12 @@ def pair_of_equal_names(
     """
     if rng is not None:
         randomize_buffers(torch_module, rng, dict(torch_module.named_buffers()))
-    transfer(torch_module, flax_module)
+    pair = Pair(torch_module, flax_module)
+    pair.copy_weights()
     if _draws_all_masks(torch_module, flax_module):
-        return Pair(torch_module, flax_module)
+        return pair
     switch_off_inner_dropout(torch_module, flax_module)
-    return Pair(torch_module, flax_module, draws=draws)
+    return dataclasses.replace(pair, draws=draws)
 
 
 def _draws_all_masks(torch_module: torch.nn.Module, flax_module: nnx.Module) -> bool:
@@ -156,9 +183,10 @@ def pair_of_matching(
     """
     if rng is not None:
         randomize_buffers(torch_module, rng, {name for entry in matching.entries for name in entry.torch})
-    set_values(flax_module, matching.flax_values(named_tensors(torch_module), flax_module))
+    pair = Pair(torch_module, flax_module, matching, draws=draws)
+    pair.copy_weights()
     switch_off_inner_dropout(torch_module, flax_module)
-    return Pair(torch_module, flax_module, matching, draws=draws)
+    return pair
 
 
 def with_layout(pair: Pair, call: Call) -> Pair:

@@ -232,3 +232,34 @@ def test_other_models_of_jax_are_compared_as_they_are(torch_module, flax_module,
 def test_a_module_of_nnx_stays_what_it_is():
     module = nnx.Linear(4, 4, rngs=RNGS)
     assert as_nnx(module, torch.nn.Linear(4, 4), INPUTS) is module
+
+
+KINK = {"a": [64.0, 1.0], "b": [-64.0, 1.0], "c": [1e-6, 1.0]}  # float32 rounds b + c to b
+
+
+class TorchKink(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        for name, values in KINK.items():
+            self.register_parameter(name, torch.nn.Parameter(torch.tensor(values)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu((self.a + self.b) * x + self.c * x)
+
+
+class FlaxKink(nnx.Module):
+    def __init__(self, narrow: bool, rngs: nnx.Rngs) -> None:
+        self.narrow = narrow
+        for name, values in KINK.items():
+            setattr(self, name, nnx.Param(jnp.array(values)))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = jax.nn.relu(self.a * x + (self.b + self.c) * x)
+        return y.astype(jnp.bfloat16).astype(y.dtype) if self.narrow and y.dtype == jnp.float32 else y
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_rounding_at_a_kink_is_no_fault_and_rounding_with_all_weights_is(narrow):
+    report = check(TorchKink(), FlaxKink(narrow, rngs=nnx.Rngs(0)), np.ones(2), weights="torch")
+    assert report.passed != narrow
+    assert {each.dtype for each in report.failures} == ({"float32"} if narrow else set())

@@ -62,7 +62,7 @@ def main(path: str) -> None:
         found.update({f"{name}/{key}": array for key, array in arrays.items()})
 
     count = jax.process_count()
-    networks = {"float64": tuple(CASES), "float32": ("lenet_batchnorm", "mlp_dropout")}
+    networks = {"float64": tuple(CASES), "float32": ("mlp_dropout",)}
     for dtype, names in networks.items() if count == 2 else [("float64", ("lenet_batchnorm",))]:
         with jax.enable_x64(dtype == "float64"):
             for name in names:
