@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
+from flaxnets.kernels._primitives import materialized
 from flaxnets.nn.functional.losses._shared import (
     broadcast,
     check_floating,
@@ -147,7 +148,8 @@ def huber_loss(
     loss = 0.5 * square * square + jnp.where(size > delta, delta * (size - delta), 0)
     if weight is not None:
         loss = loss * _checked_weight(weight, input.shape, reduction, "huber_loss")
-    return reduced(loss, reduction, "huber_loss")
+    # XLA does not vectorize the sum of a loss with branches on CPUs, if it computes both in one loop.
+    return reduced(materialized(loss), reduction, "huber_loss")
 
 
 def smooth_l1_loss(
@@ -190,4 +192,5 @@ def smooth_l1_loss(
         raise RuntimeError(f"smooth_l1_loss: beta must not be negative, got {beta}")
     size = jnp.abs(a - b)
     square = jnp.minimum(size, beta)
-    return reduced(0.5 * square / beta * square + jnp.maximum(size - beta, 0), reduction, "smooth_l1_loss")
+    loss = 0.5 * square / beta * square + jnp.maximum(size - beta, 0)
+    return reduced(materialized(loss), reduction, "smooth_l1_loss")  # see huber_loss
