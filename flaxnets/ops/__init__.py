@@ -86,6 +86,7 @@ from flaxnets.ops.indexing import select_scatter as select_scatter
 from flaxnets.ops.indexing import slice_scatter as slice_scatter
 from flaxnets.ops.indexing import take_along_dim as take_along_dim
 from flaxnets.ops.matrices import SVD as SVD
+from flaxnets.ops.matrices import LeastSquares as LeastSquares
 from flaxnets.ops.matrices import addbmm as addbmm
 from flaxnets.ops.matrices import addmm as addmm
 from flaxnets.ops.matrices import addmv as addmv
@@ -95,6 +96,7 @@ from flaxnets.ops.matrices import cholesky_inverse as cholesky_inverse
 from flaxnets.ops.matrices import cholesky_solve as cholesky_solve
 from flaxnets.ops.matrices import cross as cross
 from flaxnets.ops.matrices import logdet as logdet
+from flaxnets.ops.matrices import lstsq as lstsq
 from flaxnets.ops.matrices import solve as solve
 from flaxnets.ops.matrices import solve_triangular as solve_triangular
 from flaxnets.ops.matrices import svd as svd

@@ -125,6 +125,35 @@ def solve(A: jax.Array, B: jax.Array, *, left: bool = True) -> jax.Array:
     return jnp.linalg.solve(A.mT, matrix.mT).mT
 
 
+class LeastSquares(NamedTuple):
+    """Results of :func:`lstsq`, with the names of torch."""
+
+    solution: jax.Array
+    residuals: jax.Array
+    rank: jax.Array
+    singular_values: jax.Array
+
+
+def lstsq(A: jax.Array, B: jax.Array) -> LeastSquares:
+    """Find ``X`` that minimizes the norm of ``A @ X - B``; of several the smallest.
+
+    Residuals and singular values are empty, as with torch's default driver.
+
+    See `torch.linalg.lstsq <https://docs.pytorch.org/docs/stable/generated/torch.linalg.lstsq.html>`_.
+
+    >>> lstsq(jnp.array([[1.0], [1.0]]), jnp.array([[1.0], [3.0]])).solution.round(4).tolist()
+    [[2.0]]
+    """
+    rows, columns = A.shape[-2:]
+    is_vector = B.ndim == 1 or (A.ndim - 1 == B.ndim and A.shape[:-1] == B.shape)
+    matrix = B[..., None] if is_vector else B
+    rtol = float(jnp.finfo(A.dtype).eps) * max(rows, columns)
+    solution = jnp.linalg.pinv(A, rtol=rtol) @ matrix
+    empty = jnp.zeros(0, solution.dtype)
+    squeezed = solution[..., 0] if is_vector else solution
+    return LeastSquares(squeezed, empty, jnp.linalg.matrix_rank(A, rtol=rtol), empty)
+
+
 def solve_triangular(
     A: jax.Array, B: jax.Array, *, upper: bool, left: bool = True, unitriangular: bool = False
 ) -> jax.Array:

@@ -5,6 +5,7 @@ from typing import Any
 
 from flaxnets.port import expressions as ex
 from flaxnets.port._torch import libcst as cst
+from flaxnets.port._torch import torch
 from flaxnets.port.names import qualified_name
 from flaxnets.port.scope import MISSING
 from flaxnets.port.sites import Site
@@ -29,6 +30,7 @@ class Aliasing:
     site: Any
     reads: Any
     is_tensor: Any
+    variable_names: set[str]
 
     # Views.
 
@@ -47,6 +49,16 @@ class Aliasing:
             target = inner
         return False
 
+    def without_cut(self, target: Any) -> Any:
+        """Return what ``x.data`` or ``x.detach()`` is of."""
+        while True:
+            node = target.func if isinstance(target, cst.Call) else target
+            if not isinstance(node, cst.Attribute) or not self.is_tensor(node):
+                return target
+            if node.attr.value != ("detach" if node is not target else "data"):
+                return target
+            target = node.value
+
     def _viewed(self, target: Any) -> Any:
         """Return the operand that an expression is directly a view of, or None."""
         if isinstance(target, cst.Subscript):
@@ -55,6 +67,8 @@ class Aliasing:
             return target.value if "tensor" in site.receivers else None
         if isinstance(target, cst.Call):
             callee = self.scope.static(target.func)
+            if callee in (torch.as_tensor, torch.asarray) and self.site("call", target).returned == {0}:
+                return target.args[0].value
             if callee is not MISSING:
                 is_view = qualified_name(callee).rpartition(".")[2] in _VIEWS and target.args
                 return target.args[0].value if is_view else None
@@ -81,7 +95,9 @@ class Aliasing:
         """Return the name or path under which a site's relations list an assignable expression."""
         if isinstance(root, cst.Subscript):
             return self.owner(root.value)
-        return self.owner(self.base(root.value)) if self.is_part(root) else self.target_text(root)
+        if self.is_part(root):
+            return self.owner(self.base(root.value))
+        return root.value if isinstance(root, cst.Name) else self.target_text(root)
 
     def is_part(self, node: Any) -> bool:
         """Whether an expression is the real or imaginary part of a tensor."""
@@ -90,6 +106,8 @@ class Aliasing:
     def target_text(self, root: Any) -> str:
         """Return the text of an expression as the target of an assignment."""
         text = ex.code(root)
+        if isinstance(root, cst.Name) and text in self.variable_names:
+            return f"{text}[...]"
         if isinstance(root, cst.Attribute):
             results = self.site("attribute", root).results | self.site("store", root).results
             return f"{text}[...]" if "variable" in results else text

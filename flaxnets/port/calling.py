@@ -15,6 +15,7 @@ from flaxnets.port.names import (
     CONSTANT_CALLS,
     IDENTITY_CALLS,
     asks_for_runtime,
+    inner_function,
     is_function_apply,
     is_operator,
     qualified_name,
@@ -32,6 +33,8 @@ _SAME_ARGUMENTS = {
         f"torch.nn.utils.rnn.{n}": f"nn.utils.rnn.{n}"
         for n in ("pad_sequence", "unpad_sequence", "pack_padded_sequence", "pack_sequence", "pad_packed_sequence")
     },
+    "torch.func.functional_call": "nn.utils.stateless.functional_call",
+    "torch.nn.utils.stateless.functional_call": "nn.utils.stateless.functional_call",
     "torch._assert": "ops.assert_values",
     "torch.jit.isinstance": "isinstance",
 }
@@ -199,12 +202,36 @@ class Calls:
             updated = self._text_or_type(site, callee, updated)
         if site.is_memo:
             return updated.with_changes(func=updated.func.with_changes(attr=cst.Name("get")))
+        updated = self._with_variables(original, updated)
         self.check_call(callee, original)
         callees = site.callees if callee is MISSING else [callee]
         is_method = any(isinstance(getattr(c, "__self__", None), torch.nn.Module) for c in callees)
         if not is_method and any(self.namespace.draws(c) and self.namespace.takes_rngs(c) for c in callees):
             updated = updated.with_changes(args=_joined([*updated.args, _keyword("rngs", self._stream())]))
         return updated
+
+    def by_reference(self, original: Any) -> set[int | str]:
+        """The arguments of a call, by position or name, that the function takes as variables to change."""
+        found: list[set[int | str]] = []
+        for callee in self.site("call", original).callees:
+            recorded = self.namespace.recorded(inner_function(callee))
+            names = recorded.source.parameters if recorded else []
+            changed = recorded.references if recorded else set()
+            offset = inspect.ismethod(callee)
+            found.append({*changed, *(i - offset for i, name in enumerate(names) if name in changed)})
+        return set.intersection(*found) if found else set()
+
+    def _with_variables(self, original: Any, updated: Any) -> Any:
+        """Return a call that passes the variables which the function changes."""
+        references = self.by_reference(original)
+        if not references:
+            return updated
+        keys = [a.keyword.value if a.keyword else i for i, a in enumerate(updated.args)]
+        arguments = [
+            a.with_changes(value=variable(a.value)) if key in references else a
+            for key, a in zip(keys, updated.args, strict=True)
+        ]
+        return updated.with_changes(args=arguments)
 
     def _text_or_type(self, site: Site, callee: Any, updated: Any) -> Any:
         """Translate ``type(x)`` of a tensor, ``str(device)``, and the text of a tensor class."""
@@ -214,6 +241,11 @@ class Calls:
         if callee is str and "device" in kinds:
             return ex.parse("'cpu'")
         return updated.with_changes(func=ex.parse("ops.text_of")) if "_TensorMeta" in kinds else updated
+
+
+def variable(tensor: Any) -> Any:
+    """Return the variable that ``x[...]`` reads."""
+    return tensor.value if isinstance(tensor, cst.Subscript) and ex.code(tensor).endswith("[...]") else tensor
 
 
 def _text(node: Any) -> str:

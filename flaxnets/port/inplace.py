@@ -33,12 +33,19 @@ class InPlace(Aliasing):
     store_memos: Any
     done: dict[int, Any]
     stopped: int
+    by_reference: Any
 
     # Calls.
 
     def rebound(self, site: Site, original: Any, result: Any) -> Any:
         """Return the translated call, and add the statements that assign the new values of changed tensors."""
         parent = self.reads.parent(original)
+        if site.mutated and site.mutated <= self.by_reference(original):
+            passed = {self.owner(self.base(self._argument(key, original))) for key in site.mutated}
+            others = {name: how for name, how in self.relations(site, original).items() if name not in passed}
+            if others := [name for name, how in others.items() if "." not in name or how != "same"]:
+                self._refuse_change(original, others)
+            return result  # the function changes variables
         if not site.mutated or self._continues(original, parent):
             self._check_hidden_changes(site, original)
             return result  # the last operation of a chain assigns the new value
@@ -190,20 +197,21 @@ class InPlace(Aliasing):
 
     def _assign(self, target: Any, value: Any, original: Any, method: str) -> list[Any]:
         """Return the statements that assign to a name, an attribute, an element, or a view of one of these."""
-        base = self.base(target)
+        base, is_cut = self.base(target), self.is_cut(target)
+        target = self.without_cut(target)
         if self.is_part(base):
             return self._assign_part(base, target, value, original, method)
         is_attribute = isinstance(base, cst.Attribute)
         read = ex.parse(self.target_text(base)) if is_attribute else self._translated(base)
         if base is target:
             whole = value
-        elif isinstance(target, cst.Subscript) and target.value is base:
+        elif isinstance(target, cst.Subscript) and self.without_cut(target.value) is base:
             index = self._translated(target).slice
             whole = self._at(read, index, value, method, original)
         else:
             view = ex.parse(f"lambda x: {_replaced(self._translated(target), read)}")
             whole = ex.fill("ops.set_view(b, f, v)", {"b": read, "f": view, "v": value})
-        if self.is_cut(target) or (self.stopped and self._in_block(original)):
+        if is_cut or (self.stopped and self._in_block(original)):
             whole = self._without_gradient_of_change(base, read, whole)
         return [_assignment(self.target_text(base), whole)]
 
@@ -413,9 +421,10 @@ class InPlace(Aliasing):
         target = original.target
         dtypes = [d for d in site.dtypes if len(d) == 3 and not d[0].startswith("python")]
         widened = [d for d in dtypes if d[0] != d[1] and not d[1].startswith("python")]
-        whole = ex.parse(f"a {_OPERATORS[symbol]} b").with_changes(left=cst.Name(target.value), right=updated.value)
+        read = ex.parse(self.target_text(target))
+        whole = ex.parse(f"a {_OPERATORS[symbol]} b").with_changes(left=read, right=updated.value)
         if widened:
-            whole = ex.fill("x.astype(a.dtype)", {"x": whole, "a": cst.Name(target.value)})
+            whole = ex.fill("x.astype(a.dtype)", {"x": whole, "a": read})
         statements = self.store(site, target, whole, original)
         if widened or (self.stopped and self._in_block(original)):
             return statements

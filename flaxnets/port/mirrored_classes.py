@@ -46,6 +46,7 @@ class ClassMirror:
     _outside: Any
     bind_globals: Any
     classes: Any
+    recorder: Any
     remember: Any
     space: Any
     value: Any
@@ -104,7 +105,8 @@ class ClassMirror:
         if not issubclass(kind, (torch.nn.Module, torch.autograd.Function)):
             members, stubs = self._plain_members(kind)
             return members, definitions + stubs
-        others = {name: value for name, value in vars(kind).items() if texts[name] is None}
+        read = self.recorder.attributes_read
+        others = {n: v for n, v in vars(kind).items() if texts[n] is None and (n in read or not _holds_modules(v))}
         return {name: value for name, value in others.items() if _is_class_attribute(name, value)}, definitions
 
     def is_translated(self, kind: type) -> bool:
@@ -238,6 +240,12 @@ def _holds_torchs(value: Any) -> bool:
     values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else (value,)
     kinds = (torch.Tensor, torch.nn.Module, torch.dtype, torch.Size)
     return any(isinstance(each, kinds) or (callable(each) and is_torchs(each)) for each in values)
+
+
+def _holds_modules(value: Any) -> bool:
+    """Whether modules are in a list, tuple or dict, such as a table that constructors choose from."""
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return isinstance(value, torch.nn.Module) or any(map(_holds_modules, values))
 
 
 def frozen(value: Any) -> Any:

@@ -359,7 +359,8 @@ def _hashable(value: Any) -> Any:
     kind: Any = type(value)
     new = copy.copy(value)
     attributes = {"__hash__": object.__hash__, "__eq__": object.__eq__}
-    new.__class__ = type(kind)(kind.__name__, (kind,), {"__module__": kind.__module__, **attributes})
+    hashable = type(kind)(kind.__name__, (kind,), {"__module__": kind.__module__, **attributes})
+    object.__setattr__(new, "__class__", hashable)  # of a frozen dataclass, too
     return new
 
 

@@ -1,6 +1,8 @@
 """Identify objects: whether torch or a library defines them, and their qualified names."""
 
+import contextlib
 import functools
+import inspect
 import keyword
 import types
 from collections.abc import Container
@@ -163,3 +165,11 @@ def free_name(hint: str, taken: Container[str], separator: str = "") -> str:
         number += 1
         name = f"{hint}{separator}{number}"
     return name
+
+
+def inner_function(callee: Any) -> Any:
+    """The function inside of a method and of decorators; the callee itself if it has none."""
+    function = getattr(callee, "__func__", callee)
+    with contextlib.suppress(ValueError):
+        function = inspect.unwrap(function) if callable(function) else function
+    return function

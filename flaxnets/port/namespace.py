@@ -90,7 +90,8 @@ class Namespace:
             sites = [s for r in self.recorder.recorded.values() for (what, _), s in r.sites.items() if what == "call"]
             for site in sites:
                 if len(site.callees) > 1 and any(map(self.draws, site.callees)):
-                    self._beside |= {id(callee) for callee in site.callees if isinstance(callee, types.FunctionType)}
+                    functions = map(_function_of, site.callees)
+                    self._beside |= {id(each) for each in functions if isinstance(each, types.FunctionType)}
         return self._beside
 
     def _is_random(self, callee: Any) -> bool:

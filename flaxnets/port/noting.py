@@ -9,12 +9,15 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from torch.nn.utils import parametrize
+
 from flaxnets.port._torch import torch
 from flaxnets.port.bindings import bindings, storage
+from flaxnets.port.computed import computed_names
 from flaxnets.port.errors import Refusal
 from flaxnets.port.hooks import place
 from flaxnets.port.instruments import in_place_operator
-from flaxnets.port.names import is_function_apply, is_torchs
+from flaxnets.port.names import inner_function, is_function_apply, is_torchs
 from flaxnets.port.plain_classes import READS_ATTRIBUTES, functions_of, plain_bases
 from flaxnets.port.problems import (
     CHAINED,
@@ -54,6 +57,7 @@ class Notes:
     other_refusals: Any
     reach: Any
     recorded: Any
+    variables: Any
 
     # Callbacks of the instrumented functions.
 
@@ -113,7 +117,13 @@ class Notes:
             site.owners.add(type(value))
             if is_registered(value, name):  # type: ignore[arg-type]
                 site.results.add("variable")
+                self.variables[id(result)] = result
                 return result
+            owner: Any = value
+            if isinstance(result, torch.Tensor) and (
+                name in computed_names(owner) or parametrize.is_parametrized(owner, name)
+            ):
+                site.results.add("computed")
         site.results.add(kind(result))
         if isinstance(result, (bool, torch.dtype)):
             site.outcomes.add(result)  # type: ignore[arg-type]
@@ -264,7 +274,8 @@ class Notes:
         self._reach_arguments(site, operands)
         versions = {key: _version(tensor) for key, tensor in tensors.items()}
         changed: set[tuple[str, str]] = set()
-        self._stack.append((frame, changed))
+        memories: set[Any] = set()  # of what is changed, also through tensor.data, which has a version of its own
+        self._stack.append((frame, changed, memories))
         try:
             result = function(*arguments, **keywords)
         finally:
@@ -289,13 +300,30 @@ class Notes:
             site.is_plain = False  # torch ignores empty vectors, JAX does not
         self._note_result(site, result, tensors)
         for key, tensor in tensors.items():
-            if _version(tensor) != versions[key]:
+            if _version(tensor) != versions[key] or storage(tensor) in memories:
                 site.mutated.add(key)
                 site.dtypes.add((dtype_of(tensor), *(dtype_of(a) for a in arguments[:1])))
                 changed |= self._changed_in_place(site, frame, tensor)
         if changed:
             site.changes.add(frozenset(changed))
+        self._note_parameters(site, callee, operands)
         return result
+
+    def _note_parameters(self, site: Site, callee: Any, operands: Mapping[int | str, Any]) -> None:
+        """Note what a function of the user's is called with, and what it changes."""
+        recorded = self.of_function.get(id(inner_function(callee)))
+        if recorded is None:
+            return
+        names = recorded.source.parameters
+        offset = isinstance(callee, types.MethodType)
+        named = {
+            key: names[key + offset] if isinstance(key, int) else key
+            for key in operands
+            if isinstance(key, str) or 0 <= key < len(names) - offset
+        }
+        tensors = {name: operands[key] for key, name in named.items() if isinstance(operands[key], torch.Tensor)}
+        recorded.note_arguments(tensors, self.variables)
+        recorded.changed |= {named[key] for key in site.mutated if key in named and named[key] in tensors}
 
     def method_class(self, function: Any) -> type | None:
         """Return the module class of a decorated method; None for other functions.
@@ -389,8 +417,9 @@ class Notes:
     ) -> set[tuple[str, str]]:
         """Return the bindings of a changed tensor in this function. The calling functions record their own bindings."""
         self.lasting.change_tensor(storage(tensor), site)
-        for each, changed in self._stack:
+        for each, changed, memories in self._stack:
             changed |= bindings(each, tensor)
+            memories |= {storage(tensor)} - {None}
         return bindings(frame, tensor)
 
 

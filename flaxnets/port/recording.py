@@ -52,7 +52,8 @@ class Recorder(Notes):
         self.all_sites: list[Site] = []
         self.attributes_read: set[str] = set()
         self._changed: dict[int, tuple[types.FunctionType, types.CodeType, types.CodeType]] = {}
-        self._stack: list[tuple[types.FrameType, set[tuple[str, str]]]] = []
+        self._stack: list[tuple[types.FrameType, set[tuple[str, str]], set[Any]]] = []
+        self.variables: dict[int, torch.Tensor] = {}  # registered tensors that were read
         self._unreadable: set[int] = set()
         self.module_calls: dict[int, Site] = {}
         self.module_classes: dict[tuple[str, str], type] = {}  # of the model, by their names

@@ -75,7 +75,7 @@ _REASONS = {
     """,
     "returns pivots, error codes or a packed form that jax.numpy lacks. Fix: use torch.linalg.solve, inv or qr": """
         linalg.cholesky_ex linalg.inv_ex linalg.ldl_factor linalg.ldl_factor_ex linalg.ldl_solve linalg.lu
-        linalg.lu_factor linalg.lu_factor_ex linalg.lu_solve linalg.solve_ex linalg.lstsq geqrf lu lu_solve
+        linalg.lu_factor linalg.lu_factor_ex linalg.lu_solve linalg.solve_ex geqrf lu lu_solve
         torch.lu_unpack orgqr ormqr triangular_solve
     """,
     "was removed from torch or is deprecated. Fix: use torch.linalg": """

@@ -6,8 +6,8 @@ import dataclasses
 import functools
 import itertools
 import types
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Container, Iterator, Mapping
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -136,10 +136,24 @@ class RecordedFunction:
         self.sites: dict[tuple[str, Span], Site] = {}
         self.functions: list[types.FunctionType] = []
         self.entered = False
+        self.passed: dict[str, set[str]] = {}  # by parameter: whether tensors were registered ones, or others
+        self.changed: set[str] = set()  # parameters whose tensors the function changed in place
 
     def site(self, what: str, span: Span) -> Site:
         """Return the site of a place; an empty site if there is none."""
         return self.sites.get((what, span), EMPTY)
+
+    def note_arguments(self, tensors: Mapping[str, torch.Tensor], variables: Container[int]) -> None:
+        """Note the tensors of a call, and which of them are registered."""
+        for name, tensor in tensors.items():
+            self.passed.setdefault(name, set()).add("variable" if id(tensor) in variables else "tensor")
+
+    @property
+    def references(self) -> set[str]:
+        """Parameters that take variables, and no values, since the function changes registered tensors in place."""
+        changing = {id(node.target) for node in ast.walk(self.source.node) if isinstance(node, ast.AugAssign)}
+        stored = {node.id for node in ast.walk(self.source.node) if _rebinds(node) and id(node) not in changing}
+        return {name for name in self.changed - stored if self.passed[name] == {"variable"}}
 
     def callees(self, function: types.FunctionType) -> Iterator[Any]:
         """Yield the callees of a function.
@@ -170,6 +184,10 @@ class RecordedFunction:
         """Return the refusals of a place."""
         text = self.source.text(span)
         return [Refusal(self.source.path, span[0], text, cause, fix) for cause, fix in sorted(site.problems)]
+
+
+def _rebinds(node: ast.AST) -> TypeGuard[ast.Name]:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, (ast.Store, ast.Del))
 
 
 def is_registered(module: torch.nn.Module, name: str) -> bool:

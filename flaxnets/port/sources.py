@@ -72,6 +72,11 @@ class FunctionSource:
         self.node, self.owner, self._statement = candidate.node, candidate.owner, candidate.statement
         self.is_lambda = isinstance(self.node, ast.Lambda)
 
+    @property
+    def parameters(self) -> list[str]:
+        """The names of the positional parameters."""
+        return [each.arg for each in (*self.node.args.posonlyargs, *self.node.args.args)]
+
     def span(self, node: ast.AST) -> Span:
         """Return the span of a node of the syntax tree."""
         return (*self._place(node.lineno, node.col_offset), *self._place(node.end_lineno, node.end_col_offset))  # type: ignore[attr-defined]

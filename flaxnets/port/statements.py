@@ -7,7 +7,7 @@ from flaxnets.port import expressions as ex
 from flaxnets.port._torch import libcst as cst
 from flaxnets.port._torch import torch
 from flaxnets.port.names import is_torchs
-from flaxnets.port.scope import MISSING, Scope
+from flaxnets.port.scope import MISSING
 from flaxnets.port.sites import Site
 
 _FOLDED_CONTEXTS = (
@@ -171,11 +171,16 @@ class Statements:
 
     def visit_FunctionDef(self, node: Any) -> bool:
         if node is self.root:
-            self.stopped += any(_is_no_grad(self.scope, d.decorator) for d in node.decorators)
+            self.stopped += any(self._is_without_gradients(d) for d in node.decorators)
             for decorator in node.decorators:
                 self.check_decorator(decorator)
         self._plain_names.add(id(node.name))
         return True
+
+    def _is_without_gradients(self, decorator: Any) -> bool:
+        node = decorator.decorator
+        node = node.func if isinstance(node, cst.Call) else node
+        return self.scope.static(node) in (torch.no_grad, torch.inference_mode)
 
     def visit_Decorator(self, node: Any) -> bool:
         return self.reads.parent(node) is not self.root
@@ -214,8 +219,3 @@ def _is_harmless(block: Any) -> bool:
         return False
     statements = [statement for line in lines for statement in line.body]
     return all(isinstance(s, (cst.Pass, cst.Continue, cst.Break)) for s in statements)
-
-
-def _is_no_grad(scope: Scope, decorator: Any) -> bool:
-    node = decorator.func if isinstance(decorator, cst.Call) else decorator
-    return scope.static(node) in (torch.no_grad, torch.inference_mode)

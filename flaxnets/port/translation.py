@@ -53,6 +53,10 @@ class Namespace(Protocol):
         """Return whether a function of the model has a parameter ``rngs``."""
         ...
 
+    def recorded(self, function: Any) -> RecordedFunction | None:
+        """Return what was noted of a function of the model, if it ran."""
+        ...
+
 
 @dataclasses.dataclass
 class Translation:
@@ -111,7 +115,7 @@ class Translator(InPlace, Refusing, Statements, Calls, Memos, cst.CSTTransformer
         # Expressions that use whole tensors instead of the elements that a mask selects.
         self.unmasked: set[int] = set()
         self.done: dict[int, Any] = {}  # small statements after translation, by their originals; None if removed
-        self.variable_names = self._variable_names()
+        self.variable_names = self._variable_names() | recorded.references
         self.memos: dict[str, str] = {}  # local names of the dicts that are caches, by the dicts' expressions
         self.stopped = 0  # number of enclosing blocks without gradients, such as torch.no_grad()
         self.draws = namespace.draws(function)

@@ -7,7 +7,7 @@ import functools
 import inspect
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -56,6 +56,7 @@ def untouched(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
     plain = [v for m, _ in modules for v in vars(m).values() if isinstance(v, torch.Tensor)]
     registered = {id(t): (t, _value(t)) for t in [*model.parameters(), *model.buffers()]}
     others = {id(t): (t, t.detach().clone()) for t in plain if id(t) not in registered and t.layout is torch.strided}
+    computed = {key for key, (tensor, _) in others.items() if tensor.grad_fn is not None}  # in a call before
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
 
     def rewind() -> None:
@@ -75,13 +76,14 @@ def untouched(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
             _restore(vars(module), before)
         for container, before in shared:
             _refill(container, before)
-        _write(others.values())
+        _write(others.values(), computed)
 
 
-def _write(values: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+def _write(values: Iterable[tuple[torch.Tensor, torch.Tensor]], computed: Container[int] = ()) -> None:
+    """Give tensors their values, and cut gradients from those that are not ``computed``."""
     with torch.no_grad():
         for tensor, value in values:
-            if tensor.grad_fn is not None:
+            if tensor.grad_fn is not None and id(tensor) not in computed:
                 tensor.detach_()  # an in-place operation attached the tensor to a graph
             if not torch.equal(tensor, value.to(tensor.dtype)):
                 tensor.copy_(value)

@@ -27,7 +27,7 @@ from source_models import MODELS as CONSTRUCTIONS
 from source_models import followed
 
 from flaxnets import state
-from flaxnets.port import PortError, to_source
+from flaxnets.port import PortError, from_torch, to_source
 from flaxnets.port.outcomes import Arguments
 from flaxnets.port.source.layout import laid_out
 from flaxnets.port.source.proving import execute, prove
@@ -354,15 +354,52 @@ class Wrong(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.register_buffer("table", torch.linalg.lstsq(torch.eye(3), torch.ones(3, 1))[0])
+        self.register_buffer("table", torch.linalg.lu_factor(torch.eye(3))[0])
 
     def forward(self, x):
         return x @ self.table
 
 
 def test_refuses_untranslatable_construction_with_place():
-    with pytest.raises(PortError, match=r"test_port_source.py:\d+: torch.linalg.lstsq\(torch.eye\(3\)"):
+    with pytest.raises(PortError, match=r"test_port_source.py:\d+: torch.linalg.lu_factor\(torch.eye\(3\)"):
         to_source(Wrong, torch.ones(2, 3))
+
+
+def around(width):
+    def build():
+        return torch.nn.Linear(2, width)
+
+    return build, lambda: torch.nn.Linear(2, width)
+
+
+def test_a_lambda_that_reads_a_variable_around_it_takes_an_argument():
+    source = to_source(around(3)[1], torch.ones(1, 2))
+    assert "def build(*, width: int = 3, rngs: nnx.Rngs) -> nn.Linear:" in source
+
+
+def test_refuses_a_function_that_reads_a_variable_around_it():
+    with pytest.raises(PortError, match=r"around.<locals>.build reads width of the function around it"):
+        to_source(around(3)[0], torch.ones(1, 2))
+
+
+def made_inside():
+    class Inner(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = torch.nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.fc(x)
+
+    return Inner()
+
+
+def test_refuses_a_class_of_modules_inside_of_a_function():
+    from_torch(made_inside(), torch.ones(1, 2))
+    with pytest.raises(
+        PortError, match=r"test_port_source.py:\d+: Inner\n    The class Inner of modules is defined inside"
+    ):
+        to_source(made_inside, torch.ones(1, 2))
 
 
 ATTACHED = [
@@ -382,7 +419,9 @@ def test_refuses_methods_from_elsewhere_with_place(builder, text):
 
 @pytest.mark.parametrize("builder", [3, torch.nn.Linear(2, 2)], ids=["number", "module"])
 def test_refuses_other_builders(builder):
-    with pytest.raises(TypeError, match=re.escape(f"expected a class, a function or a partial, got {builder!r}")):
+    with pytest.raises(
+        TypeError, match=re.escape(f"expected a class, a function, a class method or a partial, got {builder!r}")
+    ):
         to_source(builder, torch.ones(1, 2))
 
 

@@ -12,6 +12,7 @@ from flaxnets.port import expressions as ex
 from flaxnets.port import operators
 from flaxnets.port._torch import libcst as cst
 from flaxnets.port._torch import torch
+from flaxnets.port.calling import variable
 from flaxnets.port.names import is_torchs
 from flaxnets.port.scope import MISSING
 from flaxnets.port.sites import Site
@@ -19,6 +20,9 @@ from flaxnets.port.source.constants import READS
 from flaxnets.port.source.needs import initialiser, utility
 
 _CALLS_ARGUMENT = (map, itertools.starmap, torch.nn.Module.apply)
+_STATE_DICT_HOOKS = {
+    getattr(torch.nn.Module, name) for name in dir(torch.nn.Module) if "register" in name and "state_dict" in name
+}
 _FILLED = {"zeros": "jnp.zeros_like(x)", "ones": "jnp.ones_like(x)"}
 COMMA = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
 # The arguments of initializers after the tensor, in torch's order.
@@ -50,6 +54,8 @@ class BuildingCalls:
             return True
         recorded = self.references.space.recorded(callee)
         inner = [c for (what, _), s in recorded.sites.items() if what == "call" for c in s.callees] if recorded else []
+        if getattr(callee, "__func__", None) in _STATE_DICT_HOOKS:
+            return True
         if any(getattr(c, "__name__", "") == "_log_api_usage_once" and is_torchs(c) for c in inner):
             return True
         return site.results == {"none"} and isinstance(getattr(callee, "__self__", None), enum.EnumMeta)
@@ -81,26 +87,21 @@ class BuildingCalls:
             value = self._initialised(initialiser(callee), original, updated)
             if site.hits:
                 return self.rebound(site, original, value)
-            target = ex.parse(f"{ex.code(bare(updated.args[0].value))}[...]")
+            target = ex.parse(f"{ex.code(variable(updated.args[0].value))}[...]")
             self.statements[id(self.reads.parent(original))] = [cst.Assign([cst.AssignTarget(target)], value)]
             return updated
         if callee is torch.nn.init.calculate_gain:
             return updated.with_changes(func=ex.parse("nn.init.calculate_gain"))
-        if callee in (torch.Tensor, torch.FloatTensor) and "Tensor" not in site.kinds.values():
-            numbers = site.kinds and set(site.kinds.values()) == {"int"}
-            sizes = cst.Tuple([cst.Element(a.value) for a in updated.args])
-            template = "jnp.empty(size, jnp.float32)" if numbers else "jnp.array(x, jnp.float32)"
-            return ex.fill(template, {"size": ex.parenthesized(sizes), "x": updated.args[0].value})
+        if callee in (torch.as_tensor, torch.asarray) and site.returned == {0}:
+            return updated.args[0].value
+        if callee in (torch.Tensor, torch.FloatTensor) and site.kinds and "Tensor" not in site.kinds.values():
+            return _legacy_tensor(site, updated)
         if callee is copy.deepcopy and set(site.arguments) == {("module",)}:
             return updated.with_changes(func=ex.parse("nnx.clone"))
         if path := utility(callee):
             return self._with_rngs([callee], updated.with_changes(func=ex.parse(path)))
         if isinstance(original.func, cst.Attribute) and self.is_tensor(original.func):
-            name = original.func.attr.value
-            if name in READS:
-                return ex.fill(READS[name], {"x": updated.func.value})
-            if name == "requires_grad_":
-                return updated
+            return _building_method(original.func.attr.value, updated)
         return None
 
     def _initialised(self, name: str | None, original: Any, updated: Any) -> Any:
@@ -111,7 +112,7 @@ class BuildingCalls:
         arguments.pop("generator", None)
         site = self.site("call", original)
         is_parameter = not site.hits or bool(site.parameters & {0, "tensor"})
-        value = ex.subscript(bare(tensor), "...") if is_parameter else tensor
+        value = ex.subscript(variable(tensor), "...") if is_parameter else tensor
         if name in _FILLED:
             return ex.fill(_FILLED[name], {"x": value})
         names = INITIALISER_ARGUMENTS.get(str(name), ())
@@ -122,7 +123,7 @@ class BuildingCalls:
         if name == "constant":
             return ex.fill("jnp.full_like(x, v)", {"x": value, "v": values["val"]})
         key = "rngs.params()" if self.references.needs.of(self.scope.static(original.func)) else "None"
-        call = ex.fill(f"nn.init.{name}({key}, x.shape, x.dtype)", {"x": bare(tensor)})
+        call = ex.fill(f"nn.init.{name}({key}, x.shape, x.dtype)", {"x": variable(tensor)})
         return call.with_changes(args=[*call.args, *[keyword(k, v) for k, v in values.items()]])
 
     def _other_call(self, site: Site, callee: Any, original: Any, updated: Any) -> Any:
@@ -155,6 +156,20 @@ class BuildingCalls:
             return added
         helper = cst.Name(self.references.use_helper("_make"))
         return added.with_changes(func=helper, args=[cst.Arg(updated.func, comma=COMMA), *added.args])
+
+
+def _building_method(name: str, call: Any) -> Any:
+    """A method of a tensor that means something else while a model is built; None for other methods."""
+    if name in READS and not call.args:
+        return ex.fill(READS[name], {"x": call.func.value})
+    return {"requires_grad_": call, "detach": call.func.value}.get(name)
+
+
+def _legacy_tensor(site: Site, call: Any) -> Any:
+    """``torch.Tensor`` of sizes, or of numbers."""
+    sizes = cst.Tuple([cst.Element(a.value) for a in call.args])
+    template = "jnp.empty(size, jnp.float32)" if set(site.kinds.values()) == {"int"} else "jnp.array(x, jnp.float32)"
+    return ex.fill(template, {"size": ex.parenthesized(sizes), "x": call.args[0].value})
 
 
 def pass_through(name: str) -> str | None:
@@ -190,11 +205,6 @@ def appended(call: Any, argument: Any) -> Any:
     return call.with_changes(
         args=[*arguments, argument.with_changes(comma=last.comma, whitespace_after_arg=last.whitespace_after_arg)]
     )
-
-
-def bare(tensor: Any) -> Any:
-    """Return ``x`` for the expression ``x[...]``, and other expressions unchanged."""
-    return tensor.value if isinstance(tensor, cst.Subscript) and ex.code(tensor).endswith("[...]") else tensor
 
 
 def _is_empty_constructor(callee: Any) -> bool:

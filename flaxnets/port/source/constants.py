@@ -9,7 +9,7 @@ import numpy as np
 from flaxnets.port import expressions as ex
 from flaxnets.port._torch import libcst as cst
 
-READS = {"item": "x.item()", "tolist": "x.tolist()", "numpy": "np.asarray(x)"}
+READS = {"item": "x.item()", "tolist": "x.tolist()", "numpy": "np.asarray(x)", "nonzero": "jnp.asarray(np.argwhere(x))"}
 _PASSES = {"zip", "enumerate", "list", "tuple", "reversed", "sorted", "iter", "next", "map"}
 _NUMBERS = {"int", "float", "bool", "complex", "range", "round", "min", "max", "sum"}
 

@@ -5,8 +5,8 @@ import dataclasses
 import linecache
 import sys
 import types
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, Protocol
 
 from flaxnets.port import expressions as ex
 from flaxnets.port._torch import libcst as cst
@@ -43,6 +43,7 @@ class Definition:
         position: The position of the original among the statements of its module.
         value: The original object.
         text: The source.
+        brings: The names of definitions that a registry holds.
         refusals: The places of the original that cannot be translated.
     """
 
@@ -51,6 +52,7 @@ class Definition:
     position: int
     value: Any
     text: str = ""
+    brings: set[str] = dataclasses.field(default_factory=set)
     refusals: list[Refusal] = dataclasses.field(default_factory=list)
 
     def references(self, late_annotations: bool) -> tuple[set[str], set[str]]:
@@ -113,6 +115,10 @@ class Definitions:
     def draws(self, function: Any) -> bool:
         """Whether a function draws random numbers when the model is called."""
         return self.space.draws(function)
+
+    def recorded(self, function: Any) -> RecordedFunction | None:
+        """What was noted of a function, if it ran."""
+        return self.space.recorded(function)
 
     takes_rngs = draws
 
@@ -227,6 +233,8 @@ class Definitions:
             return ClassWriter(self, file, value, definition.name).text(statement)
         if isinstance(value, types.FunctionType):
             return self._function(value, definition.name, file, statement)
+        if self._is_users(type(value).__module__):
+            definition.brings = self._registered(value)
         return self._constant(value, definition.name, file, statement)
 
     def _function(self, value: Any, name: str, file: SourceFile, statement: Any) -> str:
@@ -264,7 +272,7 @@ class Definitions:
                 self.at_import.add(id(maker))
                 kept_decorators[ex.code(node)] = decorator.visit(StaticTranslator(file, self))
         self._kept_decorators[id(raw)] = kept_decorators
-        if rest:
+        if rest and recorded is not None and self._ran(recorded):
             path, line = raw.__code__.co_filename, raw.__code__.co_firstlineno
             cause = (
                 f"{raw.__qualname__} is replaced by {rest[0].__code__.co_qualname}, which no decorator above it made."
@@ -275,7 +283,27 @@ class Definitions:
 
     def decorator(self, function: types.FunctionType, node: Any) -> Any:
         """Return a decorator as the written file has it; None if the written file drops the decorator."""
+        file = self.file(function.__module__)
+        if file is not None and self.registers(node, file):
+            return node.visit(StaticTranslator(file, self))
         return self._kept_decorators.get(id(function), {}).get(ex.code(node.decorator))
+
+    def registers(self, decorator: Any, file: SourceFile) -> bool:
+        """Whether a decorator is a method of an object of the user's, such as a registry."""
+        node = decorator.decorator
+        node = node.func if isinstance(node, cst.Call) else node
+        owner = file.static(node.value) if isinstance(node, cst.Attribute) else MISSING
+        return owner is not MISSING and not isinstance(owner, type) and self._is_users(type(owner).__module__)
+
+    def _registered(self, value: Any) -> set[str]:
+        """The names of what ran and is in a registry."""
+        tables = [value, *getattr(value, "__dict__", {}).values()]
+        held = [each for table in tables if isinstance(table, Mapping) for each in table.values()]
+        ran = [each for each in held if isinstance(each, type) and each in self.recorder.classes]
+        for each in held:
+            recorded = self.space.recorded(each) if isinstance(each, types.FunctionType) else None
+            ran += [each] if recorded is not None and self._ran(recorded) else []
+        return {self.reference(each, each.__name__, each.__module__) for each in ran}
 
     def _ran(self, recorded: RecordedFunction) -> bool:
         return self.recorder.ran_in_build(recorded) or self.recorder.ran_in_call(recorded)
@@ -368,7 +396,7 @@ class ClassWriter:
         body = [new for each in self._body(statement) for new in self._statement(each)]
         self._refuse_attached(statement)
         methods = [each for each in body if isinstance(each, cst.FunctionDef)]
-        if self.left_out and not methods and self.is_module and self._defines_behaviour(statement):
+        if self.left_out and not methods and self.is_module and not self._is_used():
             return self._stand_in(statement, body)
         body += self._constructor(body)
         if not body:
@@ -392,8 +420,14 @@ class ClassWriter:
                 refusal = Refusal(path, line, linecache.getline(path, line).strip(), cause, "define it in the class.")
                 self.definitions.refusals.append(refusal)
 
-    def _defines_behaviour(self, statement: Any) -> bool:
-        return any(name in self.left_out for name in ("__init__", "forward"))
+    def _is_used(self) -> bool:
+        """Whether the model has an instance of the class, if only of a subclass."""
+        defines = any(name in self.left_out for name in ("__init__", "forward"))
+        return not defines or self._is_mixin()
+
+    def _is_mixin(self) -> bool:
+        """Whether classes of modules inherit from the class."""
+        return any(isinstance(m, self.kind) for m in self.definitions.recorder.model.modules())
 
     def _stand_in(self, statement: Any, body: list[Any]) -> str:
         """Return a placeholder for a class that the model names but does not use."""
@@ -434,6 +468,10 @@ class ClassWriter:
             value = self.file.static(node)
             if value is object:
                 continue
+            if value in (Generic, Protocol):
+                new = annotation(argument.value, self.file.static, self._refer)
+                bases += [] if new is None else [cst.Arg(new)]
+                continue
             known = torch_text(value)
             text = known or self.definitions.reference(
                 value, ex.code(node).rpartition(".")[2], self.file.module.__name__
@@ -442,10 +480,9 @@ class ClassWriter:
         return bases
 
     def _decorators(self, statement: Any) -> list[Any]:
-        if self.is_module:
-            return []
+        kept = [d for d in statement.decorators if not self.is_module or self.definitions.registers(d, self.file)]
         translator = StaticTranslator(self.file, self.definitions)
-        return [each.visit(translator) for each in statement.decorators]
+        return [each.visit(translator) for each in kept]
 
     def _statement(self, statement: Any) -> list[Any]:
         if isinstance(statement, cst.FunctionDef):
@@ -496,8 +533,11 @@ class ClassWriter:
     def _refer(self, value: Any, node: Any) -> Any:
         if not self.definitions.is_annotation(value):
             return None
+        base = self.file.static(node.value) if isinstance(node, cst.Attribute) else self.file.module
+        if isinstance(base, type):
+            return node  # what a class defines
         name = ex.code(node).rpartition(".")[2]
-        return cst.Name(self.definitions.reference(value, name, self.file.module.__name__))
+        return cst.Name(self.definitions.reference(value, name, base.__name__))
 
     def _method(self, statement: Any) -> list[Any]:
         name = statement.name.value
@@ -505,8 +545,15 @@ class ClassWriter:
         recorded = self.definitions.space.recorded(raw) if raw is not None else None
         ran = recorded is not None and self.definitions._ran(recorded)
         if raw is None or recorded is None or not ran:
-            if not self.is_module and not self._names_torch(statement):
+            if not self.is_module and not self._is_mixin() and not self._names_torch(statement):
                 return [statement.visit(StaticTranslator(self.file, self.definitions, _locals(statement)))]
+            if name == "__init__" and self.is_module and self._is_used() and not self._names_torch(statement):
+                new = statement.visit(StaticTranslator(self.file, self.definitions, _locals(statement)))
+                return [_without_super(new)]  # ran before the recording, when a file was imported
+            if _is_abstract(statement):
+                new = statement.visit(_Annotated(self.file.static, self._refer))
+                new = new.visit(StaticTranslator(self.file, self.definitions, _locals(statement)))
+                return [new.with_changes(name=cst.Name("__call__")) if name == "forward" else new]
             self.left_out.append(name)
             return []
         is_static = isinstance(vars(self.kind).get(name), staticmethod)
@@ -545,6 +592,25 @@ class ClassWriter:
         return [cst.parse_statement(text).with_changes(leading_lines=[cst.EmptyLine(indent=False)])]
 
 
+class _Annotated(cst.CSTTransformer):
+    """Translates annotations, and leaves out those that mean nothing in the written file."""
+
+    def __init__(self, static: Any, refer: Any):
+        super().__init__()
+        self._static, self._refer = static, refer
+
+    def _new(self, node: Any) -> Any:
+        if node is None or (new := annotation(node.annotation, self._static, self._refer)) is None:
+            return None
+        return node.with_changes(annotation=new)
+
+    def leave_Param(self, original_node: Any, updated_node: Any) -> Any:
+        return updated_node.with_changes(annotation=self._new(original_node.annotation))
+
+    def leave_FunctionDef(self, original_node: Any, updated_node: Any) -> Any:
+        return updated_node.with_changes(returns=self._new(original_node.returns))
+
+
 def _all_names(node: Any) -> Iterator[Any]:
     if isinstance(node, cst.Name):
         yield node
@@ -568,6 +634,22 @@ def _is_docstring(statement: Any) -> bool:
         return False
     small = statement.body[0]
     return isinstance(small, cst.Expr) and isinstance(small.value, (cst.SimpleString, cst.ConcatenatedString))
+
+
+def _is_abstract(statement: Any) -> bool:
+    """Whether a method has nothing but a docstring, or an error that no subclass overrides it."""
+    lines = [line.body if isinstance(line, cst.SimpleStatementLine) else [line] for line in statement.body.body]
+    parts = [ex.code(small).partition("(")[0] for line in lines for small in line if not isinstance(small, cst.Expr)]
+    marks = [ex.code(each.decorator).rpartition(".")[2] for each in statement.decorators]
+    if set(parts) - {"raise NotImplementedError", "pass"}:
+        return False
+    return ("abstractmethod" in marks and set(marks) <= {"abstractmethod", "property"}) or (not marks and bool(parts))
+
+
+def _without_super(constructor: Any) -> Any:
+    """A constructor that does not call the one of ``nn.Module``."""
+    lines = [line for line in constructor.body.body if not ex.code(line).strip().startswith("super(")]
+    return constructor.with_changes(body=constructor.body.with_changes(body=lines))
 
 
 def _is_empty(node: Any) -> bool:

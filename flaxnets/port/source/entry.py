@@ -10,7 +10,7 @@ from flaxnets.port.errors import PortError
 from flaxnets.port.outcomes import Arguments, Setting
 from flaxnets.port.source.building import SourceRecorder, same_random_state
 from flaxnets.port.source.proving import prove
-from flaxnets.port.source.writing import Writer
+from flaxnets.port.source.writing import Writer, is_class_method
 from flaxnets.port.untouched import empty_caches
 
 
@@ -30,7 +30,8 @@ def to_source(
     with torch's.
 
     Args:
-        builder: A class, a function, or a ``functools.partial`` of one. It is called without arguments.
+        builder: A class, a function, a class method, or a ``functools.partial`` of one. It is called without
+            arguments.
         example_inputs: The arguments of a call of the model: a tuple of tensors and other objects, or a single tensor.
         kwargs: Keyword arguments of the call.
         state_dict: Weights for the comparison. Default: the weights that the builder draws.
@@ -50,8 +51,8 @@ def to_source(
     target = builder
     while isinstance(target, functools.partial):
         target = target.func
-    if not isinstance(target, (type, types.FunctionType)):
-        raise TypeError(f"expected a class, a function or a partial, got {builder!r}")
+    if not isinstance(target, (type, types.FunctionType)) and not is_class_method(target):
+        raise TypeError(f"expected a class, a function, a class method or a partial, got {builder!r}")
     inputs = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
     arguments = Arguments(inputs, dict(kwargs or {}))
     recorder = SourceRecorder()

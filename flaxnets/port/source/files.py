@@ -76,7 +76,7 @@ def defined_names(statement: Any) -> Iterator[str]:
 
 def imported_from(statement: Any, name: str, module: types.ModuleType) -> tuple[str, str] | None:
     """Return the module and the original name of the object that an import statement binds to ``name``."""
-    for small in getattr(statement, "body", ()):
+    for small in statement.body if isinstance(statement, cst.SimpleStatementLine) else ():
         if isinstance(small, cst.ImportFrom) and not isinstance(small.names, cst.ImportStar):
             path = _code(small.module) if small.module else ""
             package = vars(module).get("__package__") or ""

@@ -1,6 +1,7 @@
 """Find the constructors and functions that draw random numbers and therefore take ``rngs``."""
 
 import functools
+import importlib
 import inspect
 import types
 from typing import Any
@@ -40,7 +41,7 @@ def utility(callee: Any) -> str | None:
     if not isinstance(module, str) or not module.startswith("torch.nn.utils"):
         return None
     for space in ("nn.utils.parametrizations", "nn.utils.parametrize", "nn.utils.prune", "nn.utils"):
-        theirs = functools.reduce(getattr, space.split("."), torch)
+        theirs = importlib.import_module(f"torch.{space}")
         ours = functools.reduce(getattr, space.split(".")[1:], nn)
         name = getattr(callee, "__name__", "")
         if getattr(theirs, name, None) is callee and hasattr(ours, name):

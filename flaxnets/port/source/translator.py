@@ -1,5 +1,6 @@
 """Translate functions for written source: keep comments, docstrings and annotations, and pass ``rngs``."""
 
+import enum
 import functools
 import types
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from flaxnets.port.names import is_library, is_operator, is_torchs
 from flaxnets.port.scope import MISSING
 from flaxnets.port.sites import RecordedFunction, Site
 from flaxnets.port.source.annotations import annotation
-from flaxnets.port.source.calls import COMMA, BuildingCalls, pass_through
+from flaxnets.port.source.calls import COMMA, BuildingCalls, keyword, pass_through
 from flaxnets.port.source.constants import Constants, in_numpy
 from flaxnets.port.source.needs import Needs, initialiser, twin, utility
 from flaxnets.port.source.stored import as_closure, as_method, assigned_targets, held_names, read_names, self_path
@@ -167,9 +168,10 @@ class SourceTranslator(BuildingCalls, Translator):
         return updated_node if new is None else updated_node.with_changes(annotation=new)
 
     def _annotated(self, value: Any, node: Any) -> Any:
-        if not self.references.is_annotation(value):
-            return None
-        return self.reference(value, node)
+        base = self.scope.static(node.value) if isinstance(node, cst.Attribute) else None
+        if isinstance(base, type):  # which defines the object
+            return node.with_changes(value=self.reference(base, node.value))
+        return self.reference(value, node) if self.references.is_annotation(value) else None
 
     def leave_Param(self, original_node: cst.Param, updated_node: cst.Param) -> Any:
         if self.builds and original_node.annotation and original_node.name.value in self.variable_names:
@@ -191,6 +193,13 @@ class SourceTranslator(BuildingCalls, Translator):
         return cst.Assign([cst.AssignTarget(updated_node.target)], updated_node.value)
 
     # Definitions.
+
+    def leave_ClassDef(self, original_node: Any, updated_node: Any) -> Any:
+        bases = [self.scope.static(argument.value) for argument in original_node.bases]
+        if any(isinstance(base, type) and issubclass(base, torch.nn.Module) for base in bases):
+            cause = f"The class {original_node.name.value} of modules is defined inside of a function."
+            self.refuse(original_node.name, cause, "define it at the top of the file; from_torch follows it as it is.")
+        return updated_node
 
     def leave_FunctionDef(self, original_node: Any, updated_node: Any) -> Any:
         updated_node = updated_node.with_changes(returns=self._kept(original_node.returns, updated_node.returns))
@@ -327,7 +336,18 @@ class SourceTranslator(BuildingCalls, Translator):
             return False
         if site is None or site.hits or self._is_in_unreached_block(node):
             return False
+        if what == "attribute" and self._is_option(node):
+            return False
         return not (self.builds and self.unmet.is_static_expression(node))
+
+    def _is_option(self, node: Any) -> bool:
+        """Whether an expression reads a number, a text or a choice that the module keeps."""
+        kind = self.module_class
+        if kind is None or ex.code(node.value) != "self":
+            return False
+        owners = [vars(m) for m in self.references.recorder.model.modules() if isinstance(m, kind)]
+        values = [owner.get(node.attr.value, MISSING) for owner in owners]
+        return bool(values) and all(isinstance(each, (bool, int, float, str, enum.Enum)) for each in values)
 
     def follows_unreached(self, statements: Sequence[Any]) -> bool:
         return self.unmet.is_static(cst.IndentedBlock(statements))
@@ -389,10 +409,6 @@ class SourceTranslator(BuildingCalls, Translator):
             is_variable = True
         return ex.subscript(base, "...") if is_variable else base
 
-    def target_text(self, root: Any) -> str:
-        is_name = isinstance(root, cst.Name) and root.value in self.variable_names
-        return f"{root.value}[...]" if is_name else super().target_text(root)
-
     def rebound(self, site: Site, original: Any, result: Any) -> Any:
         if self.builds and site.mutated <= site.parameters and not self._plain_aliases(site, original):
             callees = [self.references.space.recorded(getattr(c, "__func__", c)) for c in site.callees]
@@ -407,24 +423,31 @@ class SourceTranslator(BuildingCalls, Translator):
 
     def store(self, site: Site, target: Any, value: Any, original: Any, method: str = "") -> list[Any]:
         if self.builds:
-            target = self._without_data(target)
+            target = self.without_cut(target)
+            if "computed" in self.site("attribute", self.base(target)).results:
+                return []  # torch computes a weight of weight_norm anew before it is used
             is_variable = self.target_text(self.base(target)).endswith("[...]")
             if is_variable and not self._plain_aliases(site, original):
                 return self._assign(target, value, original, method)
         return super().store(site, target, value, original, method)
 
-    def _without_gradient_of_change(self, base: Any, read: Any, whole: Any) -> Any:
-        return whole if self.builds else super()._without_gradient_of_change(base, read, whole)
+    # Nobody takes gradients of a constructor.
 
-    def _without_data(self, target: Any) -> Any:
-        """Return ``x`` for the expression ``x.data``, and other expressions unchanged."""
-        while isinstance(target, cst.Attribute) and target.attr.value == "data" and self.is_tensor(target):
-            target = target.value
-        return target
+    def _stops_gradients(self, node: Any) -> bool:
+        return not self.builds and super()._stops_gradients(node)
+
+    def _is_without_gradients(self, decorator: Any) -> bool:
+        return not self.builds and super()._is_without_gradients(decorator)
+
+    def is_cut(self, target: Any) -> bool:
+        return not self.builds and super().is_cut(target)
+
+    def base(self, target: Any) -> Any:
+        return super().base(self.without_cut(target) if self.builds else target)
 
     def _assign(self, target: Any, value: Any, original: Any, method: str) -> list[Any]:
         if self.builds and isinstance(target, cst.Subscript):
-            base = self._without_data(target.value)
+            base = self.without_cut(target.value)
             if base is not target.value and self.base(base) is base:
                 text = self.target_text(base)
                 index = self._translated(target).slice
@@ -433,8 +456,13 @@ class SourceTranslator(BuildingCalls, Translator):
         return super()._assign(target, value, original, method)
 
     def _store_attribute(self, site: Site, target: Any, original: Any, updated: Any) -> list[Any]:
+        is_variable = "variable" in self.site("attribute", target.value).results
+        is_name = isinstance(target.value, cst.Name) and target.value.value in self.variable_names
         if self.builds and target.attr.value == "requires_grad":
             return [updated]
+        if self.builds and (is_variable or is_name) and not hasattr(torch.Tensor, target.attr.value):
+            note = ex.method(updated.targets[0].target.value, "set_metadata")
+            return [cst.Expr(note.with_changes(args=[keyword(target.attr.value, updated.value)]))]
         return super()._store_attribute(site, target, original, updated)
 
     # Calls.

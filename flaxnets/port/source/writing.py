@@ -83,12 +83,16 @@ class Writer:
         target, args, keywords = _unwrapped(self.builder)
         kind = type(self.model)
         returns = f"nn.{kind.__name__}" if twin(kind) else "nn.Module"
-        if not isinstance(target, (type, types.FunctionType)):
-            raise UnwritableError(f"{target!r} is a {type(target).__name__}")
         if isinstance(target, types.FunctionType) and target.__name__ == "<lambda>":
             return self._lambda(target, returns)
+        if isinstance(target, types.FunctionType) and target.__closure__ and "<locals>" in target.__qualname__:
+            names = ", ".join(target.__code__.co_freevars)
+            raise UnwritableError(f"{target.__qualname__} reads {names} of the function around it")
         if target is kind and twin(kind):
             name = f"nn.{kind.__name__}"
+        elif is_class_method(target):
+            owner = getattr(target, "__self__")  # noqa: B009  # pyright knows no bound methods here
+            name = f"{self.definitions.reference(owner, owner.__name__, owner.__module__)}.{target.__name__}"
         else:
             name = self.definitions.reference(target, target.__name__, target.__module__)
         self.definitions.complete()
@@ -120,7 +124,10 @@ class Writer:
         if recorded is None:
             raise UnwritableError("the source of the lambda is not available")
         node = lambda_function(self.definitions.translated(recorded, target, None))
-        params: Any = cst.parse_statement(f"def build(*, rngs: nnx.Rngs) -> {returns}: pass\n")
+        used = {name.value for name in _names(node)}
+        options = {name: v for name, v in inspect.getclosurevars(target).nonlocals.items() if name in used}
+        head = ", ".join([*(self._parameter(target, key, value) for key, value in options.items()), "rngs: nnx.Rngs"])
+        params: Any = cst.parse_statement(f"def build(*, {head}) -> {returns}: pass\n")
         docstring = cst.parse_statement('"""Make the model, with new parameters."""\n')
         body = node.body.with_changes(body=[docstring, *node.body.body])
         return "\n" + ex.code(params.with_changes(body=body))
@@ -134,7 +141,7 @@ class Writer:
         needed: set[str] = set()
         while pending := {name for name in pending if name in by_name and name not in needed}:
             needed |= pending
-            pending = set().union(*(by_name[name].references(late)[1] for name in pending))
+            pending = set().union(*(by_name[name].references(late)[1] | by_name[name].brings for name in pending))
         return [each for each in by_name.values() if each.name in needed]
 
     def _ordered(self, found: list[Definition], late: bool) -> list[Definition]:
@@ -205,6 +212,11 @@ class Writer:
             if name in used and f"from {module} import {original}" != _STANDARD.get(name):
                 lines.add(f"from {module} import {original}" + (f" as {name}" if name != original else ""))
         return "\n\n".join(sorted_imports(lines, late)) + "\n"
+
+
+def is_class_method(builder: Any) -> bool:
+    """Whether a builder is a class method, bound to its class."""
+    return isinstance(builder, types.MethodType) and isinstance(builder.__self__, type)
 
 
 def _names(node: Any) -> Iterator[Any]:
