@@ -46,7 +46,6 @@ class ClassMirror:
     _outside: Any
     bind_globals: Any
     classes: Any
-    recorder: Any
     remember: Any
     space: Any
     value: Any
@@ -105,7 +104,7 @@ class ClassMirror:
         if not issubclass(kind, (torch.nn.Module, torch.autograd.Function)):
             members, stubs = self._plain_members(kind)
             return members, definitions + stubs
-        read = self.recorder.attributes_read
+        read = self.space.recorder.attributes_read
         others = {n: v for n, v in vars(kind).items() if texts[n] is None and (n in read or not _holds_modules(v))}
         return {name: value for name, value in others.items() if _is_class_attribute(name, value)}, definitions
 
