@@ -56,7 +56,7 @@ def write_table(results: dict[str, dict[str, Any]]) -> None:
         return f"{value:.2%}" if score == "accuracy" else f"{value:.4g}"
 
     lines = [
-        "# Trained side by side",
+        "# Accuracy after training in flaxnets and in PyTorch",
         "",
         "Every network was trained with its default settings in flaxnets, and by a plain loop in PyTorch, from the",
         "same initial weights on the same batches. Dropout masks differ. The measure is the test accuracy on 1,000",

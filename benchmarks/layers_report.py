@@ -28,11 +28,12 @@ The tables contain every class of `torch.nn` that computes, and the functions of
 Ratios above 1 mean that flaxnets is faster than PyTorch.
 
 *Forward* is one call without gradients in evaluation mode (dropout: in training mode). *Forward + backward* computes
-the gradients of all inputs and parameters for a random cotangent, in training mode. All arrays are float32. Every call
-is waited for. *Compile* is the compile time of the plain forward + backward in seconds, with empty caches.
+the gradients of all inputs and parameters for a random cotangent, in training mode. All arrays are float32. A call
+ends when its result is available. *Compile* is the compile time of the plain forward + backward in seconds, with empty
+caches.
 
 All cells of a row are timed one after the other, in several turns. Times and ratios are medians over the turns. Each
-ratio is computed within one turn. Rows are sorted by their lowest ratio. A dash means that there is nothing to measure.
+ratio is computed within one turn. Rows are sorted by their lowest ratio. A dash means that nothing was measured.
 
 Made by `python -m benchmarks.layers --write`."""
 

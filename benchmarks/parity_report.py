@@ -10,9 +10,9 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 _INTRODUCTION = """# What `flaxnets.parity.check` finds
 
-Made by `python -m benchmarks.parity --out docs`. A fault is a small edit of the source of a right Flax network. The
-check gets the two networks and inputs, and nothing else. Half of the faults are in networks of Flax's own layers, with
-other names than torch's and images as `(N, H, W, C)`."""
+Made by `python -m benchmarks.parity --out docs`. A fault is a small edit of the source of a correct Flax network. The
+only inputs of the check are the two networks and example inputs. About half of the faults are in networks of Flax's own
+layers, with other names than torch's and images as `(N, H, W, C)`."""
 
 
 def save(out: Path, part: str, name: str, row: Mapping[str, Any]) -> None:
@@ -33,7 +33,7 @@ def _environment(row: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in row["versions"].items())
     return (
         f"Machine: {row['processor']}, {row['cores']} cores. Versions: {versions}. Each row is the last run of "
-        "its fault, on a machine that did other work, too: the seconds are no measurement."
+        "its fault. The machine was busy with other work, so the seconds are only a rough guide."
     )
 
 
@@ -41,13 +41,15 @@ def _faults(rows: Rows) -> str:
     count = len(rows)
     modules, causes = (sum(row[key] for row in rows.values()) for key in ("module_is_right", "cause_is_right"))
     native = [row for row in rows.values() if row["native"]]
-    in_native = f"{sum(r['module_is_right'] for r in native)} and {sum(r['cause_is_right'] for r in native)}"
+    modules_in_native, causes_in_native = (
+        sum(row[key] for row in native) for key in ("module_is_right", "cause_is_right")
+    )
     lines = "\n".join(f"| {name} | {_fault(row)} |" for name, row in sorted(rows.items()))
     return (
-        f"## Planted faults\n\nThe first wrong module is named in {modules} of {count} faults, the cause in {causes} "
-        f"of {count}. Of the {len(native)} faults in networks of Flax's own layers it is {in_native}. A dot is the "
-        f"network itself.{_reports(rows)}\n\n| fault | first wrong module (torch / Flax) | cause | seconds |\n"
-        f"|---|---|---|---|\n{lines}"
+        f"## Planted faults\n\nThe check names the first wrong module of {modules} faults out of {count}, and the "
+        f"cause of {causes}. In networks of Flax's own layers, the check names {modules_in_native} modules and "
+        f"{causes_in_native} causes of {len(native)} faults. A dot stands for the network itself.{_reports(rows)}\n\n"
+        f"| fault | first wrong module (torch / Flax) | cause | seconds |\n|---|---|---|---|\n{lines}"
     )
 
 
@@ -66,8 +68,9 @@ def _trainings(rows: Rows) -> str:
     right = sum(row["cause_is_right"] for row in rows.values())
     lines = "\n".join(f"| {name} | {_cause(row)} | {row['seconds']:.1f} |" for name, row in sorted(rows.items()))
     return (
-        f"## Faults in trainings\n\n`check_training` names the cause in {right} of {len(rows)} trainings of right "
-        f"networks.\n\n| fault | cause | seconds |\n|---|---|---|\n{lines}"
+        "## Faults in trainings\n\nTwo equal networks are trained, with one fault in the training of the Flax network. "
+        f"`check_training` names the cause of {right} faults out of {len(rows)}.\n\n"
+        f"| fault | cause | seconds |\n|---|---|---|\n{lines}"
     )
 
 
@@ -86,8 +89,8 @@ def _alarms(rows: Rows) -> str:
     passed, checks = (sum(row[key] for row in rows.values()) for key in ("passed", "seeds"))
     lines = "\n".join(f"| {name} | {row['passed']} of {row['seeds']} |" for name, row in sorted(rows.items()))
     return (
-        f"## Right networks\n\n{passed} of {checks} checks of {len(rows)} right networks pass, each with other weights "
-        f"and inputs.\n\n| network | passes |\n|---|---|\n{lines}"
+        f"## Correct networks\n\n{passed} of {checks} checks of {len(rows)} correct networks pass, each with other "
+        f"weights and inputs.\n\n| network | passes |\n|---|---|\n{lines}"
     )
 
 
@@ -103,7 +106,8 @@ def _times(rows: Rows) -> str:
 
     lines = "\n".join(f"| {name} | {cells(row)} |" for name, row in sorted(rows.items()))
     return (
-        "## Large networks\n\nEach in a fresh process; megabytes are those of the parameters in float32, and those "
-        "that the check adds at its peak.\n\n| network | result | seconds | CPU seconds | parameters, MB | "
-        f"check, MB |\n|---|---|---|---|---|---|\n{lines}"
+        "## Large networks\n\nEach network is checked in a fresh process. *Parameters* are the megabytes of the "
+        "parameters in float32. *Check* is the additional peak memory of the check.\n\n"
+        "| network | result | seconds | CPU seconds | parameters, MB | check, MB |\n|---|---|---|---|---|---|\n"
+        f"{lines}"
     )

@@ -68,7 +68,7 @@ each round."""
 
 _INFERENCE = """## Inference
 
-Milliseconds per forward pass in evaluation mode. Every pass is waited for."""
+Milliseconds per forward pass in evaluation mode. A pass ends when its result is available."""
 
 _SCALING = """## Scaling
 
@@ -95,15 +95,15 @@ _COMPILING = """## Compiling
 XLA compiles each distinct loop of a program separately, in 10 to 20 ms of processor time, on all cores. The step of
 `densenet` has about 380 distinct loops, the step of `googlenet` about 410.
 
-JAX keeps compiled programs in a folder, except programs with oneDNN calls: XLA has no serialized format for these
-calls. So the training step of a convolutional network with `--backend auto` is compiled in every process where oneDNN
-is used. The many small programs around the step are kept. `--backend xla` has no such calls: in the next process the
-first step takes about a fifth of the time.
+JAX caches compiled programs in a folder, except programs with oneDNN calls, because XLA cannot serialize these calls.
+With `--backend auto`, every process that uses oneDNN compiles the training step of a convolutional network again. The
+many small programs around the step are cached. `--backend xla` has no oneDNN calls: in the next process, the first step
+takes about a fifth of the time.
 
-These alternatives were measured and do not pay:
+These alternatives were measured, and are not faster overall:
 
-- Separate programs between the oneDNN calls: `densenet` becomes 41 programs that can be kept and 40 calls that compile
-  in 0.6 s together. The step takes at least 1.2 times as long, because XLA fuses nothing across programs.
+- Separate programs between the oneDNN calls: `densenet` becomes 41 programs that can be cached, and 40 calls that
+  compile in 0.6 s together. The step takes at least 1.2 times as long, because XLA fuses nothing across programs.
 - Lower optimization levels of XLA: 10 to 60 % less compile time, and steps that take 1.2 to 4 times as long.
 - Other splits of code generation, no loop unrolling, cheaper LLVM passes, other fusion emitters: no gain.
 - Repeated blocks as functions that are not inlined: XLA copies a function for each call. Equal loops are compiled once

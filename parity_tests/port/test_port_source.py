@@ -469,15 +469,15 @@ def _values(arrays: list[Any]) -> np.ndarray:
 # the page.
 
 PAGE = ROOT / "docs" / "porting_densenet.md"
-TITLE = """# A written file and a file by hand
+TITLE = """# A DenseNet by `flaxnets port`, and by hand
 
-`torchref/models/densenet.py` is a DenseNet in PyTorch. The first listing is what
+`torchref/models/densenet.py` is a DenseNet in PyTorch. This command writes the first listing:
 
 ```bash
 flaxnets port torchref.models.densenet:densenet --input 2,1,96,96 --out densenet_flax.py
 ```
 
-writes for the DenseNet; the second one is `flaxnets/models/densenet.py`, which was written by hand.
+The second listing is `flaxnets/models/densenet.py`, which was written by hand.
 
 """
 
