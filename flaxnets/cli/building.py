@@ -1,4 +1,4 @@
-"""Models that a command line names: where their classes are, how they are built, what they are called on."""
+"""Import, build and call the models of ``flaxnets parity`` and ``flaxnets port``, and draw their inputs."""
 
 import ast
 import dataclasses
@@ -48,10 +48,10 @@ def find_target(module_name: str, name: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A class or function of a module, with the arguments of a call.
+    """A class or function that builds a model, with the arguments of the call.
 
     Attributes:
-        text: as it stands on the command line.
+        text: the text of the command line, for errors.
         function: the class or function.
         args: the positional arguments.
         kwargs: the keyword arguments.
@@ -63,11 +63,11 @@ class Target:
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def build(self, more: Mapping[str, Any] | None = None, *, fix: str = "") -> Any:
-        """Call the class or function.
+        """Call the class or function, and return the model.
 
         Args:
             more: further keyword arguments.
-            fix: what to do if the call fails, at the end of the message.
+            fix: the end of the error message if the call fails, such as ``". Fix: --args"``.
 
         Raises:
             UsageError: if the call fails.
@@ -80,10 +80,13 @@ class Target:
 
 
 def parse_target(text: str) -> Target:
-    """Find what ``mypkg.net:Net(depth=18)`` stands for; the arguments are literals.
+    """Parse a text such as ``mypkg.net:Net(depth=18)``, and import its class or function.
+
+    Args:
+        text: ``MODULE:NAME``, or ``MODULE:NAME(ARGUMENTS)`` with Python literals as arguments.
 
     Raises:
-        UsageError: for another text, and as :func:`find_target`.
+        UsageError: for a text of another format, and if :func:`find_target` raises it.
 
     >>> parse_target("collections:Counter(a=2)").build()
     Counter({'a': 2})
@@ -104,11 +107,11 @@ def parse_target(text: str) -> Target:
             values[key] = ast.literal_eval(node)
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
             raise UsageError(
-                f"{text!r} has the argument {ast.unparse(node)!r}. Expected numbers, texts, True, False, None, and "
-                "lists and dicts of them. Fix: write a function without arguments that builds the model, and name it"
+                f"{text!r} has the argument {ast.unparse(node)!r}. Expected numbers, strings, True, False, None, or "
+                "lists and dicts of these. Fix: write a function without arguments that builds the model, and name it"
             ) from error
     if "**" in values:
-        raise UsageError(f"{text!r} unpacks a dict. Expected names. Fix: NAME(depth=18)")
+        raise UsageError(f"{text!r} unpacks a dict. Expected keyword arguments. Fix: NAME(depth=18)")
     args = tuple(value for key, value in values.items() if isinstance(key, int))
     kwargs = {key: value for key, value in values.items() if isinstance(key, str)}
     return Target(text, find_target(module_name, arguments.func.id), args, kwargs)
@@ -116,12 +119,12 @@ def parse_target(text: str) -> Target:
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """What ``--input`` says about one argument.
+    """The shape and the dtype of one argument of a model, from ``--input``.
 
     Attributes:
-        shape: of the tensor.
-        dtype: its name.
-        high: the first integer that is too large.
+        shape: the shape of the tensor.
+        dtype: the name of the dtype.
+        high: the exclusive upper bound of integers.
     """
 
     shape: tuple[int, ...]
@@ -130,7 +133,7 @@ class Input:
 
     @property
     def source(self) -> str:
-        """The expression that draws it."""
+        """The Python expression that draws a random tensor of this shape and dtype."""
         if self.dtype in ("int64", "int32"):
             return f"torch.randint(0, {self.high}, {self.shape}, dtype=torch.{self.dtype})"
         return (
@@ -140,7 +143,7 @@ class Input:
         )
 
     def draw(self, seed: int) -> "torch.Tensor":
-        """A tensor of random numbers."""
+        """Return a random tensor of this shape and dtype."""
         import torch
 
         generator = torch.Generator().manual_seed(seed)
@@ -152,10 +155,10 @@ class Input:
 
 
 def parse_input(text: str) -> Input:
-    """Read a shape with a dtype and a limit.
+    """Parse an input such as ``2,16:int64:1000``: a shape, and optionally a dtype and an exclusive upper bound.
 
     Raises:
-        UsageError: for another text.
+        UsageError: for a text of another format.
 
     >>> parse_input("2,16:int64:1000")
     Input(shape=(2, 16), dtype='int64', high=1000)
@@ -168,7 +171,7 @@ def parse_input(text: str) -> Input:
         sizes = (-1,)
     if any(size < 0 for size in sizes) or not high.isdecimal() or int(high) < 1 or len(rest) > 2:
         raise UsageError(
-            f"--input {text!r} is no shape. Expected sizes with commas, as in 2,3,224,224 or 2,16:int64:1000"
+            f"--input {text!r} is not a shape. Expected sizes with commas, as in 2,3,224,224 or 2,16:int64:1000"
         )
     if dtype not in _DTYPES:
         raise UsageError(f"--input {text!r} has an unknown dtype {dtype!r}; {suggest(dtype, list(_DTYPES))}")
@@ -180,16 +183,19 @@ def build_torch(target: Target, fix: str = "") -> "torch.nn.Module":
 
     Args:
         target: the class or function.
-        fix: what to do if the call fails, at the end of the message.
+        fix: the end of the error message if the call fails, such as ``". Fix: --args"``.
 
     Raises:
-        UsageError: if the call fails, or returns something else.
+        UsageError: if the call fails, or does not return a ``torch.nn.Module``.
     """
     import torch
 
     model = target.build(fix=fix)
     if not isinstance(model, torch.nn.Module):
-        raise UsageError(f"{target.text} gives a {type(model).__name__}. Expected a torch.nn.Module")
+        raise UsageError(
+            f"{target.text} returns an object of type {type(model).__name__}. Expected a torch.nn.Module. "
+            "Fix: name a class of models, or a function that returns a model"
+        )
     return model
 
 
@@ -199,7 +205,7 @@ def call_torch(model: "torch.nn.Module", examples: Sequence["torch.Tensor"], wor
     Args:
         model: the model.
         examples: the arguments.
-        words: as they stand behind ``--input``.
+        words: the values of ``--input``, for errors.
 
     Raises:
         UsageError: if the call fails.
@@ -217,14 +223,14 @@ def call_torch(model: "torch.nn.Module", examples: Sequence["torch.Tensor"], wor
 
 
 def read_weights(path: str, model: "torch.nn.Module") -> dict[str, "torch.Tensor"]:
-    """Read the weights of a PyTorch model and load them.
+    """Read the weights of a PyTorch model, load them into the model, and return them.
 
     Args:
         path: a file of ``torch.save`` or of safetensors.
-        model: whose names and shapes the file must have.
+        model: the model. The file must have its names and shapes.
 
     Raises:
-        UsageError: if the file cannot be read, or has other weights.
+        UsageError: if the file cannot be read, or has other names or shapes.
     """
     import torch
 

@@ -249,7 +249,7 @@ BAD = {
     "no call": (["parity", "torch.nn:Linear(4", "x:y", *LINEAR], "'torch.nn:Linear(4' names no model"),
     "expression": (["parity", "torch.nn:Linear + 1", "x:y", *LINEAR], "'torch.nn:Linear + 1' names no model"),
     "code": (["parity", "torch.nn:Linear(print(1))", "x:y", *LINEAR], "has the argument 'print(1)'. Expected numbers"),
-    "unpacked": (["parity", "torch.nn:Linear(**{'a': 1})", "x:y", *LINEAR], "unpacks a dict. Expected names"),
+    "unpacked": (["parity", "torch.nn:Linear(**{'a': 1})", "x:y", *LINEAR], "unpacks a dict. Expected keyword"),
     "module": (["parity", "torch.nm:Linear(4, 3)", "x:y", *LINEAR], "there is no module torch.nm"),
     "Flax module": (
         ["parity", "torch.nn:Linear(4, 3)", "flax.nnn:Linear(4, 3)", *LINEAR],
@@ -261,7 +261,7 @@ BAD = {
 }
 BAD_PAIRS = {
     "no input": (["Net", "Net"], "--input is missing"),
-    "input": (["Net", "Net", "--input", "2,x"], "--input '2,x' is no shape"),
+    "input": (["Net", "Net", "--input", "2,x"], "--input '2,x' is not a shape"),
     "dtype": (["Net", "Net", "--input", "2,4:int46"], "unknown dtype 'int46'; did you mean 'int64'"),
     "other shape": (["Net", "Net", "--input", "2,5"], "--input 2,5: the model cannot be called"),
     "too many inputs": ([*NET, "2,4"], "--input 2,4 2,4: the model cannot be called"),
@@ -283,7 +283,10 @@ BAD_PAIRS = {
     "broken Flax class": (["Net", "Broken", *LINEAR], "flax_net:Broken cannot be built: ValueError: no snow today"),
     "missing argument": (["NotANumber", "Net", *LINEAR], "torch_net:NotANumber cannot be built: TypeError"),
     "unknown argument": (["Net", "Net(deep=3)", *LINEAR], "unexpected keyword argument 'deep'"),
-    "no torch module": (["number", "Net", *LINEAR], "torch_net:number gives a int. Expected a torch.nn.Module"),
+    "no torch module": (
+        ["number", "Net", *LINEAR],
+        "torch_net:number returns an object of type int. Expected a torch.nn.Module",
+    ),
     "no Flax module": (
         ["Net", "number", *LINEAR],
         "flax_net:number does not return a model: TypeError: int is not a JAX model. Expected a flax.nnx.Module",
