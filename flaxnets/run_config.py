@@ -212,7 +212,7 @@ class RunOptions:
         """Return the options with values of a YAML or JSON file.
 
         Args:
-            document: a mapping from names of options to values. ``None`` leaves an option as it is. Names may be
+            document: a mapping from names of options to values. ``None`` does not change an option. Names may be
                 spelt with hyphens.
 
         Raises:

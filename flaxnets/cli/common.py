@@ -93,7 +93,7 @@ def _values(options: Any) -> dict[str, Any]:
 
 
 def with_tyro_markers(kind: Any) -> Any:
-    """Return a dataclass of options in which tyro's markers stand for ours, so that tyro parses and completes them."""
+    """Return a dataclass with tyro's markers in place of the markers of :mod:`flaxnets.settings`."""
     hints, docs = typing.get_type_hints(kind, include_extras=True), field_docs(kind)
     fields = [(field, hints[field.name]) for field in dataclasses.fields(kind)]
     if not any(_tyro_arguments(hint) for _, hint in fields):

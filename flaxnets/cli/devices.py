@@ -1,4 +1,4 @@
-"""Where a command computes, and where compiled programs are kept."""
+"""The device of a command, and the folder of compiled programs."""
 
 import os
 import re
@@ -12,17 +12,17 @@ _VARIABLES = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")
 
 
 def choose_device(device: str) -> str:
-    """Makes a device the default one; ``auto`` leaves the choice to JAX.
+    """Make a device JAX's default; with ``auto``, JAX chooses the device.
 
     Args:
-        device: ``auto``; ``cpu``, ``gpu``, ``cuda``, ``rocm`` or ``tpu``, with the number of one of several behind a
-            colon; or a number of :func:`jax.devices`.
+        device: ``auto``; ``cpu``, ``gpu``, ``cuda``, ``rocm`` or ``tpu``, optionally with a colon and the number of
+            the device, as in ``cuda:1``; or an index of :func:`jax.devices`.
 
     Returns:
-        What the device is called.
+        The name of the device.
 
     Raises:
-        UsageError: if there is none of that kind or number, or JAX cannot use what the environment asks for.
+        UsageError: if there is no such device, or if JAX does not find the platform of ``JAX_PLATFORMS``.
 
     >>> choose_device("cpu"), choose_device("cpu:0"), choose_device("0")
     ('cpu', 'cpu', 'cpu')
@@ -30,7 +30,7 @@ def choose_device(device: str) -> str:
     import jax
 
     kind, number = _parsed(device)
-    if kind == "cpu":  # what is said here counts more than the environment
+    if kind == "cpu":  # --device cpu overrides the environment
         for name in _VARIABLES:
             if "cpu" not in (os.environ.get(name) or "cpu").split(","):
                 jax.config.update(name.lower(), "cpu")
@@ -45,7 +45,7 @@ def choose_device(device: str) -> str:
         devices = jax.local_devices(backend=None if kind is None or kind == "auto" else kind)
     except RuntimeError as error:
         present = sorted({found.platform for found in every})
-        raise UsageError(f"--device {device}: JAX finds none here, only {', '.join(present)}") from error
+        raise UsageError(f"--device {device}: JAX finds no such device, only {', '.join(present)}") from error
     if number >= len(devices):
         raise UsageError(f"--device {device}: JAX finds {len(devices)} here, numbered from 0")
     chosen = devices[number]
@@ -56,7 +56,7 @@ def choose_device(device: str) -> str:
 
 
 def _parsed(device: str) -> tuple[str | None, int]:
-    """The kind of a device, and its number among those of the kind; no kind for a number among all."""
+    """Return the kind of a device and its number among the devices of this kind; None as the kind of a plain number."""
     match = re.fullmatch(r"(?:([a-z]+)(?::(\d{1,6}))?|(\d{1,6}))", device)
     kind, number = (match[1], match[2] or match[3]) if match else (device, None)
     if (match is None or kind is not None) and (kind not in KINDS or (kind == "auto" and number)):
@@ -65,10 +65,10 @@ def _parsed(device: str) -> tuple[str | None, int]:
 
 
 def check_compiles() -> None:
-    """Checks that JAX compiles, which a step with its state in the order of its kernels needs.
+    """Check that JAX compiles, because steps with the state in the kernels' axis order only run compiled.
 
     Raises:
-        UsageError: for ``JAX_DISABLE_JIT``.
+        UsageError: if ``JAX_DISABLE_JIT`` is set.
 
     >>> check_compiles()
     """
@@ -76,23 +76,23 @@ def check_compiles() -> None:
 
     if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
         raise UsageError(
-            f"JAX_DISABLE_JIT={os.environ.get('JAX_DISABLE_JIT', 'True')}: this command runs compiled programs alone. "
+            f"JAX_DISABLE_JIT={os.environ.get('JAX_DISABLE_JIT', 'True')}: this command runs only compiled programs. "
             "Fix: unset it"
         )
 
 
 def keep_compiled(folder: str | None) -> None:
-    """Keeps what is compiled for the next time.
+    """Cache compiled programs on disk.
 
     Args:
-        folder: where; if not given, what ``JAX_COMPILATION_CACHE_DIR`` says, or ``flaxnets`` in the user's folder for
-            caches.
+        folder: the folder. The default is ``JAX_COMPILATION_CACHE_DIR``, or else ``flaxnets`` in the user's cache
+            folder.
 
     >>> keep_compiled(None)
     """
     import jax
 
-    # Small programs as well: a new network runs hundreds of them before its first step.
+    # Small programs are cached, too: a new network runs hundreds of small programs before its first step.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     if folder is None and jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]

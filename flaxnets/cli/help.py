@@ -19,7 +19,7 @@ EXIT_STATUS = (
     + "; ".join(f"{status} {words}" for status, words in zip(SIGNALS.values(), ("Ctrl-C", "SIGTERM"), strict=True))
     + "."
 )
-_LEFT = 26  # columns for an option beside which its description begins
+_LEFT = 26  # The description begins on the line of its option if the option fits in these columns.
 _INDENT = " " * 6  # of a description below its option
 
 
@@ -30,7 +30,7 @@ def format_help(kind: Any, prog: str, columns: int | None = None) -> str:
         kind: the dataclass of its options. ``GROUPS``, if there is one, has the first field of each group, and its
             title.
         prog: the name of the command; in the docstring ``{prog}`` stands for it.
-        columns: the width; that of the terminal if not given.
+        columns: the width; by default the width of the terminal.
 
     >>> @dataclasses.dataclass
     ... class Options:

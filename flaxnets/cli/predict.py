@@ -74,7 +74,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     from flaxnets.training import TASKS
 
     if not options.images:
-        raise UsageError("no images were given; name them after the run")
+        raise UsageError("no images. Expected files, folders or patterns after the run")
     if options.output and Path(options.output).suffix.lower() not in _WRITERS:
         raise UsageError(f"--output {options.output}: expected a name that ends in {' or '.join(_WRITERS)}")
     run = open_run(options.run, options.weights, options.device)

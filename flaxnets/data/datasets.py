@@ -267,46 +267,46 @@ def load(
     csv_columns: Columns = (None, None),
     names: Sequence[str] | None = None,
 ) -> Dataset:
-    """Loads a dataset, split once and for all into training and test examples.
+    """Load a dataset with its training and test examples. The split is always the same.
 
-    - ``mnist`` (5,000 images of MNIST, 28x28) and ``digits`` (scikit-learn's 1,797, 8x8), with the same share of every
-      class in both parts.
-    - ``topics``: the text of Python's own ``help()``, as its version has it; letters and spaces, in windows of 35. The
-      last tenth is the test part.
-    - ``line``: 1,200 noisy points of ``y = 2 a - 3.4 b + 4.2``. ``diabetes``: scikit-learn's 442 patients; ten features
-      and the target, which have mean 0 and variance 1 over the training part.
-    - ``mnist-full``, ``fashion-mnist`` and ``cifar10``: 60,000 and 50,000 images and 10,000 to test on, from the files
-      that their authors publish, or fetched from OpenML.
-    - ``folder:PATH``: images in a folder for each class, deeper ones included; a fifth of every class, at least one
-      image, is the test part. Or folders of the parts ``train``, ``val`` and ``test``, each with such folders.
-    - ``csv:FILE``: a table of images' paths, relative to the file's folder, and labels. A fifth of every class is the
-      test part, unless beside ``pets.csv`` there are ``pets.train.txt`` and ``pets.test.txt``, which have such a path
-      on each line.
-    - ``text:FILE``: a text in UTF-8, all its characters, in windows of 35; the last tenth is the test part.
+    - ``mnist`` (5,000 images of MNIST, 28x28) and ``digits`` (1,797 images of scikit-learn, 8x8). Both parts have the
+      same share of every class.
+    - ``topics``: the text of Python's ``help()``, which differs between versions of Python; letters and spaces, in
+      windows of 35. The last tenth is the test part.
+    - ``line``: 1,200 noisy points of ``y = 2 a - 3.4 b + 4.2``. ``diabetes``: 442 patients of scikit-learn; ten
+      features and the target, with mean 0 and variance 1 over the training part.
+    - ``mnist-full`` and ``fashion-mnist`` (60,000 training images) and ``cifar10`` (50,000), with 10,000 test images
+      each, from the files that their authors publish, or from OpenML.
+    - ``folder:PATH``: a folder of images for each class, with subfolders. A fifth of every class, at least one image,
+      is the test part. Or folders ``train``, ``val`` and ``test``, each with a folder for each class.
+    - ``csv:FILE``: a table of image paths, relative to the folder of the file, and labels. A fifth of every class is
+      the test part, unless the folder of ``pets.csv`` has files ``pets.train.txt`` and ``pets.test.txt``. Each of
+      these files lists the images of its part, one path per line.
+    - ``text:FILE``: all characters of a UTF-8 text, in windows of 35. The last tenth is the test part.
 
-    Images in files are read from below the folder (of the CSV file) alone, and links that lead out of it are not
-    followed. Each is decoded once to check it. ``docs/data.md`` says which names of parts and columns are known, what
-    is skipped, and how images are converted.
+    Only images inside the folder (of the CSV file) are read; links out of this folder are not followed. Each image is
+    decoded once, as a check. ``docs/data.md`` lists the names of parts and columns and the skipped files, and explains
+    how images are converted.
 
     Args:
-        name: of the dataset.
-        data_dir: the folder that has a folder with the files of each of ``mnist-full``, ``fashion-mnist`` and
-            ``cifar10``, called as the dataset or as torchvision calls it; what is fetched is kept there.
-        download: whether one of these that is not there may be fetched. Its SHA-256 is kept, and checked from then on.
-        bad_files: what images and lines that cannot be used do: ``"stop"`` is one error that names them,
-            ``"skip"`` leaves them out.
-        warn: is called with a line of text for what is left out or converted.
+        name: name of the dataset.
+        data_dir: the folder with one folder of files for each of ``mnist-full``, ``fashion-mnist`` and ``cifar10``,
+            named as the dataset or as in torchvision. Downloads are stored there.
+        download: whether to download missing files of these datasets. The SHA-256 of a download is stored, and checked
+            whenever the dataset is loaded.
+        bad_files: on unusable images or lines: ``"stop"`` raises one error that names them, ``"skip"`` skips them.
+        warn: function that is called with a line of text for skipped and converted files.
         csv_columns: the columns of the image and the label in a CSV file: a name, a number from 1, or None for the
             usual names.
-        names: classes (or characters, for a text) that a network knows, in their order: labels are positions among
-            them, and a class that is not among them is an error, whereas one of them may have no images. If not given,
-            the dataset's own classes, as numbers in their order if all are numbers.
+        names: classes (for a text: characters) that a network knows, in the network's order. Labels are positions in
+            ``names``. A class of the dataset that is not in ``names`` is an error; a class of ``names`` may have no
+            images. The default is the classes of the dataset, sorted as numbers if all names are numbers.
 
     Raises:
         ValueError: for an unknown name, or columns without a CSV file; :class:`flaxnets.data.DataError` for files that
             are damaged, and for classes that are not among ``names``.
-        ImportError: if the package that holds the data is not there.
-        FileNotFoundError: if the files are not there; the message says which ones to put where.
+        ImportError: if the package that contains the data is not installed.
+        FileNotFoundError: if files are missing. The message names the files and their folder.
 
     >>> data = load("digits")
     >>> data.train.inputs.shape, data.test.inputs.shape

@@ -79,7 +79,7 @@ def image_folder(name: str, folder: Path, reading: Reading) -> Dataset:
     if "train" not in parts and reading.names is None:
         raise DataError(
             f"{folder}: a folder {parts[test].name!r} but no folder of training images. Expected a folder 'train' "
-            f"beside it. Fix: add it, or use folder:{parts[test]}"
+            f"next to it. Fix: add a folder 'train', or use folder:{parts[test]}"
         )
     found, complaints = _images(tree, [(part, parts[part]) for part in ("train", test) if part in parts], reading)
     data = dataclasses.replace(_assemble(name, folder, found, complaints, reading), test_name=test)
@@ -100,7 +100,7 @@ def _held_out(name: str, tree: "_Tree", folder: Path, reading: Reading, classes:
 
 @dataclasses.dataclass(frozen=True)
 class _Tree:
-    """A folder, with its path as given and with links resolved; nothing outside of the folder is accessed."""
+    """A folder, by the user's path and by its path without links. Nothing outside of the folder is accessed."""
 
     top: Path
     root: Path

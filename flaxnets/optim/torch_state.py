@@ -83,9 +83,9 @@ def from_torch(
     >>> import torch
     >>> from flaxnets import nn, optim
     >>> twin = torch.nn.Linear(3, 2)
-    >>> theirs = torch.optim.Adam(twin.parameters())
-    >>> twin(torch.ones(1, 3)).sum().backward(); theirs.step()
-    >>> state = from_torch(optim.Adam(), theirs.state_dict(), nn.Linear(3, 2, rngs=nnx.Rngs(0)))
+    >>> torch_optimizer = torch.optim.Adam(twin.parameters())
+    >>> twin(torch.ones(1, 3)).sum().backward(); torch_optimizer.step()
+    >>> state = from_torch(optim.Adam(), torch_optimizer.state_dict(), nn.Linear(3, 2, rngs=nnx.Rngs(0)))
     >>> int(state.step), sorted(state.slots)
     (1, ['exp_avg', 'exp_avg_sq'])
     """

@@ -37,9 +37,9 @@ def as_nnx(module: Any, torch_module: torch.nn.Module, *inputs: Any, seed: int =
         ValueError: if a Linen module runs on the inputs in no axis order, or if a layer overwrites its weights when it
             is called.
 
-    >>> theirs = torch.nn.Conv2d(3, 4, 1)
-    >>> ours = as_nnx(linen.Conv(4, (1, 1)), theirs, np.ones((2, 3, 8, 9)))
-    >>> ours.kernel.shape
+    >>> torch_module = torch.nn.Conv2d(3, 4, 1)
+    >>> flax_module = as_nnx(linen.Conv(4, (1, 1)), torch_module, np.ones((2, 3, 8, 9)))
+    >>> flax_module.kernel.shape
     (1, 1, 3, 4)
     """
     if isinstance(module, nnx.Module):

@@ -17,7 +17,7 @@ KEPT = frozenset(
     {"__repr__", "__str__", "__hash__", "__init_subclass__", "__class_getitem__", "__set_name__", "__del__"}
 )
 HOLDS_MODULES = Problem(
-    "An object that is not a module holds modules or parameters, which NNX does not find in it.",
+    "An object that is not a module contains modules or parameters, which NNX does not find there.",
     "make its class a torch.nn.Module, or pass the modules as arguments.",
 )
 # The recorder itself calls this method when it reads an attribute.

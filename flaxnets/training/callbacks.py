@@ -50,10 +50,10 @@ class Callback:
         """Called after every execution. ``loop.metrics`` are still on the device; reading them blocks."""
 
     def on_epoch(self, loop: "Loop", record: dict[str, Any]) -> None:
-        """Called after every epoch and its evaluation; the model holds the state. ``record`` may be changed."""
+        """Called after every epoch and its evaluation; the model has the trained state. ``record`` may be changed."""
 
     def on_end(self, loop: "Loop") -> None:
-        """Called after the last step of a run without an error; the model holds the state."""
+        """Called after the last step of a run without an error; the model has the trained state."""
 
     def close(self) -> None:
         """Release resources; called when the run returns or raises."""

@@ -35,7 +35,7 @@ class Loop:
         metrics: Sums of the metrics of the last execution, still on the device. After an execution of several steps
             they have an axis of steps, with 0 after the last step.
         records: Records of the finished epochs.
-        stop_reason: Why the run ends before its last epoch; None while it goes on.
+        stop_reason: Why the run ends before its last epoch; None while the run continues.
         has_many_processes: Whether the run has many processes, which take the same steps.
     """
 
@@ -159,7 +159,7 @@ def fit(
         present if the objective returns ``correct`` or ``log_perplexity``.
 
     Raises:
-        FloatingPointError: With ``nonfinite="stop"``; the model then holds the last finite state.
+        FloatingPointError: With ``nonfinite="stop"``; the model then has the last finite state.
         CheckpointError: From :class:`flaxnets.training.Checkpointing`, if no checkpoint can be used to resume from, or
             the last one cannot be saved.
 

@@ -131,7 +131,7 @@ ERRORS = {
     "other weights": (["predict", "runs/no-weights", "cat.png"], 2, "the folder has last.safetensors"),
     "damaged weights": (["predict", "runs/damaged", "cat.png"], 2, "runs/damaged/best.safetensors: "),
     "weights that do not fit": (["evaluate", "runs/misfit"], 2, "cannot load the state dict into Sequential"),
-    "no images": (["predict", "runs/mlp"], 2, "no images were given; name them after the run"),
+    "no images": (["predict", "runs/mlp"], 2, "no images. Expected files, folders or patterns after the run"),
     "no top": ([*PREDICT, "--top", "0"], 2, "--top must be positive, got 0"),
     "text for images": (["predict", "runs/text", "cat.png"], 2, "runs/text is for language; only networks for images"),
     "missing image": (["predict", "runs/mlp", "cow.png"], 1, "error: cow.png: cannot be read: No such file or"),
@@ -654,9 +654,10 @@ def test_exports_say_what_classes_and_inputs_mean(to, inside, tmp_path):
 
 # A device, and a part of its error; None for a device that exists.
 DEVICES = {
-    "cpu": None, "cpu:0": None, "0": None, "auto": None, "gpu": "JAX finds none here, only cpu",
-    "cuda:1": "JAX finds none here, only cpu", "tpu": "JAX finds none here", "7": "JAX finds 1 here, numbered from 0",
-    "cpu:2": "JAX finds 1 here, numbered from 0", "cud": "did you mean 'cuda'", "cuda:x": "unknown --device 'cuda:x'",
+    "cpu": None, "cpu:0": None, "0": None, "auto": None, "gpu": "JAX finds no such device, only cpu",
+    "cuda:1": "JAX finds no such device, only cpu", "tpu": "JAX finds no such device",
+    "7": "JAX finds 1 here, numbered from 0", "cpu:2": "JAX finds 1 here, numbered from 0",
+    "cud": "did you mean 'cuda'", "cuda:x": "unknown --device 'cuda:x'",
 }  # fmt: skip
 
 

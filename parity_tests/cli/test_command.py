@@ -41,7 +41,7 @@ BAD = {
     "dataset": (["--dataset", "minst"], "unknown --dataset 'minst'; did you mean 'mnist'"),
     "kind of dataset": (["--dataset", "foldr:x"], "unknown dataset 'foldr:x'; did you mean 'folder:PATH'"),
     "device": (["--device", "abacus"], "unknown --device 'abacus'; known: auto, cpu, gpu, tpu"),
-    "absent device": (["--device", "tpu"], "--device tpu: JAX finds none here, only cpu"),
+    "absent device": (["--device", "tpu"], "--device tpu: JAX finds no such device, only cpu"),
     "optimizer": (["--optimizer", "sdg"], "unknown --optimizer 'sdg'; did you mean 'sgd'"),
     "negative epochs": (["--epochs", "-1"], "--epochs must be positive, got -1"),
     "zero batch size": (["--batch-size", "0"], "--batch-size must be positive, got 0"),

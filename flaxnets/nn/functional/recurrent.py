@@ -65,7 +65,7 @@ def scan_layers(
         recurrence: one of :data:`flaxnets.nn.functional.recurrent_steps.RECURRENCES`.
         input: ``(T, N, in)``, ``(N, T, in)`` with ``batch_first``, or unbatched ``(T, in)``; or a padded
             sequence, whose outputs are padded too.
-        hx: the state before the first step, each array ``(layers * directions, N, size)``; zeros if not given.
+        hx: the state before the first step, each array ``(layers * directions, N, size)``. The default is zeros.
         weights: of each layer and direction.
         state_sizes: the name and the last axis of each array of the state.
         batch_first: whether batched inputs and outputs have the batch's axis first.

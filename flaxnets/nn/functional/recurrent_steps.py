@@ -1,4 +1,4 @@
-"""One step of each recurrent layer."""
+"""One step of RNNs, GRUs and LSTMs: from the input and the state to the next state."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -28,7 +28,7 @@ class LayerWeights(NamedTuple):
 # The arrays that a layer passes from step to step; the first is also its output.
 State = tuple[Float[Array, "..."], ...]
 
-# From weight_ih @ x + bias_ih, weight_hh @ h + bias_hh and the state: the next state.
+# A function from weight_ih @ x + bias_ih, weight_hh @ h + bias_hh and the state to the next state.
 Advance = Callable[[jax.Array, jax.Array, State], State]
 
 
@@ -57,15 +57,15 @@ def _lstm(projected: jax.Array, product: jax.Array, state: State) -> State:
 
 
 class Recurrence(NamedTuple):
-    """A recurrent network's step, for the plain scan and for the kernels.
+    """The step of a type of recurrent layer, for ``jax.lax.scan`` and for the kernels.
 
     Attributes:
-        gates: number of gates, each ``hidden_size`` rows of the weights.
-        advance: the step without its products, which JAX differentiates to any order and in any dtype.
+        gates: number of gates. Each gate has ``hidden_size`` rows of the weights.
+        advance: the step after the matrix products. JAX can differentiate this function to any order, in any dtype.
         states: names of the arrays of the state.
-        cell: the same step with its gradient, for :func:`flaxnets.kernels.recurrence_implementation`. The forward
-            formulas differ on purpose: the kernel computes in at least float32, so that its LSTM can compute ``tanh``
-            by ``sigmoid``.
+        cell: the same step with its gradient, for :func:`flaxnets.kernels.recurrence_implementation`. The formulas of
+            the forward pass differ on purpose: a kernel computes in at least float32, and therefore its LSTM can
+            compute ``tanh`` by ``sigmoid``.
     """
 
     gates: int
@@ -79,7 +79,8 @@ class Recurrence(NamedTuple):
         Args:
             projected: ``weight_ih @ x + bias_ih``.
             state: the state before the step.
-            weights: of the state; ``weight_hr``, if there is one, projects the output.
+            weights: the weights. The step uses ``weight_hh`` and ``bias_hh``, and projects the output if ``weight_hr``
+                is not None.
 
         >>> weights = LayerWeights(jnp.ones((4, 1)), jnp.zeros((4, 1)))
         >>> RECURRENCES["LSTM"].step(jnp.zeros((1, 4)), (jnp.ones((1, 1)), jnp.ones((1, 1))), weights)[1]
@@ -90,7 +91,7 @@ class Recurrence(NamedTuple):
         return (output if weights.weight_hr is None else linear(output, weights.weight_hr)), *others
 
 
-# By torch's names of the modes.
+# Steps by torch's names of the modes of recurrent layers.
 RECURRENCES = {
     "RNN_TANH": Recurrence(1, _rnn_tanh, ("h_0",), RNN_TANH),
     "RNN_RELU": Recurrence(1, _rnn_relu, ("h_0",), RNN_RELU),
@@ -113,7 +114,7 @@ def step_once(
         recurrence: one of ``RECURRENCES``.
         input: ``(N, in)``, or unbatched ``(in,)``.
         hx: the state before the step, each array ``(N, hidden)`` or ``(hidden,)``.
-        weights: of the cell.
+        weights: the weights of the cell.
 
     Raises:
         ValueError: for an input or a state of the wrong rank.

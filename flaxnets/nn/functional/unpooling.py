@@ -19,7 +19,8 @@ def _scatter(rows: jax.Array, indices: jax.Array, length: int) -> Any:
     return jnp.zeros((rows.shape[0], length), rows.dtype).at[numbers, indices]
 
 
-# JAX gives the gradient to the one value that the output holds; torch gives it to all values written there.
+# If several values have the same index, JAX passes the gradient only to the value in the output, and torch to all
+# of these values.
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _place(rows: jax.Array, indices: jax.Array, length: int) -> jax.Array:
     return _scatter(rows, indices, length).set(rows, mode="drop", wrap_negative_indices=False)

@@ -155,9 +155,10 @@ def is_parametrized(module: nnx.Module, tensor_name: str | None = None) -> bool:
 def register_parametrization(module: M, tensor_name: str, parametrization: nnx.Module, *, unsafe: bool = False) -> M:
     """Replace a parameter or buffer by the value that ``parametrization`` computes from it.
 
-    ``module.weight`` becomes an array that is computed on every read; ``module.parametrizations.weight`` holds the
-    stored variable. The method ``right_inverse`` of a parametrization, if defined, returns the value to store, or a
-    tuple of values. The module and its class are changed, so call this before passing the module to a transformation.
+    ``module.weight`` becomes an array that is computed on every read; ``module.parametrizations.weight``
+    contains the stored variable. The method ``right_inverse`` of a parametrization, if defined, returns the value to
+    store, or a tuple of values. The module and its class are changed, so call this before passing the module to a
+    transformation.
 
     Args:
         module: the module with the parameter.

@@ -80,7 +80,7 @@ class Described:
 
     @property
     def is_float(self) -> bool:
-        """Whether the tensor holds floating-point numbers."""
+        """Whether the tensor has a floating-point dtype."""
         return self.dtype.is_floating_point
 
 

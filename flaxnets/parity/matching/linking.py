@@ -107,9 +107,9 @@ def pair(torch_layers: Sequence[TorchLayer], flax_layers: Sequence[FlaxLayer]) -
     >>> from flaxnets.parity._torch import torch
     >>> from flaxnets.parity.matching.layers import flax_layers
     >>> from flaxnets.parity.matching.torch_layers import torch_layers
-    >>> ours = torch_layers(torch.nn.Linear(3, 2))
-    >>> theirs = flax_layers(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
-    >>> [(link.target.path, link.names, link.transform) for link in pair(ours, theirs).links]
+    >>> torch_side = torch_layers(torch.nn.Linear(3, 2))
+    >>> flax_side = flax_layers(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
+    >>> [(link.target.path, link.names, link.transform) for link in pair(torch_side, flax_side).links]
     [('kernel', ('weight',), 'transpose'), ('bias', ('bias',), 'same')]
     """
     if len(torch_layers) == len(flax_layers) == 1:

@@ -1,11 +1,11 @@
 """Match each variable of a Flax module with torch tensors: by the user's mapping of names, or automatically.
 
 >>> from flaxnets.parity._torch import torch
->>> theirs, ours = torch.nn.Linear(3, 2), nnx.Linear(3, 2, rngs=nnx.Rngs(0))
->>> matching = match(theirs, ours)
+>>> torch_module, flax_module = torch.nn.Linear(3, 2), nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+>>> matching = match(torch_module, flax_module)
 >>> [entry.flax for entry in matching.entries], matching.is_complete()
 (['kernel', 'bias'], True)
->>> load_torch_weights(ours, theirs.state_dict(), matching)
+>>> load_torch_weights(flax_module, torch_module.state_dict(), matching)
 """
 
 import dataclasses
