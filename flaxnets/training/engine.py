@@ -1,7 +1,7 @@
 """The engine of a training run: one object that compiles and executes its steps."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.extend.core import jaxprs_in_params
+from jax.sharding import Mesh
 
 from flaxnets import nn
 from flaxnets.training.batches import Batches, Several
@@ -17,7 +18,7 @@ from flaxnets.training.layout import PhysicalStep, bind_physical, make_physical_
 from flaxnets.training.objectives import Metrics, Objective, means, total
 from flaxnets.training.options import Backend, StepOptions
 from flaxnets.training.processes import place, to_device, to_host
-from flaxnets.training.sharding import SINGLE_DEVICE_BACKENDS, Sharding
+from flaxnets.training.sharding import SINGLE_DEVICE_BACKENDS, Sharding, as_sharding
 from flaxnets.training.step import (
     EvalStep,
     PredictStep,
@@ -59,10 +60,12 @@ class Engine:
         optimizer: One of :mod:`flaxnets.optim`, or any optax transformation.
         objective: Such as :func:`flaxnets.training.classification`, or a loss such as ``nn.CrossEntropyLoss()``.
         options: Options of the training step.
-        sharding: Places states and batches on a mesh of devices; one device by default.
+        mesh: Devices of the run: sizes such as ``"data=4,model=2"``, a mesh of :func:`make_mesh`, or a
+            :class:`Sharding` with rules of your own; one device by default.
 
     Raises:
-        ValueError: For a ``remat`` that matches no module, or a loss whose reduction is not a mean.
+        ValueError: For a ``remat`` that matches no module, a loss whose reduction is not a mean, or a mesh that does
+            not fit the devices.
 
     >>> import flaxnets, jax.numpy as jnp
     >>> from flaxnets import nn, optim
@@ -79,10 +82,10 @@ class Engine:
         optimizer: optax.GradientTransformation,
         objective: Objective | nn.Module,
         options: StepOptions | None = None,
-        sharding: Sharding | None = None,
+        mesh: Sharding | Mesh | Mapping[str, int] | str | None = None,
     ):
         self.model, self.optimizer, self.options = model, optimizer, options or StepOptions()
-        self.sharding = sharding
+        self.sharding = sharding = as_sharding(mesh)
         if sharding is not None and sharding.mesh.size > 1 and self.options.backend in SINGLE_DEVICE_BACKENDS:
             raise ValueError(
                 f"backend={self.options.backend!r} on a mesh. Expected 'auto', 'plain' or 'xla': calls of libraries "

@@ -104,13 +104,17 @@ class Sharding:
             ``DistributedDataParallel`` without it. Running statistics then follow the mean over the devices.
 
     Raises:
-        ValueError: For other ``batch_statistics``.
+        ValueError: For a mesh with other axes, or other ``batch_statistics``.
 
     >>> Sharding(make_mesh({"data": 1}, jax.devices()[:1])).spec("fc.weight", (64, 128)) == PartitionSpec()
     True
     """
 
     def __init__(self, mesh: Mesh, rules: Sequence[Rule] = RULES, batch_statistics: Statistics = "global"):
+        if mesh.axis_names != AXES:
+            raise ValueError(
+                f"a mesh with the axes {mesh.axis_names}. Expected {AXES}. Fix: make_mesh('data=4,model=2')"
+            )
         if batch_statistics not in get_args(Statistics):
             raise ValueError(f"batch_statistics={batch_statistics!r}. Expected 'global' or 'device'")
         self.mesh, self.rules, self.batch_statistics = mesh, tuple(rules), batch_statistics
@@ -225,3 +229,14 @@ class Sharding:
 def _name(path: tuple[Any, ...]) -> str:
     name = jax.tree_util.keystr(path, simple=True, separator=".")
     return name.removesuffix(".value")
+
+
+def as_sharding(mesh: Sharding | Mesh | Mapping[str, int] | str | None) -> Sharding | None:
+    """Return the placement on a mesh, or on a mesh of these sizes.
+
+    >>> as_sharding(None) is None
+    True
+    """
+    if mesh is None or isinstance(mesh, Sharding):
+        return mesh
+    return Sharding(mesh if isinstance(mesh, Mesh) else make_mesh(mesh))

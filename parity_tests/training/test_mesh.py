@@ -8,10 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 
-from flaxnets.training import Rule, Sharding, make_mesh
+from flaxnets import nn, optim
+from flaxnets.training import Engine, Rule, Sharding, make_mesh
 from flaxnets.training.sharding import parse_mesh
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +89,23 @@ MISREAD = {"data": "'data'", "data=0": "'data=0'", "rows=2": "'rows=2'", "data=2
 def test_a_mesh_that_cannot_be_read_is_refused(text, part):
     with pytest.raises(ValueError, match=f"mesh '{text}': {part}. Expected sizes of the axes data and model"):
         parse_mesh(text)
+
+
+@pytest.mark.parametrize(
+    "mesh",
+    ["data=1", {"data": 1}, make_mesh("data=1", jax.devices()[:1]), Sharding(make_mesh("data=1", jax.devices()[:1]))],
+    ids=["text", "sizes", "mesh", "sharding"],
+)
+def test_an_engine_takes_a_mesh_as_text_sizes_mesh_or_sharding(mesh):
+    engine = Engine(nn.Linear(2, 1, rngs=nnx.Rngs(0)), optim.SGD(0.1), nn.MSELoss(), mesh=mesh)
+    assert engine.sharding is not None
+    assert dict(engine.sharding.mesh.shape) == {"data": 1, "model": 1}
+    assert engine.init().params["weight"].sharding.mesh == engine.sharding.mesh
+
+
+def test_a_mesh_with_other_axes_is_refused():
+    with pytest.raises(ValueError, match=r"axes \('rows',\). Expected \('data', 'model'\). Fix: make_mesh"):
+        Sharding(jax.make_mesh((1,), ("rows",), devices=jax.devices()[:1]))
 
 
 def test_a_mesh_of_other_devices_and_a_batch_that_it_does_not_divide_are_refused():
