@@ -126,7 +126,11 @@ def solve(A: jax.Array, B: jax.Array, *, left: bool = True) -> jax.Array:
 
 
 class LeastSquares(NamedTuple):
-    """Results of :func:`lstsq`, with the names of torch."""
+    """Results of :func:`lstsq`, with the names of torch.
+
+    >>> int(lstsq(jnp.ones((3, 2)), jnp.ones((3, 1))).rank)
+    1
+    """
 
     solution: jax.Array
     residuals: jax.Array
