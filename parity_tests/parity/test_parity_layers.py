@@ -442,9 +442,9 @@ def test_steps_of_transforms(text: str, tensors: list, shape: tuple, expected: l
     [
         ("turn", [(2,)], "unknown transform: 'turn'"),
         ("rows(0:2) | turn(3)", [(2,)], r"unknown transform: 'turn\(3\)'"),
-        ("transpose", [(2, 3)], r"makes \[\[3, 2\]\] of \[\[2, 3\]\]. Expected \[2, 3\]"),
+        ("transpose", [(2, 3)], r"converts \[\[2, 3\]\] to \[\[3, 2\]\]. Expected \[2, 3\]"),
         ("reshape(5)", [(2, 3)], r"'reshape\(5\)' does not fit tensors of the shapes \[\(2, 3\)\]"),
-        ("same", [(2, 3), (2, 3)], r"makes \[\[2, 3\], \[2, 3\]\]"),
+        ("same", [(2, 3), (2, 3)], r"converts \[\[2, 3\], \[2, 3\]\]"),
     ],
 )
 def test_transforms_that_do_not_fit(text: str, tensors: list, message: str) -> None:
