@@ -721,7 +721,7 @@ class SuppressesErrors(nn.Module):
         return x * 2
 
 
-@refused("holds modules", "torch.nn.Module")
+@refused("contains modules", "torch.nn.Module")
 class HoldsModulesInObject(nn.Module):
     class Holder:  # here
         def __init__(self, layer):
