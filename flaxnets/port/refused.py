@@ -103,6 +103,7 @@ _REASONS = {
     """,
     "draws from or sets torch's global generator. Fix: pass rngs": """
         torch.get_rng_state torch.initial_seed torch.Generator torch.manual_seed torch.seed torch.set_rng_state
+        random.get_rng_state random.initial_seed random.manual_seed random.seed random.set_rng_state
         torch.thread_safe_generator
     """,
     "is control flow or a transformation over Python functions. Fix: use jax.lax or jax.vmap": """

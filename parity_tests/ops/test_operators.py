@@ -183,7 +183,7 @@ def test_the_page_of_operators_is_up_to_date():
 
 def test_no_name_is_both_in_the_table_and_refused_nor_unknown_to_torch():
     names = {f"{space}.{name}" for space, names in public_names().items() for name in names}
-    names |= {f"{module.__name__}.{name}" for module in (torch, torch.autograd) for name in vars(module)}
+    names |= {f"{module.__name__}.{name}" for module in (torch, torch.autograd, torch.random) for name in vars(module)}
     exists = names | {name.removesuffix("_") for name in names}
     assert [operator.text for operator in operators() if not exists & set(operator.names)] == []
     assert [name for name in REFUSED if name not in exists and name.replace(".Tensor", "") not in exists] == []
