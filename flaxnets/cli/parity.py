@@ -54,7 +54,7 @@ class Options:
     matching: File = None
     """A file of --save-matching, or JSON of names: {"fc": "head"}."""
     save_matching: File = None
-    """Write the matching of Flax variables and PyTorch tensors to this file, as JSON."""
+    """Write the matching of variables and tensors to this file, as JSON."""
     train: bool = False
     """Also compare training mode: batch statistics, buffers and dropout."""
     forward: bool = False
