@@ -22,8 +22,6 @@ import flaxnets
 from flaxnets.training import Checkpointing, Checkpoints
 from flaxnets.training.processes import gather_texts
 
-# This run is compared with PyTorch: no average of the weights, which would replace them at the end.
-RUNS["lenet_batchnorm"] = ({}, (1, 28, 28), {}, ())
 CASES = {"lenet_batchnorm": {"data": 4}, "mlp_dropout": {"data": 2, "model": 2}, "densenet": {"data": 4}}
 
 
@@ -56,6 +54,8 @@ def save_start(folder: Path, name: str) -> None:
 
 def main(path: str) -> None:
     """Save the parameters of all runs."""
+    # This run is compared with PyTorch: no average of the weights, which would replace them at the end.
+    RUNS["lenet_batchnorm"] = ({}, (1, 28, 28), {}, ())
     found: dict[str, Any] = {}
 
     def add(name: str, arrays: dict[str, np.ndarray]) -> None:

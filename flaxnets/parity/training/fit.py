@@ -1,7 +1,6 @@
 """Train the PyTorch twin of a registered network on the batches of a run."""
 
 import copy
-import inspect
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -99,11 +98,14 @@ def torch_optimizer(optimizer: Any, parameters: list[Any]) -> Any:
     """
     ours = optimizer.parts[-1] if isinstance(optimizer, Chain) else optimizer
     if not isinstance(ours, Optimizer):
-        raise ValueError(f"torch has no optimizer for {type(ours).__name__}. Expected one of flaxnets.optim")
-    kind = getattr(torch.optim, ours.name)
-    names = inspect.signature(kind).parameters  # AdamW has no decoupled_weight_decay, which is always on
-    settings = {name: value for name, value in ours.settings.items() if name in names and not callable(value)}
-    return kind(parameters, **settings)
+        raise ValueError(
+            f"optimizer {type(ours).__name__}: torch has no counterpart. Expected an optimizer of flaxnets.optim. "
+            "Fix: use flaxnets.optim.SGD, for example"
+        )
+    settings = {name: value for name, value in ours.settings.items() if not callable(value)}
+    if ours.name == "AdamW":  # torch's class has no argument for what defines it
+        del settings["decoupled_weight_decay"]
+    return getattr(torch.optim, ours.name)(parameters, **settings)
 
 
 def _measure(twin: Any, config: RunConfig, batch: Any) -> tuple[Any, dict[str, float]]:
