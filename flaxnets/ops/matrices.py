@@ -126,7 +126,7 @@ def solve(A: jax.Array, B: jax.Array, *, left: bool = True) -> jax.Array:
 
 
 class LeastSquares(NamedTuple):
-    """Results of :func:`lstsq`, with the names of torch.
+    """Results of :func:`lstsq`, with torch's names.
 
     >>> int(lstsq(jnp.ones((3, 2)), jnp.ones((3, 1))).rank)
     1
@@ -139,7 +139,7 @@ class LeastSquares(NamedTuple):
 
 
 def lstsq(A: jax.Array, B: jax.Array) -> LeastSquares:
-    """Find ``X`` that minimizes the norm of ``A @ X - B``; of several the smallest.
+    """Return the matrix ``X`` of smallest norm that minimizes the norm of ``A @ X - B``.
 
     Residuals and singular values are empty, as with torch's default driver.
 

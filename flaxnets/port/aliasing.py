@@ -50,7 +50,7 @@ class Aliasing:
         return False
 
     def without_cut(self, target: Any) -> Any:
-        """Return what ``x.data`` or ``x.detach()`` is of."""
+        """Return the tensor ``x`` of ``x.data`` or ``x.detach()``; any other expression unchanged."""
         while True:
             node = target.func if isinstance(target, cst.Call) else target
             if not isinstance(node, cst.Attribute) or not self.is_tensor(node):

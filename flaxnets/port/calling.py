@@ -211,7 +211,7 @@ class Calls:
         return updated
 
     def by_reference(self, original: Any) -> set[int | str]:
-        """The arguments of a call, by position or name, that the function takes as variables to change."""
+        """Return the positions and names of the arguments whose variables the called function changes."""
         found: list[set[int | str]] = []
         for callee in self.site("call", original).callees:
             recorded = self.namespace.recorded(inner_function(callee))
@@ -222,7 +222,7 @@ class Calls:
         return set.intersection(*found) if found else set()
 
     def _with_variables(self, original: Any, updated: Any) -> Any:
-        """Return a call that passes the variables which the function changes."""
+        """Return the call with variables in place of values, for arguments that the called function changes."""
         references = self.by_reference(original)
         if not references:
             return updated
@@ -244,7 +244,7 @@ class Calls:
 
 
 def variable(tensor: Any) -> Any:
-    """Return the variable that ``x[...]`` reads."""
+    """Return the variable ``x`` of ``x[...]``; any other expression unchanged."""
     return tensor.value if isinstance(tensor, cst.Subscript) and ex.code(tensor).endswith("[...]") else tensor
 
 

@@ -242,7 +242,7 @@ def _holds_torchs(value: Any) -> bool:
 
 
 def _holds_modules(value: Any) -> bool:
-    """Whether modules are in a list, tuple or dict, such as a table that constructors choose from."""
+    """Whether a list, tuple or dict contains modules, such as a table from which constructors select."""
     values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
     return isinstance(value, torch.nn.Module) or any(map(_holds_modules, values))
 

@@ -360,7 +360,7 @@ def _hashable(value: Any) -> Any:
     new = copy.copy(value)
     attributes = {"__hash__": object.__hash__, "__eq__": object.__eq__}
     hashable = type(kind)(kind.__name__, (kind,), {"__module__": kind.__module__, **attributes})
-    object.__setattr__(new, "__class__", hashable)  # of a frozen dataclass, too
+    object.__setattr__(new, "__class__", hashable)  # also works for a frozen dataclass
     return new
 
 

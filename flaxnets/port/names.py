@@ -168,7 +168,7 @@ def free_name(hint: str, taken: Container[str], separator: str = "") -> str:
 
 
 def inner_function(callee: Any) -> Any:
-    """The function inside of a method and of decorators; the callee itself if it has none."""
+    """Return the function inside a method and its decorators; any other callee unchanged."""
     function = getattr(callee, "__func__", callee)
     with contextlib.suppress(ValueError):
         function = inspect.unwrap(function) if callable(function) else function

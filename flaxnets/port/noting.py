@@ -274,7 +274,7 @@ class Notes:
         self._reach_arguments(site, operands)
         versions = {key: _version(tensor) for key, tensor in tensors.items()}
         changed: set[tuple[str, str]] = set()
-        memories: set[Any] = set()  # of what is changed, also through tensor.data, which has a version of its own
+        memories: set[Any] = set()  # storages of changed tensors; tensor.data does not share the version counter
         self._stack.append((frame, changed, memories))
         try:
             result = function(*arguments, **keywords)
@@ -310,7 +310,7 @@ class Notes:
         return result
 
     def _note_parameters(self, site: Site, callee: Any, operands: Mapping[int | str, Any]) -> None:
-        """Note what a function of the user's is called with, and what it changes."""
+        """Record the tensors in the arguments of a user's function, and the parameters whose tensors it changed."""
         recorded = self.of_function.get(id(inner_function(callee)))
         if recorded is None:
             return

@@ -144,13 +144,13 @@ class RecordedFunction:
         return self.sites.get((what, span), EMPTY)
 
     def note_arguments(self, tensors: Mapping[str, torch.Tensor], variables: Container[int]) -> None:
-        """Note the tensors of a call, and which of them are registered."""
+        """Record the tensors of a call, and whether they are registered."""
         for name, tensor in tensors.items():
             self.passed.setdefault(name, set()).add("variable" if id(tensor) in variables else "tensor")
 
     @property
     def references(self) -> set[str]:
-        """Parameters that take variables, and no values, since the function changes registered tensors in place."""
+        """The parameters that receive variables, because the function changes registered tensors in place."""
         changing = {id(node.target) for node in ast.walk(self.source.node) if isinstance(node, ast.AugAssign)}
         stored = {node.id for node in ast.walk(self.source.node) if _rebinds(node) and id(node) not in changing}
         return {name for name in self.changed - stored if self.passed[name] == {"variable"}}

@@ -54,7 +54,7 @@ class Namespace(Protocol):
         ...
 
     def recorded(self, function: Any) -> RecordedFunction | None:
-        """Return what was noted of a function of the model, if it ran."""
+        """Return the record of a function; None if the function did not run."""
         ...
 
 

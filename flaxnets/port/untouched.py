@@ -56,7 +56,8 @@ def untouched(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
     plain = [v for m, _ in modules for v in vars(m).values() if isinstance(v, torch.Tensor)]
     registered = {id(t): (t, _value(t)) for t in [*model.parameters(), *model.buffers()]}
     others = {id(t): (t, t.detach().clone()) for t in plain if id(t) not in registered and t.layout is torch.strided}
-    computed = {key for key, (tensor, _) in others.items() if tensor.grad_fn is not None}  # in a call before
+    # Tensors that an earlier call of the user computed keep their gradients.
+    computed = {key for key, (tensor, _) in others.items() if tensor.grad_fn is not None}
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
 
     def rewind() -> None:
@@ -80,7 +81,7 @@ def untouched(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
 
 
 def _write(values: Iterable[tuple[torch.Tensor, torch.Tensor]], computed: Container[int] = ()) -> None:
-    """Give tensors their values, and cut gradients from those that are not ``computed``."""
+    """Restore the values of tensors. Tensors that are not in ``computed`` are detached."""
     with torch.no_grad():
         for tensor, value in values:
             if tensor.grad_fn is not None and id(tensor) not in computed:

@@ -171,6 +171,7 @@ EQUAL = {
     "token ids and truth values": ("Words", "Words", "--input", "2,3:int64:9", "2,3:bool"),
     "repeated --input": ("Words", "Words", "--input", "2,3:int64:9", "--input=2,3:bool"),
     "Linen": ("Net", "LinenNet(width=4)", "--input", "2,4"),
+    "training with AdamW": (*NET, "--steps", "2", "--optimizer", "adamw"),
     "training": (*NET, "--train", "--steps", "2", "--optimizer", "adam"),
 }
 

@@ -159,14 +159,14 @@ class BuildingCalls:
 
 
 def _building_method(name: str, call: Any) -> Any:
-    """A method of a tensor that means something else while a model is built; None for other methods."""
+    """Return a tensor method that is translated differently in constructors; None for other methods."""
     if name in READS and not call.args:
         return ex.fill(READS[name], {"x": call.func.value})
     return {"requires_grad_": call, "detach": call.func.value}.get(name)
 
 
 def _legacy_tensor(site: Site, call: Any) -> Any:
-    """``torch.Tensor`` of sizes, or of numbers."""
+    """Return the translation of ``torch.Tensor(...)``, whose arguments are sizes or numbers."""
     sizes = cst.Tuple([cst.Element(a.value) for a in call.args])
     template = "jnp.empty(size, jnp.float32)" if set(site.kinds.values()) == {"int"} else "jnp.array(x, jnp.float32)"
     return ex.fill(template, {"size": ex.parenthesized(sizes), "x": call.args[0].value})

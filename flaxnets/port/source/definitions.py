@@ -117,7 +117,7 @@ class Definitions:
         return self.space.draws(function)
 
     def recorded(self, function: Any) -> RecordedFunction | None:
-        """What was noted of a function, if it ran."""
+        """Return the record of a function; None if the function did not run."""
         return self.space.recorded(function)
 
     takes_rngs = draws
@@ -289,14 +289,14 @@ class Definitions:
         return self._kept_decorators.get(id(function), {}).get(ex.code(node.decorator))
 
     def registers(self, decorator: Any, file: SourceFile) -> bool:
-        """Whether a decorator is a method of an object of the user's, such as a registry."""
+        """Whether a decorator is a method of a user's object, such as a registry."""
         node = decorator.decorator
         node = node.func if isinstance(node, cst.Call) else node
         owner = file.static(node.value) if isinstance(node, cst.Attribute) else MISSING
         return owner is not MISSING and not isinstance(owner, type) and self._is_users(type(owner).__module__)
 
     def _registered(self, value: Any) -> set[str]:
-        """The names of what ran and is in a registry."""
+        """Return the names of the registry's classes and functions that ran."""
         tables = [value, *getattr(value, "__dict__", {}).values()]
         held = [each for table in tables if isinstance(table, Mapping) for each in table.values()]
         ran = [each for each in held if isinstance(each, type) and each in self.recorder.classes]
@@ -421,7 +421,7 @@ class ClassWriter:
                 self.definitions.refusals.append(refusal)
 
     def _is_used(self) -> bool:
-        """Whether the model has an instance of the class, if only of a subclass."""
+        """Whether the model contains an instance of the class or of a subclass."""
         defines = any(name in self.left_out for name in ("__init__", "forward"))
         return not defines or self._is_mixin()
 
@@ -535,7 +535,7 @@ class ClassWriter:
             return None
         base = self.file.static(node.value) if isinstance(node, cst.Attribute) else self.file.module
         if isinstance(base, type):
-            return node  # what a class defines
+            return node  # an attribute that a class defines
         name = ex.code(node).rpartition(".")[2]
         return cst.Name(self.definitions.reference(value, name, base.__name__))
 
@@ -549,7 +549,7 @@ class ClassWriter:
                 return [statement.visit(StaticTranslator(self.file, self.definitions, _locals(statement)))]
             if name == "__init__" and self.is_module and self._is_used() and not self._names_torch(statement):
                 new = statement.visit(StaticTranslator(self.file, self.definitions, _locals(statement)))
-                return [_without_super(new)]  # ran before the recording, when a file was imported
+                return [_without_super(new)]  # the constructor ran at import, before the recording
             if _is_abstract(statement):
                 new = statement.visit(_Annotated(self.file.static, self._refer))
                 new = new.visit(StaticTranslator(self.file, self.definitions, _locals(statement)))
@@ -593,7 +593,7 @@ class ClassWriter:
 
 
 class _Annotated(cst.CSTTransformer):
-    """Translates annotations, and leaves out those that mean nothing in the written file."""
+    """Translate annotations, and remove annotations that the written file cannot name."""
 
     def __init__(self, static: Any, refer: Any):
         super().__init__()
@@ -637,7 +637,7 @@ def _is_docstring(statement: Any) -> bool:
 
 
 def _is_abstract(statement: Any) -> bool:
-    """Whether a method has nothing but a docstring, or an error that no subclass overrides it."""
+    """Whether the body of a method is only a docstring, ``pass`` or ``raise NotImplementedError``."""
     lines = [line.body if isinstance(line, cst.SimpleStatementLine) else [line] for line in statement.body.body]
     parts = [ex.code(small).partition("(")[0] for line in lines for small in line if not isinstance(small, cst.Expr)]
     marks = [ex.code(each.decorator).rpartition(".")[2] for each in statement.decorators]
@@ -647,7 +647,7 @@ def _is_abstract(statement: Any) -> bool:
 
 
 def _without_super(constructor: Any) -> Any:
-    """A constructor that does not call the one of ``nn.Module``."""
+    """Return the constructor without the call of ``super().__init__``."""
     lines = [line for line in constructor.body.body if not ex.code(line).strip().startswith("super(")]
     return constructor.with_changes(body=constructor.body.with_changes(body=lines))
 

@@ -169,7 +169,7 @@ class SourceTranslator(BuildingCalls, Translator):
 
     def _annotated(self, value: Any, node: Any) -> Any:
         base = self.scope.static(node.value) if isinstance(node, cst.Attribute) else None
-        if isinstance(base, type):  # which defines the object
+        if isinstance(base, type):  # the class defines the object
             return node.with_changes(value=self.reference(base, node.value))
         return self.reference(value, node) if self.references.is_annotation(value) else None
 
@@ -341,7 +341,7 @@ class SourceTranslator(BuildingCalls, Translator):
         return not (self.builds and self.unmet.is_static_expression(node))
 
     def _is_option(self, node: Any) -> bool:
-        """Whether an expression reads a number, a text or a choice that the module keeps."""
+        """Whether an expression reads an attribute of the module that is a number, a text or an enum member."""
         kind = self.module_class
         if kind is None or ex.code(node.value) != "self":
             return False
@@ -425,13 +425,13 @@ class SourceTranslator(BuildingCalls, Translator):
         if self.builds:
             target = self.without_cut(target)
             if "computed" in self.site("attribute", self.base(target)).results:
-                return []  # torch computes a weight of weight_norm anew before it is used
+                return []  # torch computes the weight of weight_norm again before each use
             is_variable = self.target_text(self.base(target)).endswith("[...]")
             if is_variable and not self._plain_aliases(site, original):
                 return self._assign(target, value, original, method)
         return super().store(site, target, value, original, method)
 
-    # Nobody takes gradients of a constructor.
+    # Constructors are not differentiated.
 
     def _stops_gradients(self, node: Any) -> bool:
         return not self.builds and super()._stops_gradients(node)
